@@ -1,0 +1,72 @@
+/* model.h - any MODEL argument (checkpoint folder, GGUF file or split set) as one thing: GGUF metadata and a
+ * list of tensors with GGUF names, shapes and orientation, whose rows can be read as float32.
+ *
+ * A checkpoint folder becomes a "virtual GGUF" through its architecture descriptor: renaming, permutation,
+ * stacking of experts, dequantization and arithmetic happen while rows are read, so nothing of full size is
+ * ever built. Converter, quantizer, inspector, differ, hasher and the forward pass all stand on this. */
+#ifndef KERF_MODEL_H
+#define KERF_MODEL_H
+
+#include "formats/gguf/gguf_meta.h"
+#include "libquant/kern/kern.h"
+
+struct model;
+struct vocabulary;
+struct arch;
+
+struct model_tensor {
+    const char *name; /* GGUF name */
+    uint32_t n_dims;
+    uint64_t ne[4];  /* fastest first, padded with 1 */
+    uint64_t n_rows; /* ne1*ne2*ne3 */
+    enum qtype
+        type; /* of the source: the GGUF type, or the type that holds the source's values without loss */
+    const char *source_type; /* for people and JSON: "BF16", "Q4_K", "F8_E4M3", "GPTQ" ... */
+    bool always_f32;         /* must be F32 in an output file (norms, biases, routers; specification 0.3) */
+    const uint8_t *raw; /* the bytes of `type`, rows contiguous in output order, if the source holds them so;
+                         * else NULL (transformed, stacked, not loaded). Mapped: see filemap.h for hints. */
+    uint64_t n_bytes;   /* of the tensor in `type` */
+    const char *origin; /* file and source tensor name(s), for messages */
+};
+
+struct model_options {
+    bool allow_missing_weights; /* planning on index and config only */
+    bool keep_mtp;              /* keep multi-token-prediction blocks */
+    const struct kern *kern;    /* NULL: native */
+};
+
+/* *out: caller frees with model_close. ERR_* messages name the file and tensor. Every source tensor is
+ * mapped, dropped by a documented rule (see model_skipped), or an error. */
+int model_open(struct model **out, const char *path, const struct model_options *opt, struct err *e);
+void model_close(struct model *m);
+
+const char *model_path(const struct model *m);
+bool model_is_gguf(const struct model *m);
+bool model_has_weights(const struct model *m);
+const char *model_arch_name(const struct model *m); /* general.architecture */
+const struct gguf_meta *
+model_meta(const struct model *m); /* complete output metadata but for file_type of a new mix */
+size_t model_n_tensors(const struct model *m);
+const struct model_tensor *model_tensor(const struct model *m, size_t i);       /* the writer's order */
+const struct model_tensor *model_find(const struct model *m, const char *name); /* NULL if absent */
+
+/* Rows [row0, row0+n) of `t` as float32 into dst [n, ne0]. Thread-safe. Rows count over all of ne1*ne2*ne3.
+ */
+int model_read_rows(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
+                    float *dst, struct err *e);
+
+/* Hints: the rows will be read soon / are not needed any more. Never fail. */
+void model_want_rows(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n);
+void model_drop_rows(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n);
+
+/* The vocabulary: from the folder or the metadata. Borrowed until model_close. ERR_UNSUPPORTED when there is
+ * none. */
+int model_vocabulary(struct model *m, const struct vocabulary **out, struct err *e);
+
+/* Source tensors left out by rule, and remarks; both for reports. */
+size_t model_n_skipped(const struct model *m);
+const char *model_skipped(const struct model *m, size_t i); /* "visual.blocks.0...: other modality" */
+size_t model_n_warnings(const struct model *m);
+const char *model_warning(const struct model *m, size_t i);
+
+#endif

@@ -1,0 +1,64 @@
+/* recipe.h - mixes: which tensor gets which type. The rules are data (recipe.c); specification, quantization
+ * 6 and 7.
+ *
+ * A recipe never looks at weights: names, shapes and a few numbers of the metadata decide. */
+#ifndef KERF_RECIPE_H
+#define KERF_RECIPE_H
+
+#include "formats/gguf/gguf_meta.h"
+#include "libquant/types.h"
+
+/* A file type: what a user names with --type. */
+struct mix {
+    const char *name;   /* "Q4_K_M" */
+    uint32_t file_type; /* general.file_type */
+    enum qtype base;    /* the type of tensors without a rule */
+};
+
+/* Case-insensitive, aliases included ("Q4_K" is Q4_K_M); NULL when unknown. */
+const struct mix *mix_find(const char *name);
+const struct mix *mix_by_file_type(uint32_t file_type);
+size_t mix_count(void);
+const struct mix *mix_at(size_t i);
+
+struct recipe_tensor {
+    const char *name;
+    uint32_t n_dims;
+    uint64_t ne[4];
+    enum qtype source_type;
+    bool always_f32;     /* stays F32 whatever the mix (converter's rule) */
+    bool has_importance; /* the imatrix has an entry of this name */
+    /* results */
+    enum qtype type;
+    bool forced;     /* decided by an option, not by the mix */
+    const char *why; /* short reason for reports: "mix", "override", "fallback: rows of 64", "kept: norm" */
+};
+
+struct recipe_override {
+    const char *pattern; /* PCRE, searched in the tensor name */
+    enum qtype type;
+};
+
+struct recipe_options {
+    const char *recipe; /* "llama.cpp" or "kerf" */
+    const struct mix *mix;
+    bool pure;
+    bool has_output_type, has_embedding_type;
+    enum qtype output_type, embedding_type;
+    bool leave_output;                       /* output.weight is copied as it is */
+    const struct recipe_override *overrides; /* first match wins */
+    size_t n_overrides;
+    bool has_imatrix;
+    const struct plan *plan; /* NULL: none. A plan's line wins over the mix, an override over the plan */
+};
+
+/* Fill type, forced, why of every tensor. Errors: a bad pattern; a required importance that is missing
+ * (unless `dry_run`); rows that divide into nothing. */
+int recipe_assign(const struct recipe_options *opt, const struct gguf_meta *meta,
+                  struct recipe_tensor *tensors, size_t n, bool dry_run, struct err *e);
+
+/* Version of the rule set of a recipe name, for the output's metadata ("llama.cpp-2026-08"); NULL when
+ * unknown. */
+const char *recipe_version(const char *recipe);
+
+#endif

@@ -1,0 +1,55 @@
+/* gguf_read.h - GGUF files, versions 2 and 3, split sets included, as a mapped directory of tensors.
+ *
+ * The file is hostile: every count and length is checked against the bytes that remain. Big-endian files and
+ * version 1 are refused with a clear message. Truth: specification, architectures 21. */
+#ifndef KERF_GGUF_READ_H
+#define KERF_GGUF_READ_H
+
+#include "gguf_meta.h"
+#include "libquant/types.h"
+
+struct gguf_tensor {
+    const char *name; /* NUL-terminated */
+    enum qtype type;  /* known and allowed in files */
+    uint32_t n_dims;  /* 0..4 as stored */
+    uint64_t ne[4];   /* fastest first, padded with 1 */
+    uint64_t n_bytes;
+    const uint8_t *data; /* in the map of part `part`; possibly unaligned */
+    uint64_t offset;     /* of the data from the start of that file */
+    uint32_t part;
+};
+
+struct gguf_reader;
+
+struct gguf_read_options {
+    bool single_part; /* do not look for the other parts of a split set */
+    bool header_only; /* tensor data may be missing (vocabulary files, cut files): `data` is then NULL */
+};
+
+/* Map `path` (any part of a split set: the others are found by name) and validate header, metadata and
+ * directory. `opt` NULL: defaults. ERR_FORMAT names key or tensor and byte offset. *out: caller frees with
+ * gguf_reader_close. */
+int gguf_reader_open(struct gguf_reader **out, const char *path, const struct gguf_read_options *opt,
+                     struct err *e);
+
+/* The same on bytes in memory (fuzzing, tests); `data` is borrowed until close. Single part. */
+int gguf_reader_open_memory(struct gguf_reader **out, const void *data, size_t len, const char *what,
+                            const struct gguf_read_options *opt, struct err *e);
+void gguf_reader_close(struct gguf_reader *r);
+
+uint32_t gguf_reader_version(const struct gguf_reader *r);
+uint32_t gguf_reader_n_parts(const struct gguf_reader *r);
+const char *gguf_reader_part_path(const struct gguf_reader *r, uint32_t part);
+uint64_t gguf_reader_alignment(const struct gguf_reader *r);
+const struct gguf_meta *gguf_reader_meta(const struct gguf_reader *r); /* of part 0, split.* keys included */
+size_t gguf_reader_n_tensors(const struct gguf_reader *r);
+const struct gguf_tensor *gguf_reader_tensor(const struct gguf_reader *r,
+                                             size_t i); /* i < n_tensors; file order */
+const struct gguf_tensor *gguf_reader_find(const struct gguf_reader *r,
+                                           const char *name); /* NULL if absent */
+
+/* True when the first bytes of the file are the GGUF magic (either byte order). False also when unreadable.
+ */
+bool gguf_is_gguf_file(const char *path);
+
+#endif

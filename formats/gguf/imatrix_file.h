@@ -1,0 +1,60 @@
+/* imatrix_file.h - importance matrices: the legacy .dat form and the GGUF form, read, written, merged.
+ *
+ * In memory an entry holds raw sums S (float64) and token counts C, one count per matrix of the tensor (1 for
+ * plain weights, n_experts for expert stacks). Truth: specification, calibration-and-evaluation 2, 3 and 5.
+ */
+#ifndef KERF_IMATRIX_FILE_H
+#define KERF_IMATRIX_FILE_H
+
+#include "libquant/base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct imatrix_entry {
+    const char *name;  /* tensor name, e.g. "blk.0.attn_q.weight" */
+    uint64_t n_values; /* n_cols * n_mats */
+    uint64_t n_mats;   /* number of counts */
+    double *sums;      /* [n_mats, n_values / n_mats]: sum over tokens of x^2 */
+    double *counts;    /* [n_mats] tokens */
+};
+
+struct imatrix; /* owns its entries; sorted by name */
+
+int imatrix_new(struct imatrix **out, struct err *e);
+void imatrix_free(struct imatrix *m);
+
+/* Either format, detected by content. */
+int imatrix_load(struct imatrix **out, const char *path, struct err *e);
+int imatrix_load_memory(struct imatrix **out, const void *data, size_t len, const char *what, struct err *e);
+
+enum imatrix_format { IMATRIX_GGUF, IMATRIX_DAT };
+int imatrix_save(const struct imatrix *m, const char *path, enum imatrix_format format, bool overwrite,
+                 struct err *e);
+
+size_t imatrix_n(const struct imatrix *m);
+const struct imatrix_entry *imatrix_entry_at(const struct imatrix *m, size_t i);
+const struct imatrix_entry *imatrix_find(const struct imatrix *m, const char *name);
+
+/* Find or create an entry with zeroed sums and counts. ERR_ARG when it exists with other sizes. */
+int imatrix_add(struct imatrix *m, const char *name, uint64_t n_values, uint64_t n_mats,
+                struct imatrix_entry **out, struct err *e);
+
+size_t imatrix_n_datasets(const struct imatrix *m);
+const char *imatrix_dataset(const struct imatrix *m, size_t i);
+int imatrix_add_dataset(struct imatrix *m, const char *name, struct err *e);
+uint32_t imatrix_chunk_size(const struct imatrix *m); /* tokens per chunk; 0 when unknown */
+uint32_t imatrix_chunk_count(const struct imatrix *m);
+void imatrix_set_chunks(struct imatrix *m, uint32_t chunk_size, uint32_t chunk_count);
+
+/* Sums and counts add up, with the peer's rules for counts that differ in number. */
+int imatrix_merge(struct imatrix *into, const struct imatrix *from, struct err *e);
+
+/* Normalised weights of slice `mat` (0-based) for n_cols columns: S/C, or 1 for the whole slice when C is 0,
+ * as the peer does. Writes n_cols floats. ERR_ARG when the entry's sizes do not fit, ERR_FORMAT when a value
+ * is not finite. */
+int imatrix_weights(const struct imatrix_entry *entry, uint64_t mat, uint64_t n_mats, uint64_t n_cols,
+                    float *out, struct err *e);
+
+#endif

@@ -1,0 +1,34 @@
+/* hf_checkpoint.h - a HuggingFace folder: all shards behind one lookup of tensors by name.
+ *
+ * With an index the files it names are read, and names must agree in both directions; without, the
+ * model*.safetensors of the folder. Specification, architectures 22.3. */
+#ifndef KERF_HF_CHECKPOINT_H
+#define KERF_HF_CHECKPOINT_H
+
+#include "safetensors_read.h"
+
+struct hf_checkpoint;
+
+/* `allow_missing_weights`: a folder with an index but no shards opens with names only, n_dims 0 and data NULL
+ * (for
+ * --dry-run and planning). Warnings (total_size mismatch) are collected, see below.
+ * *out: caller frees with hf_checkpoint_close. */
+int hf_checkpoint_open(struct hf_checkpoint **out, const char *folder, bool allow_missing_weights,
+                       struct err *e);
+void hf_checkpoint_close(struct hf_checkpoint *c);
+
+const char *hf_checkpoint_folder(const struct hf_checkpoint *c);
+bool hf_checkpoint_has_weights(const struct hf_checkpoint *c);
+size_t hf_checkpoint_n_tensors(const struct hf_checkpoint *c);
+const struct st_tensor *hf_checkpoint_tensor(const struct hf_checkpoint *c,
+                                             size_t i);                         /* shard order, data order */
+const char *hf_checkpoint_tensor_file(const struct hf_checkpoint *c, size_t i); /* path of its shard */
+const struct st_tensor *hf_checkpoint_find(const struct hf_checkpoint *c, const char *name);
+size_t hf_checkpoint_n_warnings(const struct hf_checkpoint *c);
+const char *hf_checkpoint_warning(const struct hf_checkpoint *c, size_t i);
+
+/* `<folder>/<name>` as a malloc'ed path; NULL when memory is refused. */
+char *hf_path(const char *folder, const char *name);
+bool hf_file_exists(const char *folder, const char *name);
+
+#endif

@@ -1,0 +1,53 @@
+/* outfile.h - an output that appears under its name whole or not at all.
+ *
+ * Bytes go to a temporary file in the same folder (so the final rename cannot cross file systems);
+ * outfile_commit flushes it to the disk and renames it. Until then whatever stood at the name stands there
+ * untouched, also when the output is the mapped input. */
+#ifndef KERF_OUTFILE_H
+#define KERF_OUTFILE_H
+
+#include "err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct outfile;
+
+struct outfile_options {
+    bool overwrite;      /* allow an existing file at `path` (checked at open and again at commit) */
+    bool keep_partial;   /* on abort keep the temporary file, for a later `resume` */
+    bool resume;         /* continue an existing partial file of this name, if there is one */
+    uint64_t size_bytes; /* reserve this much; ERR_IO names what is needed and what is free. 0: unknown */
+};
+
+/* The temporary name is `<path>.kerf-part`, exclusive to one process (a second one is refused).
+ * *out: caller ends it with outfile_commit or outfile_abort. */
+int outfile_open(struct outfile **out, const char *path, const struct outfile_options *opt, struct err *e);
+
+/* True when outfile_open found and kept a partial file (`resume`). */
+bool outfile_resumed(const struct outfile *f);
+
+/* File descriptor of the temporary file, for reading back what a resumed run kept. Borrowed. */
+int outfile_fd(const struct outfile *f);
+
+/* All `n` bytes at `offset`; safe to call from several threads. ERR_IO names the file and the reason. */
+int outfile_write_at(struct outfile *f, uint64_t offset, const void *data, size_t n, struct err *e);
+
+/* Append at the running position (single thread). */
+int outfile_write(struct outfile *f, const void *data, size_t n, struct err *e);
+
+/* Truncate to `n_bytes` (0: leave), fsync, rename, fsync the folder. Frees `f` in every case; on failure the
+ * temporary file is removed. */
+int outfile_commit(struct outfile *f, uint64_t n_bytes, struct err *e);
+
+/* Drop everything (or keep the partial file, see options). NULL is allowed. */
+void outfile_abort(struct outfile *f);
+
+/* Unlink the temporary files of all open outputs without `keep_partial`; async-signal-safe, for a handler. */
+void outfile_abort_all_from_signal(void);
+
+/* Whole small file in one call: open, write, commit. */
+int outfile_write_all(const char *path, const void *data, size_t n, bool overwrite, struct err *e);
+
+#endif

@@ -1,0 +1,21 @@
+/* sha256.h - SHA-256 (FIPS 180-4), for content hashes of tensors, models, texts and recipes. */
+#ifndef KERF_SHA256_H
+#define KERF_SHA256_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct sha256 {
+    uint32_t h[8];
+    uint64_t n_bytes;
+    uint8_t block[64];
+};
+
+void sha256_init(struct sha256 *s);
+void sha256_update(struct sha256 *s, const void *data, size_t n);
+void sha256_final(struct sha256 *s, uint8_t digest[32]);
+
+/* 64 lower-case hexadecimal digits and a NUL. */
+void sha256_hex(const uint8_t digest[32], char out[65]);
+
+#endif

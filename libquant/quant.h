@@ -1,0 +1,36 @@
+/* quant.h - the public face of the quantization core: rows of float32 to rows of blocks and back.
+ *
+ * Rows never interact, so callers may split a matrix anywhere between rows and over any number of threads
+ * without changing a byte. All functions here are pure and reentrant. */
+#ifndef KERF_QUANT_H
+#define KERF_QUANT_H
+
+#include "base/err.h"
+#include "kern/kern.h"
+#include "types.h"
+
+/* Decode n_rows x n_cols elements of `type` at `src` (src_bytes long, no alignment needed) to `dst`
+ * [n_rows, n_cols]. Bit-exact with the specification for arbitrary block contents, NaN and Inf included.
+ * ERR_ARG: n_cols not a multiple of the block, src_bytes not n_rows x row bytes; ERR_UNSUPPORTED: not
+ * decodable. */
+int quant_decode_rows(const struct kern *k, enum qtype type, const void *src, size_t src_bytes, float *dst,
+                      size_t n_rows, size_t n_cols, struct err *e);
+
+/* Encode `src` [n_rows, n_cols] (finite values) to `dst` (dst_bytes = n_rows x row bytes).
+ * `importance` [n_cols], finite and >= 0, or NULL; the same weights serve all rows.
+ * ERR_ARG also when the type requires importance and none is given. */
+int quant_encode_rows(const struct kern *k, enum qtype type, const float *src, void *dst, size_t dst_bytes,
+                      size_t n_rows, size_t n_cols, const float *importance, struct err *e);
+
+/* Index of the first element that is NaN, infinite, or larger than `limit` in magnitude; n when there is
+ * none. */
+size_t quant_find_bad(const float *x, size_t n, float limit);
+
+/* Largest magnitude the type's element may have without becoming infinite: 65504 for F16, else FLT_MAX. */
+float quant_limit(enum qtype type);
+
+/* Check stored blocks: no NaN/Inf in plain floats or in scale fields, no forbidden scale byte (specification,
+ * quantization 6.6). *bad_byte: offset of the first offending block. 0, ERR_FORMAT or ERR_ARG. */
+int quant_validate(enum qtype type, const void *src, size_t src_bytes, size_t *bad_byte, struct err *e);
+
+#endif

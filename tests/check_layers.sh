@@ -1,0 +1,21 @@
+#!/bin/sh
+# The arrows of the house: libquant <- formats <- calib <- tools, and each outside library in its own room.
+# Usage: check_layers.sh SOURCE_DIR. Fails when an include runs up, or a library is included outside its room.
+cd "$1" || exit 2
+bad=0
+deny() { # folder, pattern of forbidden includes, why
+    hits=$(grep -rnE "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]($2)" "$1" --include='*.c' --include='*.h')
+    if [ -n "$hits" ]; then
+        printf '%s\n%s\n' "$3:" "$hits"
+        bad=1
+    fi
+}
+deny libquant '(formats|calib|tools)/' 'libquant must not include from the rooms above it'
+deny formats '(calib|tools)/' 'formats must not include from the rooms above it'
+deny calib 'tools/' 'calib must not include from tools'
+deny libquant '(cjson/|zlib|pcre2|utf8proc|cblas|openblas)' 'libquant uses no outside library'
+deny formats '(cblas|openblas)' 'OpenBLAS lives in calib'
+deny calib '(cjson/|zlib|pcre2|utf8proc)' 'zlib, cJSON, PCRE2 and utf8proc live in formats'
+deny tools '(cjson/|zlib|pcre2|utf8proc|cblas|openblas)' 'outside libraries live in formats and calib'
+[ "$bad" -eq 0 ] && echo "layers: every include runs down"
+exit "$bad"

@@ -1,0 +1,202 @@
+/* test_base.c - the small tools every module stands on: errors, arena, map, pool, hash, output files. */
+#include "libquant/base/arena.h"
+#include "libquant/base/checked.h"
+#include "libquant/base/err.h"
+#include "libquant/base/filemap.h"
+#include "libquant/base/outfile.h"
+#include "libquant/base/pool.h"
+#include "libquant/base/sha256.h"
+#include "libquant/base/strmap.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static void context_grows_leftwards_and_control_characters_are_scrubbed(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    assert_int_equal(err_set(&e, ERR_FORMAT, "bad\nname %d", 7), ERR_FORMAT);
+    assert_string_equal(e.msg, "bad?name 7");
+    assert_int_equal(err_context(&e, ERR_FORMAT, "file %s", "a.gguf"), ERR_FORMAT);
+    assert_string_equal(e.msg, "file a.gguf: bad?name 7");
+    char big[1000];
+    memset(big, 'x', sizeof big - 1);
+    big[sizeof big - 1] = 0;
+    err_context(&e, ERR_FORMAT, "%s", big);
+    assert_true(strlen(e.msg) < sizeof e.msg);
+    assert_int_equal(err_set(NULL, ERR_IO, "nobody listens"), ERR_IO);
+}
+
+static void arithmetic_refuses_to_wrap(void **state)
+{
+    (void)state;
+    uint64_t v;
+    assert_false(checked_mul(UINT64_MAX / 2, 3, &v));
+    assert_true(checked_mul(3, 5, &v));
+    assert_int_equal(v, 15);
+    assert_false(checked_add(UINT64_MAX, 1, &v));
+    assert_true(checked_align(33, 32, &v));
+    assert_int_equal(v, 64);
+    assert_false(checked_align(UINT64_MAX - 3, 32, &v));
+}
+
+static void arena_memory_is_zeroed_and_survives_growth(void **state)
+{
+    (void)state;
+    struct arena a = {0};
+    char *names[2000];
+    for (int i = 0; i < 2000; i++)
+        names[i] = arena_printf(&a, "tensor %d", i);
+    unsigned char *z = arena_array(&a, 100, 1000);
+    for (int i = 0; i < 100000; i++)
+        assert_int_equal(z[i], 0);
+    assert_string_equal(names[0], "tensor 0");
+    assert_string_equal(names[1999], "tensor 1999");
+    assert_null(arena_array(&a, SIZE_MAX / 2, 3));
+    arena_release(&a);
+    arena_release(&a);
+}
+
+static void map_finds_what_was_put_and_keeps_the_first(void **state)
+{
+    (void)state;
+    struct strmap m = {0};
+    static char keys[5000][16];
+    for (int i = 0; i < 5000; i++) {
+        int n = snprintf(keys[i], sizeof keys[i], "k%d", i);
+        bool existing;
+        assert_int_equal(strmap_put(&m, keys[i], (size_t)n, (uint64_t)i, &existing), 0);
+        assert_false(existing);
+    }
+    bool existing;
+    assert_int_equal(strmap_put(&m, "k77", 3, 1, &existing), 0);
+    assert_true(existing);
+    uint64_t v;
+    assert_true(strmap_find(&m, "k77", 3, &v));
+    assert_int_equal(v, 77);
+    assert_false(strmap_find(&m, "k5000", 5, &v));
+    assert_false(strmap_find(&m, "", 0, &v));
+    assert_int_equal(strmap_put(&m, "", 0, 9, NULL), 0);
+    assert_true(strmap_find(&m, "", 0, &v));
+    strmap_release(&m);
+}
+
+static int square_or_fail(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)worker;
+    uint64_t *out = ctx;
+    out[job] = job * job;
+    if (job == 300 || job == 301)
+        return err_set(e, ERR_ARG, "job %zu", job);
+    return 0;
+}
+
+static void pool_runs_every_job_and_reports_the_lowest_failure(void **state)
+{
+    (void)state;
+    for (unsigned n = 1; n <= 16; n = n * 2 + 1) {
+        struct pool *p;
+        assert_int_equal(pool_new(&p, n, NULL), 0);
+        static uint64_t out[1000];
+        for (int round = 0; round < 20; round++) {
+            memset(out, 0, sizeof out);
+            struct err e = {0};
+            assert_int_equal(pool_run(p, 300, square_or_fail, out, &e), 0);
+            for (size_t i = 0; i < 300; i++)
+                assert_int_equal(out[i], i * i);
+            assert_int_equal(pool_run(p, 1000, square_or_fail, out, &e), ERR_ARG);
+            assert_string_equal(e.msg, "job 300");
+            assert_int_equal(pool_run(p, 0, square_or_fail, out, &e), 0);
+        }
+        pool_free(p);
+    }
+}
+
+static void sha256_gives_the_published_digests(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t n, repeat;
+        const char *hex;
+    } cases[] = {
+        {"", 0, 1, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+        {"abc", 3, 1, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56, 1,
+         "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+        {"a", 1, 1000000, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sha256 s;
+        sha256_init(&s);
+        for (size_t r = 0; r < cases[i].repeat; r++)
+            sha256_update(&s, cases[i].text, cases[i].n);
+        uint8_t digest[32];
+        char hex[65];
+        sha256_final(&s, digest);
+        sha256_hex(digest, hex);
+        assert_string_equal(hex, cases[i].hex);
+    }
+}
+
+static void output_appears_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/kerf-test-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    char path[64], temp[80];
+    snprintf(path, sizeof path, "%s/out.bin", dir);
+    snprintf(temp, sizeof temp, "%s.kerf-part", path);
+    struct outfile *f;
+    struct err e = {0};
+    assert_int_equal(outfile_open(&f, path, &(struct outfile_options){.size_bytes = 4096}, &e), 0);
+    assert_int_equal(outfile_write_at(f, 100, "hello", 5, &e), 0);
+    assert_int_equal(access(path, F_OK), -1);
+    struct outfile *g;
+    assert_int_equal(outfile_open(&g, path, NULL, &e), ERR_IO);
+    assert_non_null(strstr(e.msg, "another process"));
+    outfile_abort(f);
+    assert_int_equal(access(temp, F_OK), -1);
+
+    assert_int_equal(outfile_write_all(path, "first", 5, false, &e), 0);
+    assert_int_equal(outfile_write_all(path, "second", 6, false, &e), ERR_IO);
+    assert_non_null(strstr(e.msg, "--force"));
+    struct filemap m;
+    assert_int_equal(filemap_open(&m, path, &e), 0);
+    assert_int_equal(outfile_write_all(path, "second", 6, true, &e), 0);
+    assert_memory_equal(m.data, "first", 5); /* the old file lives on in its map */
+    filemap_close(&m);
+    assert_int_equal(filemap_open(&m, path, &e), 0);
+    assert_int_equal(m.size, 6);
+    filemap_close(&m);
+    assert_int_equal(filemap_open(&m, dir, &e), ERR_IO);
+    assert_int_equal(
+        outfile_open(&f, path, &(struct outfile_options){.overwrite = true, .size_bytes = (uint64_t)1 << 60},
+                     &e),
+        ERR_IO);
+    assert_non_null(strstr(e.msg, "free"));
+    unlink(path);
+    rmdir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(context_grows_leftwards_and_control_characters_are_scrubbed),
+        cmocka_unit_test(arithmetic_refuses_to_wrap),
+        cmocka_unit_test(arena_memory_is_zeroed_and_survives_growth),
+        cmocka_unit_test(map_finds_what_was_put_and_keeps_the_first),
+        cmocka_unit_test(pool_runs_every_job_and_reports_the_lowest_failure),
+        cmocka_unit_test(sha256_gives_the_published_digests),
+        cmocka_unit_test(output_appears_whole_or_not_at_all),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

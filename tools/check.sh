@@ -1,0 +1,20 @@
+#!/bin/sh
+# Install what testing needs, build twice (plain with warnings as errors, and with sanitizers), run every test.
+# May be run again at any time. Environment: KERF_BUILD (default: build in the source folder), CC.
+set -eu
+cd "$(dirname "$0")/.."
+. tools/packages.sh
+kerf_install_packages test
+build=${KERF_BUILD:-build}
+jobs=$(nproc)
+
+cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DKERF_WERROR=ON >/dev/null
+cmake --build "$build" -j "$jobs"
+ctest --test-dir "$build" --output-on-failure -j "$jobs"
+
+cmake -S . -B "$build-asan" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DKERF_WERROR=ON -DKERF_SANITIZE=ON >/dev/null
+cmake --build "$build-asan" -j "$jobs"
+ctest --test-dir "$build-asan" --output-on-failure -j "$jobs"
+
+n=$(ctest --test-dir "$build" -N | sed -n 's/^Total Tests: //p')
+echo "check: $n tests passed, plain and under AddressSanitizer and UBSan"
