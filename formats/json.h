@@ -13,9 +13,11 @@
 struct json_doc; /* owns the tree */
 struct json;     /* one node; borrowed until its document is freed */
 
-/* Parse `len` bytes of UTF-8. `what` (a file name) opens every message. Rejected with ERR_FORMAT: bytes that
- * are not UTF-8, more than 64 levels, duplicate keys in one object, NUL inside strings, anything but white
- * space after the value. *out: caller frees with json_free. */
+/* Parse `len` bytes of UTF-8. `what` (a file name) opens every message. The grammar is RFC 8259 to the
+ * letter: no comments, no trailing commas, no NaN or Infinity, no byte order mark. Also rejected with
+ * ERR_FORMAT: bytes that are not UTF-8, more than 64 levels, more than 2^23 values, numbers of more than 63
+ * characters or beyond a double, duplicate keys in one object, NUL inside strings, anything but white space
+ * after the value. Linear in `len`. *out: caller frees with json_free. */
 int json_parse(struct json_doc **out, const char *text, size_t len, const char *what, struct err *e);
 
 /* Parse a whole file of at most `max_bytes` (0: 256 MiB). A missing file is ERR_IO. */
@@ -38,8 +40,11 @@ const struct json *json_next(const struct json *child);
 const char *json_key(const struct json *child);       /* key of an object's child */
 size_t json_n_children(const struct json *container); /* counts: linear */
 
-const char *json_string(const struct json *j);       /* NULL if not a string */
-bool json_int(const struct json *j, int64_t *out);   /* exact integers up to 2^53 only; false otherwise */
+const char *json_string(const struct json *j); /* NULL if not a string */
+
+/* Numbers written as integers, of magnitude up to 2^53; false otherwise. What counts is how the number is
+ * written: "1.0" and "1e3" are not integers, as in Python. */
+bool json_int(const struct json *j, int64_t *out);
 bool json_uint(const struct json *j, uint64_t *out); /* the same, >= 0 */
 bool json_number(const struct json *j, double *out);
 bool json_bool(const struct json *j, bool *out);
@@ -48,19 +53,19 @@ bool json_bool(const struct json *j, bool *out);
 char *json_to_text(const struct json *j);
 
 /* Writer: streams one value to a FILE with correct escaping and exact numbers. Not-a-number and infinities
- * are written as null. Commas and nesting are kept by the writer; two-space indentation. */
+ * are written as null. Commas and nesting are kept by the writer; two-space indentation, plain values of an
+ * array stay on one line. Write errors are the FILE's: ask ferror at the end. */
 struct json_writer {
     FILE *file; /* borrowed */
     unsigned depth;
-    uint64_t has_item, is_array; /* bit per level; at most 60 levels */
+    uint64_t has_item, is_array, is_broken; /* bit per level; at most 60 levels */
     bool after_key;
 };
 
 void jw_begin(struct json_writer *w, FILE *file);
 void jw_object(struct json_writer *w);
 void jw_array(struct json_writer *w);
-void jw_end(
-    struct json_writer *w); /* closes the innermost object or array; the outermost also ends the line */
+void jw_end(struct json_writer *w); /* closes the innermost level; closing the outermost also ends the line */
 void jw_key(struct json_writer *w, const char *key);
 void jw_string(struct json_writer *w, const char *s); /* NULL: null. Invalid UTF-8 becomes U+FFFD */
 void jw_string_n(struct json_writer *w, const char *s, size_t n);

@@ -61,7 +61,8 @@ const struct gguf_value *gguf_meta_value(const struct gguf_meta *m, size_t i);
 const struct gguf_value *gguf_meta_find(const struct gguf_meta *m, const char *key); /* NULL if absent */
 
 /* Set or replace in place (a replaced key keeps its position). Everything is copied. 0, ERR_NOMEM, or ERR_ARG
- * for an empty key, a key or string that is not UTF-8, or an array of arrays. */
+ * for an empty key, a key or string that is not UTF-8, a value that does not fit its type, or an array of
+ * arrays. The strings of an array may be any bytes: vocabularies of real models hold pieces of characters. */
 int gguf_meta_set(struct gguf_meta *m, const char *key, const struct gguf_value *v, struct err *e);
 int gguf_meta_set_u32(struct gguf_meta *m, const char *key, uint32_t v, struct err *e);
 int gguf_meta_set_i32(struct gguf_meta *m, const char *key, int32_t v, struct err *e);
@@ -77,17 +78,36 @@ int gguf_meta_set_array(struct gguf_meta *m, const char *key, enum gguf_type ele
                         struct err *e); /* elem: fixed-size types only; data packed little-endian */
 bool gguf_meta_remove(struct gguf_meta *m, const char *key); /* true if it was there */
 
+/* For readers: append a key (the bytes of `key` are copied and must be non-empty, unique, UTF-8 and free of
+ * NUL) whose string or array stays where it is, borrowed until the list is freed. ERR_FORMAT for a bad key.
+ */
+int gguf_meta_append_borrowed(struct gguf_meta *m, const char *key, size_t key_len,
+                              const struct gguf_value *v, struct err *e);
+
+/* For readers: `n` zeroed strings that live as long as the list; NULL when memory is refused. */
+struct gguf_string *gguf_meta_new_strings(struct gguf_meta *m, uint64_t n);
+
 /* Typed look-ups; false when absent or of another kind. The integer form accepts every integer width (value
- * must fit), the number form integers and floats. */
+ * must fit), the number form integers and floats; a bool is neither. */
 bool gguf_meta_get_u64(const struct gguf_meta *m, const char *key, uint64_t *out);
 bool gguf_meta_get_i64(const struct gguf_meta *m, const char *key, int64_t *out);
 bool gguf_meta_get_f64(const struct gguf_meta *m, const char *key, double *out);
 bool gguf_meta_get_bool(const struct gguf_meta *m, const char *key, bool *out);
 bool gguf_meta_get_string(const struct gguf_meta *m, const char *key, struct gguf_string *out);
 
-/* Element i of a numeric array as a double / signed integer; false when out of range or of another kind. */
+/* Element i of a numeric array as a double / signed integer; false when out of range or of another kind. The
+ * elements of a bool array count as 0 and 1. */
 bool gguf_array_f64(const struct gguf_value *v, uint64_t i, double *out);
 bool gguf_array_i64(const struct gguf_value *v, uint64_t i, int64_t *out);
+
+/* Element i of a string array; false when out of range or of another kind. */
+bool gguf_array_string(const struct gguf_value *v, uint64_t i, struct gguf_string *out);
+
+/* Same type and same bytes? */
+bool gguf_value_equal(const struct gguf_value *a, const struct gguf_value *b);
+
+/* Is this a string with exactly the text of `literal`? */
+bool gguf_string_is(struct gguf_string s, const char *literal);
 
 const char *gguf_type_name(enum gguf_type t); /* "u32", "string", ... ; "?" when unknown */
 size_t gguf_type_size(enum gguf_type t);      /* bytes of one element; 0 for STRING and ARRAY */
