@@ -103,8 +103,8 @@ static inline float e8m0_half_to_f32(uint8_t e)
  * other codes (so 0xff is 240, a quirk of the reference decoder). */
 float ue4m3_half_to_f32(uint8_t b);
 
-/* The nvfp4 scale byte nearest to `v` as the reference writes it: ties away from zero on the first dropped
- * bit, 0 for v <= 0 and NaN, 0x7e (448) at most. */
+/* The nvfp4 scale byte for `v` as the reference writes it: the nearest, up when the next bit is set; 0 for
+ * v <= 0 and NaN; and 0x7e (448) for everything from 248 up, where e4m3 could be finer (a quirk). */
 uint8_t f32_to_ue4m3(float v);
 
 #endif
