@@ -1,0 +1,81 @@
+/* cmd.h - what every command of the program shares: its signature, exit codes, messages, and the session
+ * (threads and instruction-set level) that the shared options ask for.
+ *
+ *     int cmd_hash(int argc, char **argv)
+ *     {
+ *         struct shared_options shared = SHARED_OPTIONS_INIT;
+ *         const struct opt options[] = {...};
+ *         const struct opt_command cmd = {"hash", "FILE", "...", options, n, 1, 1};
+ *         struct opt_operands args;
+ *         int status = opt_parse(&cmd, argc, argv, &shared, &args);
+ *         if (status != OPT_CONTINUE)
+ *             return status;
+ *         ...libraries...
+ *         return rc ? cmd_fail(&e) : CMD_DONE;
+ *     }
+ *
+ * A command holds no algorithm and no static state: it parses, calls libraries, prints one result on stdout.
+ */
+#ifndef KERF_CMD_H
+#define KERF_CMD_H
+
+#include "opt.h"
+
+#include "libquant/base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum cmd_status { /* exit codes; a promise to scripts */
+                  CMD_DONE = 0,
+                  CMD_FAILED = 1,
+                  CMD_USAGE = 2,
+                  CMD_GATE = 3, /* a check was not met: compare's limits, verify, diff --exit-code */
+};
+
+int cmd_inspect(int argc, char **argv);
+int cmd_convert(int argc, char **argv);
+int cmd_quantize(int argc, char **argv);
+int cmd_tokenize(int argc, char **argv);
+int cmd_imatrix(int argc, char **argv);
+int cmd_perplexity(int argc, char **argv);
+int cmd_compare(int argc, char **argv);
+int cmd_ladder(int argc, char **argv);
+int cmd_allocate(int argc, char **argv);
+int cmd_fit(int argc, char **argv);
+int cmd_diff(int argc, char **argv);
+int cmd_hash(int argc, char **argv);
+int cmd_edit(int argc, char **argv);
+int cmd_split(int argc, char **argv);
+int cmd_merge(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
+
+/* "kerf: error: <message>" on stderr; returns CMD_FAILED. A cancelled run says so instead. */
+int cmd_fail(const struct err *e);
+
+/* "kerf: warning: ..." on stderr, unless --quiet. */
+void cmd_warn(const struct shared_options *o, const char *fmt, ...) KERF_PRINTF(2, 3);
+
+/* "kerf: ..." on stderr, unless --quiet. */
+void cmd_note(const struct shared_options *o, const char *fmt, ...) KERF_PRINTF(2, 3);
+
+/* "kerf NAME: ..." on stderr with a pointer to --help; returns CMD_USAGE. */
+int cmd_usage(const struct opt_command *cmd, const char *fmt, ...) KERF_PRINTF(2, 3);
+
+struct pool;
+struct kern;
+
+struct session {
+    struct pool *pool;       /* owns */
+    const struct kern *kern; /* of --isa, else the best this CPU has */
+};
+
+/* Start the workers and choose the kernels. ERR_ARG names the levels this CPU supports. */
+int session_open(struct session *s, const struct shared_options *o, struct err *e);
+void session_close(struct session *s); /* NULL and zeroed structs are allowed */
+
+/* Monotonic clock, and the largest resident set of this process so far. */
+double session_seconds(void);
+uint64_t session_peak_rss(void);
+
+#endif

@@ -1,0 +1,185 @@
+/* main.c - the table of commands; everything else is in cmd_<command>.c. */
+#include "cmd.h"
+#include "progress.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct cmd {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+};
+
+/* Until every command has its file, those that are missing are left out of the table. */
+#pragma weak cmd_inspect
+#pragma weak cmd_convert
+#pragma weak cmd_quantize
+#pragma weak cmd_tokenize
+#pragma weak cmd_imatrix
+#pragma weak cmd_perplexity
+#pragma weak cmd_compare
+#pragma weak cmd_ladder
+#pragma weak cmd_allocate
+#pragma weak cmd_fit
+#pragma weak cmd_diff
+#pragma weak cmd_hash
+#pragma weak cmd_edit
+#pragma weak cmd_split
+#pragma weak cmd_merge
+#pragma weak cmd_verify
+
+static const struct cmd cmds[] = {
+    {"inspect", cmd_inspect, "metadata, tensors and sizes of a model or importance file"},
+    {"convert", cmd_convert, "checkpoint to GGUF, at source precision or straight to any type"},
+    {"quantize", cmd_quantize, "model to GGUF with new tensor types"},
+    {"tokenize", cmd_tokenize, "text to token ids, as the model's tokenizer gives them"},
+    {"imatrix", cmd_imatrix, "collect, merge, show or convert importance matrices"},
+    {"perplexity", cmd_perplexity, "perplexity of a model on a text"},
+    {"compare", cmd_compare, "what candidates lost against a reference, in one pass over a text"},
+    {"ladder", cmd_ladder, "quality of every level from Q8_0 to Q2_K, without writing files"},
+    {"allocate", cmd_allocate, "per-tensor types of least expected loss within a budget"},
+    {"fit", cmd_fit, "which levels fit in this much memory"},
+    {"diff", cmd_diff, "tensors and metadata that differ between two models"},
+    {"hash", cmd_hash, "SHA-256 per tensor and of the whole model content"},
+    {"edit", cmd_edit, "set or remove metadata"},
+    {"split", cmd_split, "split a GGUF file into parts"},
+    {"merge", cmd_merge, "merge the parts of a split GGUF file"},
+    {"verify", cmd_verify, "structure, shapes, finite values, block validity"},
+};
+#define N_CMDS (sizeof cmds / sizeof *cmds)
+
+int cmd_fail(const struct err *e)
+{
+    if (e->code == ERR_CANCELLED)
+        fprintf(stderr, "kerf: stopped: %s\n", e->msg);
+    else
+        fprintf(stderr, "kerf: error: %s\n", e->msg[0] ? e->msg : "unknown failure");
+    return CMD_FAILED;
+}
+
+static void say(const char *head, const char *fmt, va_list ap)
+{
+    fputs(head, stderr);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+}
+
+void cmd_warn(const struct shared_options *o, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    if (!o->quiet)
+        say("kerf: warning: ", fmt, ap);
+    va_end(ap);
+}
+
+void cmd_note(const struct shared_options *o, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    if (!o->quiet)
+        say("kerf: ", fmt, ap);
+    va_end(ap);
+}
+
+int cmd_usage(const struct opt_command *cmd, const char *fmt, ...)
+{
+    va_list ap;
+    fprintf(stderr, "kerf %s", cmd->name);
+    va_start(ap, fmt);
+    say(": ", fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "Try 'kerf %s --help'.\n", cmd->name);
+    return CMD_USAGE;
+}
+
+static void print_overview(FILE *f)
+{
+    fputs("usage: kerf COMMAND [options]\n\n"
+          "Quantize and convert language models: a HuggingFace checkpoint goes in, a GGUF file of any\n"
+          "precision comes out, with the measured loss beside it.\n\nCommands:\n",
+          f);
+    for (size_t i = 0; i < N_CMDS; i++)
+        if (cmds[i].run)
+            fprintf(f, "  %-12s %s\n", cmds[i].name, cmds[i].summary);
+    fputs("\n'kerf COMMAND --help' describes a command. Exit codes: 0 done, 1 failed, 2 wrong usage,\n"
+          "3 a check was not met.\n",
+          f);
+}
+
+static const struct cmd *find(const char *name)
+{
+    for (size_t i = 0; i < N_CMDS; i++)
+        if (cmds[i].run && strcmp(cmds[i].name, name) == 0)
+            return &cmds[i];
+    return NULL;
+}
+
+static int unknown_command(const char *name)
+{
+    const char *names[N_CMDS];
+    for (size_t i = 0; i < N_CMDS; i++)
+        names[i] = cmds[i].name;
+    const char *near = opt_nearest(name, names, N_CMDS);
+    fprintf(stderr, "kerf: unknown command '%s'", name);
+    if (near)
+        fprintf(stderr, "; did you mean '%s'?", near);
+    fputs("\nTry 'kerf --help'.\n", stderr);
+    return CMD_USAGE;
+}
+
+static int dispatch(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_overview(stderr);
+        return CMD_USAGE;
+    }
+    const char *name = argv[1];
+    bool help = strcmp(name, "help") == 0;
+    if (strcmp(name, "--version") == 0) {
+        printf("kerf %s\n", KERF_VERSION);
+        return CMD_DONE;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || (help && argc < 3)) {
+        print_overview(stdout);
+        return CMD_DONE;
+    }
+    const struct cmd *c = find(help ? argv[2] : name);
+    if (!c)
+        return unknown_command(help ? argv[2] : name);
+    if (help) {
+        char *args[] = {argv[2], "--help", NULL};
+        return c->run(2, args);
+    }
+    return c->run(argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+    signals_install();
+    int status = dispatch(argc, argv);
+    /* A result that did not reach its reader is a failure, whatever the command thought. */
+    errno = 0;
+    bool lost = fflush(stdout) != 0 || ferror(stdout);
+    int why = errno;
+    if (fclose(stdout) != 0 && !lost) {
+        lost = true;
+        why = errno;
+    }
+    if (lost) {
+        fprintf(stderr, "kerf: error: cannot write standard output%s%s\n", why ? ": " : "",
+                why ? strerror(why) : "");
+        if (status == CMD_DONE || status == CMD_GATE)
+            status = CMD_FAILED;
+    }
+    int sig = signals_pending();
+    if (sig && status != CMD_DONE) {
+        signal(sig, SIG_DFL);
+        raise(sig);
+    }
+    return status;
+}

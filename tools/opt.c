@@ -1,0 +1,319 @@
+/* opt.c - see opt.h. Help text is in opt_help.c. */
+#include "opt_internal.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void opt_list_release(struct opt_list *l)
+{
+    free(l->items);
+    *l = (struct opt_list){0};
+}
+
+static int list_add(struct opt_list *l, const char *item)
+{
+    const char **items = realloc(l->items, (l->n + 1) * sizeof *items);
+    if (!items)
+        return -1;
+    l->items = items;
+    l->items[l->n++] = item;
+    return 0;
+}
+
+bool opt_parse_uint(const char *text, uint64_t *out)
+{
+    if (!isdigit((unsigned char)text[0]))
+        return false;
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (errno || *end)
+        return false;
+    *out = v;
+    return true;
+}
+
+bool opt_parse_real(const char *text, double *out)
+{
+    char *end;
+    if (!text[0] || isspace((unsigned char)text[0]))
+        return false;
+    double v = strtod(text, &end);
+    if (*end || !isfinite(v))
+        return false;
+    *out = v;
+    return true;
+}
+
+bool opt_parse_size(const char *text, uint64_t *out)
+{
+    if (!isdigit((unsigned char)text[0]) && text[0] != '.')
+        return false;
+    char *unit;
+    double v = strtod(text, &unit);
+    static const char letters[] = "KMGTPE";
+    double factor = 1;
+    if (*unit && *unit != 'B') {
+        const char *l = strchr(letters, toupper((unsigned char)*unit));
+        if (!l)
+            return false;
+        unit++;
+        /* K and KiB are 1024, KB is 1000: the convention of GNU tools. */
+        double base = (*unit == 'B' || *unit == 'b') ? 1000 : 1024;
+        if (*unit == 'i')
+            unit++;
+        factor = pow(base, (double)(l - letters + 1));
+    }
+    if (*unit == 'B' || *unit == 'b')
+        unit++;
+    v *= factor;
+    if (*unit || !isfinite(v) || v < 0 || v >= 9.2e18)
+        return false;
+    *out = (uint64_t)v;
+    return true;
+}
+
+/* Optimal string alignment distance: a swap of neighbours counts as one slip. */
+static size_t distance(const char *a, const char *b)
+{
+    enum { MAX = 40 };
+    size_t n = strlen(a), m = strlen(b);
+    if (n >= MAX || m >= MAX)
+        return MAX;
+    size_t d[MAX][MAX];
+    for (size_t i = 0; i <= n; i++) {
+        for (size_t j = 0; j <= m; j++) {
+            if (i == 0 || j == 0) {
+                d[i][j] = i + j;
+                continue;
+            }
+            size_t best =
+                d[i - 1][j - 1] + (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
+            if (d[i - 1][j] + 1 < best)
+                best = d[i - 1][j] + 1;
+            if (d[i][j - 1] + 1 < best)
+                best = d[i][j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best)
+                best = d[i - 2][j - 2] + 1;
+            d[i][j] = best;
+        }
+    }
+    return d[n][m];
+}
+
+const char *opt_nearest(const char *word, const char *const *candidates, size_t n)
+{
+    size_t len = strlen(word), best = len < 6 ? 2 : len / 3;
+    const char *found = NULL;
+    for (size_t i = 0; i < n; i++) {
+        size_t d = distance(word, candidates[i]);
+        if (len >= 3 && strncmp(word, candidates[i], len) == 0 && d > 1)
+            d = 1; /* an abbreviation */
+        if (d < best + (found == NULL)) {
+            best = d;
+            found = candidates[i];
+        }
+    }
+    return found;
+}
+
+int opt_usage(const struct opt_command *cmd, const char *fmt, ...)
+{
+    va_list ap;
+    fprintf(stderr, "kerf %s: ", cmd->name);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "\nTry 'kerf %s --help'.\n", cmd->name);
+    return 2;
+}
+
+/* State of one opt_parse: the command's table followed by the shared one. */
+struct parser {
+    const struct opt_command *cmd;
+    struct opt shared[OPT_N_SHARED];
+    bool help, version;
+    int argc, next;
+    char **argv;
+};
+
+static const struct opt *option_at(const struct parser *p, size_t i)
+{
+    return i < p->cmd->n_options ? &p->cmd->options[i] : &p->shared[i - p->cmd->n_options];
+}
+
+static size_t n_options(const struct parser *p)
+{
+    return p->cmd->n_options + OPT_N_SHARED;
+}
+
+static const struct opt *find_long(const struct parser *p, const char *name, size_t len)
+{
+    for (size_t i = 0; i < n_options(p); i++) {
+        const struct opt *o = option_at(p, i);
+        if (o->kind != OPT_HEADING && strlen(o->name) == len && memcmp(o->name, name, len) == 0)
+            return o;
+    }
+    return NULL;
+}
+
+static const struct opt *find_short(const struct parser *p, char letter)
+{
+    for (size_t i = 0; i < n_options(p); i++)
+        if (option_at(p, i)->kind != OPT_HEADING && option_at(p, i)->letter == letter)
+            return option_at(p, i);
+    return NULL;
+}
+
+static int unknown_long(const struct parser *p, const char *name, size_t len)
+{
+    char word[64];
+    snprintf(word, sizeof word, "%.*s", (int)(len < 63 ? len : 63), name);
+    const char *names[128];
+    size_t n = 0;
+    for (size_t i = 0; i < n_options(p) && n < 128; i++)
+        if (option_at(p, i)->kind != OPT_HEADING)
+            names[n++] = option_at(p, i)->name;
+    const char *near = opt_nearest(word, names, n);
+    if (near)
+        return opt_usage(p->cmd, "unknown option --%s; did you mean --%s?", word, near);
+    return opt_usage(p->cmd, "unknown option --%s", word);
+}
+
+static bool is_choice(const char *words, const char *text)
+{
+    size_t len = strlen(text);
+    for (const char *w = words; len && w; w = strchr(w, '|') ? strchr(w, '|') + 1 : NULL)
+        if (strncmp(w, text, len) == 0 && (w[len] == '|' || w[len] == 0))
+            return true;
+    return false;
+}
+
+/* Store `text` in the option's variable; 0 or the exit status of a usage error. */
+static int store(const struct parser *p, const struct opt *o, const char *text)
+{
+    switch (o->kind) {
+    case OPT_TEXT: *(const char **)o->value = text; break;
+    case OPT_CHOICE:
+        if (!is_choice(o->arg, text))
+            return opt_usage(p->cmd, "--%s: expected one of %s, found '%s'", o->name, o->arg, text);
+        *(const char **)o->value = text;
+        break;
+    case OPT_LIST:
+        if (list_add(o->value, text) != 0)
+            return opt_usage(p->cmd, "out of memory");
+        break;
+    case OPT_UINT:
+        if (!opt_parse_uint(text, o->value))
+            return opt_usage(p->cmd, "--%s: expected a whole number, found '%s'", o->name, text);
+        break;
+    case OPT_SIZE:
+        if (!opt_parse_size(text, o->value))
+            return opt_usage(p->cmd, "--%s: expected a size such as 4GiB, 512MiB or 5GB, found '%s'", o->name,
+                             text);
+        break;
+    case OPT_REAL:
+        if (!opt_parse_real(text, o->value))
+            return opt_usage(p->cmd, "--%s: expected a number, found '%s'", o->name, text);
+        break;
+    case OPT_FLAG:
+    case OPT_HEADING: break;
+    }
+    if (o->given)
+        *o->given = true;
+    return 0;
+}
+
+static int set_flag(const struct opt *o)
+{
+    *(bool *)o->value = true;
+    if (o->given)
+        *o->given = true;
+    return 0;
+}
+
+static int parse_long(struct parser *p, const char *arg)
+{
+    const char *eq = strchr(arg, '=');
+    size_t len = eq ? (size_t)(eq - arg) : strlen(arg);
+    const struct opt *o = find_long(p, arg, len);
+    if (!o)
+        return unknown_long(p, arg, len);
+    if (o->kind == OPT_FLAG)
+        return eq ? opt_usage(p->cmd, "--%s takes no value", o->name) : set_flag(o);
+    if (eq)
+        return store(p, o, eq + 1);
+    if (p->next >= p->argc)
+        return opt_usage(p->cmd, "--%s needs a value (%s)", o->name, o->arg);
+    return store(p, o, p->argv[p->next++]);
+}
+
+static int parse_short(struct parser *p, const char *letters)
+{
+    for (; *letters; letters++) {
+        const struct opt *o = find_short(p, *letters);
+        if (!o)
+            return opt_usage(p->cmd, "unknown option -%c", *letters);
+        if (o->kind == OPT_FLAG) {
+            set_flag(o);
+            continue;
+        }
+        if (letters[1])
+            return store(p, o, letters + 1);
+        if (p->next >= p->argc)
+            return opt_usage(p->cmd, "-%c needs a value (%s)", o->letter, o->arg);
+        return store(p, o, p->argv[p->next++]);
+    }
+    return 0;
+}
+
+static int check_operands(const struct opt_command *cmd, const struct opt_operands *operands)
+{
+    if (operands->n < cmd->min_operands)
+        return opt_usage(cmd, "expected %s%zu operand%s, found %zu; usage: kerf %s %s",
+                         cmd->max_operands > cmd->min_operands ? "at least " : "", cmd->min_operands,
+                         cmd->min_operands == 1 ? "" : "s", operands->n, cmd->name, cmd->operands);
+    if (operands->n > cmd->max_operands)
+        return opt_usage(cmd, "unexpected operand '%s'; usage: kerf %s %s",
+                         operands->items[cmd->max_operands], cmd->name, cmd->operands);
+    return 0;
+}
+
+int opt_parse(const struct opt_command *cmd, int argc, char **argv, struct shared_options *shared,
+              struct opt_operands *operands)
+{
+    struct parser p = {.cmd = cmd, .argc = argc, .argv = argv, .next = 1};
+    opt_shared_table(p.shared, shared, &p.help, &p.version);
+    bool only_operands = false;
+    int n = 0; /* operands move to the front of argv + 1, never past the argument being read */
+    while (p.next < argc) {
+        char *a = argv[p.next++];
+        int status = 0;
+        if (only_operands || a[0] != '-' || !a[1])
+            argv[1 + n++] = a;
+        else if (strcmp(a, "--") == 0)
+            only_operands = true;
+        else if (a[1] == '-')
+            status = parse_long(&p, a + 2);
+        else
+            status = parse_short(&p, a + 1);
+        if (status)
+            return status;
+        if (p.help) {
+            opt_print_help(cmd, p.shared);
+            return 0;
+        }
+        if (p.version) {
+            printf("kerf %s\n", KERF_VERSION);
+            return 0;
+        }
+    }
+    *operands = (struct opt_operands){argv + 1, (size_t)n};
+    int status = check_operands(cmd, operands);
+    return status ? status : OPT_CONTINUE;
+}

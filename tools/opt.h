@@ -1,0 +1,84 @@
+/* opt.h - the one option parser: every command describes its options in a table; parsing, --help with its
+ * defaults, and the messages for wrong usage come from that table.
+ *
+ * GNU long options (`--type Q4_K_M` or `--type=Q4_K_M`), a few short ones (`-o FILE`, `-oFILE`, `-qv`),
+ * options and operands in any order, `--` ends options, `-` alone is an operand. Long names are not
+ * abbreviated: a script keeps its meaning when options are added. The last one wins when a scalar is given
+ * twice. */
+#ifndef KERF_OPT_H
+#define KERF_OPT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum opt_kind {
+    OPT_HEADING, /* no option: `help` is a line of --help */
+    OPT_FLAG,    /* bool *                                */
+    OPT_TEXT,    /* const char **                         */
+    OPT_CHOICE,  /* const char **; `arg` lists the words: "fast|feedback|best" */
+    OPT_LIST,    /* struct opt_list *, repeatable         */
+    OPT_UINT,    /* uint64_t *, decimal                   */
+    OPT_SIZE,    /* uint64_t *, bytes: 4GiB, 512MiB, 5GB, 1.5G (= GiB), 1000 */
+    OPT_REAL,    /* double *, finite                      */
+};
+
+struct opt_list {
+    const char **items; /* owns the array; the strings are argv's */
+    size_t n;
+};
+void opt_list_release(struct opt_list *l);
+
+struct opt {
+    const char *name; /* without the dashes */
+    char letter;      /* short form, or 0 */
+    enum opt_kind kind;
+    void *value;          /* see the kinds; holds the default on entry */
+    const char *arg;      /* name of the value in --help; NULL for flags */
+    const char *help;     /* one sentence, no full stop; long ones are wrapped */
+    const char *fallback; /* default in words; NULL: print *value when it is not zero */
+    bool *given;          /* set to true when the option occurs; may be NULL */
+};
+
+/* Options that every command takes. */
+struct shared_options {
+    uint64_t threads;      /* 0: all cores */
+    uint64_t memory_bytes; /* bound on working memory */
+    bool json, quiet, verbose, force, dry_run;
+    const char *isa; /* NULL: native */
+};
+#define SHARED_OPTIONS_INIT                                                                                  \
+    {                                                                                                        \
+        .memory_bytes = (uint64_t)1 << 30                                                                    \
+    }
+
+struct opt_command {
+    const char *name;        /* "convert"; sub-commands as "imatrix merge" */
+    const char *operands;    /* for the usage line: "MODEL -o OUT.gguf" */
+    const char *description; /* paragraph(s) of --help */
+    const struct opt *options;
+    size_t n_options;
+    size_t min_operands, max_operands; /* max SIZE_MAX: any number */
+};
+
+struct opt_operands {
+    char **items; /* in argv, in their order */
+    size_t n;
+};
+
+#define OPT_CONTINUE (-1)
+
+/* Parse argv[1..argc). OPT_CONTINUE, or the exit status when the command is finished: 0 after --help and
+ * --version, 2 after a usage error (already explained on stderr). */
+int opt_parse(const struct opt_command *cmd, int argc, char **argv, struct shared_options *shared,
+              struct opt_operands *operands);
+
+/* Size text to bytes; false when malformed, negative or beyond 2^63. */
+bool opt_parse_size(const char *text, uint64_t *out);
+bool opt_parse_uint(const char *text, uint64_t *out);
+bool opt_parse_real(const char *text, double *out);
+
+/* The candidate closest to `word` by edit distance, or NULL when none is near. */
+const char *opt_nearest(const char *word, const char *const *candidates, size_t n);
+
+#endif

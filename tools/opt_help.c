@@ -1,0 +1,110 @@
+/* opt_help.c - the shared options, and --help made from the tables. */
+#include "opt_internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+void opt_shared_table(struct opt table[OPT_N_SHARED], struct shared_options *s, bool *help, bool *version)
+{
+    const struct opt t[OPT_N_SHARED] = {
+        {NULL, 0, OPT_HEADING, NULL, NULL, "Shared options:", NULL, NULL},
+        {"threads", 0, OPT_UINT, &s->threads, "N", "worker threads", "all cores", NULL},
+        {"memory", 0, OPT_SIZE, &s->memory_bytes, "SIZE", "bound on working memory", NULL, NULL},
+        {"json", 0, OPT_FLAG, &s->json, NULL, "print one JSON object on standard output", NULL, NULL},
+        {"quiet", 'q', OPT_FLAG, &s->quiet, NULL, "no progress, notes or warnings", NULL, NULL},
+        {"verbose", 'v', OPT_FLAG, &s->verbose, NULL, "say more on standard error", NULL, NULL},
+        {"force", 0, OPT_FLAG, &s->force, NULL, "replace an existing output file", NULL, NULL},
+        {"dry-run", 0, OPT_FLAG, &s->dry_run, NULL, "show what would be done, with sizes; write nothing",
+         NULL, NULL},
+        {"isa", 0, OPT_TEXT, &s->isa, "NAME", "instruction-set level to use; ref is plain C", "the best here",
+         NULL},
+        {"help", 'h', OPT_FLAG, help, NULL, "print this text", NULL, NULL},
+        {"version", 0, OPT_FLAG, version, NULL, "print the version", NULL, NULL},
+    };
+    memcpy(table, t, sizeof t);
+}
+
+/* 4GiB rather than 4294967296, when that is exact. */
+static void size_text(char *out, size_t n, uint64_t v)
+{
+    static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
+    unsigned u = 0;
+    while (v && v % 1024 == 0 && u < 4) {
+        v /= 1024;
+        u++;
+    }
+    snprintf(out, n, "%" PRIu64 "%s", v, units[u]);
+}
+
+/* "" when the option has no default worth telling. */
+static void default_text(const struct opt *o, char *out, size_t n)
+{
+    out[0] = 0;
+    if (o->fallback)
+        snprintf(out, n, "%s", o->fallback);
+    else if (o->kind == OPT_UINT && *(const uint64_t *)o->value)
+        snprintf(out, n, "%" PRIu64, *(const uint64_t *)o->value);
+    else if (o->kind == OPT_SIZE && *(const uint64_t *)o->value)
+        size_text(out, n, *(const uint64_t *)o->value);
+    else if (o->kind == OPT_REAL && *(const double *)o->value != 0)
+        snprintf(out, n, "%g", *(const double *)o->value);
+    else if ((o->kind == OPT_TEXT || o->kind == OPT_CHOICE) && *(const char *const *)o->value)
+        snprintf(out, n, "%s", *(const char *const *)o->value);
+}
+
+#define HELP_COLUMN 30
+#define HELP_WIDTH  100
+
+/* Print `text` from column `at`, wrapped at spaces. */
+static void print_wrapped(const char *text, size_t at, size_t column)
+{
+    while (*text) {
+        size_t room = HELP_WIDTH - column, len = strlen(text), cut = len;
+        if (len > room) {
+            cut = room;
+            while (cut && text[cut] != ' ')
+                cut--;
+            if (cut == 0)
+                cut = strcspn(text, " ");
+        }
+        printf("%*s%.*s\n", (int)(column - at), "", (int)cut, text);
+        at = 0;
+        text += cut;
+        while (*text == ' ')
+            text++;
+    }
+}
+
+static void print_option(const struct opt *o)
+{
+    if (o->kind == OPT_HEADING) {
+        printf("\n%s\n", o->help);
+        return;
+    }
+    char left[120], line[600], dflt[200];
+    size_t at =
+        (size_t)snprintf(left, sizeof left, o->letter ? "  -%c, --%s%s%s" : "  %c   --%s%s%s",
+                         o->letter ? o->letter : ' ', o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+    default_text(o, dflt, sizeof dflt);
+    snprintf(line, sizeof line, dflt[0] ? "%s%s (default: %s)" : "%s%s%s", o->help,
+             o->kind == OPT_LIST ? "; may be repeated" : "", dflt);
+    printf("%s", left);
+    if (at + 2 > HELP_COLUMN) {
+        putchar('\n');
+        at = 0;
+    }
+    print_wrapped(line, at, HELP_COLUMN);
+}
+
+void opt_print_help(const struct opt_command *cmd, const struct opt shared[OPT_N_SHARED])
+{
+    printf("usage: kerf %s %s [options]\n\n", cmd->name, cmd->operands);
+    print_wrapped(cmd->description, 0, 0);
+    if (cmd->n_options && cmd->options[0].kind != OPT_HEADING)
+        printf("\nOptions:\n");
+    for (size_t i = 0; i < cmd->n_options; i++)
+        print_option(&cmd->options[i]);
+    for (size_t i = 0; i < OPT_N_SHARED; i++)
+        print_option(&shared[i]);
+}

@@ -1,0 +1,111 @@
+/* progress.c - see progress.h. */
+#include "progress.h"
+
+#include "cmd.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+const char *format_bytes(char out[32], double n)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    unsigned u = 0;
+    while (n >= 1024 && u < 5) {
+        n /= 1024;
+        u++;
+    }
+    snprintf(out, 32, u == 0 ? "%.0f %s" : "%.2f %s", n, units[u]);
+    return out;
+}
+
+const char *format_count(char out[32], double n)
+{
+    static const char units[] = " KMBT";
+    unsigned u = 0;
+    while (n >= 1000 && u < 4) {
+        n /= 1000;
+        u++;
+    }
+    snprintf(out, 32, u == 0 ? "%.0f" : "%.2f%c", n, units[u]);
+    return out;
+}
+
+const char *format_seconds(char out[32], double s)
+{
+    if (s < 0)
+        s = 0;
+    if (s < 10)
+        snprintf(out, 32, "%.1fs", s);
+    else if (s < 60)
+        snprintf(out, 32, "%.0fs", s);
+    else if (s < 3600)
+        snprintf(out, 32, "%dm %02ds", (int)s / 60, (int)s % 60);
+    else
+        snprintf(out, 32, "%.0fh %02dm", (double)((long long)s / 3600), (int)((long long)s % 3600 / 60));
+    return out;
+}
+
+static bool wanted(const struct shared_options *o)
+{
+    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+    return !o->quiet && isatty(STDERR_FILENO) && !(no_color && no_color[0]) && term &&
+           strcmp(term, "dumb") != 0;
+}
+
+void progress_begin(struct progress *p, const struct shared_options *o, const char *what, const char *unit,
+                    uint64_t total)
+{
+    *p = (struct progress){.shown = wanted(o), .what = what, .unit = unit, .total = total};
+    p->start = session_seconds();
+}
+
+static size_t terminal_width(void)
+{
+    struct winsize w;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col >= 20)
+        return w.ws_col;
+    return 80;
+}
+
+void progress_update(struct progress *p, uint64_t done, const char *detail)
+{
+    if (!p->shown)
+        return;
+    double now = session_seconds();
+    if (!p->has_start) {
+        p->has_start = true;
+        p->start_done = done;
+    }
+    if (p->drawn && now - p->last < 0.1)
+        return;
+    double elapsed = now - p->start, rate = elapsed > 0 ? (double)(done - p->start_done) / elapsed : 0;
+    char line[400], count[32], left[32] = "", speed[40];
+    if (strcmp(p->unit, "B") == 0)
+        snprintf(speed, sizeof speed, "%s/s", format_bytes(count, rate));
+    else
+        snprintf(speed, sizeof speed, "%s %s/s", format_count(count, rate), p->unit);
+    if (p->total && rate > 0 && done <= p->total)
+        format_seconds(left, (double)(p->total - done) / rate);
+    if (p->total)
+        snprintf(line, sizeof line, "%s %3.0f%%  %s  %s%s  %s", p->what,
+                 100.0 * (double)done / (double)p->total, speed, left, left[0] ? " left" : "",
+                 detail ? detail : "");
+    else
+        snprintf(line, sizeof line, "%s  %s  %s", p->what, speed, detail ? detail : "");
+    fprintf(stderr, "\r%.*s\033[K", (int)terminal_width() - 1, line);
+    fflush(stderr);
+    p->drawn = true;
+    p->last = now;
+}
+
+void progress_end(struct progress *p)
+{
+    if (p->drawn) {
+        fputs("\r\033[K", stderr);
+        fflush(stderr);
+    }
+    p->shown = p->drawn = false;
+}

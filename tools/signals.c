@@ -1,0 +1,68 @@
+/* signals.c - what a signal does to a run; see progress.h. Handlers use async-signal-safe calls only. */
+#include "progress.h"
+
+#include "libquant/base/outfile.h"
+
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The one place with state: a handler has no argument of its own. */
+static volatile sig_atomic_t cooperative, pending;
+
+static void say(const char *text)
+{
+    ssize_t ignored = write(STDERR_FILENO, text, strlen(text));
+    (void)ignored;
+}
+
+static void on_stop(int sig)
+{
+    if (cooperative && !pending) {
+        pending = sig;
+        return;
+    }
+    outfile_abort_all_from_signal();
+    signal(sig, SIG_DFL);
+    raise(sig); /* taken when this handler returns: the parent sees the true cause */
+}
+
+static void on_bus(int sig)
+{
+    (void)sig;
+    outfile_abort_all_from_signal();
+    say("kerf: error: an input file became shorter, or unreadable, while it was being read; "
+        "run again when nothing else writes to it\n");
+    _exit(1);
+}
+
+void signals_install(void)
+{
+    struct sigaction a;
+    memset(&a, 0, sizeof a);
+    sigemptyset(&a.sa_mask);
+    a.sa_flags = SA_RESTART;
+    a.sa_handler = on_stop;
+    static const int stops[] = {SIGINT, SIGTERM, SIGHUP};
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+        struct sigaction old;
+        /* A shell that started us with the signal ignored (nohup, background jobs) means it. */
+        if (sigaction(stops[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(stops[i], &a, NULL);
+    }
+    a.sa_handler = on_bus;
+    sigaction(SIGBUS, &a, NULL);
+    a.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &a, NULL);
+    sigaction(SIGXFSZ, &a, NULL);
+}
+
+void signals_cooperate(bool on)
+{
+    cooperative = on;
+}
+
+int signals_pending(void)
+{
+    return pending;
+}
