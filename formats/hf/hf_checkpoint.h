@@ -9,10 +9,15 @@
 
 struct hf_checkpoint;
 
-/* `allow_missing_weights`: a folder with an index but no shards opens with names only, n_dims 0 and data NULL
- * (for
- * --dry-run and planning). Warnings (total_size mismatch) are collected, see below.
- * *out: caller frees with hf_checkpoint_close. */
+/* Open all shards of `folder`. Everything is checked: shards by the rules of safetensors_read.h; with an
+ * index each name must be in the file that the index states, and nothing else may be there; without, numbered
+ * shards (model-00001-of-00003.safetensors) must be complete. ERR_FORMAT lists the first few tensors that
+ * disagree, ERR_IO the files that are missing, ERR_UNSUPPORTED says when the weights are pickles or an
+ * adapter.
+ *
+ * `allow_missing_weights`: a folder with an index but no shards opens with names only, n_dims 0 and data NULL
+ * (for --dry-run and planning). Warnings (total_size mismatch) are collected, see below. A checkpoint is
+ * immutable, so threads may share it. *out: caller frees with hf_checkpoint_close. */
 int hf_checkpoint_open(struct hf_checkpoint **out, const char *folder, bool allow_missing_weights,
                        struct err *e);
 void hf_checkpoint_close(struct hf_checkpoint *c);

@@ -37,6 +37,7 @@ enum st_dtype {
 
 const char *st_dtype_name(enum st_dtype t); /* "BF16" */
 unsigned st_dtype_bits(enum st_dtype t);
+bool st_dtype_find(enum st_dtype *out, const char *name); /* exact, case-sensitive; false: no such type */
 
 #define ST_MAX_DIMS 8
 
@@ -53,8 +54,12 @@ struct st_tensor {
 
 struct safetensors_reader;
 
-/* *out: caller frees with safetensors_close. Messages name the file, the tensor and the byte range. */
+/* Map `path` and check everything: after success every tensor lies inside the file, tensors cover the data
+ * without hole or overlap, and all sizes agree with shape and dtype. ERR_FORMAT messages name the file, the
+ * tensor, what was expected and what was found. A reader is immutable, so threads may share it.
+ * *out: caller frees with safetensors_close. */
 int safetensors_open(struct safetensors_reader **out, const char *path, struct err *e);
+/* The same over memory, borrowed until safetensors_close; `what` opens the messages. */
 int safetensors_open_memory(struct safetensors_reader **out, const void *data, size_t len, const char *what,
                             struct err *e);
 void safetensors_close(struct safetensors_reader *r);

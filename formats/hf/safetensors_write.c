@@ -1,0 +1,190 @@
+/* safetensors_write.c - see safetensors_write.h. */
+#include "safetensors_write.h"
+
+#include "libquant/base/arena.h"
+#include "libquant/base/checked.h"
+#include "libquant/base/outfile.h"
+#include "libquant/base/strmap.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct safetensors_writer {
+    struct outfile *file;
+    struct arena arena;
+    struct strmap names, meta_keys;
+    FILE *tensors, *meta; /* memory streams: the JSON text of both parts, without their braces */
+    char *tensors_text, *meta_text;
+    size_t tensors_len, meta_len;
+    uint64_t n_declared, n_written; /* bytes of data */
+    bool streaming;                 /* header is out */
+};
+
+int safetensors_writer_open(struct safetensors_writer **out, const char *path, bool overwrite, struct err *e)
+{
+    struct safetensors_writer *w = calloc(1, sizeof *w);
+    if (!w)
+        return err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    int rc = outfile_open(&w->file, path, &(struct outfile_options){.overwrite = overwrite}, e);
+    if (rc == 0) {
+        w->tensors = open_memstream(&w->tensors_text, &w->tensors_len);
+        w->meta = open_memstream(&w->meta_text, &w->meta_len);
+        if (!w->tensors || !w->meta)
+            rc = err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    }
+    if (rc == 0)
+        *out = w;
+    else
+        safetensors_writer_abort(w);
+    return rc;
+}
+
+/* JSON string; bytes of UTF-8 pass as they are. */
+static void put_string(FILE *f, const char *s)
+{
+    fputc('"', f);
+    for (; *s; s++) {
+        unsigned char c = (unsigned char)*s;
+        if (c == '"' || c == '\\')
+            fprintf(f, "\\%c", c);
+        else if (c < 0x20)
+            fprintf(f, "\\u%04x", c);
+        else
+            fputc(c, f);
+    }
+    fputc('"', f);
+}
+
+/* Remember a key; ERR_ARG when it is already there. */
+static int claim(struct safetensors_writer *w, struct strmap *set, const char *key, struct err *e)
+{
+    bool existing = false;
+    if (w->streaming)
+        return err_set(e, ERR_ARG, "safetensors writer: '%.200s' declared after the first data", key);
+    const char *copy = arena_strdup(&w->arena, key);
+    if (!copy || strmap_put(set, copy, strlen(copy), 0, &existing) != 0)
+        return err_set(e, ERR_NOMEM, "safetensors writer: out of memory for names");
+    if (existing)
+        return err_set(e, ERR_ARG, "safetensors writer: '%.200s' declared twice", key);
+    return 0;
+}
+
+int safetensors_writer_add(struct safetensors_writer *w, const char *name, enum st_dtype dtype,
+                           uint32_t n_dims, const uint64_t *shape, struct err *e)
+{
+    uint64_t n_bits = st_dtype_bits(dtype), end;
+    bool fits = n_bits != 0 && n_dims <= ST_MAX_DIMS;
+    for (uint32_t i = 0; fits && i < n_dims; i++)
+        fits = checked_mul(n_bits, shape[i], &n_bits);
+    if (!fits || n_bits % 8 != 0 || !checked_add(w->n_declared, n_bits / 8, &end) ||
+        strcmp(name, "__metadata__") == 0)
+        return err_set(e, ERR_ARG,
+                       "safetensors writer: tensor '%.200s': name, dtype or shape is not possible", name);
+    int rc = claim(w, &w->names, name, e);
+    if (rc != 0)
+        return rc;
+    if (w->names.n > 1)
+        fputc(',', w->tensors);
+    put_string(w->tensors, name);
+    fprintf(w->tensors, ":{\"dtype\":\"%s\",\"shape\":[", st_dtype_name(dtype));
+    for (uint32_t i = 0; i < n_dims; i++)
+        fprintf(w->tensors, "%s%" PRIu64, i ? "," : "", shape[i]);
+    fprintf(w->tensors, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", w->n_declared, end);
+    w->n_declared = end;
+    return 0;
+}
+
+int safetensors_writer_metadata(struct safetensors_writer *w, const char *key, const char *value,
+                                struct err *e)
+{
+    int rc = claim(w, &w->meta_keys, key, e);
+    if (rc != 0)
+        return rc;
+    if (w->meta_keys.n > 1)
+        fputc(',', w->meta);
+    put_string(w->meta, key);
+    fputc(':', w->meta);
+    put_string(w->meta, value);
+    return 0;
+}
+
+static int write_header(struct safetensors_writer *w, struct err *e)
+{
+    static const char meta_open[] = "{\"__metadata__\":{", meta_close[] = "}";
+    bool bad = ferror(w->tensors) || ferror(w->meta);
+    bad |= fflush(w->tensors) != 0 || fflush(w->meta) != 0;
+    if (bad)
+        return err_set(e, ERR_NOMEM, "safetensors writer: out of memory for the header");
+    w->streaming = true;
+    bool has_meta = w->meta_keys.n != 0, comma = has_meta && w->names.n != 0;
+    uint64_t n = has_meta ? strlen(meta_open) + w->meta_len + strlen(meta_close) : 1;
+    n += comma + w->tensors_len + 1;
+    uint64_t padded = (n + 7) / 8 * 8;
+    int rc = outfile_write(w->file, &padded, sizeof padded, e); /* little-endian hosts only, see slice.h */
+    if (rc == 0)
+        rc = outfile_write(w->file, meta_open, has_meta ? strlen(meta_open) : 1, e);
+    if (rc == 0 && has_meta)
+        rc = outfile_write(w->file, w->meta_text, w->meta_len, e);
+    if (rc == 0 && has_meta)
+        rc = outfile_write(w->file, meta_close, strlen(meta_close), e);
+    if (rc == 0 && comma)
+        rc = outfile_write(w->file, ",", 1, e);
+    if (rc == 0 && w->tensors_len)
+        rc = outfile_write(w->file, w->tensors_text, w->tensors_len, e);
+    if (rc == 0)
+        rc = outfile_write(w->file, "}       ", 1 + (size_t)(padded - n), e);
+    return rc;
+}
+
+int safetensors_writer_write(struct safetensors_writer *w, const void *data, size_t n, struct err *e)
+{
+    int rc = w->streaming ? 0 : write_header(w, e);
+    if (rc != 0)
+        return rc;
+    if (n > w->n_declared - w->n_written)
+        return err_set(e, ERR_ARG,
+                       "safetensors writer: %zu bytes at %" PRIu64 " go beyond the declared %" PRIu64, n,
+                       w->n_written, w->n_declared);
+    w->n_written += n;
+    return n ? outfile_write(w->file, data, n, e) : 0;
+}
+
+uint64_t safetensors_writer_data_bytes(const struct safetensors_writer *w)
+{
+    return w->n_declared;
+}
+
+int safetensors_writer_commit(struct safetensors_writer *w, struct err *e)
+{
+    int rc = w->streaming ? 0 : write_header(w, e);
+    if (rc == 0 && w->n_written != w->n_declared)
+        rc = err_set(e, ERR_ARG,
+                     "safetensors writer: %" PRIu64 " bytes were declared, %" PRIu64 " were written",
+                     w->n_declared, w->n_written);
+    if (rc == 0) {
+        struct outfile *file = w->file;
+        w->file = NULL; /* commit frees it whatever comes */
+        rc = outfile_commit(file, 0, e);
+    }
+    safetensors_writer_abort(w);
+    return rc;
+}
+
+void safetensors_writer_abort(struct safetensors_writer *w)
+{
+    if (!w)
+        return;
+    outfile_abort(w->file);
+    if (w->tensors)
+        fclose(w->tensors);
+    if (w->meta)
+        fclose(w->meta);
+    free(w->tensors_text);
+    free(w->meta_text);
+    strmap_release(&w->names);
+    strmap_release(&w->meta_keys);
+    arena_release(&w->arena);
+    free(w);
+}

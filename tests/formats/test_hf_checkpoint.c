@@ -1,0 +1,325 @@
+/* test_hf_checkpoint.c - a folder is opened whole or refused with the files and tensors that disagree. */
+#include "formats/hf/hf_checkpoint.h"
+#include "formats/hf/safetensors_write.h"
+
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char dir[] = "/tmp/kerf-checkpoint-XXXXXX";
+
+static int make_dir(void **state)
+{
+    (void)state;
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+    (void)state;
+    char command[600];
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    return system(command);
+}
+
+/* --- folders to open -------------------------------------------------------------------------------------
+ */
+
+static const char *new_folder(const char *name)
+{
+    static char path[256];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    assert_int_equal(mkdir(path, 0700), 0);
+    return path;
+}
+
+/* Tensors named by the letters of `names`, 4 bytes each, all of the letter itself. */
+static void write_shard(const char *folder, const char *file, const char *names)
+{
+    struct safetensors_writer *w = NULL;
+    struct err e = {0};
+    char *path = hf_path(folder, file);
+    assert_int_equal(safetensors_writer_open(&w, path, false, &e), 0);
+    free(path);
+    for (const char *p = names; *p; p++)
+        assert_int_equal(safetensors_writer_add(w, (char[]){*p, 0}, ST_U8, 1, (uint64_t[]){4}, &e), 0);
+    for (const char *p = names; *p; p++)
+        assert_int_equal(safetensors_writer_write(w, (char[]){*p, *p, *p, *p}, 4, &e), 0);
+    assert_int_equal(safetensors_writer_commit(w, &e), 0);
+}
+
+static void write_text(const char *folder, const char *file, const char *text)
+{
+    char *path = hf_path(folder, file);
+    FILE *f = fopen(path, "wb");
+    free(path);
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+static struct hf_checkpoint *open_good(const char *folder, bool allow_missing)
+{
+    struct hf_checkpoint *c = NULL;
+    struct err e = {0};
+    if (hf_checkpoint_open(&c, folder, allow_missing, &e) != 0)
+        fail_msg("%s", e.msg);
+    return c;
+}
+
+/* Each folder of tests/data/bad/checkpoint, the code it must give and what its message must say. */
+static const struct {
+    const char *name;
+    int code;
+    const char *says;
+} bad_folders[] = {
+    {"index-not-object", ERR_FORMAT, "weight_map must be an object with at least one tensor"},
+    {"index-not-json", ERR_FORMAT, "model.safetensors.index.json: not valid JSON"},
+    {"weight-map-missing", ERR_FORMAT, "weight_map must be an object"},
+    {"weight-map-empty", ERR_FORMAT, "weight_map must be an object with at least one tensor"},
+    {"tensor-twice-in-index", ERR_FORMAT, "'a'"},
+    {"file-not-string", ERR_FORMAT, "tensor 'a': weight_map must name a file, found no string"},
+    {"file-empty-name", ERR_FORMAT, "tensor 'a': file '' must be a plain name"},
+    {"file-with-slash", ERR_FORMAT, "file 'sub/model-00001-of-00002.safetensors' must be a plain name"},
+    {"file-absolute", ERR_FORMAT, "file '/etc/passwd' must be a plain name"},
+    {"file-with-backslash", ERR_FORMAT, "must be a plain name in the same folder"},
+    {"file-with-parent", ERR_FORMAT, "file '..safetensors' must be a plain name"},
+    {"file-is-pickle", ERR_UNSUPPORTED, "pickled weights are not read, convert them to safetensors"},
+    {"shard-missing", ERR_IO,
+     "1 of 2 files named by model.safetensors.index.json are missing: 'model-00002-of-00002.safetensors'"},
+    {"tensor-missing", ERR_FORMAT, "are not in their files: 'c' (model-00002-of-00002.safetensors)"},
+    {"tensor-misplaced", ERR_FORMAT, "in another file than model.safetensors.index.json states: 'c'"},
+    {"tensor-unlisted", ERR_FORMAT, "are not listed in model.safetensors.index.json: 'c' (model-00002-of"},
+    {"tensor-in-two-shards", ERR_FORMAT, "tensor 'b' is also in"},
+    {"tensor-in-two-listed-shards", ERR_FORMAT, "tensor 'b' is also in"},
+    {"numbered-shard-missing", ERR_IO, "is one of 2 files, but 1 model*.safetensors are here"},
+    {"single-beside-shards", ERR_IO, "is one of 2 files, but 3 model*.safetensors are here"},
+    {"only-pickle", ERR_UNSUPPORTED, "the weights are pickles"},
+    {"only-adapter", ERR_UNSUPPORTED, "this is an adapter"},
+    {"no-weights", ERR_IO, "expected model.safetensors.index.json or model*.safetensors, found neither"},
+};
+
+static void each_contradiction_is_refused_and_named(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof bad_folders / sizeof *bad_folders; i++) {
+        char path[1024];
+        snprintf(path, sizeof path, "%s/bad/checkpoint/%s", KERF_TEST_DATA, bad_folders[i].name);
+        struct hf_checkpoint *c = NULL;
+        struct err e = {0};
+        int rc = hf_checkpoint_open(&c, path, false, &e);
+        if (rc != bad_folders[i].code || !strstr(e.msg, bad_folders[i].says))
+            fail_msg("%s: answered %d \"%s\", expected %d \"%s\"", bad_folders[i].name, rc, e.msg,
+                     bad_folders[i].code, bad_folders[i].says);
+        assert_null(c);
+        /* allowing absent weights must not let a contradiction through */
+        assert_int_equal(hf_checkpoint_open(&c, path, true, &e), bad_folders[i].code);
+    }
+}
+
+static void no_bad_folder_is_without_a_test(void **state)
+{
+    (void)state;
+    DIR *d = opendir(KERF_TEST_DATA "/bad/checkpoint");
+    assert_non_null(d);
+    size_t n = 0;
+    for (struct dirent *ent; (ent = readdir(d)) != NULL;)
+        n += ent->d_name[0] != '.';
+    closedir(d);
+    assert_int_equal(n, sizeof bad_folders / sizeof *bad_folders);
+}
+
+static void shards_stand_behind_one_lookup(void **state)
+{
+    (void)state;
+    const char *folder = new_folder("sharded");
+    write_shard(folder, "model-00001-of-00002.safetensors", "ca");
+    write_shard(folder, "model-00002-of-00002.safetensors", "db");
+    write_shard(folder, "model-extra.safetensors", "x"); /* not in the index: not read */
+    write_text(folder, "model.safetensors.index.json",
+               "{\"metadata\":{\"total_size\":16},\"weight_map\":{"
+               "\"a\":\"model-00001-of-00002.safetensors\",\"b\":\"model-00002-of-00002.safetensors\","
+               "\"c\":\"model-00001-of-00002.safetensors\",\"d\":\"model-00002-of-00002.safetensors\"}}");
+    struct hf_checkpoint *c = open_good(folder, false);
+    assert_string_equal(hf_checkpoint_folder(c), folder);
+    assert_true(hf_checkpoint_has_weights(c));
+    assert_int_equal(hf_checkpoint_n_warnings(c), 0);
+    assert_int_equal(hf_checkpoint_n_tensors(c), 4);
+    for (size_t i = 0; i < 4; i++) {
+        const struct st_tensor *t = hf_checkpoint_tensor(c, i);
+        assert_int_equal(t->name[0], "cadb"[i]); /* shard order, data order */
+        assert_int_equal(t->data[3], "cadb"[i]);
+        assert_ptr_equal(hf_checkpoint_find(c, t->name), t);
+        assert_non_null(strstr(hf_checkpoint_tensor_file(c, i), i < 2 ? "/model-00001" : "/model-00002"));
+    }
+    assert_null(hf_checkpoint_find(c, "x"));
+    assert_null(hf_checkpoint_tensor(c, 4));
+    assert_null(hf_checkpoint_tensor_file(c, 4));
+    hf_checkpoint_close(c);
+}
+
+static void without_an_index_the_files_of_the_folder_count(void **state)
+{
+    (void)state;
+    const char *folder = new_folder("plain");
+    write_shard(folder, "model-00002-of-00002.safetensors", "b");
+    write_shard(folder, "model-00001-of-00002.safetensors", "a");
+    write_shard(folder, "consolidated.safetensors", "ab"); /* another layout of the same weights */
+    struct hf_checkpoint *c = open_good(folder, true);
+    assert_int_equal(hf_checkpoint_n_tensors(c), 2);
+    assert_string_equal(hf_checkpoint_tensor(c, 0)->name, "a");
+    assert_true(hf_checkpoint_has_weights(c));
+    hf_checkpoint_close(c);
+    folder = new_folder("single");
+    write_shard(folder, "model.safetensors", "z");
+    write_text(folder, "training_args.bin", "x");
+    char with_slash[300];
+    snprintf(with_slash, sizeof with_slash, "%s/", folder);
+    c = open_good(with_slash, false);
+    assert_int_equal(hf_checkpoint_n_tensors(c), 1);
+    hf_checkpoint_close(c);
+}
+
+static void a_wrong_total_size_is_a_warning(void **state)
+{
+    (void)state;
+    static const char *const totals[] = {"17", "16.5", "\"16\"", "8.0", "8", "null"};
+    const char *folder = new_folder("total");
+    write_shard(folder, "model-1.safetensors", "ab");
+    for (size_t i = 0; i < 6; i++) {
+        char text[200];
+        snprintf(text, sizeof text,
+                 "{\"metadata\":{\"total_size\":%s},\"weight_map\":{\"a\":\"model-1.safetensors\","
+                 "\"b\":\"model-1.safetensors\"}}",
+                 totals[i]);
+        write_text(folder, "model.safetensors.index.json", text);
+        struct hf_checkpoint *c = open_good(folder, false);
+        assert_int_equal(hf_checkpoint_n_warnings(c), i < 3);
+        if (i < 3)
+            assert_non_null(strstr(hf_checkpoint_warning(c, 0), "total_size"));
+        assert_null(hf_checkpoint_warning(c, 1));
+        hf_checkpoint_close(c);
+    }
+}
+
+static void names_are_enough_when_absent_weights_are_allowed(void **state)
+{
+    (void)state;
+    const char *folder = new_folder("names");
+    write_text(folder, "model.safetensors.index.json",
+               "{\"metadata\":{\"total_size\":16},\"weight_map\":{\"z\":\"m2.safetensors\","
+               "\"y\":\"m1.safetensors\",\"x\":\"m2.safetensors\"}}");
+    struct hf_checkpoint *c = open_good(folder, true);
+    assert_false(hf_checkpoint_has_weights(c));
+    assert_int_equal(hf_checkpoint_n_tensors(c), 3);
+    for (size_t i = 0; i < 3; i++) {
+        const struct st_tensor *t = hf_checkpoint_tensor(c, i);
+        assert_int_equal(t->name[0], "yzx"[i]);
+        assert_null(t->data);
+        assert_int_equal(t->n_dims, 0);
+        assert_non_null(strstr(hf_checkpoint_tensor_file(c, i), i ? "m2" : "m1"));
+    }
+    assert_int_equal(hf_checkpoint_n_warnings(c), 0);
+    hf_checkpoint_close(c);
+    c = NULL;
+    struct err e = {0};
+    assert_int_equal(hf_checkpoint_open(&c, folder, false, &e), ERR_IO);
+    assert_non_null(strstr(e.msg, "2 of 2 files named by"));
+    assert_non_null(strstr(e.msg, "'m1.safetensors', 'm2.safetensors'"));
+}
+
+static void a_long_list_of_missing_tensors_is_capped(void **state)
+{
+    (void)state;
+    const char *folder = new_folder("long");
+    write_shard(folder, "m.safetensors", "a");
+    char *path = hf_path(folder, "model.safetensors.index.json");
+    FILE *f = fopen(path, "wb");
+    free(path);
+    fputs("{\"weight_map\":{\"a\":\"m.safetensors\"", f);
+    for (int i = 0; i < 3000; i++)
+        fprintf(f, ",\"layers.%d.weight\":\"m.safetensors\"", i);
+    fputs("}}", f);
+    fclose(f);
+    struct hf_checkpoint *c = NULL;
+    struct err e = {0};
+    assert_int_equal(hf_checkpoint_open(&c, folder, false, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, "3000 tensors of"));
+    assert_non_null(strstr(e.msg, "'layers.0.weight' (m.safetensors), 'layers.1.weight'"));
+    assert_non_null(strstr(e.msg, " and 2995 more"));
+}
+
+static void what_is_no_folder_is_refused(void **state)
+{
+    (void)state;
+    struct hf_checkpoint *c = NULL;
+    struct err e = {0};
+    assert_int_equal(hf_checkpoint_open(&c, "/nonexistent/folder", false, &e), ERR_IO);
+    assert_int_equal(hf_checkpoint_open(&c, KERF_TEST_DATA "/demo-qwen3/config.json", false, &e), ERR_ARG);
+    hf_checkpoint_close(NULL);
+}
+
+static void a_broken_shard_is_named(void **state)
+{
+    (void)state;
+    const char *folder = new_folder("broken");
+    write_text(folder, "model.safetensors", "version https://git-lfs.github.com/spec/v1\n");
+    struct hf_checkpoint *c = NULL;
+    struct err e = {0};
+    assert_int_equal(hf_checkpoint_open(&c, folder, false, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, "broken/model.safetensors"));
+    assert_non_null(strstr(e.msg, "git lfs pull"));
+}
+
+/* Real indexes: shard counts and tensor counts of the published models. */
+static void real_indexes_open_without_weights(void **state)
+{
+    (void)state;
+    if (access(KERF_SHARED "/data/configs", R_OK) != 0)
+        skip();
+    struct hf_checkpoint *c = open_good(KERF_SHARED "/data/configs/Qwen-72B-Chat", true);
+    assert_int_equal(hf_checkpoint_n_tensors(c), 3 + 8 * 80); /* Qwen 1.0: 3 + 8 L */
+    assert_non_null(hf_checkpoint_find(c, "transformer.h.79.mlp.c_proj.weight"));
+    hf_checkpoint_close(c);
+    c = open_good(KERF_SHARED "/data/configs/Qwen3.5-18B-REAP-A3B-Coding", true);
+    assert_true(hf_checkpoint_n_tensors(c) > 10000);
+    hf_checkpoint_close(c);
+}
+
+static void the_demo_opens(void **state)
+{
+    (void)state;
+    struct hf_checkpoint *c = open_good(KERF_TEST_DATA "/demo-qwen3", false);
+    assert_int_equal(hf_checkpoint_n_tensors(c), 46);
+    assert_non_null(hf_checkpoint_find(c, "model.norm.weight"));
+    assert_true(hf_file_exists(hf_checkpoint_folder(c), "tokenizer.json"));
+    assert_false(hf_file_exists(hf_checkpoint_folder(c), "tokenizer.model"));
+    hf_checkpoint_close(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_contradiction_is_refused_and_named),
+        cmocka_unit_test(no_bad_folder_is_without_a_test),
+        cmocka_unit_test(shards_stand_behind_one_lookup),
+        cmocka_unit_test(without_an_index_the_files_of_the_folder_count),
+        cmocka_unit_test(a_wrong_total_size_is_a_warning),
+        cmocka_unit_test(names_are_enough_when_absent_weights_are_allowed),
+        cmocka_unit_test(a_long_list_of_missing_tensors_is_capped),
+        cmocka_unit_test(what_is_no_folder_is_refused),
+        cmocka_unit_test(a_broken_shard_is_named),
+        cmocka_unit_test(real_indexes_open_without_weights),
+        cmocka_unit_test(the_demo_opens),
+    };
+    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}
