@@ -108,7 +108,7 @@ int hf_index_load(struct hf_index *out, const char *path, struct err *e)
     rc = read_weight_map(out, json_get(root, "weight_map"), path, e);
     const struct json *total = json_get(json_get(root, "metadata"), "total_size");
     out->has_total_size = json_number(total, &out->total_size);
-    out->odd_total_size = total && !out->has_total_size;
+    out->odd_total_size = total && !json_is_null(total) && !out->has_total_size;
     json_free(doc);
     return rc;
 }
