@@ -1,0 +1,84 @@
+/* arch.c - the registry of families: dispatch by class name (specification 0.9) and the table of what is
+ * supported. */
+#include "arch.h"
+
+#include "arch_rows.h"
+
+#include <assert.h>
+#include <string.h>
+
+static const struct arch *const all[] = {
+    &arch_qwen2,
+    &arch_qwen3,
+    &arch_llama,
+};
+
+size_t arch_count(void)
+{
+    return sizeof all / sizeof *all;
+}
+
+const struct arch *arch_at(size_t i)
+{
+    assert(i < arch_count());
+    return all[i];
+}
+
+static bool in_list(const char *const *list, const char *text)
+{
+    for (; *list; list++)
+        if (strcmp(*list, text) == 0)
+            return true;
+    return false;
+}
+
+const struct arch *arch_by_name(const char *name)
+{
+    for (size_t i = 0; i < arch_count(); i++)
+        if (strcmp(all[i]->name, name) == 0)
+            return all[i];
+    return NULL;
+}
+
+/* Names that people will try and that cannot work, with the reason (specification 5.6). */
+static const char *refusal(const char *class_name)
+{
+    if (strcmp(class_name, "Qwen2ForRewardModel") == 0 ||
+        strcmp(class_name, "Qwen2ForProcessRewardModel") == 0)
+        return "reward models have a two-layer scorer that no GGUF architecture can hold";
+    return NULL;
+}
+
+int arch_find(const struct arch **out, const char *class_name, const char *model_type, struct err *e)
+{
+    bool by_class = class_name[0] != '\0';
+    for (size_t i = 0; i < arch_count(); i++) {
+        if (by_class ? in_list(all[i]->classes, class_name) : in_list(all[i]->model_types, model_type)) {
+            *out = all[i];
+            return 0;
+        }
+    }
+    const char *reason = refusal(class_name);
+    if (reason)
+        return err_set(e, ERR_UNSUPPORTED, "config.json: class '%s': %s", class_name, reason);
+    char list[400] = "";
+    for (size_t i = 0; i < arch_count(); i++) {
+        for (const char *const *c = all[i]->classes; *c; c++) {
+            size_t used = strlen(list);
+            snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", *c);
+        }
+    }
+    return err_set(e, ERR_UNSUPPORTED, "config.json: %s '%s' is not supported; supported classes: %s",
+                   by_class ? "class" : "model_type", by_class ? class_name : model_type, list);
+}
+
+void arch_write_table(FILE *file)
+{
+    fprintf(file, "| family | HuggingFace classes | GGUF architecture |\n|---|---|---|\n");
+    for (size_t i = 0; i < arch_count(); i++) {
+        fprintf(file, "| %s | ", all[i]->title);
+        for (const char *const *c = all[i]->classes; *c; c++)
+            fprintf(file, "%s`%s`", c == all[i]->classes ? "" : ", ", *c);
+        fprintf(file, " | `%s` |\n", all[i]->name);
+    }
+}

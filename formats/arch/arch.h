@@ -1,0 +1,183 @@
+/* arch.h - what a model family is: names, shapes, transformations and metadata keys, as data.
+ *
+ * One file per family holds one `struct arch`; the converter, the loader and the tables of the documentation
+ * read it, so a new family is a new file and a line in arch.c.
+ *
+ * Names. A row pairs a HuggingFace name with a GGUF name. In both, a path component `N` stands for the layer
+ * index; in the HuggingFace name `J` stands for an expert, and the J = 0..E-1 matrices are stacked. Several
+ * rows may produce the same GGUF tensor (alternative layouts of a checkpoint: the first that is there
+ * counts), and several may read the same HuggingFace tensor (fused weights).
+ *
+ * Shapes are text, slowest dimension first as in HuggingFace: "H*d,D". The symbols are those of arch_symbol
+ * below; a term may be a product or exact quotient, a dimension a sum: "2*Hk*dk+Hv*dv".
+ *
+ * Truth: specification, architectures 0 to 17. */
+#ifndef KERF_ARCH_H
+#define KERF_ARCH_H
+
+#include "formats/gguf/gguf_meta.h"
+#include "formats/hf/hf_config.h"
+#include "libquant/base/arena.h"
+
+#include <stdio.h>
+
+/* Numbers of a configuration (specification 0.1), by their text names V D L H Hkv d F E K Fe Fs Hk Hv dk dv
+ * Kc. */
+enum arch_symbol {
+    ARCH_V,   /* rows of the embedding  */
+    ARCH_D,   /* model width            */
+    ARCH_L,   /* layers                 */
+    ARCH_H,   /* query heads            */
+    ARCH_HKV, /* key/value heads        */
+    ARCH_HD,  /* "d": head dimension    */
+    ARCH_F,   /* dense FFN width        */
+    ARCH_E,   /* experts                */
+    ARCH_K,   /* experts per token      */
+    ARCH_FE,  /* expert FFN width       */
+    ARCH_FS,  /* shared expert width    */
+    ARCH_HK,  /* key heads of a gated delta net; HV, DK, DV, KC: value heads, head dims, convolution length */
+    ARCH_HV,
+    ARCH_DK,
+    ARCH_DV,
+    ARCH_KC,
+    ARCH_N_SYMBOLS,
+};
+
+/* A descriptor applied to one configuration. Immutable after arch_resolve. */
+struct arch_model {
+    const struct arch *arch;
+    const struct hf_config *config; /* borrowed */
+    uint64_t value[ARCH_N_SYMBOLS];
+    bool known[ARCH_N_SYMBOLS];  /* a value exists, from the file, the class default or a fallback */
+    bool stated[ARCH_N_SYMBOLS]; /* ... from the file or the class default: worth a metadata key */
+    struct hf_rope rope;
+    bool tied;        /* effective tie_word_embeddings */
+    uint64_t n_extra; /* multi-token-prediction blocks that are kept, numbered L, L+1, ... */
+};
+
+/* Index map from the output to the source: over rows for matrices (all leading dimensions flattened), over
+ * elements for vectors. */
+typedef uint64_t (*arch_map)(const struct arch_model *a, uint64_t out);
+
+enum arch_presence {
+    ARCH_REQUIRED,
+    ARCH_OPTIONAL,
+    ARCH_HEAD, /* the language head: rule of tied embeddings, specification 0.6 */
+};
+
+/* Arithmetic in float32, after widening. */
+enum arch_op {
+    ARCH_KEEP,
+    ARCH_ADD_ONE, /* w + 1: zero-centred norm scales */
+    ARCH_NEG_EXP, /* -exp(w): A_log */
+};
+
+struct arch_row {
+    const char *hf;
+    const char *gguf;
+    const char *shape; /* of one source tensor */
+    enum arch_presence presence;
+    const char *out;     /* shape of the output, slowest first; NULL: `shape`, behind "E," when `hf` has J */
+    bool transpose;      /* swap the last two axes of the source first; `rows` and `cols` act on the result */
+    arch_map rows, cols; /* NULL: identity. Not together with J */
+    enum arch_op op;
+    bool (*when)(const struct arch_model *a, uint64_t layer); /* NULL: every layer */
+};
+
+/* Rows that several families share are kept in groups (arch_rows.h). */
+struct arch_group {
+    const struct arch_row *rows;
+    size_t n;
+};
+
+/* A key of the family's own, written after those that all families share (specification 0.10). */
+struct arch_key {
+    const char *suffix;  /* behind "<architecture>." */
+    enum gguf_type type; /* U32, F32 or BOOL */
+    const char *expr;    /* U32: expression of symbols; else NULL */
+    const char *field;   /* config fields separated by '|', the first present counts; else NULL */
+    bool required;       /* absent value: an error; otherwise no key */
+};
+
+enum arch_quirk {
+    ARCH_HEAD_MANDATORY = 1, /* the runtime has no fallback to the embedding: write it twice when tied */
+    ARCH_POOLING = 2,        /* modules.json may name a pooling (specification 11.2) */
+    ARCH_ROPE_FREQS = 4,     /* "llama3" frequency scaling becomes the tensor rope_freqs.weight (17.3) */
+};
+
+/* Receiver of remarks about what the output cannot express; a nonzero answer stops. */
+struct arch_warnings {
+    int (*add)(void *ctx, const char *text, struct err *e);
+    void *ctx;
+};
+
+struct arch {
+    const char *name;                /* general.architecture */
+    const char *title;               /* for people: "Qwen2, Qwen2.5" */
+    const char *const *classes;      /* HuggingFace class names, NULL-terminated */
+    const char *const *model_types;  /* text model_types, NULL-terminated: used when no class is stated */
+    const struct arch_group *groups; /* ended by a group without rows */
+    const struct arch_key *keys;     /* ended by a NULL suffix; NULL: none */
+    unsigned quirks;                 /* enum arch_quirk */
+    /* Refuse what the descriptor cannot do; NULL: nothing to refuse. */
+    int (*check)(struct arch_model *a, struct err *e);
+    /* Keys that no table expresses, and warnings; NULL: none. */
+    int (*add_keys)(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
+                    struct err *e);
+    /* Turn a stripped HuggingFace name into the one the rows use (multi-token-prediction blocks); `name`
+     * itself when nothing changes, NULL when memory is refused. */
+    const char *(*rename)(const struct arch_model *a, const char *name, struct arena *arena);
+};
+
+size_t arch_count(void);
+const struct arch *arch_at(size_t i);
+
+/* By HuggingFace class, or by model_type when `class_name` is "". ERR_UNSUPPORTED lists the known classes. */
+int arch_find(const struct arch **out, const char *class_name, const char *model_type, struct err *e);
+
+/* By GGUF architecture name; NULL when unknown. */
+const struct arch *arch_by_name(const char *name);
+
+/* Markdown rows "| title | classes | architecture |" of all families, for the README and --help. */
+void arch_write_table(FILE *file);
+
+/* Look up the family of `config` and evaluate its numbers. Errors: unknown family, a number that is missing,
+ * zero or absurd, heads that do not divide. */
+int arch_resolve(struct arch_model *out, const struct hf_config *config, struct err *e);
+
+/* Value of an expression of symbols. False: unknown symbol, missing value, overflow or a remainder. */
+bool arch_eval(const struct arch_model *a, const char *expr, uint64_t *out);
+
+/* A shape of up to `max` dimensions, slowest first. ERR_FORMAT names the symbol that has no value. */
+int arch_shape(const struct arch_model *a, const char *shape, uint64_t *dims, uint32_t max, uint32_t *n_dims,
+               struct err *e);
+
+/* Does `name` fit `pattern`? *layer and *expert are set where the pattern has N and J (both may be NULL). */
+bool arch_match(const char *pattern, const char *name, uint64_t *layer, uint64_t *expert);
+
+/* `pattern` with its N replaced. NULL when memory is refused. */
+const char *arch_name_of(const char *pattern, uint64_t layer, struct arena *arena);
+
+/* Prefix stripping of specification 0.8 (and `rename`). NULL when memory is refused; may return `name`. */
+const char *arch_strip(const struct arch_model *a, const char *name, struct arena *arena);
+
+/* Why a stripped name is left out (specification 0.7): a short reason, or NULL when it must be mapped. */
+const char *arch_drop_reason(const char *name);
+
+/* Must this output tensor be F32 whatever is asked (specification 0.3, rule 1)? */
+bool arch_always_f32(const char *gguf_name, uint32_t n_dims);
+
+/* All <architecture>.* keys but those that need the folder (pooling). */
+int arch_add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
+                  struct err *e);
+
+/* Set "<architecture>.<suffix>"; for descriptors. */
+int arch_set_u32(const struct arch_model *a, struct gguf_meta *meta, const char *suffix, uint64_t v,
+                 struct err *e);
+int arch_set_f32(const struct arch_model *a, struct gguf_meta *meta, const char *suffix, double v,
+                 struct err *e);
+
+/* Divisors of rope_freqs.weight for "llama3" scaling: phi[d/2] (specification 17.3). */
+void arch_rope_freqs(const struct arch_model *a, float *phi);
+
+#endif

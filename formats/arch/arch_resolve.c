@@ -1,0 +1,205 @@
+/* arch_resolve.c - the numbers of a configuration, and expressions over them.
+ *
+ * The configuration is hostile: every number has a bound far above any real model, so products stay within 64
+ * bits and counts cannot exhaust memory. */
+#include "arch.h"
+
+#include "libquant/base/checked.h"
+
+#include <ctype.h>
+#include <string.h>
+
+static const struct symbol {
+    const char *name;
+    const char *fields;   /* of config.json, separated by '|' */
+    const char *fallback; /* expression; NULL: none */
+    uint64_t max;
+    bool required;
+} symbols[ARCH_N_SYMBOLS] = {
+    [ARCH_V] = {"V", "vocab_size", NULL, 1u << 24, true},
+    [ARCH_D] = {"D", "hidden_size", NULL, 1u << 20, true},
+    [ARCH_L] = {"L", "num_hidden_layers", NULL, 4096, true},
+    [ARCH_H] = {"H", "num_attention_heads", NULL, 1u << 16, true},
+    [ARCH_HKV] = {"Hkv", "num_key_value_heads", "H", 1u << 16, false},
+    [ARCH_HD] = {"d", "head_dim|kv_channels", "D/H", 1u << 16, false},
+    [ARCH_F] = {"F", "intermediate_size", NULL, 1u << 24, false},
+    [ARCH_E] = {"E", "num_local_experts|num_experts|n_routed_experts", NULL, 1u << 16, false},
+    [ARCH_K] = {"K", "num_experts_per_tok", NULL, 1u << 16, false},
+    [ARCH_FE] = {"Fe", "moe_intermediate_size", NULL, 1u << 24, false},
+    [ARCH_FS] = {"Fs", "shared_expert_intermediate_size", NULL, 1u << 24, false},
+    [ARCH_HK] = {"Hk", "linear_num_key_heads", NULL, 1u << 16, false},
+    [ARCH_HV] = {"Hv", "linear_num_value_heads", NULL, 1u << 16, false},
+    [ARCH_DK] = {"dk", "linear_key_head_dim", NULL, 1u << 16, false},
+    [ARCH_DV] = {"dv", "linear_value_head_dim", NULL, 1u << 16, false},
+    [ARCH_KC] = {"Kc", "linear_conv_kernel_dim", NULL, 1u << 10, false},
+};
+
+/* One field of a '|' list into `buf`; false at the end. */
+static bool next_field(const char **list, char *buf, size_t cap)
+{
+    size_t n = strcspn(*list, "|");
+    if (n == 0 || n >= cap)
+        return false;
+    memcpy(buf, *list, n);
+    buf[n] = '\0';
+    *list += n + ((*list)[n] == '|');
+    return true;
+}
+
+static int read_symbol(struct arch_model *a, enum arch_symbol id, struct err *e)
+{
+    const struct symbol *s = &symbols[id];
+    char field[64];
+    /* What the file states under any alias wins over a class default. */
+    for (int pass = 0; pass < 2 && !a->known[id]; pass++) {
+        const char *list = s->fields;
+        while (!a->known[id] && next_field(&list, field, sizeof field)) {
+            bool present = false;
+            if (pass == 0 && !hf_config_get(a->config, field))
+                continue;
+            if (hf_config_uint(a->config, field, &a->value[id], &present))
+                a->known[id] = a->stated[id] = true;
+            else if (present)
+                return err_set(e, ERR_FORMAT, "config.json: '%s' is not a whole number", field);
+        }
+    }
+    if (!a->known[id] && s->fallback)
+        a->known[id] = arch_eval(a, s->fallback, &a->value[id]);
+    if (!a->known[id])
+        return s->required || s->fallback ? err_set(e, ERR_FORMAT, "config.json: '%s' is missing", s->fields)
+                                          : 0;
+    if (a->value[id] > s->max)
+        return err_set(e, ERR_FORMAT, "config.json: '%s' is %llu, more than the %llu this program accepts",
+                       s->fields, (unsigned long long)a->value[id], (unsigned long long)s->max);
+    if (a->value[id] == 0 && (s->required || s->fallback))
+        return err_set(e, ERR_FORMAT, "config.json: '%s' is zero", s->fields);
+    return 0;
+}
+
+int arch_resolve(struct arch_model *out, const struct hf_config *config, struct err *e)
+{
+    struct arch_model a = {.config = config};
+    int rc = arch_find(&a.arch, hf_config_architecture(config), hf_config_model_type(config), e);
+    for (int id = 0; rc == 0 && id < ARCH_N_SYMBOLS; id++)
+        rc = read_symbol(&a, (enum arch_symbol)id, e);
+    if (rc == 0)
+        rc = hf_config_rope(config, &a.rope, e);
+    if (rc != 0)
+        return rc;
+    if (a.value[ARCH_H] % a.value[ARCH_HKV] != 0)
+        return err_set(e, ERR_FORMAT,
+                       "config.json: %llu attention heads do not divide into %llu key/value heads",
+                       (unsigned long long)a.value[ARCH_H], (unsigned long long)a.value[ARCH_HKV]);
+    a.tied = hf_config_tied(config);
+    if (a.arch->check) {
+        rc = a.arch->check(&a, e);
+        if (rc != 0)
+            return rc;
+    }
+    *out = a;
+    return 0;
+}
+
+/* factor: integer or symbol */
+static bool eval_factor(const struct arch_model *a, const char **p, uint64_t *out)
+{
+    size_t n = 0;
+    if (isdigit((unsigned char)**p)) {
+        *out = 0;
+        for (; isdigit((unsigned char)**p); ++*p)
+            *out = 10 * *out + (uint64_t)(**p - '0');
+        return true;
+    }
+    while (isalpha((unsigned char)(*p)[n]))
+        n++;
+    for (int id = 0; id < ARCH_N_SYMBOLS; id++) {
+        if (strlen(symbols[id].name) == n && memcmp(symbols[id].name, *p, n) == 0) {
+            *p += n;
+            *out = a->value[id];
+            return a->known[id];
+        }
+    }
+    return false;
+}
+
+static bool eval_term(const struct arch_model *a, const char **p, uint64_t *out)
+{
+    if (!eval_factor(a, p, out))
+        return false;
+    while (**p == '*' || **p == '/') {
+        char op = *(*p)++;
+        uint64_t v;
+        if (!eval_factor(a, p, &v))
+            return false;
+        if (op == '*') {
+            if (!checked_mul(*out, v, out))
+                return false;
+        } else {
+            if (v == 0 || *out % v != 0)
+                return false;
+            *out /= v;
+        }
+    }
+    return true;
+}
+
+/* Sum up to `end` characters that are ',' or NUL. */
+static bool eval_sum(const struct arch_model *a, const char **p, uint64_t *out)
+{
+    if (!eval_term(a, p, out))
+        return false;
+    while (**p == '+') {
+        uint64_t v;
+        ++*p;
+        if (!eval_term(a, p, &v) || !checked_add(*out, v, out))
+            return false;
+    }
+    return true;
+}
+
+bool arch_eval(const struct arch_model *a, const char *expr, uint64_t *out)
+{
+    uint64_t v;
+    if (!eval_sum(a, &expr, &v) || *expr != '\0')
+        return false;
+    *out = v;
+    return true;
+}
+
+/* Name the configuration field behind the first symbol of `expr` without a value. */
+static const char *missing_field(const struct arch_model *a, const char *expr)
+{
+    while (*expr && *expr != ',') {
+        size_t n = 0;
+        while (isalpha((unsigned char)expr[n]))
+            n++;
+        for (int id = 0; n && id < ARCH_N_SYMBOLS; id++)
+            if (strlen(symbols[id].name) == n && memcmp(symbols[id].name, expr, n) == 0 && !a->known[id])
+                return symbols[id].fields;
+        expr += n ? n : 1;
+    }
+    return NULL;
+}
+
+int arch_shape(const struct arch_model *a, const char *shape, uint64_t *dims, uint32_t max, uint32_t *n_dims,
+               struct err *e)
+{
+    uint64_t d[8];
+    uint32_t n = 0;
+    for (const char *p = shape;; p++) {
+        const char *start = p;
+        if (n == max || n == 8)
+            return err_set(e, ERR_FORMAT, "shape [%s] has more than %u dimensions", shape, (unsigned)max);
+        if (!eval_sum(a, &p, &d[n]) || d[n] == 0) {
+            const char *field = missing_field(a, start);
+            return field ? err_set(e, ERR_FORMAT, "config.json: '%s' is missing (shape [%s])", field, shape)
+                         : err_set(e, ERR_FORMAT, "config.json: its numbers make no valid shape [%s]", shape);
+        }
+        n++;
+        if (*p != ',')
+            break;
+    }
+    memcpy(dims, d, n * sizeof *d);
+    *n_dims = n;
+    return 0;
+}

@@ -1,0 +1,102 @@
+/* arch_rows.c - rows that several families share: names and shapes of the decoder block of specification
+ * 0.11. Families put them together in their own files. */
+#include "arch_rows.h"
+
+#include <string.h>
+
+const struct arch_row arch_rows_global[3] = {
+    {.hf = "model.embed_tokens.weight", .gguf = "token_embd.weight", .shape = "V,D"},
+    {.hf = "model.norm.weight", .gguf = "output_norm.weight", .shape = "D"},
+    {.hf = "lm_head.weight", .gguf = "output.weight", .shape = "V,D", .presence = ARCH_HEAD},
+};
+
+const struct arch_row arch_rows_norms[2] = {
+    {.hf = "model.layers.N.input_layernorm.weight", .gguf = "blk.N.attn_norm.weight", .shape = "D"},
+    {.hf = "model.layers.N.post_attention_layernorm.weight", .gguf = "blk.N.ffn_norm.weight", .shape = "D"},
+};
+
+const struct arch_row arch_rows_attention[4] = {
+    {.hf = "model.layers.N.self_attn.q_proj.weight", .gguf = "blk.N.attn_q.weight", .shape = "H*d,D"},
+    {.hf = "model.layers.N.self_attn.k_proj.weight", .gguf = "blk.N.attn_k.weight", .shape = "Hkv*d,D"},
+    {.hf = "model.layers.N.self_attn.v_proj.weight", .gguf = "blk.N.attn_v.weight", .shape = "Hkv*d,D"},
+    {.hf = "model.layers.N.self_attn.o_proj.weight", .gguf = "blk.N.attn_output.weight", .shape = "D,H*d"},
+};
+
+const struct arch_row arch_rows_qkv_bias[3] = {
+    {.hf = "model.layers.N.self_attn.q_proj.bias",
+     .gguf = "blk.N.attn_q.bias",
+     .shape = "H*d",
+     .presence = ARCH_OPTIONAL},
+    {.hf = "model.layers.N.self_attn.k_proj.bias",
+     .gguf = "blk.N.attn_k.bias",
+     .shape = "Hkv*d",
+     .presence = ARCH_OPTIONAL},
+    {.hf = "model.layers.N.self_attn.v_proj.bias",
+     .gguf = "blk.N.attn_v.bias",
+     .shape = "Hkv*d",
+     .presence = ARCH_OPTIONAL},
+};
+
+const struct arch_row arch_rows_o_bias[1] = {
+    {.hf = "model.layers.N.self_attn.o_proj.bias",
+     .gguf = "blk.N.attn_output.bias",
+     .shape = "D",
+     .presence = ARCH_OPTIONAL},
+};
+
+const struct arch_row arch_rows_qk_norm[2] = {
+    {.hf = "model.layers.N.self_attn.q_norm.weight", .gguf = "blk.N.attn_q_norm.weight", .shape = "d"},
+    {.hf = "model.layers.N.self_attn.k_norm.weight", .gguf = "blk.N.attn_k_norm.weight", .shape = "d"},
+};
+
+const struct arch_row arch_rows_ffn[3] = {
+    {.hf = "model.layers.N.mlp.gate_proj.weight", .gguf = "blk.N.ffn_gate.weight", .shape = "F,D"},
+    {.hf = "model.layers.N.mlp.up_proj.weight", .gguf = "blk.N.ffn_up.weight", .shape = "F,D"},
+    {.hf = "model.layers.N.mlp.down_proj.weight", .gguf = "blk.N.ffn_down.weight", .shape = "D,F"},
+};
+
+/* Which layers HF windows: an explicit list, else those from max_window_layers on. */
+static bool layer_is_windowed(const struct arch_model *a, const struct json *types, uint64_t layer)
+{
+    if (types) {
+        const char *type = json_string(types);
+        return type && strcmp(type, "sliding_attention") == 0;
+    }
+    uint64_t first = 0;
+    hf_config_uint(a->config, "max_window_layers", &first, NULL);
+    return layer >= first;
+}
+
+int arch_add_sliding_window(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
+                            struct err *e)
+{
+    bool use = false;
+    uint64_t window = 0;
+    hf_config_bool(a->config, "use_sliding_window", &use, NULL);
+    if (!use || !hf_config_uint(a->config, "sliding_window", &window, NULL))
+        return 0;
+
+    uint64_t n_layers = a->value[ARCH_L], n_windowed = 0;
+    struct arena scratch = {0};
+    uint8_t *pattern = arena_alloc(&scratch, n_layers);
+    char *key = arena_printf(&scratch, "%s.attention.sliding_window_pattern", a->arch->name);
+    int rc = pattern && key ? 0 : err_set(e, ERR_NOMEM, "out of memory");
+    const struct json *types = json_first(hf_config_get(a->config, "layer_types"));
+    for (uint64_t i = 0; rc == 0 && i < n_layers; i++) {
+        pattern[i] = layer_is_windowed(a, types, i);
+        n_windowed += pattern[i];
+        types = types ? json_next(types) : NULL;
+    }
+    if (rc == 0 && n_windowed != 0) {
+        rc = arch_set_u32(a, meta, "attention.sliding_window", window, e);
+        if (rc == 0)
+            rc = gguf_meta_set_array(meta, key, GGUF_BOOL, pattern, n_layers, e);
+        if (rc == 0)
+            rc = w->add(w->ctx,
+                        "config.json switches a sliding window on; llama.cpp computes full attention "
+                        "for this architecture",
+                        e);
+    }
+    arena_release(&scratch);
+    return rc;
+}

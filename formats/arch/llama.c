@@ -1,0 +1,87 @@
+/* llama.c - Llama 1 to 3.x and Mistral.
+ *
+ * The runtime rotates adjacent pairs, HuggingFace the two halves of a head, so the rows of q and k are
+ * permuted, weights and biases alike. "llama3" frequency scaling becomes a tensor of divisors.
+ *
+ * Truth: specification, architectures 17. */
+#include "arch_rows.h"
+
+static const char *const classes[] = {"LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM",
+                                      "LlamaModel", NULL};
+static const char *const model_types[] = {"llama", "mistral", NULL};
+
+/* new[h*d + 2*i + s] = old[h*d + s*(d/2) + i]; the same within every head, so q and k share it. */
+static uint64_t permuted(const struct arch_model *a, uint64_t out)
+{
+    uint64_t d = a->value[ARCH_HD], head = out / d, j = out % d;
+    return head * d + (j % 2) * (d / 2) + j / 2;
+}
+
+static const struct arch_row own_rows[] = {
+    {.hf = "model.layers.N.self_attn.q_proj.weight",
+     .gguf = "blk.N.attn_q.weight",
+     .shape = "H*d,D",
+     .rows = permuted},
+    {.hf = "model.layers.N.self_attn.k_proj.weight",
+     .gguf = "blk.N.attn_k.weight",
+     .shape = "Hkv*d,D",
+     .rows = permuted},
+    {.hf = "model.layers.N.self_attn.v_proj.weight", .gguf = "blk.N.attn_v.weight", .shape = "Hkv*d,D"},
+    {.hf = "model.layers.N.self_attn.o_proj.weight", .gguf = "blk.N.attn_output.weight", .shape = "D,H*d"},
+    {.hf = "model.layers.N.self_attn.q_proj.bias",
+     .gguf = "blk.N.attn_q.bias",
+     .shape = "H*d",
+     .presence = ARCH_OPTIONAL,
+     .rows = permuted},
+    {.hf = "model.layers.N.self_attn.k_proj.bias",
+     .gguf = "blk.N.attn_k.bias",
+     .shape = "Hkv*d",
+     .presence = ARCH_OPTIONAL,
+     .rows = permuted},
+    {.hf = "model.layers.N.self_attn.v_proj.bias",
+     .gguf = "blk.N.attn_v.bias",
+     .shape = "Hkv*d",
+     .presence = ARCH_OPTIONAL},
+    {.hf = "model.layers.N.mlp.gate_proj.bias",
+     .gguf = "blk.N.ffn_gate.bias",
+     .shape = "F",
+     .presence = ARCH_OPTIONAL},
+    {.hf = "model.layers.N.mlp.up_proj.bias",
+     .gguf = "blk.N.ffn_up.bias",
+     .shape = "F",
+     .presence = ARCH_OPTIONAL},
+    {.hf = "model.layers.N.mlp.down_proj.bias",
+     .gguf = "blk.N.ffn_down.bias",
+     .shape = "D",
+     .presence = ARCH_OPTIONAL},
+};
+
+static const struct arch_group groups[] = {
+    ARCH_GROUP(arch_rows_global), ARCH_GROUP(arch_rows_norms), ARCH_GROUP(own_rows),
+    ARCH_GROUP(arch_rows_o_bias), ARCH_GROUP(arch_rows_ffn),   ARCH_END_GROUPS,
+};
+
+static const struct arch_key keys[] = {
+    {.suffix = "vocab_size", .type = GGUF_U32, .expr = "V", .required = true},
+    {.suffix = "rope.dimension_count", .type = GGUF_U32, .expr = "d", .required = true},
+    {.suffix = NULL},
+};
+
+static int check(struct arch_model *a, struct err *e)
+{
+    if (a->value[ARCH_HD] % 2 != 0)
+        return err_set(e, ERR_FORMAT, "config.json: head_dim %llu is odd, rotation needs pairs",
+                       (unsigned long long)a->value[ARCH_HD]);
+    return 0;
+}
+
+const struct arch arch_llama = {
+    .name = "llama",
+    .title = "Llama 1 to 3.x, Mistral",
+    .classes = classes,
+    .model_types = model_types,
+    .groups = groups,
+    .keys = keys,
+    .quirks = ARCH_ROPE_FREQS,
+    .check = check,
+};

@@ -1,0 +1,57 @@
+/* qwen2.c - Qwen1.5, Qwen2, Qwen2.5, QwQ, CodeQwen and derivatives, dense; the text part of Qwen2-Audio.
+ *
+ * Biases on q, k and v; no permutation. Truth: specification, architectures 2, 4, 5, 8. */
+#include "arch_rows.h"
+
+static const char *const classes[] = {"Qwen2ForCausalLM", "Qwen2Model", "Qwen2AudioForConditionalGeneration",
+                                      NULL};
+static const char *const model_types[] = {"qwen2", NULL};
+
+static const struct arch_row own_rows[] = {
+    {.hf = "lm_head.bias", .gguf = "output.bias", .shape = "V", .presence = ARCH_OPTIONAL},
+};
+
+static const struct arch_group groups[] = {
+    ARCH_GROUP(arch_rows_global),   ARCH_GROUP(own_rows),
+    ARCH_GROUP(arch_rows_norms),    ARCH_GROUP(arch_rows_attention),
+    ARCH_GROUP(arch_rows_qkv_bias), ARCH_GROUP(arch_rows_o_bias),
+    ARCH_GROUP(arch_rows_ffn),      ARCH_END_GROUPS,
+};
+
+/* The runtime declares attn_output as [D, D], so heads must fill the width exactly. */
+static int check(struct arch_model *a, struct err *e)
+{
+    uint64_t width = a->value[ARCH_H] * a->value[ARCH_HD];
+    if (width != a->value[ARCH_D])
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "qwen2: %llu heads of %llu do not fill the width %llu, which this architecture cannot express",
+            (unsigned long long)a->value[ARCH_H], (unsigned long long)a->value[ARCH_HD],
+            (unsigned long long)a->value[ARCH_D]);
+    return 0;
+}
+
+static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
+                    struct err *e)
+{
+    if (json_is_object(hf_config_get(a->config, "dual_chunk_attention_config"))) {
+        int rc = w->add(w->ctx,
+                        "dual_chunk_attention_config has no GGUF key: beyond the original window results "
+                        "differ from an engine with dual chunk attention",
+                        e);
+        if (rc != 0)
+            return rc;
+    }
+    return arch_add_sliding_window(a, meta, w, e);
+}
+
+const struct arch arch_qwen2 = {
+    .name = "qwen2",
+    .title = "Qwen1.5, Qwen2, Qwen2.5, QwQ, Qwen2-Audio (text)",
+    .classes = classes,
+    .model_types = model_types,
+    .groups = groups,
+    .quirks = ARCH_POOLING,
+    .check = check,
+    .add_keys = add_keys,
+};

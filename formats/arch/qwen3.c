@@ -1,0 +1,24 @@
+/* qwen3.c - Qwen3 dense: per-head RMS norms on q and k, a head dimension of its own, normally no biases.
+ *
+ * Truth: specification, architectures 9. */
+#include "arch_rows.h"
+
+static const char *const classes[] = {"Qwen3ForCausalLM", "Qwen3Model", NULL};
+static const char *const model_types[] = {"qwen3", NULL};
+
+static const struct arch_group groups[] = {
+    ARCH_GROUP(arch_rows_global),    ARCH_GROUP(arch_rows_norms),
+    ARCH_GROUP(arch_rows_attention), ARCH_GROUP(arch_rows_qk_norm),
+    ARCH_GROUP(arch_rows_qkv_bias),  ARCH_GROUP(arch_rows_o_bias),
+    ARCH_GROUP(arch_rows_ffn),       ARCH_END_GROUPS,
+};
+
+const struct arch arch_qwen3 = {
+    .name = "qwen3",
+    .title = "Qwen3 dense",
+    .classes = classes,
+    .model_types = model_types,
+    .groups = groups,
+    .quirks = ARCH_POOLING,
+    .add_keys = arch_add_sliding_window,
+};
