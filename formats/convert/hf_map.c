@@ -1,0 +1,407 @@
+/* hf_map.c - from the names and shapes of a checkpoint to the list of output tensors.
+ *
+ * Matching runs from what is there to the rows of the descriptor, so work is bounded by the file; a second
+ * pass over the rows finds what is missing. Nothing is skipped silently. Specification, architectures 0.6 to
+ * 0.8 and 25. */
+#include "hf_map.h"
+
+#include "libquant/types.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_SHAPE 4 /* dimensions a descriptor may name */
+
+struct mapping {
+    struct model *m;
+    const struct arch_model *a;
+    struct arena *arena;
+    struct hf_tensor **items;
+    size_t n, cap;
+    struct strmap by_name; /* GGUF name -> index of items */
+    uint64_t position;     /* of the source being placed */
+};
+
+static int no_memory(struct err *e)
+{
+    return err_set(e, ERR_NOMEM, "out of memory while mapping tensors");
+}
+
+/* "[4096, 2560]" for messages; names-only tensors have no shape. */
+static const char *shape_text(char *buf, size_t cap, const uint64_t *shape, uint32_t n)
+{
+    size_t at = 0;
+    buf[0] = '\0';
+    for (uint32_t i = 0; i < n && at + 24 < cap; i++)
+        at += (size_t)snprintf(buf + at, cap - at, "%s%llu", i ? ", " : "", (unsigned long long)shape[i]);
+    return buf;
+}
+
+static int add_item(struct mapping *map, struct hf_tensor *t, struct err *e)
+{
+    if (map->n == map->cap) {
+        size_t cap = map->cap ? 2 * map->cap : 256;
+        struct hf_tensor **items = realloc(map->items, cap * sizeof(struct hf_tensor *));
+        if (!items)
+            return no_memory(e);
+        map->items = items;
+        map->cap = cap;
+    }
+    if (strmap_put(&map->by_name, t->pub.name, strlen(t->pub.name), map->n, NULL) != 0)
+        return no_memory(e);
+    map->items[map->n++] = t;
+    return 0;
+}
+
+/* Shape of the output, and how many sources make it. */
+static int new_item(struct mapping *map, const struct arch_row *row, const char *name, struct hf_tensor **out,
+                    struct err *e)
+{
+    bool stacked = strstr(row->hf, ".J.") != NULL;
+    uint64_t dims[4], shape[MAX_SHAPE];
+    uint32_t n = 0, n_lead = 0;
+    if (stacked && !row->out) {
+        dims[n_lead++] = map->a->value[ARCH_E];
+        if (!map->a->known[ARCH_E] || dims[0] == 0)
+            return err_set(e, ERR_FORMAT, "config.json: the number of experts is missing, '%s' needs it",
+                           row->hf);
+    }
+    int rc = arch_shape(map->a, row->out ? row->out : row->shape, shape, 4 - n_lead, &n, e);
+    if (rc != 0)
+        return rc;
+    memcpy(dims + n_lead, shape, n * sizeof *dims);
+    n += n_lead;
+
+    struct hf_tensor *t = arena_alloc(map->arena, sizeof *t);
+    if (!t)
+        return no_memory(e);
+    t->row = row;
+    t->n_sources = stacked ? (size_t)map->a->value[ARCH_E] : 1;
+    t->sources = arena_array(map->arena, t->n_sources, sizeof *t->sources);
+    t->pub.name = name;
+    t->pub.n_dims = n;
+    for (uint32_t i = 0; i < 4; i++)
+        t->pub.ne[i] = i < n ? dims[n - 1 - i] : 1;
+    t->pub.n_rows = t->pub.ne[1] * t->pub.ne[2] * t->pub.ne[3];
+    t->pub.always_f32 = arch_always_f32(name, n);
+    if (!t->sources)
+        return no_memory(e);
+    *out = t;
+    return add_item(map, t, e);
+}
+
+/* Put `s` into output tensor `row` of this layer, slot `expert`. */
+static int place(struct mapping *map, const struct arch_row *row, uint64_t row_rank, const struct source *s,
+                 uint64_t layer, uint64_t expert, struct err *e)
+{
+    const char *name = arch_name_of(row->gguf, layer, map->arena);
+    if (!name)
+        return no_memory(e);
+    struct hf_tensor *t = NULL;
+    uint64_t index;
+    if (strmap_find(&map->by_name, name, strlen(name), &index)) {
+        t = map->items[index];
+    } else {
+        int rc = new_item(map, row, name, &t, e);
+        if (rc != 0)
+            return rc;
+    }
+    if (t->row != row && t->n_sources == 1 && t->sources[0] == s)
+        return 0; /* two layouts fit (equal axes, or no shape known): the one listed first counts */
+    if (t->row != row || expert >= t->n_sources || t->sources[expert])
+        return expert >= t->n_sources
+                   ? err_set(e, ERR_FORMAT, "%s: tensor '%s': expert %llu, but config.json says %zu experts",
+                             s->file, s->name, (unsigned long long)expert, t->n_sources)
+                   : err_set(e, ERR_FORMAT, "%s: tensor '%s': '%s' is already made from '%s'", s->file,
+                             s->name, name, t->sources[expert] ? t->sources[expert]->name : "another layout");
+    t->sources[expert] = s;
+    t->order = map->position;
+    t->sub_order = row_rank;
+    return 0;
+}
+
+/* What matching one name against all rows found. */
+struct match {
+    bool name_fits, shape_fits;
+    const struct arch_row *first; /* whose name fits, for the message */
+};
+
+static bool shape_equal(const struct source *s, const uint64_t *shape, uint32_t n)
+{
+    if (s->n_dims == 0 && s->n_elems == 0)
+        return true; /* only the name is known */
+    return s->n_dims == n && memcmp(s->shape, shape, n * sizeof *shape) == 0;
+}
+
+static int try_row(struct mapping *map, const struct arch_row *row, uint64_t rank, const struct source *s,
+                   const char *stripped, struct match *found, struct err *e)
+{
+    uint64_t layer = 0, expert = 0, shape[MAX_SHAPE];
+    uint32_t n;
+    if (!arch_match(row->hf, stripped, &layer, &expert))
+        return 0;
+    uint64_t n_layers = map->a->value[ARCH_L] + map->a->n_extra;
+    if (strstr(row->hf, ".N.") && layer >= n_layers)
+        return err_set(e, ERR_FORMAT, "%s: tensor '%s': layer %llu, but config.json says %llu layers",
+                       s->file, s->name, (unsigned long long)layer, (unsigned long long)n_layers);
+    if (row->when && !row->when(map->a, layer))
+        return 0;
+    found->name_fits = true;
+    if (!found->first)
+        found->first = row;
+    int rc = arch_shape(map->a, row->shape, shape, MAX_SHAPE, &n, e);
+    if (rc != 0)
+        return err_context(e, rc, "%s: tensor '%s'", s->file, s->name);
+    if (!shape_equal(s, shape, n))
+        return 0;
+    found->shape_fits = true;
+    return place(map, row, rank, s, layer, expert, e);
+}
+
+static int map_source(struct mapping *map, const struct source *s, const char *stripped, struct err *e)
+{
+    struct match found = {0};
+    uint64_t rank = 0;
+    for (const struct arch_group *g = map->a->arch->groups; g->rows; g++) {
+        for (size_t i = 0; i < g->n; i++, rank++) {
+            int rc = try_row(map, &g->rows[i], rank, s, stripped, &found, e);
+            if (rc != 0)
+                return rc;
+        }
+    }
+    if (!found.name_fits)
+        return err_set(e, ERR_UNSUPPORTED, "%s: tensor '%s': architecture '%s' has no such tensor", s->file,
+                       s->name, map->a->arch->name);
+    if (!found.shape_fits) {
+        char want[120], have[200];
+        uint64_t shape[MAX_SHAPE];
+        uint32_t n = 0;
+        int rc = arch_shape(map->a, found.first->shape, shape, MAX_SHAPE, &n, e);
+        if (rc != 0)
+            return rc;
+        return err_set(e, ERR_FORMAT, "%s: tensor '%s': shape [%s] expected from config.json, found [%s]",
+                       s->file, s->name, shape_text(want, sizeof want, shape, n),
+                       shape_text(have, sizeof have, s->shape, s->n_dims));
+    }
+    if (!s->is_weight)
+        return err_set(e, ERR_UNSUPPORTED, "%s: tensor '%s': a weight of type %s cannot be read", s->file,
+                       s->name, s->type_name);
+    return 0;
+}
+
+static int map_all(struct mapping *map, const struct source *sources, size_t n, bool keep_mtp, struct err *e)
+{
+    for (size_t i = 0; i < n; i++) {
+        const char *stripped = arch_strip(map->a, sources[i].name, map->arena);
+        if (!stripped)
+            return no_memory(e);
+        const char *reason = arch_drop_reason(stripped);
+        if (!reason && !keep_mtp && strncmp(stripped, "mtp.", 4) == 0)
+            reason = "multi-token prediction block";
+        int rc;
+        map->position = i + 1;
+        if (reason)
+            rc = model_add_line(map->m, &map->m->skipped, e, "%s: %s", sources[i].name, reason);
+        else
+            rc = map_source(map, &sources[i], stripped, e);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+static struct hf_tensor *find_item(const struct mapping *map, const char *name)
+{
+    uint64_t i;
+    return strmap_find(&map->by_name, name, strlen(name), &i) ? map->items[i] : NULL;
+}
+
+/* The first few missing names, and how many more. */
+struct missing {
+    char text[300];
+    size_t n;
+};
+
+static void note_missing(struct missing *miss, const char *hf_pattern, uint64_t layer, struct arena *arena)
+{
+    size_t used = strlen(miss->text);
+    const char *name = arch_name_of(hf_pattern, layer, arena);
+    if (miss->n++ < 3 && name)
+        snprintf(miss->text + used, sizeof miss->text - used, "%s%s", used ? ", " : "", name);
+}
+
+static void check_stack(const struct mapping *map, const struct hf_tensor *t, uint64_t layer,
+                        struct missing *miss)
+{
+    for (size_t j = 0; j < t->n_sources; j++)
+        if (!t->sources[j])
+            note_missing(miss, t->row->hf, layer, map->arena);
+}
+
+/* A row counts as present when any row made its output: alternatives share the GGUF name. */
+static int check_complete(struct mapping *map, struct err *e)
+{
+    struct missing miss = {.n = 0};
+    uint64_t n_layers = map->a->value[ARCH_L] + map->a->n_extra;
+    for (const struct arch_group *g = map->a->arch->groups; g->rows; g++) {
+        for (size_t i = 0; i < g->n; i++) {
+            const struct arch_row *row = &g->rows[i];
+            bool layered = strstr(row->gguf, ".N.") != NULL;
+            for (uint64_t layer = 0; layer < (layered ? n_layers : 1); layer++) {
+                if (row->when && !row->when(map->a, layer))
+                    continue;
+                const char *name = arch_name_of(row->gguf, layer, map->arena);
+                if (!name)
+                    return no_memory(e);
+                const struct hf_tensor *t = find_item(map, name);
+                if (t && t->row == row)
+                    check_stack(map, t, layer, &miss);
+                else if (!t && row->presence == ARCH_REQUIRED)
+                    note_missing(&miss, row->hf, layer, map->arena);
+            }
+        }
+    }
+    if (miss.n == 0)
+        return 0;
+    char more[40] = "";
+    if (miss.n > 3)
+        snprintf(more, sizeof more, ", and %zu more", miss.n - 3);
+    return err_set(e, ERR_FORMAT, "%s: %zu expected tensor%s missing: %s%s", map->m->path, miss.n,
+                   miss.n == 1 ? " is" : "s are", miss.text, more);
+}
+
+static bool same_values(const struct source *a, const struct source *b)
+{
+    return a->raw && b->raw && a->type == b->type && a->n_elems == b->n_elems &&
+           memcmp(a->raw, b->raw, a->plain->n_bytes) == 0;
+}
+
+static void remove_item(struct mapping *map, struct hf_tensor *t)
+{
+    size_t i = 0;
+    while (map->items[i] != t)
+        i++;
+    memmove(&map->items[i], &map->items[i + 1], (map->n - i - 1) * sizeof *map->items);
+    map->n--; /* by_name is not asked again */
+}
+
+/* Specification 0.6. Called last: it changes the list behind by_name's back. */
+static int settle_head(struct mapping *map, struct err *e)
+{
+    struct model *m = map->m;
+    struct hf_tensor *head = find_item(map, "output.weight"), *embd = find_item(map, "token_embd.weight");
+    bool mandatory = (map->a->arch->quirks & ARCH_HEAD_MANDATORY) != 0;
+    int rc = 0;
+    if (!embd)
+        return 0;
+    if (head && map->a->tied && !mandatory) {
+        const struct source *s = head->sources[0];
+        rc = model_add_line(m, &m->skipped, e,
+                            "%s: tied to the embedding, which config.json says is used instead", s->name);
+        if (rc == 0 && m->has_weights && !same_values(s, embd->sources[0]))
+            rc = model_add_line(
+                m, &m->warnings, e,
+                "'%s' differs from the embedding, but config.json says tie_word_embeddings: the "
+                "stored head is left out, as the reference implementation ignores it",
+                s->name);
+        remove_item(map, head);
+    } else if (!head && !map->a->tied && !mandatory) {
+        rc = model_add_line(
+            m, &m->warnings, e,
+            "no lm_head.weight, though config.json does not tie it: the embedding serves as head");
+    } else if (!head && mandatory) {
+        struct hf_tensor *copy = arena_alloc(map->arena, sizeof *copy);
+        if (!copy)
+            return no_memory(e);
+        *copy = *embd;
+        copy->pub.name = "output.weight";
+        copy->sub_order++;
+        rc = add_item(map, copy, e);
+    }
+    return rc;
+}
+
+static int add_rope_freqs(struct mapping *map, struct err *e)
+{
+    static const struct arch_row computed_row = {.hf = "", .gguf = "rope_freqs.weight", .shape = "d/2"};
+    if (!(map->a->arch->quirks & ARCH_ROPE_FREQS) || map->a->rope.type != ROPE_LLAMA3)
+        return 0;
+    struct hf_tensor *t;
+    int rc = new_item(map, &computed_row, computed_row.gguf, &t, e);
+    if (rc != 0)
+        return rc;
+    float *phi = arena_array(map->arena, t->pub.ne[0], sizeof *phi);
+    if (!phi)
+        return no_memory(e);
+    arch_rope_freqs(map->a, phi);
+    t->computed = phi;
+    t->n_sources = 0;
+    return 0;
+}
+
+/* Type, size, raw bytes and origin, once all sources are known. */
+static int finish_item(struct mapping *map, struct hf_tensor *t, struct err *e)
+{
+    const struct arch_row *row = t->row;
+    struct model_tensor *p = &t->pub;
+    if (t->computed) {
+        p->type = QTYPE_F32;
+        p->source_type = "F32";
+        p->origin = "config.json: rope_scaling";
+    } else {
+        const struct source *s = t->sources[0];
+        p->type = row->op == ARCH_KEEP ? s->type : QTYPE_F32;
+        p->source_type = s->type_name;
+        for (size_t j = 1; j < t->n_sources; j++)
+            if (t->sources[j]->type != p->type)
+                p->type = QTYPE_F32;
+        bool as_stored =
+            t->n_sources == 1 && !row->rows && !row->cols && !row->transpose && row->op == ARCH_KEEP;
+        p->raw = as_stored ? s->raw : NULL;
+        p->origin = t->n_sources == 1 ? arena_printf(map->arena, "%s: %s", s->file, s->name)
+                                      : arena_printf(map->arena, "%s: %s and %zu more experts", s->file,
+                                                     s->name, t->n_sources - 1);
+    }
+    uint64_t row_bytes;
+    if (!p->origin)
+        return no_memory(e);
+    if (!qtype_row_bytes(p->type, p->ne[0], &row_bytes) ||
+        __builtin_mul_overflow(row_bytes, p->n_rows, &p->n_bytes))
+        return err_set(e, ERR_FORMAT, "%s: tensor '%s' is too large", map->m->path, p->name);
+    return 0;
+}
+
+static int by_order(const void *pa, const void *pb)
+{
+    const struct hf_tensor *a = *(struct hf_tensor *const *)pa, *b = *(struct hf_tensor *const *)pb;
+    if (a->order != b->order)
+        return a->order < b->order ? -1 : 1;
+    return a->sub_order < b->sub_order ? -1 : a->sub_order > b->sub_order;
+}
+
+int hf_map(struct model *m, const struct arch_model *a, const struct source *sources, size_t n_sources,
+           bool keep_mtp, struct err *e)
+{
+    struct mapping map = {.m = m, .a = a, .arena = &m->arena};
+    int rc = map_all(&map, sources, n_sources, keep_mtp, e);
+    if (rc == 0)
+        rc = add_rope_freqs(&map, e);
+    if (rc == 0)
+        rc = check_complete(&map, e);
+    if (rc == 0)
+        rc = settle_head(&map, e);
+    for (size_t i = 0; rc == 0 && i < map.n; i++)
+        rc = finish_item(&map, map.items[i], e);
+    if (rc == 0) {
+        qsort(map.items, map.n, sizeof *map.items, by_order);
+        m->tensors = arena_array(&m->arena, map.n + 1, sizeof *m->tensors);
+        m->n_tensors = map.n;
+        rc = m->tensors ? 0 : no_memory(e);
+        for (size_t i = 0; rc == 0 && i < map.n; i++)
+            m->tensors[i] = &map.items[i]->pub;
+    }
+    strmap_release(&map.by_name);
+    free(map.items);
+    return rc;
+}

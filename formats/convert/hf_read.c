@@ -1,0 +1,163 @@
+/* hf_read.c - rows of an output tensor, made from the rows of its sources while they are read.
+ *
+ * Gathering rows or columns, stacking, swapping the last two axes and the arithmetic of norms all happen
+ * here, on the few rows asked for; nothing of full size is ever built. */
+#include "hf_map.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What one call works on: a source seen as a matrix of rows as long as its last axis. */
+struct reading {
+    const struct arch_model *a;
+    const struct kern *k;
+    const struct hf_tensor *t;
+    float *scratch; /* one source row; NULL when no column gather is needed */
+};
+
+static int bad_map(const struct hf_tensor *t, struct err *e)
+{
+    return err_set(e, ERR_FORMAT, "tensor '%s': the numbers of config.json lead outside of '%s'", t->pub.name,
+                   t->sources[0]->name);
+}
+
+/* Rows [row0, row0+n) of the swapped view of a [.., a, b] source: row r of matrix x is column r of the stored
+ * matrix. The stored rows are read in pieces, so each byte is touched once per call. */
+static int read_transposed(const struct reading *r, const struct source *s, uint64_t row0, uint64_t n,
+                           float *dst, struct err *e)
+{
+    uint64_t n_cols = s->shape[s->n_dims - 2]; /* of the view */
+    uint64_t n_rows = s->shape[s->n_dims - 1];
+    float *piece = malloc((n < n_rows ? n : n_rows) * sizeof *piece);
+    if (!piece)
+        return err_set(e, ERR_NOMEM, "out of memory: one row of '%s'", s->name);
+    int rc = 0;
+    while (rc == 0 && n != 0) {
+        uint64_t matrix = row0 / n_rows, at = row0 % n_rows;
+        uint64_t take = n < n_rows - at ? n : n_rows - at;
+        for (uint64_t c = 0; rc == 0 && c < n_cols; c++) {
+            rc = source_read(s, r->k, (matrix * n_cols + c) * n_rows + at, take, piece, e);
+            for (uint64_t i = 0; rc == 0 && i < take; i++)
+                dst[i * n_cols + c] = piece[i];
+        }
+        dst += take * n_cols;
+        row0 += take;
+        n -= take;
+    }
+    free(piece);
+    return rc;
+}
+
+/* Source rows [row0, row0+n), contiguous, before any gather. */
+static int read_plain(const struct reading *r, const struct source *s, uint64_t n_cols, uint64_t row0,
+                      uint64_t n, float *dst, struct err *e)
+{
+    if (r->t->row->transpose)
+        return read_transposed(r, s, row0, n, dst, e);
+    return source_read(s, r->k, row0 * n_cols, n * n_cols, dst, e);
+}
+
+/* Output rows of one source, `row0` counted within it. */
+static int read_from(const struct reading *r, const struct source *s, uint64_t row0, uint64_t n, float *dst,
+                     struct err *e)
+{
+    const struct arch_row *row = r->t->row;
+    uint64_t n_cols = r->t->pub.ne[0];
+    if (!row->rows && !row->cols)
+        return read_plain(r, s, n_cols, row0, n, dst, e);
+    uint64_t n_src_rows = s->n_elems / n_cols;
+    int rc = 0;
+    for (uint64_t i = 0; rc == 0 && i < n; i++, dst += n_cols) {
+        uint64_t src = row->rows ? row->rows(r->a, row0 + i) : row0 + i;
+        if (src >= n_src_rows)
+            return bad_map(r->t, e);
+        rc = read_plain(r, s, n_cols, src, 1, r->scratch ? r->scratch : dst, e);
+        for (uint64_t c = 0; rc == 0 && r->scratch && c < n_cols; c++) {
+            uint64_t from = row->cols(r->a, c);
+            if (from >= n_cols)
+                return bad_map(r->t, e);
+            dst[c] = r->scratch[from];
+        }
+    }
+    return rc;
+}
+
+/* A vector's elements move where a matrix's rows would. */
+static int read_vector(const struct reading *r, float *dst, struct err *e)
+{
+    const struct source *s = r->t->sources[0];
+    uint64_t n = r->t->pub.ne[0];
+    if (!r->t->row->rows)
+        return source_read(s, r->k, 0, n, dst, e);
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t from = r->t->row->rows(r->a, i);
+        if (from >= s->n_elems)
+            return bad_map(r->t, e);
+        int rc = source_read(s, r->k, from, 1, &dst[i], e);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+static void apply_op(enum arch_op op, float *x, uint64_t n)
+{
+    if (op == ARCH_ADD_ONE)
+        for (uint64_t i = 0; i < n; i++)
+            x[i] += 1.0f;
+    else if (op == ARCH_NEG_EXP)
+        for (uint64_t i = 0; i < n; i++)
+            x[i] = -expf(x[i]);
+}
+
+int hf_read_rows(const struct arch_model *a, const struct kern *k, const struct hf_tensor *t, uint64_t row0,
+                 uint64_t n, float *dst, struct err *e)
+{
+    uint64_t n_cols = t->pub.ne[0];
+    if (t->computed) {
+        memcpy(dst, t->computed + row0 * n_cols, n * n_cols * sizeof *dst);
+        return 0;
+    }
+    struct reading r = {.a = a, .k = k, .t = t};
+    if (t->row->cols && t->pub.n_dims > 1) {
+        r.scratch = malloc(n_cols * sizeof *r.scratch);
+        if (!r.scratch)
+            return err_set(e, ERR_NOMEM, "out of memory: one row of '%s'", t->pub.name);
+    }
+    int rc = 0;
+    if (t->pub.n_dims <= 1) {
+        rc = read_vector(&r, dst, e);
+    } else {
+        uint64_t per_source = t->pub.n_rows / t->n_sources, done = 0;
+        while (rc == 0 && done < n) {
+            uint64_t at = row0 + done, in_source = at % per_source;
+            uint64_t take = per_source - in_source < n - done ? per_source - in_source : n - done;
+            rc = read_from(&r, t->sources[at / per_source], in_source, take, dst + done * n_cols, e);
+            done += take;
+        }
+    }
+    if (rc == 0)
+        apply_op(t->row->op, dst, n * n_cols);
+    free(r.scratch);
+    return rc;
+}
+
+void hf_hint_rows(const struct hf_tensor *t, uint64_t row0, uint64_t n, bool want)
+{
+    if (t->computed)
+        return;
+    uint64_t n_cols = t->pub.ne[0], per_source = t->pub.n_rows / t->n_sources;
+    bool scattered = t->row->rows || t->row->cols || t->row->transpose;
+    for (uint64_t done = 0; done < n;) {
+        uint64_t at = row0 + done, in_source = at % per_source;
+        uint64_t take = per_source - in_source < n - done ? per_source - in_source : n - done;
+        const struct source *s = t->sources[at / per_source];
+        if (!scattered)
+            source_hint(s, in_source * n_cols, take * n_cols, want);
+        else if (want ? in_source == 0 : in_source + take == per_source)
+            source_hint(s, 0, s->n_elems, want); /* rows come from all over: announce first, drop last */
+        done += take;
+    }
+}

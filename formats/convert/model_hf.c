@@ -1,0 +1,168 @@
+/* model_hf.c - a checkpoint folder as a model: configuration, descriptor, mapped tensors, metadata,
+ * vocabulary.
+ *
+ * Tensors come in the order of llama.cpp's converter: shards by file name, names sorted within a shard, a
+ * stack of experts where its last expert stands, computed tensors first. */
+#include "hf_map.h"
+#include "metadata.h"
+
+#include "formats/tokenizer/vocabulary.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct hf_model {
+    struct hf_config *config;
+    struct hf_checkpoint *checkpoint;
+    struct arch_model arch;
+};
+
+static int read_rows(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
+                     float *dst, struct err *e)
+{
+    const struct hf_model *h = m->source;
+    return hf_read_rows(&h->arch, m->kern, (const struct hf_tensor *)t, row0, n, dst, e);
+}
+
+static void hint_rows(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
+                      bool want)
+{
+    (void)m;
+    hf_hint_rows((const struct hf_tensor *)t, row0, n, want);
+}
+
+static void close_source(struct model *m)
+{
+    struct hf_model *h = m->source;
+    hf_checkpoint_close(h->checkpoint);
+    hf_config_free(h->config);
+    free(h);
+}
+
+static const struct model_source_ops hf_ops = {read_rows, hint_rows, close_source};
+
+static int add_warning(void *ctx, const char *text, struct err *e)
+{
+    struct model *m = ctx;
+    return model_add_line(m, &m->warnings, e, "%s",
+                          text ? text : "a warning that memory did not suffice for");
+}
+
+/* Type of weights of which only names are known. */
+static enum qtype assumed_type(const struct hf_config *config)
+{
+    const char *name = json_string(hf_config_get(config, "torch_dtype"));
+    if (!name)
+        name = json_string(hf_config_get(config, "dtype"));
+    if (name && strcmp(name, "float32") == 0)
+        return QTYPE_F32;
+    return name && strcmp(name, "float16") == 0 ? QTYPE_F16 : QTYPE_BF16;
+}
+
+/* Compressed weights would otherwise fail one by one as unknown tensors. */
+static int refuse_packed(const struct hf_config *config, struct err *e)
+{
+    const struct json *q = hf_config_get(config, "quantization_config");
+    const char *method = json_string(json_get(q, "quant_method"));
+    if (!json_is_object(q))
+        return 0;
+    return err_set(e, ERR_UNSUPPORTED,
+                   "config.json: compressed checkpoints (quantization_config, method '%s') are not "
+                   "supported; use the original weights",
+                   method ? method : "?");
+}
+
+static bool has_tokenizer(const char *folder)
+{
+    static const char *const names[] = {"tokenizer.json", "vocab.json", "tokenizer.model", "qwen.tiktoken"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (hf_file_exists(folder, names[i]))
+            return true;
+    return false;
+}
+
+/* Parameter counts behind the size label, and the type that the first matrix suggests (specification 0.3,
+ * 20). */
+static void count_parameters(const struct model *m, struct metadata_sizes *s)
+{
+    uint64_t expert_sum = 0, n_stacks = 0;
+    bool typed = false;
+    *s = (struct metadata_sizes){.file_type = 1};
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const struct model_tensor *t = m->tensors[i];
+        uint64_t n = t->ne[0] * t->n_rows;
+        s->total += n;
+        if (strstr(t->name, "_exps.") && t->n_dims >= 3) {
+            s->expert += n / t->ne[2];
+            expert_sum += t->ne[2];
+            n_stacks++;
+        } else {
+            s->shared += n;
+        }
+        if (!typed && t->n_dims >= 2) {
+            s->file_type = t->type == QTYPE_BF16 ? 32 : t->type == QTYPE_F16 ? 1 : 0;
+            typed = true;
+        }
+    }
+    s->n_experts = n_stacks ? expert_sum / n_stacks : 0;
+}
+
+static int take_vocabulary(struct model *m, const struct hf_model *h, const char *folder, struct err *e)
+{
+    if (!has_tokenizer(folder))
+        return model_add_line(m, &m->warnings, e, "%s: no tokenizer files; the model has no vocabulary",
+                              folder);
+    int rc = vocabulary_load_hf(&m->vocabulary, folder, h->config, h->arch.value[ARCH_V], e);
+    for (size_t i = 0; rc == 0 && i < m->vocabulary->n_warnings; i++)
+        rc = model_add_line(m, &m->warnings, e, "%s", m->vocabulary->warnings[i]);
+    return rc;
+}
+
+static int take_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)
+{
+    struct source *sources;
+    size_t n;
+    int rc = source_list(&sources, &n, h->checkpoint, assumed_type(h->config), &m->arena, e);
+    if (rc == 0)
+        rc = hf_map(m, &h->arch, sources, n, opt->keep_mtp, e);
+    return rc == 0 ? model_index(m, e) : rc;
+}
+
+int model_open_hf(struct model *m, const char *folder, const struct model_options *opt, struct err *e)
+{
+    struct hf_model *h = calloc(1, sizeof *h);
+    if (!h)
+        return model_out_of_memory(e);
+    m->ops = &hf_ops;
+    m->source = h;
+    int rc = hf_config_load(&h->config, folder, e);
+    if (rc == 0)
+        rc = arch_resolve(&h->arch, h->config, e);
+    if (rc == 0)
+        rc = refuse_packed(h->config, e);
+    if (rc != 0)
+        return err_context(e, rc, "%s", folder);
+    m->arch_name = h->arch.arch->name;
+
+    rc = hf_checkpoint_open(&h->checkpoint, folder, opt->allow_missing_weights, e);
+    if (rc != 0)
+        return rc;
+    m->has_weights = hf_checkpoint_has_weights(h->checkpoint);
+    for (size_t i = 0; rc == 0 && i < hf_checkpoint_n_warnings(h->checkpoint); i++)
+        rc = model_add_line(m, &m->warnings, e, "%s", hf_checkpoint_warning(h->checkpoint, i));
+    if (rc == 0)
+        rc = take_tensors(m, h, opt, e);
+    if (rc == 0)
+        rc = take_vocabulary(m, h, folder, e);
+    if (rc != 0)
+        return rc;
+
+    struct metadata_sizes sizes;
+    struct arch_warnings w = {add_warning, m};
+    count_parameters(m, &sizes);
+    rc = gguf_meta_new(&m->own_meta, e);
+    if (rc == 0)
+        rc = metadata_from_folder(m->own_meta, folder, &h->arch, m->vocabulary, &sizes, &w, e);
+    m->meta = m->own_meta;
+    return rc;
+}
