@@ -215,6 +215,8 @@ static void put_node(FILE *f, const struct json *j)
         char text[32];
         format_double(text, d);
         fputs(text, f);
+        if (!strpbrk(text, ".e")) /* what was no integer must not become one */
+            fputs(".0", f);
     } else if (json_is_string(j)) {
         put_string(f, json_string(j), strlen(json_string(j)));
     } else {

@@ -19,6 +19,12 @@ struct gguf_tensor {
     uint32_t part;
 };
 
+/* Number of elements; cannot overflow, the reader has checked it. */
+static inline uint64_t gguf_tensor_n_elems(const struct gguf_tensor *t)
+{
+    return t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3];
+}
+
 struct gguf_reader;
 
 struct gguf_read_options {
@@ -27,8 +33,10 @@ struct gguf_read_options {
 };
 
 /* Map `path` (any part of a split set: the others are found by name) and validate header, metadata and
- * directory. `opt` NULL: defaults. ERR_FORMAT names key or tensor and byte offset. *out: caller frees with
- * gguf_reader_close. */
+ * directory. `opt` NULL: defaults. After it succeeds every view lies inside its file. A reader is immutable,
+ * so threads may share it. *out: caller frees with gguf_reader_close. ERR_FORMAT names key or tensor and byte
+ * offset; ERR_UNSUPPORTED: version 1 or above 3, big-endian, tensor types that are retired or unknown;
+ * ERR_IO: the file or another part of its set cannot be opened. */
 int gguf_reader_open(struct gguf_reader **out, const char *path, const struct gguf_read_options *opt,
                      struct err *e);
 

@@ -9,8 +9,15 @@
 #include "libquant/base/outfile.h"
 #include "libquant/types.h"
 
+/* Limits that reader and writer share (specification, architectures 21.1). */
+
+#define GGUF_MAX_NAME          63 /* bytes of a tensor name; what the runtime has room for */
+#define GGUF_DEFAULT_ALIGNMENT 32
+#define GGUF_MAX_STRING        ((uint64_t)1 << 30) /* bytes of a string; limit of the runtime */
+#define GGUF_MAX_ARRAY         ((uint64_t)1 << 30) /* elements of an array; limit of the runtime */
+
 struct gguf_out_tensor {
-    const char *name; /* borrowed; at most 63 bytes */
+    const char *name; /* borrowed; 1 to GGUF_MAX_NAME bytes of UTF-8 */
     enum qtype type;
     uint32_t n_dims;
     uint64_t ne[4];
@@ -31,7 +38,7 @@ int gguf_layout(const struct gguf_meta *meta, struct gguf_out_tensor *tensors, s
  * refused. */
 char *gguf_split_name(const char *prefix, uint32_t no, uint32_t count);
 
-/* Is `path` such a name? Then *prefix_len, *no (0-based), *count. */
+/* Is `path` such a name (five digits each, 1 <= index <= count)? Then *prefix_len, *no (0-based), *count. */
 bool gguf_split_parse(const char *path, size_t *prefix_len, uint32_t *no, uint32_t *count);
 
 #endif
