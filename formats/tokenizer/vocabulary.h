@@ -1,7 +1,13 @@
 /* vocabulary.h - tokens, merges and special ids as data, whatever they were read from.
  *
- * Sources: tokenizer.json, vocab.json + merges.txt, SentencePiece tokenizer.model, GGUF metadata. Truth:
- * specification, architectures 19. */
+ *     struct vocabulary *v;
+ *     if (vocabulary_load_hf(&v, folder, config, n_rows, &e) != 0) return report(&e);
+ *     vocabulary_to_gguf(v, meta, &e);
+ *     vocabulary_free(v);
+ *
+ * Sources: tokenizer.json, vocab.json + merges.txt, SentencePiece tokenizer.model, tiktoken rank files, GGUF
+ * metadata. What the files say that could not be honoured is listed in `warnings`, which the caller shows.
+ * Truth: specification, architectures 19. */
 #ifndef KERF_VOCABULARY_H
 #define KERF_VOCABULARY_H
 
@@ -25,6 +31,9 @@ struct vocab_token {
     uint32_t len;
     enum token_type type;
     float score; /* SentencePiece only */
+    /* Of added tokens (types 3 and 4) read from HuggingFace files; GGUF cannot say them. `normalized`: looked
+     * for in the normalised text instead of the raw one; l/rstrip: white space beside it belongs to it. */
+    bool lstrip, rstrip, single_word, normalized;
 };
 
 struct vocab_merge {
@@ -55,14 +64,20 @@ struct vocabulary {
     void *owner; /* internal: arena and buffers */
 };
 
-/* From a HuggingFace folder; `config` supplies vocab_size and special ids. Decides pre-tokenizer and model
- * from the content. `n_rows`: rows of the embedding matrix (0: take the config's vocab_size). *out: caller
- * frees with vocabulary_free. */
+/* From a HuggingFace folder; `config` (may be NULL) supplies vocab_size, special ids and the architecture.
+ * Decides pre-tokenizer and model from the content. `n_rows`: rows of the embedding matrix (0: take the
+ * config's vocab_size, and without one as many as there are tokens). Ids nobody assigned become `[PAD<id>]`,
+ * type unused. ERR_IO: no tokenizer files; ERR_UNSUPPORTED: a tokenizer that this project cannot reproduce.
+ * *out: caller frees with vocabulary_free. */
 int vocabulary_load_hf(struct vocabulary **out, const char *folder, const struct hf_config *config,
                        uint64_t n_rows, struct err *e);
+
+/* From the tokenizer.* keys; copies what it needs, so `meta` may go first. */
 int vocabulary_from_gguf(struct vocabulary **out, const struct gguf_meta *meta, struct err *e);
 
-/* Write the tokenizer.* keys in the order and with the types of specification 19.1. */
+/* Write the tokenizer.* keys in the order and with the types of specification 19.1. Refuses empty or repeated
+ * token texts (runtimes abort on them). Two private keys, tokenizer.kerf.normalizer ("NFC" or "none") and
+ * tokenizer.kerf.ignore_merges, are written only where the pre-tokenizer's name implies another value. */
 int vocabulary_to_gguf(const struct vocabulary *v, struct gguf_meta *meta, struct err *e);
 void vocabulary_free(struct vocabulary *v);
 

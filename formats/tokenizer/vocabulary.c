@@ -1,0 +1,103 @@
+/* vocabulary.c - which files of a HuggingFace folder hold the tokenizer, and what all of them have in common.
+ *
+ * Order: tokenizer.model when it is a SentencePiece model, tokenizer.json, vocab.json with merges.txt,
+ * qwen.tiktoken, and a tokenizer.model that is a tiktoken rank file (Meta's own Llama 3 release). */
+#include "vocab_build.h"
+
+#include "libquant/base/filemap.h"
+#include "pretokenize.h"
+
+#include <string.h>
+
+/* A SentencePiece model begins with the tag of its first piece, 0x0A; a rank file begins with base64. */
+static int is_sentencepiece(bool *out, struct vocab_build *b, struct err *e)
+{
+    struct filemap m = {0};
+    const char *path = vocab_path(b, "tokenizer.model");
+    int rc = path ? filemap_open(&m, path, e) : err_set(e, ERR_NOMEM, "no memory for a path");
+    if (rc == 0)
+        *out = m.size > 0 && m.data[0] == 0x0A;
+    filemap_close(&m);
+    return rc;
+}
+
+static int import(struct vocab_build *b, struct err *e)
+{
+    bool model = vocab_file_exists(b, "tokenizer.model"), spm = false;
+    int rc = model ? is_sentencepiece(&spm, b, e) : 0;
+    if (rc != 0)
+        return rc;
+    if (spm)
+        return vocab_import_spm(b, e);
+    if (b->tokenizer_json)
+        return vocab_import_tokenizer_json(b, e);
+    if (vocab_file_exists(b, "vocab.json") && vocab_file_exists(b, "merges.txt"))
+        return vocab_import_vocab_merges(b, e);
+    if (vocab_file_exists(b, "qwen.tiktoken"))
+        return vocab_import_tiktoken(b, "qwen.tiktoken", e);
+    if (model)
+        return vocab_import_tiktoken(b, "tokenizer.model", e);
+    return err_set(e, ERR_IO,
+                   "%s: no tokenizer found (tokenizer.json, vocab.json with merges.txt, tokenizer.model or "
+                   "qwen.tiktoken)",
+                   b->folder);
+}
+
+static bool is_llama_family(const char *arch)
+{
+    return strncmp(arch, "Llama", 5) == 0 || strncmp(arch, "LLaMA", 5) == 0 ||
+           strncmp(arch, "Mistral", 7) == 0 || strncmp(arch, "Mixtral", 7) == 0;
+}
+
+/* Flags that need the whole picture. */
+static void settle_flags(struct vocab_build *b)
+{
+    struct vocabulary *v = b->v;
+    const char *arch = b->config ? hf_config_architecture(b->config) : "";
+    bool prefix;
+    if ((v->model == VOCAB_SPM || is_llama_family(arch)) &&
+        json_bool(json_get(json_root(b->tokenizer_config), "add_prefix_space"), &prefix))
+        v->add_space_prefix = prefix ? VOCAB_FLAG_TRUE : VOCAB_FLAG_FALSE;
+    /* Runtimes add BOS by default under some names; a tokenizer.json that does not add it must say so. */
+    const struct pretokenizer_info *info = pretokenizer_find(v->pre);
+    if (v->model == VOCAB_BPE && info && info->add_bos && b->tokenizer_json && v->add_bos == VOCAB_FLAG_UNSET)
+        v->add_bos = VOCAB_FLAG_FALSE;
+}
+
+static int load(struct vocab_build *b, struct err *e)
+{
+    int rc = 0;
+    if (vocab_file_exists(b, "tokenizer.json"))
+        rc = vocab_load_json(&b->tokenizer_json, b, "tokenizer.json", e);
+    if (rc == 0 && vocab_file_exists(b, "tokenizer_config.json"))
+        rc = vocab_load_json(&b->tokenizer_config, b, "tokenizer_config.json", e);
+    if (rc == 0)
+        rc = vocab_collect_added(b, e);
+    if (rc == 0)
+        rc = import(b, e);
+    if (rc != 0)
+        return rc;
+    vocab_special_ids(b);
+    settle_flags(b);
+    return vocab_chat_templates(b, e);
+}
+
+int vocabulary_load_hf(struct vocabulary **out, const char *folder, const struct hf_config *config,
+                       uint64_t n_rows, struct err *e)
+{
+    struct vocab_build b = {.folder = folder, .config = config, .n_rows = n_rows};
+    int rc = vocab_build_init(&b, e);
+    if (rc != 0)
+        return rc;
+    if (n_rows == 0 && config && !hf_config_uint(config, "vocab_size", &b.n_rows, NULL))
+        b.n_rows = 0;
+    rc = load(&b, e);
+    if (rc != 0) {
+        err_context(e, rc, "%s", folder);
+        vocabulary_free(b.v);
+    } else {
+        *out = b.v;
+    }
+    vocab_build_release(&b);
+    return rc;
+}
