@@ -4,8 +4,9 @@
  *     token_embd.weight              Q6_K
  *     blk\.[0-3]\.ffn_down\.weight   Q5_K
  *
- * One line each: a PCRE that must match the whole tensor name, white space, a type. '#' starts a comment. The
- * first match wins. */
+ * One line each: a PCRE that must match the whole tensor name, white space, a type. '#' at the start of a
+ * word begins a comment. The first match wins. A plan speaks of tensors that may be quantized; what stays as
+ * it is (norms, routers, ...) stays so whatever the plan says. */
 #ifndef KERF_PLAN_H
 #define KERF_PLAN_H
 
@@ -14,6 +15,8 @@
 
 struct plan;
 
+/* *out: caller frees with plan_free. ERR_FORMAT names file and line; ERR_UNSUPPORTED: another plan version.
+ */
 int plan_load(struct plan **out, const char *path, struct err *e);
 int plan_parse(struct plan **out, const char *text, size_t len, const char *what, struct err *e);
 void plan_free(struct plan *p);
@@ -21,7 +24,11 @@ size_t plan_n(const struct plan *p);
 const char *plan_pattern(const struct plan *p, size_t i);
 enum qtype plan_type(const struct plan *p, size_t i);
 
-/* True and *out when a line matches. */
+/* *line: index of the first line that matches, or plan_n when none does. ERR_ARG when a pattern takes too
+ * many steps (see pattern.h). */
+int plan_match(size_t *line, const struct plan *p, const char *tensor, struct err *e);
+
+/* True and *out when a line matches; a pattern that takes too many steps counts as no match. */
 bool plan_find(const struct plan *p, const char *tensor, enum qtype *out);
 
 /* SHA-256 of the normalised lines as hexadecimal text (64 digits and NUL), for the output's metadata. */

@@ -31,7 +31,8 @@ struct recipe_tensor {
     /* results */
     enum qtype type;
     bool forced;     /* decided by an option, not by the mix */
-    const char *why; /* short reason for reports: "mix", "override", "fallback: rows of 64", "kept: norm" */
+    const char *why; /* short reason for reports, static: "mix", "override", "plan", "fallback: rows are not a
+                      * multiple of 256", "kept: norm" */
 };
 
 struct recipe_override {
@@ -40,9 +41,9 @@ struct recipe_override {
 };
 
 struct recipe_options {
-    const char *recipe; /* "llama.cpp" or "kerf" */
-    const struct mix *mix;
-    bool pure;
+    const char *recipe;    /* "llama.cpp" or "kerf" */
+    const struct mix *mix; /* NULL: every tensor keeps the type of its source, but for the options below */
+    bool pure;             /* the mix's base type for all, no rules */
     bool has_output_type, has_embedding_type;
     enum qtype output_type, embedding_type;
     bool leave_output;                       /* output.weight is copied as it is */
@@ -50,10 +51,18 @@ struct recipe_options {
     size_t n_overrides;
     bool has_imatrix;
     const struct plan *plan; /* NULL: none. A plan's line wins over the mix, an override over the plan */
+    /* The source is a checkpoint: with the mixes F32, F16 and BF16 also the matrices that are never quantized
+     * take that type (as a converter writes them), except those that must be F32. */
+    bool from_checkpoint;
+    size_t *override_hits; /* [n_overrides] or NULL: += tensors that each override decided */
+    size_t *plan_hits;     /* [plan_n] or NULL: the same for the lines of the plan */
 };
 
-/* Fill type, forced, why of every tensor. Errors: a bad pattern; a required importance that is missing
- * (unless `dry_run`); rows that divide into nothing. */
+/* Fill type, forced, why of every tensor, in whatever order they come. Only assigns: whether a type can be
+ * encoded is the engine's matter. What is never quantized (norms, routers, ...) stays whatever the options
+ * say. Rows that fit no block of the chosen type take the next wider type that fits, F16 at last, and `why`
+ * says so. ERR_ARG: an unknown recipe; a pattern that does not compile or runs away; a type that is none for
+ * weights; a required importance that is missing (unless `dry_run`). */
 int recipe_assign(const struct recipe_options *opt, const struct gguf_meta *meta,
                   struct recipe_tensor *tensors, size_t n, bool dry_run, struct err *e);
 
