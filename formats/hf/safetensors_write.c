@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_HEADER_BYTES 100000000 /* what readers accept */
+
 struct safetensors_writer {
     struct outfile *file;
     struct arena arena;
@@ -122,6 +124,9 @@ static int write_header(struct safetensors_writer *w, struct err *e)
     uint64_t n = has_meta ? strlen(meta_open) + w->meta_len + strlen(meta_close) : 1;
     n += comma + w->tensors_len + 1;
     uint64_t padded = (n + 7) / 8 * 8;
+    if (padded > MAX_HEADER_BYTES)
+        return err_set(e, ERR_ARG, "safetensors writer: header of %" PRIu64 " bytes exceeds the format's %d",
+                       padded, MAX_HEADER_BYTES);
     int rc = outfile_write(w->file, &padded, sizeof padded, e); /* little-endian hosts only, see slice.h */
     if (rc == 0)
         rc = outfile_write(w->file, meta_open, has_meta ? strlen(meta_open) : 1, e);
