@@ -8,9 +8,7 @@
 #include <string.h>
 
 static const struct arch *const all[] = {
-    &arch_qwen2,
-    &arch_qwen3,
-    &arch_llama,
+    &arch_qwen2, &arch_qwen3, &arch_qwen2moe, &arch_qwen3moe, &arch_llama,
 };
 
 size_t arch_count(void)
@@ -30,6 +28,12 @@ static bool in_list(const char *const *list, const char *text)
         if (strcmp(*list, text) == 0)
             return true;
     return false;
+}
+
+bool arch_row_applies(const struct arch_model *a, const struct arch_group *g, const struct arch_row *row,
+                      uint64_t layer)
+{
+    return (!g->when || g->when(a, layer)) && (!row->when || row->when(a, layer));
 }
 
 const struct arch *arch_by_name(const char *name)

@@ -84,10 +84,13 @@ struct arch_row {
     bool (*when)(const struct arch_model *a, uint64_t layer); /* NULL: every layer */
 };
 
-/* Rows that several families share are kept in groups (arch_rows.h). */
+/* Rows that several families share are kept in groups (arch_rows.h); a family may bind a group to some
+ * layers. */
 struct arch_group {
     const struct arch_row *rows;
     size_t n;
+    bool (*when)(const struct arch_model *a,
+                 uint64_t layer); /* in addition to that of the rows; NULL: always */
 };
 
 /* A key of the family's own, written after those that all families share (specification 0.10). */
@@ -102,6 +105,7 @@ struct arch_key {
 enum arch_quirk {
     ARCH_HEAD_MANDATORY = 1, /* the runtime has no fallback to the embedding: write it twice when tied */
     ARCH_POOLING = 2,        /* modules.json may name a pooling (specification 11.2) */
+    ARCH_HEAD_DIM_KEY = 8,   /* write key_length even when the configuration does not state head_dim */
     ARCH_ROPE_FREQS = 4,     /* "llama3" frequency scaling becomes the tensor rope_freqs.weight (17.3) */
 };
 
@@ -128,6 +132,10 @@ struct arch {
      * itself when nothing changes, NULL when memory is refused. */
     const char *(*rename)(const struct arch_model *a, const char *name, struct arena *arena);
 };
+
+/* Does the row exist in this layer? (0 for rows without N) */
+bool arch_row_applies(const struct arch_model *a, const struct arch_group *g, const struct arch_row *row,
+                      uint64_t layer);
 
 size_t arch_count(void);
 const struct arch *arch_at(size_t i);
@@ -167,9 +175,12 @@ const char *arch_drop_reason(const char *name);
 /* Must this output tensor be F32 whatever is asked (specification 0.3, rule 1)? */
 bool arch_always_f32(const char *gguf_name, uint32_t n_dims);
 
-/* All <architecture>.* keys but those that need the folder (pooling). */
-int arch_add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
-                  struct err *e);
+/* The <architecture>.* keys that all families have (specification 0.5, 0.10), and those of the family.
+ * Pooling, which needs the folder, is not among them. */
+int arch_add_common_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
+                         struct err *e);
+int arch_add_own_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
+                      struct err *e);
 
 /* Set "<architecture>.<suffix>"; for descriptors. */
 int arch_set_u32(const struct arch_model *a, struct gguf_meta *meta, const char *suffix, uint64_t v,

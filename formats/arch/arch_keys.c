@@ -189,8 +189,8 @@ static int set_rope(const struct arch_model *a, struct gguf_meta *meta, const st
     return rc != 0 ? rc : arch_set_f32(a, meta, "rope.freq_base", a->rope.theta, e);
 }
 
-int arch_add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
-                  struct err *e)
+int arch_add_common_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
+                         struct err *e)
 {
     char key[128];
     bool causal;
@@ -208,13 +208,18 @@ int arch_add_keys(const struct arch_model *a, struct gguf_meta *meta, const stru
         rc = set_rope(a, meta, w, e);
     if (rc == 0)
         rc = set_keys(a, meta, after_rope, e);
-    if (rc == 0 && a->stated[ARCH_HD]) {
+    if (rc == 0 && (a->stated[ARCH_HD] || (a->arch->quirks & ARCH_HEAD_DIM_KEY))) {
         rc = arch_set_u32(a, meta, "attention.key_length", a->value[ARCH_HD], e);
         if (rc == 0)
             rc = arch_set_u32(a, meta, "attention.value_length", a->value[ARCH_HD], e);
     }
-    if (rc == 0)
-        rc = set_keys(a, meta, a->arch->keys, e);
+    return rc;
+}
+
+int arch_add_own_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
+                      struct err *e)
+{
+    int rc = set_keys(a, meta, a->arch->keys, e);
     if (rc == 0 && a->arch->add_keys)
         rc = a->arch->add_keys(a, meta, w, e);
     return rc;

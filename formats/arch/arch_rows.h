@@ -6,13 +6,14 @@
 #include "arch.h"
 
 /* Designated names keep a table readable; what a row does not say is zero: required, copied, every layer. */
-#define ARCH_GROUP(array)                                                                                    \
+#define ARCH_GROUP(array) ARCH_GROUP_WHEN(array, NULL)
+#define ARCH_GROUP_WHEN(array, when)                                                                         \
     {                                                                                                        \
-        array, sizeof(array) / sizeof((array)[0])                                                            \
+        array, sizeof(array) / sizeof((array)[0]), when                                                      \
     }
 #define ARCH_END_GROUPS                                                                                      \
     {                                                                                                        \
-        NULL, 0                                                                                              \
+        NULL, 0, NULL                                                                                        \
     }
 
 extern const struct arch_row arch_rows_global[3]; /* embedding, final norm, head                          */
@@ -22,12 +23,29 @@ extern const struct arch_row arch_rows_qkv_bias[3]; /* q, k, v biases, optional 
 extern const struct arch_row arch_rows_o_bias[1];   /* attention output bias, optional                      */
 extern const struct arch_row arch_rows_qk_norm[2];  /* per-head RMS norms of q and k                        */
 extern const struct arch_row arch_rows_ffn[3];      /* gate, up, down of a dense layer                      */
+extern const struct arch_row
+    arch_rows_experts[9]; /* routed experts: one by one, or stacked with gate and up fused */
+extern const struct arch_row arch_rows_router[1];
+extern const struct arch_row arch_rows_shared_expert[4];
+
+/* Rows of the stacked form [E, 2*Fe, D]: the gate half, the up half of each expert. */
+uint64_t arch_gate_half(const struct arch_model *a, uint64_t out);
+uint64_t arch_up_half(const struct arch_model *a, uint64_t out);
+
+/* Refuse configurations in which some layer has no experts: the runtime wants them in all. Refuses E or K =
+ * 0. */
+int arch_check_all_experts(struct arch_model *a, struct err *e);
+
+/* Note where `norm_topk_prob` differs from what the runtime hard-codes for this architecture: a key that
+ * llama.cpp ignores here, and a warning. */
+int arch_add_expert_norm(const struct arch_model *a, struct gguf_meta *meta, bool runtime_normalises,
+                         const struct arch_warnings *w, struct err *e);
 
 /* HF's sliding window, where a configuration switches it on: writes the keys and warns, because the runtime
  * of the families here computes full attention. */
 int arch_add_sliding_window(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
                             struct err *e);
 
-extern const struct arch arch_qwen2, arch_qwen3, arch_llama;
+extern const struct arch arch_qwen2, arch_qwen3, arch_qwen2moe, arch_qwen3moe, arch_llama;
 
 #endif

@@ -1,4 +1,4 @@
-/* llama.c - Llama 1 to 3.x and Mistral.
+/* llama.c - Llama 1 to 3.x, Mistral and Mixtral.
  *
  * The runtime rotates adjacent pairs, HuggingFace the two halves of a head, so the rows of q and k are
  * permuted, weights and biases alike. "llama3" frequency scaling becomes a tensor of divisors.
@@ -6,9 +6,9 @@
  * Truth: specification, architectures 17. */
 #include "arch_rows.h"
 
-static const char *const classes[] = {"LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM",
-                                      "LlamaModel", NULL};
-static const char *const model_types[] = {"llama", "mistral", NULL};
+static const char *const classes[] = {"LlamaForCausalLM",   "LLaMAForCausalLM", "MistralForCausalLM",
+                                      "MixtralForCausalLM", "LlamaModel",       NULL};
+static const char *const model_types[] = {"llama", "mistral", "mixtral", NULL};
 
 /* new[h*d + 2*i + s] = old[h*d + s*(d/2) + i]; the same within every head, so q and k share it. */
 static uint64_t permuted(const struct arch_model *a, uint64_t out)
@@ -56,9 +56,41 @@ static const struct arch_row own_rows[] = {
      .presence = ARCH_OPTIONAL},
 };
 
+/* Mixtral. The expert width is intermediate_size; w1 is the gate, w3 the up, w2 the down projection. */
+static const struct arch_row expert_rows[] = {
+    {.hf = "model.layers.N.block_sparse_moe.gate.weight",
+     .gguf = "blk.N.ffn_gate_inp.weight",
+     .shape = "E,D"},
+    {.hf = "model.layers.N.block_sparse_moe.experts.J.w1.weight",
+     .gguf = "blk.N.ffn_gate_exps.weight",
+     .shape = "F,D"},
+    {.hf = "model.layers.N.block_sparse_moe.experts.J.w2.weight",
+     .gguf = "blk.N.ffn_down_exps.weight",
+     .shape = "D,F"},
+    {.hf = "model.layers.N.block_sparse_moe.experts.J.w3.weight",
+     .gguf = "blk.N.ffn_up_exps.weight",
+     .shape = "F,D"},
+};
+
+static bool has_experts(const struct arch_model *a, uint64_t layer)
+{
+    (void)layer;
+    return a->known[ARCH_E] && a->value[ARCH_E] > 0;
+}
+
+static bool is_dense(const struct arch_model *a, uint64_t layer)
+{
+    return !has_experts(a, layer);
+}
+
 static const struct arch_group groups[] = {
-    ARCH_GROUP(arch_rows_global), ARCH_GROUP(arch_rows_norms), ARCH_GROUP(own_rows),
-    ARCH_GROUP(arch_rows_o_bias), ARCH_GROUP(arch_rows_ffn),   ARCH_END_GROUPS,
+    ARCH_GROUP(arch_rows_global),
+    ARCH_GROUP(arch_rows_norms),
+    ARCH_GROUP(own_rows),
+    ARCH_GROUP(arch_rows_o_bias),
+    ARCH_GROUP_WHEN(arch_rows_ffn, is_dense),
+    ARCH_GROUP_WHEN(expert_rows, has_experts),
+    ARCH_END_GROUPS,
 };
 
 static const struct arch_key keys[] = {
@@ -77,11 +109,11 @@ static int check(struct arch_model *a, struct err *e)
 
 const struct arch arch_llama = {
     .name = "llama",
-    .title = "Llama 1 to 3.x, Mistral",
+    .title = "Llama 1 to 3.x, Mistral, Mixtral",
     .classes = classes,
     .model_types = model_types,
     .groups = groups,
     .keys = keys,
-    .quirks = ARCH_ROPE_FREQS,
+    .quirks = ARCH_ROPE_FREQS | ARCH_HEAD_DIM_KEY,
     .check = check,
 };

@@ -134,8 +134,8 @@ static bool shape_equal(const struct source *s, const uint64_t *shape, uint32_t 
     return s->n_dims == n && memcmp(s->shape, shape, n * sizeof *shape) == 0;
 }
 
-static int try_row(struct mapping *map, const struct arch_row *row, uint64_t rank, const struct source *s,
-                   const char *stripped, struct match *found, struct err *e)
+static int try_row(struct mapping *map, const struct arch_group *g, const struct arch_row *row, uint64_t rank,
+                   const struct source *s, const char *stripped, struct match *found, struct err *e)
 {
     uint64_t layer = 0, expert = 0, shape[MAX_SHAPE];
     uint32_t n;
@@ -145,7 +145,7 @@ static int try_row(struct mapping *map, const struct arch_row *row, uint64_t ran
     if (strstr(row->hf, ".N.") && layer >= n_layers)
         return err_set(e, ERR_FORMAT, "%s: tensor '%s': layer %llu, but config.json says %llu layers",
                        s->file, s->name, (unsigned long long)layer, (unsigned long long)n_layers);
-    if (row->when && !row->when(map->a, layer))
+    if (!arch_row_applies(map->a, g, row, layer))
         return 0;
     found->name_fits = true;
     if (!found->first)
@@ -165,7 +165,7 @@ static int map_source(struct mapping *map, const struct source *s, const char *s
     uint64_t rank = 0;
     for (const struct arch_group *g = map->a->arch->groups; g->rows; g++) {
         for (size_t i = 0; i < g->n; i++, rank++) {
-            int rc = try_row(map, &g->rows[i], rank, s, stripped, &found, e);
+            int rc = try_row(map, g, &g->rows[i], rank, s, stripped, &found, e);
             if (rc != 0)
                 return rc;
         }
@@ -249,7 +249,7 @@ static int check_complete(struct mapping *map, struct err *e)
             const struct arch_row *row = &g->rows[i];
             bool layered = strstr(row->gguf, ".N.") != NULL;
             for (uint64_t layer = 0; layer < (layered ? n_layers : 1); layer++) {
-                if (row->when && !row->when(map->a, layer))
+                if (!arch_row_applies(map->a, g, row, layer))
                     continue;
                 const char *name = arch_name_of(row->gguf, layer, map->arena);
                 if (!name)

@@ -318,9 +318,12 @@ static int join_lines(struct reader *r, const char *first, size_t len, long pare
     return 0;
 }
 
-/* '|' keeps line ends, '>' folds them; chomping indicators are accepted, the text ends without line ends. */
-static int read_block_scalar(struct reader *r, struct card_node *node, bool fold, long parent)
+/* '|' keeps line ends, '>' folds the lines of a paragraph into one; of the line ends at the end one is kept,
+ * with
+ * '-' none, with '+' all. */
+static int read_block_scalar(struct reader *r, struct card_node *node, const char *header, long parent)
 {
+    bool fold = header[0] == '>', strip = strchr(header, '-') != NULL, keep = strchr(header, '+') != NULL;
     size_t first = r->at, total = 0, base = 0;
     for (; r->at < r->n; r->at++) {
         const struct line *l = &r->lines[r->at];
@@ -330,21 +333,31 @@ static int read_block_scalar(struct reader *r, struct card_node *node, bool fold
             base = l->indent;
         total += 1 + l->indent + l->raw_len;
     }
-    char *text = arena_alloc(r->arena, total + 1);
-    size_t n = 0;
+    char *text = arena_alloc(r->arena, total + 2);
+    size_t n = 0, end = 0; /* end: behind the last text */
     if (!text)
         return no_memory(r);
     for (size_t i = first; i < r->at; i++) {
         const struct line *l = &r->lines[i];
-        size_t extra = l->raw_len && l->indent > base ? l->indent - base : 0;
-        memset(text + n, ' ', extra);
-        memcpy(text + n + extra, l->text, l->raw_len);
-        n += extra + l->raw_len;
-        text[n++] = fold && l->raw_len ? ' ' : '\n';
+        if (l->raw_len) {
+            bool joins = fold && n && text[n - 1] == '\n' && end == n - 1; /* a single line end before it */
+            size_t extra = l->indent > base ? l->indent - base : 0;
+            if (joins)
+                text[n - 1] = ' ';
+            else if (fold && n && end < n - 1)
+                n--; /* the first of several line ends is the fold itself */
+            memset(text + n, ' ', extra);
+            memcpy(text + n + extra, l->text, l->raw_len);
+            n += extra + l->raw_len;
+            end = n;
+        }
+        text[n++] = '\n';
     }
-    while (n && (text[n - 1] == '\n' || text[n - 1] == ' '))
-        n--;
-    return set_text(r, node, text, n);
+    if (!keep)
+        n = end + (end && !strip);
+    if (n)
+        return set_text(r, node, text, n);
+    return set_text(r, node, "", 0);
 }
 
 /* The rest of a line as a value, with the lines that continue it. The line itself is already passed. */
@@ -352,9 +365,10 @@ static int read_inline(struct reader *r, struct card_node *node, const char *s, 
 {
     if (s[0] == '|' || s[0] == '>') {
         n = plain_len(s, n);
-        if (n > 1 && strspn(s + 1, "+-0123456789") < n - 1)
+        if (n > 2 || (n == 2 && s[1] != '-' && s[1] != '+'))
             return fail(r, "a block text header is not understood");
-        return read_block_scalar(r, node, s[0] == '>', parent);
+        const char header[3] = {s[0], n == 2 ? s[1] : '\0', '\0'};
+        return read_block_scalar(r, node, header, parent);
     }
     bool quoted = s[0] == '"' || s[0] == '\'', flow = s[0] == '[' || s[0] == '{';
     const char *text = NULL;

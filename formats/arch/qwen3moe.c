@@ -1,0 +1,35 @@
+/* qwen3moe.c - Qwen3 with routed experts (30B-A3B, 235B-A22B, Coder): Qwen3 attention, no shared expert.
+ *
+ * The runtime always renormalises expert weights. Truth: specification, architectures 10. */
+#include "arch_rows.h"
+
+static const char *const classes[] = {"Qwen3MoeForCausalLM", NULL};
+static const char *const model_types[] = {"qwen3_moe", NULL};
+
+static const struct arch_group groups[] = {
+    ARCH_GROUP(arch_rows_global),  ARCH_GROUP(arch_rows_norms),    ARCH_GROUP(arch_rows_attention),
+    ARCH_GROUP(arch_rows_qk_norm), ARCH_GROUP(arch_rows_qkv_bias), ARCH_GROUP(arch_rows_o_bias),
+    ARCH_GROUP(arch_rows_router),  ARCH_GROUP(arch_rows_experts),  ARCH_END_GROUPS,
+};
+
+static const struct arch_key keys[] = {
+    {.suffix = "expert_feed_forward_length", .type = GGUF_U32, .expr = "Fe", .required = true},
+    {.suffix = NULL},
+};
+
+static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
+                    struct err *e)
+{
+    return arch_add_expert_norm(a, meta, true, w, e);
+}
+
+const struct arch arch_qwen3moe = {
+    .name = "qwen3moe",
+    .title = "Qwen3 MoE (30B-A3B, 235B-A22B, Coder)",
+    .classes = classes,
+    .model_types = model_types,
+    .groups = groups,
+    .keys = keys,
+    .check = arch_check_all_experts,
+    .add_keys = add_keys,
+};

@@ -1,0 +1,552 @@
+/* test_arch.c - descriptors are consistent, configurations resolve to the numbers of real models, and what
+ * cannot be converted is refused with the reason. */
+#include "formats/arch/arch.h"
+#include "formats/gguf/gguf_meta.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* Numbers in which no two products are equal by accident. */
+static const char base_config[] =
+    "\"vocab_size\": 1009, \"hidden_size\": 96, \"num_hidden_layers\": 3,"
+    "\"num_attention_heads\": 6, \"num_key_value_heads\": 2, \"intermediate_size\": 224,"
+    "\"max_position_embeddings\": 512, \"rms_norm_eps\": 1e-5, \"rope_theta\": 10000.0,"
+    "\"num_experts\": 5, \"num_experts_per_tok\": 2, \"moe_intermediate_size\": 40,"
+    "\"shared_expert_intermediate_size\": 56";
+
+static struct hf_config *config_of(const char *class_name, const char *extra)
+{
+    char text[2048];
+    struct err e = {0};
+    struct hf_config *c = NULL;
+    int n = snprintf(text, sizeof text, "{\"architectures\": [\"%s\"], %s%s%s}", class_name, base_config,
+                     extra[0] ? ", " : "", extra);
+    assert_true(n > 0 && (size_t)n < sizeof text);
+    if (hf_config_parse(&c, text, (size_t)n, "config.json", &e) != 0)
+        fail_msg("%s", e.msg);
+    return c;
+}
+
+/* Resolve and expect a failure whose message contains `want`. */
+static void expect_refusal(const char *class_name, const char *extra, int code, const char *want)
+{
+    struct err e = {0};
+    struct arch_model a;
+    struct hf_config *c = config_of(class_name, extra);
+    assert_int_equal(arch_resolve(&a, c, &e), code);
+    if (!strstr(e.msg, want))
+        fail_msg("'%s' does not contain '%s'", e.msg, want);
+    hf_config_free(c);
+}
+
+static void resolve(struct arch_model *a, struct hf_config **c, const char *class_name, const char *extra)
+{
+    struct err e = {0};
+    *c = config_of(class_name, extra);
+    if (arch_resolve(a, *c, &e) != 0)
+        fail_msg("%s", e.msg);
+}
+
+static int ignore_warning(void *ctx, const char *text, struct err *e)
+{
+    (void)e;
+    if (ctx)
+        snprintf(ctx, 200, "%s", text);
+    return 0;
+}
+
+static uint64_t product(const uint64_t *dims, uint32_t n)
+{
+    uint64_t p = 1;
+    for (uint32_t i = 0; i < n; i++)
+        p *= dims[i];
+    return p;
+}
+
+/* --- descriptors --------------------------------------------------------------------------------------- */
+
+static size_t count_text(const char *s, const char *what)
+{
+    size_t n = 0;
+    for (; (s = strstr(s, what)) != NULL; s++)
+        n++;
+    return n;
+}
+
+static void check_row(const struct arch_model *a, const struct arch_row *row)
+{
+    uint64_t shape[4], out[4];
+    uint32_t n, n_out;
+    struct err e = {0};
+    size_t layers = count_text(row->hf, ".N.");
+    bool stacked = count_text(row->hf, ".J.") == 1;
+    assert_int_equal(layers, count_text(row->gguf, ".N."));
+    assert_true(layers <= 1);
+    if (arch_shape(a, row->shape, shape, 4, &n, &e) != 0)
+        fail_msg("%s %s: %s", a->arch->name, row->hf, e.msg);
+    assert_true(!(stacked && (row->rows || row->cols)));
+    if (!row->out)
+        return;
+    assert_int_equal(arch_shape(a, row->out, out, 4, &n_out, &e), 0);
+    assert_int_equal(out[n_out - 1], row->transpose ? shape[n - 2] : shape[n - 1]);
+    for (uint64_t r = 0; row->rows && r < product(out, n_out - 1);
+         r++) /* every map stays inside its source */
+        assert_true(row->rows(a, r) < product(shape, n) / out[n_out - 1]);
+}
+
+static void every_row_of_every_family_has_a_valid_shape(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < arch_count(); i++) {
+        const struct arch *arch = arch_at(i);
+        for (const char *const *name = arch->classes; *name; name++) {
+            struct arch_model a;
+            struct hf_config *c;
+            resolve(&a, &c, *name, "\"head_dim\": 16");
+            assert_ptr_equal(a.arch, arch);
+            for (const struct arch_group *g = arch->groups; g->rows; g++)
+                for (size_t r = 0; r < g->n; r++)
+                    check_row(&a, &g->rows[r]);
+            hf_config_free(c);
+        }
+        assert_ptr_equal(arch_by_name(arch->name), arch);
+    }
+    assert_null(arch_by_name("no-such"));
+}
+
+static void no_class_belongs_to_two_families(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < arch_count(); i++)
+        for (const char *const *name = arch_at(i)->classes; *name; name++) {
+            const struct arch *found = NULL;
+            assert_int_equal(arch_find(&found, *name, "", NULL), 0);
+            assert_ptr_equal(found, arch_at(i));
+        }
+}
+
+static void the_table_lists_every_class(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    assert_non_null(f);
+    arch_write_table(f);
+    fclose(f);
+    size_t lines = count_text(text, "\n");
+    assert_int_equal(lines, 2 + arch_count());
+    for (size_t i = 0; i < arch_count(); i++)
+        for (const char *const *name = arch_at(i)->classes; *name; name++)
+            assert_non_null(strstr(text, *name));
+    free(text);
+}
+
+/* --- names --------------------------------------------------------------------------------------------- */
+
+static void patterns_match_whole_components(void **state)
+{
+    (void)state;
+    uint64_t layer = 99, expert = 99;
+    assert_true(arch_match("model.layers.N.mlp.experts.J.w1.weight",
+                           "model.layers.12.mlp.experts.3.w1.weight", &layer, &expert));
+    assert_int_equal(layer, 12);
+    assert_int_equal(expert, 3);
+    assert_true(arch_match("lm_head.weight", "lm_head.weight", NULL, NULL));
+    static const char *const no[] = {"model.layers.01.x",
+                                     "model.layers..x",
+                                     "model.layers.-1.x",
+                                     "model.layers.1.xy",
+                                     "model.layers.1",
+                                     "model.layers.1.x.",
+                                     "model.layers.N.x",
+                                     "model.layers.1a.x",
+                                     "model.layers.99999999999999999999.x",
+                                     "",
+                                     "model.layers.1.x.weight"};
+    for (size_t i = 0; i < sizeof no / sizeof *no; i++)
+        assert_false(arch_match("model.layers.N.x", no[i], NULL, NULL));
+    assert_true(arch_match("model.layers.N.x", "model.layers.0.x", &layer, NULL));
+    assert_int_equal(layer, 0);
+}
+
+static void prefixes_of_nested_models_are_stripped(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"model.layers.0.x", "model.layers.0.x"},
+        {"model.language_model.layers.0.x", "model.layers.0.x"},
+        {"language_model.model.layers.0.x", "model.layers.0.x"},
+        {"language_model.lm_head.weight", "lm_head.weight"},
+        {"thinker.model.layers.0.x", "model.layers.0.x"},
+        {"layers.0.x", "model.layers.0.x"},
+        {"embed_tokens.weight", "model.embed_tokens.weight"},
+        {"norm.weight", "model.norm.weight"},
+        {"model.mtp.norm.weight", "mtp.norm.weight"},
+        {"lm_head.weight", "lm_head.weight"},
+    };
+    struct arch_model a = {.arch = arch_by_name("qwen2")};
+    struct arena arena = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_string_equal(arch_strip(&a, cases[i][0], &arena), cases[i][1]);
+    arena_release(&arena);
+}
+
+static void other_modalities_and_buffers_are_dropped_weights_are_not(void **state)
+{
+    (void)state;
+    static const char *const drop[] = {"visual.blocks.0.attn.qkv.weight",
+                                       "model.visual.merger.norm.weight",
+                                       "audio_tower.conv1.weight",
+                                       "multi_modal_projector.linear.weight",
+                                       "talker.model.norm.weight",
+                                       "model.layers.0.self_attn.rotary_emb.inv_freq",
+                                       "h.0.attn.masked_bias",
+                                       "code2wav.x",
+                                       "vision_tower.x"};
+    static const char *const keep[] = {"model.layers.0.self_attn.q_proj.bias", "lm_head.weight",
+                                       "model.norm.weight", "model.layers.0.mlp.gate_proj.weight"};
+    for (size_t i = 0; i < sizeof drop / sizeof *drop; i++)
+        assert_non_null(arch_drop_reason(drop[i]));
+    for (size_t i = 0; i < sizeof keep / sizeof *keep; i++)
+        assert_null(arch_drop_reason(keep[i]));
+}
+
+static void norms_biases_routers_stay_f32(void **state)
+{
+    (void)state;
+    assert_true(arch_always_f32("blk.0.attn_norm.weight", 1));
+    assert_true(arch_always_f32("blk.0.attn_q.bias", 1));
+    assert_true(arch_always_f32("blk.0.ffn_gate_inp.weight", 2));
+    assert_true(arch_always_f32("blk.0.ffn_gate_inp_shexp.weight", 2));
+    assert_true(arch_always_f32("blk.0.ssm_conv1d.weight", 2));
+    assert_true(arch_always_f32("blk.0.ssm_a", 2));
+    assert_true(arch_always_f32("x_norm.weight", 2));
+    assert_false(arch_always_f32("blk.0.attn_q.weight", 2));
+    assert_false(arch_always_f32("token_embd.weight", 2));
+    assert_false(arch_always_f32("blk.0.ffn_gate_exps.weight", 3));
+}
+
+/* --- numbers ------------------------------------------------------------------------------------------- */
+
+static void expressions_give_sums_products_and_exact_quotients(void **state)
+{
+    (void)state;
+    struct arch_model a;
+    struct hf_config *c;
+    uint64_t v;
+    resolve(&a, &c, "Qwen3ForCausalLM", "\"head_dim\": 32");
+    static const struct {
+        const char *expr;
+        uint64_t value;
+    } good[] = {{"V", 1009},  {"H*d", 192}, {"2*Hkv*d+D", 224}, {"D/H", 16},
+                {"F/2", 112}, {"7", 7},     {"D/H*Hkv", 32}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_true(arch_eval(&a, good[i].expr, &v));
+        assert_int_equal(v, good[i].value);
+    }
+    static const char *const bad[] = {"",   "X",   "D+",  "D/7", "D/0", "V*V*V*V*V*V*V*V",
+                                      "Hk", "D D", "D,H", "(D)"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_false(arch_eval(&a, bad[i], &v));
+
+    uint64_t dims[4];
+    uint32_t n;
+    struct err e = {0};
+    assert_int_equal(arch_shape(&a, "V,H*d,2", dims, 4, &n, &e), 0);
+    assert_int_equal(n, 3);
+    assert_int_equal(dims[1], 192);
+    assert_int_equal(arch_shape(&a, "V,Hk*dk", dims, 4, &n, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, "linear_num_key_heads"));
+    assert_int_equal(arch_shape(&a, "1,1,1,1,1", dims, 4, &n, &e), ERR_FORMAT);
+    hf_config_free(c);
+}
+
+static void absent_numbers_take_their_rule_and_are_not_called_stated(void **state)
+{
+    (void)state;
+    struct arch_model a;
+    struct hf_config *c;
+    resolve(&a, &c, "Qwen2ForCausalLM", "");
+    assert_int_equal(a.value[ARCH_HD], 16);
+    assert_false(a.stated[ARCH_HD]);
+    assert_true(a.stated[ARCH_HKV]);
+    hf_config_free(c);
+}
+
+static void impossible_configurations_are_refused_by_field(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": 96}";
+    struct err e = {0};
+    struct arch_model a;
+    struct hf_config *c = NULL;
+    assert_int_equal(hf_config_parse(&c, text, sizeof text - 1, "config.json", &e), 0);
+    assert_int_equal(arch_resolve(&a, c, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, "vocab_size"));
+    hf_config_free(c);
+
+    expect_refusal("Qwen2ForCausalLM", "\"head_dim\": 32", ERR_UNSUPPORTED, "do not fill the width");
+    expect_refusal("LlamaForCausalLM", "\"head_dim\": 15", ERR_FORMAT, "odd");
+    expect_refusal("Qwen2MoeForCausalLM", "\"decoder_sparse_step\": 2", ERR_UNSUPPORTED,
+                   "decoder_sparse_step");
+    expect_refusal("Qwen3MoeForCausalLM", "\"mlp_only_layers\": [1]", ERR_UNSUPPORTED, "mlp_only_layers");
+    expect_refusal("Qwen3ForCausalLM", "\"head_dim\": 0", ERR_FORMAT, "head_dim");
+    expect_refusal("Qwen3ForCausalLM", "\"head_dim\": 99999999", ERR_FORMAT, "head_dim");
+    expect_refusal("Qwen3ForCausalLM", "\"head_dim\": \"x\"", ERR_FORMAT, "head_dim");
+    expect_refusal("Qwen3ForCausalLM", "\"head_dim\": -1", ERR_FORMAT, "head_dim");
+}
+
+static void an_unknown_class_is_refused_with_the_list_of_known_ones(void **state)
+{
+    (void)state;
+    expect_refusal("BloomForCausalLM", "", ERR_UNSUPPORTED, "Qwen3ForCausalLM, ");
+    expect_refusal("Qwen2ForRewardModel", "", ERR_UNSUPPORTED, "scorer");
+    const struct arch *found = NULL;
+    struct err e = {0};
+    assert_int_equal(arch_find(&found, "", "qwen3", &e), 0); /* no class stated: the model_type decides */
+    assert_string_equal(found->name, "qwen3");
+    assert_int_equal(arch_find(&found, "", "mamba", &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.msg, "mamba"));
+}
+
+/* --- transformations ----------------------------------------------------------------------------------- */
+
+static const struct arch_row *find_row(const struct arch_model *a, const char *hf)
+{
+    for (const struct arch_group *g = a->arch->groups; g->rows; g++)
+        for (size_t i = 0; i < g->n; i++)
+            if (strcmp(g->rows[i].hf, hf) == 0)
+                return &g->rows[i];
+    fail_msg("no row %s", hf);
+    return NULL;
+}
+
+/* new[h*d + 2*i + s] = old[h*d + s*(d/2) + i], specification 17.3. */
+static void llama_rows_of_q_and_k_are_permuted_by_the_formula(void **state)
+{
+    (void)state;
+    struct arch_model a;
+    struct hf_config *c;
+    resolve(&a, &c, "LlamaForCausalLM", "");
+    arch_map map = find_row(&a, "model.layers.N.self_attn.q_proj.weight")->rows;
+    uint64_t d = a.value[ARCH_HD], n_heads = a.value[ARCH_H];
+    for (uint64_t h = 0; h < n_heads; h++)
+        for (uint64_t s = 0; s < 2; s++)
+            for (uint64_t i = 0; i < d / 2; i++)
+                assert_int_equal(map(&a, h * d + 2 * i + s), h * d + s * (d / 2) + i);
+    assert_ptr_equal(find_row(&a, "model.layers.N.self_attn.k_proj.weight")->rows, map);
+    assert_ptr_equal(find_row(&a, "model.layers.N.self_attn.q_proj.bias")->rows, map);
+    assert_null(find_row(&a, "model.layers.N.self_attn.v_proj.weight")->rows);
+    assert_null(find_row(&a, "model.layers.N.self_attn.o_proj.weight")->rows);
+    hf_config_free(c);
+}
+
+/* Values of llama.cpp's converter (float32 arithmetic of PyTorch 2) for Llama 3.1 8B and Llama 3.2 1B. */
+static void rope_frequency_divisors_equal_the_reference(void **state)
+{
+    (void)state;
+    static const uint32_t ramp_31[] = {0x3f9a8ed5, 0x3fc6d64a, 0x4001af1d,
+                                       0x402c732e, 0x406bcace, 0x40a83c06};
+    static const uint32_t ramp_32[] = {0x3fd35ec2, 0x4052b46f, 0x411aaaee};
+    static const struct {
+        uint64_t head_dim, first;
+        double factor;
+        const uint32_t *ramp;
+        uint64_t n;
+    } cases[] = {{128, 29, 8, ramp_31, 6}, {64, 15, 32, ramp_32, 3}};
+    for (size_t k = 0; k < 2; k++) {
+        struct arch_model a = {.rope = {.type = ROPE_LLAMA3,
+                                        .theta = 500000,
+                                        .has_factor = true,
+                                        .factor = cases[k].factor,
+                                        .has_low_freq_factor = true,
+                                        .low_freq_factor = 1,
+                                        .has_high_freq_factor = true,
+                                        .high_freq_factor = 4,
+                                        .has_original_context = true,
+                                        .original_context = 8192}};
+        float phi[64];
+        a.value[ARCH_HD] = cases[k].head_dim;
+        arch_rope_freqs(&a, phi);
+        for (uint64_t i = 0; i < cases[k].head_dim / 2; i++) {
+            uint32_t bits, in_ramp = i - cases[k].first < cases[k].n;
+            memcpy(&bits, &phi[i], sizeof bits);
+            if (in_ramp)
+                assert_int_equal(bits, cases[k].ramp[i - cases[k].first]);
+            else
+                assert_true((double)phi[i] == (i < cases[k].first ? 1.0 : cases[k].factor));
+        }
+    }
+}
+
+/* --- keys ---------------------------------------------------------------------------------------------- */
+
+static struct gguf_meta *keys_of(const char *class_name, const char *extra, char *warning)
+{
+    struct arch_model a;
+    struct hf_config *c;
+    struct gguf_meta *meta = NULL;
+    struct err e = {0};
+    struct arch_warnings w = {ignore_warning, warning};
+    resolve(&a, &c, class_name, extra);
+    assert_int_equal(gguf_meta_new(&meta, &e), 0);
+    if (arch_add_common_keys(&a, meta, &w, &e) != 0 || arch_add_own_keys(&a, meta, &w, &e) != 0)
+        fail_msg("%s", e.msg);
+    hf_config_free(c);
+    return meta;
+}
+
+static void expect_u32(const struct gguf_meta *meta, const char *key, uint32_t want)
+{
+    const struct gguf_value *v = gguf_meta_find(meta, key);
+    if (!v)
+        fail_msg("no key %s", key);
+    assert_int_equal(v->type, GGUF_U32);
+    assert_int_equal(v->u, want);
+}
+
+static void expect_f32(const struct gguf_meta *meta, const char *key, float want)
+{
+    const struct gguf_value *v = gguf_meta_find(meta, key);
+    if (!v)
+        fail_msg("no key %s", key);
+    assert_int_equal(v->type, GGUF_F32);
+    assert_true((float)v->f == want);
+}
+
+static void keys_of_a_dense_model_have_the_types_the_runtime_checks(void **state)
+{
+    (void)state;
+    struct gguf_meta *m = keys_of("Qwen3ForCausalLM", "\"head_dim\": 32", NULL);
+    expect_u32(m, "qwen3.block_count", 3);
+    expect_u32(m, "qwen3.context_length", 512);
+    expect_u32(m, "qwen3.embedding_length", 96);
+    expect_u32(m, "qwen3.feed_forward_length", 224);
+    expect_u32(m, "qwen3.attention.head_count", 6);
+    expect_u32(m, "qwen3.attention.head_count_kv", 2);
+    expect_u32(m, "qwen3.attention.key_length", 32);
+    expect_u32(m, "qwen3.attention.value_length", 32);
+    expect_f32(m, "qwen3.attention.layer_norm_rms_epsilon", 1e-5f);
+    expect_f32(m, "qwen3.rope.freq_base", 10000.0f);
+    assert_null(gguf_meta_find(m, "qwen3.rope.scaling.type"));
+    gguf_meta_free(m);
+
+    m = keys_of("Qwen2ForCausalLM", "", NULL);
+    assert_null(gguf_meta_find(m, "qwen2.attention.key_length"));
+    gguf_meta_free(m);
+
+    m = keys_of("LlamaForCausalLM", "", NULL);
+    expect_u32(m, "llama.vocab_size", 1009);
+    expect_u32(m, "llama.rope.dimension_count", 16);
+    gguf_meta_free(m);
+}
+
+static void rope_scaling_is_written_as_the_runtime_reads_it(void **state)
+{
+    (void)state;
+    struct gguf_string s;
+    struct gguf_meta *m =
+        keys_of("Qwen2ForCausalLM",
+                "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0, \"attention_factor\": 1.5}", NULL);
+    assert_true(gguf_meta_get_string(m, "qwen2.rope.scaling.type", &s));
+    assert_memory_equal(s.data, "yarn", 4);
+    expect_f32(m, "qwen2.rope.scaling.factor", 4.0f);
+    expect_u32(m, "qwen2.rope.scaling.original_context_length", 512); /* not stated: the context */
+    expect_f32(m, "qwen2.rope.scaling.yarn_attn_factor", 1.5f);
+    assert_null(gguf_meta_find(m, "qwen2.rope.scaling.yarn_beta_fast"));
+    gguf_meta_free(m);
+
+    m = keys_of("Qwen3ForCausalLM", "\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2.0}", NULL);
+    assert_true(gguf_meta_get_string(m, "qwen3.rope.scaling.type", &s));
+    assert_memory_equal(s.data, "linear", 6);
+    gguf_meta_free(m);
+
+    char warning[200] = "";
+    m = keys_of("Qwen3ForCausalLM", "\"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 2.0}",
+                warning);
+    assert_non_null(strstr(warning, "dynamic"));
+    assert_null(gguf_meta_find(m, "qwen3.rope.scaling.type"));
+    gguf_meta_free(m);
+}
+
+static void an_active_sliding_window_is_written_and_warned_about(void **state)
+{
+    (void)state;
+    char warning[200] = "";
+    int64_t v;
+    struct gguf_meta *m =
+        keys_of("Qwen2ForCausalLM",
+                "\"use_sliding_window\": true, \"sliding_window\": 64, \"max_window_layers\": 1", warning);
+    expect_u32(m, "qwen2.attention.sliding_window", 64);
+    const struct gguf_value *p = gguf_meta_find(m, "qwen2.attention.sliding_window_pattern");
+    assert_non_null(p);
+    assert_int_equal(p->a.elem, GGUF_BOOL);
+    assert_int_equal(p->a.n, 3);
+    assert_memory_equal(p->a.data, "\0\1\1", 3);
+    assert_non_null(strstr(warning, "full attention"));
+    gguf_meta_free(m);
+
+    warning[0] = '\0';
+    m = keys_of("Qwen2ForCausalLM", "\"use_sliding_window\": false, \"sliding_window\": 64", warning);
+    assert_false(gguf_meta_get_i64(m, "qwen2.attention.sliding_window", &v));
+    assert_int_equal(warning[0], '\0');
+    gguf_meta_free(m);
+}
+
+static void expert_normalisation_other_than_the_runtimes_is_noted(void **state)
+{
+    (void)state;
+    char warning[200] = "";
+    bool v;
+    struct gguf_meta *m = keys_of("Qwen3MoeForCausalLM", "\"norm_topk_prob\": true", warning);
+    expect_u32(m, "qwen3moe.expert_count", 5);
+    expect_u32(m, "qwen3moe.expert_used_count", 2);
+    expect_u32(m, "qwen3moe.expert_feed_forward_length", 40);
+    assert_false(gguf_meta_get_bool(m, "qwen3moe.expert_weights_norm", &v));
+    assert_int_equal(warning[0], '\0');
+    gguf_meta_free(m);
+
+    m = keys_of("Qwen3MoeForCausalLM", "\"norm_topk_prob\": false", warning);
+    assert_true(gguf_meta_get_bool(m, "qwen3moe.expert_weights_norm", &v));
+    assert_false(v);
+    assert_non_null(strstr(warning, "always normalises"));
+    gguf_meta_free(m);
+
+    m = keys_of("Qwen2MoeForCausalLM", "\"norm_topk_prob\": true", warning);
+    expect_u32(m, "qwen2moe.expert_shared_feed_forward_length", 56);
+    assert_true(gguf_meta_get_bool(m, "qwen2moe.expert_weights_norm", &v) && v);
+    gguf_meta_free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_row_of_every_family_has_a_valid_shape),
+        cmocka_unit_test(no_class_belongs_to_two_families),
+        cmocka_unit_test(the_table_lists_every_class),
+        cmocka_unit_test(patterns_match_whole_components),
+        cmocka_unit_test(prefixes_of_nested_models_are_stripped),
+        cmocka_unit_test(other_modalities_and_buffers_are_dropped_weights_are_not),
+        cmocka_unit_test(norms_biases_routers_stay_f32),
+        cmocka_unit_test(expressions_give_sums_products_and_exact_quotients),
+        cmocka_unit_test(absent_numbers_take_their_rule_and_are_not_called_stated),
+        cmocka_unit_test(impossible_configurations_are_refused_by_field),
+        cmocka_unit_test(an_unknown_class_is_refused_with_the_list_of_known_ones),
+        cmocka_unit_test(llama_rows_of_q_and_k_are_permuted_by_the_formula),
+        cmocka_unit_test(rope_frequency_divisors_equal_the_reference),
+        cmocka_unit_test(keys_of_a_dense_model_have_the_types_the_runtime_checks),
+        cmocka_unit_test(rope_scaling_is_written_as_the_runtime_reads_it),
+        cmocka_unit_test(an_active_sliding_window_is_written_and_warned_about),
+        cmocka_unit_test(expert_normalisation_other_than_the_runtimes_is_noted),
+    };
+    return cmocka_run_group_tests_name("arch", tests, NULL, NULL);
+}
