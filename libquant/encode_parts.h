@@ -253,8 +253,10 @@ static inline void iq4_pack(uint8_t q[16], const float *x, float scale)
     pack_nibbles(q, codes);
 }
 
-/* Scales of 8 groups relative to the largest, which goes to -32; then the codes at the unrounded step. */
-static inline void iq4_xs_finish(struct iq4_xs_block *b, const float x[256], const float scale[8])
+/* Scales of 8 groups relative to the largest, which goes to -32; then the codes at the unrounded step.
+ * `pack`: iq4_pack or an equal. */
+static inline void iq4_xs_finish(struct iq4_xs_block *b, const float x[256], const float scale[8],
+                                 void (*pack)(uint8_t q[16], const float *x, float scale))
 {
     const float d = -signed_largest(scale, 8) / 32;
     const float inverse = d != 0 ? 1 / d : 0.0f;
@@ -263,7 +265,7 @@ static inline void iq4_xs_finish(struct iq4_xs_block *b, const float x[256], con
     for (int j = 0; j < 8; j++) {
         const int code = clamp_i32(round_near(inverse * scale[j]), -32, 31);
         const unsigned stored = (unsigned)(code + 32);
-        iq4_pack(b->q + 16 * j, x + 32 * j, d * (float)code);
+        pack(b->q + 16 * j, x + 32 * j, d * (float)code);
         b->scales_low[j / 2] |= (uint8_t)((stored & 15) << 4 * (j % 2));
         high |= (stored >> 4) << 2 * j;
     }

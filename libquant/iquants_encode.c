@@ -39,6 +39,6 @@ void iq4_xs_encode(void *dst, const float *src, size_t n_cols, const float *impo
         float scale[8];
         for (int j = 0; j < 8; j++)
             scale[j] = group_scale(x + 32 * j, importance ? importance + k + 32 * j : NULL, mean_square);
-        iq4_xs_finish(b, x, scale);
+        iq4_xs_finish(b, x, scale, iq4_pack);
     }
 }

@@ -1,0 +1,136 @@
+/* lanes_avx2.h - eight lanes of AVX2 under the names that lanes_search.h and lanes_encode.h use.
+ *
+ * Plain arithmetic is written with the compiler's vector operators (+ - * / & on lf and li); here is only
+ * what they cannot say. min and max are those of x86: min(a, b) = a < b ? a : b, second operand on NaN or
+ * ties. */
+#ifndef KERF_LANES_AVX2_H
+#define KERF_LANES_AVX2_H
+
+#include <immintrin.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { LANES = 8 };
+typedef __m256 lf;                                   /* a float per lane          */
+typedef int32_t li __attribute__((vector_size(32))); /* an int per lane           */
+typedef __m256 lm;                                   /* a mask per lane, all bits */
+typedef uint8_t lb __attribute__((vector_size(8)));  /* a byte per lane           */
+
+static inline lf lf_all(float v)
+{
+    return _mm256_set1_ps(v);
+}
+static inline li li_all(int32_t v)
+{
+    return (li)_mm256_set1_epi32(v);
+}
+static inline lf lf_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+static inline void lf_store(float *p, lf v)
+{
+    _mm256_storeu_ps(p, v);
+}
+static inline lf lf_min(lf a, lf b)
+{
+    return _mm256_min_ps(a, b);
+}
+static inline lf lf_max(lf a, lf b)
+{
+    return _mm256_max_ps(a, b);
+}
+static inline lf lf_abs(lf v)
+{
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
+}
+static inline lf lf_neg(lf v)
+{
+    return _mm256_xor_ps(_mm256_set1_ps(-0.0f), v);
+}
+static inline lf lf_sqrt(lf v)
+{
+    return _mm256_sqrt_ps(v);
+}
+static inline lf lf_from(li v)
+{
+    return _mm256_cvtepi32_ps((__m256i)v);
+}
+static inline li li_bits(lf v)
+{
+    return (li)_mm256_castps_si256(v);
+}
+static inline li li_trunc(lf v) /* INT32_MIN where it does not fit */
+{
+    return (li)_mm256_cvttps_epi32(v);
+}
+static inline li li_min(li a, li b)
+{
+    return (li)_mm256_min_epi32((__m256i)a, (__m256i)b);
+}
+static inline li li_max(li a, li b)
+{
+    return (li)_mm256_max_epi32((__m256i)a, (__m256i)b);
+}
+static inline lm lm_gt(lf a, lf b) /* false on NaN, as all comparisons here */
+{
+    return _mm256_cmp_ps(a, b, _CMP_GT_OQ);
+}
+static inline lm lm_ge(lf a, lf b)
+{
+    return _mm256_cmp_ps(a, b, _CMP_GE_OQ);
+}
+static inline lm lm_eq(lf a, lf b)
+{
+    return _mm256_cmp_ps(a, b, _CMP_EQ_OQ);
+}
+static inline lm lm_not_lt(lf a, lf b) /* true on NaN */
+{
+    return _mm256_cmp_ps(a, b, _CMP_NLT_UQ);
+}
+static inline lm lm_ne_int(li a, li b)
+{
+    return (lm)(a != b);
+}
+static inline lm lm_and(lm a, lm b)
+{
+    return _mm256_and_ps(a, b);
+}
+static inline lm lm_or(lm a, lm b)
+{
+    return _mm256_or_ps(a, b);
+}
+static inline lm lm_and_not(lm a, lm b) /* a and not b */
+{
+    return _mm256_andnot_ps(b, a);
+}
+static inline lm lm_none(void)
+{
+    return _mm256_setzero_ps();
+}
+static inline unsigned lm_bits(lm m) /* bit i: lane i */
+{
+    return (unsigned)_mm256_movemask_ps(m);
+}
+static inline lf lf_pick(lm m, lf yes, lf no)
+{
+    return _mm256_blendv_ps(no, yes, m);
+}
+static inline li li_pick(lm m, li yes, li no)
+{
+    return (li)_mm256_castps_si256(
+        _mm256_blendv_ps(_mm256_castsi256_ps((__m256i)no), _mm256_castsi256_ps((__m256i)yes), m));
+}
+/* Lane i gets table[index[i]], index 0..7. */
+static inline lf lf_lookup8(const float table[8], li index)
+{
+    return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), (__m256i)index);
+}
+static inline void lb_store(uint8_t *p, li v) /* the low byte of each lane */
+{
+    const lb b = __builtin_convertvector(v, lb);
+    memcpy(p, &b, sizeof b);
+}
+
+#endif

@@ -1,0 +1,132 @@
+/* lanes_avx512.h - sixteen lanes of AVX-512 under the names that lanes_search.h and lanes_encode.h use.
+ *
+ * Plain arithmetic is written with the compiler's vector operators (+ - * / & on lf and li); here is only
+ * what they cannot say. min and max are those of x86: min(a, b) = a < b ? a : b, second operand on NaN or
+ * ties. */
+#ifndef KERF_LANES_AVX512_H
+#define KERF_LANES_AVX512_H
+
+#include <immintrin.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { LANES = 16 };
+typedef __m512 lf;                                   /* a float per lane          */
+typedef int32_t li __attribute__((vector_size(64))); /* an int per lane           */
+typedef __mmask16 lm;                                /* a bit per lane            */
+
+static inline lf lf_all(float v)
+{
+    return _mm512_set1_ps(v);
+}
+static inline li li_all(int32_t v)
+{
+    return (li)_mm512_set1_epi32(v);
+}
+static inline lf lf_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+static inline void lf_store(float *p, lf v)
+{
+    _mm512_storeu_ps(p, v);
+}
+static inline lf lf_min(lf a, lf b)
+{
+    return _mm512_min_ps(a, b);
+}
+static inline lf lf_max(lf a, lf b)
+{
+    return _mm512_max_ps(a, b);
+}
+static inline lf lf_abs(lf v)
+{
+    return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), v);
+}
+static inline lf lf_neg(lf v)
+{
+    return _mm512_xor_ps(_mm512_set1_ps(-0.0f), v);
+}
+static inline lf lf_sqrt(lf v)
+{
+    return _mm512_sqrt_ps(v);
+}
+static inline lf lf_from(li v)
+{
+    return _mm512_cvtepi32_ps((__m512i)v);
+}
+static inline li li_bits(lf v)
+{
+    return (li)_mm512_castps_si512(v);
+}
+static inline li li_trunc(lf v) /* INT32_MIN where it does not fit */
+{
+    return (li)_mm512_cvttps_epi32(v);
+}
+static inline li li_min(li a, li b)
+{
+    return (li)_mm512_min_epi32((__m512i)a, (__m512i)b);
+}
+static inline li li_max(li a, li b)
+{
+    return (li)_mm512_max_epi32((__m512i)a, (__m512i)b);
+}
+static inline lm lm_gt(lf a, lf b) /* false on NaN, as all comparisons here */
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ);
+}
+static inline lm lm_ge(lf a, lf b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+}
+static inline lm lm_eq(lf a, lf b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
+}
+static inline lm lm_not_lt(lf a, lf b) /* true on NaN */
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_NLT_UQ);
+}
+static inline lm lm_ne_int(li a, li b)
+{
+    return _mm512_cmpneq_epi32_mask((__m512i)a, (__m512i)b);
+}
+static inline lm lm_and(lm a, lm b)
+{
+    return (lm)(a & b);
+}
+static inline lm lm_or(lm a, lm b)
+{
+    return (lm)(a | b);
+}
+static inline lm lm_and_not(lm a, lm b) /* a and not b */
+{
+    return (lm)(a & ~b);
+}
+static inline lm lm_none(void)
+{
+    return 0;
+}
+static inline unsigned lm_bits(lm m) /* bit i: lane i */
+{
+    return m;
+}
+static inline lf lf_pick(lm m, lf yes, lf no)
+{
+    return _mm512_mask_blend_ps(m, no, yes);
+}
+static inline li li_pick(lm m, li yes, li no)
+{
+    return (li)_mm512_mask_blend_epi32(m, (__m512i)no, (__m512i)yes);
+}
+/* Lane i gets table[index[i]], index 0..7. */
+static inline lf lf_lookup8(const float table[8], li index)
+{
+    return _mm512_permutexvar_ps((__m512i)index, _mm512_castps256_ps512(_mm256_loadu_ps(table)));
+}
+static inline void lb_store(uint8_t *p, li v) /* the low byte of each lane */
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8((__m512i)v));
+}
+
+#endif
