@@ -29,7 +29,7 @@ struct hf_checkpoint {
     struct arena arena;
     const char *folder;
     struct hf_index index; /* empty without an index file */
-    bool has_index, has_weights;
+    bool has_weights;
     struct shard *shards;
     size_t n_shards;
     struct tensor_ref *tensors;
@@ -52,11 +52,16 @@ char *hf_path(const char *folder, const char *name)
     return path;
 }
 
-bool hf_file_exists(const char *folder, const char *name)
+static bool path_exists(const char *path)
 {
     struct stat st;
+    return stat(path, &st) == 0;
+}
+
+bool hf_file_exists(const char *folder, const char *name)
+{
     char *path = hf_path(folder, name);
-    bool exists = path && stat(path, &st) == 0;
+    bool exists = path && path_exists(path);
     free(path);
     return exists;
 }
@@ -201,7 +206,7 @@ static int take_shards(struct hf_checkpoint *c, struct listing *missing, struct 
         c->shards[i].path = arena_printf(&c->arena, "%s%s%s", c->folder, sep, c->index.files[i]);
         if (!c->shards[i].path)
             return out_of_memory(c, e);
-        if (!hf_file_exists(c->folder, c->index.files[i]))
+        if (!path_exists(c->shards[i].path))
             list_add(missing, c->index.files[i], NULL);
     }
     return 0;
@@ -329,15 +334,12 @@ static int check_total_size(struct hf_checkpoint *c, struct err *e)
     return 0;
 }
 
-static int open_indexed(struct hf_checkpoint *c, bool allow_missing_weights, struct err *e)
+static int open_indexed(struct hf_checkpoint *c, const char *index_path, bool allow_missing_weights,
+                        struct err *e)
 {
     struct listing missing = {.n = 0};
     char rest[40];
-    char *path = hf_path(c->folder, HF_INDEX_NAME);
-    if (!path)
-        return out_of_memory(c, e);
-    int rc = hf_index_load(&c->index, path, e);
-    free(path);
+    int rc = hf_index_load(&c->index, index_path, e);
     if (rc == 0)
         rc = take_shards(c, &missing, e);
     if (rc == 0 && missing.n && !(allow_missing_weights && missing.n == c->n_shards))
@@ -369,10 +371,12 @@ int hf_checkpoint_open(struct hf_checkpoint **out, const char *folder, bool allo
         hf_checkpoint_close(c);
         return err_set(e, ERR_NOMEM, "%s: out of memory", folder);
     }
+    char *index_path = hf_path(folder, HF_INDEX_NAME);
     int rc;
-    c->has_index = hf_file_exists(folder, HF_INDEX_NAME);
-    if (c->has_index) {
-        rc = open_indexed(c, allow_missing_weights, e);
+    if (!index_path) {
+        rc = out_of_memory(c, e);
+    } else if (path_exists(index_path)) {
+        rc = open_indexed(c, index_path, allow_missing_weights, e);
     } else {
         rc = find_shards(c, e);
         if (rc == 0)
@@ -380,6 +384,7 @@ int hf_checkpoint_open(struct hf_checkpoint **out, const char *folder, bool allo
         if (rc == 0)
             rc = open_shards(c, e);
     }
+    free(index_path);
     if (rc == 0)
         *out = c;
     else
