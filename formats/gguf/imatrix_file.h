@@ -25,10 +25,23 @@ struct imatrix; /* owns its entries; sorted by name */
 int imatrix_new(struct imatrix **out, struct err *e);
 void imatrix_free(struct imatrix *m);
 
-/* Either format, detected by content. */
+/* Either format, detected by content. The legacy form does not say how many tokens a chunk had: its entries
+ * come with one count, in chunks, and stay so (imatrix_counts_are_chunks) until a chunk size is set, or until
+ * they are merged or saved as GGUF, where IMATRIX_DEFAULT_CHUNK tokens are assumed if nothing better is
+ * known. ERR_FORMAT: damaged, values that are negative or not finite, an entry without its counts, names
+ * twice. */
 int imatrix_load(struct imatrix **out, const char *path, struct err *e);
 int imatrix_load_memory(struct imatrix **out, const void *data, size_t len, const char *what, struct err *e);
 
+#define IMATRIX_DEFAULT_CHUNK 512
+
+/* Tensors of a GGUF file that belong to no entry and were left out; the caller may want to say so. */
+size_t imatrix_n_ignored(const struct imatrix *m);
+bool imatrix_counts_are_chunks(const struct imatrix *m);
+
+/* The bytes are those the peer's tool writes for the same sums, counts and data sets. The legacy form leaves
+ * out entries without any tokens. ERR_ARG: nothing to write, a name too long (55 bytes in the GGUF form), a
+ * value beyond float32, or a number beyond the legacy form's 32 bits. */
 enum imatrix_format { IMATRIX_GGUF, IMATRIX_DAT };
 int imatrix_save(const struct imatrix *m, const char *path, enum imatrix_format format, bool overwrite,
                  struct err *e);
@@ -46,14 +59,20 @@ const char *imatrix_dataset(const struct imatrix *m, size_t i);
 int imatrix_add_dataset(struct imatrix *m, const char *name, struct err *e);
 uint32_t imatrix_chunk_size(const struct imatrix *m); /* tokens per chunk; 0 when unknown */
 uint32_t imatrix_chunk_count(const struct imatrix *m);
+
+/* When counts were in chunks, sums and counts are turned into tokens by it. */
 void imatrix_set_chunks(struct imatrix *m, uint32_t chunk_size, uint32_t chunk_count);
 
-/* Sums and counts add up, with the peer's rules for counts that differ in number. */
+/* Sums and counts add up, data sets are appended, the chunk count becomes the largest count / chunk size. The
+ * peer's rules for counts that differ in number: a single count of `into` is replicated when `from` has
+ * several; the count of a legacy entry goes to every count of `into`; anything else is ERR_ARG, as are sums
+ * that differ in number, and leaves `into` half merged. The chunk size is that of `into`, else that of
+ * `from`. */
 int imatrix_merge(struct imatrix *into, const struct imatrix *from, struct err *e);
 
 /* Normalised weights of slice `mat` (0-based) for n_cols columns: S/C, or 1 for the whole slice when C is 0,
- * as the peer does. Writes n_cols floats. ERR_ARG when the entry's sizes do not fit, ERR_FORMAT when a value
- * is not finite. */
+ * as the peer does and with its float32 arithmetic. Writes n_cols floats. ERR_ARG when the entry's sizes do
+ * not fit, ERR_FORMAT when a value is not finite. */
 int imatrix_weights(const struct imatrix_entry *entry, uint64_t mat, uint64_t n_mats, uint64_t n_cols,
                     float *out, struct err *e);
 
