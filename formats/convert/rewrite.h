@@ -31,6 +31,9 @@ struct rewrite_progress {
 };
 
 struct rewrite_options {
+    /* recipe.mix NULL: source precision ("auto"): a checkpoint in the type of its first matrix, BF16 or F16,
+     * with the rest as specification, architectures 0.3; a GGUF as it is. A plan may then give single types.
+     */
     struct recipe_options recipe;
     const struct imatrix *imatrix;            /* NULL: none */
     const char *imatrix_path;                 /* for the metadata */

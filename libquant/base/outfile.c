@@ -158,6 +158,17 @@ bool outfile_resumed(const struct outfile *f)
     return f->resumed;
 }
 
+int outfile_restart(struct outfile *f, struct err *e)
+{
+    if (!f->resumed)
+        return 0; /* new, and reserved when it was opened */
+    if (ftruncate(f->fd, 0) != 0)
+        return err_set(e, ERR_IO, "%s: cannot truncate: %s", f->temp, strerror(errno));
+    f->resumed = false;
+    f->pos = 0;
+    return f->opt.size_bytes ? reserve(f, e) : 0;
+}
+
 int outfile_fd(const struct outfile *f)
 {
     return f->fd;

@@ -28,6 +28,9 @@ int outfile_open(struct outfile **out, const char *path, const struct outfile_op
 /* True when outfile_open found and kept a partial file (`resume`). */
 bool outfile_resumed(const struct outfile *f);
 
+/* Drop what was kept of an earlier run: the file is empty again, its space reserved. */
+int outfile_restart(struct outfile *f, struct err *e);
+
 /* File descriptor of the temporary file, for reading back what a resumed run kept. Borrowed. */
 int outfile_fd(const struct outfile *f);
 

@@ -1,0 +1,219 @@
+/* rewrite.c - one rewrite from plan to finished files; see rewrite.h.
+ *
+ * Plan (rewrite_plan.c, rewrite_meta.c), open the outputs, run the jobs (rewrite_pipeline.c), commit. All
+ * parts of a split set stay temporary until all are complete. */
+#include "rewrite_internal.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* --- report --- */
+
+struct report_owner {
+    struct arena arena;
+};
+
+void rewrite_report_release(struct rewrite_report *r)
+{
+    if (!r)
+        return;
+    struct report_owner *o = r->owner;
+    if (o)
+        arena_release(&o->arena);
+    free(o);
+    *r = (struct rewrite_report){0};
+}
+
+static double tensor_rmse(const struct rw_plan *p, size_t i, const struct rw_run *run)
+{
+    const struct rw_tensor *t = &p->tensors[i];
+    uint64_t n = t->src->ne[0] * t->src->n_rows;
+    if (!run || !run->opt->measure)
+        return NAN;
+    if (t->copy || n == 0)
+        return 0;
+    size_t end = i + 1 < p->n_tensors ? p->tensors[i + 1].first_job : p->n_jobs;
+    double sum = 0;
+    for (size_t job = t->first_job; job < end; job++)
+        sum += run->sse[job];
+    return sqrt(sum / (double)n);
+}
+
+static int copy_texts(const char ***out, struct arena *a, const char *const *texts, size_t n)
+{
+    *out = arena_array(a, n ? n : 1, sizeof **out);
+    if (!*out)
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        if (!((*out)[i] = arena_strdup(a, texts[i])))
+            return -1;
+    return 0;
+}
+
+/* `run` NULL: a dry run. */
+static int make_report(struct rewrite_report *out, const struct rw_plan *p, const struct rw_run *run,
+                       struct err *e)
+{
+    struct report_owner *o = calloc(1, sizeof *o);
+    if (!o)
+        return err_set(e, ERR_NOMEM, "out of memory for the report");
+    struct rewrite_report r = {.owner = o, .n_parameters = p->n_parameters, .n_tensors = p->n_tensors};
+    r.type_name = arena_strdup(&o->arena, p->type_name);
+    r.tensors = arena_array(&o->arena, p->n_tensors ? p->n_tensors : 1, sizeof *r.tensors);
+    r.n_warnings = p->n_warnings;
+    r.n_files = p->n_parts;
+    r.files = arena_array(&o->arena, p->n_parts, sizeof *r.files);
+    bool ok = r.type_name && r.tensors && r.files &&
+              copy_texts(&r.warnings, &o->arena, p->warnings, p->n_warnings) == 0;
+    for (uint32_t i = 0; ok && i < p->n_parts; i++) {
+        r.files[i] = arena_strdup(&o->arena, p->parts[i].path);
+        r.n_bytes += p->parts[i].file_bytes;
+        ok = r.files[i] != NULL;
+    }
+    for (size_t i = 0; ok && i < p->n_tensors; i++) {
+        const struct rw_tensor *t = &p->tensors[i];
+        struct rewrite_tensor_report *tr = &r.tensors[i];
+        *tr = (struct rewrite_tensor_report){.name = arena_strdup(&o->arena, t->src->name),
+                                             .source_type = arena_strdup(&o->arena, t->src->source_type),
+                                             .type = t->type,
+                                             .n_dims = t->src->n_dims,
+                                             .n_bytes = t->n_bytes,
+                                             .rmse = tensor_rmse(p, i, run),
+                                             .no_importance = t->no_importance};
+        memcpy(tr->ne, t->src->ne, sizeof tr->ne);
+        ok = tr->name && tr->source_type;
+    }
+    if (!ok) {
+        rewrite_report_release(&r);
+        return err_set(e, ERR_NOMEM, "out of memory for the report");
+    }
+    if (p->n_parameters)
+        r.bits_per_weight = 8.0 * (double)p->tensor_bytes / (double)p->n_parameters;
+    *out = r;
+    return 0;
+}
+
+/* --- outputs --- */
+
+static void abort_files(struct rw_run *run)
+{
+    for (uint32_t i = 0; run->files && i < run->plan->n_parts; i++)
+        outfile_abort(run->files[i]);
+    free(run->files);
+    run->files = NULL;
+}
+
+/* Open every part (taking its lock) without touching what an earlier run may have left. */
+static int open_files(struct rw_run *run, bool *all_kept, struct err *e)
+{
+    const struct rw_plan *p = run->plan;
+    run->files = calloc(p->n_parts, sizeof *run->files);
+    if (!run->files)
+        return err_set(e, ERR_NOMEM, "out of memory for the outputs");
+    *all_kept = true;
+    for (uint32_t i = 0; i < p->n_parts; i++) {
+        struct outfile_options o = {.overwrite = run->opt->overwrite,
+                                    .keep_partial = run->opt->resume,
+                                    .resume = true,
+                                    .size_bytes = p->parts[i].file_bytes};
+        int rc = outfile_open(&run->files[i], p->parts[i].path, &o, e);
+        if (rc)
+            return rc;
+        *all_kept = *all_kept && outfile_resumed(run->files[i]);
+    }
+    return 0;
+}
+
+/* Continue what the journal knows, or start from nothing. */
+static int prepare(struct rw_run *run, struct rw_plan *p, const char *path, const char identity[65],
+                   struct rw_journal **journal, struct err *e)
+{
+    bool kept = false, matches = false;
+    int rc = rw_journal_discard_orphan(path, p, e);
+    if (rc == 0)
+        rc = open_files(run, &kept, e);
+    if (rc == 0 && run->opt->resume && kept)
+        rc = rw_journal_load(path, identity, run, &matches, e);
+    if (rc == 0 && run->opt->resume && !matches)
+        rc =
+            rw_plan_warn(p, e,
+                         kept ? "%s: the unfinished output belongs to other sources or options; started again"
+                              : "%s: nothing to resume; started from the beginning",
+                         path);
+    if (rc == 0 && !matches) {
+        rc = rw_journal_discard(path, e);
+        for (uint32_t i = 0; rc == 0 && i < p->n_parts; i++)
+            rc = outfile_restart(run->files[i], e);
+    }
+    for (uint32_t i = 0; rc == 0 && i < p->n_parts; i++)
+        rc = outfile_write_at(run->files[i], 0, p->parts[i].header, p->parts[i].header_bytes, e);
+    if (rc == 0)
+        rc = rw_journal_open(journal, path, identity, matches, run, e);
+    return rc;
+}
+
+/* Flush all parts before the first rename, so that a full disk cannot leave half a set. */
+static int commit_files(struct rw_run *run, struct err *e)
+{
+    const struct rw_plan *p = run->plan;
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && p->n_parts > 1 && i < p->n_parts; i++)
+        if (fsync(outfile_fd(run->files[i])) != 0)
+            rc = err_set(e, ERR_IO, "%s: cannot flush to disk: %s", p->parts[i].path, strerror(errno));
+    for (uint32_t i = 0; rc == 0 && i < p->n_parts; i++) {
+        rc = outfile_commit(run->files[i], p->parts[i].file_bytes, e);
+        run->files[i] = NULL; /* freed in every case */
+    }
+    return rc;
+}
+
+/* --- the run --- */
+
+static int write_model(struct rewrite_report *out, struct model *m, struct rw_plan *p, const char *path,
+                       const struct rewrite_options *opt, struct err *e)
+{
+    struct rw_run run = {.model = m, .plan = p, .opt = opt};
+    struct rw_journal *journal = NULL;
+    char identity[65];
+    run.done = calloc(p->n_jobs ? p->n_jobs : 1, sizeof *run.done);
+    run.sse = calloc(p->n_jobs ? p->n_jobs : 1, sizeof *run.sse);
+    int rc = run.done && run.sse ? rw_journal_identity(identity, m, p, opt, e)
+                                 : err_set(e, ERR_NOMEM, "out of memory for the job list");
+    if (rc == 0)
+        rc = prepare(&run, p, path, identity, &journal, e);
+    if (rc == 0)
+        rc = rw_pipeline_run(&run, e);
+    rw_journal_close(journal, rc != 0 && opt->resume);
+    if (rc == 0)
+        rc = commit_files(&run, e);
+    else if (opt->resume)
+        journal = NULL; /* kept, with the temporary files, for the next attempt */
+    if (journal)
+        (void)rw_journal_discard(path, NULL);
+    abort_files(&run);
+    if (rc == 0 && out)
+        rc = make_report(out, p, &run, e);
+    free((void *)run.done);
+    free(run.sse);
+    return rc;
+}
+
+int rewrite_model(struct rewrite_report *out, struct model *m, const char *path,
+                  const struct rewrite_options *opt, struct err *e)
+{
+    struct rw_plan plan = {0};
+    int rc = rw_plan_make(&plan, m, path, opt, e);
+    if (rc == 0 && opt->dry_run)
+        rc = out ? make_report(out, &plan, NULL, e) : 0;
+    else if (rc == 0 && !model_has_weights(m))
+        rc = err_set(e, ERR_IO, "%s: the weights are not there; only --dry-run works without them",
+                     model_path(m));
+    else if (rc == 0)
+        rc = write_model(out, m, &plan, path, opt, e);
+    rw_plan_release(&plan);
+    return rc;
+}

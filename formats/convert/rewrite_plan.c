@@ -1,0 +1,402 @@
+/* rewrite_plan.c - what is decided before the first weight is read: types, order and layout of the output.
+ *
+ * Truth: specification, architectures 0.3 (plain types), quantization 6 (which tensors, sources, importance)
+ * and 7.2 (order). The mixes themselves are recipe.c. Metadata is rewrite_meta.c. */
+#include "rewrite_internal.h"
+
+#include "libquant/base/checked.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Elements of one job: large enough that handing out a job costs nothing, small enough that many threads
+ * finish together and that a killed run loses little. Part of the journal's identity. */
+#define JOB_ELEMS ((uint64_t)1 << 19)
+
+static int no_memory(struct err *e)
+{
+    return err_set(e, ERR_NOMEM, "out of memory while planning the output");
+}
+
+int rw_plan_warn(struct rw_plan *p, struct err *e, const char *fmt, ...)
+{
+    char text[1000];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (p->n_warnings == p->warnings_cap) {
+        size_t cap = p->warnings_cap ? 2 * p->warnings_cap : 8;
+        const char **w = arena_array(&p->arena, cap, sizeof *w);
+        if (!w)
+            return no_memory(e);
+        if (p->n_warnings)
+            memcpy(w, p->warnings, p->n_warnings * sizeof *w);
+        p->warnings = w;
+        p->warnings_cap = cap;
+    }
+    p->warnings[p->n_warnings] = arena_strdup(&p->arena, text);
+    if (!p->warnings[p->n_warnings])
+        return no_memory(e);
+    p->n_warnings++;
+    return 0;
+}
+
+bool rw_is_plain(const struct rewrite_options *opt)
+{
+    const struct mix *mix = opt->recipe.mix;
+    return !mix || !qtype_info(mix->base)->is_quantized;
+}
+
+/* --- order --- */
+
+/* Integer of a leading "blk.<int>.", else -1: the layer by which the quantizer sorts. */
+static long layer_of(const char *name)
+{
+    if (strncmp(name, "blk.", 4) != 0 || name[4] < '0' || name[4] > '9')
+        return -1;
+    long v = 0;
+    const char *s = name + 4;
+    for (; *s >= '0' && *s <= '9' && v < 100000000; s++)
+        v = v * 10 + (*s - '0');
+    return *s == '.' ? v : -1;
+}
+
+static int by_layer_and_name(const void *a, const void *b)
+{
+    const struct model_tensor *x = ((const struct rw_tensor *)a)->src,
+                              *y = ((const struct rw_tensor *)b)->src;
+    long lx = layer_of(x->name), ly = layer_of(y->name);
+    if (lx != ly)
+        return lx < ly ? -1 : 1;
+    return strcmp(x->name, y->name);
+}
+
+/* --- types --- */
+
+/* "auto": the type of the checkpoint's first matrix decides. */
+static enum qtype auto_type(const struct model *m)
+{
+    for (size_t i = 0; i < model_n_tensors(m); i++) {
+        const struct model_tensor *t = model_tensor(m, i);
+        if (t->n_dims >= 2 && !t->always_f32)
+            return t->type == QTYPE_BF16 ? QTYPE_BF16 : QTYPE_F16;
+    }
+    return QTYPE_F16;
+}
+
+static bool is_float(enum qtype t)
+{
+    return t == QTYPE_F32 || t == QTYPE_F16 || t == QTYPE_BF16;
+}
+
+/* May a source be decoded to numbers at all? */
+static bool is_weight(enum qtype t)
+{
+    return is_float(t) || qtype_info(t)->is_quantized;
+}
+
+static bool is_embedding_or_output(const char *name)
+{
+    return strcmp(name, "token_embd.weight") == 0 || strcmp(name, "per_layer_token_embd.weight") == 0 ||
+           strcmp(name, "output.weight") == 0;
+}
+
+/* The importance data of a tensor, its size checked. */
+static int find_importance(struct rw_plan *p, struct rw_tensor *t, const struct rewrite_options *opt,
+                           struct err *e)
+{
+    const struct imatrix_entry *entry = opt->imatrix ? imatrix_find(opt->imatrix, t->src->name) : NULL;
+    if (!entry)
+        return 0;
+    uint64_t want = 0;
+    if (!checked_mul(t->src->ne[0], t->n_mats, &want) || entry->n_values != want) {
+        const char *file = opt->imatrix_path ? opt->imatrix_path : "importance matrix";
+        if (strcmp(t->src->name, "output.weight") != 0 && is_embedding_or_output(t->src->name))
+            return rw_plan_warn(p, e,
+                                "%s: entry '%s' has %" PRIu64 " values, the tensor %" PRIu64 "; not used",
+                                file, t->src->name, entry->n_values, want);
+        return err_set(e, ERR_ARG,
+                       "%s: entry '%s' has %" PRIu64 " values, but the tensor needs %" PRIu64
+                       "; the file belongs to another model",
+                       file, t->src->name, entry->n_values, want);
+    }
+    t->imat = entry;
+    return 0;
+}
+
+/* Options that decided nothing are most likely misspelt. */
+static int report_hits(struct rw_plan *p, const struct recipe_options *r, const size_t *override_hits,
+                       const size_t *plan_hits, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < r->n_overrides; i++)
+        if (override_hits[i] == 0)
+            rc = rw_plan_warn(p, e, "--tensor-type %s=%s decided no tensor", r->overrides[i].pattern,
+                              qtype_name(r->overrides[i].type));
+    for (size_t i = 0; rc == 0 && r->plan && i < plan_n(r->plan); i++)
+        if (plan_hits[i] == 0)
+            rc = rw_plan_warn(p, e, "plan: the line of '%s' decided no tensor", plan_pattern(r->plan, i));
+    return rc;
+}
+
+/* Let the recipe decide. `mix` NULL: types of the source, but for options. */
+static int assign(struct rw_plan *p, const struct model *m, const struct rewrite_options *opt,
+                  const struct mix *mix, struct err *e)
+{
+    struct recipe_options ro = opt->recipe;
+    struct recipe_tensor *r = calloc(p->n_tensors ? p->n_tensors : 1, sizeof *r);
+    size_t *override_hits = calloc(ro.n_overrides + 1, sizeof *override_hits);
+    size_t *plan_hits = calloc((ro.plan ? plan_n(ro.plan) : 0) + 1, sizeof *plan_hits);
+    int rc = r && override_hits && plan_hits ? 0 : no_memory(e);
+    for (size_t i = 0; rc == 0 && i < p->n_tensors; i++) {
+        const struct model_tensor *s = p->tensors[i].src;
+        r[i] = (struct recipe_tensor){.name = s->name,
+                                      .n_dims = s->n_dims,
+                                      .source_type = s->type,
+                                      .always_f32 = s->always_f32,
+                                      .has_importance = p->tensors[i].imat != NULL};
+        memcpy(r[i].ne, s->ne, sizeof r[i].ne);
+    }
+    ro.mix = mix;
+    ro.from_checkpoint = !model_is_gguf(m);
+    ro.has_imatrix = opt->imatrix && imatrix_n(opt->imatrix) > 0;
+    ro.override_hits = override_hits;
+    ro.plan_hits = plan_hits;
+    if (rc == 0)
+        rc = recipe_assign(&ro, model_meta(m), r, p->n_tensors, opt->dry_run, e);
+    for (size_t i = 0; rc == 0 && i < p->n_tensors; i++) {
+        p->tensors[i].type = r[i].type;
+        if (r[i].why && strncmp(r[i].why, "fallback", 8) == 0)
+            rc = rw_plan_warn(p, e, "tensor '%s': %s, written as %s", r[i].name, r[i].why,
+                              qtype_name(r[i].type));
+    }
+    if (rc == 0)
+        rc = report_hits(p, &ro, override_hits, plan_hits, e);
+    free(r);
+    free(override_hits);
+    free(plan_hits);
+    return rc;
+}
+
+/* Rules about sources, and what a job needs to know. */
+static int finish_tensor(struct rw_plan *p, struct rw_tensor *t, const struct rewrite_options *opt,
+                         struct err *e)
+{
+    const struct model_tensor *s = t->src;
+    const struct qtype_info *to = qtype_info(t->type);
+    if (t->type != s->type && !is_weight(s->type))
+        return err_set(e, ERR_UNSUPPORTED, "tensor '%s': %s cannot be converted to %s", s->name,
+                       qtype_name(s->type), to->name);
+    if (t->type != s->type && qtype_info(s->type)->is_quantized && !opt->allow_requantize)
+        return err_set(e, ERR_ARG,
+                       "tensor '%s' is already quantized (%s); start from the original weights, or add "
+                       "--allow-requantize to go on to %s with the losses of both",
+                       s->name, qtype_name(s->type), to->name);
+    t->copy = t->type == s->type && (s->raw || opt->dry_run);
+    if (!t->copy && !to->can_encode)
+        return err_set(e, ERR_UNSUPPORTED, "tensor '%s': %s cannot be written", s->name, to->name);
+    if (!qtype_row_bytes(t->type, s->ne[0], &t->row_bytes) ||
+        !checked_mul(t->row_bytes, s->n_rows, &t->n_bytes))
+        return err_set(e, ERR_ARG,
+                       "tensor '%s': rows of %" PRIu64 " do not divide into the %u-element blocks of %s; "
+                       "choose another type for it with --tensor-type",
+                       s->name, s->ne[0], to->block_elems, to->name);
+    if (t->copy || to->importance == IMPORTANCE_IGNORED)
+        t->imat = NULL;
+    else
+        t->no_importance = opt->imatrix && !t->imat;
+    t->rows_per_job = s->ne[0] && s->ne[0] < JOB_ELEMS ? JOB_ELEMS / s->ne[0] : 1;
+    t->first_job = p->n_jobs;
+    if (t->n_bytes)
+        p->n_jobs += (size_t)((s->n_rows + t->rows_per_job - 1) / t->rows_per_job);
+    p->tensor_bytes += t->n_bytes;
+    p->source_bytes += s->n_bytes;
+    p->n_parameters += s->ne[0] * s->n_rows;
+    return 0;
+}
+
+/* Name what the importance matrix lacks, and refuse one that fits nothing. */
+static int report_importance(struct rw_plan *p, const struct rewrite_options *opt, struct err *e)
+{
+    if (!opt->imatrix || rw_is_plain(opt))
+        return 0;
+    size_t n_missing = 0, n_used = 0, len = 0;
+    char names[600] = "";
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const struct rw_tensor *t = &p->tensors[i];
+        n_used += imatrix_find(opt->imatrix, t->src->name) != NULL;
+        if (!t->no_importance)
+            continue;
+        if (opt->imatrix_strict && !is_embedding_or_output(t->src->name))
+            return err_set(e, ERR_ARG, "%s: no entry for tensor '%s', which becomes %s", opt->imatrix_path,
+                           t->src->name, qtype_name(t->type));
+        n_missing++;
+        if (len < sizeof names)
+            len += (size_t)snprintf(names + len, sizeof names - len, "%s%s", len ? ", " : "", t->src->name);
+    }
+    const char *file = opt->imatrix_path ? opt->imatrix_path : "importance matrix";
+    if (n_used == 0)
+        return err_set(e, ERR_ARG, "%s: none of its %zu entries names a tensor of this model", file,
+                       imatrix_n(opt->imatrix));
+    int rc = 0;
+    if (n_missing)
+        rc = rw_plan_warn(p, e, "%s: no entry for %zu tensor%s, quantized without: %s%s", file, n_missing,
+                          n_missing == 1 ? "" : "s", names, len >= sizeof names ? "..." : "");
+    if (rc == 0 && n_used < imatrix_n(opt->imatrix))
+        rc = rw_plan_warn(p, e, "%s: %zu of its %zu entries name no tensor of this model", file,
+                          imatrix_n(opt->imatrix) - n_used, imatrix_n(opt->imatrix));
+    return rc;
+}
+
+int rw_plan_types(struct rw_plan *p, const struct model *m, const struct rewrite_options *opt, struct err *e)
+{
+    p->n_tensors = model_n_tensors(m);
+    p->tensors = arena_array(&p->arena, p->n_tensors ? p->n_tensors : 1, sizeof *p->tensors);
+    if (!p->tensors)
+        return no_memory(e);
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        struct rw_tensor *t = &p->tensors[i];
+        t->src = model_tensor(m, i);
+        t->type = t->src->type;
+        if (!checked_mul(t->src->ne[2], t->src->ne[3], &t->n_mats))
+            return err_set(e, ERR_FORMAT, "tensor '%s': its shape overflows", t->src->name);
+        int rc = find_importance(p, t, opt, e);
+        if (rc)
+            return rc;
+    }
+    bool gguf = model_is_gguf(m);
+    const struct mix *mix = opt->recipe.mix;
+    p->quantizing = mix ? gguf || !rw_is_plain(opt) : opt->recipe.plan != NULL;
+    if (p->quantizing)
+        qsort(p->tensors, p->n_tensors, sizeof *p->tensors, by_layer_and_name);
+    if (!mix && !gguf)
+        mix = mix_find(qtype_name(auto_type(m)));
+    int rc = assign(p, m, opt, mix, e);
+    p->type_name = mix ? mix->name : NULL;
+    for (size_t i = 0; rc == 0 && i < p->n_tensors; i++)
+        rc = finish_tensor(p, &p->tensors[i], opt, e);
+    return rc ? rc : report_importance(p, opt, e);
+}
+
+/* --- layout --- */
+
+/* Deal the tensors to parts in order, none above `max` unless a single tensor is. */
+static uint32_t deal_parts(struct rw_plan *p, uint64_t max)
+{
+    uint32_t part = 0;
+    uint64_t used = 0;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        struct rw_tensor *t = &p->tensors[i];
+        if (max && used && (t->n_bytes > max || used > max - t->n_bytes)) {
+            part++;
+            used = 0;
+        }
+        t->part = part;
+        used += t->n_bytes;
+    }
+    return part + 1;
+}
+
+static const char *part_path(struct rw_plan *p, const char *path, uint32_t no, uint32_t count)
+{
+    if (count == 1)
+        return arena_strdup(&p->arena, path);
+    size_t len = strlen(path);
+    if (len > 5 && strcmp(path + len - 5, ".gguf") == 0)
+        len -= 5;
+    char *prefix = arena_strndup(&p->arena, path, len),
+         *name = prefix ? gguf_split_name(prefix, no, count) : NULL;
+    const char *copy = name ? arena_strdup(&p->arena, name) : NULL;
+    free(name);
+    return copy;
+}
+
+static int set_split_keys(struct gguf_meta *meta, uint32_t no, uint32_t count, size_t n_tensors,
+                          struct err *e)
+{
+    int rc = gguf_meta_set_u16(meta, "split.no", (uint16_t)no, e);
+    if (rc == 0)
+        rc = gguf_meta_set_u16(meta, "split.count", (uint16_t)count, e);
+    if (rc == 0)
+        rc = gguf_meta_set_i32(meta, "split.tensors.count", (int32_t)n_tensors, e);
+    return rc;
+}
+
+/* Header and offsets of one part: tensors [first, first+n). */
+static int lay_out_part(struct rw_plan *p, uint32_t no, size_t first, size_t n, struct err *e)
+{
+    struct rw_part *part = &p->parts[no];
+    struct gguf_meta *meta = NULL;
+    struct gguf_out_tensor *out = calloc(n ? n : 1, sizeof *out);
+    int rc = out ? 0 : no_memory(e);
+    if (rc == 0 && no == 0)
+        rc = gguf_meta_copy(&meta, p->meta, e);
+    else if (rc == 0)
+        rc = gguf_meta_new(&meta, e);
+    uint64_t align;
+    if (rc == 0 && no > 0 && gguf_meta_get_u64(p->meta, "general.alignment", &align))
+        rc = gguf_meta_set_u32(meta, "general.alignment", (uint32_t)align, e);
+    if (rc == 0 && p->n_parts > 1)
+        rc = set_split_keys(meta, no, p->n_parts, p->n_tensors, e);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const struct rw_tensor *t = &p->tensors[first + i];
+        out[i] = (struct gguf_out_tensor){.name = t->src->name, .type = t->type, .n_dims = t->src->n_dims};
+        memcpy(out[i].ne, t->src->ne, sizeof out[i].ne);
+    }
+    if (rc == 0)
+        rc = gguf_layout(meta, out, n, &part->header, &part->header_bytes, &part->file_bytes, e);
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        p->tensors[first + i].offset = out[i].offset;
+    gguf_meta_free(meta);
+    free(out);
+    return rc;
+}
+
+int rw_plan_layout(struct rw_plan *p, const char *path, uint64_t split_max_bytes, struct err *e)
+{
+    p->n_parts = deal_parts(p, split_max_bytes);
+    if (p->n_parts > 65535 || p->n_tensors > INT32_MAX)
+        return err_set(e, ERR_ARG, "%s: %u parts are more than the format can number; use larger parts", path,
+                       p->n_parts);
+    p->parts = arena_array(&p->arena, p->n_parts, sizeof *p->parts);
+    if (!p->parts)
+        return no_memory(e);
+    size_t first = 0;
+    for (uint32_t no = 0; no < p->n_parts; no++) {
+        size_t n = 0;
+        while (first + n < p->n_tensors && p->tensors[first + n].part == no)
+            n++;
+        p->parts[no].path = part_path(p, path, no, p->n_parts);
+        if (!p->parts[no].path)
+            return no_memory(e);
+        int rc = lay_out_part(p, no, first, n, e);
+        if (rc)
+            return err_context(e, rc, "%s", p->parts[no].path);
+        first += n;
+    }
+    return 0;
+}
+
+int rw_plan_make(struct rw_plan *p, const struct model *m, const char *path,
+                 const struct rewrite_options *opt, struct err *e)
+{
+    int rc = rw_plan_types(p, m, opt, e);
+    if (rc == 0)
+        rc = rw_plan_meta(p, m, opt, e);
+    if (rc == 0)
+        rc = rw_plan_layout(p, path, opt->split_max_bytes, e);
+    return rc;
+}
+
+void rw_plan_release(struct rw_plan *p)
+{
+    for (uint32_t i = 0; p->parts && i < p->n_parts; i++)
+        free(p->parts[i].header);
+    gguf_meta_free(p->meta);
+    arena_release(&p->arena);
+    *p = (struct rw_plan){0};
+}

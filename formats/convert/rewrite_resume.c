@@ -1,0 +1,440 @@
+/* rewrite_resume.c - the journal beside an unfinished output: which jobs are safely on the disk.
+ *
+ * A killed run leaves OUT.kerf-part and OUT.kerf-part.journal. With `resume` the next run of the same sources
+ * and options does only the jobs that the journal lacks; since a job's bytes depend on nothing else, the file
+ * ends identical. Written by one thread:
+ *
+ *     "kerf-journal 1\n"  identity (64 hexadecimal digits)  "\n"
+ *     batches:  u64 n;  n x {u64 job, f64 squared error};  u64 checksum of the batch's bytes before it
+ *
+ * A batch is appended only after fdatasync of the outputs, so it never promises bytes that a power cut could
+ * take. A torn last batch fails its checksum and is dropped. It refuses nothing: a journal that does not fit
+ * just means starting again. */
+#include "rewrite_internal.h"
+
+#include "libquant/base/sha256.h"
+#include "libquant/base/slice.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAGIC        "kerf-journal 1\n"
+#define HEADER_BYTES (sizeof MAGIC - 1 + 64 + 1)
+
+struct record {
+    uint64_t job;
+    double sse;
+};
+_Static_assert(sizeof(struct record) == 16, "journal records are written as they stand in memory");
+
+struct rw_journal {
+    struct rw_run *run;
+    char *path; /* owned */
+    int fd;
+    unsigned char *recorded; /* [n_jobs] */
+    struct record *batch;
+    size_t cap;
+    pthread_t thread;
+    bool started, stop, failed;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+};
+
+static char *journal_path(const char *path)
+{
+    size_t n = strlen(path);
+    char *p = malloc(n + sizeof ".kerf-part.journal");
+    if (p) {
+        memcpy(p, path, n);
+        memcpy(p + n, ".kerf-part.journal", sizeof ".kerf-part.journal");
+    }
+    return p;
+}
+
+/* --- identity --- */
+
+static void hash_text(struct sha256 *h, const char *s)
+{
+    sha256_update(h, s, strlen(s) + 1);
+}
+
+static void hash_u64(struct sha256 *h, uint64_t v)
+{
+    sha256_update(h, &v, sizeof v);
+}
+
+static void hash_file(struct sha256 *h, const char *path, const char *name)
+{
+    struct stat st;
+    hash_text(h, name);
+    if (stat(path, &st) != 0)
+        return;
+    hash_u64(h, (uint64_t)st.st_size);
+    hash_u64(h, (uint64_t)st.st_mtim.tv_sec);
+    hash_u64(h, (uint64_t)st.st_mtim.tv_nsec);
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Every regular file of a checkpoint folder, by name. */
+static int hash_folder(struct sha256 *h, const char *folder, struct err *e)
+{
+    DIR *d = opendir(folder);
+    if (!d)
+        return err_set(e, ERR_IO, "%s: cannot list: %s", folder, strerror(errno));
+    char **names = NULL;
+    size_t n = 0;
+    int rc = 0;
+    for (struct dirent *ent; rc == 0 && (ent = readdir(d));) {
+        if (strcmp(ent->d_name, ".") == 0 || strcmp(ent->d_name, "..") == 0)
+            continue;
+        char **more = realloc(names, (n + 1) * sizeof *names);
+        if (more)
+            names = more;
+        if (!more || !(names[n] = strdup(ent->d_name)))
+            rc = err_set(e, ERR_NOMEM, "%s: out of memory", folder);
+        else
+            n++;
+    }
+    closedir(d);
+    if (n)
+        qsort(names, n, sizeof *names, by_text);
+    for (size_t i = 0; i < n; i++) {
+        char path[4096];
+        struct stat st;
+        /* Our own files beside the source, when the output goes there, are not part of it. */
+        bool fits = snprintf(path, sizeof path, "%s/%s", folder, names[i]) < (int)sizeof path;
+        if (rc == 0 && fits && stat(path, &st) == 0 && S_ISREG(st.st_mode) && !strstr(names[i], ".gguf"))
+            hash_file(h, path, names[i]);
+        free(names[i]);
+    }
+    free(names);
+    return rc;
+}
+
+static int hash_source(struct sha256 *h, const char *path, struct err *e)
+{
+    struct stat st;
+    size_t prefix_len;
+    uint32_t no, count;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return hash_folder(h, path, e);
+    if (!gguf_split_parse(path, &prefix_len, &no, &count)) {
+        hash_file(h, path, path);
+        return 0;
+    }
+    char *prefix = strndup(path, prefix_len);
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < count; i++) {
+        char *name = prefix ? gguf_split_name(prefix, i, count) : NULL;
+        if (name)
+            hash_file(h, name, name);
+        else
+            rc = err_set(e, ERR_NOMEM, "%s: out of memory", path);
+        free(name);
+    }
+    free(prefix);
+    return rc;
+}
+
+static void hash_importance(struct sha256 *h, const struct rw_plan *p)
+{
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const struct imatrix_entry *entry = p->tensors[i].imat;
+        if (!entry)
+            continue;
+        hash_text(h, entry->name);
+        sha256_update(h, entry->sums, entry->n_values * sizeof *entry->sums);
+        sha256_update(h, entry->counts, entry->n_mats * sizeof *entry->counts);
+    }
+}
+
+int rw_journal_identity(char out[65], const struct model *m, const struct rw_plan *p,
+                        const struct rewrite_options *opt, struct err *e)
+{
+    struct sha256 h;
+    sha256_init(&h);
+    hash_text(&h, MAGIC);
+    int rc = hash_source(&h, model_path(m), e);
+    if (rc)
+        return rc;
+    hash_u64(&h, opt->measure);
+    hash_u64(&h, p->n_jobs);
+    for (uint32_t i = 0; i < p->n_parts; i++) { /* the headers hold metadata, names, types and shapes */
+        hash_text(&h, p->parts[i].path);
+        sha256_update(&h, p->parts[i].header, p->parts[i].header_bytes);
+    }
+    for (size_t i = 0; i < p->n_tensors; i++)
+        hash_u64(&h, p->tensors[i].rows_per_job);
+    hash_importance(&h, p);
+    uint8_t digest[32];
+    sha256_final(&h, digest);
+    sha256_hex(digest, out);
+    return 0;
+}
+
+/* --- reading --- */
+
+/* FNV-1a: enough to tell a torn batch from a whole one. */
+static uint64_t checksum(const void *data, size_t n)
+{
+    const uint8_t *p = data;
+    uint64_t h = 14695981039346656037u;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ p[i]) * 1099511628211u;
+    return h;
+}
+
+/* Whole small file; a journal has 16 bytes for each job and 16 for each batch. */
+static uint8_t *read_all(const char *path, size_t *n)
+{
+    FILE *f = fopen(path, "rb");
+    struct stat st;
+    uint8_t *data = NULL;
+    *n = 0;
+    if (f && fstat(fileno(f), &st) == 0 && S_ISREG(st.st_mode) && st.st_size < (off_t)1 << 32) {
+        data = malloc((size_t)st.st_size + 1);
+        if (data)
+            *n = fread(data, 1, (size_t)st.st_size, f);
+    }
+    if (f)
+        fclose(f);
+    return data;
+}
+
+static void take_batches(const uint8_t *p, size_t n, struct rw_run *run)
+{
+    while (n >= 16) {
+        uint64_t count = load_u64(p);
+        if (count > (n - 16) / sizeof(struct record))
+            return;
+        size_t body = 8 + (size_t)count * sizeof(struct record);
+        if (load_u64(p + body) != checksum(p, body))
+            return;
+        for (uint64_t i = 0; i < count; i++) {
+            const uint8_t *r = p + 8 + i * sizeof(struct record);
+            uint64_t job = load_u64(r), row0, n_rows;
+            if (job >= run->plan->n_jobs || atomic_load(&run->done[job]))
+                continue;
+            const struct rw_tensor *t = rw_job_rows(run->plan, (size_t)job, &row0, &n_rows);
+            run->sse[job] = load_f64(r + 8);
+            atomic_fetch_add(&run->done_bytes, t->src->n_bytes / t->src->n_rows * n_rows);
+            atomic_store(&run->done[job], 1);
+        }
+        p += body + 8;
+        n -= body + 8;
+    }
+}
+
+int rw_journal_load(const char *path, const char identity[65], struct rw_run *run, bool *matches,
+                    struct err *e)
+{
+    char *name = journal_path(path);
+    if (!name)
+        return err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    size_t n;
+    uint8_t *data = read_all(name, &n);
+    *matches = data && n >= HEADER_BYTES && memcmp(data, MAGIC, sizeof MAGIC - 1) == 0 &&
+               memcmp(data + sizeof MAGIC - 1, identity, 64) == 0;
+    if (*matches)
+        take_batches(data + HEADER_BYTES, n - HEADER_BYTES, run);
+    free(data);
+    free(name);
+    return 0;
+}
+
+/* --- writing --- */
+
+static bool write_fully(int fd, const void *data, size_t n)
+{
+    const char *p = data;
+    while (n) {
+        ssize_t k = write(fd, p, n);
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k <= 0)
+            return false;
+        p += k;
+        n -= (size_t)k;
+    }
+    return true;
+}
+
+/* Flush the outputs and record the jobs that were finished before the flush began. A failure only ends
+ * recording: the run itself meets the same trouble where it can be reported. */
+static void checkpoint(struct rw_journal *j)
+{
+    const struct rw_run *run = j->run;
+    size_t n = 0;
+    for (size_t job = 0; job < run->plan->n_jobs && n < j->cap; job++)
+        if (!j->recorded[job] && atomic_load(&run->done[job])) {
+            j->recorded[job] = 1;
+            j->batch[1 + n++] = (struct record){job, run->sse[job]};
+        }
+    if (n == 0 || j->failed)
+        return;
+    for (uint32_t i = 0; i < run->plan->n_parts; i++)
+        if (fdatasync(outfile_fd(run->files[i])) != 0)
+            j->failed = true;
+    /* The count sits in the half record before the first one. */
+    uint8_t *start = (uint8_t *)(j->batch + 1) - 8;
+    uint64_t count = n, sum;
+    memcpy(start, &count, 8);
+    size_t body = 8 + n * sizeof(struct record);
+    sum = checksum(start, body);
+    memcpy(start + body, &sum, 8);
+    if (!j->failed && (!write_fully(j->fd, start, body + 8) || fdatasync(j->fd) != 0))
+        j->failed = true;
+}
+
+static double seconds(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Checkpoints come at least a quarter of a second apart, and so rarely that flushing costs a twentieth of
+ * the time at most. */
+static void *journal_main(void *arg)
+{
+    struct rw_journal *j = arg;
+    double pause = 0.25;
+    pthread_mutex_lock(&j->lock);
+    while (!j->stop) {
+        double until = seconds(CLOCK_REALTIME) + pause;
+        struct timespec t = {(time_t)until, (long)((until - (double)(time_t)until) * 1e9)};
+        int rc = pthread_cond_timedwait(&j->wake, &j->lock, &t);
+        if (j->stop || rc != ETIMEDOUT)
+            continue;
+        pthread_mutex_unlock(&j->lock);
+        double begin = seconds(CLOCK_MONOTONIC);
+        checkpoint(j);
+        double cost = seconds(CLOCK_MONOTONIC) - begin;
+        pause = cost * 20 > 0.25 ? cost * 20 : 0.25;
+        if (pause > 30)
+            pause = 30;
+        pthread_mutex_lock(&j->lock);
+    }
+    pthread_mutex_unlock(&j->lock);
+    return NULL;
+}
+
+static void sync_folder(const char *path)
+{
+    char *copy = strdup(path);
+    int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        (void)fsync(fd);
+        close(fd);
+    }
+    free(copy);
+}
+
+int rw_journal_discard(const char *path, struct err *e)
+{
+    char *name = journal_path(path);
+    if (!name)
+        return err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    int rc = 0;
+    if (unlink(name) == 0)
+        sync_folder(name); /* before the partial file is overwritten, or an old promise could outlive it */
+    else if (errno != ENOENT)
+        rc = err_set(e, ERR_IO, "%s: cannot remove: %s", name, strerror(errno));
+    free(name);
+    return rc;
+}
+
+int rw_journal_discard_orphan(const char *path, const struct rw_plan *p, struct err *e)
+{
+    for (uint32_t i = 0; i < p->n_parts; i++) {
+        size_t n = strlen(p->parts[i].path) + sizeof ".kerf-part";
+        char *temp = malloc(n);
+        if (!temp)
+            return err_set(e, ERR_NOMEM, "%s: out of memory", path);
+        snprintf(temp, n, "%s.kerf-part", p->parts[i].path);
+        bool missing = access(temp, F_OK) != 0;
+        free(temp);
+        if (missing)
+            return rw_journal_discard(path, e);
+    }
+    return 0;
+}
+
+static void journal_free(struct rw_journal *j)
+{
+    if (j->fd >= 0)
+        close(j->fd);
+    free(j->path);
+    free(j->recorded);
+    free(j->batch);
+    free(j);
+}
+
+int rw_journal_open(struct rw_journal **out, const char *path, const char identity[65], bool keep,
+                    struct rw_run *run, struct err *e)
+{
+    size_t n = run->plan->n_jobs;
+    struct rw_journal *j = calloc(1, sizeof *j);
+    if (!j)
+        return err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    j->fd = -1;
+    j->run = run;
+    j->cap = n;
+    j->path = journal_path(path);
+    j->recorded = calloc(n ? n : 1, 1);
+    j->batch = calloc(n + 2, sizeof *j->batch);
+    int rc = j->path && j->recorded && j->batch ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    if (rc == 0) {
+        /* Continuing rewrites the file as one batch, which also drops a torn tail. */
+        j->fd = open(j->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+        if (j->fd < 0)
+            rc = err_set(e, ERR_IO, "%s: cannot be created: %s", j->path, strerror(errno));
+    }
+    char header[HEADER_BYTES + 1];
+    snprintf(header, sizeof header, "%s%s\n", MAGIC, identity);
+    if (rc == 0 && !write_fully(j->fd, header, HEADER_BYTES))
+        rc = err_set(e, ERR_IO, "%s: cannot write: %s", j->path, strerror(errno));
+    if (rc == 0 && keep)
+        checkpoint(j);
+    if (rc) {
+        journal_free(j);
+        return rc;
+    }
+    pthread_mutex_init(&j->lock, NULL);
+    pthread_cond_init(&j->wake, NULL);
+    j->started = pthread_create(&j->thread, NULL, journal_main, j) == 0; /* without it: nothing to resume */
+    *out = j;
+    return 0;
+}
+
+void rw_journal_close(struct rw_journal *j, bool record)
+{
+    if (!j)
+        return;
+    if (j->started) {
+        pthread_mutex_lock(&j->lock);
+        j->stop = true;
+        pthread_cond_signal(&j->wake);
+        pthread_mutex_unlock(&j->lock);
+        pthread_join(j->thread, NULL);
+    }
+    if (record)
+        checkpoint(j);
+    pthread_mutex_destroy(&j->lock);
+    pthread_cond_destroy(&j->wake);
+    journal_free(j);
+}
