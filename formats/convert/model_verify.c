@@ -1,0 +1,348 @@
+/* model_verify.c - see model_verify.h.
+ *
+ * Names and shapes come from the same descriptors that convert checkpoints (formats/arch), with the numbers
+ * read back from the metadata. Rows that a family has in some layers only are checked where they are present.
+ * Truth: specification, architectures (tables of tensors), quantization 6.6 (valid blocks). */
+#include "model_verify.h"
+
+#include "formats/arch/arch.h"
+#include "libquant/quant.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK_ELEMS ((uint64_t)1 << 18)
+
+struct lines {
+    const char **items;
+    size_t n, cap;
+};
+
+struct owner {
+    struct arena arena;
+    struct lines findings, notes;
+};
+
+static int add_line(struct owner *o, struct lines *l, struct err *e, const char *fmt, ...)
+{
+    char text[700];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (l->n == l->cap) {
+        size_t cap = l->cap ? 2 * l->cap : 16;
+        const char **items = arena_array(&o->arena, cap, sizeof *items);
+        if (!items)
+            return err_set(e, ERR_NOMEM, "out of memory for the findings");
+        if (l->n)
+            memcpy(items, l->items, l->n * sizeof *items);
+        l->items = items;
+        l->cap = cap;
+    }
+    l->items[l->n] = arena_strdup(&o->arena, text);
+    return l->items[l->n] ? (l->n++, 0) : err_set(e, ERR_NOMEM, "out of memory for the findings");
+}
+
+/* --- names and shapes --- */
+
+static bool arch_number(const struct model *m, const char *suffix, uint64_t *out)
+{
+    char key[256];
+    snprintf(key, sizeof key, "%s.%s", model_arch_name(m), suffix);
+    return gguf_meta_get_u64(model_meta(m), key, out);
+}
+
+static void set(struct arch_model *a, enum arch_symbol s, uint64_t v)
+{
+    a->value[s] = v;
+    a->known[s] = true;
+}
+
+/* The numbers of an architecture, from the keys that a converter writes. */
+static void numbers_of(struct arch_model *a, const struct model *m)
+{
+    static const struct {
+        enum arch_symbol symbol;
+        const char *suffix;
+    } keys[] = {
+        {ARCH_D, "embedding_length"},
+        {ARCH_L, "block_count"},
+        {ARCH_H, "attention.head_count"},
+        {ARCH_HKV, "attention.head_count_kv"},
+        {ARCH_HD, "attention.key_length"},
+        {ARCH_F, "feed_forward_length"},
+        {ARCH_E, "expert_count"},
+        {ARCH_K, "expert_used_count"},
+        {ARCH_FE, "expert_feed_forward_length"},
+        {ARCH_FS, "expert_shared_feed_forward_length"},
+        {ARCH_HK, "ssm.group_count"},
+        {ARCH_HV, "ssm.time_step_rank"},
+        {ARCH_DK, "ssm.state_size"},
+        {ARCH_KC, "ssm.conv_kernel"},
+    };
+    uint64_t v;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (arch_number(m, keys[i].suffix, &v))
+            set(a, keys[i].symbol, v);
+    const struct model_tensor *embd = model_find(m, "token_embd.weight");
+    if (embd)
+        set(a, ARCH_V, embd->ne[1]);
+    if (a->known[ARCH_H] && !a->known[ARCH_HKV])
+        set(a, ARCH_HKV, a->value[ARCH_H]);
+    if (a->known[ARCH_D] && a->known[ARCH_H] && a->value[ARCH_H] && !a->known[ARCH_HD])
+        set(a, ARCH_HD, a->value[ARCH_D] / a->value[ARCH_H]);
+    if (arch_number(m, "ssm.inner_size", &v) && a->known[ARCH_HV] && a->value[ARCH_HV])
+        set(a, ARCH_DV, v / a->value[ARCH_HV]);
+}
+
+/* Shape of a row's output in GGUF order, padded with 1; false when the metadata lacks a number for it. */
+static bool expected_shape(const struct arch_model *a, const struct arch_row *row, uint64_t ne[4])
+{
+    char text[200];
+    uint64_t dims[4];
+    uint32_t n;
+    bool stacked = !row->out && strstr(row->hf, ".J.") != NULL;
+    snprintf(text, sizeof text, "%s%s", stacked ? "E," : "", row->out ? row->out : row->shape);
+    if (arch_shape(a, text, dims, 4, &n, NULL) != 0)
+        return false;
+    for (uint32_t d = 0; d < 4; d++)
+        ne[d] = d < n ? dims[n - 1 - d] : 1;
+    return true;
+}
+
+enum shape_verdict { SHAPE_UNKNOWN_NAME, SHAPE_FITS, SHAPE_UNCHECKED, SHAPE_WRONG };
+
+static enum shape_verdict judge(const struct arch_model *a, const struct model_tensor *t, uint64_t want[4])
+{
+    enum shape_verdict verdict = SHAPE_UNKNOWN_NAME;
+    for (const struct arch_group *g = a->arch->groups; g->rows; g++)
+        for (size_t i = 0; i < g->n; i++) {
+            uint64_t layer, expert, ne[4];
+            if (!arch_match(g->rows[i].gguf, t->name, &layer, &expert))
+                continue;
+            if (!expected_shape(a, &g->rows[i], ne)) {
+                verdict = verdict == SHAPE_WRONG ? verdict : SHAPE_UNCHECKED;
+            } else if (memcmp(ne, t->ne, sizeof ne) == 0) {
+                return SHAPE_FITS;
+            } else {
+                memcpy(want, ne, sizeof ne);
+                verdict = SHAPE_WRONG;
+            }
+        }
+    return verdict;
+}
+
+static void shape_text(const uint64_t ne[4], char out[96])
+{
+    unsigned n = 4;
+    while (n > 1 && ne[n - 1] == 1)
+        n--;
+    size_t at = (size_t)snprintf(out, 96, "[");
+    for (unsigned d = n; d > 0 && at < 96; d--)
+        at += (size_t)snprintf(out + at, 96 - at, "%" PRIu64 "%s", ne[d - 1], d > 1 ? ", " : "]");
+}
+
+static int check_shapes(struct owner *o, const struct arch_model *a, const struct model *m, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < model_n_tensors(m); i++) {
+        const struct model_tensor *t = model_tensor(m, i);
+        uint64_t want[4];
+        char have_text[96], want_text[96];
+        switch (judge(a, t, want)) {
+        case SHAPE_FITS: break;
+        case SHAPE_UNKNOWN_NAME:
+            if (strcmp(t->name, "rope_freqs.weight") != 0)
+                rc = add_line(o, &o->findings, e, "tensor '%s': architecture %s has no tensor of this name",
+                              t->name, a->arch->name);
+            break;
+        case SHAPE_UNCHECKED:
+            rc = add_line(o, &o->notes, e, "tensor '%s': the metadata lacks the numbers to check its shape",
+                          t->name);
+            break;
+        case SHAPE_WRONG:
+            shape_text(want, want_text);
+            shape_text(t->ne, have_text);
+            rc = add_line(o, &o->findings, e, "tensor '%s': expected shape %s, found %s", t->name, want_text,
+                          have_text);
+            break;
+        }
+    }
+    return rc;
+}
+
+static int check_presence(struct owner *o, const struct arch_model *a, const struct model *m, struct err *e)
+{
+    uint64_t n_layers = a->known[ARCH_L] && a->value[ARCH_L] < 100000 ? a->value[ARCH_L] : 0;
+    for (const struct arch_group *g = a->arch->groups; g->rows; g++)
+        for (size_t i = 0; i < g->n; i++) {
+            const struct arch_row *row = &g->rows[i];
+            bool per_layer = strstr(row->gguf, ".N.") != NULL;
+            if (row->presence != ARCH_REQUIRED || row->when)
+                continue;
+            for (uint64_t layer = 0; layer < (per_layer ? n_layers : 1); layer++) {
+                const char *name = arch_name_of(row->gguf, layer, &o->arena);
+                if (!name)
+                    return err_set(e, ERR_NOMEM, "out of memory for the findings");
+                int rc =
+                    model_find(m, name) ? 0 : add_line(o, &o->findings, e, "tensor '%s' is missing", name);
+                if (rc)
+                    return rc;
+            }
+        }
+    return 0;
+}
+
+static int check_names(struct owner *o, const struct model *m, struct err *e)
+{
+    const struct arch *arch = arch_by_name(model_arch_name(m));
+    if (!model_is_gguf(m))
+        return 0; /* opening a checkpoint has checked names and shapes */
+    if (!arch)
+        return add_line(o, &o->notes, e,
+                        "architecture '%s' is unknown here: names and shapes were not checked",
+                        model_arch_name(m));
+    struct arch_model a = {.arch = arch};
+    numbers_of(&a, m);
+    if (!a.known[ARCH_L] || !a.known[ARCH_D] || !a.known[ARCH_H])
+        return add_line(o, &o->findings, e,
+                        "metadata: %s.block_count, .embedding_length or .attention.head_count is missing",
+                        arch->name);
+    int rc = check_shapes(o, &a, m, e);
+    if (rc == 0)
+        rc = check_presence(o, &a, m, e);
+    const struct gguf_value *tokens = gguf_meta_find(model_meta(m), "tokenizer.ggml.tokens");
+    if (rc == 0 && tokens && tokens->type == GGUF_ARRAY && a.known[ARCH_V] && tokens->a.n > a.value[ARCH_V])
+        rc = add_line(o, &o->findings, e,
+                      "vocabulary: %" PRIu64 " tokens, but the embedding has %" PRIu64 " rows", tokens->a.n,
+                      a.value[ARCH_V]);
+    return rc;
+}
+
+/* --- values --- */
+
+struct chunk_result {
+    bool bad;
+    uint64_t row, col;
+    char why[120];
+};
+
+struct job {
+    const struct model *m;
+    const struct model_tensor *t;
+    uint64_t per_chunk;
+    struct chunk_result *results;
+};
+
+static int check_read(const struct job *j, uint64_t row0, uint64_t n, struct chunk_result *r, struct err *e)
+{
+    uint64_t n_cols = j->t->ne[0];
+    float *x = malloc(n * n_cols * sizeof *x);
+    if (!x)
+        return err_set(e, ERR_NOMEM, "out of memory for %" PRIu64 " rows of %" PRIu64, n, n_cols);
+    int rc = model_read_rows(j->m, j->t, row0, n, x, e);
+    size_t bad = rc == 0 ? quant_find_bad(x, n * n_cols, INFINITY) : n * n_cols;
+    if (bad < n * n_cols) {
+        *r = (struct chunk_result){.bad = true, .row = row0 + bad / n_cols, .col = bad % n_cols};
+        snprintf(r->why, sizeof r->why, "expected a finite value, found %s", isnan(x[bad]) ? "NaN" : "Inf");
+    }
+    free(x);
+    return rc;
+}
+
+static void check_raw(const struct job *j, uint64_t row0, uint64_t n, struct chunk_result *r)
+{
+    uint64_t row_bytes = j->t->n_bytes / j->t->n_rows;
+    const struct qtype_info *info = qtype_info(j->t->type);
+    size_t bad = 0;
+    struct err why = {0};
+    if (quant_validate(j->t->type, j->t->raw + row0 * row_bytes, n * row_bytes, &bad, &why) == 0)
+        return;
+    *r = (struct chunk_result){.bad = true,
+                               .row = row0 + bad / row_bytes,
+                               .col = bad % row_bytes / info->block_bytes * info->block_elems};
+    snprintf(r->why, sizeof r->why, "%.*s", (int)sizeof r->why - 1, why.msg);
+}
+
+static int run_chunk(void *ctx, size_t index, unsigned worker, struct err *e)
+{
+    const struct job *j = ctx;
+    (void)worker;
+    uint64_t row0 = index * j->per_chunk;
+    uint64_t n = j->t->n_rows - row0 < j->per_chunk ? j->t->n_rows - row0 : j->per_chunk;
+    int rc = 0;
+    if (j->t->raw)
+        check_raw(j, row0, n, &j->results[index]);
+    else
+        rc = check_read(j, row0, n, &j->results[index], e);
+    model_drop_rows(j->m, j->t, row0, n);
+    return rc;
+}
+
+static int check_values(struct owner *o, const struct model *m, const struct model_tensor *t,
+                        struct pool *pool, struct err *e)
+{
+    if (t->n_bytes == 0 || t->ne[0] == 0)
+        return 0;
+    struct job j = {m, t, t->ne[0] < CHUNK_ELEMS ? CHUNK_ELEMS / t->ne[0] : 1, NULL};
+    size_t n = (size_t)((t->n_rows + j.per_chunk - 1) / j.per_chunk);
+    j.results = calloc(n, sizeof *j.results);
+    if (!j.results)
+        return err_set(e, ERR_NOMEM, "out of memory for the check");
+    int rc = pool_run(pool, n, run_chunk, &j, e);
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        if (j.results[i].bad) {
+            rc = add_line(o, &o->findings, e, "tensor '%s' (%s): row %" PRIu64 ", column %" PRIu64 ": %s",
+                          t->name, qtype_name(t->type), j.results[i].row, j.results[i].col, j.results[i].why);
+            break;
+        }
+    free(j.results);
+    return rc;
+}
+
+int model_verify(struct verify_report *out, const struct model *m, struct pool *pool,
+                 int (*progress)(void *ctx, uint64_t done, uint64_t total, const char *name), void *ctx,
+                 struct err *e)
+{
+    struct owner *o = calloc(1, sizeof *o);
+    if (!o)
+        return err_set(e, ERR_NOMEM, "out of memory for the check");
+    struct verify_report r = {.owner = o, .n_tensors = model_n_tensors(m)};
+    uint64_t done = 0;
+    for (size_t i = 0; i < r.n_tensors; i++)
+        r.n_bytes += model_tensor(m, i)->n_bytes;
+    int rc = check_names(o, m, e);
+    for (size_t i = 0; rc == 0 && model_has_weights(m) && i < r.n_tensors; i++) {
+        const struct model_tensor *t = model_tensor(m, i);
+        if (progress && progress(ctx, done, r.n_bytes, t->name) != 0)
+            rc = err_set(e, ERR_CANCELLED, "the check was interrupted");
+        else
+            rc = check_values(o, m, t, pool, e);
+        done += t->n_bytes;
+    }
+    r.findings = o->findings.items;
+    r.n_findings = o->findings.n;
+    r.notes = o->notes.items;
+    r.n_notes = o->notes.n;
+    if (rc)
+        verify_report_release(&r);
+    else
+        *out = r;
+    return rc;
+}
+
+void verify_report_release(struct verify_report *r)
+{
+    if (!r)
+        return;
+    struct owner *o = r->owner;
+    if (o)
+        arena_release(&o->arena);
+    free(o);
+    *r = (struct verify_report){0};
+}

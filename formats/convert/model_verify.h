@@ -1,0 +1,29 @@
+/* model_verify.h - is a model what it claims to be: every tensor the architecture asks for, in its shape,
+ * with finite values and valid blocks.
+ *
+ * Opening the model has checked the structure of its files already. What is found wrong is a list of
+ * sentences, not a failure of the call. */
+#ifndef KERF_MODEL_VERIFY_H
+#define KERF_MODEL_VERIFY_H
+
+#include "model.h"
+
+#include "libquant/base/pool.h"
+
+struct verify_report {
+    size_t n_findings; /* 0: the model is sound */
+    const char **findings;
+    size_t n_notes; /* what could not be checked */
+    const char **notes;
+    size_t n_tensors;
+    uint64_t n_bytes;
+    void *owner; /* internal */
+};
+
+/* At most one finding for each tensor and kind. *out: caller frees with verify_report_release. */
+int model_verify(struct verify_report *out, const struct model *m, struct pool *pool,
+                 int (*progress)(void *ctx, uint64_t done, uint64_t total, const char *name), void *ctx,
+                 struct err *e);
+void verify_report_release(struct verify_report *r);
+
+#endif
