@@ -3,10 +3,12 @@
 #include "progress.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 struct cmd {
     const char *name;
@@ -158,24 +160,31 @@ static int dispatch(int argc, char **argv)
     return c->run(argc - 1, argv + 1);
 }
 
-int main(int argc, char **argv)
+/* A result that did not reach its reader is a failure, whatever the command thought. */
+static int finish_stdout(int status)
 {
-    signals_install();
-    int status = dispatch(argc, argv);
-    /* A result that did not reach its reader is a failure, whatever the command thought. */
     errno = 0;
     bool lost = fflush(stdout) != 0 || ferror(stdout);
     int why = errno;
+    if (lost && why == 0) { /* lost in an earlier flush: ask the pipe */
+        struct pollfd p = {.fd = STDOUT_FILENO};
+        if (poll(&p, 1, 0) > 0 && (p.revents & POLLERR))
+            why = EPIPE;
+    }
     if (fclose(stdout) != 0 && !lost) {
         lost = true;
         why = errno;
     }
-    if (lost) {
+    if (lost && why != EPIPE) /* a reader that has gone knows it */
         fprintf(stderr, "kerf: error: cannot write standard output%s%s\n", why ? ": " : "",
                 why ? strerror(why) : "");
-        if (status == CMD_DONE || status == CMD_GATE)
-            status = CMD_FAILED;
-    }
+    return lost && (status == CMD_DONE || status == CMD_GATE) ? CMD_FAILED : status;
+}
+
+int main(int argc, char **argv)
+{
+    signals_install();
+    int status = finish_stdout(dispatch(argc, argv));
     int sig = signals_pending();
     if (sig && status != CMD_DONE) {
         signal(sig, SIG_DFL);

@@ -1,8 +1,37 @@
 /* session.c - threads, kernels, clocks: what the shared options mean for a run. */
 #include "cmd.h"
 
+#include "libquant/base/pool.h"
+#include "libquant/kern/kern.h"
+
+#include <stdio.h>
 #include <sys/resource.h>
 #include <time.h>
+
+int session_open(struct session *s, const struct shared_options *o, struct err *e)
+{
+    *s = (struct session){0};
+    if (o->threads > 1024)
+        return err_set(e, ERR_ARG, "--threads %llu: expected at most 1024", (unsigned long long)o->threads);
+    s->kern = o->isa ? kern_by_name(o->isa) : kern_native();
+    if (!s->kern) {
+        char known[200] = "";
+        size_t n = 0;
+        for (const char *const *k = kern_names(); *k && n < sizeof known; k++)
+            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", *k);
+        return err_set(e, ERR_ARG, "--isa %s: unknown, or not supported by this CPU; it has %s", o->isa,
+                       known);
+    }
+    return pool_new(&s->pool, (unsigned)o->threads, e);
+}
+
+void session_close(struct session *s)
+{
+    if (!s)
+        return;
+    pool_free(s->pool);
+    *s = (struct session){0};
+}
 
 double session_seconds(void)
 {

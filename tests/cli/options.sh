@@ -11,4 +11,43 @@ says "usage: kerf COMMAND"
 run 2 inspcet
 says "unknown command 'inspcet'"
 
+run 0 help inspect
+prints "usage: kerf inspect PATH"
+prints "Shared options:"
+run 0 inspect --help
+prints "(default: 1GiB)"
+run 2 inspect
+says "found 0"
+run 2 inspect a b
+says "unexpected operand 'b'"
+run 2 inspect a --jsn
+says "did you mean --json?"
+run 2 inspect a --json=yes
+says "takes no value"
+run 2 inspect a -x
+says "unknown option -x"
+
+# Options and operands in any order; -- ends options.
+cp "$demo/model.safetensors" "$work/--json"
+run 0 inspect --json "$demo/model.safetensors" -q
+prints '"format": "safetensors"'
+(cd "$work" && "$kerf" inspect -- --json >out 2>err) || fail "-- does not end options"
+grep -q '^--json: safetensors' "$work/out" || fail "-- does not end options"
+
+# A lost result is a failure.
+if [ -w /dev/full ]; then
+    got=0
+    "$kerf" inspect "$demo" >/dev/full 2>"$work/err" || got=$?
+    [ "$got" -eq 1 ] || fail "full disk on standard output: exit $got"
+    says "cannot write standard output"
+fi
+if command -v mkfifo >/dev/null; then
+    mkfifo "$work/pipe"
+    ("$kerf" inspect "$demo" --json >"$work/pipe" 2>"$work/err"; echo $? >"$work/status") &
+    head -c 10 <"$work/pipe" >/dev/null
+    wait
+    [ "$(cat "$work/status")" -eq 1 ] || fail "closed pipe: exit $(cat "$work/status")"
+    [ ! -s "$work/err" ] || fail "closed pipe: not quiet"
+fi
+
 done_testing

@@ -1,0 +1,88 @@
+#!/bin/sh
+# kerf convert and kerf quantize: the main use, and that nothing is harmed when it fails.
+. "$(dirname "$0")/lib.sh"
+
+out=$work/out.gguf
+run 0 convert "$demo" -o "$out"
+prints "BF16"
+run 0 verify "$out"
+prints "valid: 46 tensors"
+
+# An existing output stays as it is without --force.
+cp "$out" "$work/before"
+run 1 convert "$demo" -o "$out" --type Q8_0
+says "exists already; use --force"
+same "$out" "$work/before"
+run 0 convert "$demo" -o "$out" --type Q8_0 --force
+prints "Q8_0"
+
+# The same bytes from the checkpoint and from its conversion, whatever threads, memory and instruction set.
+cp "$work/before" "$work/bf16.gguf"
+run 0 quantize "$work/bf16.gguf" -o "$work/a.gguf" --type Q4_K_M
+run 0 quantize "$work/bf16.gguf" -o "$work/b.gguf" --type q4_k_m --threads 1 --memory 64MiB --isa ref
+run 0 convert "$demo" -o "$work/c.gguf" --type=Q4_K_M --threads=3
+same "$work/a.gguf" "$work/b.gguf"
+run 0 diff "$work/a.gguf" "$work/c.gguf" --exit-code
+run 3 diff "$work/a.gguf" "$work/bf16.gguf" --exit-code
+prints "rmse"
+
+# Output over the mapped input.
+cp "$work/bf16.gguf" "$work/same.gguf"
+run 0 quantize "$work/same.gguf" -o "$work/same.gguf" --type Q4_K_M --force
+same "$work/same.gguf" "$work/a.gguf"
+
+# A quantized source changes type only on request; a copy needs none.
+run 1 quantize "$work/a.gguf" -o "$work/d.gguf" --type Q3_K_M
+says "already quantized"
+absent "$work/d.gguf"
+run 0 quantize "$work/a.gguf" -o "$work/d.gguf" --type Q3_K_M --allow-requantize
+run 0 convert "$work/a.gguf" -o "$work/e.gguf"
+run 0 diff "$work/a.gguf" "$work/e.gguf" --exit-code
+
+# Types by option; a dry run writes nothing.
+run 0 convert "$demo" -o "$work/f.gguf" --type Q4_K_M --tensor-type 'attn_v=Q8_0' --embedding-type Q5_K --json
+prints '"type": "Q5_K"'
+run 0 convert "$demo" --type Q2_K --dry-run
+prints "would be Q2_K"
+run 0 convert "$demo" -o "$work/g.gguf" --type Q2_K --dry-run --json
+prints '"rmse": null'
+absent "$work/g.gguf"
+run 1 convert "$demo" -o "$work/g.gguf" --type IQ2_XXS
+says "importance matrix"
+absent "$work/g.gguf"
+
+# Every key that scripts rely on.
+run 0 convert "$demo" -o "$work/h.gguf" --json
+for key in output type n_bytes n_parameters bits_per_weight seconds peak_rss_bytes tensors warnings name source_type \
+    shape rmse; do
+    prints "\"$key\": "
+done
+
+# A split set: parts of bounded size, and the same tensors.
+run 0 convert "$demo" -o "$work/s.gguf" --split-max-size 3MiB
+[ -e "$work/s-00001-of-00003.gguf" ] && [ -e "$work/s-00003-of-00003.gguf" ] || fail "parts are missing"
+run 0 diff "$work/s-00001-of-00003.gguf" "$work/bf16.gguf" --exit-code
+
+# Failures: usage is 2, everything else 1, and nothing is left behind.
+run 2 convert "$demo"
+says "--output is missing"
+run 2 quantize "$demo" -o "$work/x.gguf"
+says "--type is missing"
+run 2 quantize "$demo" -o "$work/x.gguf" --type Q4_KM
+says "did you mean Q4_K"
+run 2 convert "$demo" -o "$work/x.gguf" --tpye Q8_0
+says "did you mean --type?"
+run 2 convert "$demo" -o "$work/x.gguf" --memory lots
+says "expected a size"
+run 2 convert "$demo" -o "$work/x.gguf" --threads
+says "needs a value"
+run 2 convert "$demo" -o "$work/x.gguf" --tensor-type attn_v
+says "expected REGEX=TYPE"
+run 1 convert "$work/missing" -o "$work/x.gguf"
+run 1 convert "$demo" -o "$work/no/such/folder/x.gguf"
+says "cannot be created"
+run 1 convert "$demo" -o "$work/x.gguf" --isa z80
+says "not supported by this CPU"
+absent "$work/x.gguf"
+
+done_testing

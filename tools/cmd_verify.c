@@ -1,0 +1,110 @@
+/* cmd_verify.c - kerf verify: is a model file sound? Exit code 3 when it is not. */
+#include "cmd.h"
+#include "progress.h"
+
+#include "formats/convert/model_verify.h"
+#include "formats/json.h"
+
+#include <stdio.h>
+
+static int on_progress(void *ctx, uint64_t done, uint64_t total, const char *name)
+{
+    struct progress *bar = ctx;
+    bar->total = total;
+    progress_update(bar, done, name);
+    return signals_pending();
+}
+
+static void strings_json(struct json_writer *w, const char *key, const char *const *items, size_t n)
+{
+    jw_key(w, key), jw_array(w);
+    for (size_t i = 0; i < n; i++)
+        jw_string(w, items[i]);
+    jw_end(w);
+}
+
+static void print_json(const char *path, const struct verify_report *r)
+{
+    struct json_writer w;
+    jw_begin(&w, stdout);
+    jw_object(&w);
+    jw_key(&w, "path"), jw_string(&w, path);
+    jw_key(&w, "valid"), jw_bool(&w, r->n_findings == 0);
+    jw_key(&w, "n_tensors"), jw_uint(&w, r->n_tensors);
+    jw_key(&w, "n_bytes"), jw_uint(&w, r->n_bytes);
+    strings_json(&w, "findings", r->findings, r->n_findings);
+    strings_json(&w, "notes", r->notes, r->n_notes);
+    jw_end(&w);
+}
+
+static void print_text(const char *path, const struct verify_report *r)
+{
+    char size[32];
+    for (size_t i = 0; i < r->n_findings; i++)
+        printf("%s: %s\n", path, r->findings[i]);
+    for (size_t i = 0; i < r->n_notes; i++)
+        printf("%s: note: %s\n", path, r->notes[i]);
+    if (r->n_findings)
+        printf("%s: %zu problem%s\n", path, r->n_findings, r->n_findings == 1 ? "" : "s");
+    else
+        printf("%s: valid: %zu tensors, %s\n", path, r->n_tensors, format_bytes(size, (double)r->n_bytes));
+}
+
+/* A file that contradicts its format is what this command is there to find; a file that cannot be read is a
+ * failure of the run. */
+static bool is_finding(int rc)
+{
+    return rc == ERR_FORMAT || rc == ERR_UNSUPPORTED;
+}
+
+int cmd_verify(int argc, char **argv)
+{
+    struct shared_options s = SHARED_OPTIONS_INIT;
+    const struct opt_command cmd = {
+        "verify",
+        "PATH",
+        "Check a GGUF file or a checkpoint folder: structure, every tensor that the "
+        "architecture asks for and its shape, finite values, valid blocks. Exit code "
+        "3 when something is wrong.",
+        NULL,
+        0,
+        1,
+        1};
+    struct opt_operands args;
+    int status = opt_parse(&cmd, argc, argv, &s, &args);
+    if (status != OPT_CONTINUE)
+        return status;
+    const char *path = args.items[0];
+    struct err e = {0};
+    struct session session = {0};
+    struct model *m = NULL;
+    struct verify_report r = {0};
+    struct progress bar;
+    int rc = session_open(&session, &s, &e);
+    struct model_options mo = {.kern = session.kern};
+    if (rc == 0)
+        rc = model_open(&m, path, &mo, &e);
+    if (rc == 0) {
+        progress_begin(&bar, &s, "checking", "B", 0);
+        signals_cooperate(true);
+        rc = model_verify(&r, m, session.pool, on_progress, &bar, &e);
+        signals_cooperate(false);
+        progress_end(&bar);
+    }
+    const char *text = e.msg;
+    struct verify_report broken = {.findings = &text, .n_findings = 1};
+    const struct verify_report *show = rc == 0 ? &r : is_finding(rc) ? &broken : NULL;
+    if (show) {
+        status = show->n_findings ? CMD_GATE : CMD_DONE;
+        if (s.json)
+            print_json(path, show);
+        else
+            print_text(path, show);
+    } else {
+        status = cmd_fail(&e);
+    }
+    verify_report_release(&r);
+    model_close(m);
+    session_close(&session);
+    return status;
+}

@@ -1,0 +1,129 @@
+/* meta_text.c - see meta_text.h. */
+#include "meta_text.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static bool is_signed(enum gguf_type t)
+{
+    return t == GGUF_I8 || t == GGUF_I16 || t == GGUF_I32 || t == GGUF_I64;
+}
+
+/* Copy up to `max` bytes of a string as one printable line; a cut is marked. */
+static size_t put_string(char *out, size_t size, struct gguf_string s, uint64_t max)
+{
+    uint64_t n = s.len < max ? s.len : max;
+    while (n < s.len && n && ((unsigned char)s.data[n] & 0xc0) == 0x80)
+        n--; /* not inside a character */
+    size_t at = 0;
+    for (uint64_t i = 0; i < n && at + 4 < size; i++) {
+        unsigned char c = (unsigned char)s.data[i];
+        out[at++] = c < 0x20 || c == 0x7f ? '?' : (char)c;
+    }
+    if (n < s.len && at + 4 < size) {
+        memcpy(out + at, "...", 3);
+        at += 3;
+    }
+    if (size)
+        out[at] = 0;
+    return at;
+}
+
+static size_t put_scalar(char *out, size_t size, const struct gguf_value *v, uint64_t max_string)
+{
+    if (size < 40) {
+        out[0] = 0;
+        return 0;
+    }
+    if (v->type == GGUF_STRING)
+        return put_string(out, size, v->s, max_string);
+    if (v->type == GGUF_BOOL)
+        return (size_t)snprintf(out, size, "%s", v->u ? "true" : "false");
+    if (v->type == GGUF_F32 || v->type == GGUF_F64)
+        return (size_t)snprintf(out, size, "%.*g", v->type == GGUF_F32 ? 9 : 17, v->f);
+    return (size_t)(is_signed(v->type) ? snprintf(out, size, "%" PRId64, v->i)
+                                       : snprintf(out, size, "%" PRIu64, v->u));
+}
+
+/* Element i of an array as a scalar value. */
+static struct gguf_value element(const struct gguf_value *v, uint64_t i)
+{
+    struct gguf_value x = {.type = v->a.elem};
+    int64_t n;
+    double f;
+    if (v->a.elem == GGUF_STRING)
+        x.s = ((const struct gguf_string *)v->a.data)[i];
+    else if ((v->a.elem == GGUF_F32 || v->a.elem == GGUF_F64) && gguf_array_f64(v, i, &f))
+        x.f = f;
+    else if (gguf_array_i64(v, i, &n))
+        x.i = n;
+    else if (v->a.elem == GGUF_U64)
+        memcpy(&x.u, (const uint8_t *)v->a.data + 8 * i, 8); /* above the signed range */
+    return x;
+}
+
+const char *meta_value_text(const struct gguf_value *v, char *out, size_t size)
+{
+    if (v->type != GGUF_ARRAY) {
+        put_scalar(out, size, v, 70);
+        return out;
+    }
+    size_t at = (size_t)snprintf(out, size, "[");
+    for (uint64_t i = 0; i < v->a.n && i < 6 && at + 64 < size; i++) {
+        struct gguf_value x = element(v, i);
+        at += (size_t)snprintf(out + at, size - at, "%s", i ? ", " : "");
+        at += put_scalar(out + at, size - at, &x, 16);
+    }
+    snprintf(out + at, size - at, "%s]", v->a.n > 6 ? ", ..." : "");
+    return out;
+}
+
+const char *meta_type_text(const struct gguf_value *v, char *out, size_t size)
+{
+    if (v->type == GGUF_ARRAY)
+        snprintf(out, size, "%s[%" PRIu64 "]", gguf_type_name(v->a.elem), v->a.n);
+    else
+        snprintf(out, size, "%s", gguf_type_name(v->type));
+    return out;
+}
+
+void meta_value_json(struct json_writer *w, const struct gguf_value *v, uint64_t max_elems)
+{
+    switch (v->type) {
+    case GGUF_STRING: jw_string_n(w, v->s.data, v->s.len); return;
+    case GGUF_BOOL: jw_bool(w, v->u != 0); return;
+    case GGUF_F32:
+    case GGUF_F64: jw_double(w, v->f); return;
+    case GGUF_ARRAY: break;
+    default:
+        if (is_signed(v->type))
+            jw_int(w, v->i);
+        else
+            jw_uint(w, v->u);
+        return;
+    }
+    if (v->a.n > max_elems) {
+        jw_object(w);
+        jw_key(w, "array"), jw_string(w, gguf_type_name(v->a.elem));
+        jw_key(w, "n"), jw_uint(w, v->a.n);
+        jw_end(w);
+        return;
+    }
+    jw_array(w);
+    for (uint64_t i = 0; i < v->a.n; i++) {
+        struct gguf_value x = element(v, i);
+        meta_value_json(w, &x, max_elems);
+    }
+    jw_end(w);
+}
+
+void meta_json(struct json_writer *w, const struct gguf_meta *m, uint64_t max_elems)
+{
+    jw_object(w);
+    for (size_t i = 0; i < gguf_meta_n(m); i++) {
+        jw_key(w, gguf_meta_key(m, i));
+        meta_value_json(w, gguf_meta_value(m, i), max_elems);
+    }
+    jw_end(w);
+}

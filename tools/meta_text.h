@@ -1,0 +1,22 @@
+/* meta_text.h - GGUF metadata values for people and for scripts. */
+#ifndef KERF_META_TEXT_H
+#define KERF_META_TEXT_H
+
+#include "formats/gguf/gguf_meta.h"
+#include "formats/json.h"
+
+/* One line: "42", "qwen3", "[5, 6, 7, ...] (151936 x string)"; long texts are cut, control characters shown
+ * as
+ * '?'. Returns `out`. */
+const char *meta_value_text(const struct gguf_value *v, char *out, size_t size);
+
+/* "u32", "array of string". Returns `out`. */
+const char *meta_type_text(const struct gguf_value *v, char *out, size_t size);
+
+/* The value as JSON. Arrays of more than `max_elems` elements become {"array": "string", "n": 151936}. */
+void meta_value_json(struct json_writer *w, const struct gguf_value *v, uint64_t max_elems);
+
+/* All keys as one object. */
+void meta_json(struct json_writer *w, const struct gguf_meta *m, uint64_t max_elems);
+
+#endif

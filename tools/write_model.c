@@ -1,0 +1,365 @@
+/* write_model.c - see write_model.h. */
+#include "write_model.h"
+
+#include "progress.h"
+
+#include "formats/convert/rewrite.h"
+#include "formats/json.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+    const char *output, *type, *plan, *output_type, *embedding_type, *imatrix, *recipe;
+    struct opt_list tensor_types;
+    uint64_t split_max_bytes;
+    bool pure, leave_output, imatrix_strict, resume, allow_requantize, keep_mtp;
+};
+
+/* What the options name, opened. */
+struct inputs {
+    struct session session;
+    struct model *model;
+    struct plan *plan;
+    struct imatrix *imatrix;
+    struct recipe_override *overrides;
+    char **patterns; /* owns the texts */
+    size_t n_overrides;
+};
+
+static void inputs_release(struct inputs *in)
+{
+    for (size_t i = 0; in->patterns && i < in->n_overrides; i++)
+        free(in->patterns[i]);
+    free(in->patterns);
+    free(in->overrides);
+    imatrix_free(in->imatrix);
+    plan_free(in->plan);
+    model_close(in->model);
+    session_close(&in->session);
+}
+
+static const char *nearest_type(const char *name)
+{
+    const char *names[QTYPE_COUNT];
+    size_t n = 0;
+    for (uint32_t i = 0; i < QTYPE_COUNT; i++)
+        if (qtype_info(i) && qtype_info(i)->can_encode)
+            names[n++] = qtype_info(i)->name;
+    return opt_nearest(name, names, n);
+}
+
+/* A tensor type that can be written, from an option's value. 0 or the exit status of a usage error. */
+static int parse_type(const struct opt_command *cmd, const char *option, const char *text, enum qtype *out)
+{
+    if (qtype_from_name(text, out) && qtype_info(*out)->can_encode && qtype_info(*out)->in_files)
+        return 0;
+    const char *near = nearest_type(text);
+    return cmd_usage(cmd, "%s: unknown tensor type '%s'%s%s%s", option, text, near ? "; did you mean " : "",
+                     near ? near : "", near ? "?" : "");
+}
+
+static int parse_mix(const struct opt_command *cmd, const char *text, const struct mix **out)
+{
+    *out = NULL;
+    if (!text || strcmp(text, "auto") == 0)
+        return 0;
+    *out = mix_find(text);
+    if (*out)
+        return 0;
+    const char *names[128];
+    size_t n = 0;
+    for (; n < mix_count() && n < 128; n++)
+        names[n] = mix_at(n)->name;
+    const char *near = opt_nearest(text, names, n);
+    return cmd_usage(cmd, "--type: unknown type or mix '%s'%s%s%s", text, near ? "; did you mean " : "",
+                     near ? near : "", near ? "?" : "");
+}
+
+/* "REGEX=TYPE": the last '=' divides, since a pattern may hold one. */
+static int parse_overrides(const struct opt_command *cmd, const struct opt_list *l, struct inputs *in)
+{
+    in->overrides = calloc(l->n ? l->n : 1, sizeof *in->overrides);
+    in->patterns = calloc(l->n ? l->n : 1, sizeof *in->patterns);
+    if (!in->overrides || !in->patterns)
+        return cmd_usage(cmd, "out of memory");
+    for (size_t i = 0; i < l->n; i++) {
+        const char *eq = strrchr(l->items[i], '=');
+        if (!eq || eq == l->items[i])
+            return cmd_usage(cmd, "--tensor-type: expected REGEX=TYPE, found '%s'", l->items[i]);
+        int status = parse_type(cmd, "--tensor-type", eq + 1, &in->overrides[i].type);
+        if (status)
+            return status;
+        in->patterns[i] = strndup(l->items[i], (size_t)(eq - l->items[i]));
+        if (!in->patterns[i])
+            return cmd_usage(cmd, "out of memory");
+        in->overrides[i].pattern = in->patterns[i];
+        in->n_overrides = i + 1;
+    }
+    return 0;
+}
+
+/* Everything about types; 0 or an exit status. */
+static int parse_recipe(const struct opt_command *cmd, const struct options *o, struct inputs *in,
+                        struct recipe_options *r)
+{
+    int status = parse_mix(cmd, o->type, &r->mix);
+    if (status == 0 && o->output_type) {
+        r->has_output_type = true;
+        status = parse_type(cmd, "--output-type", o->output_type, &r->output_type);
+    }
+    if (status == 0 && o->embedding_type) {
+        r->has_embedding_type = true;
+        status = parse_type(cmd, "--embedding-type", o->embedding_type, &r->embedding_type);
+    }
+    if (status == 0)
+        status = parse_overrides(cmd, &o->tensor_types, in);
+    r->recipe = o->recipe;
+    r->pure = o->pure;
+    r->leave_output = o->leave_output;
+    r->overrides = in->overrides;
+    r->n_overrides = in->n_overrides;
+    return status;
+}
+
+struct watch {
+    struct progress bar;
+    bool quiet;
+};
+
+static int on_progress(void *ctx, const struct rewrite_progress *p)
+{
+    struct watch *w = ctx;
+    w->bar.total = p->total_bytes;
+    progress_update(&w->bar, p->done_bytes, p->name);
+    return signals_pending();
+}
+
+static void shape_text(const struct rewrite_tensor_report *t, char out[96])
+{
+    size_t n = 0;
+    out[0] = 0;
+    for (uint32_t d = t->n_dims; d > 0 && n < 96; d--)
+        n += (size_t)snprintf(out + n, 96 - n, "%s%" PRIu64, n ? " x " : "", t->ne[d - 1]);
+}
+
+static void print_json(const struct rewrite_report *r, const struct model *m, const char *output,
+                       double seconds)
+{
+    struct json_writer w;
+    jw_begin(&w, stdout);
+    jw_object(&w);
+    jw_key(&w, "output"), jw_string(&w, output);
+    jw_key(&w, "type"), jw_string(&w, r->type_name);
+    jw_key(&w, "n_bytes"), jw_uint(&w, r->n_bytes);
+    jw_key(&w, "n_parameters"), jw_uint(&w, r->n_parameters);
+    jw_key(&w, "bits_per_weight"), jw_double(&w, r->bits_per_weight);
+    jw_key(&w, "seconds"), jw_double(&w, seconds);
+    jw_key(&w, "peak_rss_bytes"), jw_uint(&w, session_peak_rss());
+    jw_key(&w, "files"), jw_array(&w);
+    for (size_t i = 0; i < r->n_files; i++)
+        jw_string(&w, r->files[i]);
+    jw_end(&w);
+    jw_key(&w, "tensors"), jw_array(&w);
+    for (size_t i = 0; i < r->n_tensors; i++) {
+        const struct rewrite_tensor_report *t = &r->tensors[i];
+        jw_object(&w);
+        jw_key(&w, "name"), jw_string(&w, t->name);
+        jw_key(&w, "source_type"), jw_string(&w, t->source_type);
+        jw_key(&w, "type"), jw_string(&w, qtype_name(t->type));
+        jw_key(&w, "shape"), jw_array(&w);
+        for (uint32_t d = t->n_dims; d > 0; d--)
+            jw_uint(&w, t->ne[d - 1]);
+        jw_end(&w);
+        jw_key(&w, "n_bytes"), jw_uint(&w, t->n_bytes);
+        jw_key(&w, "rmse"), jw_double(&w, t->rmse);
+        jw_key(&w, "no_importance"), jw_bool(&w, t->no_importance);
+        jw_end(&w);
+    }
+    jw_end(&w);
+    jw_key(&w, "warnings"), jw_array(&w);
+    for (size_t i = 0; i < model_n_warnings(m); i++)
+        jw_string(&w, model_warning(m, i));
+    for (size_t i = 0; i < r->n_warnings; i++)
+        jw_string(&w, r->warnings[i]);
+    jw_end(&w);
+    jw_key(&w, "skipped"), jw_array(&w);
+    for (size_t i = 0; i < model_n_skipped(m); i++)
+        jw_string(&w, model_skipped(m, i));
+    jw_end(&w);
+    jw_end(&w);
+}
+
+static void print_tensors(const struct rewrite_report *r)
+{
+    for (size_t i = 0; i < r->n_tensors; i++) {
+        const struct rewrite_tensor_report *t = &r->tensors[i];
+        char shape[96], size[32], rmse[32] = "";
+        shape_text(t, shape);
+        if (!isnan(t->rmse))
+            snprintf(rmse, sizeof rmse, "  rmse %.3g", t->rmse);
+        printf("%-40s %-18s %8s -> %-8s %12s%s\n", t->name, shape, t->source_type, qtype_name(t->type),
+               format_bytes(size, (double)t->n_bytes), rmse);
+    }
+}
+
+/* "Q4_K 24 tensors, 2.1 MiB" for each type in use. */
+static void print_types(const struct rewrite_report *r)
+{
+    for (uint32_t type = 0; type < QTYPE_COUNT; type++) {
+        uint64_t n_bytes = 0;
+        size_t n = 0;
+        char size[32];
+        for (size_t i = 0; i < r->n_tensors; i++)
+            if (r->tensors[i].type == (enum qtype)type) {
+                n++;
+                n_bytes += r->tensors[i].n_bytes;
+            }
+        if (n)
+            printf("  %-8s %4zu tensor%s %12s\n", qtype_name(type), n, n == 1 ? " " : "s",
+                   format_bytes(size, (double)n_bytes));
+    }
+}
+
+static void print_text(const struct rewrite_report *r, const char *output, const struct shared_options *s,
+                       double seconds)
+{
+    char size[32], params[32], time[32];
+    if (s->dry_run || s->verbose)
+        print_tensors(r);
+    printf("%s: %s%s, %s, %.2f bits per weight (%s parameters in %zu tensors)", output,
+           s->dry_run ? "would be " : "", r->type_name, format_bytes(size, (double)r->n_bytes),
+           r->bits_per_weight, format_count(params, (double)r->n_parameters), r->n_tensors);
+    if (r->n_files > 1)
+        printf(", %zu files", r->n_files);
+    if (!s->dry_run)
+        printf(", %s", format_seconds(time, seconds));
+    putchar('\n');
+    print_types(r);
+}
+
+static void tell_remarks(const struct shared_options *s, const struct model *m,
+                         const struct rewrite_report *r)
+{
+    for (size_t i = 0; i < model_n_warnings(m); i++)
+        cmd_warn(s, "%s", model_warning(m, i));
+    for (size_t i = 0; r && i < r->n_warnings; i++)
+        cmd_warn(s, "%s", r->warnings[i]);
+    size_t n = model_n_skipped(m);
+    for (size_t i = 0; s->verbose && i < n; i++)
+        cmd_note(s, "left out: %s", model_skipped(m, i));
+    if (n && !s->verbose)
+        cmd_note(s, "%zu source tensors were left out by rule; --verbose names them", n);
+}
+
+static int open_inputs(struct inputs *in, const char *path, const struct options *o,
+                       const struct shared_options *s, struct err *e)
+{
+    int rc = session_open(&in->session, s, e);
+    if (rc == 0 && o->plan)
+        rc = plan_load(&in->plan, o->plan, e);
+    if (rc == 0 && o->imatrix)
+        rc = imatrix_load(&in->imatrix, o->imatrix, e);
+    struct model_options mo = {
+        .allow_missing_weights = s->dry_run, .keep_mtp = o->keep_mtp, .kern = in->session.kern};
+    if (rc == 0)
+        rc = model_open(&in->model, path, &mo, e);
+    return rc;
+}
+
+static int run(struct inputs *in, const struct recipe_options *recipe, const char *path,
+               const struct options *o, const struct shared_options *s)
+{
+    struct err e = {0};
+    double begin = session_seconds();
+    struct rewrite_report report = {0};
+    struct watch watch = {.quiet = s->quiet};
+    int rc = open_inputs(in, path, o, s, &e);
+    struct rewrite_options ro = {.recipe = *recipe,
+                                 .imatrix = in->imatrix,
+                                 .imatrix_path = o->imatrix,
+                                 .imatrix_strict = o->imatrix_strict,
+                                 .allow_requantize = o->allow_requantize,
+                                 .overwrite = s->force,
+                                 .resume = o->resume,
+                                 .dry_run = s->dry_run,
+                                 .measure = true,
+                                 .memory_bytes = s->memory_bytes,
+                                 .split_max_bytes = o->split_max_bytes,
+                                 .kern = in->session.kern,
+                                 .pool = in->session.pool,
+                                 .progress = on_progress,
+                                 .progress_ctx = &watch};
+    ro.recipe.plan = in->plan;
+    if (rc == 0) {
+        progress_begin(&watch.bar, s, "writing", "B", 0);
+        signals_cooperate(true);
+        rc = rewrite_model(&report, in->model, o->output ? o->output : "(dry run)", &ro, &e);
+        signals_cooperate(false);
+        progress_end(&watch.bar);
+    }
+    if (rc == 0) {
+        tell_remarks(s, in->model, &report);
+        if (s->json)
+            print_json(&report, in->model, o->output, session_seconds() - begin);
+        else
+            print_text(&report, o->output ? o->output : path, s, session_seconds() - begin);
+    }
+    rewrite_report_release(&report);
+    return rc ? cmd_fail(&e) : CMD_DONE;
+}
+
+int write_model_command(const struct write_command *wc, int argc, char **argv)
+{
+    struct shared_options s = SHARED_OPTIONS_INIT;
+    struct options o = {.type = wc->needs_type ? NULL : "auto", .recipe = "llama.cpp"};
+    const struct opt options[] = {
+        {"output", 'o', OPT_TEXT, &o.output, "FILE", "the GGUF file to write", NULL, NULL},
+        {"type", 0, OPT_TEXT, &o.type, "T",
+         wc->needs_type ? "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ..."
+                        : "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ...; auto keeps the source's precision",
+         NULL, NULL},
+        {"tensor-type", 0, OPT_LIST, &o.tensor_types, "REGEX=TYPE",
+         "type of the tensors whose GGUF name the expression finds; first match wins", NULL, NULL},
+        {"plan", 0, OPT_TEXT, &o.plan, "FILE", "per-tensor types, as kerf allocate writes them", NULL, NULL},
+        {"output-type", 0, OPT_TEXT, &o.output_type, "T", "type of output.weight", NULL, NULL},
+        {"embedding-type", 0, OPT_TEXT, &o.embedding_type, "T", "type of token_embd.weight", NULL, NULL},
+        {"pure", 0, OPT_FLAG, &o.pure, NULL, "one type for all matrices, without the rules of the mix", NULL,
+         NULL},
+        {"leave-output", 0, OPT_FLAG, &o.leave_output, NULL, "copy output.weight as it is", NULL, NULL},
+        {"recipe", 0, OPT_CHOICE, &o.recipe, "llama.cpp|kerf",
+         "rules of the mixes; llama.cpp gives each tensor the type that llama.cpp gives it", NULL, NULL},
+        {"imatrix", 0, OPT_TEXT, &o.imatrix, "FILE", "importance matrix (.gguf or .dat)", NULL, NULL},
+        {"imatrix-strict", 0, OPT_FLAG, &o.imatrix_strict, NULL, "refuse when it lacks a tensor", NULL, NULL},
+        {"allow-requantize", 0, OPT_FLAG, &o.allow_requantize, NULL,
+         "let tensors that are quantized already change type", NULL, NULL},
+        {"keep-mtp", 0, OPT_FLAG, &o.keep_mtp, NULL, "keep multi-token-prediction blocks of a checkpoint",
+         NULL, NULL},
+        {"split-max-size", 0, OPT_SIZE, &o.split_max_bytes, "SIZE", "write parts of at most this size", NULL,
+         NULL},
+        {"resume", 0, OPT_FLAG, &o.resume, NULL,
+         "continue a run that was stopped, and keep what is done when this one stops", NULL, NULL},
+    };
+    const struct opt_command cmd = {
+        wc->name, "MODEL -o OUT.gguf", wc->description, options, sizeof options / sizeof *options, 1, 1};
+    struct opt_operands args;
+    struct inputs in = {0};
+    struct recipe_options recipe = {0};
+    int status = opt_parse(&cmd, argc, argv, &s, &args);
+    if (status == OPT_CONTINUE) {
+        if (!o.output && !s.dry_run)
+            status = cmd_usage(&cmd, "--output is missing: where shall the GGUF file go?");
+        else if (wc->needs_type && !o.type && !o.plan)
+            status = cmd_usage(&cmd, "--type is missing: Q4_K_M, IQ4_XS, Q8_0, ...; or give a --plan");
+        else
+            status = parse_recipe(&cmd, &o, &in, &recipe);
+        if (status == 0)
+            status = run(&in, &recipe, args.items[0], &o, &s);
+    }
+    opt_list_release(&o.tensor_types);
+    inputs_release(&in);
+    return status;
+}
