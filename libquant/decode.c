@@ -52,8 +52,7 @@ float quant_limit(enum qtype type)
     return type == QTYPE_F16 ? 65504.0f : FLT_MAX;
 }
 
-/* --- stored blocks -----------------------------------------------------------------------------------------
- */
+/* --- stored blocks ----------------------------------------------------------------------------- */
 
 static bool f16_is_finite(uint16_t h)
 {

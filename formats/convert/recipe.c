@@ -29,8 +29,7 @@ const char *recipe_version(const char *recipe)
     return NULL;
 }
 
-/* --- what is never quantized
- * -------------------------------------------------------------------------------- */
+/* --- what is never quantized ------------------------------------------------------------------- */
 
 static const struct {
     const char *text;
@@ -110,8 +109,7 @@ static const char *kept_because(const struct recipe_options *opt, const struct r
     return NULL;
 }
 
-/* --- rows that do not divide
- * -------------------------------------------------------------------------------- */
+/* --- rows that do not divide ------------------------------------------------------------------- */
 
 static const struct {
     enum qtype chosen, instead;
@@ -149,8 +147,7 @@ static void apply_fallback(struct recipe_tensor *t)
     t->why = "fallback: no block fits these rows";
 }
 
-/* --- importance that must be there
- * -------------------------------------------------------------------------- */
+/* --- importance that must be there ------------------------------------------------------------- */
 
 /* The reference refuses these without importance: the result would be garbage. */
 static bool wants_importance(const struct recipe_options *opt, const struct recipe_tensor *t)
@@ -180,8 +177,7 @@ static int check_importance(const struct recipe_options *opt, const struct recip
                    t->name, qtype_name((uint32_t)t->type));
 }
 
-/* --- options
- * ------------------------------------------------------------------------------------------------ */
+/* --- options ----------------------------------------------------------------------------------- */
 
 static int check_target(enum qtype type, const char *option, struct err *e)
 {
@@ -313,8 +309,7 @@ static int assign_one(struct assignment *a, struct recipe_tensor *t, struct err 
     return 0;
 }
 
-/* --- all tensors
- * -------------------------------------------------------------------------------------------- */
+/* --- all tensors ------------------------------------------------------------------------------- */
 
 struct place {
     int64_t layer;

@@ -10,8 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* --- mixes ------------------------------------------------------------------------------------------------
- */
+/* --- mixes ------------------------------------------------------------------------------------- */
 
 static const struct mix mixes[MIX_COUNT] = {
     [MIX_F32] = {"F32", 0, QTYPE_F32},
@@ -90,8 +89,7 @@ enum mix_index mix_index(const struct mix *mix)
     return (enum mix_index)(mix - mixes);
 }
 
-/* --- names ------------------------------------------------------------------------------------------------
- */
+/* --- names ------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *text;
@@ -134,8 +132,7 @@ int64_t layer_of(const char *name)
     return layer;
 }
 
-/* --- rules ------------------------------------------------------------------------------------------------
- */
+/* --- rules ------------------------------------------------------------------------------------- */
 
 /* A condition of a rule. `i` of `n` is the layer and the number of layers, or for CAT_V the count of such
  * tensors so far and in all. Divisions are of integers. */
@@ -317,8 +314,7 @@ enum qtype rule_type(struct rule_state *s, const struct mix *mix, enum category 
     return type;
 }
 
-/* --- the model --------------------------------------------------------------------------------------------
- */
+/* --- the model --------------------------------------------------------------------------------- */
 
 /* Value of "<arch>.<key>", the first element when it is an array; `otherwise` when absent. */
 static uint64_t model_number(const struct gguf_meta *meta, const char *arch, const char *key,

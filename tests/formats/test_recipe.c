@@ -19,8 +19,7 @@
 
 #include <cmocka.h>
 
-/* --- toy models against golden answers
- * ---------------------------------------------------------------------- */
+/* --- toy models against golden answers --------------------------------------------------------- */
 
 static struct gguf_meta *meta_of(const char *arch, uint64_t layers, uint64_t heads, uint64_t kv_heads,
                                  uint64_t experts)
@@ -144,8 +143,7 @@ static void every_mix_assigns_the_types_of_the_reference(void **state)
     assert_true(n_lines >= 240);
 }
 
-/* --- the wider golden files: real runs of the reference's program
- * -------------------------------------------- */
+/* --- the wider golden files: real runs of the reference's program ------------------------------ */
 
 static uint64_t number_at(const struct json *object, const char *key)
 {
@@ -220,8 +218,111 @@ static void real_runs_of_the_reference_agree(void **state)
     }
 }
 
-/* --- mixes
- * --------------------------------------------------------------------------------------------------- */
+/* --- dry runs of the reference's program -------------------------------------------------------- */
+
+struct regular_model {
+    char arch[16];
+    unsigned layers, heads, kv_heads, experts, tied, has_imatrix;
+    size_t n;
+    struct recipe_tensor *tensors; /* by layer and name */
+    char (*names)[40];
+};
+
+/* A tensor of the block `layer`, or outside of all with -1. */
+static void regular_add(struct regular_model *m, uint64_t ne1, uint64_t ne2, int layer, const char *suffix)
+{
+    if (layer >= 0)
+        snprintf(m->names[m->n], sizeof *m->names, "blk.%d.%s.weight", layer, suffix);
+    else
+        snprintf(m->names[m->n], sizeof *m->names, "%s.weight", suffix);
+    m->tensors[m->n] = (struct recipe_tensor){.name = m->names[m->n], .n_dims = 3, .ne = {256, ne1, ne2, 1}};
+    m->tensors[m->n].source_type = ne1 > 1 ? QTYPE_F16 : QTYPE_F32;
+    m->tensors[m->n].has_importance = m->has_imatrix && layer >= 0;
+    m->n++;
+}
+
+static void regular_make(struct regular_model *m)
+{
+    m->tensors = calloc(10 * m->layers + 3, sizeof *m->tensors);
+    m->names = calloc(10 * m->layers + 3, sizeof *m->names);
+    assert_true(m->tensors != NULL && m->names != NULL);
+    if (!m->tied)
+        regular_add(m, 64, 1, -1, "output");
+    regular_add(m, 1, 1, -1, "output_norm");
+    regular_add(m, 64, 1, -1, "token_embd");
+    const bool falcon = strcmp(m->arch, "falcon") == 0, moe = m->experts > 0;
+    const uint64_t stack = moe ? m->experts : 1;
+    for (int i = 0; i < (int)m->layers; i++) {
+        if (!falcon)
+            regular_add(m, 256, 1, i, "attn_k");
+        regular_add(m, 1, 1, i, "attn_norm");
+        regular_add(m, 256, 1, i, "attn_output");
+        regular_add(m, 256, 1, i, falcon ? "attn_qkv" : "attn_q");
+        if (!falcon)
+            regular_add(m, 256, 1, i, "attn_v");
+        regular_add(m, 256, stack, i, moe ? "ffn_down_exps" : "ffn_down");
+        regular_add(m, 256, stack, i, moe ? "ffn_gate_exps" : "ffn_gate");
+        if (moe)
+            regular_add(m, stack, 1, i, "ffn_gate_inp");
+        regular_add(m, 256, stack, i, moe ? "ffn_up_exps" : "ffn_up");
+    }
+}
+
+static void check_run(struct regular_model *m, const char *line)
+{
+    char name[16];
+    int start;
+    assert_int_equal(sscanf(line, "%15s %n", name, &start), 1);
+    struct gguf_meta *meta = meta_of(m->arch, m->layers, m->heads, m->kv_heads, m->experts);
+    const struct recipe_options opt = {
+        .recipe = "llama.cpp", .mix = mix_find(name), .has_imatrix = m->has_imatrix};
+    struct err e = {0};
+    if (recipe_assign(&opt, meta, m->tensors, m->n, !m->has_imatrix, &e) != 0)
+        fail_msg("%s %s: %s", m->arch, name, e.msg);
+    enum qtype *types = calloc(m->n, sizeof *types);
+    assert_non_null(types);
+    for (size_t i = 0; i < m->n; i++)
+        types[i] = m->tensors[i].type;
+    char *text = toy_types_text(types, m->n);
+    assert_non_null(text);
+    if (strcmp(text, line + start) != 0)
+        fail_msg("%s %s: got %s, expected %s", m->arch, name, text, line + start);
+    free(text);
+    free(types);
+    gguf_meta_free(meta);
+}
+
+static void dry_runs_with_importance_agree(void **state)
+{
+    (void)state;
+    size_t n, n_lines = 0;
+    char *text = hex_read_file(KERF_TEST_GOLDEN "/recipes_runs.txt", &n);
+    assert_non_null(text);
+    struct regular_model m = {0};
+    for (char *line = text, *next; *line != 0; line = next) {
+        next = line + strcspn(line, "\n");
+        if (*next == '\n')
+            *next++ = 0;
+        if (strncmp(line, "model ", 6) == 0) {
+            free(m.tensors);
+            free(m.names);
+            m = (struct regular_model){0};
+            assert_int_equal(sscanf(line, "model %15s %u %u %u %u %u %u", m.arch, &m.layers, &m.heads,
+                                    &m.kv_heads, &m.experts, &m.tied, &m.has_imatrix),
+                             7);
+            regular_make(&m);
+        } else if (line[0] != '#') {
+            check_run(&m, line);
+            n_lines++;
+        }
+    }
+    free(m.tensors);
+    free(m.names);
+    free(text);
+    assert_int_equal(n_lines, 4 * 35 + 9);
+}
+
+/* --- mixes ------------------------------------------------------------------------------------- */
 
 static void mixes_are_found_by_name_alias_and_number(void **state)
 {
@@ -245,8 +346,7 @@ static void mixes_are_found_by_name_alias_and_number(void **state)
     assert_null(recipe_version("other"));
 }
 
-/* --- options
- * --------------------------------------------------------------------------------------------------- */
+/* --- options ----------------------------------------------------------------------------------- */
 
 /* A small untied model. */
 static const struct {
@@ -434,11 +534,11 @@ static void large_models_get_more_bits_for_v(void **state)
     (void)state;
     static const struct {
         const char *arch;
-        uint64_t layers, heads, kv_heads, experts;
+        uint64_t layers, heads, kv_heads;
         enum qtype expected;
-    } cases[] = {{"llama", 80, 8, 1, 0, QTYPE_Q5_K}, {"llama", 80, 8, 8, 0, QTYPE_Q4_K},
-                 {"llama", 79, 8, 1, 0, QTYPE_Q4_K}, {"qwen2", 80, 8, 8, 0, QTYPE_Q5_K},
-                 {"qwen3", 80, 8, 1, 0, QTYPE_Q4_K}, {"jais2", 68, 8, 8, 0, QTYPE_Q5_K}};
+    } cases[] = {{"llama", 80, 8, 1, QTYPE_Q5_K}, {"llama", 80, 8, 8, QTYPE_Q4_K},
+                 {"llama", 79, 8, 1, QTYPE_Q4_K}, {"qwen2", 80, 8, 8, QTYPE_Q5_K},
+                 {"qwen3", 80, 8, 1, QTYPE_Q4_K}, {"jais2", 68, 8, 8, QTYPE_Q5_K}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct gguf_meta *meta =
             meta_of(cases[i].arch, cases[i].layers, cases[i].heads, cases[i].kv_heads, 0);
@@ -461,6 +561,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_mix_assigns_the_types_of_the_reference),
         cmocka_unit_test(real_runs_of_the_reference_agree),
+        cmocka_unit_test(dry_runs_with_importance_agree),
         cmocka_unit_test(mixes_are_found_by_name_alias_and_number),
         cmocka_unit_test(reasons_are_told),
         cmocka_unit_test(forced_types_win_over_overrides_over_the_plan_over_the_mix),
