@@ -63,10 +63,10 @@ static uint8_t nearest_level(float x, float d)
     return best;
 }
 
-/* floor(log2(amax)) - 2, biased. The logarithm is rounded to float32 before it is cut, as the reference does:
+/* The logarithm is rounded to float32 before it is cut, as the reference does:
  * a magnitude just below a power of two may count as that power. Below 2^-125 the byte wraps, also as there;
  * the scale is then huge and all codes become zero. */
-static uint8_t mxfp4_exponent(float amax)
+uint8_t mxfp4_exponent(float amax)
 {
     if (!(amax > 0.0f))
         return 0;

@@ -28,6 +28,9 @@ extern const int8_t fp4_levels[16];
 void mxfp4_decode(float *dst, const void *src, size_t n_cols);
 void nvfp4_decode(float *dst, const void *src, size_t n_cols);
 
+/* Scale byte of an mxfp4 block for its largest magnitude: floor(log2(amax)) - 2, biased; 0 for 0. */
+uint8_t mxfp4_exponent(float amax);
+
 void mxfp4_encode(void *dst, const float *src, size_t n_cols, const float *importance);
 void nvfp4_encode(void *dst, const float *src, size_t n_cols, const float *importance);
 

@@ -3,10 +3,13 @@
 #include "kern_tables.h"
 #include "lanes_avx512.h"
 
+#include "lanes_decode.h"
+#include "lanes_encode.h"
 #include "lanes_legacy.h"
+#include "lanes_plain.h"
 
 const struct kern kern_avx512 = {
     .isa = "avx512",
-    .decode = {KERN_REF_DECODERS},
-    .encode = {KERN_REF_ENCODERS, KERN_LANES_ENCODERS},
+    .decode = {KERN_COMMON_DECODERS, KERN_DECODERS(lanes_)},
+    .encode = {KERN_COMMON_ENCODERS, KERN_ENCODERS(lanes_)},
 };

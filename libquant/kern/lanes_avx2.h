@@ -12,10 +12,11 @@
 #include <string.h>
 
 enum { LANES = 8 };
-typedef __m256 lf;                                   /* a float per lane          */
-typedef int32_t li __attribute__((vector_size(32))); /* an int per lane           */
-typedef __m256 lm;                                   /* a mask per lane, all bits */
-typedef uint8_t lb __attribute__((vector_size(8)));  /* a byte per lane           */
+typedef __m256 lf;                                    /* a float per lane          */
+typedef int32_t li __attribute__((vector_size(32)));  /* an int per lane           */
+typedef uint32_t lu __attribute__((vector_size(32))); /* the same without sign */
+typedef __m256 lm;                                    /* a mask per lane, all bits */
+typedef uint8_t lb __attribute__((vector_size(8)));   /* a byte per lane           */
 
 static inline lf lf_all(float v)
 {
@@ -60,6 +61,10 @@ static inline lf lf_from(li v)
 static inline li li_bits(lf v)
 {
     return (li)_mm256_castps_si256(v);
+}
+static inline lf lf_of_bits(li v)
+{
+    return _mm256_castsi256_ps((__m256i)v);
 }
 static inline li li_trunc(lf v) /* INT32_MIN where it does not fit */
 {
@@ -131,6 +136,28 @@ static inline void lb_store(uint8_t *p, li v) /* the low byte of each lane */
 {
     const lb b = __builtin_convertvector(v, lb);
     memcpy(p, &b, sizeof b);
+}
+static inline li li_load_i8(const int8_t *p)
+{
+    return (li)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+}
+static inline li li_load_u16(const uint8_t *p)
+{
+    return (li)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static inline void li_store_u16(uint8_t *p, li v) /* 0 <= v < 65536 */
+{
+    const __m256i both = _mm256_packus_epi32((__m256i)v, (__m256i)v);
+    const __m256i ordered = _mm256_permute4x64_epi64(both, 0x08);
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_castsi256_si128(ordered));
+}
+static inline lf lf_load_f16(const uint8_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static inline void lf_store_f16(uint8_t *p, lf v)
+{
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
 #endif

@@ -11,9 +11,10 @@
 #include <stdint.h>
 
 enum { LANES = 16 };
-typedef __m512 lf;                                   /* a float per lane          */
-typedef int32_t li __attribute__((vector_size(64))); /* an int per lane           */
-typedef __mmask16 lm;                                /* a bit per lane            */
+typedef __m512 lf;                                    /* a float per lane          */
+typedef int32_t li __attribute__((vector_size(64)));  /* an int per lane           */
+typedef uint32_t lu __attribute__((vector_size(64))); /* the same without sign */
+typedef __mmask16 lm;                                 /* a bit per lane            */
 
 static inline lf lf_all(float v)
 {
@@ -58,6 +59,10 @@ static inline lf lf_from(li v)
 static inline li li_bits(lf v)
 {
     return (li)_mm512_castps_si512(v);
+}
+static inline lf lf_of_bits(li v)
+{
+    return _mm512_castsi512_ps((__m512i)v);
 }
 static inline li li_trunc(lf v) /* INT32_MIN where it does not fit */
 {
@@ -127,6 +132,26 @@ static inline lf lf_lookup8(const float table[8], li index)
 static inline void lb_store(uint8_t *p, li v) /* the low byte of each lane */
 {
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8((__m512i)v));
+}
+static inline li li_load_i8(const int8_t *p)
+{
+    return (li)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static inline li li_load_u16(const uint8_t *p)
+{
+    return (li)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+static inline void li_store_u16(uint8_t *p, li v) /* 0 <= v < 65536 */
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16((__m512i)v));
+}
+static inline lf lf_load_f16(const uint8_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+static inline void lf_store_f16(uint8_t *p, lf v)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
 
 #endif
