@@ -1,0 +1,22 @@
+/* attention.h - causal attention of one block of queries over the keys of their windows, with grouped key
+ * heads and an optional sliding window. Scores of a tile of queries are held at once, never a whole matrix.
+ * Truth: specification, architectures 0.11; sliding windows 0.10. */
+#ifndef KERF_ATTENTION_H
+#define KERF_ATTENTION_H
+
+#include "ops.h"
+
+struct attention_heads {
+    uint32_t n_heads, n_kv_heads, key_dim, value_dim;
+    uint32_t window;               /* keys a query sees, itself included; 0: all */
+    size_t query_stride;           /* from one head's query to the next, >= key_dim */
+    float *queries;                /* [n_queries, n_heads * query_stride]; head outputs replace the queries */
+    const float *keys, *values;    /* [n_keys, n_kv_heads * dim] of the same windows */
+    size_t first_query, n_queries; /* position of the first query among the keys */
+    size_t ctx;                    /* windows begin at multiples of it */
+};
+
+/* Queries must begin and end at window borders, or lie inside one window. */
+int attention_run(struct ops *o, const struct attention_heads *a, struct err *e);
+
+#endif

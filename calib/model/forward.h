@@ -1,0 +1,49 @@
+/* forward.h - the forward pass, layer by layer: every window of text goes through one layer before the next
+ * layer is touched, so the weights are read once for each pass whatever the amount of text, and a model may
+ * be larger than memory.
+ *
+ *     struct forward_options opt = {.pool = pool, .memory_bytes = 1 << 30, .keep_end = ctx};
+ *     forward_run(&states, &net, weights, ids, n_windows, ctx, &opt, &e);   // final states, normalised
+ *
+ * The result is the same to the bit for any number of threads and any memory bound. Who wants to see what
+ * flows through the products (importance matrices, Hessians) hooks in as an observer. */
+#ifndef KERF_FORWARD_H
+#define KERF_FORWARD_H
+
+#include "activations.h"
+#include "hidden.h"
+#include "model_load.h"
+#include "weights.h"
+
+struct observation {
+    const struct model_tensor *const *tensors; /* the matrices that multiply these rows */
+    size_t n_tensors;
+    const float *x; /* [n_tokens, n_cols] before any rounding; borrowed during the call */
+    size_t n_tokens, n_cols;
+    int64_t expert; /* of the tensors' stacks, or -1 for plain matrices */
+};
+
+/* Called from the thread that runs the pass, in a fixed order, once for each block of tokens; the pool is
+ * free to be used. A nonzero return ends the pass with it. */
+typedef int (*observe_fn)(void *ctx, const struct observation *o, struct err *e);
+
+struct forward_options {
+    struct pool *pool;
+    uint64_t memory_bytes; /* bound on states and buffers; at least one window is always held */
+    enum activations activations;
+    size_t keep_first, keep_end; /* positions of each window whose final states are wanted */
+    observe_fn observe;          /* or NULL */
+    void *observe_ctx;
+    /* Called from the calling thread, done of total rises from 0; a nonzero return cancels the pass
+     * (ERR_CANCELLED). Or NULL. */
+    int (*progress)(void *ctx, uint64_t done, uint64_t total);
+    void *progress_ctx;
+};
+
+/* ids [n_windows, ctx], each below the vocabulary (else ERR_ARG). *states: n_windows * (keep_end -
+ * keep_first) rows of n_embd values after the final norm, ready for the head; caller frees with hidden_free.
+ * `states` may be NULL when only the observer matters. */
+int forward_run(struct hidden **states, const struct net *net, struct weights *w, const int32_t *ids,
+                size_t n_windows, size_t ctx, const struct forward_options *opt, struct err *e);
+
+#endif

@@ -1,0 +1,51 @@
+/* layer_run.h - what a step of a layer works on: the states of a group of whole windows, the weights of the
+ * layer, and buffers. Shared by forward.c (which fills it) and the steps; nobody else needs it.
+ *
+ * Steps go through the group in blocks of tokens, so that the buffers stay bounded; what must be seen as a
+ * whole (keys and values of a window, a recurrent state) has its own buffers. */
+#ifndef KERF_LAYER_RUN_H
+#define KERF_LAYER_RUN_H
+
+#include "forward.h"
+#include "ops.h"
+
+struct layer_run {
+    struct ops *ops;
+    const struct net *net;
+    const struct net_layer *layer;
+    const struct weights *weights;
+    const struct rope_table *rope;
+    size_t ctx;      /* tokens of a window; the group's windows follow each other */
+    size_t n_tokens; /* of the group */
+    size_t block;    /* tokens to work on at once: whole windows, or a part of the single window */
+    float *h;        /* [n_tokens, n_embd] the states, updated in place */
+    float *norm;     /* [block, n_embd] */
+    float *wide;     /* block * layer_wide_cols floats */
+    float *keys;     /* n_tokens * layer_kept_cols floats: keys, then values */
+    float *state;    /* layer_state_floats: recurrent state of delta-net layers */
+    observe_fn observe;
+    void *observe_ctx;
+};
+
+/* Floats per token of a block, and per token of the group, that the steps of a layer need besides `norm`. */
+size_t layer_wide_cols(const struct net *net, const struct net_layer *l);
+size_t layer_kept_cols(const struct net_layer *l);
+size_t layer_state_floats(const struct net_layer *l);
+
+int step_attention(struct layer_run *r, struct err *e);
+int step_mlp(struct layer_run *r, struct err *e);
+int step_moe(struct layer_run *r, struct err *e);
+int step_delta_net(struct layer_run *r, struct err *e);
+
+size_t attention_wide_cols(const struct attention *a);
+size_t moe_wide_cols(const struct net *net, const struct moe *m);
+size_t delta_net_wide_cols(const struct delta_net *d);
+
+/* Tell the observer, if there is one, that these matrices multiply rows of x. */
+int layer_observe(const struct layer_run *r, const struct model_tensor *const *tensors, size_t n_tensors,
+                  const float *x, size_t n_tokens, size_t n_cols, int64_t expert, struct err *e);
+
+/* The product of a matrix with a block, y [n, n_rows] with row distance ldy. */
+struct product layer_product(const struct matrix *m, float *y, size_t ldy, bool add);
+
+#endif

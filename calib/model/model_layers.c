@@ -1,0 +1,294 @@
+/* model_layers.c - which steps a layer has, and their tensors, for every family (see model_load.h).
+ *
+ * The steps follow from what the file holds: a router makes the feed-forward part a mixture of experts, a
+ * convolution makes the mixer a delta net. Names and shapes: specification, architectures 1 to 17. */
+#include "model_load.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_EXPERT_WIDTH (1u << 24)
+
+static int tensor_name(char out[128], uint32_t layer, const char *suffix)
+{
+    return snprintf(out, 128, "blk.%u.%s", layer, suffix);
+}
+
+static int vector(struct net *net, uint32_t layer, const char *suffix, uint64_t n, bool required,
+                  const float **out, struct err *e)
+{
+    char name[128];
+    tensor_name(name, layer, suffix);
+    return net_vector(net, name, n, required, out, e);
+}
+
+static void remember(struct net_layer *l, const struct model_tensor *t)
+{
+    for (size_t i = 0; i < l->n_matrices; i++)
+        if (l->matrices[i] == t)
+            return;
+    if (t && l->n_matrices < LAYER_MAX_MATRICES)
+        l->matrices[l->n_matrices++] = t;
+}
+
+/* Matrix "blk.N.<stem>.weight" [n_rows, n_cols] with an optional "<stem>.bias". */
+static int matrix(struct net *net, struct net_layer *l, const char *stem, uint64_t n_cols, uint64_t n_rows,
+                  bool required, struct matrix *out, struct err *e)
+{
+    char suffix[96], name[128];
+    snprintf(suffix, sizeof suffix, "%s.weight", stem);
+    tensor_name(name, l->index, suffix);
+    *out = (struct matrix){.n_rows = n_rows};
+    int rc = net_tensor(net, name, n_cols, n_rows, 1, required, &out->tensor, e);
+    if (rc != 0 || !out->tensor)
+        return rc;
+    remember(l, out->tensor);
+    snprintf(suffix, sizeof suffix, "%s.bias", stem);
+    return vector(net, l->index, suffix, n_rows, false, &out->bias, e);
+}
+
+static int stack(struct net *net, struct net_layer *l, const char *stem, uint64_t n_cols, uint64_t n_rows,
+                 uint64_t n_mats, const struct model_tensor **out, struct err *e)
+{
+    char suffix[96], name[128];
+    snprintf(suffix, sizeof suffix, "%s.weight", stem);
+    tensor_name(name, l->index, suffix);
+    int rc = net_tensor(net, name, n_cols, n_rows, n_mats, true, out, e);
+    if (rc == 0)
+        remember(l, *out);
+    return rc;
+}
+
+/* A fused q/k/v matrix is three slices of the same rows. */
+static int fused_qkv(struct net *net, struct net_layer *l, uint64_t q, uint64_t k, uint64_t v, struct err *e)
+{
+    struct attention *a = &l->attention;
+    struct matrix all;
+    int rc = matrix(net, l, "attn_qkv", net->n_embd, q + k + v, true, &all, e);
+    if (rc != 0)
+        return rc;
+    a->q = (struct matrix){all.tensor, 0, q, all.bias};
+    a->k = (struct matrix){all.tensor, q, k, all.bias ? all.bias + q : NULL};
+    a->v = (struct matrix){all.tensor, q + k, v, all.bias ? all.bias + q + k : NULL};
+    return 0;
+}
+
+/* The window of a layer: `attention.sliding_window`, on the layers that the pattern marks (all without one;
+ * a scalar pattern n leaves every n-th layer with full attention). */
+static uint32_t window_of(const struct net *net, uint32_t layer)
+{
+    char key[160];
+    uint32_t window = 0, pattern = 0;
+    if (!net_key_u32(net, "attention.sliding_window", &window) || window == 0)
+        return 0;
+    snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", net->arch);
+    const struct gguf_value *v = gguf_meta_find(model_meta(net->model), key);
+    if (!v)
+        return window;
+    if (v->type == GGUF_ARRAY)
+        return net_key_layer_u32(net, "attention.sliding_window_pattern", layer, &pattern) && pattern ? window
+                                                                                                      : 0;
+    if (net_key_u32(net, "attention.sliding_window_pattern", &pattern) && pattern > 0)
+        return (layer + 1) % pattern == 0 ? 0 : window;
+    return window;
+}
+
+static int head_counts(const struct net *net, uint32_t layer, struct attention *a, struct err *e)
+{
+    if (!net_key_layer_u32(net, "attention.head_count", layer, &a->n_heads) || a->n_heads == 0)
+        return err_set(e, ERR_FORMAT, "%s: key '%s.attention.head_count' is missing or 0",
+                       model_path(net->model), net->arch);
+    if (!net_key_layer_u32(net, "attention.head_count_kv", layer, &a->n_kv_heads))
+        a->n_kv_heads = a->n_heads;
+    if (!net_key_u32(net, "attention.key_length", &a->head_dim))
+        a->head_dim = net->n_embd / a->n_heads;
+    if (!net_key_u32(net, "attention.value_length", &a->value_dim))
+        a->value_dim = a->head_dim;
+    if (a->n_kv_heads == 0 || a->n_heads % a->n_kv_heads != 0 || a->head_dim == 0 || a->value_dim == 0 ||
+        a->n_heads > 65536 || a->head_dim > 65536 || a->value_dim > 65536 || net->rope.n_rot > a->head_dim ||
+        a->value_dim > a->head_dim)
+        return err_set(
+            e, ERR_FORMAT,
+            "%s: %u query heads, %u key heads, head size %u and %u, %u rotary entries do not fit together",
+            model_path(net->model), a->n_heads, a->n_kv_heads, a->head_dim, a->value_dim, net->rope.n_rot);
+    return 0;
+}
+
+static int build_attention(struct net *net, const struct net_family *f, struct net_layer *l, struct err *e)
+{
+    struct attention *a = &l->attention;
+    int rc = head_counts(net, l->index, a, e);
+    if (rc != 0)
+        return rc;
+    a->gated = f->gated;
+    a->window = window_of(net, l->index);
+    uint64_t q = (uint64_t)a->n_heads * a->head_dim * (f->gated ? 2 : 1);
+    uint64_t k = (uint64_t)a->n_kv_heads * a->head_dim, v = (uint64_t)a->n_kv_heads * a->value_dim;
+    rc = vector(net, l->index, "attn_norm.weight", net->n_embd, true, &a->norm, e);
+    if (rc == 0 && f->fused_qkv)
+        rc = fused_qkv(net, l, q, k, v, e);
+    if (rc == 0 && !f->fused_qkv)
+        rc = matrix(net, l, "attn_q", net->n_embd, q, true, &a->q, e);
+    if (rc == 0 && !f->fused_qkv)
+        rc = matrix(net, l, "attn_k", net->n_embd, k, true, &a->k, e);
+    if (rc == 0 && !f->fused_qkv)
+        rc = matrix(net, l, "attn_v", net->n_embd, v, true, &a->v, e);
+    if (rc == 0)
+        rc = matrix(net, l, "attn_output", (uint64_t)a->n_heads * a->value_dim, net->n_embd, true, &a->output,
+                    e);
+    if (rc == 0)
+        rc = vector(net, l->index, "attn_q_norm.weight", a->head_dim, false, &a->q_norm, e);
+    if (rc == 0)
+        rc = vector(net, l->index, "attn_k_norm.weight", a->head_dim, false, &a->k_norm, e);
+    return rc;
+}
+
+static int build_mlp(struct net *net, const float *norm, struct net_layer *l, struct err *e)
+{
+    struct mlp *m = &l->mlp;
+    m->norm = norm;
+    if (!net_key_layer_u32(net, "feed_forward_length", l->index, &m->width) || m->width == 0)
+        return err_set(e, ERR_FORMAT, "%s: key '%s.feed_forward_length' is missing or 0",
+                       model_path(net->model), net->arch);
+    int rc = 0;
+    char name[128];
+    tensor_name(name, l->index, "ffn_gate.weight");
+    const struct model_tensor *gate = model_find(net->model, name);
+    if (gate && gate->ne[1] > 0 && gate->ne[1] <= UINT32_MAX)
+        m->width = (uint32_t)gate->ne[1]; /* Qwen 1.0 writes the double width into the key */
+    rc = matrix(net, l, "ffn_gate", net->n_embd, m->width, true, &m->gate, e);
+    if (rc == 0)
+        rc = matrix(net, l, "ffn_up", net->n_embd, m->width, true, &m->up, e);
+    if (rc == 0)
+        rc = matrix(net, l, "ffn_down", m->width, net->n_embd, true, &m->down, e);
+    return rc;
+}
+
+static int build_shared_expert(struct net *net, struct net_layer *l, struct err *e)
+{
+    struct moe *m = &l->moe;
+    char name[128];
+    tensor_name(name, l->index, "ffn_up_shexp.weight");
+    const struct model_tensor *up = model_find(net->model, name);
+    if (!up)
+        return 0;
+    if (up->ne[1] == 0 || up->ne[1] > UINT32_MAX)
+        return err_set(e, ERR_FORMAT, "%s: tensor '%s' has no rows", model_path(net->model), name);
+    m->shared_width = (uint32_t)up->ne[1];
+    int rc = matrix(net, l, "ffn_gate_shexp", net->n_embd, m->shared_width, true, &m->shared_gate, e);
+    if (rc == 0)
+        rc = matrix(net, l, "ffn_up_shexp", net->n_embd, m->shared_width, true, &m->shared_up, e);
+    if (rc == 0)
+        rc = matrix(net, l, "ffn_down_shexp", m->shared_width, net->n_embd, true, &m->shared_down, e);
+    if (rc == 0)
+        rc = matrix(net, l, "ffn_gate_inp_shexp", net->n_embd, 1, false, &m->shared_router, e);
+    return rc;
+}
+
+static int build_moe(struct net *net, const struct net_family *f, const float *norm, struct net_layer *l,
+                     struct err *e)
+{
+    struct moe *m = &l->moe;
+    double scale;
+    char key[160];
+    m->norm = norm;
+    m->renormalise = f->renormalise;
+    snprintf(key, sizeof key, "%s.expert_weights_norm", net->arch);
+    gguf_meta_get_bool(model_meta(net->model), key, &m->renormalise);
+    snprintf(key, sizeof key, "%s.expert_weights_scale", net->arch);
+    m->weight_scale =
+        gguf_meta_get_f64(model_meta(net->model), key, &scale) && scale > 0 ? (float)scale : 1.0f;
+    if (!net_key_u32(net, "expert_count", &m->n_experts) ||
+        !net_key_u32(net, "expert_used_count", &m->n_used) || m->n_experts == 0 || m->n_experts > 65536 ||
+        m->n_used == 0 || m->n_used > m->n_experts)
+        return err_set(e, ERR_FORMAT,
+                       "%s: keys '%s.expert_count' (%u) and 'expert_used_count' (%u) do not fit",
+                       model_path(net->model), net->arch, m->n_experts, m->n_used);
+    char name[128];
+    tensor_name(name, l->index, "ffn_gate_exps.weight");
+    const struct model_tensor *gate = model_find(net->model, name);
+    if (!gate || gate->ne[1] == 0 || gate->ne[1] > MAX_EXPERT_WIDTH)
+        return err_set(e, ERR_FORMAT, "%s: tensor '%s' is missing or empty", model_path(net->model), name);
+    m->width = (uint32_t)gate->ne[1];
+    int rc = matrix(net, l, "ffn_gate_inp", net->n_embd, m->n_experts, true, &m->router, e);
+    if (rc == 0)
+        rc = stack(net, l, "ffn_gate_exps", net->n_embd, m->width, m->n_experts, &m->gate_exps, e);
+    if (rc == 0)
+        rc = stack(net, l, "ffn_up_exps", net->n_embd, m->width, m->n_experts, &m->up_exps, e);
+    if (rc == 0)
+        rc = stack(net, l, "ffn_down_exps", m->width, net->n_embd, m->n_experts, &m->down_exps, e);
+    return rc == 0 ? build_shared_expert(net, l, e) : rc;
+}
+
+static int delta_net_sizes(const struct net *net, struct delta_net *d, struct err *e)
+{
+    uint32_t state = 0, inner = 0;
+    bool ok = net_key_u32(net, "ssm.conv_kernel", &d->kernel) && net_key_u32(net, "ssm.state_size", &state) &&
+              net_key_u32(net, "ssm.group_count", &d->n_k_heads) &&
+              net_key_u32(net, "ssm.time_step_rank", &d->n_v_heads) &&
+              net_key_u32(net, "ssm.inner_size", &inner);
+    d->k_dim = state;
+    if (ok && d->n_v_heads > 0)
+        d->v_dim = inner / d->n_v_heads;
+    if (!ok || d->kernel == 0 || d->kernel > 64 || state == 0 || state > 4096 || d->n_k_heads == 0 ||
+        d->n_k_heads > 4096 || d->n_v_heads > 65536 || d->n_v_heads % d->n_k_heads != 0 || d->v_dim == 0 ||
+        d->v_dim > 4096 || d->v_dim * d->n_v_heads != inner)
+        return err_set(e, ERR_FORMAT, "%s: the keys '%s.ssm.*' are missing or do not fit together",
+                       model_path(net->model), net->arch);
+    return 0;
+}
+
+static int build_delta_net(struct net *net, const struct net_family *f, struct net_layer *l, struct err *e)
+{
+    struct delta_net *d = &l->delta_net;
+    int rc = delta_net_sizes(net, d, e);
+    if (rc != 0)
+        return rc;
+    d->tiled = f->tiled_heads;
+    uint64_t key = (uint64_t)d->n_k_heads * d->k_dim, value = (uint64_t)d->n_v_heads * d->v_dim;
+    uint64_t n_v = d->n_v_heads;
+    rc = vector(net, l->index, "attn_norm.weight", net->n_embd, true, &d->norm, e);
+    if (rc == 0)
+        rc = matrix(net, l, "attn_qkv", net->n_embd, 2 * key + value, true, &d->qkv, e);
+    if (rc == 0)
+        rc = matrix(net, l, "attn_gate", net->n_embd, value, true, &d->gate, e);
+    if (rc == 0)
+        rc = matrix(net, l, "ssm_ba", net->n_embd, 2 * n_v, false, &d->ba, e);
+    if (rc == 0 && !d->ba.tensor)
+        rc = matrix(net, l, "ssm_beta", net->n_embd, n_v, true, &d->beta, e);
+    if (rc == 0 && !d->ba.tensor)
+        rc = matrix(net, l, "ssm_alpha", net->n_embd, n_v, true, &d->alpha, e);
+    if (rc == 0)
+        rc = matrix(net, l, "ssm_out", value, net->n_embd, true, &d->output, e);
+    if (rc == 0)
+        rc = vector(net, l->index, "ssm_conv1d.weight", (2 * key + value) * d->kernel, true, &d->conv, e);
+    if (rc == 0)
+        rc = vector(net, l->index, "ssm_dt.bias", n_v, true, &d->dt_bias, e);
+    if (rc == 0)
+        rc = vector(net, l->index, "ssm_a", n_v, true, &d->a, e);
+    if (rc == 0)
+        rc = vector(net, l->index, "ssm_norm.weight", d->v_dim, true, &d->head_norm, e);
+    return rc;
+}
+
+int net_build_layer(struct net *net, const struct net_family *family, uint32_t index, struct net_layer *out,
+                    struct err *e)
+{
+    struct net_layer *l = out;
+    const float *ffn_norm = NULL;
+    char name[128], suffix[64];
+    *l = (struct net_layer){.index = index};
+    tensor_name(name, index, "ssm_conv1d.weight");
+    bool delta = family->hybrid && model_find(net->model, name);
+    tensor_name(name, index, "ffn_gate_inp.weight");
+    bool experts = model_find(net->model, name) != NULL;
+    l->steps[l->n_steps++] = delta ? STEP_DELTA_NET : STEP_ATTENTION;
+    l->steps[l->n_steps++] = experts ? STEP_MOE : STEP_MLP;
+    int rc = delta ? build_delta_net(net, family, l, e) : build_attention(net, family, l, e);
+    snprintf(suffix, sizeof suffix, "%s.weight", family->ffn_norm);
+    if (rc == 0)
+        rc = vector(net, index, suffix, net->n_embd, true, &ffn_norm, e);
+    if (rc == 0)
+        rc = experts ? build_moe(net, family, ffn_norm, l, e) : build_mlp(net, ffn_norm, l, e);
+    return rc;
+}

@@ -1,0 +1,218 @@
+/* model_load.c - see model_load.h: the numbers of a model and what all its layers share. */
+#include "model_load.h"
+
+#include "libquant/base/checked.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_LAYERS 4096
+#define MAX_WIDTH  (1u << 24)
+
+static const struct net_family families[] = {
+    {.arch = "llama", .neighbours = true, .renormalise = true, .ffn_norm = "ffn_norm"},
+    {.arch = "qwen", .fused_qkv = true, .ffn_norm = "ffn_norm"},
+    {.arch = "qwen2", .ffn_norm = "ffn_norm"},
+    {.arch = "qwen2vl", .ffn_norm = "ffn_norm"},
+    {.arch = "qwen2moe", .ffn_norm = "ffn_norm"},
+    {.arch = "qwen3", .ffn_norm = "ffn_norm"},
+    {.arch = "qwen3vl", .ffn_norm = "ffn_norm"},
+    {.arch = "qwen3moe", .renormalise = true, .ffn_norm = "ffn_norm"},
+    {.arch = "qwen3vlmoe", .renormalise = true, .ffn_norm = "ffn_norm"},
+    {.arch = "qwen3next",
+     .gated = true,
+     .hybrid = true,
+     .renormalise = true,
+     .ffn_norm = "post_attention_norm"},
+    {.arch = "qwen35", .gated = true, .hybrid = true, .tiled_heads = true, .ffn_norm = "post_attention_norm"},
+    {.arch = "qwen35moe",
+     .gated = true,
+     .hybrid = true,
+     .tiled_heads = true,
+     .renormalise = true,
+     .ffn_norm = "post_attention_norm"},
+};
+
+bool net_key_u32(const struct net *net, const char *suffix, uint32_t *out)
+{
+    char key[160];
+    uint64_t v;
+    snprintf(key, sizeof key, "%s.%s", net->arch, suffix);
+    if (!gguf_meta_get_u64(model_meta(net->model), key, &v) || v > UINT32_MAX)
+        return false;
+    *out = (uint32_t)v;
+    return true;
+}
+
+bool net_key_layer_u32(const struct net *net, const char *suffix, uint32_t layer, uint32_t *out)
+{
+    char key[160];
+    snprintf(key, sizeof key, "%s.%s", net->arch, suffix);
+    const struct gguf_value *v = gguf_meta_find(model_meta(net->model), key);
+    int64_t i;
+    if (!v || v->type != GGUF_ARRAY)
+        return net_key_u32(net, suffix, out);
+    if (!gguf_array_i64(v, layer, &i) || i < 0 || i > UINT32_MAX)
+        return false;
+    *out = (uint32_t)i;
+    return true;
+}
+
+int net_tensor(const struct net *net, const char *name, uint64_t n_cols, uint64_t n_rows, uint64_t n_mats,
+               bool required, const struct model_tensor **out, struct err *e)
+{
+    const struct model_tensor *t = model_find(net->model, name);
+    *out = t;
+    if (!t)
+        return required ? err_set(e, ERR_FORMAT, "%s: tensor '%s' is missing", model_path(net->model), name)
+                        : 0;
+    if (t->ne[0] != n_cols || t->ne[1] != n_rows || t->ne[2] != n_mats || t->ne[3] != 1)
+        return err_set(
+            e, ERR_FORMAT,
+            "%s: tensor '%s': expected [%llu, %llu, %llu] (slowest first), found [%llu, %llu, %llu]",
+            model_path(net->model), name, (unsigned long long)n_mats, (unsigned long long)n_rows,
+            (unsigned long long)n_cols, (unsigned long long)t->ne[2], (unsigned long long)t->ne[1],
+            (unsigned long long)t->ne[0]);
+    return 0;
+}
+
+int net_vector(struct net *net, const char *name, uint64_t n, bool required, const float **out, struct err *e)
+{
+    const struct model_tensor *t = model_find(net->model, name);
+    *out = NULL;
+    if (!t)
+        return required ? err_set(e, ERR_FORMAT, "%s: tensor '%s' is missing", model_path(net->model), name)
+                        : 0;
+    uint64_t found = 0;
+    if (!checked_mul(t->ne[0], t->n_rows, &found) || found != n)
+        return err_set(e, ERR_FORMAT, "%s: tensor '%s': expected %llu values, found %llu",
+                       model_path(net->model), name, (unsigned long long)n, (unsigned long long)found);
+    float *v = arena_array(&net->arena, (size_t)n, sizeof *v);
+    if (!v)
+        return err_set(e, ERR_NOMEM, "out of memory for tensor '%s'", name);
+    *out = v;
+    return model_read_rows(net->model, t, 0, t->n_rows, v, e);
+}
+
+static int require_u32(const struct net *net, const char *suffix, uint32_t most, uint32_t *out, struct err *e)
+{
+    uint32_t v;
+    if (!net_key_u32(net, suffix, &v))
+        return err_set(e, ERR_FORMAT, "%s: key '%s.%s' is missing or not a count", model_path(net->model),
+                       net->arch, suffix);
+    if (v == 0 || v > most)
+        return err_set(e, ERR_FORMAT, "%s: key '%s.%s': expected 1 to %u, found %u", model_path(net->model),
+                       net->arch, suffix, most, v);
+    *out = v;
+    return 0;
+}
+
+static const struct net_family *find_family(const char *arch)
+{
+    for (size_t i = 0; arch && i < sizeof families / sizeof families[0]; i++)
+        if (strcmp(families[i].arch, arch) == 0)
+            return &families[i];
+    return NULL;
+}
+
+static int refuse_family(const struct model *m, struct err *e)
+{
+    char known[256] = "";
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        size_t at = strlen(known);
+        snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", families[i].arch);
+    }
+    return err_set(e, ERR_UNSUPPORTED, "%s: no forward pass for architecture '%s'; there is one for %s",
+                   model_path(m), model_arch_name(m) ? model_arch_name(m) : "?", known);
+}
+
+static int load_numbers(struct net *net, struct err *e)
+{
+    double eps;
+    char key[160];
+    uint32_t n_mtp = 0;
+    int rc = require_u32(net, "block_count", MAX_LAYERS, &net->n_layers, e);
+    if (rc == 0)
+        rc = require_u32(net, "embedding_length", MAX_WIDTH, &net->n_embd, e);
+    if (rc == 0)
+        rc = require_u32(net, "context_length", UINT32_MAX, &net->context_length, e);
+    if (rc != 0)
+        return rc;
+    if (net_key_u32(net, "nextn_predict_layers", &n_mtp) && n_mtp < net->n_layers)
+        net->n_layers -= n_mtp; /* blocks that predict further tokens play no part here */
+    snprintf(key, sizeof key, "%s.attention.layer_norm_rms_epsilon", net->arch);
+    if (!gguf_meta_get_f64(model_meta(net->model), key, &eps) || !(eps >= 0))
+        return err_set(e, ERR_FORMAT, "%s: key '%s' is missing or not a number", model_path(net->model), key);
+    net->eps = (float)eps;
+    return 0;
+}
+
+static int load_ends(struct net *net, struct err *e)
+{
+    const struct model_tensor *t = model_find(net->model, "token_embd.weight");
+    if (!t || t->ne[0] != net->n_embd || t->ne[2] != 1 || t->ne[1] == 0 || t->ne[1] > INT32_MAX)
+        return err_set(e, ERR_FORMAT, "%s: tensor 'token_embd.weight' with rows of %u is missing",
+                       model_path(net->model), net->n_embd);
+    net->embedding = t;
+    net->n_vocab = (uint32_t)t->ne[1];
+    int rc = net_vector(net, "output_norm.weight", net->n_embd, true, &net->output_norm, e);
+    if (rc == 0)
+        rc = net_tensor(net, "output.weight", net->n_embd, net->n_vocab, 1, false, &net->head.tensor, e);
+    if (rc == 0)
+        rc = net_vector(net, "output.bias", net->n_vocab, false, &net->head.bias, e);
+    if (!net->head.tensor)
+        net->head.tensor = net->embedding;
+    net->head.n_rows = net->n_vocab;
+    return rc;
+}
+
+static int load_rope(struct net *net, const struct net_family *family, struct err *e)
+{
+    uint32_t head_dim = 0, n_heads = 0;
+    if (!net_key_u32(net, "attention.key_length", &head_dim)) {
+        if (!net_key_layer_u32(net, "attention.head_count", 0, &n_heads) || n_heads == 0)
+            return err_set(e, ERR_FORMAT, "%s: key '%s.attention.head_count' is missing",
+                           model_path(net->model), net->arch);
+        head_dim = net->n_embd / n_heads;
+    }
+    const struct model_tensor *t = model_find(net->model, "rope_freqs.weight");
+    const float *divisors = NULL;
+    int rc = t ? net_vector(net, "rope_freqs.weight", t->ne[0], true, &divisors, e) : 0;
+    if (rc == 0)
+        rc = rope_init(&net->rope, model_meta(net->model), net->arch, head_dim, divisors,
+                       t ? (size_t)t->ne[0] : 0, e);
+    net->rope.neighbours = family->neighbours;
+    return rc;
+}
+
+int net_init(struct net *out, const struct model *m, struct err *e)
+{
+    struct net net = {.model = m, .arch = model_arch_name(m)};
+    const struct net_family *family = find_family(net.arch);
+    if (!family)
+        return refuse_family(m, e);
+    int rc = load_numbers(&net, e);
+    if (rc == 0)
+        rc = load_ends(&net, e);
+    if (rc == 0)
+        rc = load_rope(&net, family, e);
+    if (rc == 0 && !(net.layers = arena_array(&net.arena, net.n_layers, sizeof *net.layers)))
+        rc = err_set(e, ERR_NOMEM, "out of memory for %u layers", net.n_layers);
+    for (uint32_t i = 0; rc == 0 && i < net.n_layers; i++)
+        rc = net_build_layer(&net, family, i, &net.layers[i], e);
+    if (rc != 0) {
+        net_release(&net);
+        return rc;
+    }
+    *out = net;
+    return 0;
+}
+
+void net_release(struct net *net)
+{
+    if (!net)
+        return;
+    rope_release(&net->rope);
+    arena_release(&net->arena);
+    *net = (struct net){0};
+}

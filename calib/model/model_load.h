@@ -1,0 +1,128 @@
+/* model_load.h - a model as the forward pass sees it: its numbers, its small vectors, and for each layer the
+ * steps to run with the tensors they need, looked up and checked once.
+ *
+ * Norms and biases are read to float32 here; matrices stay where they are and are read in panels through
+ * weights.h. What a layer consists of is a list of steps, so a new family adds a step and a builder, and the
+ * walk over layers stays the same. Truth: specification, architectures 0.11 and the section of each family.
+ */
+#ifndef KERF_MODEL_LOAD_H
+#define KERF_MODEL_LOAD_H
+
+#include "rope.h"
+
+#include "formats/convert/model.h"
+#include "libquant/base/arena.h"
+
+enum layer_step { /* each takes the states, and adds its result to them */
+                  STEP_ATTENTION,
+                  STEP_MLP,
+                  STEP_MOE,
+                  STEP_DELTA_NET,
+};
+
+#define LAYER_MAX_STEPS    2
+#define LAYER_MAX_MATRICES 20
+
+/* A slice of the rows of a stored matrix: a projection of its own, or a part of a fused one. */
+struct matrix {
+    const struct model_tensor *tensor; /* NULL: the layer has no such matrix */
+    uint64_t row0, n_rows;
+    const float *bias; /* [n_rows] or NULL */
+};
+
+struct attention {
+    const float *norm; /* [n_embd] */
+    struct matrix q, k, v, output;
+    const float *q_norm, *k_norm; /* [head_dim], or NULL */
+    uint32_t n_heads, n_kv_heads, head_dim, value_dim;
+    uint32_t window; /* keys a query sees, itself included; 0: all before it */
+    bool gated;      /* q holds head_dim query rows and head_dim gate rows for each head */
+};
+
+struct mlp {
+    const float *norm;
+    struct matrix gate, up, down;
+    uint32_t width;
+};
+
+struct moe {
+    const float *norm;
+    struct matrix router;                                       /* [n_experts, n_embd] */
+    const struct model_tensor *gate_exps, *up_exps, *down_exps; /* stacks of n_experts matrices */
+    uint32_t n_experts, n_used, width;
+    bool renormalise;
+    float weight_scale;
+    struct matrix shared_gate, shared_up, shared_down, shared_router; /* the last one: a single row */
+    uint32_t shared_width;                                            /* 0: none */
+};
+
+struct delta_net {
+    const float *norm;
+    struct matrix qkv, gate, beta, alpha, ba, output; /* beta and alpha, or ba with both interleaved */
+    const float *conv;                                /* [conv_dim, kernel] */
+    const float *dt_bias, *a;                         /* [n_v_heads] */
+    const float *head_norm;                           /* [v_dim] */
+    uint32_t n_k_heads, n_v_heads, k_dim, v_dim, kernel;
+    bool tiled; /* value head h uses key head h mod n_k_heads, else h / (n_v_heads / n_k_heads) */
+};
+
+struct net_layer {
+    uint32_t index;
+    enum layer_step steps[LAYER_MAX_STEPS];
+    size_t n_steps;
+    struct attention attention;
+    struct mlp mlp;
+    struct moe moe;
+    struct delta_net delta_net;
+    const struct model_tensor *matrices[LAYER_MAX_MATRICES]; /* all of the above, for weights_load */
+    size_t n_matrices;
+};
+
+struct net {
+    const struct model *model; /* borrowed */
+    const char *arch;
+    uint32_t n_layers, n_embd, n_vocab, context_length;
+    float eps;
+    struct rope rope;
+    struct net_layer *layers;
+    const struct model_tensor *embedding;
+    const float *output_norm;
+    struct matrix head; /* the embedding itself when tied */
+    struct arena arena;
+};
+
+/* Borrows `m` until net_release. ERR_UNSUPPORTED: an architecture without a forward pass here (the message
+ * lists those that have one); ERR_FORMAT: a missing key or tensor, or one of the wrong shape. */
+int net_init(struct net *out, const struct model *m, struct err *e);
+void net_release(struct net *net);
+
+/* --- for the builders in model_layers.c --- */
+
+struct net_family {
+    const char *arch;
+    bool neighbours;  /* rotary pairs are neighbours (rows of q and k are permuted in the file) */
+    bool fused_qkv;   /* attn_qkv instead of three matrices */
+    bool gated;       /* attention output gate */
+    bool hybrid;      /* delta-net layers between attention layers */
+    bool tiled_heads; /* order of value heads in delta-net tensors */
+    bool renormalise; /* expert weights sum to one */
+    const char *ffn_norm;
+};
+
+/* The layer with this index; fills steps and tensors. */
+int net_build_layer(struct net *net, const struct net_family *family, uint32_t index, struct net_layer *out,
+                    struct err *e);
+
+/* Typed metadata of the model under "<arch>.<suffix>"; the layer form takes element `layer` of an array. */
+bool net_key_u32(const struct net *net, const char *suffix, uint32_t *out);
+bool net_key_layer_u32(const struct net *net, const char *suffix, uint32_t layer, uint32_t *out);
+
+/* Vector `name` of n values in float32, owned by the net; *out stays NULL when it is absent and optional. */
+int net_vector(struct net *net, const char *name, uint64_t n, bool required, const float **out,
+               struct err *e);
+
+/* Tensor `name` with ne0 = n_cols and n_mats slices of n_rows rows. NULL when absent and optional. */
+int net_tensor(const struct net *net, const char *name, uint64_t n_cols, uint64_t n_rows, uint64_t n_mats,
+               bool required, const struct model_tensor **out, struct err *e);
+
+#endif

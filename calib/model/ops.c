@@ -1,0 +1,298 @@
+/* ops.c - see ops.h. Measured on two cores (bench_forward, tests/bench/NOTES.md): panels of 256 rows and
+ * tiles of about 1000 tokens reach what BLAS reaches alone on all cores. */
+#include "ops.h"
+
+#include "vecmath.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PANEL_ROWS   256
+#define TILE_TOKENS  1024
+#define ROWS_PER_JOB 64 /* of cheap row-wise steps */
+
+size_t ops_tile(size_t ctx)
+{
+    if (ctx > 2 * TILE_TOKENS)
+        return TILE_TOKENS;
+    return ctx < TILE_TOKENS ? TILE_TOKENS / ctx * ctx : ctx;
+}
+
+int ops_init(struct ops *o, struct pool *pool, enum activations a, size_t ctx, struct err *e)
+{
+    *o = (struct ops){.pool = pool, .activations = a, .tile = ops_tile(ctx)};
+    o->workers = calloc(pool_n_threads(pool), sizeof *o->workers);
+    if (!o->workers)
+        return err_set(e, ERR_NOMEM, "out of memory for the workers");
+    openblas_set_num_threads(1);
+    return 0;
+}
+
+void ops_release(struct ops *o)
+{
+    for (unsigned i = 0; o->workers && i < pool_n_threads(o->pool); i++)
+        free(o->workers[i].data);
+    free(o->workers);
+    free(o->rounded.data);
+    *o = (struct ops){0};
+}
+
+static float *grow(struct ops_scratch *s, size_t n)
+{
+    if (n <= s->n)
+        return s->data;
+    free(s->data);
+    size_t n_bytes = (n * sizeof(float) + 63) / 64 * 64;
+    s->data = aligned_alloc(64, n_bytes);
+    s->n = s->data ? n : 0;
+    return s->data;
+}
+
+float *ops_scratch(struct ops *o, unsigned worker, size_t n)
+{
+    return grow(&o->workers[worker], n);
+}
+
+void ops_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,
+                 float *c, size_t ldc, bool add)
+{
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)m, (blasint)n, (blasint)k, 1.0f, a,
+                (blasint)lda, b, (blasint)ldb, add ? 1.0f : 0.0f, c, (blasint)ldc);
+}
+
+void ops_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,
+                 float *c, size_t ldc)
+{
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, 1.0f, a,
+                (blasint)lda, b, (blasint)ldb, 0.0f, c, (blasint)ldc);
+}
+
+struct product_run {
+    struct ops *o;
+    const struct weights *w;
+    const float *x;
+    size_t n_tokens, ldx;
+    const struct product *p;
+    size_t n_products;
+    enum rounding rounding; /* only products of this input rounding take part */
+    size_t tiles_per_job, jobs_per_panel;
+};
+
+static size_t n_panels(const struct product_run *r, const struct product *p)
+{
+    if (rounding_of(r->o->activations, weights_type(r->w, p->weight)) != r->rounding)
+        return 0;
+    return (size_t)((p->n_rows + PANEL_ROWS - 1) / PANEL_ROWS);
+}
+
+static void fill_bias(const struct product *p, size_t row, size_t n_rows, size_t token, size_t n)
+{
+    for (size_t t = token; t < token + n; t++) {
+        float *y = p->y + t * p->ldy + row;
+        if (p->add)
+            vec_add(y, p->bias + row, n_rows);
+        else
+            memcpy(y, p->bias + row, n_rows * sizeof *y);
+    }
+}
+
+/* Row panels times stretches of tiles; the token range is the product's own. */
+static int product_job(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    const struct product_run *r = ctx;
+    const struct product *p = r->p;
+    size_t panel = job / r->jobs_per_panel, part = job % r->jobs_per_panel, tile = r->o->tile;
+    for (size_t n; panel >= (n = n_panels(r, p)); p++)
+        panel -= n;
+    size_t row = panel * PANEL_ROWS, n_cols = (size_t)p->weight->ne[0];
+    size_t n_rows = p->n_rows - row < PANEL_ROWS ? (size_t)p->n_rows - row : PANEL_ROWS;
+    float *rows = ops_scratch(r->o, worker, n_rows * n_cols);
+    if (!rows)
+        return err_set(e, ERR_NOMEM, "out of memory for %zu rows of '%s'", n_rows, p->weight->name);
+    size_t last = p->n_tokens ? p->token0 + p->n_tokens : r->n_tokens;
+    size_t first = p->token0 + part * r->tiles_per_job * tile, end = first + r->tiles_per_job * tile;
+    if (first >= last)
+        return 0;
+    int rc = weights_read(r->w, p->weight, p->row0 + row, n_rows, rows, e);
+    if (rc != 0)
+        return rc;
+    for (size_t t = first; t < end && t < last; t += tile) {
+        size_t n = last - t < tile ? last - t : tile;
+        if (p->bias)
+            fill_bias(p, row, n_rows, t, n);
+        ops_gemm_nt(n, n_rows, n_cols, r->x + t * r->ldx, r->ldx, rows, n_cols, p->y + t * p->ldy + row,
+                    p->ldy, p->add || p->bias);
+    }
+    return 0;
+}
+
+struct round_run {
+    enum rounding rounding;
+    float *dst;
+    const float *src;
+    size_t ld, n_cols, n_tokens;
+};
+
+static int round_job(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)worker;
+    (void)e;
+    const struct round_run *r = ctx;
+    for (size_t t = job * ROWS_PER_JOB; t < (job + 1) * ROWS_PER_JOB && t < r->n_tokens; t++)
+        round_row(r->rounding, r->dst + t * r->n_cols, r->src + t * r->ld, r->n_cols);
+    return 0;
+}
+
+static size_t row_jobs(size_t n_tokens)
+{
+    return (n_tokens + ROWS_PER_JOB - 1) / ROWS_PER_JOB;
+}
+
+/* All products whose weights want their input rounded in the same way. */
+static int products_of_rounding(struct product_run r, struct err *e)
+{
+    size_t panels = 0, n_tiles = (r.n_tokens + r.o->tile - 1) / r.o->tile;
+    for (size_t i = 0; i < r.n_products; i++)
+        panels += n_panels(&r, &r.p[i]);
+    if (panels == 0 || n_tiles == 0)
+        return 0;
+    if (r.rounding != ROUND_NONE) {
+        size_t n_cols = (size_t)r.p[0].weight->ne[0];
+        struct round_run round = {r.rounding, grow(&r.o->rounded, r.n_tokens * n_cols), r.x, r.ldx, n_cols,
+                                  r.n_tokens};
+        if (!round.dst)
+            return err_set(e, ERR_NOMEM, "out of memory for rounded activations");
+        int rc = pool_run(r.o->pool, row_jobs(r.n_tokens), round_job, &round, e);
+        if (rc != 0)
+            return rc;
+        r.x = round.dst;
+        r.ldx = n_cols;
+    }
+    /* A job decodes its panel once and walks all tiles, unless there are too few panels for the threads. */
+    size_t wanted = 4 * (size_t)pool_n_threads(r.o->pool);
+    r.jobs_per_panel = panels >= wanted ? 1 : (wanted + panels - 1) / panels;
+    if (r.jobs_per_panel > n_tiles)
+        r.jobs_per_panel = n_tiles;
+    r.tiles_per_job = (n_tiles + r.jobs_per_panel - 1) / r.jobs_per_panel;
+    r.jobs_per_panel = (n_tiles + r.tiles_per_job - 1) / r.tiles_per_job;
+    return pool_run(r.o->pool, panels * r.jobs_per_panel, product_job, &r, e);
+}
+
+int ops_products(struct ops *o, const struct weights *w, const float *x, size_t n_tokens, size_t ldx,
+                 const struct product *p, size_t n_products, struct err *e)
+{
+    int rc = 0;
+    for (enum rounding r = ROUND_NONE; rc == 0 && r <= ROUND_Q8_K; r++)
+        rc = products_of_rounding((struct product_run){o, w, x, n_tokens, ldx, p, n_products, r, 0, 0}, e);
+    return rc;
+}
+
+struct norm_run {
+    float *y;
+    const float *x, *weight;
+    size_t n_tokens, n_cols;
+    float eps;
+};
+
+static int norm_job(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)worker;
+    (void)e;
+    const struct norm_run *r = ctx;
+    for (size_t t = job * ROWS_PER_JOB; t < (job + 1) * ROWS_PER_JOB && t < r->n_tokens; t++) {
+        const float *x = r->x + t * r->n_cols;
+        double mean = vec_sum_squares(x, r->n_cols) / (double)r->n_cols;
+        vec_scale_mul(r->y + t * r->n_cols, x, (float)(1.0 / sqrt(mean + (double)r->eps)), r->weight,
+                      r->n_cols);
+    }
+    return 0;
+}
+
+int ops_rms_norm(struct ops *o, float *y, const float *x, size_t n_tokens, size_t n_cols, const float *weight,
+                 float eps, struct err *e)
+{
+    struct norm_run r = {y, x, weight, n_tokens, n_cols, eps};
+    return pool_run(o->pool, row_jobs(n_tokens), norm_job, &r, e);
+}
+
+struct swiglu_run {
+    float *gate;
+    const float *up;
+    size_t n_tokens, n_cols;
+};
+
+static int swiglu_job(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)worker;
+    (void)e;
+    const struct swiglu_run *r = ctx;
+    size_t first = job * ROWS_PER_JOB;
+    size_t n = r->n_tokens - first < ROWS_PER_JOB ? r->n_tokens - first : ROWS_PER_JOB;
+    vec_swiglu(r->gate + first * r->n_cols, r->up + first * r->n_cols, n * r->n_cols);
+    return 0;
+}
+
+int ops_swiglu(struct ops *o, float *gate, const float *up, size_t n_tokens, size_t n_cols, struct err *e)
+{
+    struct swiglu_run r = {gate, up, n_tokens, n_cols};
+    return pool_run(o->pool, row_jobs(n_tokens), swiglu_job, &r, e);
+}
+
+/* Each distinct token is read once: positions are sorted by token, a job takes a stretch of them. */
+struct embed_place {
+    int32_t id;
+    uint32_t at;
+};
+
+struct embed_run {
+    const struct weights *w;
+    const struct model_tensor *t;
+    const struct embed_place *places;
+    size_t n;
+    float *dst;
+};
+
+static int by_id(const void *a, const void *b)
+{
+    const struct embed_place *x = a, *y = b;
+    return x->id != y->id ? (x->id > y->id) - (x->id < y->id) : (x->at > y->at) - (x->at < y->at);
+}
+
+static int embed_job(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)worker;
+    const struct embed_run *r = ctx;
+    size_t n_cols = (size_t)r->t->ne[0];
+    const float *last = NULL;
+    for (size_t i = job * ROWS_PER_JOB; i < (job + 1) * ROWS_PER_JOB && i < r->n; i++) {
+        float *dst = r->dst + r->places[i].at * n_cols;
+        if (last && r->places[i].id == r->places[i - 1].id) {
+            memcpy(dst, last, n_cols * sizeof *dst);
+            continue;
+        }
+        int rc = weights_read(r->w, r->t, (uint64_t)r->places[i].id, 1, dst, e);
+        if (rc != 0)
+            return rc;
+        last = dst;
+    }
+    return 0;
+}
+
+int ops_embed(struct ops *o, const struct weights *w, const struct model_tensor *t, const int32_t *ids,
+              size_t n_tokens, float *dst, struct err *e)
+{
+    struct embed_place *places = malloc(n_tokens * sizeof *places + 1);
+    if (!places || n_tokens > UINT32_MAX) {
+        free(places);
+        return err_set(e, ERR_NOMEM, "out of memory for %zu tokens", n_tokens);
+    }
+    for (size_t i = 0; i < n_tokens; i++)
+        places[i] = (struct embed_place){ids[i], (uint32_t)i};
+    qsort(places, n_tokens, sizeof *places, by_id);
+    struct embed_run r = {w, t, places, n_tokens, dst};
+    int rc = pool_run(o->pool, row_jobs(n_tokens), embed_job, &r, e);
+    free(places);
+    return rc;
+}

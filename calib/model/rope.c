@@ -1,0 +1,166 @@
+/* rope.c - see rope.h. */
+#include "rope.h"
+
+#include "vecmath.h"
+
+#include "formats/gguf/gguf_meta.h"
+#include "libquant/base/checked.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PI 3.14159265358979323846
+
+static double number(const struct gguf_meta *meta, const char *arch, const char *suffix, double otherwise)
+{
+    char key[160];
+    double v;
+    snprintf(key, sizeof key, "%s.rope.%s", arch, suffix);
+    return gguf_meta_get_f64(meta, key, &v) ? v : otherwise;
+}
+
+/* inv_freq of the whole vector without scaling: 1 / theta^(2i/n), in F32 as the reference computes it. */
+static void plain_frequencies(float *f, uint32_t n_rot, double theta)
+{
+    for (uint32_t i = 0; i < n_rot / 2; i++) {
+        float exponent = (float)(2 * i) / (float)n_rot;
+        f[i] = 1.0f / (float)pow((double)(float)theta, (double)exponent);
+    }
+}
+
+/* Where a frequency turns `turns` times within the original context, as a (fractional) index. */
+static double yarn_index(double n_rot, double context, double turns, double theta)
+{
+    return n_rot * log(context / (turns * 2 * PI)) / (2 * log(theta));
+}
+
+static int scale_yarn(struct rope *r, const struct gguf_meta *meta, const char *arch, double theta,
+                      struct err *e)
+{
+    double factor = number(meta, arch, "scaling.factor", 0);
+    double context = number(meta, arch, "scaling.original_context_length", 0);
+    double fast = number(meta, arch, "scaling.yarn_beta_fast", 32);
+    double slow = number(meta, arch, "scaling.yarn_beta_slow", 1);
+    if (!(factor > 0) || !(context > 0) || !(fast > 0) || !(slow > 0) || !(theta > 1))
+        return err_set(e, ERR_FORMAT,
+                       "%s.rope.scaling: yarn needs a positive factor (found %g) and original_context_length "
+                       "(found %g)",
+                       arch, factor, context);
+    double low = floor(yarn_index(r->n_rot, context, fast, theta));
+    double high = ceil(yarn_index(r->n_rot, context, slow, theta));
+    low = low > 0 ? low : 0;
+    high = high < r->n_rot - 1 ? high : r->n_rot - 1;
+    if (low == high)
+        high += 0.001;
+    for (uint32_t i = 0; i < r->n_rot / 2; i++) {
+        double ramp = (i - low) / (high - low);
+        ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+        float keep = 1.0f - (float)ramp, f = r->inv_freq[i];
+        r->inv_freq[i] = f / (float)factor * (1.0f - keep) + f * keep;
+    }
+    double inferred = factor > 1 ? 1 + 0.1 * log(factor) : 1;
+    r->magnitude = (float)number(meta, arch, "scaling.yarn_attn_factor", inferred);
+    return 0;
+}
+
+static int scale(struct rope *r, const struct gguf_meta *meta, const char *arch, double theta, struct err *e)
+{
+    char key[160];
+    struct gguf_string type = {0};
+    snprintf(key, sizeof key, "%s.rope.scaling.type", arch);
+    if (!gguf_meta_get_string(meta, key, &type) || (type.len == 4 && memcmp(type.data, "none", 4) == 0))
+        return 0;
+    if (type.len == 4 && memcmp(type.data, "yarn", 4) == 0)
+        return scale_yarn(r, meta, arch, theta, e);
+    if (type.len != 6 || memcmp(type.data, "linear", 6) != 0)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "%s: '%.*s' is not supported by the forward pass (none, linear, yarn)", key,
+                       (int)(type.len > 40 ? 40 : type.len), type.data);
+    double factor = number(meta, arch, "scaling.factor", 1);
+    if (!(factor > 0))
+        return err_set(e, ERR_FORMAT, "%s.rope.scaling.factor: expected a positive number, found %g", arch,
+                       factor);
+    for (uint32_t i = 0; i < r->n_rot / 2; i++)
+        r->inv_freq[i] /= (float)factor;
+    return 0;
+}
+
+int rope_init(struct rope *out, const struct gguf_meta *meta, const char *arch, uint32_t head_dim,
+              const float *divisors, size_t n_divisors, struct err *e)
+{
+    struct rope r = {.magnitude = 1};
+    double n_rot = number(meta, arch, "dimension_count", head_dim);
+    double theta = number(meta, arch, "freq_base", 10000);
+    if (!(n_rot >= 2) || n_rot > head_dim || fmod(n_rot, 2) != 0)
+        return err_set(e, ERR_FORMAT, "%s.rope.dimension_count: expected an even number up to %u, found %g",
+                       arch, head_dim, n_rot);
+    if (!(theta > 0))
+        return err_set(e, ERR_FORMAT, "%s.rope.freq_base: expected a positive number, found %g", arch, theta);
+    r.n_rot = (uint32_t)n_rot;
+    if (divisors && n_divisors != r.n_rot / 2)
+        return err_set(e, ERR_FORMAT, "tensor 'rope_freqs.weight': expected %u values, found %zu",
+                       r.n_rot / 2, n_divisors);
+    r.inv_freq = malloc(r.n_rot / 2 * sizeof(float));
+    if (!r.inv_freq)
+        return err_set(e, ERR_NOMEM, "out of memory for rotary frequencies");
+    plain_frequencies(r.inv_freq, r.n_rot, theta);
+    int rc = scale(&r, meta, arch, theta, e);
+    if (rc != 0) {
+        free(r.inv_freq);
+        return rc;
+    }
+    for (uint32_t i = 0; divisors && i < r.n_rot / 2; i++)
+        r.inv_freq[i] /= divisors[i];
+    *out = r;
+    return 0;
+}
+
+void rope_release(struct rope *r)
+{
+    if (!r)
+        return;
+    free(r->inv_freq);
+    *r = (struct rope){0};
+}
+
+int rope_table_init(struct rope_table *out, const struct rope *r, size_t n_positions, struct err *e)
+{
+    struct rope_table t = {n_positions, r->n_rot / 2, r->neighbours, NULL, NULL};
+    uint64_t n = 0;
+    if (checked_mul(n_positions, t.n_pairs, &n) && n < SIZE_MAX / sizeof(float)) {
+        t.cosine = malloc((size_t)n * sizeof(float));
+        t.sine = malloc((size_t)n * sizeof(float));
+    }
+    if (!t.cosine || !t.sine) {
+        rope_table_release(&t);
+        return err_set(e, ERR_NOMEM, "out of memory for the rotary table of %zu positions", n_positions);
+    }
+    for (size_t p = 0; p < n_positions; p++)
+        for (size_t i = 0; i < t.n_pairs; i++) {
+            float angle = (float)p * r->inv_freq[i];
+            t.cosine[p * t.n_pairs + i] = (float)cos((double)angle) * r->magnitude;
+            t.sine[p * t.n_pairs + i] = (float)sin((double)angle) * r->magnitude;
+        }
+    *out = t;
+    return 0;
+}
+
+void rope_table_release(struct rope_table *t)
+{
+    if (!t)
+        return;
+    free(t->cosine);
+    free(t->sine);
+    *t = (struct rope_table){0};
+}
+
+void rope_apply(const struct rope_table *t, size_t position, float *head)
+{
+    const float *c = t->cosine + position * t->n_pairs, *s = t->sine + position * t->n_pairs;
+    if (t->neighbours)
+        vec_rotate_neighbours(head, c, s, t->n_pairs);
+    else
+        vec_rotate_halves(head, c, s, t->n_pairs);
+}

@@ -1,0 +1,43 @@
+/* rope.h - rotary positions: the record a model's metadata describes, and its table of cosines and sines.
+ *
+ * Plain, linear, YaRN and per-frequency divisors (the Llama 3 form, tensor rope_freqs.weight). Text uses one
+ * position axis, on which the multi-axis forms of the vision models collapse to the plain one. The
+ * frequencies are F32, one power per index, and the angle is an F32 product, as in the HuggingFace reference.
+ * Truth: specification, architectures 0.5 and 17.3; YaRN: Peng et al. 2023. */
+#ifndef KERF_ROPE_H
+#define KERF_ROPE_H
+
+#include "libquant/base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct gguf_meta;
+
+struct rope {
+    uint32_t n_rot;  /* rotated entries of a head, even; the rest passes through */
+    bool neighbours; /* pairs are (2i, 2i+1) instead of (i, i + n_rot/2) */
+    float *inv_freq; /* [n_rot/2], owned */
+    float magnitude; /* factor of cosine and sine (YaRN) */
+};
+
+/* From the keys `<arch>.rope.*`; `divisors` [n_rot/2] or NULL. ERR_FORMAT names the key; ERR_UNSUPPORTED: a
+ * scaling type that is none of the above. Caller releases with rope_release. */
+int rope_init(struct rope *out, const struct gguf_meta *meta, const char *arch, uint32_t head_dim,
+              const float *divisors, size_t n_divisors, struct err *e);
+void rope_release(struct rope *r);
+
+struct rope_table {
+    size_t n_positions, n_pairs;
+    bool neighbours;
+    float *cosine, *sine; /* [n_positions, n_pairs], owned */
+};
+
+int rope_table_init(struct rope_table *out, const struct rope *r, size_t n_positions, struct err *e);
+void rope_table_release(struct rope_table *t);
+
+/* Rotate the first n_rot entries of a head vector at `position` < n_positions. */
+void rope_apply(const struct rope_table *t, size_t position, float *head);
+
+#endif
