@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define PANEL     256 /* vocabulary rows per product */
-#define TILE      512 /* positions per job */
+#define HEAD_TILE 512 /* positions per job */
 #define MAX_SUPER 32  /* panels per super-panel */
 
 struct running {
@@ -31,6 +31,7 @@ struct sweep {
     float **rows;          /* [n_models] decoded super-panels, [n_rows, n_embd] */
     size_t row0, n_rows;   /* of the super-panel */
     size_t panels;
+    size_t window, tile; /* tiles of positions: whole windows, or parts of one */
 };
 
 static size_t n_embd(const struct sweep *s, size_t m)
@@ -121,20 +122,26 @@ static void candidate_panel(const struct sweep *s, size_t m, size_t first, size_
 static int tile_job(void *ctx, size_t job, unsigned worker, struct err *e)
 {
     struct sweep *s = ctx;
-    size_t first = job * TILE, n = s->n - first < TILE ? s->n - first : TILE, state_floats = 0;
+    size_t per_window = (s->window + s->tile - 1) / s->tile; /* 1 when a tile holds whole windows */
+    size_t first = per_window > 1 ? job / per_window * s->window + job % per_window * s->tile : job * s->tile;
+    size_t end = per_window > 1 ? (job / per_window + 1) * s->window : s->n, state_floats = 0;
+    end = end < s->n ? end : s->n;
+    if (first >= end)
+        return 0;
+    size_t n = end - first < s->tile ? end - first : s->tile;
     for (size_t m = 0; m < s->n_models; m++)
-        state_floats += TILE * n_embd(s, m);
-    float *z = ops_scratch(&s->ops, worker, 3 * TILE * PANEL + state_floats + 2 * TILE);
+        state_floats += HEAD_TILE * n_embd(s, m);
+    float *z = ops_scratch(&s->ops, worker, 3 * HEAD_TILE * PANEL + state_floats + 2 * HEAD_TILE);
     const float **x = malloc(s->n_models * sizeof *x);
     if (!z || !x) {
         free(x);
         return err_set(e, ERR_NOMEM, "out of memory for a tile of logits");
     }
-    float *w = z + TILE * PANEL, *weight = w + TILE * PANEL, *buffer = weight + TILE * PANEL;
+    float *w = z + HEAD_TILE * PANEL, *weight = w + HEAD_TILE * PANEL, *buffer = weight + HEAD_TILE * PANEL;
     double *factors = (double *)(void *)buffer;
-    buffer += 2 * TILE;
+    buffer += 2 * HEAD_TILE;
     int rc = 0;
-    for (size_t m = 0; rc == 0 && m < s->n_models; m++, buffer += TILE * n_embd(s, m - 1))
+    for (size_t m = 0; rc == 0 && m < s->n_models; m++, buffer += HEAD_TILE * n_embd(s, m - 1))
         rc = get_states(&s->models[m], s->ops.activations, first, n, buffer, &x[m], e);
     for (size_t p = 0; rc == 0 && p < s->panels; p++) {
         size_t n_cols = s->n_rows - p * PANEL < PANEL ? s->n_rows - p * PANEL : PANEL;
@@ -197,6 +204,15 @@ static int sweep_allocate(struct sweep *s, uint64_t memory_bytes, struct err *e)
     return 0;
 }
 
+/* How many jobs cover the positions. */
+static size_t place_tiles(struct sweep *s, size_t window)
+{
+    s->window = window ? window : HEAD_TILE;
+    s->tile = s->window > HEAD_TILE ? HEAD_TILE : HEAD_TILE / s->window * s->window;
+    size_t per_window = (s->window + s->tile - 1) / s->tile, n_windows = (s->n + s->window - 1) / s->window;
+    return per_window > 1 ? n_windows * per_window : (s->n + s->tile - 1) / s->tile;
+}
+
 static void sweep_release(struct sweep *s)
 {
     for (size_t m = 0; s->rows && m < s->n_models; m++)
@@ -214,16 +230,16 @@ int head_score(const struct head_model *models, size_t n_models, const int32_t *
     if (rc != 0)
         return rc;
     s.n_vocab = models[0].net->n_vocab;
-    rc = ops_init(&s.ops, opt->pool, opt->activations, TILE, e);
+    rc = ops_init(&s.ops, opt->pool, opt->activations, HEAD_TILE, e);
     if (rc == 0)
         rc = sweep_allocate(&s, opt->memory_bytes, e);
-    size_t most = s.panels;
+    size_t most = s.panels, tiles = place_tiles(&s, opt->window);
     for (s.row0 = 0; rc == 0 && s.row0 < s.n_vocab; s.row0 += s.n_rows) {
         s.n_rows = s.n_vocab - s.row0 < most * PANEL ? s.n_vocab - s.row0 : most * PANEL;
         s.panels = (s.n_rows + PANEL - 1) / PANEL;
         rc = pool_run(opt->pool, s.panels * n_models, decode_job, &s, e);
         if (rc == 0)
-            rc = pool_run(opt->pool, (n + TILE - 1) / TILE, tile_job, &s, e);
+            rc = pool_run(opt->pool, tiles, tile_job, &s, e);
         if (rc == 0 && opt->progress && opt->progress(opt->progress_ctx, s.row0 + s.n_rows, s.n_vocab) != 0)
             rc = err_set(e, ERR_CANCELLED, "stopped on request");
     }
@@ -239,7 +255,7 @@ int head_logits(const struct head_model *m, size_t first, size_t n, const struct
     struct ops ops;
     size_t d = m->net->n_embd;
     const float *x = NULL;
-    int rc = ops_init(&ops, opt->pool, opt->activations, TILE, e);
+    int rc = ops_init(&ops, opt->pool, opt->activations, HEAD_TILE, e);
     float *buffer = rc == 0 ? malloc(n * d * sizeof(float) + 1) : NULL;
     if (rc == 0 && !buffer)
         rc = err_set(e, ERR_NOMEM, "out of memory for %zu states", n);

@@ -1,0 +1,203 @@
+/* corpus.c - see corpus.h. */
+#include "corpus.h"
+
+#include "formats/json.h"
+#include "formats/text.h"
+#include "formats/tokenizer/tokenizer.h"
+#include "libquant/base/checked.h"
+#include "libquant/base/sha256.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void hash_of(const void *data, size_t n, char out[65])
+{
+    struct sha256 s;
+    uint8_t digest[32];
+    sha256_init(&s);
+    sha256_update(&s, data, n);
+    sha256_final(&s, digest);
+    sha256_hex(digest, out);
+}
+
+/* Append ids as one text. `ids` stays the caller's. */
+static int append(struct corpus *c, const char *path, const int32_t *ids, size_t n, uint64_t n_bytes,
+                  const char sha256[65], struct err *e)
+{
+    int32_t *grown =
+        n < (SIZE_MAX / sizeof *ids) - c->n_ids ? realloc(c->ids, (c->n_ids + n + 1) * sizeof *ids) : NULL;
+    if (grown)
+        c->ids = grown;
+    struct corpus_text *texts = realloc(c->texts, (c->n_texts + 1) * sizeof *texts);
+    if (texts)
+        c->texts = texts;
+    char *name = strdup(path);
+    if (!grown || !texts || !name) {
+        free(name);
+        return err_set(e, ERR_NOMEM, "%s: out of memory for %zu tokens", path, n);
+    }
+    if (n)
+        memcpy(c->ids + c->n_ids, ids, n * sizeof *ids);
+    struct corpus_text *t = &c->texts[c->n_texts++];
+    *t = (struct corpus_text){.path = name, .begin = c->n_ids, .end = c->n_ids + n, .n_bytes = n_bytes};
+    memcpy(t->sha256, sha256, sizeof t->sha256);
+    c->n_ids += n;
+    return 0;
+}
+
+int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *path, bool parse_special,
+                    struct err *e)
+{
+    char *text = NULL, sha256[65];
+    int32_t *ids = NULL;
+    size_t len = 0, n = 0;
+    if (tokenizer_adds_eos(t))
+        return err_set(e, ERR_UNSUPPORTED,
+                       "%s: the model's vocabulary appends an end-of-text token to every text, so windows of "
+                       "running text mean nothing to it; give token ids with --ids",
+                       path);
+    int rc = text_read(&text, &len, path, 0, e);
+    if (rc != 0)
+        return rc;
+    hash_of(text, len, sha256);
+    struct tokenize_options opt = {.add_special = true, .parse_special = parse_special};
+    rc = tokenizer_encode(t, text, len, &opt, &ids, &n, e);
+    if (rc == 0)
+        rc = append(c, path, ids, n, len, sha256, e);
+    else
+        err_context(e, rc, "%s", path);
+    free(ids);
+    free(text);
+    return rc;
+}
+
+int corpus_add_ids(struct corpus *c, const char *path, struct err *e)
+{
+    struct json_doc *doc = NULL;
+    char *text = NULL, sha256[65];
+    size_t len = 0;
+    int rc = text_read(&text, &len, path, 0, e);
+    if (rc == 0)
+        rc = json_parse(&doc, text, len, path, e);
+    free(text);
+    if (rc != 0)
+        return rc;
+    const struct json *list = json_root(doc);
+    size_t n = json_n_children(list), i = 0;
+    int32_t *ids = malloc((n + 1) * sizeof *ids);
+    if (!ids)
+        rc = err_set(e, ERR_NOMEM, "%s: out of memory for %zu ids", path, n);
+    else if (!json_is_array(list))
+        rc = err_set(e, ERR_FORMAT, "%s: expected a JSON array of token ids", path);
+    for (const struct json *j = json_first(list); rc == 0 && j; j = json_next(j), i++) {
+        int64_t v;
+        if (!json_int(j, &v) || v < 0 || v > INT32_MAX)
+            rc = err_set(e, ERR_FORMAT, "%s: element %zu is not a token id (a whole number from 0)", path, i);
+        else
+            ids[i] = (int32_t)v;
+    }
+    if (rc == 0) {
+        hash_of(ids, n * sizeof *ids, sha256);
+        c->from_ids = true;
+        rc = append(c, path, ids, n, n * sizeof *ids, sha256, e);
+    }
+    free(ids);
+    json_free(doc);
+    return rc;
+}
+
+void corpus_release(struct corpus *c)
+{
+    if (!c)
+        return;
+    for (size_t i = 0; i < c->n_texts; i++)
+        free(c->texts[i].path);
+    free(c->texts);
+    free(c->ids);
+    *c = (struct corpus){0};
+}
+
+void corpus_hash(const struct corpus *c, char out[65])
+{
+    hash_of(c->ids, c->n_ids * sizeof *c->ids, out);
+}
+
+static size_t windows_of(size_t n_tokens, size_t ctx, size_t stride)
+{
+    if (stride == 0)
+        return n_tokens / ctx;
+    return n_tokens > ctx ? (n_tokens - ctx + stride - 1) / stride : 0;
+}
+
+size_t windows_n_scored(const struct windows *w)
+{
+    return w->end - w->first;
+}
+
+static void cut_text(struct windows *w, const int32_t *ids, size_t n, size_t step, int32_t bos)
+{
+    for (size_t i = 0; i < n; i++, w->n++) {
+        int32_t *in = w->inputs + w->n * w->ctx;
+        memcpy(in, ids + i * step, w->ctx * sizeof *in);
+        memcpy(w->targets + w->n * windows_n_scored(w), in + w->first + 1, windows_n_scored(w) * sizeof *in);
+        if (bos >= 0)
+            in[0] = bos;
+    }
+}
+
+static int too_short(const struct corpus *c, const struct window_options *opt, struct err *e)
+{
+    size_t longest = 0;
+    for (size_t i = 0; i < c->n_texts; i++)
+        if (c->texts[i].end - c->texts[i].begin > longest)
+            longest = c->texts[i].end - c->texts[i].begin;
+    return err_set(e, ERR_ARG,
+                   "%s: %zu tokens do not fill one window of %zu%s; give more text or a smaller --ctx",
+                   c->n_texts ? c->texts[0].path : "no text", longest, opt->ctx,
+                   opt->stride ? " and a token beyond it" : "");
+}
+
+int windows_cut(struct windows *out, const struct corpus *c, const struct window_options *opt, struct err *e)
+{
+    struct windows w = {.ctx = opt->ctx};
+    size_t total = 0, most = opt->max_windows ? opt->max_windows : SIZE_MAX;
+    if (c->from_ids && c->n_texts == 1 && c->n_ids < w.ctx)
+        w.ctx = c->n_ids;
+    if (w.ctx < 2 || opt->stride >= w.ctx)
+        return err_set(e, ERR_ARG,
+                       "a window of %zu tokens%s is too small: at least 2, and more than the stride", w.ctx,
+                       c->from_ids ? " (the list of ids)" : "");
+    w.first = opt->stride ? w.ctx - opt->stride - 1 : w.ctx == 2 ? 0 : w.ctx / 2;
+    w.end = w.ctx - 1;
+    for (size_t i = 0; i < c->n_texts; i++)
+        total += windows_of(c->texts[i].end - c->texts[i].begin, w.ctx, opt->stride);
+    total = total < most ? total : most;
+    uint64_t n_inputs = 0;
+    if (total == 0)
+        return too_short(c, opt, e);
+    if (checked_mul(total, w.ctx, &n_inputs) && n_inputs < SIZE_MAX / sizeof(int32_t)) {
+        w.inputs = malloc((size_t)n_inputs * sizeof *w.inputs);
+        w.targets = malloc(total * windows_n_scored(&w) * sizeof *w.targets + 1);
+    }
+    if (!w.inputs || !w.targets) {
+        windows_release(&w);
+        return err_set(e, ERR_NOMEM, "out of memory for %zu windows of %zu tokens", total, w.ctx);
+    }
+    for (size_t i = 0; i < c->n_texts && w.n < total; i++) {
+        const struct corpus_text *t = &c->texts[i];
+        size_t n = windows_of(t->end - t->begin, w.ctx, opt->stride);
+        cut_text(&w, c->ids + t->begin, n < total - w.n ? n : total - w.n, opt->stride ? opt->stride : w.ctx,
+                 opt->bos);
+    }
+    *out = w;
+    return 0;
+}
+
+void windows_release(struct windows *w)
+{
+    if (!w)
+        return;
+    free(w->inputs);
+    free(w->targets);
+    *w = (struct windows){0};
+}

@@ -1,0 +1,71 @@
+/* corpus.h - texts as token ids, cut into the windows that evaluation and calibration run on.
+ *
+ *     corpus_add_text(&c, tokenizer, "wiki.test.raw", false, &e);
+ *     windows_cut(&w, &c, &(struct window_options){.ctx = 512, .bos = -1}, &e);
+ *
+ * Windows are llama.cpp's chunks: consecutive, independent, the tail that does not fill one is left out; in
+ * each the positions from the middle on predict their next token, so a scored token has at least half a
+ * window of context. With a stride, windows overlap and the last `stride` tokens of each are scored. Truth:
+ * specification, calibration-and-evaluation 1.5 and 6. */
+#ifndef KERF_CORPUS_H
+#define KERF_CORPUS_H
+
+#include "libquant/base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct tokenizer;
+
+struct corpus_text {
+    char *path; /* as given; owned */
+    size_t begin, end;
+    uint64_t n_bytes;
+    char sha256[65]; /* of the bytes of the (decompressed) text, or of the ids as int32 */
+};
+
+/* Caller-owned; a zeroed struct is empty. */
+struct corpus {
+    int32_t *ids;
+    size_t n_ids;
+    struct corpus_text *texts;
+    size_t n_texts;
+    bool from_ids; /* given as ids: taken as they are */
+};
+
+/* Tokenize a text file ("-": standard input, .gz: gzip), with BOS as the vocabulary says.
+ * ERR_UNSUPPORTED: the vocabulary appends EOS, which has no place inside running text. */
+int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *path, bool parse_special,
+                    struct err *e);
+
+/* A JSON array of token ids. */
+int corpus_add_ids(struct corpus *c, const char *path, struct err *e);
+void corpus_release(struct corpus *c);
+
+/* SHA-256 of all ids as little-endian int32, hexadecimal: what exactly was evaluated. */
+void corpus_hash(const struct corpus *c, char out[65]);
+
+struct window_options {
+    size_t ctx;         /* tokens per window */
+    size_t max_windows; /* 0: all */
+    size_t stride;      /* 0: disjoint windows */
+    int32_t bos;        /* replaces the first token of each window; -1: nothing is replaced */
+};
+
+struct windows {
+    size_t ctx, n;
+    int32_t *inputs;   /* [n, ctx], owned */
+    size_t first, end; /* scored positions of each window: [first, end) */
+    int32_t *targets;  /* [n, end - first] the token that follows each; owned */
+};
+
+/* Windows never cross from one text into the next. A list of ids shorter than ctx becomes one window.
+ * ERR_ARG: nothing to cut, with the number of tokens that is needed. */
+int windows_cut(struct windows *out, const struct corpus *c, const struct window_options *opt, struct err *e);
+void windows_release(struct windows *w);
+
+/* Scored positions per window. */
+size_t windows_n_scored(const struct windows *w);
+
+#endif

@@ -1,0 +1,241 @@
+/* evaluate.c - see evaluate.h. */
+#include "evaluate.h"
+
+#include "calib/model/forward.h"
+#include "calib/model/ops.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAVE_TOKENS 16384
+#define HEAD_SHARE  0.25 /* of the work of a wave, for the progress bar only */
+
+struct run {
+    const struct evaluate_model *models;
+    const struct windows *w;
+    const struct evaluate_options *opt;
+    struct evaluation v;
+    size_t n_asked, n_active; /* models of the call; those that the current wave has states of */
+    size_t first, n;          /* windows of the wave */
+    size_t wave;              /* windows per wave */
+    size_t stage;             /* model being computed, n_active: the sweep */
+    struct hidden **states;
+    struct head_score *scores; /* [n_asked, wave * run] */
+    double nll_sum;
+    bool ignore_stop; /* the states at hand are to be scored before the run ends */
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int show(void *ctx, uint64_t done, uint64_t total)
+{
+    struct run *r = ctx;
+    if (!r->opt->progress)
+        return 0;
+    double part = total ? (double)done / (double)total : 0, models = (double)r->n_asked;
+    double in_wave = r->stage < r->n_asked ? ((double)r->stage + part) / models * (1 - HEAD_SHARE)
+                                           : 1 - HEAD_SHARE + part * HEAD_SHARE;
+    double n_scored = (double)(r->first * r->v.run);
+    struct evaluate_progress p = {
+        .stage = r->stage < r->n_asked ? r->models[r->stage].name : "scoring",
+        .done = ((double)r->first + in_wave * (double)r->n) / (double)r->w->n,
+        .n_windows_done = r->first,
+        .n_windows = r->w->n,
+        .perplexity = r->first ? exp(r->nll_sum / n_scored) : NAN,
+    };
+    int stop = r->opt->progress(r->opt->progress_ctx, &p);
+    return r->ignore_stop ? 0 : stop;
+}
+
+static size_t gcd(size_t a, size_t b)
+{
+    while (b) {
+        size_t t = a % b;
+        a = b;
+        b = t;
+    }
+    return a;
+}
+
+/* Windows per wave: about WAVE_TOKENS, and whole tiles of the forward pass and of the sweep, so that figures
+ * do not depend on the cut. All of them when the weights do not stay in the page cache or have to be encoded.
+ */
+static size_t wave_size(const struct run *r)
+{
+    uint64_t n_bytes = 0, ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    for (size_t m = 0; m < r->n_asked; m++) {
+        if (weights_encodes(r->models[m].weights))
+            return r->w->n;
+        n_bytes += weights_n_bytes(r->models[m].weights);
+    }
+    if (n_bytes > ram / 2)
+        return r->w->n;
+    size_t tile = ops_tile(r->w->ctx), a = tile > r->w->ctx ? tile / r->w->ctx : 1;
+    size_t b = r->v.run < HEAD_TILE ? HEAD_TILE / r->v.run : 1, unit = a / gcd(a, b) * b;
+    size_t n = (WAVE_TOKENS / r->w->ctx + unit - 1) / unit * unit;
+    return n ? n : unit;
+}
+
+static int allocate(struct run *r, struct err *e)
+{
+    struct evaluation *v = &r->v;
+    size_t n = r->w->n * v->run;
+    v->nll = calloc(r->n_asked, sizeof *v->nll);
+    v->kld = calloc(r->n_asked, sizeof *v->kld);
+    v->same_top = calloc(r->n_asked, sizeof *v->same_top);
+    v->seconds = calloc(r->n_asked, sizeof *v->seconds);
+    r->states = calloc(r->n_asked, sizeof *r->states);
+    r->scores = calloc(r->n_asked * (r->wave < r->w->n ? r->wave : r->w->n) * v->run + 1, sizeof *r->scores);
+    bool ok = v->nll && v->kld && v->same_top && v->seconds && r->states && r->scores;
+    v->n_models = ok ? r->n_asked : 0;
+    for (size_t m = 0; ok && m < r->n_asked; m++) {
+        v->nll[m] = malloc(n * sizeof **v->nll + 1);
+        v->kld[m] = malloc(n * sizeof **v->kld + 1);
+        v->same_top[m] = malloc(n * sizeof **v->same_top + 1);
+        ok = v->nll[m] && v->kld[m] && v->same_top[m];
+    }
+    return ok ? 0 : err_set(e, ERR_NOMEM, "out of memory for the scores of %zu positions", n);
+}
+
+/* States of every model for the windows of the wave. A stop after the first candidate leaves those that are
+ * done, if there are no earlier waves to show. */
+static int run_models(struct run *r, struct err *e)
+{
+    const struct windows *w = r->w;
+    struct forward_options f = {.pool = r->opt->pool,
+                                .memory_bytes = r->opt->memory_bytes / (r->n_asked > 1 ? 2 : 1),
+                                .activations = r->opt->activations,
+                                .keep_first = w->first,
+                                .keep_end = w->end,
+                                .progress = show,
+                                .progress_ctx = r};
+    r->n_active = 0;
+    for (r->stage = 0; r->stage < r->n_asked; r->stage++) {
+        double start = now();
+        int rc = forward_run(&r->states[r->stage], r->models[r->stage].net, r->models[r->stage].weights,
+                             w->inputs + r->first * w->ctx, r->n, w->ctx, &f, e);
+        if (rc == ERR_CANCELLED && r->stage >= 2 && r->first == 0) {
+            r->v.partial = true;
+            r->ignore_stop = true;
+            return 0;
+        }
+        if (rc != 0)
+            return rc;
+        r->v.seconds[r->stage] += now() - start;
+        r->n_active++;
+    }
+    return 0;
+}
+
+static void drop_states(struct run *r)
+{
+    for (size_t m = 0; r->states && m < r->n_asked; m++) {
+        hidden_free(r->states[m]);
+        r->states[m] = NULL;
+    }
+}
+
+static int score(struct run *r, struct err *e)
+{
+    struct evaluation *v = &r->v;
+    size_t n = r->n * v->run, at = r->first * v->run;
+    struct head_options h = {r->opt->pool, r->opt->memory_bytes, r->opt->activations, v->run, show, r};
+    struct head_model *list = calloc(r->n_active, sizeof *list);
+    if (!list)
+        return err_set(e, ERR_NOMEM, "out of memory for %zu models", r->n_active);
+    for (size_t m = 0; m < r->n_active; m++)
+        list[m] = (struct head_model){r->models[m].net, r->models[m].weights, r->states[m]};
+    r->stage = r->n_asked;
+    double start = now();
+    int rc = head_score(list, r->n_active, r->w->targets + at, n, &h, r->scores, e);
+    double share = (now() - start) / (double)r->n_active;
+    free(list);
+    for (size_t m = 0; rc == 0 && m < r->n_active; m++) {
+        v->seconds[m] += share;
+        for (size_t i = 0; i < n; i++) {
+            v->nll[m][at + i] = r->scores[m * n + i].nll;
+            v->kld[m][at + i] = r->scores[m * n + i].kld;
+            v->same_top[m][at + i] = r->scores[m * n + i].top == r->scores[i].top;
+        }
+    }
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        r->nll_sum += v->nll[0][at + i];
+    return rc;
+}
+
+/* A model whose arithmetic overflows gives NaN, which no mean should hide. */
+static int check_finite(const struct run *r, struct err *e)
+{
+    for (size_t m = 0; m < r->n_active; m++)
+        for (size_t i = 0; i < r->v.n; i++)
+            if (!isfinite(r->v.nll[m][i]) || !isfinite(r->v.kld[m][i]))
+                return err_set(
+                    e, ERR_FORMAT,
+                    "%s: the prediction at scored position %zu is not a number; does the model hold "
+                    "damaged weights? (kerf verify)",
+                    r->models[m].name, i);
+    return 0;
+}
+
+int evaluate(struct evaluation *out, const struct evaluate_model *models, size_t n_models,
+             const struct windows *w, const struct evaluate_options *opt, struct err *e)
+{
+    struct run r = {.models = models, .w = w, .opt = opt, .n_asked = n_models};
+    r.v.run = windows_n_scored(w);
+    r.wave = wave_size(&r);
+    int rc = allocate(&r, e);
+    for (; rc == 0 && r.first < w->n && !r.v.partial; r.first += rc == 0 ? r.n : 0) {
+        r.n = w->n - r.first < r.wave ? w->n - r.first : r.wave;
+        rc = run_models(&r, e);
+        if (rc == 0)
+            rc = score(&r, e);
+        drop_states(&r);
+    }
+    if (rc == ERR_CANCELLED && r.first > 0) {
+        r.v.partial = true;
+        r.n_active = n_models; /* of the waves before */
+        rc = 0;
+    }
+    r.v.n_windows = r.first;
+    r.v.n = r.first * r.v.run;
+    if (rc == 0)
+        rc = check_finite(&r, e);
+    drop_states(&r);
+    free(r.states);
+    free(r.scores);
+    if (rc != 0) {
+        evaluation_release(&r.v);
+        return rc;
+    }
+    for (size_t m = r.n_active; m < n_models; m++) { /* models that were not reached */
+        free(r.v.nll[m]);
+        free(r.v.kld[m]);
+        free(r.v.same_top[m]);
+    }
+    r.v.n_models = r.n_active;
+    *out = r.v;
+    return 0;
+}
+
+void evaluation_release(struct evaluation *v)
+{
+    if (!v)
+        return;
+    for (size_t m = 0; m < v->n_models; m++) {
+        free(v->nll[m]);
+        free(v->kld[m]);
+        free(v->same_top[m]);
+    }
+    free(v->nll);
+    free(v->kld);
+    free(v->same_top);
+    free(v->seconds);
+    *v = (struct evaluation){0};
+}

@@ -1,0 +1,55 @@
+/* evaluate.h - run models over windows of text and score every position: the engine behind perplexity,
+ * compare and ladder.
+ *
+ * Text goes in waves. In each wave every model's states are computed, then one sweep over the vocabulary
+ * scores them together against the reference. Waves make partial figures possible when a run is stopped;
+ * there is a single one when reading or encoding the weights again would be the larger cost. */
+#ifndef KERF_EVALUATE_H
+#define KERF_EVALUATE_H
+
+#include "calib/corpus.h"
+#include "calib/model/head.h"
+
+#include <stdbool.h>
+
+struct evaluate_model {
+    const char *name; /* for progress */
+    const struct net *net;
+    struct weights *weights;
+};
+
+struct evaluate_progress {
+    const char *stage; /* name of the model, or "scoring" */
+    double done;       /* 0..1 of the whole run */
+    size_t n_windows_done, n_windows;
+    double perplexity; /* of the reference so far; NaN before the first wave ended */
+};
+
+struct evaluate_options {
+    struct pool *pool;
+    uint64_t memory_bytes;
+    enum activations activations;
+    int (*progress)(void *ctx, const struct evaluate_progress *p); /* nonzero stops the run; or NULL */
+    void *progress_ctx;
+};
+
+/* The scores of all positions that were finished. */
+struct evaluation {
+    size_t n_models;  /* scored; fewer than asked when the run was stopped between candidates */
+    size_t n_windows; /* scored */
+    size_t run;       /* positions per window */
+    size_t n;         /* n_windows * run */
+    double **nll;     /* [n_models][n] */
+    double **kld;     /* [n_models][n]; [0] all 0 */
+    bool **same_top;  /* [n_models][n]; [0] all true */
+    double *seconds;  /* [n_models] forward pass of each, and its share of the sweep */
+    bool partial;     /* stopped early: some windows or models are missing */
+};
+
+/* models[0] is the reference. Stopped before anything was scored: ERR_CANCELLED. *out: caller releases with
+ * evaluation_release. */
+int evaluate(struct evaluation *out, const struct evaluate_model *models, size_t n_models,
+             const struct windows *w, const struct evaluate_options *opt, struct err *e);
+void evaluation_release(struct evaluation *v);
+
+#endif

@@ -1,0 +1,88 @@
+/* statistics.c - see statistics.h. */
+#include "statistics.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static double mean_of(const double *x, size_t n)
+{
+    double s = 0;
+    for (size_t i = 0; i < n; i++)
+        s += x[i];
+    return n ? s / (double)n : NAN;
+}
+
+struct estimate stat_mean(const double *x, size_t n)
+{
+    struct estimate m = {mean_of(x, n), 0};
+    double s = 0;
+    for (size_t i = 0; i < n; i++)
+        s += (x[i] - m.value) * (x[i] - m.value);
+    if (n > 1)
+        m.error = sqrt(s / (double)n / (double)(n - 1));
+    return m;
+}
+
+double stat_covariance(const double *a, const double *b, size_t n)
+{
+    double ma = mean_of(a, n), mb = mean_of(b, n), s = 0;
+    for (size_t i = 0; i < n; i++)
+        s += (a[i] - ma) * (b[i] - mb);
+    return n > 1 ? s / (double)n / (double)(n - 1) : 0;
+}
+
+struct estimate stat_mean_difference(const double *a, const double *b, size_t n)
+{
+    struct estimate d = {mean_of(a, n) - mean_of(b, n), 0};
+    double s = 0;
+    for (size_t i = 0; i < n; i++)
+        s += (a[i] - b[i] - d.value) * (a[i] - b[i] - d.value);
+    if (n > 1)
+        d.error = sqrt(s / (double)n / (double)(n - 1));
+    return d;
+}
+
+struct estimate stat_mean_of_runs(const double *x, size_t n, size_t run)
+{
+    struct estimate m = {mean_of(x, n), NAN};
+    size_t n_runs = run ? n / run : 0;
+    double s = 0;
+    for (size_t i = 0; i < n_runs; i++) {
+        double d = mean_of(x + i * run, run) - m.value;
+        s += d * d;
+    }
+    if (n_runs > 1)
+        m.error = sqrt(s / (double)n_runs / (double)(n_runs - 1));
+    return m;
+}
+
+struct estimate stat_share(size_t k, size_t n)
+{
+    double f = n ? (double)k / (double)n : NAN;
+    return (struct estimate){f, n > 1 ? sqrt(f * (1 - f) / (double)(n - 1)) : 0};
+}
+
+double stat_quantile(const double *sorted, size_t n, double q)
+{
+    if (n == 0)
+        return NAN;
+    double at = q * (double)(n - 1);
+    size_t i = at <= 0 ? 0 : (size_t)at;
+    if (i + 1 >= n)
+        return sorted[n - 1];
+    double part = at - (double)i;
+    return sorted[i] * (1 - part) + sorted[i + 1] * part;
+}
+
+static int rising(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    if (isnan(x) || isnan(y))
+        return !!isnan(x) - !!isnan(y);
+    return (x > y) - (x < y);
+}
+
+void stat_sort(double *x, size_t n)
+{
+    qsort(x, n, sizeof *x, rising);
+}
