@@ -104,6 +104,11 @@ static int check_meta(const struct gguf_meta *meta, uint64_t *align, struct err 
     *align = a ? a->u : GGUF_DEFAULT_ALIGNMENT;
     if (a && (a->type != GGUF_U32 || *align == 0 || (*align & (*align - 1)) != 0))
         return err_set(e, ERR_ARG, "key 'general.alignment': must be a u32 that is a power of two");
+    if (*align > GGUF_MAX_WRITE_ALIGNMENT)
+        return err_set(e, ERR_ARG,
+                       "key 'general.alignment': %" PRIu64
+                       " would pad every tensor to that size; at most %d is written",
+                       *align, GGUF_MAX_WRITE_ALIGNMENT);
     for (size_t i = 0; i < gguf_meta_n(meta); i++) {
         const char *key = gguf_meta_key(meta, i);
         const struct gguf_value *v = gguf_meta_value(meta, i);

@@ -13,8 +13,10 @@
 
 #define GGUF_MAX_NAME          63 /* bytes of a tensor name; what the runtime has room for */
 #define GGUF_DEFAULT_ALIGNMENT 32
-#define GGUF_MAX_STRING        ((uint64_t)1 << 30) /* bytes of a string; limit of the runtime */
-#define GGUF_MAX_ARRAY         ((uint64_t)1 << 30) /* elements of an array; limit of the runtime */
+#define GGUF_MAX_WRITE_ALIGNMENT                                                                             \
+    (1 << 20) /* ours: a hostile alignment must not become gigabytes of padding */
+#define GGUF_MAX_STRING ((uint64_t)1 << 30) /* bytes of a string; limit of the runtime */
+#define GGUF_MAX_ARRAY  ((uint64_t)1 << 30) /* elements of an array; limit of the runtime */
 
 struct gguf_out_tensor {
     const char *name; /* borrowed; 1 to GGUF_MAX_NAME bytes of UTF-8 */

@@ -201,6 +201,8 @@ static void impossible_files_are_refused(void **state)
     refused(m, huge, 3, "2^63");
     assert_int_equal(gguf_meta_set_u32(m, "general.alignment", 24, NULL), 0);
     refused(m, &ok, 1, "power of two");
+    assert_int_equal(gguf_meta_set_u32(m, "general.alignment", (uint32_t)1 << 31, NULL), 0);
+    refused(m, &ok, 1, "pad every tensor");
     assert_int_equal(gguf_meta_set_u64(m, "general.alignment", 32, NULL), 0);
     refused(m, &ok, 1, "u32");
     gguf_meta_free(m);

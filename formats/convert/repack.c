@@ -1,0 +1,150 @@
+/* repack.c - see repack.h. */
+#include "repack.h"
+
+#include "formats/gguf/gguf_parts.h"
+#include "libquant/base/arena.h"
+#include "libquant/base/filemap.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PIECE_BYTES ((size_t)8 << 20)
+
+static int refuse_split_key(const char *key, struct err *e)
+{
+    return strncmp(key, "split.", 6) == 0
+               ? err_set(e, ERR_ARG, "key '%s': belongs to the layout of the files and cannot be edited", key)
+               : 0;
+}
+
+static int edited_meta(struct gguf_meta **out, const struct gguf_reader *in, const struct repack_options *opt,
+                       struct err *e)
+{
+    struct gguf_meta *m = NULL;
+    int rc = gguf_meta_copy(&m, gguf_reader_meta(in), e);
+    for (size_t i = 0; i < opt->n_remove && rc == 0; i++) {
+        rc = refuse_split_key(opt->remove[i], e);
+        if (rc == 0 && !gguf_meta_remove(m, opt->remove[i]))
+            rc = err_set(e, ERR_ARG, "key '%s': cannot be removed, it is not there", opt->remove[i]);
+    }
+    for (size_t i = 0; opt->set && i < gguf_meta_n(opt->set) && rc == 0; i++) {
+        rc = refuse_split_key(gguf_meta_key(opt->set, i), e);
+        if (rc == 0)
+            rc = gguf_meta_set(m, gguf_meta_key(opt->set, i), gguf_meta_value(opt->set, i), e);
+    }
+    if (rc) {
+        gguf_meta_free(m);
+        return rc;
+    }
+    *out = m;
+    return 0;
+}
+
+static struct gguf_out_tensor *directory_of(const struct gguf_reader *in)
+{
+    size_t n = gguf_reader_n_tensors(in);
+    struct gguf_out_tensor *out = calloc(n + 1, sizeof *out);
+    for (size_t i = 0; out && i < n; i++) {
+        const struct gguf_tensor *t = gguf_reader_tensor(in, i);
+        out[i] = (struct gguf_out_tensor){.name = t->name, .type = t->type, .n_dims = t->n_dims};
+        memcpy(out[i].ne, t->ne, sizeof t->ne);
+    }
+    return out;
+}
+
+static int copy_tensor(struct gguf_parts *parts, size_t i, const struct gguf_tensor *t, uint64_t *done,
+                       uint64_t total, const struct repack_options *opt, struct err *e)
+{
+    for (uint64_t at = 0; at < t->n_bytes;) {
+        size_t n = t->n_bytes - at < PIECE_BYTES ? (size_t)(t->n_bytes - at) : PIECE_BYTES;
+        uint64_t ahead = t->n_bytes - at - n < PIECE_BYTES ? t->n_bytes - at - n : PIECE_BYTES;
+        filemap_want(t->data + at + n, ahead);
+        int rc = gguf_parts_write(parts, i, at, t->data + at, n, e);
+        if (rc)
+            return rc;
+        filemap_drop(t->data + at, n);
+        at += n;
+        *done += n;
+        if (opt->progress && opt->progress(opt->progress_ctx, *done, total) != 0)
+            return err_set(e, ERR_CANCELLED, "cancelled");
+    }
+    return 0;
+}
+
+static int copy_all(struct gguf_parts *parts, const struct gguf_reader *in, const struct repack_options *opt,
+                    struct err *e)
+{
+    uint64_t done = 0, total = 0;
+    for (size_t i = 0; i < gguf_reader_n_tensors(in); i++) {
+        total += gguf_reader_tensor(in, i)->n_bytes;
+        if (!gguf_reader_tensor(in, i)->data)
+            return err_set(e, ERR_ARG, "tensor '%s': its data is missing", gguf_reader_tensor(in, i)->name);
+    }
+    int rc = gguf_parts_open(parts, e);
+    for (size_t i = 0; i < gguf_reader_n_tensors(in) && rc == 0; i++)
+        rc = copy_tensor(parts, i, gguf_reader_tensor(in, i), &done, total, opt, e);
+    return rc ? rc : gguf_parts_commit(parts, e);
+}
+
+static int fill_report(struct repack_report *r, const struct gguf_parts *parts, size_t n_tensors,
+                       struct err *e)
+{
+    struct arena *a = calloc(1, sizeof *a);
+    uint32_t n = gguf_parts_n(parts);
+    *r = (struct repack_report){.n_bytes = gguf_parts_total_bytes(parts), .n_tensors = n_tensors, .owner = a};
+    r->files = a ? arena_array(a, n, sizeof *r->files) : NULL;
+    for (uint32_t i = 0; r->files && i < n; i++) {
+        r->files[i].path = arena_strdup(a, gguf_parts_path(parts, i));
+        r->files[i].n_bytes = gguf_parts_file_bytes(parts, i);
+        if (!r->files[i].path)
+            break;
+        r->n_files++;
+    }
+    if (r->n_files != n) {
+        repack_report_release(r);
+        return err_set(e, ERR_NOMEM, "report: out of memory");
+    }
+    for (size_t i = 0; i < n_tensors; i++)
+        r->files[gguf_parts_of_tensor(parts, i)].n_tensors++;
+    return 0;
+}
+
+void repack_report_release(struct repack_report *r)
+{
+    if (!r)
+        return;
+    if (r->owner)
+        arena_release(r->owner);
+    free(r->owner);
+    *r = (struct repack_report){0};
+}
+
+int gguf_repack(const struct gguf_reader *in, const char *path, const struct repack_options *opt,
+                struct repack_report *report, struct err *e)
+{
+    static const struct repack_options defaults;
+    struct gguf_meta *meta = NULL;
+    struct gguf_parts *parts = NULL;
+    struct repack_report done = {0};
+    struct gguf_out_tensor *tensors = directory_of(in);
+    if (!opt)
+        opt = &defaults;
+    int rc = tensors ? edited_meta(&meta, in, opt, e) : err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    struct gguf_parts_options layout = {
+        .overwrite = opt->overwrite, .max_bytes = opt->max_bytes, .max_tensors = opt->max_tensors};
+    if (rc == 0)
+        rc = gguf_parts_plan(&parts, meta, tensors, gguf_reader_n_tensors(in), path, &layout, e);
+    if (rc == 0)
+        rc = fill_report(&done, parts, gguf_reader_n_tensors(in), e);
+    if (rc == 0 && !opt->dry_run)
+        rc = copy_all(parts, in, opt, e);
+    if (rc == 0 && report) {
+        *report = done;
+        done = (struct repack_report){0};
+    }
+    repack_report_release(&done);
+    gguf_parts_free(parts);
+    gguf_meta_free(meta);
+    free(tensors);
+    return rc;
+}

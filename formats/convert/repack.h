@@ -1,0 +1,42 @@
+/* repack.h - copy a GGUF model with its tensor bytes as they are: merge a split set into one file, split one,
+ * edit metadata. Memory stays bounded: data goes from the map to the output in pieces. */
+#ifndef KERF_REPACK_H
+#define KERF_REPACK_H
+
+#include "formats/gguf/gguf_read.h"
+
+struct repack_options {
+    bool overwrite;
+    bool dry_run;                /* plan and report only */
+    uint64_t max_bytes;          /* of each part, header included; 0: no bound */
+    uint64_t max_tensors;        /* in each part; 0: no bound. With a bound the output is a split set. */
+    const struct gguf_meta *set; /* keys to set or replace; NULL: none */
+    const char *const *remove;   /* keys to remove: each must be there */
+    size_t n_remove;
+    /* Called now and then from the calling thread; a nonzero return cancels (ERR_CANCELLED). May be NULL. */
+    int (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+    void *progress_ctx;
+};
+
+struct repack_report {
+    uint64_t n_bytes; /* of all files */
+    size_t n_tensors;
+    size_t n_files;
+    struct repack_file {
+        const char *path;
+        uint64_t n_bytes;
+        size_t n_tensors;
+    } * files;
+    void *owner; /* internal */
+};
+
+/* Write `in` to `path`, or with a bound to the split set of that prefix (a final ".gguf" is dropped). The
+ * files appear under their names all together at the end. split.* keys belong to the layout and cannot be
+ * edited. `in` may be the file at `path` (with overwrite). `opt` NULL: one file, no edits. *report (may be
+ * NULL): caller frees with repack_report_release. ERR_ARG for edits that are not possible, and as
+ * gguf_parts_plan. */
+int gguf_repack(const struct gguf_reader *in, const char *path, const struct repack_options *opt,
+                struct repack_report *report, struct err *e);
+void repack_report_release(struct repack_report *r);
+
+#endif

@@ -1,0 +1,322 @@
+/* gguf_parts.c - see gguf_parts.h. */
+#include "gguf_parts.h"
+
+#include "libquant/base/arena.h"
+#include "libquant/base/checked.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct part {
+    const char *path; /* in the arena */
+    size_t first, n_tensors;
+    uint8_t *header; /* owned */
+    size_t header_bytes;
+    uint64_t file_bytes;
+    struct outfile *file; /* owned while open */
+};
+
+struct gguf_parts {
+    struct arena arena;
+    struct gguf_parts_options opt;
+    struct gguf_out_tensor *tensors; /* borrowed */
+    size_t n_tensors;
+    uint32_t *part_of; /* owned; one for each tensor */
+    struct part *parts;
+    size_t n_parts, cap_parts;
+};
+
+static int no_memory(struct err *e)
+{
+    return err_set(e, ERR_NOMEM, "output layout: out of memory");
+}
+
+static int add_part(struct gguf_parts *p, size_t first, struct err *e)
+{
+    if (p->n_parts == UINT16_MAX)
+        return err_set(e, ERR_ARG,
+                       "a split set has at most 65535 parts; raise the size or number for each part");
+    if (p->n_parts == p->cap_parts) {
+        size_t cap = p->cap_parts ? p->cap_parts * 2 : 16;
+        struct part *grown = realloc(p->parts, cap * sizeof *grown);
+        if (!grown)
+            return no_memory(e);
+        p->parts = grown;
+        p->cap_parts = cap;
+    }
+    p->parts[p->n_parts++] = (struct part){.first = first};
+    return 0;
+}
+
+/* --- which tensor goes where --- */
+
+static uint64_t record_bytes(const struct gguf_out_tensor *t)
+{
+    return 8 + strlen(t->name) + 4 + 8 * (uint64_t)t->n_dims + 4 + 8;
+}
+
+/* Bytes of a header without tensors, at most one alignment too much. */
+static int empty_header_bytes(const struct gguf_meta *meta, uint64_t *out, struct err *e)
+{
+    uint8_t *header;
+    size_t n;
+    uint64_t file_bytes;
+    int rc = gguf_layout(meta, NULL, 0, &header, &n, &file_bytes, e);
+    if (rc)
+        return rc;
+    free(header);
+    *out = n;
+    return 0;
+}
+
+/* Fill parts greedily in order. `tensors` have their n_bytes from a layout of the whole. `first`, `rest`:
+ * metadata of the first part and of the others. */
+static int distribute(struct gguf_parts *p, const struct gguf_meta *first, const struct gguf_meta *rest,
+                      uint64_t align, struct err *e)
+{
+    uint64_t max = p->opt.max_bytes ? p->opt.max_bytes : UINT64_MAX;
+    uint64_t first_header, rest_header, header, data = 0, n = 0;
+    int rc = empty_header_bytes(first, &first_header, e);
+    if (rc == 0)
+        rc = empty_header_bytes(rest, &rest_header, e);
+    if (rc == 0)
+        rc = add_part(p, 0, e);
+    if (rc)
+        return rc;
+    if (first_header > max)
+        return err_set(e, ERR_ARG,
+                       "the metadata alone needs a file of %" PRIu64 " bytes, the limit is %" PRIu64
+                       "; raise it",
+                       first_header, max);
+    header = first_header;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        uint64_t record = record_bytes(&p->tensors[i]), padded = 0;
+        (void)checked_align(p->tensors[i].n_bytes, align,
+                            &padded); /* the whole layout has shown that it fits */
+        bool full =
+            header + record + align + data + padded > max || (p->opt.max_tensors && n == p->opt.max_tensors);
+        if (full && (n || p->n_parts == 1)) { /* the first part may end up with metadata alone */
+            rc = add_part(p, i, e);
+            if (rc)
+                return rc;
+            header = rest_header;
+            data = n = 0;
+            full = header + record + align + padded > max;
+        }
+        if (full)
+            return err_set(e, ERR_ARG,
+                           "tensor '%s' alone needs a file of %" PRIu64 " bytes, the limit is %" PRIu64
+                           "; raise it",
+                           p->tensors[i].name, header + record + align + padded, max);
+        p->part_of[i] = (uint32_t)p->n_parts - 1;
+        p->parts[p->n_parts - 1].n_tensors++;
+        header += record;
+        data += padded;
+        n++;
+    }
+    return 0;
+}
+
+/* --- metadata of the parts --- */
+
+/* In the order in which the peer writes them. */
+static const char *const split_keys[] = {"split.no", "split.tensors.count", "split.count"};
+
+static int copy_without_split(struct gguf_meta **out, const struct gguf_meta *meta, struct err *e)
+{
+    int rc = gguf_meta_copy(out, meta, e);
+    for (size_t i = 0; rc == 0 && i < sizeof split_keys / sizeof *split_keys; i++)
+        gguf_meta_remove(*out, split_keys[i]);
+    return rc;
+}
+
+static int set_split_keys(struct gguf_meta *m, size_t no, size_t count, size_t n_tensors, struct err *e)
+{
+    int rc = gguf_meta_set_u16(m, split_keys[0], (uint16_t)no, e);
+    if (rc == 0)
+        rc = gguf_meta_set_i32(m, split_keys[1], (int32_t)n_tensors, e);
+    return rc ? rc : gguf_meta_set_u16(m, split_keys[2], (uint16_t)count, e);
+}
+
+static int layout_part(struct gguf_parts *p, struct part *part, const struct gguf_meta *meta, struct err *e)
+{
+    return gguf_layout(meta, p->tensors + part->first, part->n_tensors, &part->header, &part->header_bytes,
+                       &part->file_bytes, e);
+}
+
+static int plan_single(struct gguf_parts *p, const struct gguf_meta *meta, const char *path, struct err *e)
+{
+    int rc = add_part(p, 0, e);
+    if (rc)
+        return rc;
+    p->parts[0].n_tensors = p->n_tensors;
+    p->parts[0].path = arena_strdup(&p->arena, path);
+    return p->parts[0].path ? layout_part(p, &p->parts[0], meta, e) : no_memory(e);
+}
+
+static int plan_split(struct gguf_parts *p, struct gguf_meta *first, const char *path, struct err *e)
+{
+    struct gguf_meta *rest = NULL;
+    size_t prefix_len = strlen(path);
+    uint64_t align = GGUF_DEFAULT_ALIGNMENT;
+    if (prefix_len > 5 && strcmp(path + prefix_len - 5, ".gguf") == 0)
+        prefix_len -= 5;
+    if (p->n_tensors > INT32_MAX)
+        return err_set(e, ERR_ARG, "%zu tensors are too many for a split set", p->n_tensors);
+    int rc = gguf_meta_new(&rest, e);
+    const struct gguf_value *v = gguf_meta_find(first, "general.alignment");
+    if (rc == 0 && v) { /* every part is a complete file: it must know how its own data is aligned */
+        align = v->u;
+        rc = gguf_meta_set(rest, "general.alignment", v, e);
+    }
+    if (rc == 0)
+        rc = set_split_keys(first, 0, 1, p->n_tensors, e);
+    if (rc == 0)
+        rc = set_split_keys(rest, 1, 1, p->n_tensors, e);
+    if (rc == 0)
+        rc = distribute(p, first, rest, align, e);
+    for (size_t i = 0; i < p->n_parts && rc == 0; i++) {
+        struct gguf_meta *meta = i == 0 ? first : rest;
+        p->parts[i].path =
+            arena_printf(&p->arena, "%.*s-%05zu-of-%05zu.gguf", (int)prefix_len, path, i + 1, p->n_parts);
+        rc = p->parts[i].path ? set_split_keys(meta, i, p->n_parts, p->n_tensors, e) : no_memory(e);
+        if (rc == 0)
+            rc = layout_part(p, &p->parts[i], meta, e);
+    }
+    gguf_meta_free(rest);
+    return rc;
+}
+
+/* Sizes of all tensors, and all that can be wrong with names, types and shapes, seen over the whole list. */
+static int check_whole(const struct gguf_parts *p, const struct gguf_meta *meta, struct err *e)
+{
+    uint8_t *header;
+    size_t n;
+    uint64_t file_bytes;
+    int rc = gguf_layout(meta, p->tensors, p->n_tensors, &header, &n, &file_bytes, e);
+    if (rc == 0)
+        free(header);
+    return rc;
+}
+
+int gguf_parts_plan(struct gguf_parts **out, const struct gguf_meta *meta, struct gguf_out_tensor *tensors,
+                    size_t n_tensors, const char *path, const struct gguf_parts_options *opt, struct err *e)
+{
+    struct gguf_meta *own = NULL;
+    struct gguf_parts *p = calloc(1, sizeof *p);
+    if (!p)
+        return no_memory(e);
+    if (opt)
+        p->opt = *opt;
+    p->tensors = tensors;
+    p->n_tensors = n_tensors;
+    p->part_of = calloc(n_tensors + 1, sizeof *p->part_of);
+    bool split = p->opt.max_bytes || p->opt.max_tensors;
+    int rc = p->part_of ? copy_without_split(&own, meta, e) : no_memory(e);
+    if (rc == 0 && split && (p->opt.keep_partial || p->opt.resume))
+        rc = err_set(e, ERR_ARG, "%s: a split set cannot be resumed", path);
+    if (rc == 0 && split)
+        rc = check_whole(p, own, e);
+    if (rc == 0)
+        rc = split ? plan_split(p, own, path, e) : plan_single(p, own, path, e);
+    gguf_meta_free(own);
+    if (rc) {
+        gguf_parts_free(p);
+        return err_context(e, rc, "%s", path);
+    }
+    *out = p;
+    return 0;
+}
+
+uint32_t gguf_parts_n(const struct gguf_parts *p)
+{
+    return (uint32_t)p->n_parts;
+}
+
+const char *gguf_parts_path(const struct gguf_parts *p, uint32_t part)
+{
+    return p->parts[part].path;
+}
+
+uint64_t gguf_parts_file_bytes(const struct gguf_parts *p, uint32_t part)
+{
+    return p->parts[part].file_bytes;
+}
+
+uint64_t gguf_parts_total_bytes(const struct gguf_parts *p)
+{
+    uint64_t total = 0;
+    for (size_t i = 0; i < p->n_parts; i++)
+        total += p->parts[i].file_bytes;
+    return total;
+}
+
+uint32_t gguf_parts_of_tensor(const struct gguf_parts *p, size_t tensor)
+{
+    return p->part_of[tensor];
+}
+
+struct outfile *gguf_parts_outfile(const struct gguf_parts *p, uint32_t part)
+{
+    return p->parts[part].file;
+}
+
+/* --- writing --- */
+
+int gguf_parts_open(struct gguf_parts *p, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; i < p->n_parts && rc == 0; i++) {
+        struct part *part = &p->parts[i];
+        struct outfile_options opt = {.overwrite = p->opt.overwrite,
+                                      .keep_partial = p->opt.keep_partial,
+                                      .resume = p->opt.resume,
+                                      .size_bytes = part->file_bytes};
+        rc = outfile_open(&part->file, part->path, &opt, e);
+        if (rc == 0)
+            rc = outfile_write_at(part->file, 0, part->header, part->header_bytes, e);
+    }
+    return rc;
+}
+
+int gguf_parts_write(struct gguf_parts *p, size_t tensor, uint64_t at, const void *data, size_t n,
+                     struct err *e)
+{
+    const struct gguf_out_tensor *t = &p->tensors[tensor];
+    assert(at <= t->n_bytes && n <= t->n_bytes - at);
+    return outfile_write_at(p->parts[p->part_of[tensor]].file, t->offset + at, data, n, e);
+}
+
+int gguf_parts_commit(struct gguf_parts *p, struct err *e)
+{
+    for (size_t i = 0; i < p->n_parts; i++) {
+        struct outfile *f = p->parts[i].file;
+        p->parts[i].file = NULL; /* commit frees it in every case */
+        int rc = outfile_commit(f, p->parts[i].file_bytes, e);
+        if (rc && i && p->opt.overwrite)
+            return err_context(e, rc, "parts 1 to %zu are already replaced", i);
+        if (rc) {
+            while (i--)
+                unlink(p->parts[i].path);
+            return rc;
+        }
+    }
+    return 0;
+}
+
+void gguf_parts_free(struct gguf_parts *p)
+{
+    if (!p)
+        return;
+    for (size_t i = 0; i < p->n_parts; i++) {
+        outfile_abort(p->parts[i].file);
+        free(p->parts[i].header);
+    }
+    free(p->parts);
+    free(p->part_of);
+    arena_release(&p->arena);
+    free(p);
+}

@@ -1,0 +1,58 @@
+/* gguf_parts.h - a GGUF output as one file or as a split set, laid out at once, written in any order, and
+ * there whole or not at all.
+ *
+ *     gguf_parts_plan(&p, meta, tensors, n, path, &opt, e);      sizes and names are known; nothing is
+ * written gguf_parts_open(p, e);                                     temporary files with their headers
+ *     gguf_parts_write(p, i, at, data, n, e);                    any tensor, any piece, any thread
+ *     gguf_parts_commit(p, e);                                   all files under their names
+ *     gguf_parts_free(p);                                        without a commit: nothing is left behind
+ *
+ * Truth: specification, architectures 21.4. */
+#ifndef KERF_GGUF_PARTS_H
+#define KERF_GGUF_PARTS_H
+
+#include "gguf_write.h"
+
+struct gguf_parts_options {
+    bool overwrite;
+    bool keep_partial, resume; /* as in outfile.h; a single file only */
+    uint64_t max_bytes;        /* of each file, header included; 0: no bound */
+    uint64_t max_tensors;      /* in each file; 0: no bound */
+};
+
+struct gguf_parts;
+
+/* Decide names, parts and offsets. With a bound the output is a split set: `path` loses a final ".gguf" and
+ * becomes the prefix of the names, metadata goes into the first part, and the three split.* keys into every
+ * one; tensors keep their order. Without, it is the one file `path`. split.* keys of `meta` are not carried
+ * over. `meta` is read here only; the names of `tensors` (gguf_layout fills in n_bytes and offset, from the
+ * start of the tensor's own file) are borrowed until gguf_parts_free. `opt` NULL: defaults. ERR_ARG also when
+ * a tensor alone is larger than the bound, or the set has more than 65535 parts. */
+int gguf_parts_plan(struct gguf_parts **out, const struct gguf_meta *meta, struct gguf_out_tensor *tensors,
+                    size_t n_tensors, const char *path, const struct gguf_parts_options *opt, struct err *e);
+
+uint32_t gguf_parts_n(const struct gguf_parts *p);
+const char *gguf_parts_path(const struct gguf_parts *p, uint32_t part);
+uint64_t gguf_parts_file_bytes(const struct gguf_parts *p, uint32_t part);
+uint64_t gguf_parts_total_bytes(const struct gguf_parts *p);
+uint32_t gguf_parts_of_tensor(const struct gguf_parts *p, size_t tensor);
+
+/* Create every temporary file, reserve its space, write its header. */
+int gguf_parts_open(struct gguf_parts *p, struct err *e);
+
+/* `n` bytes at byte `at` of tensor `tensor`. Safe to call from several threads. Padding need not be written.
+ */
+int gguf_parts_write(struct gguf_parts *p, size_t tensor, uint64_t at, const void *data, size_t n,
+                     struct err *e);
+
+/* The output of a part, between open and commit; borrowed. For reading back what a resumed run kept. */
+struct outfile *gguf_parts_outfile(const struct gguf_parts *p, uint32_t part);
+
+/* Flush and rename all. When one of several fails, the parts that are already under their names are removed
+ * again (unless they have replaced older files: then the message says which are new). */
+int gguf_parts_commit(struct gguf_parts *p, struct err *e);
+
+/* Drop what was not committed. NULL is allowed. */
+void gguf_parts_free(struct gguf_parts *p);
+
+#endif
