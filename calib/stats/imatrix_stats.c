@@ -1,0 +1,183 @@
+/* imatrix_stats.c - see imatrix_stats.h. */
+#include "imatrix_stats.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Layer number and the rest of the name behind "blk.<n>."; the whole name when it has no layer. */
+static int64_t split_name(const char *name, const char **kind)
+{
+    *kind = name;
+    if (strncmp(name, "blk.", 4) != 0)
+        return -1;
+    char *end;
+    long long n = strtoll(name + 4, &end, 10);
+    if (end == name + 4 || *end != '.' || n < 0 || n > 1000000)
+        return -1;
+    *kind = end + 1;
+    return n;
+}
+
+static double cosine(const double *a, const double *b, uint64_t n)
+{
+    double ab = 0, aa = 0, bb = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        ab += a[i] * b[i];
+        aa += a[i] * a[i];
+        bb += b[i] * b[i];
+    }
+    return aa > 0 && bb > 0 ? ab / (sqrt(aa) * sqrt(bb)) : 0;
+}
+
+static double layer_below(const struct imatrix *m, const struct imatrix_entry *entry, int64_t layer,
+                          const char *kind)
+{
+    char name[512];
+    if (layer <= 0 || snprintf(name, sizeof name, "blk.%" PRId64 ".%s", layer - 1, kind) >= (int)sizeof name)
+        return 0;
+    const struct imatrix_entry *below = imatrix_find(m, name);
+    return below && below->n_values == entry->n_values ? cosine(entry->sums, below->sums, entry->n_values)
+                                                       : 0;
+}
+
+static void coverage(struct imatrix_tensor_stats *t, const struct imatrix_entry *entry)
+{
+    double total = 0;
+    t->n_experts = entry->n_mats;
+    for (uint64_t j = 0; j < entry->n_mats; j++) {
+        double c = entry->counts[j];
+        total += c;
+        t->n_starved += c <= 0;
+        if (j == 0 || c < t->tokens_min)
+            t->tokens_min = c;
+        if (j == 0 || c > t->tokens_max)
+            t->tokens_max = c;
+    }
+    t->tokens_mean = entry->n_mats ? total / (double)entry->n_mats : 0;
+}
+
+/* Calls for every value a = S/C of the matrices that have data. */
+#define EACH_VALUE(entry, a, body)                                                                           \
+    for (uint64_t each_j = 0, each_w = (entry)->n_mats ? (entry)->n_values / (entry)->n_mats : 0;            \
+         each_j < (entry)->n_mats; each_j++)                                                                 \
+        if ((entry)->counts[each_j] > 0)                                                                     \
+            for (uint64_t each_k = 0; each_k < each_w; each_k++) {                                           \
+                double a = (entry)->sums[each_j * each_w + each_k] / (entry)->counts[each_j];                \
+                body                                                                                         \
+            }
+
+static void describe(struct imatrix_tensor_stats *t, const struct imatrix_entry *entry)
+{
+    uint64_t n = 0, n_dead = 0, n_far = 0;
+    double squares = 0;
+    EACH_VALUE(entry, a, {
+        if (n == 0 || a < t->min)
+            t->min = a;
+        if (n == 0 || a > t->max)
+            t->max = a;
+        t->sum += a;
+        squares += a * a;
+        n_dead += fabs(a) <= 1e-5;
+        n++;
+    })
+    t->n_values = n;
+    if (n == 0)
+        return;
+    t->mean = t->sum / (double)n;
+    t->std_dev = sqrt(fmax(0, squares / (double)n - t->mean * t->mean));
+    t->active = 100 * (1 - (double)n_dead / (double)n);
+    EACH_VALUE(entry, a, {
+        if (t->sum > 0 && a > 0)
+            t->entropy -= a / t->sum * log2(a / t->sum);
+        n_far += t->std_dev > 0 && (a - t->mean) / t->std_dev > 1;
+    })
+    t->entropy_norm = n > 1 ? 100 * t->entropy / log2((double)n) : 0;
+    t->z_density = 100 * (double)n_far / (double)n;
+}
+
+static int by_kind(const void *pa, const void *pb)
+{
+    const struct imatrix_tensor_stats *a = pa, *b = pb;
+    const char *ka, *kb;
+    split_name(a->name, &ka);
+    split_name(b->name, &kb);
+    int order = strcmp(ka, kb);
+    if (order)
+        return order;
+    if (a->sum != b->sum)
+        return a->sum > b->sum ? -1 : 1;
+    return a->layer < b->layer ? -1 : a->layer > b->layer;
+}
+
+static int by_layer(const void *pa, const void *pb)
+{
+    const struct imatrix_layer_stats *a = pa, *b = pb;
+    return a->layer < b->layer ? -1 : a->layer > b->layer;
+}
+
+static void sum_layers(struct imatrix_stats *s)
+{
+    double *weight = calloc(s->n_tensors + 1, sizeof *weight);
+    if (!weight)
+        return; /* the caller sees n_layers 0 and reports it */
+    for (size_t i = 0; i < s->n_tensors; i++) {
+        const struct imatrix_tensor_stats *t = &s->tensors[i];
+        if (t->layer < 0 || t->n_values == 0)
+            continue;
+        size_t k = 0;
+        while (k < s->n_layers && s->layers[k].layer != t->layer)
+            k++;
+        if (k == s->n_layers)
+            s->layers[s->n_layers++] = (struct imatrix_layer_stats){.layer = t->layer};
+        double w = (double)t->n_values;
+        weight[k] += w;
+        s->layers[k].sum += w * t->sum;
+        s->layers[k].z_density += w * t->z_density;
+        s->layers[k].cos_sim += w * t->cos_sim;
+    }
+    for (size_t k = 0; k < s->n_layers; k++) {
+        s->layers[k].sum /= weight[k];
+        s->layers[k].z_density /= weight[k];
+        s->layers[k].cos_sim /= weight[k];
+    }
+    free(weight);
+    qsort(s->layers, s->n_layers, sizeof *s->layers, by_layer);
+}
+
+int imatrix_stats_compute(struct imatrix_stats *out, const struct imatrix *m, struct err *e)
+{
+    struct imatrix_stats s = {.n_tensors = imatrix_n(m)};
+    s.tensors = calloc(s.n_tensors + 1, sizeof *s.tensors);
+    s.layers = calloc(s.n_tensors + 1, sizeof *s.layers);
+    if (!s.tensors || !s.layers) {
+        imatrix_stats_release(&s);
+        return err_set(e, ERR_NOMEM, "out of memory for the statistics of %zu entries", imatrix_n(m));
+    }
+    for (size_t i = 0; i < s.n_tensors; i++) {
+        const struct imatrix_entry *entry = imatrix_entry_at(m, i);
+        struct imatrix_tensor_stats *t = &s.tensors[i];
+        const char *kind;
+        t->name = entry->name;
+        t->layer = split_name(entry->name, &kind);
+        coverage(t, entry);
+        describe(t, entry);
+        t->cos_sim = layer_below(m, entry, t->layer, kind);
+        s.n_without_data += t->n_values == 0;
+        if (t->n_experts > 1)
+            s.n_starved_experts += t->n_starved;
+    }
+    qsort(s.tensors, s.n_tensors, sizeof *s.tensors, by_kind);
+    sum_layers(&s);
+    *out = s;
+    return 0;
+}
+
+void imatrix_stats_release(struct imatrix_stats *s)
+{
+    free(s->tensors);
+    free(s->layers);
+    *s = (struct imatrix_stats){0};
+}
