@@ -266,7 +266,13 @@ static void check_raw(const struct job *j, uint64_t row0, uint64_t n, struct chu
     *r = (struct chunk_result){.bad = true,
                                .row = row0 + bad / row_bytes,
                                .col = bad % row_bytes / info->block_bytes * info->block_elems};
-    snprintf(r->why, sizeof r->why, "%.*s", (int)sizeof r->why - 1, why.msg);
+    float v = 0;
+    if (!info->is_quantized &&
+        quant_decode_rows(kern_native(), j->t->type, j->t->raw + row0 * row_bytes + bad, info->block_bytes,
+                          &v, 1, 1, NULL) == 0)
+        snprintf(r->why, sizeof r->why, "expected a finite value, found %s", isnan(v) ? "NaN" : "Inf");
+    else
+        snprintf(r->why, sizeof r->why, "%.*s", (int)sizeof r->why - 1, why.msg);
 }
 
 static int run_chunk(void *ctx, size_t index, unsigned worker, struct err *e)

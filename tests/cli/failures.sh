@@ -1,0 +1,116 @@
+#!/bin/sh
+# Damaged inputs: a clear message that names the place, exit 1, nothing written.
+. "$(dirname "$0")/lib.sh"
+
+out=$work/out.gguf
+
+# refuse TEXT MODEL: convert fails, says so, leaves nothing.
+refuse()
+{
+    run 1 convert "$2" -o "$out"
+    says "$1"
+    absent "$out"
+}
+
+# copy NAME: a fresh two-shard checkpoint to damage.
+"$bin/make_checkpoint" --shards 2 "$work/toy" >/dev/null || fail "make_checkpoint"
+fresh()
+{
+    rm -rf "$work/bad"
+    cp -r "$work/toy" "$work/bad"
+}
+
+fresh
+rm "$work/bad/model-00002-of-00002.safetensors"
+refuse "model-00002-of-00002.safetensors" "$work/bad"
+
+fresh
+size=$(wc -c <"$work/bad/model-00002-of-00002.safetensors")
+head -c $((size - 100)) "$work/toy/model-00002-of-00002.safetensors" >"$work/bad/model-00002-of-00002.safetensors"
+refuse "model-00002-of-00002.safetensors" "$work/bad"
+
+if [ "$(id -u)" -ne 0 ]; then # root reads everything
+    fresh
+    chmod 000 "$work/bad/model-00001-of-00002.safetensors"
+    refuse "Permission denied" "$work/bad"
+fi
+
+fresh
+rm "$work/bad/config.json"
+refuse "config.json" "$work/bad"
+
+fresh
+sed 's/"hidden_size": 256/"hidden_size": 512/' "$work/toy/config.json" >"$work/bad/config.json"
+refuse "expected" "$work/bad"
+
+fresh
+sed 's/"Qwen[A-Za-z0-9]*ForCausalLM"/"HyperLM9ForCausalLM"/; s/"model_type": "[^"]*"/"model_type": "hyper9"/' \
+    "$work/toy/config.json" >"$work/bad/config.json"
+refuse "HyperLM9ForCausalLM" "$work/bad"
+
+fresh
+sed -i 's/q_proj/x_proj/g' "$work/bad/model-00001-of-00002.safetensors" "$work/bad/model.safetensors.index.json"
+refuse "x_proj" "$work/bad"
+
+fresh
+echo '{' >"$work/bad/config.json"
+refuse "config.json" "$work/bad"
+
+# Every malformed folder and file that the readers know, through the program: never a crash.
+for bad in "$src"/tests/data/bad/checkpoint/* "$src"/tests/data/bad/gguf/*; do
+    for command in inspect verify convert; do
+        got=0
+        set -- "$command" "$bad"
+        [ "$command" = convert ] && set -- "$@" -o "$out"
+        "$kerf" "$@" >"$work/out" 2>"$work/err" || got=$?
+        [ "$got" -le 3 ] || fail "kerf $*: exit $got"
+        [ "$got" -ne 1 ] || [ -s "$work/err" ] || fail "kerf $*: failed without a word"
+        rm -f "$out"
+        n_checks=$((n_checks + 1))
+    done
+done
+
+# Cut GGUF files: refused by convert, looked at by inspect, told by verify.
+run 0 convert "$demo" -o "$work/whole.gguf" --type Q8_0
+for n in 0 3 20 4000 200000 1000000; do
+    head -c "$n" "$work/whole.gguf" >"$work/cut.gguf"
+    refuse "cut.gguf" "$work/cut.gguf"
+    run 3 verify "$work/cut.gguf"
+done
+run 0 inspect "$work/cut.gguf"
+says "missing"
+
+# A split set without one of its parts.
+run 0 convert "$demo" -o "$work/set.gguf" --split-max-size 3MiB
+mv "$work/set-00002-of-00003.gguf" "$work/away"
+refuse "set-00002-of-00003.gguf" "$work/set-00001-of-00003.gguf"
+mv "$work/away" "$work/set-00002-of-00003.gguf"
+
+# A NaN in the weights: verify finds it, quantize refuses it.
+cp -r "$demo" "$work/nan"
+size=$(wc -c <"$work/nan/model.safetensors")
+chmod u+w "$work/nan/model.safetensors"
+printf '\377\177' | dd of="$work/nan/model.safetensors" bs=1 seek=$((size - 2)) conv=notrunc 2>/dev/null
+run 3 verify "$work/nan"
+prints "found NaN"
+refuse "found NaN" "$work/nan"
+
+# verify: shapes against the architecture, missing tensors.
+run 0 verify "$work/whole.gguf" --json
+prints '"valid": true'
+sed 's/blk\.1\.attn_q\.weight/blk.1.attn_z.weight/' "$work/whole.gguf" >"$work/renamed.gguf"
+run 3 verify "$work/renamed.gguf"
+prints "tensor 'blk.1.attn_q.weight' is missing"
+prints "tensor 'blk.1.attn_z.weight': architecture qwen3 has no tensor of this name"
+run 1 verify "$work/nothing.gguf"
+
+# A full disk: an error and nothing left. Needs a small file system, so only where one may be mounted.
+mkdir "$work/small"
+if mount -t tmpfs -o size=1m tmpfs "$work/small" 2>/dev/null; then
+    run 1 convert "$demo" -o "$work/small/out.gguf"
+    says "are free on this file system"
+    [ -z "$(ls "$work/small")" ] || { umount "$work/small"; fail "something was left on the full disk"; }
+    umount "$work/small"
+fi
+
+done_testing
