@@ -94,9 +94,10 @@ static int damaged(const char *what, struct err *e)
 
 static int read_piece(struct vocab_build *b, struct slice message, const char *what, struct err *e)
 {
-    /* SentencePiece::Type -> token type; 0 is not a value of that enumeration */
-    static const enum token_type types[] = {TOKEN_NORMAL,       TOKEN_NORMAL, TOKEN_UNKNOWN, TOKEN_CONTROL,
-                                            TOKEN_USER_DEFINED, TOKEN_UNUSED, TOKEN_BYTE};
+    /* SentencePiece::Type -> token type; 0 is not a value of that enumeration, and
+     * user-defined pieces count as normal ones (as the peer's converter has it) */
+    static const enum token_type types[] = {TOKEN_NORMAL, TOKEN_NORMAL, TOKEN_UNKNOWN, TOKEN_CONTROL,
+                                            TOKEN_NORMAL, TOKEN_UNUSED, TOKEN_BYTE};
     struct proto p = proto_of(message);
     struct field f;
     struct slice text = {0};

@@ -1,0 +1,34 @@
+/* bpe.h - byte-level BPE (specification 19.8, 3 to 6): words of a normalised text to token ids. Internal. */
+#ifndef KERF_BPE_H
+#define KERF_BPE_H
+
+#include "encode_work.h"
+#include "libquant/base/arena.h"
+#include "libquant/base/slice.h"
+#include "libquant/base/strmap.h"
+#include "pretokenize.h"
+#include "vocabulary.h"
+
+/* A symbol below n_tokens is that token; the others are texts that occur in merges but are no token. */
+struct bpe {
+    enum pretokenizer kind;
+    bool ignore_merges;
+    uint32_t n_tokens;
+    uint32_t byte_symbol[256];
+    struct strmap symbols; /* bytes -> symbol */
+    struct merge_table merges;
+    struct slice *extra; /* bytes of symbol n_tokens + i; malloc'ed */
+    size_t n_extra, cap_extra;
+    int32_t unk; /* -1: none */
+};
+
+/* Token texts are kept in `arena` as bytes; `pieces` (may be NULL, n_tokens long) receives those of each
+ * token. */
+int bpe_init(struct bpe *b, const struct vocabulary *v, struct arena *arena, struct slice *pieces,
+             struct err *e);
+void bpe_release(struct bpe *b);
+
+/* Encode valid UTF-8 without special tokens, appending to w. 0 or ERR_NOMEM, ERR_ARG (a word past 2 GiB). */
+int bpe_encode(const struct bpe *b, struct encode_work *w, const char *text, size_t len);
+
+#endif
