@@ -1,6 +1,7 @@
 /* added.c - see added.h. Behaviour: AddedVocabulary of the HuggingFace tokenizers. */
 #include "added.h"
 
+#include "char_class.h"
 #include "codepoint.h"
 
 #include <stdlib.h>
@@ -68,13 +69,6 @@ void added_set_release(struct added_set *s)
     memset(s, 0, sizeof *s);
 }
 
-static bool is_space(uint32_t cp)
-{
-    return cp == ' ' || (cp >= 9 && cp <= 13) || cp == 0x85 || cp == 0xA0 || cp == 0x1680 ||
-           (cp >= 0x2000 && cp <= 0x200A) || cp == 0x2028 || cp == 0x2029 || cp == 0x202F || cp == 0x205F ||
-           cp == 0x3000;
-}
-
 /* \w: letters, marks, decimal digits, letter numbers, connectors. */
 static bool is_word(uint32_t cp)
 {
@@ -111,13 +105,13 @@ static void strip(struct added_match *m, const uint8_t *p, size_t len, size_t fl
     while ((flags & ADDED_LSTRIP) && m->start > floor) {
         size_t i = before(p, m->start);
         utf8_decode(p + i, &cp);
-        if (!is_space(cp))
+        if (char_class(cp) != CHAR_SPACE)
             break;
         m->start = i;
     }
     while ((flags & ADDED_RSTRIP) && m->stop < len) {
         unsigned n = utf8_decode(p + m->stop, &cp);
-        if (!is_space(cp))
+        if (char_class(cp) != CHAR_SPACE)
             break;
         m->stop += n;
     }

@@ -112,7 +112,6 @@ int bpe_init(struct bpe *b, const struct vocabulary *v, struct arena *arena, str
     b->kind = info->kind;
     b->ignore_merges = v->ignore_merges;
     b->n_tokens = (uint32_t)v->n_tokens;
-    b->unk = (int32_t)v->unk;
     int rc = strmap_reserve(&b->symbols, v->n_tokens + 512);
     if (rc == 0)
         rc = add_tokens(b, v, arena, pieces);
@@ -131,7 +130,7 @@ void bpe_release(struct bpe *b)
     memset(b, 0, sizeof *b);
 }
 
-/* A symbol that is no token: its bytes, each of which is a token in any sane vocabulary. */
+/* A symbol that is no token (a merge whose result the vocabulary lacks): its bytes. */
 static int push_bytes(const struct bpe *b, struct encode_work *w, struct slice s)
 {
     int rc = 0;
@@ -139,8 +138,6 @@ static int push_bytes(const struct bpe *b, struct encode_work *w, struct slice s
         uint32_t symbol = b->byte_symbol[s.data[i]];
         if (symbol < b->n_tokens)
             rc = work_push(w, (int32_t)symbol);
-        else if (b->unk >= 0)
-            rc = work_push(w, b->unk);
     }
     return rc;
 }
@@ -151,14 +148,17 @@ static int encode_word(const struct bpe *b, struct encode_work *w, const char *w
     int rc = work_cached(w, word, len, &hit);
     if (rc != 0 || hit)
         return rc;
-    size_t from = w->n_ids, n = len;
+    size_t from = w->n_ids, n = 0;
     uint64_t whole;
     if (b->ignore_merges && strmap_find(&b->symbols, word, len, &whole) && whole < b->n_tokens) {
         rc = work_push(w, (int32_t)whole);
     } else {
         rc = work_reserve_symbols(w, len);
+        /* Bytes that are no token vanish before merging, as in the HuggingFace tokenizers (StarCoder lacks
+         * some that UTF-8 rarely has). */
         for (size_t i = 0; i < len && rc == 0; i++)
-            w->symbols[i] = b->byte_symbol[(uint8_t)word[i]];
+            if (b->byte_symbol[(uint8_t)word[i]] < b->n_tokens)
+                w->symbols[n++] = b->byte_symbol[(uint8_t)word[i]];
         if (rc == 0)
             rc = merge_symbols(&b->merges, &w->scratch, w->symbols, &n);
         for (size_t i = 0; i < n && rc == 0; i++)

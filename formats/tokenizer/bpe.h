@@ -19,7 +19,6 @@ struct bpe {
     struct merge_table merges;
     struct slice *extra; /* bytes of symbol n_tokens + i; malloc'ed */
     size_t n_extra, cap_extra;
-    int32_t unk; /* -1: none */
 };
 
 /* Token texts are kept in `arena` as bytes; `pieces` (may be NULL, n_tokens long) receives those of each

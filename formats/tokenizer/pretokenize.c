@@ -1,47 +1,15 @@
 /* pretokenize.c - see pretokenize.h. Each matcher returns the end of the first match of its pattern at `p`;
  * the comments carry the alternative of the pattern that a line stands for.
  *
- * A code point's class is one of letter, number, mark, white space, or other. White space is the Unicode
- * property White_Space (what \s means to the engine behind the HuggingFace tokenizers), not category Z. */
+ * A code point's class is one of letter, number, mark, white space, or other; see char_class.h. */
 #include "pretokenize.h"
 
+#include "char_class.h"
 #include "codepoint.h"
 
 #include <string.h>
-#include <utf8proc.h>
 
-enum { LETTER = 1, NUMBER = 2, MARK = 4, SPACE = 8, OTHER = 16, NOTHING = 0 /* end of text */ };
-
-static const uint8_t ASCII_CLASS[128] = {
-    16, 16, 16, 16, 16, 16, 16, 16, 16, 8,  8,  8,  8,  8,  16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16,
-    16, 16, 16, 16, 16, 16, 8,  16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 2,  2,  2,  2,
-    2,  2,  2,  2,  2,  2,  16, 16, 16, 16, 16, 16, 16, 1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,
-    1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  16, 16, 16, 16, 16, 16, 1,  1,  1,  1,  1,  1,  1,
-    1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  1,  16, 16, 16, 16, 16,
-};
-
-static int class_of(uint32_t cp)
-{
-    if (cp < 128)
-        return ASCII_CLASS[cp];
-    if (cp == 0x85 || cp == 0xA0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200A) || cp == 0x2028 ||
-        cp == 0x2029 || cp == 0x202F || cp == 0x205F || cp == 0x3000)
-        return SPACE;
-    switch (utf8proc_category((utf8proc_int32_t)cp)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO: return LETTER;
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO: return NUMBER;
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME: return MARK;
-    default: return OTHER;
-    }
-}
+enum { NOTHING = 0 }; /* end of text, beside enum char_class */
 
 /* Class of the code point at `p`, and where the next one starts; NOTHING at the end. */
 static int class_at(const uint8_t *p, const uint8_t *end, const uint8_t **next)
@@ -52,11 +20,11 @@ static int class_at(const uint8_t *p, const uint8_t *end, const uint8_t **next)
     }
     if (*p < 128) {
         *next = p + 1;
-        return ASCII_CLASS[*p];
+        return CHAR_CLASS_ASCII[*p];
     }
     uint32_t cp;
     *next = p + utf8_decode(p, &cp);
-    return class_of(cp);
+    return char_class(cp);
 }
 
 static const uint8_t *skip_run(const uint8_t *p, const uint8_t *end, int classes)
@@ -99,7 +67,7 @@ static const uint8_t *contraction(const uint8_t *p, const uint8_t *end, bool fol
 static const uint8_t *space_run(const uint8_t *p, const uint8_t *end, bool newlines)
 {
     const uint8_t *after_newline = NULL, *last = p, *q = p, *next;
-    while (class_at(q, end, &next) == SPACE) {
+    while (class_at(q, end, &next) == CHAR_SPACE) {
         if (is_newline(*q))
             after_newline = next;
         last = q;
@@ -124,14 +92,14 @@ static const uint8_t *match_qwen(const uint8_t *p, const uint8_t *end, int let, 
     int c = class_at(p, end, &next);
     if (c & let)
         return skip_run(next, end, let);
-    if (c == NUMBER) {
-        for (int i = 1; i < max_digits && class_at(next, end, &after) == NUMBER; i++)
+    if (c == CHAR_NUMBER) {
+        for (int i = 1; i < max_digits && class_at(next, end, &after) == CHAR_NUMBER; i++)
             next = after;
         return next;
     }
     if (!is_newline(*p) && (class_at(next, end, &after) & let))
         return skip_run(after, end, let);
-    const int other = (OTHER | MARK) & ~let;
+    const int other = (CHAR_OTHER | CHAR_MARK) & ~let;
     q = c & other ? next : *p == ' ' && (class_at(next, end, &after) & other) ? after : NULL;
     if (q) {
         q = skip_run(q, end, other);
@@ -152,15 +120,15 @@ static const uint8_t *match_gpt2(const uint8_t *p, const uint8_t *end)
     int c = class_at(p, end, &next);
     if (*p == ' ') {
         int d = class_at(next, end, &after);
-        if (d != SPACE && d != NOTHING) {
+        if (d != CHAR_SPACE && d != NOTHING) {
             c = d;
             next = after;
         }
     }
-    if (c == LETTER || c == NUMBER)
+    if (c == CHAR_LETTER || c == CHAR_NUMBER)
         return skip_run(next, end, c);
-    if (c == OTHER || c == MARK)
-        return skip_run(next, end, OTHER | MARK);
+    if (c == CHAR_OTHER || c == CHAR_MARK)
+        return skip_run(next, end, CHAR_OTHER | CHAR_MARK);
     return space_run(p, end, false);
 }
 
@@ -176,10 +144,10 @@ void pretokenize_begin(struct pretokenize *it, enum pretokenizer kind, const cha
 static const uint8_t *match_starcoder(struct pretokenize *it)
 {
     const uint8_t *next;
-    if (class_at(it->p, it->end, &next) == NUMBER)
+    if (class_at(it->p, it->end, &next) == CHAR_NUMBER)
         return next;
     if (it->limit <= it->p)
-        it->limit = skip_run(it->p, it->end, LETTER | MARK | SPACE | OTHER);
+        it->limit = skip_run(it->p, it->end, CHAR_LETTER | CHAR_MARK | CHAR_SPACE | CHAR_OTHER);
     return match_gpt2(it->p, it->limit);
 }
 
@@ -189,9 +157,9 @@ bool pretokenize_next(struct pretokenize *it, const char **piece, size_t *len)
         return false;
     const uint8_t *q = it->end;
     switch (it->kind) {
-    case PRE_QWEN2: q = match_qwen(it->p, it->end, LETTER, 1); break;
-    case PRE_QWEN35: q = match_qwen(it->p, it->end, LETTER | MARK, 1); break;
-    case PRE_LLAMA3: q = match_qwen(it->p, it->end, LETTER, 3); break;
+    case PRE_QWEN2: q = match_qwen(it->p, it->end, CHAR_LETTER, 1); break;
+    case PRE_QWEN35: q = match_qwen(it->p, it->end, CHAR_LETTER | CHAR_MARK, 1); break;
+    case PRE_LLAMA3: q = match_qwen(it->p, it->end, CHAR_LETTER, 3); break;
     case PRE_GPT2: q = match_gpt2(it->p, it->end); break;
     case PRE_STARCODER: q = match_starcoder(it); break;
     }

@@ -7,7 +7,7 @@
  *
  * The patterns are those of the tokenizers' own files (specification 19.3), matched by hand: a regular
  * expression engine would need back-tracking stack in proportion to the longest run of white space. The
- * pieces are views of the text, in order, without gap. Categories are those of utf8proc's Unicode version. */
+ * pieces are views of the text, in order, without gap. */
 #ifndef KERF_PRETOKENIZE_H
 #define KERF_PRETOKENIZE_H
 

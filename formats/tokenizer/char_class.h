@@ -1,0 +1,18 @@
+/* char_class.h - the five kinds of characters that pre-tokenizers tell apart, as of Unicode 16.
+ *
+ * Categories come from utf8proc; what its version does not know yet comes from a table of the letters,
+ * numbers and marks of Unicode 15.1 and 16, so that ids do not depend on the library's age. White space is
+ * the Unicode property White_Space (what \s means to the engine behind the HuggingFace tokenizers), not
+ * category Z. */
+#ifndef KERF_CHAR_CLASS_H
+#define KERF_CHAR_CLASS_H
+
+#include <stdint.h>
+
+enum char_class { CHAR_LETTER = 1, CHAR_NUMBER = 2, CHAR_MARK = 4, CHAR_SPACE = 8, CHAR_OTHER = 16 };
+
+extern const uint8_t CHAR_CLASS_ASCII[128];
+
+int char_class(uint32_t cp);
+
+#endif
