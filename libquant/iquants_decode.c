@@ -7,20 +7,27 @@
 #include "iquants.h"
 #include "iquants_grid.h"
 
+#include <string.h>
+
 const int8_t iq4_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
-/* 8 weights: `grid` holds their magnitudes, `signs` a bit each (set: negative). */
+/* 8 weights: `grid` holds their magnitudes, `signs` a bit each (set: negative). Bytes first, then one plain
+ * loop: compilers turn that into vectors. */
 static void put8(float *dst, float scale, uint64_t grid, unsigned signs)
 {
+    uint8_t magnitude[8];
+    memcpy(magnitude, &grid, sizeof magnitude);
     for (int b = 0; b < 8; b++)
-        dst[b] = scale * (float)(grid >> 8 * b & 255) * (signs >> b & 1 ? -1.0f : 1.0f);
+        dst[b] = scale * (float)magnitude[b] * (float)(1 - 2 * (int)(signs >> b & 1));
 }
 
 /* 8 weights of iq1: signed bytes, all shifted by `shift`. */
 static void put8_shifted(float *dst, float scale, uint64_t grid, float shift)
 {
+    int8_t level[8];
+    memcpy(level, &grid, sizeof level);
     for (int b = 0; b < 8; b++)
-        dst[b] = scale * ((float)(int8_t)(grid >> 8 * b & 255) + shift);
+        dst[b] = scale * ((float)level[b] + shift);
 }
 
 void iq2_xxs_decode(float *dst, const void *src, size_t n_cols)

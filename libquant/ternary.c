@@ -59,8 +59,9 @@ void q1_0_decode(float *dst, const void *src, size_t n_cols)
     const struct q1_0_block *b = src;
     for (size_t n = n_cols / 128; n > 0; n--, b++, dst += 128) {
         const float d = f16_to_f32(b->d);
+        const float level[2] = {-d, d};
         for (int i = 0; i < 128; i++)
-            dst[i] = b->q[i / 8] >> i % 8 & 1 ? d : -d;
+            dst[i] = level[b->q[i / 8] >> i % 8 & 1];
     }
 }
 
