@@ -24,8 +24,10 @@ static int edited_meta(struct gguf_meta **out, const struct gguf_reader *in, con
     int rc = gguf_meta_copy(&m, gguf_reader_meta(in), e);
     for (size_t i = 0; i < opt->n_remove && rc == 0; i++) {
         rc = refuse_split_key(opt->remove[i], e);
-        if (rc == 0 && !gguf_meta_remove(m, opt->remove[i]))
+        if (rc == 0 && !gguf_meta_find(m, opt->remove[i]))
             rc = err_set(e, ERR_ARG, "key '%s': cannot be removed, it is not there", opt->remove[i]);
+        else if (rc == 0 && !gguf_meta_remove(m, opt->remove[i]))
+            rc = err_set(e, ERR_NOMEM, "key '%s': out of memory", opt->remove[i]);
     }
     for (size_t i = 0; opt->set && i < gguf_meta_n(opt->set) && rc == 0; i++) {
         rc = refuse_split_key(gguf_meta_key(opt->set, i), e);

@@ -76,7 +76,10 @@ int gguf_meta_set_strings(struct gguf_meta *m, const char *key, const struct ggu
 int gguf_meta_set_array(struct gguf_meta *m, const char *key, enum gguf_type elem, const void *data,
                         uint64_t n,
                         struct err *e); /* elem: fixed-size types only; data packed little-endian */
-bool gguf_meta_remove(struct gguf_meta *m, const char *key); /* true if it was there */
+
+/* True if it was there and is gone. False with the list unchanged when it was not, or when memory is refused.
+ */
+bool gguf_meta_remove(struct gguf_meta *m, const char *key);
 
 /* For readers: append a key (the bytes of `key` are copied and must be non-empty, unique, UTF-8 and free of
  * NUL) whose string or array stays where it is, borrowed until the list is freed. ERR_FORMAT for a bad key.

@@ -129,8 +129,9 @@ static int copy_without_split(struct gguf_meta **out, const struct gguf_meta *me
 {
     int rc = gguf_meta_copy(out, meta, e);
     for (size_t i = 0; rc == 0 && i < sizeof split_keys / sizeof *split_keys; i++)
-        gguf_meta_remove(*out, split_keys[i]);
-    return rc;
+        if (gguf_meta_find(*out, split_keys[i]) && !gguf_meta_remove(*out, split_keys[i]))
+            rc = no_memory(e);
+    return rc; /* the caller frees *out in either case */
 }
 
 static int set_split_keys(struct gguf_meta *m, size_t no, size_t count, size_t n_tensors, struct err *e)

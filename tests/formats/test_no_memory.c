@@ -1,0 +1,247 @@
+/* test_no_memory.c - every allocation of the readers and writers is refused once: each time the answer is
+ * ERR_NOMEM with a message, or success where the memory was not essential; never a crash, and no leak (the
+ * sanitizer builds, which bring their own allocator, run the rest of the tests instead of this one). */
+#include "formats/convert/repack.h"
+#include "formats/gguf/gguf_read.h"
+#include "formats/gguf/gguf_write.h"
+#include "formats/gguf/imatrix_file.h"
+#include "formats/json.h"
+#include "formats/text.h"
+#include "libquant/base/filemap.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define CAN_REFUSE 1
+
+void *__libc_malloc(size_t n);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t n);
+void __libc_free(void *p);
+
+static long until_refusal = -1; /* negative: never */
+static long n_live;
+
+static int refuse(void)
+{
+    return until_refusal >= 0 && until_refusal-- == 0;
+}
+
+void *malloc(size_t n)
+{
+    void *p = refuse() ? NULL : __libc_malloc(n);
+    n_live += p != NULL;
+    return p;
+}
+
+void *calloc(size_t n, size_t size)
+{
+    void *p = refuse() ? NULL : __libc_calloc(n, size);
+    n_live += p != NULL;
+    return p;
+}
+
+void *realloc(void *old, size_t n)
+{
+    void *p = refuse() ? NULL : __libc_realloc(old, n);
+    n_live += p != NULL && old == NULL;
+    return p;
+}
+
+void free(void *p)
+{
+    n_live -= p != NULL;
+    __libc_free(p);
+}
+#else
+#define CAN_REFUSE 0
+static long until_refusal, n_live;
+#endif
+
+static char scratch[64];
+
+/* Run `work` with the 1st, 2nd, ... allocation refused until one run needs fewer. */
+static void survives(const char *what, int (*work)(struct err *e))
+{
+    if (!CAN_REFUSE)
+        skip();
+    long refused = 0;
+    for (long n = 0;; n++) {
+        struct err e = {0};
+        long before = n_live;
+        until_refusal = n;
+        int rc = work(&e);
+        bool reached = until_refusal < 0;
+        until_refusal = -1;
+        if (n_live != before)
+            fail_msg("%s: %ld allocations leak after refusal %ld", what, n_live - before, n);
+        if (rc != 0 && (rc != ERR_NOMEM || !e.msg[0] || !reached))
+            fail_msg("%s: refusal %ld: code %d '%s'", what, n, rc, e.msg);
+        refused += rc != 0;
+        if (!reached)
+            break;
+    }
+    printf("%s: %ld refusals reported\n", what, refused);
+    assert_true(refused > 0);
+}
+
+static int work_json(struct err *e)
+{
+    static const char text[] =
+        "{\"a\": [1, 2, {\"x\": \"y\\n\"}], \"b1\": 0, \"b2\": 0, \"b3\": 0, \"b4\": 0, \"b5\": 0,"
+        "\"b6\": 0, \"b7\": 0, \"b8\": 0, \"b9\": 1.5}";
+    struct json_doc *d;
+    int rc = json_parse(&d, text, sizeof text - 1, "t", e);
+    if (rc == 0)
+        json_free(d);
+    return rc;
+}
+
+static int work_reader(struct err *e)
+{
+    struct gguf_reader *r;
+    int rc = gguf_reader_open(&r, scratch, NULL, e);
+    if (rc == 0)
+        gguf_reader_close(r);
+    return rc;
+}
+
+static int work_repack(struct err *e)
+{
+    struct gguf_reader *r;
+    struct repack_report report;
+    static const char *const remove[] = {"n"};
+    struct repack_options opt = {.max_tensors = 1, .dry_run = true, .remove = remove, .n_remove = 1};
+    int rc = gguf_reader_open(&r, scratch, NULL, e);
+    if (rc)
+        return rc;
+    rc = gguf_repack(r, "unused", &opt, &report, e);
+    if (rc == 0)
+        repack_report_release(&report);
+    gguf_reader_close(r);
+    return rc;
+}
+
+static int load_and_build(const char *path, enum imatrix_format format, struct err *e)
+{
+    struct imatrix *m, *sum = NULL;
+    char out[80];
+    snprintf(out, sizeof out, "%s.out", scratch);
+    int rc = imatrix_load(&m, path, e);
+    if (rc)
+        return rc;
+    rc = imatrix_new(&sum, e);
+    if (rc == 0)
+        rc = imatrix_merge(sum, m, e);
+    if (rc == 0)
+        rc = imatrix_save(sum, out, format, true, e);
+    imatrix_free(sum);
+    imatrix_free(m);
+    unlink(out);
+    return rc;
+}
+
+static int work_imatrix_gguf(struct err *e)
+{
+    return load_and_build(KERF_TEST_GOLDEN "/imatrix/a.gguf", IMATRIX_DAT, e);
+}
+
+static int work_imatrix_dat(struct err *e)
+{
+    return load_and_build(KERF_TEST_GOLDEN "/imatrix/b.dat", IMATRIX_GGUF, e);
+}
+
+static int work_text(struct err *e)
+{
+    char *text;
+    size_t n;
+    int rc = text_read(&text, &n, scratch, 0, e);
+    if (rc == 0)
+        free(text);
+    return rc;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    struct gguf_meta *m;
+    struct gguf_string strings[] = {{"a", 1}, {"b", 1}};
+    struct gguf_out_tensor t[3] = {{.name = "a", .type = QTYPE_I8, .n_dims = 1, .ne = {3}},
+                                   {.name = "b", .type = QTYPE_I8, .n_dims = 1, .ne = {40}},
+                                   {.name = "c", .type = QTYPE_I8, .n_dims = 1, .ne = {1}}};
+    uint8_t *file;
+    size_t header;
+    uint64_t total;
+    int fd;
+    strcpy(scratch, "/tmp/kerf-test-XXXXXX");
+    if ((fd = mkstemp(scratch)) < 0 || gguf_meta_new(&m, NULL) != 0)
+        return -1;
+    int rc = gguf_meta_set_strings(m, "s", strings, 2, NULL);
+    rc |= gguf_meta_set_u32(m, "n", 2, NULL);
+    rc |= gguf_layout(m, t, 3, &file, &header, &total, NULL);
+    gguf_meta_free(m);
+    if (rc)
+        return rc;
+    file = realloc(file, total);
+    memset(file + header, 1, total - header);
+    rc = write(fd, file, total) == (ssize_t)total ? 0 : -1;
+    close(fd);
+    free(file);
+    return rc;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    return unlink(scratch);
+}
+
+static void json_survives(void **state)
+{
+    (void)state;
+    survives("json_parse", work_json);
+}
+
+static void reader_survives(void **state)
+{
+    (void)state;
+    survives("gguf_reader_open", work_reader);
+}
+
+static void repack_survives(void **state)
+{
+    (void)state;
+    survives("gguf_repack", work_repack);
+}
+
+static void imatrix_survives(void **state)
+{
+    (void)state;
+    survives("imatrix, gguf to dat", work_imatrix_gguf);
+    survives("imatrix, dat to gguf", work_imatrix_dat);
+}
+
+static void text_survives(void **state)
+{
+    (void)state;
+    survives("text_read", work_text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(json_survives),   cmocka_unit_test(reader_survives),
+        cmocka_unit_test(repack_survives), cmocka_unit_test(imatrix_survives),
+        cmocka_unit_test(text_survives),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
