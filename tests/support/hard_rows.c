@@ -67,7 +67,7 @@ static float draw_weight(struct rng *r, unsigned kind, size_t i, float s)
     case 5: return i / 32 % 3 == 0 ? -s : i / 32 % 3 == 1 ? s : 0.0f;
     case 6: return g * 0x1p-66f;
     case 7: return g * 0x1p-126f * 0x1p-6f;
-    case 8: return g * 0x1p50f;
+    case 8: return g * 0x1p25f;
     case 9: return magnitude * s;
     case 10: return -magnitude * s - 5 * s;
     case 11: return g * s * 0x1p-10f + s;
