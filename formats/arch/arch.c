@@ -7,9 +7,9 @@
 #include <assert.h>
 #include <string.h>
 
-static const struct arch *const all[] = {
-    &arch_qwen2, &arch_qwen3, &arch_qwen2moe, &arch_qwen3moe, &arch_llama,
-};
+static const struct arch *const all[] = {&arch_qwen,      &arch_qwen2,    &arch_qwen2moe,  &arch_qwen2vl,
+                                         &arch_qwen3,     &arch_qwen3moe, &arch_qwen3vl,   &arch_qwen3vlmoe,
+                                         &arch_qwen3next, &arch_qwen35,   &arch_qwen35moe, &arch_llama};
 
 size_t arch_count(void)
 {
@@ -65,14 +65,13 @@ int arch_find(const struct arch **out, const char *class_name, const char *model
     const char *reason = refusal(class_name);
     if (reason)
         return err_set(e, ERR_UNSUPPORTED, "config.json: class '%s': %s", class_name, reason);
-    char list[400] = "";
+    char list[400] = ""; /* the first class of each family: all of them would not fit a message */
     for (size_t i = 0; i < arch_count(); i++) {
-        for (const char *const *c = all[i]->classes; *c; c++) {
-            size_t used = strlen(list);
-            snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", *c);
-        }
+        size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", all[i]->classes[0]);
     }
-    return err_set(e, ERR_UNSUPPORTED, "config.json: %s '%s' is not supported; supported classes: %s",
+    return err_set(e, ERR_UNSUPPORTED,
+                   "config.json: %s '%s' is not supported; supported: %s and their variants",
                    by_class ? "class" : "model_type", by_class ? class_name : model_type, list);
 }
 

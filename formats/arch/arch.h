@@ -43,6 +43,9 @@ enum arch_symbol {
     ARCH_N_SYMBOLS,
 };
 
+#define ARCH_MAX_LAYERS 4096
+#define ARCH_MAX_EXTRA  64 /* prediction blocks */
+
 /* A descriptor applied to one configuration. Immutable after arch_resolve. */
 struct arch_model {
     const struct arch *arch;
@@ -53,7 +56,10 @@ struct arch_model {
     struct hf_rope rope;
     bool tied;        /* effective tie_word_embeddings */
     uint64_t n_extra; /* multi-token-prediction blocks that are kept, numbered L, L+1, ... */
+    uint64_t linear_layers[ARCH_MAX_LAYERS / 64]; /* bit per layer: gated delta net; set by hybrid families */
 };
+
+struct vocabulary;
 
 /* Index map from the output to the source: over rows for matrices (all leading dimensions flattened), over
  * elements for vectors. */
@@ -128,6 +134,9 @@ struct arch {
     /* Keys that no table expresses, and warnings; NULL: none. */
     int (*add_keys)(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
                     struct err *e);
+    /* Changes to the tokenizer keys, which are already written; NULL: none. */
+    int (*after_vocabulary)(const struct arch_model *a, const struct vocabulary *v, struct gguf_meta *meta,
+                            struct err *e);
     /* Turn a stripped HuggingFace name into the one the rows use (multi-token-prediction blocks); `name`
      * itself when nothing changes, NULL when memory is refused. */
     const char *(*rename)(const struct arch_model *a, const char *name, struct arena *arena);

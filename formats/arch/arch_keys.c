@@ -2,7 +2,7 @@
  *
  * Order and types are those of llama.cpp's converter, so that a reader that checks types strictly is content
  * and a diff of two files stays short. */
-#include "arch.h"
+#include "arch_rows.h"
 
 #include <float.h>
 #include <math.h>
@@ -187,6 +187,25 @@ static int set_rope(const struct arch_model *a, struct gguf_meta *meta, const st
             rc = gguf_meta_set_array(meta, key, GGUF_I32, a->rope.mrope_sections, 4, e);
     }
     return rc != 0 ? rc : arch_set_f32(a, meta, "rope.freq_base", a->rope.theta, e);
+}
+
+int arch_default_sections(const struct arch_model *a, struct gguf_meta *meta, const int32_t sections[4],
+                          struct err *e)
+{
+    char key[128];
+    if (a->rope.n_mrope_sections != 0)
+        return 0;
+    int rc = key_of(key, sizeof key, a, "rope.dimension_sections", e);
+    return rc != 0 ? rc : gguf_meta_set_array(meta, key, GGUF_I32, sections, 4, e);
+}
+
+int arch_add_deepstack(const struct arch_model *a, struct gguf_meta *meta, struct err *e)
+{
+    const struct json *root = hf_config_root(a->config), *vision = json_get(root, "vision_config");
+    if (!vision)
+        vision = json_get(json_get(root, "thinker_config"), "vision_config");
+    return arch_set_u32(a, meta, "n_deepstack_layers",
+                        json_n_children(json_get(vision, "deepstack_visual_indexes")), e);
 }
 
 int arch_add_common_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,

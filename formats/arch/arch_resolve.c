@@ -18,7 +18,7 @@ static const struct symbol {
 } symbols[ARCH_N_SYMBOLS] = {
     [ARCH_V] = {"V", "vocab_size", NULL, 1u << 24, true},
     [ARCH_D] = {"D", "hidden_size", NULL, 1u << 20, true},
-    [ARCH_L] = {"L", "num_hidden_layers", NULL, 4096, true},
+    [ARCH_L] = {"L", "num_hidden_layers", NULL, ARCH_MAX_LAYERS, true},
     [ARCH_H] = {"H", "num_attention_heads", NULL, 1u << 16, true},
     [ARCH_HKV] = {"Hkv", "num_key_value_heads", "H", 1u << 16, false},
     [ARCH_HD] = {"d", "head_dim|kv_channels", "D/H", 1u << 16, false},

@@ -32,6 +32,31 @@ extern const struct arch_row arch_rows_shared_expert[4];
 uint64_t arch_gate_half(const struct arch_model *a, uint64_t out);
 uint64_t arch_up_half(const struct arch_model *a, uint64_t out);
 
+/* The same from the transposed form [E, D, 2*Fe], and the stacked form of the down projection (Qwen3-VL). */
+extern const struct arch_row arch_rows_transposed_experts[6];
+
+/* Hybrids of softmax attention and gated delta nets (arch_hybrid.c). */
+extern const struct arch_row arch_rows_hybrid_global[3];    /* as arch_rows_global, norm scale + 1 */
+extern const struct arch_row arch_rows_hybrid_norms[2];     /* attn_norm, post_attention_norm, + 1 */
+extern const struct arch_row arch_rows_hybrid_attention[6]; /* q with gate, k, v, o, q and k norms + 1 */
+extern const struct arch_row arch_rows_mtp[4];              /* multi-token prediction, on block L */
+extern const struct arch_key arch_keys_hybrid[]; /* ssm.*, rotary dimensions of a part of the head */
+bool arch_is_linear(const struct arch_model *a, uint64_t layer);
+bool arch_is_full(const struct arch_model *a, uint64_t layer);
+bool arch_is_mtp(const struct arch_model *a, uint64_t layer); /* the first prediction block */
+
+/* Read layer_types / full_attention_interval, refuse what the runtime cannot hold. */
+int arch_check_hybrid(struct arch_model *a, struct err *e);
+int arch_add_hybrid_keys(const struct arch_model *a, struct gguf_meta *meta, struct err *e);
+const char *arch_rename_mtp(const struct arch_model *a, const char *name, struct arena *arena);
+
+/* rope.dimension_sections where the configuration has none: these, which the reference class defaults to. */
+int arch_default_sections(const struct arch_model *a, struct gguf_meta *meta, const int32_t sections[4],
+                          struct err *e);
+
+/* n_deepstack_layers: vision layers whose features enter the text layers (Qwen3-VL). */
+int arch_add_deepstack(const struct arch_model *a, struct gguf_meta *meta, struct err *e);
+
 /* Refuse configurations in which some layer has no experts: the runtime wants them in all. Refuses E or K =
  * 0. */
 int arch_check_all_experts(struct arch_model *a, struct err *e);
@@ -46,6 +71,7 @@ int arch_add_expert_norm(const struct arch_model *a, struct gguf_meta *meta, boo
 int arch_add_sliding_window(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
                             struct err *e);
 
-extern const struct arch arch_qwen2, arch_qwen3, arch_qwen2moe, arch_qwen3moe, arch_llama;
+extern const struct arch arch_qwen2, arch_qwen3, arch_qwen2moe, arch_qwen3moe, arch_qwen2vl, arch_qwen3vl,
+    arch_qwen3vlmoe, arch_qwen3next, arch_qwen35, arch_qwen35moe, arch_qwen, arch_llama;
 
 #endif

@@ -156,5 +156,7 @@ int metadata_from_folder(struct gguf_meta *meta, const char *folder, const struc
         rc = gguf_meta_set_u32(meta, "general.quantization_version", 2, e);
     if (rc == 0 && vocabulary)
         rc = vocabulary_to_gguf(vocabulary, meta, e);
+    if (rc == 0 && vocabulary && a->arch->after_vocabulary)
+        rc = a->arch->after_vocabulary(a, vocabulary, meta, e);
     return rc;
 }

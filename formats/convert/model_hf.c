@@ -8,6 +8,7 @@
 
 #include "formats/tokenizer/vocabulary.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,11 +119,33 @@ static int take_vocabulary(struct model *m, const struct hf_model *h, const char
     return rc;
 }
 
+/* Prediction blocks to keep: as the configuration says, else as many as have names. */
+static int count_mtp(struct hf_model *h, const struct source *sources, size_t n, struct err *e)
+{
+    uint64_t count = 0;
+    if (!h->arch.arch->rename)
+        return 0;
+    if (!hf_config_uint(h->config, "mtp_num_hidden_layers", &count, NULL)) {
+        for (size_t i = 0; i < n; i++) {
+            const char *at = strstr(sources[i].name, "mtp.layers.");
+            unsigned j;
+            if (at && sscanf(at, "mtp.layers.%5u.", &j) == 1 && j + 1 > count)
+                count = j + 1;
+        }
+    }
+    if (count > ARCH_MAX_EXTRA)
+        return err_set(e, ERR_FORMAT, "config.json: %llu prediction blocks", (unsigned long long)count);
+    h->arch.n_extra = count;
+    return 0;
+}
+
 static int take_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)
 {
     struct source *sources;
     size_t n;
     int rc = source_list(&sources, &n, h->checkpoint, assumed_type(h->config), &m->arena, e);
+    if (rc == 0 && opt->keep_mtp)
+        rc = count_mtp(h, sources, n, e);
     if (rc == 0)
         rc = hf_map(m, &h->arch, sources, n, opt->keep_mtp, e);
     return rc == 0 ? model_index(m, e) : rc;

@@ -4,9 +4,6 @@
  * levels give the same bytes: choosing one is a matter of speed only. */
 #include "kern_tables.h"
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 #include <stdbool.h>
 #include <string.h>
 
@@ -28,13 +25,6 @@ static bool has_f16c(void)
 {
     unsigned a, b, c, d;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
-}
-
-/* clang's __builtin_cpu_supports did not know "f16c" before version 15. */
-static bool has_f16c(void)
-{
-    unsigned a, b, c, d;
-    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
 static bool has_avx2(void)

@@ -621,7 +621,7 @@ static void misfits_are_refused_by_name(void **state)
     expect_refusal(write_folder(b, "bad"), ERR_FORMAT, "is already made from");
 
     build(b, "BloomForCausalLM", false, 0);
-    expect_refusal(write_folder(b, "bad"), ERR_UNSUPPORTED, "supported classes: Qwen2ForCausalLM");
+    expect_refusal(write_folder(b, "bad"), ERR_UNSUPPORTED, "supported: QWenLMHeadModel, Qwen2ForCausalLM");
 
     build(b, "Qwen2ForCausalLM", false, 0);
     snprintf(strrchr(b->config, '}'), 100, ", \"quantization_config\": {\"quant_method\": \"gptq\"}}");

@@ -1,0 +1,95 @@
+/* qwen3vl.c - the text part of Qwen3-VL, dense and with experts, and of the Qwen3-Omni thinker.
+ *
+ * Qwen3 with rotary sections. The experts of published checkpoints are stacked and transposed; which layout a
+ * checkpoint has is decided by its shapes. Truth: specification, architectures 14, 15. */
+#include "arch_rows.h"
+
+#include "formats/tokenizer/vocabulary.h"
+
+#include <string.h>
+
+static const char *const dense_classes[] = {"Qwen3VLForConditionalGeneration", NULL};
+static const char *const dense_types[] = {"qwen3_vl", "qwen3_vl_text", NULL};
+static const char *const moe_classes[] = {"Qwen3VLMoeForConditionalGeneration",
+                                          "Qwen3OmniMoeForConditionalGeneration", NULL};
+static const char *const moe_types[] = {"qwen3_vl_moe", "qwen3_vl_moe_text", "qwen3_omni_moe",
+                                        "qwen3_omni_moe_text", NULL};
+
+static const struct arch_group dense_groups[] = {
+    ARCH_GROUP(arch_rows_global),    ARCH_GROUP(arch_rows_norms),
+    ARCH_GROUP(arch_rows_attention), ARCH_GROUP(arch_rows_qk_norm),
+    ARCH_GROUP(arch_rows_qkv_bias),  ARCH_GROUP(arch_rows_o_bias),
+    ARCH_GROUP(arch_rows_ffn),       ARCH_END_GROUPS,
+};
+
+/* Where both layouts have the same shape, the transposed one is meant: it is listed first. */
+static const struct arch_group moe_groups[] = {
+    ARCH_GROUP(arch_rows_global),    ARCH_GROUP(arch_rows_norms),
+    ARCH_GROUP(arch_rows_attention), ARCH_GROUP(arch_rows_qk_norm),
+    ARCH_GROUP(arch_rows_qkv_bias),  ARCH_GROUP(arch_rows_o_bias),
+    ARCH_GROUP(arch_rows_router),    ARCH_GROUP(arch_rows_transposed_experts),
+    ARCH_GROUP(arch_rows_experts),   ARCH_END_GROUPS,
+};
+
+static const struct arch_key moe_keys[] = {
+    {.suffix = "expert_feed_forward_length", .type = GGUF_U32, .expr = "Fe", .required = true},
+    {.suffix = NULL},
+};
+
+static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
+                    struct err *e)
+{
+    static const int32_t sections[4] = {24, 20, 20, 0};
+    (void)w;
+    int rc = arch_default_sections(a, meta, sections, e);
+    return rc != 0 ? rc : arch_add_deepstack(a, meta, e);
+}
+
+static bool is_omni(const struct arch_model *a)
+{
+    return json_is_object(json_get(hf_config_root(a->config), "thinker_config"));
+}
+
+static int add_moe_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
+                        struct err *e)
+{
+    int rc = add_keys(a, meta, w, e);
+    if (rc == 0 && is_omni(a)) /* its vision features enter no text layer */
+        rc = arch_set_u32(a, meta, "n_deepstack_layers", 0, e);
+    return rc;
+}
+
+/* Omni turns begin and end with <|im_end|>, whatever its files say (specification 15.2). */
+static int after_vocabulary(const struct arch_model *a, const struct vocabulary *v, struct gguf_meta *meta,
+                            struct err *e)
+{
+    for (size_t i = 0; is_omni(a) && i < v->n_tokens; i++) {
+        if (strcmp(v->tokens[i].text, "<|im_end|>") != 0)
+            continue;
+        int rc = gguf_meta_set_u32(meta, "tokenizer.ggml.bos_token_id", (uint32_t)i, e);
+        return rc != 0 ? rc : gguf_meta_set_u32(meta, "tokenizer.ggml.eos_token_id", (uint32_t)i, e);
+    }
+    return 0;
+}
+
+const struct arch arch_qwen3vl = {
+    .name = "qwen3vl",
+    .title = "Qwen3-VL dense (text)",
+    .classes = dense_classes,
+    .model_types = dense_types,
+    .groups = dense_groups,
+    .quirks = ARCH_POOLING,
+    .add_keys = add_keys,
+};
+
+const struct arch arch_qwen3vlmoe = {
+    .name = "qwen3vlmoe",
+    .title = "Qwen3-VL MoE, Qwen3-Omni (text)",
+    .classes = moe_classes,
+    .model_types = moe_types,
+    .groups = moe_groups,
+    .keys = moe_keys,
+    .check = arch_check_all_experts,
+    .add_keys = add_moe_keys,
+    .after_vocabulary = after_vocabulary,
+};
