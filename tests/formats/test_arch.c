@@ -354,6 +354,124 @@ static void llama_rows_of_q_and_k_are_permuted_by_the_formula(void **state)
     hf_config_free(c);
 }
 
+/* Specification 13.3: source row of every destination, from the table of the fused projection. */
+static void next_rows_are_regrouped_by_the_table(void **state)
+{
+    (void)state;
+    struct arch_model a;
+    struct hf_config *c;
+    resolve(&a, &c, "Qwen3NextForCausalLM", "\"norm_topk_prob\": true");
+    const struct arch_row *qkv = find_row(&a, "model.layers.N.linear_attn.in_proj_qkvz.weight"), *z = qkv + 1;
+    uint64_t n_k = 2, n_v = 6, dk = 5, dv = 5, r = n_v / n_k, key = n_k * dk, n_seen = 0;
+    for (uint64_t h = 0; h < n_k; h++) {
+        uint64_t base = h * (2 * dk + 2 * r * dv);
+        for (uint64_t i = 0; i < dk; i++, n_seen += 2) {
+            assert_int_equal(qkv->rows(&a, h * dk + i), base + i);
+            assert_int_equal(qkv->rows(&a, key + h * dk + i), base + dk + i);
+        }
+        for (uint64_t j = 0; j < r; j++)
+            for (uint64_t i = 0; i < dv; i++, n_seen += 2) {
+                assert_int_equal(qkv->rows(&a, 2 * key + (h * r + j) * dv + i), base + 2 * dk + j * dv + i);
+                assert_int_equal(z->rows(&a, (h * r + j) * dv + i), base + 2 * dk + r * dv + j * dv + i);
+            }
+    }
+    assert_int_equal(n_seen, 2 * key + 2 * n_v * dv);
+    hf_config_free(c);
+}
+
+/* Specification 16.3: new head block j*Hk + c takes old head block c*r + j. */
+static void qwen35_value_heads_are_tiled(void **state)
+{
+    (void)state;
+    struct arch_model a;
+    struct hf_config *c;
+    resolve(&a, &c, "Qwen3_5ForCausalLM", "");
+    const struct arch_row *qkv = find_row(&a, "model.layers.N.linear_attn.in_proj_qkv.weight");
+    const struct arch_row *z = find_row(&a, "model.layers.N.linear_attn.in_proj_z.weight");
+    const struct arch_row *alpha = find_row(&a, "model.layers.N.linear_attn.in_proj_a.weight");
+    const struct arch_row *out = find_row(&a, "model.layers.N.linear_attn.out_proj.weight");
+    uint64_t n_k = 2, r = 3, dk = 5, dv = 5, front = 2 * n_k * dk;
+    for (uint64_t h = 0; h < n_k; h++)
+        for (uint64_t j = 0; j < r; j++) {
+            assert_int_equal(alpha->rows(&a, j * n_k + h), h * r + j);
+            for (uint64_t i = 0; i < dv; i++) {
+                assert_int_equal(z->rows(&a, (j * n_k + h) * dv + i), (h * r + j) * dv + i);
+                assert_int_equal(out->cols(&a, (j * n_k + h) * dv + i), (h * r + j) * dv + i);
+                assert_int_equal(qkv->rows(&a, front + (j * n_k + h) * dv + i), front + (h * r + j) * dv + i);
+            }
+        }
+    for (uint64_t i = 0; i < front; i++)
+        assert_int_equal(qkv->rows(&a, i), i);
+    assert_null(out->rows);
+    assert_ptr_equal(find_row(&a, "model.layers.N.linear_attn.conv1d.weight")->rows, qkv->rows);
+    hf_config_free(c);
+}
+
+static void zero_centred_norms_get_one_added_but_not_that_of_the_delta_net(void **state)
+{
+    (void)state;
+    static const char *const classes[] = {"Qwen3NextForCausalLM", "Qwen3_5ForCausalLM",
+                                          "Qwen3_5MoeForCausalLM"};
+    for (size_t k = 0; k < 3; k++) {
+        struct arch_model a;
+        struct hf_config *c;
+        resolve(&a, &c, classes[k], "");
+        for (const struct arch_group *g = a.arch->groups; g->rows; g++)
+            for (size_t i = 0; i < g->n; i++) {
+                const char *hf = g->rows[i].hf;
+                bool norm = strstr(hf, "norm") != NULL && !strstr(hf, "linear_attn.norm");
+                enum arch_op want = norm ? ARCH_ADD_ONE : strstr(hf, "A_log") ? ARCH_NEG_EXP : ARCH_KEEP;
+                assert_int_equal(g->rows[i].op, want);
+            }
+        hf_config_free(c);
+    }
+}
+
+static void hybrid_layers_follow_the_interval_or_the_list(void **state)
+{
+    (void)state;
+    struct arch_model a;
+    struct hf_config *c;
+    resolve(&a, &c, "Qwen3NextForCausalLM", "\"full_attention_interval\": 2");
+    const struct arch_row *q = find_row(&a, "model.layers.N.self_attn.q_proj.weight");
+    const struct arch_group *g = a.arch->groups;
+    while (q < g->rows || q >= g->rows + g->n)
+        g++;
+    assert_false(arch_row_applies(&a, g, q, 0));
+    assert_true(arch_row_applies(&a, g, q, 1));
+    assert_false(arch_row_applies(&a, g, q, 2));
+    assert_true(arch_row_applies(&a, g, q, 3)); /* behind the last layer: a prediction block, never linear */
+    hf_config_free(c);
+
+    resolve(&a, &c, "Qwen3NextForCausalLM",
+            "\"layer_types\": [\"full_attention\", \"linear_attention\", \"linear_attention\"]");
+    assert_true(arch_row_applies(&a, g, q, 0));
+    assert_false(arch_row_applies(&a, g, q, 1));
+    hf_config_free(c);
+
+    expect_refusal("Qwen3_5ForCausalLM", "\"layer_types\": [\"full_attention\"]", ERR_FORMAT, "layer_types");
+    expect_refusal("Qwen3_5ForCausalLM", "\"layer_types\": [\"x\", \"x\", \"x\"]", ERR_UNSUPPORTED, "'x'");
+    expect_refusal("Qwen3_5ForCausalLM", "\"full_attention_interval\": 0", ERR_FORMAT, "interval");
+    expect_refusal("Qwen3_5ForCausalLM", "\"attn_output_gate\": false", ERR_UNSUPPORTED, "attn_output_gate");
+}
+
+static void prediction_blocks_stand_behind_the_last_layer(void **state)
+{
+    (void)state;
+    struct arch_model a;
+    struct hf_config *c;
+    struct arena arena = {0};
+    resolve(&a, &c, "Qwen3_5ForCausalLM", "");
+    assert_string_equal(arch_strip(&a, "mtp.layers.0.mlp.x", &arena),
+                        "mtp.layers.0.mlp.x"); /* none is kept */
+    a.n_extra = 2;
+    assert_string_equal(arch_strip(&a, "mtp.layers.1.mlp.x", &arena), "model.layers.4.mlp.x");
+    assert_string_equal(arch_strip(&a, "model.mtp.fc.weight", &arena), "model.layers.3.mtp.fc.weight");
+    assert_string_equal(arch_strip(&a, "model.norm.weight", &arena), "model.norm.weight");
+    arena_release(&arena);
+    hf_config_free(c);
+}
+
 /* Values of llama.cpp's converter (float32 arithmetic of PyTorch 2) for Llama 3.1 8B and Llama 3.2 1B. */
 static void rope_frequency_divisors_equal_the_reference(void **state)
 {
@@ -531,6 +649,46 @@ static void expert_normalisation_other_than_the_runtimes_is_noted(void **state)
     gguf_meta_free(m);
 }
 
+static void hybrid_keys_describe_the_delta_net(void **state)
+{
+    (void)state;
+    struct gguf_meta *m = keys_of("Qwen3_5ForCausalLM", "\"head_dim\": 32", NULL);
+    expect_u32(m, "qwen35.ssm.conv_kernel", 3);
+    expect_u32(m, "qwen35.ssm.state_size", 5);
+    expect_u32(m, "qwen35.ssm.group_count", 2);
+    expect_u32(m, "qwen35.ssm.time_step_rank", 6);
+    expect_u32(m, "qwen35.ssm.inner_size", 30);
+    expect_u32(m, "qwen35.full_attention_interval", 4);
+    expect_u32(m, "qwen35.rope.dimension_count", 32);
+    const struct gguf_value *v = gguf_meta_find(m, "qwen35.rope.dimension_sections");
+    int64_t first, last;
+    assert_true(v && v->a.elem == GGUF_I32 && v->a.n == 4);
+    assert_true(gguf_array_i64(v, 0, &first) && first == 11 && gguf_array_i64(v, 3, &last) && last == 0);
+    assert_null(gguf_meta_find(m, "qwen35.attention.recurrent_layers"));
+    gguf_meta_free(m);
+
+    m = keys_of("Qwen3NextForCausalLM",
+                "\"norm_topk_prob\": true, \"partial_rotary_factor\": 0.25, \"layer_types\": "
+                "[\"full_attention\", \"linear_attention\", \"linear_attention\"]",
+                NULL);
+    v = gguf_meta_find(m, "qwen3next.attention.recurrent_layers"); /* the interval does not say it */
+    assert_true(v && v->a.elem == GGUF_BOOL && v->a.n == 3);
+    assert_memory_equal(v->a.data, "\0\1\1", 3);
+    expect_u32(m, "qwen3next.rope.dimension_count", 4);
+    gguf_meta_free(m);
+}
+
+static void vision_families_write_sections_and_deepstack(void **state)
+{
+    (void)state;
+    struct gguf_meta *m = keys_of("Qwen3VLForConditionalGeneration",
+                                  "\"vision_config\": {\"deepstack_visual_indexes\": [5, 11, 17]}", NULL);
+    expect_u32(m, "qwen3vl.n_deepstack_layers", 3);
+    assert_non_null(gguf_meta_find(m, "qwen3vl.rope.dimension_sections"));
+    gguf_meta_free(m);
+    expect_refusal("Qwen2_5_VLForConditionalGeneration", "", ERR_FORMAT, "mrope_section");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -546,6 +704,13 @@ int main(void)
         cmocka_unit_test(impossible_configurations_are_refused_by_field),
         cmocka_unit_test(an_unknown_class_is_refused_with_the_list_of_known_ones),
         cmocka_unit_test(llama_rows_of_q_and_k_are_permuted_by_the_formula),
+        cmocka_unit_test(next_rows_are_regrouped_by_the_table),
+        cmocka_unit_test(qwen35_value_heads_are_tiled),
+        cmocka_unit_test(zero_centred_norms_get_one_added_but_not_that_of_the_delta_net),
+        cmocka_unit_test(hybrid_layers_follow_the_interval_or_the_list),
+        cmocka_unit_test(prediction_blocks_stand_behind_the_last_layer),
+        cmocka_unit_test(hybrid_keys_describe_the_delta_net),
+        cmocka_unit_test(vision_families_write_sections_and_deepstack),
         cmocka_unit_test(rope_frequency_divisors_equal_the_reference),
         cmocka_unit_test(keys_of_a_dense_model_have_the_types_the_runtime_checks),
         cmocka_unit_test(rope_scaling_is_written_as_the_runtime_reads_it),

@@ -205,7 +205,7 @@ static void expect_tensors(const struct model *m, const char *tsv)
         }
         assert_int_equal(k, t->n_dims);
         assert_int_equal(t->always_f32, strcmp(type, "f32") == 0);
-        assert_int_equal(t->n_bytes * (t->always_f32 ? 2 : 1), n_bytes); /* planned as BF16 throughout */
+        assert_int_equal(t->ne[0] * t->n_rows * (t->always_f32 ? 4 : 2), n_bytes);
         n++;
     }
     fclose(f);
@@ -238,12 +238,149 @@ static void qwen3_has_the_published_tensors(void **state)
     free(index);
 }
 
+/* Layer index patterns of Qwen3.5, with the prefix of the conditional-generation class. */
+static char *make_hybrid_index(unsigned n_layers, bool moe)
+{
+    static const char *const linear[] = {
+        "in_proj_qkv.weight", "in_proj_z.weight", "in_proj_a.weight", "in_proj_b.weight", "A_log", "dt_bias",
+        "conv1d.weight",      "norm.weight",      "out_proj.weight"};
+    static const char *const full[] = {"q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm"};
+    static const char *const dense_ffn[] = {"gate_proj.weight", "up_proj.weight", "down_proj.weight"};
+    static const char *const moe_ffn[] = {"gate.weight",
+                                          "experts.gate_up_proj",
+                                          "experts.down_proj",
+                                          "shared_expert.gate_proj.weight",
+                                          "shared_expert.up_proj.weight",
+                                          "shared_expert.down_proj.weight",
+                                          "shared_expert_gate.weight"};
+    static const char file[] = "model-00001-of-00001.safetensors", prefix[] = "model.language_model";
+    char *text = NULL;
+    size_t n;
+    FILE *f = open_memstream(&text, &n);
+    fprintf(f,
+            "{\"weight_map\": {\"%s.embed_tokens.weight\": \"%s\", \"%s.norm.weight\": \"%s\","
+            " \"lm_head.weight\": \"%s\", \"model.visual.blocks.0.norm1.weight\": \"%s\"",
+            prefix, file, prefix, file, file, file);
+    for (unsigned i = 0; i < n_layers; i++) {
+        fprintf(f, ", \"%s.layers.%u.input_layernorm.weight\": \"%s\"", prefix, i, file);
+        fprintf(f, ", \"%s.layers.%u.post_attention_layernorm.weight\": \"%s\"", prefix, i, file);
+        for (size_t k = 0; (i + 1) % 4 != 0 && k < 9; k++)
+            fprintf(f, ", \"%s.layers.%u.linear_attn.%s\": \"%s\"", prefix, i, linear[k], file);
+        for (size_t k = 0; (i + 1) % 4 == 0 && k < 6; k++)
+            fprintf(f, ", \"%s.layers.%u.self_attn.%s.weight\": \"%s\"", prefix, i, full[k], file);
+        for (size_t k = 0; k < (moe ? 7 : 3); k++)
+            fprintf(f, ", \"%s.layers.%u.mlp.%s\": \"%s\"", prefix, i, moe ? moe_ffn[k] : dense_ffn[k], file);
+    }
+    fputs("}}", f);
+    fclose(f);
+    return text;
+}
+
+static void check_hybrid(const char *config_name, const char *tsv_name, unsigned n_layers, bool moe)
+{
+    const char *path = shared(config_name);
+    if (!path)
+        skip();
+    size_t n;
+    char *config = read_text(path, &n), *index = make_hybrid_index(n_layers, moe);
+    struct model *m = plan(config, index);
+    expect_tensors(m, shared(tsv_name));
+    assert_int_equal(model_n_skipped(m), 1);
+    model_close(m);
+    free(config);
+    free(index);
+}
+
+static void qwen35_has_the_published_tensors(void **state)
+{
+    (void)state;
+    check_hybrid("configs/Qwen--Qwen3.5-35B-A3B_config.json", "tensor-lists/Qwen3.5-35B-A3B.bf16.tsv", 40,
+                 true);
+    check_hybrid("configs/Qwen--Qwen3.5-27B_config.json", "tensor-lists/Qwen3.5-27B.bf16.tsv", 64, false);
+}
+
+static void qwen3_vl_has_the_published_tensors(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {
+        "input_layernorm.weight",   "post_attention_layernorm.weight", "self_attn.q_proj.weight",
+        "self_attn.k_proj.weight",  "self_attn.v_proj.weight",         "self_attn.o_proj.weight",
+        "self_attn.q_norm.weight",  "self_attn.k_norm.weight",         "mlp.gate.weight",
+        "mlp.experts.gate_up_proj", "mlp.experts.down_proj",           NULL};
+    const char *path = shared("configs/Qwen--Qwen3-VL-235B-A22B-Instruct_config.json");
+    if (!path)
+        skip();
+    size_t n;
+    char *config = read_text(path, &n), *index = make_index(94, false, parts);
+    struct model *m = plan(config, index);
+    expect_tensors(m, shared("tensor-lists/Qwen3-VL-235B-A22B-Instruct.bf16.tsv"));
+    model_close(m);
+    free(config);
+    free(index);
+}
+
+static void mixtral_has_the_published_names(void **state)
+{
+    (void)state;
+    const char *path = shared("configs/mistralai--Mixtral-8x7B-v0.1_config.json");
+    if (!path)
+        skip();
+    const char *parts[6 + 1 + 3 * 8 + 1] = {"input_layernorm.weight",      "post_attention_layernorm.weight",
+                                            "self_attn.q_proj.weight",     "self_attn.k_proj.weight",
+                                            "self_attn.v_proj.weight",     "self_attn.o_proj.weight",
+                                            "block_sparse_moe.gate.weight"};
+    static char names[24][50];
+    for (int i = 0; i < 24; i++) {
+        snprintf(names[i], sizeof names[i], "block_sparse_moe.experts.%d.w%d.weight", i / 3, i % 3 + 1);
+        parts[7 + i] = names[i];
+    }
+    size_t n;
+    char *config = read_text(path, &n), *index = make_index(32, false, parts);
+    struct model *m = plan(config, index);
+    const struct model_tensor *t = model_find(m, "blk.31.ffn_down_exps.weight");
+    assert_int_equal(model_n_tensors(m), 3 + 10 * 32);
+    assert_true(t && t->ne[0] == 14336 && t->ne[1] == 4096 && t->ne[2] == 8);
+    model_close(m);
+    free(config);
+    free(index);
+}
+
+/* Indices as they were published, with their own configuration. */
+static void check_published(const char *folder, size_t n_tensors)
+{
+    char name[200];
+    size_t n;
+    snprintf(name, sizeof name, "configs/%s/config.json", folder);
+    const char *path = shared(name);
+    if (!path)
+        skip();
+    char *config = read_text(path, &n);
+    snprintf(name, sizeof name, "configs/%s/model.safetensors.index.json", folder);
+    char *index = read_text(shared(name), &n);
+    struct model *m = plan(config, index);
+    assert_int_equal(model_n_tensors(m), n_tensors);
+    model_close(m);
+    free(config);
+    free(index);
+}
+
+static void published_indices_map_completely(void **state)
+{
+    (void)state;
+    check_published("Qwen-72B-Chat", 3 + 8 * 80);
+    check_published("Qwen3.5-18B-REAP-A3B-Coding", 733);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(qwen25_has_the_published_names),
         cmocka_unit_test(llama3_has_the_published_names),
         cmocka_unit_test(qwen3_has_the_published_tensors),
+        cmocka_unit_test(qwen35_has_the_published_tensors),
+        cmocka_unit_test(qwen3_vl_has_the_published_tensors),
+        cmocka_unit_test(mixtral_has_the_published_names),
+        cmocka_unit_test(published_indices_map_completely),
     };
     return cmocka_run_group_tests_name("model_names", tests, make_dir, remove_dir);
 }
