@@ -65,15 +65,13 @@ static int make_report(struct rewrite_report *out, const struct rw_plan *p, cons
     r.type_name = arena_strdup(&o->arena, p->type_name);
     r.tensors = arena_array(&o->arena, p->n_tensors ? p->n_tensors : 1, sizeof *r.tensors);
     r.n_warnings = p->n_warnings;
-    r.n_files = p->n_parts;
-    r.files = arena_array(&o->arena, p->n_parts, sizeof *r.files);
+    r.n_files = gguf_parts_n(p->parts);
+    r.n_bytes = gguf_parts_total_bytes(p->parts);
+    r.files = arena_array(&o->arena, r.n_files, sizeof *r.files);
     bool ok = r.type_name && r.tensors && r.files &&
               copy_texts(&r.warnings, &o->arena, p->warnings, p->n_warnings) == 0;
-    for (uint32_t i = 0; ok && i < p->n_parts; i++) {
-        r.files[i] = arena_strdup(&o->arena, p->parts[i].path);
-        r.n_bytes += p->parts[i].file_bytes;
-        ok = r.files[i] != NULL;
-    }
+    for (uint32_t i = 0; ok && i < r.n_files; i++)
+        ok = (r.files[i] = arena_strdup(&o->arena, gguf_parts_path(p->parts, i))) != NULL;
     for (size_t i = 0; ok && i < p->n_tensors; i++) {
         const struct rw_tensor *t = &p->tensors[i];
         struct rewrite_tensor_report *tr = &r.tensors[i];
@@ -97,36 +95,7 @@ static int make_report(struct rewrite_report *out, const struct rw_plan *p, cons
     return 0;
 }
 
-/* --- outputs --- */
-
-static void abort_files(struct rw_run *run)
-{
-    for (uint32_t i = 0; run->files && i < run->plan->n_parts; i++)
-        outfile_abort(run->files[i]);
-    free(run->files);
-    run->files = NULL;
-}
-
-/* Open every part (taking its lock) without touching what an earlier run may have left. */
-static int open_files(struct rw_run *run, bool *all_kept, struct err *e)
-{
-    const struct rw_plan *p = run->plan;
-    run->files = calloc(p->n_parts, sizeof *run->files);
-    if (!run->files)
-        return err_set(e, ERR_NOMEM, "out of memory for the outputs");
-    *all_kept = true;
-    for (uint32_t i = 0; i < p->n_parts; i++) {
-        struct outfile_options o = {.overwrite = run->opt->overwrite,
-                                    .keep_partial = run->opt->resume,
-                                    .resume = true,
-                                    .size_bytes = p->parts[i].file_bytes};
-        int rc = outfile_open(&run->files[i], p->parts[i].path, &o, e);
-        if (rc)
-            return rc;
-        *all_kept = *all_kept && outfile_resumed(run->files[i]);
-    }
-    return 0;
-}
+/* --- the run --- */
 
 /* Continue what the journal knows, or start from nothing. */
 static int prepare(struct rw_run *run, struct rw_plan *p, const char *path, const char identity[65],
@@ -135,7 +104,9 @@ static int prepare(struct rw_run *run, struct rw_plan *p, const char *path, cons
     bool kept = false, matches = false;
     int rc = rw_journal_discard_orphan(path, p, e);
     if (rc == 0)
-        rc = open_files(run, &kept, e);
+        rc = gguf_parts_open(p->parts, e); /* takes their locks */
+    if (rc == 0)
+        kept = gguf_parts_resumed(p->parts);
     if (rc == 0 && run->opt->resume && kept)
         rc = rw_journal_load(path, identity, run, &matches, e);
     if (rc == 0 && run->opt->resume && !matches)
@@ -146,32 +117,13 @@ static int prepare(struct rw_run *run, struct rw_plan *p, const char *path, cons
                          path);
     if (rc == 0 && !matches) {
         rc = rw_journal_discard(path, e);
-        for (uint32_t i = 0; rc == 0 && i < p->n_parts; i++)
-            rc = outfile_restart(run->files[i], e);
+        if (rc == 0)
+            rc = gguf_parts_restart(p->parts, e);
     }
-    for (uint32_t i = 0; rc == 0 && i < p->n_parts; i++)
-        rc = outfile_write_at(run->files[i], 0, p->parts[i].header, p->parts[i].header_bytes, e);
     if (rc == 0)
         rc = rw_journal_open(journal, path, identity, matches, run, e);
     return rc;
 }
-
-/* Flush all parts before the first rename, so that a full disk cannot leave half a set. */
-static int commit_files(struct rw_run *run, struct err *e)
-{
-    const struct rw_plan *p = run->plan;
-    int rc = 0;
-    for (uint32_t i = 0; rc == 0 && p->n_parts > 1 && i < p->n_parts; i++)
-        if (fsync(outfile_fd(run->files[i])) != 0)
-            rc = err_set(e, ERR_IO, "%s: cannot flush to disk: %s", p->parts[i].path, strerror(errno));
-    for (uint32_t i = 0; rc == 0 && i < p->n_parts; i++) {
-        rc = outfile_commit(run->files[i], p->parts[i].file_bytes, e);
-        run->files[i] = NULL; /* freed in every case */
-    }
-    return rc;
-}
-
-/* --- the run --- */
 
 static int write_model(struct rewrite_report *out, struct model *m, struct rw_plan *p, const char *path,
                        const struct rewrite_options *opt, struct err *e)
@@ -189,12 +141,11 @@ static int write_model(struct rewrite_report *out, struct model *m, struct rw_pl
         rc = rw_pipeline_run(&run, e);
     rw_journal_close(journal, rc != 0 && opt->resume);
     if (rc == 0)
-        rc = commit_files(&run, e);
+        rc = gguf_parts_commit(p->parts, e);
     else if (opt->resume)
         journal = NULL; /* kept, with the temporary files, for the next attempt */
     if (journal)
         (void)rw_journal_discard(path, NULL);
-    abort_files(&run);
     if (rc == 0 && out)
         rc = make_report(out, p, &run, e);
     free((void *)run.done);

@@ -4,7 +4,7 @@
 
 #include "rewrite.h"
 
-#include "formats/gguf/gguf_write.h"
+#include "formats/gguf/gguf_parts.h"
 #include "libquant/base/arena.h"
 
 #include <stdatomic.h>
@@ -19,17 +19,8 @@ struct rw_tensor {
     uint64_t n_mats;                  /* ne2*ne3 */
     uint64_t row_bytes;               /* in the output */
     uint64_t n_bytes;
-    uint32_t part;
-    uint64_t offset;       /* of the data in its part */
     uint64_t rows_per_job; /* depends on the shape alone, so results do not depend on the machine */
     size_t first_job;      /* jobs first_job .. first_job of the next tensor - 1 */
-};
-
-struct rw_part {
-    const char *path; /* in the arena */
-    uint8_t *header;  /* malloc'ed */
-    size_t header_bytes;
-    uint64_t file_bytes;
 };
 
 /* Everything that is decided before the first weight is read. */
@@ -42,8 +33,8 @@ struct rw_plan {
     size_t n_jobs;
     uint64_t source_bytes, n_parameters, tensor_bytes;
     struct gguf_meta *meta;
-    struct rw_part *parts;
-    uint32_t n_parts;
+    struct gguf_out_tensor *out; /* [n_tensors], for the layout */
+    struct gguf_parts *parts;    /* the output files */
     const char **warnings;
     size_t n_warnings, warnings_cap;
 };
@@ -57,7 +48,6 @@ int rw_plan_warn(struct rw_plan *p, struct err *e, const char *fmt, ...) KERF_PR
 /* The two halves of rw_plan_make that have files of their own. */
 int rw_plan_types(struct rw_plan *p, const struct model *m, const struct rewrite_options *opt, struct err *e);
 int rw_plan_meta(struct rw_plan *p, const struct model *m, const struct rewrite_options *opt, struct err *e);
-int rw_plan_layout(struct rw_plan *p, const char *path, uint64_t split_max_bytes, struct err *e);
 
 /* Is this run a plain conversion: no mix of quantized types, the model's own order, no private keys? */
 bool rw_is_plain(const struct rewrite_options *opt);
@@ -67,7 +57,6 @@ struct rw_run {
     const struct model *model;
     const struct rw_plan *plan;
     const struct rewrite_options *opt;
-    struct outfile **files;      /* one for each part */
     _Atomic unsigned char *done; /* [n_jobs] 1 when the job's bytes are in the file */
     double *sse;                 /* [n_jobs] squared error of the job's rows */
     _Atomic uint64_t done_bytes;

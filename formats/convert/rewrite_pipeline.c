@@ -177,6 +177,11 @@ static int check_blocks(const struct rw_tensor *t, uint64_t row0, const uint8_t 
 
 /* --- jobs --- */
 
+static size_t index_of(const struct pipeline *pl, const struct rw_tensor *t)
+{
+    return (size_t)(t - pl->run->plan->tensors);
+}
+
 static int copy_rows(struct pipeline *pl, const struct rw_tensor *t, uint64_t row0, uint64_t n, struct err *e)
 {
     const uint8_t *from = t->src->raw + row0 * t->row_bytes;
@@ -184,7 +189,7 @@ static int copy_rows(struct pipeline *pl, const struct rw_tensor *t, uint64_t ro
     int rc = check_blocks(t, row0, from, n_bytes, "in the source", e);
     if (rc)
         return rc;
-    return outfile_write_at(pl->run->files[t->part], t->offset + row0 * t->row_bytes, from, n_bytes, e);
+    return gguf_parts_write(pl->run->plan->parts, index_of(pl, t), row0 * t->row_bytes, from, n_bytes, e);
 }
 
 /* Squared distance of one row. Eight lanes in a fixed order: fast, and the same sum on every machine. */
@@ -270,7 +275,7 @@ static int convert_rows(struct pipeline *pl, struct slot *s, const struct rw_ten
         if (rc == 0 && pl->run->opt->measure)
             rc = measure_rows(pl, t, rows, blocks, k, decoded, sse, e);
         if (rc == 0)
-            rc = outfile_write_at(pl->run->files[t->part], t->offset + (row0 + r) * t->row_bytes, blocks,
+            rc = gguf_parts_write(pl->run->plan->parts, index_of(pl, t), (row0 + r) * t->row_bytes, blocks,
                                   k * t->row_bytes, e);
         if (rc)
             return rc;

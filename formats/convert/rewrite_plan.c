@@ -284,101 +284,22 @@ int rw_plan_types(struct rw_plan *p, const struct model *m, const struct rewrite
 
 /* --- layout --- */
 
-/* Deal the tensors to parts in order, none above `max` unless a single tensor is. */
-static uint32_t deal_parts(struct rw_plan *p, uint64_t max)
+static int lay_out(struct rw_plan *p, const char *path, const struct rewrite_options *opt, struct err *e)
 {
-    uint32_t part = 0;
-    uint64_t used = 0;
-    for (size_t i = 0; i < p->n_tensors; i++) {
-        struct rw_tensor *t = &p->tensors[i];
-        if (max && used && (t->n_bytes > max || used > max - t->n_bytes)) {
-            part++;
-            used = 0;
-        }
-        t->part = part;
-        used += t->n_bytes;
-    }
-    return part + 1;
-}
-
-static const char *part_path(struct rw_plan *p, const char *path, uint32_t no, uint32_t count)
-{
-    if (count == 1)
-        return arena_strdup(&p->arena, path);
-    size_t len = strlen(path);
-    if (len > 5 && strcmp(path + len - 5, ".gguf") == 0)
-        len -= 5;
-    char *prefix = arena_strndup(&p->arena, path, len),
-         *name = prefix ? gguf_split_name(prefix, no, count) : NULL;
-    const char *copy = name ? arena_strdup(&p->arena, name) : NULL;
-    free(name);
-    return copy;
-}
-
-static int set_split_keys(struct gguf_meta *meta, uint32_t no, uint32_t count, size_t n_tensors,
-                          struct err *e)
-{
-    int rc = gguf_meta_set_u16(meta, "split.no", (uint16_t)no, e);
-    if (rc == 0)
-        rc = gguf_meta_set_u16(meta, "split.count", (uint16_t)count, e);
-    if (rc == 0)
-        rc = gguf_meta_set_i32(meta, "split.tensors.count", (int32_t)n_tensors, e);
-    return rc;
-}
-
-/* Header and offsets of one part: tensors [first, first+n). */
-static int lay_out_part(struct rw_plan *p, uint32_t no, size_t first, size_t n, struct err *e)
-{
-    struct rw_part *part = &p->parts[no];
-    struct gguf_meta *meta = NULL;
-    struct gguf_out_tensor *out = calloc(n ? n : 1, sizeof *out);
-    int rc = out ? 0 : no_memory(e);
-    if (rc == 0 && no == 0)
-        rc = gguf_meta_copy(&meta, p->meta, e);
-    else if (rc == 0)
-        rc = gguf_meta_new(&meta, e);
-    uint64_t align;
-    if (rc == 0 && no > 0 && gguf_meta_get_u64(p->meta, "general.alignment", &align))
-        rc = gguf_meta_set_u32(meta, "general.alignment", (uint32_t)align, e);
-    if (rc == 0 && p->n_parts > 1)
-        rc = set_split_keys(meta, no, p->n_parts, p->n_tensors, e);
-    for (size_t i = 0; rc == 0 && i < n; i++) {
-        const struct rw_tensor *t = &p->tensors[first + i];
-        out[i] = (struct gguf_out_tensor){.name = t->src->name, .type = t->type, .n_dims = t->src->n_dims};
-        memcpy(out[i].ne, t->src->ne, sizeof out[i].ne);
-    }
-    if (rc == 0)
-        rc = gguf_layout(meta, out, n, &part->header, &part->header_bytes, &part->file_bytes, e);
-    for (size_t i = 0; rc == 0 && i < n; i++)
-        p->tensors[first + i].offset = out[i].offset;
-    gguf_meta_free(meta);
-    free(out);
-    return rc;
-}
-
-int rw_plan_layout(struct rw_plan *p, const char *path, uint64_t split_max_bytes, struct err *e)
-{
-    p->n_parts = deal_parts(p, split_max_bytes);
-    if (p->n_parts > 65535 || p->n_tensors > INT32_MAX)
-        return err_set(e, ERR_ARG, "%s: %u parts are more than the format can number; use larger parts", path,
-                       p->n_parts);
-    p->parts = arena_array(&p->arena, p->n_parts, sizeof *p->parts);
-    if (!p->parts)
+    /* An earlier partial output is kept until the journal has been asked about it. */
+    struct gguf_parts_options po = {.overwrite = opt->overwrite,
+                                    .keep_partial = opt->resume,
+                                    .resume = true,
+                                    .max_bytes = opt->split_max_bytes};
+    p->out = arena_array(&p->arena, p->n_tensors ? p->n_tensors : 1, sizeof *p->out);
+    if (!p->out)
         return no_memory(e);
-    size_t first = 0;
-    for (uint32_t no = 0; no < p->n_parts; no++) {
-        size_t n = 0;
-        while (first + n < p->n_tensors && p->tensors[first + n].part == no)
-            n++;
-        p->parts[no].path = part_path(p, path, no, p->n_parts);
-        if (!p->parts[no].path)
-            return no_memory(e);
-        int rc = lay_out_part(p, no, first, n, e);
-        if (rc)
-            return err_context(e, rc, "%s", p->parts[no].path);
-        first += n;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const struct rw_tensor *t = &p->tensors[i];
+        p->out[i] = (struct gguf_out_tensor){.name = t->src->name, .type = t->type, .n_dims = t->src->n_dims};
+        memcpy(p->out[i].ne, t->src->ne, sizeof p->out[i].ne);
     }
-    return 0;
+    return gguf_parts_plan(&p->parts, p->meta, p->out, p->n_tensors, path, &po, e);
 }
 
 int rw_plan_make(struct rw_plan *p, const struct model *m, const char *path,
@@ -388,14 +309,13 @@ int rw_plan_make(struct rw_plan *p, const struct model *m, const char *path,
     if (rc == 0)
         rc = rw_plan_meta(p, m, opt, e);
     if (rc == 0)
-        rc = rw_plan_layout(p, path, opt->split_max_bytes, e);
+        rc = lay_out(p, path, opt, e);
     return rc;
 }
 
 void rw_plan_release(struct rw_plan *p)
 {
-    for (uint32_t i = 0; p->parts && i < p->n_parts; i++)
-        free(p->parts[i].header);
+    gguf_parts_free(p->parts);
     gguf_meta_free(p->meta);
     arena_release(&p->arena);
     *p = (struct rw_plan){0};

@@ -173,9 +173,11 @@ int rw_journal_identity(char out[65], const struct model *m, const struct rw_pla
         return rc;
     hash_u64(&h, opt->measure);
     hash_u64(&h, p->n_jobs);
-    for (uint32_t i = 0; i < p->n_parts; i++) { /* the headers hold metadata, names, types and shapes */
-        hash_text(&h, p->parts[i].path);
-        sha256_update(&h, p->parts[i].header, p->parts[i].header_bytes);
+    for (uint32_t i = 0; i < gguf_parts_n(p->parts); i++) { /* metadata, names, types and shapes */
+        size_t n;
+        const uint8_t *header = gguf_parts_header(p->parts, i, &n);
+        hash_text(&h, gguf_parts_path(p->parts, i));
+        sha256_update(&h, header, n);
     }
     for (size_t i = 0; i < p->n_tensors; i++)
         hash_u64(&h, p->tensors[i].rows_per_job);
@@ -286,8 +288,9 @@ static void checkpoint(struct rw_journal *j)
         }
     if (n == 0 || j->failed)
         return;
-    for (uint32_t i = 0; i < run->plan->n_parts; i++)
-        if (fdatasync(outfile_fd(run->files[i])) != 0)
+    const struct gguf_parts *parts = run->plan->parts;
+    for (uint32_t i = 0; i < gguf_parts_n(parts); i++)
+        if (fdatasync(outfile_fd(gguf_parts_outfile(parts, i))) != 0)
             j->failed = true;
     /* The count sits in the half record before the first one. */
     uint8_t *start = (uint8_t *)(j->batch + 1) - 8;
@@ -360,12 +363,13 @@ int rw_journal_discard(const char *path, struct err *e)
 
 int rw_journal_discard_orphan(const char *path, const struct rw_plan *p, struct err *e)
 {
-    for (uint32_t i = 0; i < p->n_parts; i++) {
-        size_t n = strlen(p->parts[i].path) + sizeof ".kerf-part";
+    for (uint32_t i = 0; i < gguf_parts_n(p->parts); i++) {
+        const char *part = gguf_parts_path(p->parts, i);
+        size_t n = strlen(part) + sizeof ".kerf-part";
         char *temp = malloc(n);
         if (!temp)
             return err_set(e, ERR_NOMEM, "%s: out of memory", path);
-        snprintf(temp, n, "%s.kerf-part", p->parts[i].path);
+        snprintf(temp, n, "%s.kerf-part", part);
         bool missing = access(temp, F_OK) != 0;
         free(temp);
         if (missing)

@@ -5,6 +5,7 @@
 #include "libquant/base/checked.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -217,8 +218,6 @@ int gguf_parts_plan(struct gguf_parts **out, const struct gguf_meta *meta, struc
     p->part_of = calloc(n_tensors + 1, sizeof *p->part_of);
     bool split = p->opt.max_bytes || p->opt.max_tensors;
     int rc = p->part_of ? copy_without_split(&own, meta, e) : no_memory(e);
-    if (rc == 0 && split && (p->opt.keep_partial || p->opt.resume))
-        rc = err_set(e, ERR_ARG, "%s: a split set cannot be resumed", path);
     if (rc == 0 && split)
         rc = check_whole(p, own, e);
     if (rc == 0)
@@ -283,6 +282,31 @@ int gguf_parts_open(struct gguf_parts *p, struct err *e)
     return rc;
 }
 
+bool gguf_parts_resumed(const struct gguf_parts *p)
+{
+    for (size_t i = 0; i < p->n_parts; i++)
+        if (!p->parts[i].file || !outfile_resumed(p->parts[i].file))
+            return false;
+    return true;
+}
+
+int gguf_parts_restart(struct gguf_parts *p, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; i < p->n_parts && rc == 0; i++) {
+        rc = outfile_restart(p->parts[i].file, e);
+        if (rc == 0)
+            rc = outfile_write_at(p->parts[i].file, 0, p->parts[i].header, p->parts[i].header_bytes, e);
+    }
+    return rc;
+}
+
+const uint8_t *gguf_parts_header(const struct gguf_parts *p, uint32_t part, size_t *n_bytes)
+{
+    *n_bytes = p->parts[part].header_bytes;
+    return p->parts[part].header;
+}
+
 int gguf_parts_write(struct gguf_parts *p, size_t tensor, uint64_t at, const void *data, size_t n,
                      struct err *e)
 {
@@ -293,6 +317,10 @@ int gguf_parts_write(struct gguf_parts *p, size_t tensor, uint64_t at, const voi
 
 int gguf_parts_commit(struct gguf_parts *p, struct err *e)
 {
+    /* A full disk may show only now: before any file of a set has its name. */
+    for (size_t i = 0; p->n_parts > 1 && i < p->n_parts; i++)
+        if (fsync(outfile_fd(p->parts[i].file)) != 0)
+            return err_set(e, ERR_IO, "%s: cannot flush to disk: %s", p->parts[i].path, strerror(errno));
     for (size_t i = 0; i < p->n_parts; i++) {
         struct outfile *f = p->parts[i].file;
         p->parts[i].file = NULL; /* commit frees it in every case */

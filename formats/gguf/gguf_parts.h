@@ -15,7 +15,7 @@
 
 struct gguf_parts_options {
     bool overwrite;
-    bool keep_partial, resume; /* as in outfile.h; a single file only */
+    bool keep_partial, resume; /* as in outfile.h */
     uint64_t max_bytes;        /* of each file, header included; 0: no bound */
     uint64_t max_tensors;      /* in each file; 0: no bound */
 };
@@ -40,6 +40,15 @@ uint32_t gguf_parts_of_tensor(const struct gguf_parts *p, size_t tensor);
 /* Create every temporary file, reserve its space, write its header. */
 int gguf_parts_open(struct gguf_parts *p, struct err *e);
 
+/* With `resume`: did every part exist already? */
+bool gguf_parts_resumed(const struct gguf_parts *p);
+
+/* Drop what was kept of an earlier run: headers alone again. */
+int gguf_parts_restart(struct gguf_parts *p, struct err *e);
+
+/* The bytes before the data of a part, which say all about its layout; borrowed. */
+const uint8_t *gguf_parts_header(const struct gguf_parts *p, uint32_t part, size_t *n_bytes);
+
 /* `n` bytes at byte `at` of tensor `tensor`. Safe to call from several threads. Padding need not be written.
  */
 int gguf_parts_write(struct gguf_parts *p, size_t tensor, uint64_t at, const void *data, size_t n,
@@ -48,8 +57,8 @@ int gguf_parts_write(struct gguf_parts *p, size_t tensor, uint64_t at, const voi
 /* The output of a part, between open and commit; borrowed. For reading back what a resumed run kept. */
 struct outfile *gguf_parts_outfile(const struct gguf_parts *p, uint32_t part);
 
-/* Flush and rename all. When one of several fails, the parts that are already under their names are removed
- * again (unless they have replaced older files: then the message says which are new). */
+/* Flush all, then rename all. When one of several fails, the parts that are already under their names are
+ * removed again (unless they have replaced older files: then the message says which are new). */
 int gguf_parts_commit(struct gguf_parts *p, struct err *e);
 
 /* Drop what was not committed. NULL is allowed. */

@@ -600,7 +600,7 @@ static void a_split_set_holds_the_same_tensors(void **state)
     write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
     struct setup s = {.type = "Q8_0"};
     assert_int_equal(rewrite(src, in_folder(whole, "whole.gguf"), &s, &e), 0);
-    s.split = 100000;
+    s.split = 720000;
     s.report = &r;
     assert_int_equal(rewrite(src, in_folder(out, "set.gguf"), &s, &e), 0);
     assert_true(r.n_files >= 2);
