@@ -15,7 +15,7 @@ fail()
     exit 1
 }
 
-# run STATUS ARGS...: the program ends with this exit code; its streams are in $work/out and $work/err.
+# run STATUS ARGS...: the program ends with this exit code; its streams are in $work/out and $work/err. Sets want, got.
 run()
 {
     want=$1

@@ -1,0 +1,71 @@
+#!/bin/sh
+# kerf edit, split, merge and hash.
+. "$(dirname "$0")/lib.sh"
+
+a=$work/a.gguf
+run 0 convert "$demo" -o "$a" --type Q8_0
+model_hash()
+{
+    "$kerf" hash "$1" --json | sed -n 's/^  "model": "\(.*\)",*$/\1/p'
+}
+content=$(model_hash "$a")
+[ "${#content}" -eq 64 ] || fail "no hash"
+
+# Split and merge: the same content, whatever the parts.
+run 0 split "$a" -o "$work/p" --max-size 1500KiB --json
+prints '"n_tensors": 46'
+n=$(ls "$work"/p-*.gguf | wc -l)
+[ "$n" -ge 3 ] || fail "expected at least three parts, found $n"
+for f in "$work"/p-*.gguf; do
+    [ "$(wc -c <"$f")" -le 1536000 ] || fail "$f is larger than asked"
+done
+first=$(ls "$work"/p-*.gguf | head -1)
+last=$(ls "$work"/p-*.gguf | tail -1)
+[ "$(model_hash "$first")" = "$content" ] || fail "splitting changed the content"
+run 0 merge "$last" -o "$work/m.gguf"
+[ "$(model_hash "$work/m.gguf")" = "$content" ] || fail "merging changed the content"
+run 0 diff "$a" "$work/m.gguf" --exit-code
+run 0 split "$a" -o "$work/t" --max-tensors 20 --dry-run
+prints "would be"
+[ -z "$(ls "$work"/t-* 2>/dev/null)" ] || fail "a dry run wrote files"
+run 1 merge "$first" -o "$work/m.gguf"
+says "exists already"
+rm "$last"
+run 1 merge "$first" -o "$work/n.gguf"
+absent "$work/n.gguf"
+run 2 split "$a" -o "$work/p"
+run 2 split "$a" --max-size 1MiB
+
+# Edit: types are kept or stated, tensors stay.
+run 0 edit "$a" -o "$work/e.gguf" --set "general.name=A new name" --set qwen3.context_length=1024 \
+    --set "my.list:u16[]=1,2,3" --remove general.size_label
+run 0 inspect "$work/e.gguf" --json
+prints '"general.name": "A new name"'
+prints '"qwen3.context_length": 1024'
+! grep -q size_label "$work/out" || fail "the key is still there"
+[ "$(model_hash "$work/e.gguf")" != "$content" ] || fail "the hash does not see the metadata"
+run 0 diff "$a" "$work/e.gguf"
+prints "46 of 46 tensors are the same"
+run 0 edit "$work/e.gguf" -o "$work/e.gguf" --force --remove my.list --set qwen3.context_length=512 \
+    --set "general.name=Demo Qwen3" --set general.size_label=4.2M
+[ "$(model_hash "$work/e.gguf")" = "$content" ] || fail "edits taken back do not give the old content"
+printf '{{ messages }}' >"$work/template"
+run 0 edit "$a" -o "$work/c.gguf" --chat-template "$work/template"
+run 0 inspect "$work/c.gguf"
+prints "{{ messages }}"
+run 1 edit "$a" -o "$work/x.gguf" --set qwen3.context_length=many
+says "expected a u32, found 'many'"
+run 1 edit "$a" -o "$work/x.gguf" --remove no.such.key
+run 1 edit "$a" -o "$work/x.gguf" --chat-template "$work/none"
+run 2 edit "$a" -o "$work/x.gguf"
+absent "$work/x.gguf"
+
+# Hashes do not depend on threads, and are of the bytes.
+run 0 hash "$a" --threads 1
+cp "$work/out" "$work/one"
+run 0 hash "$a" --threads 6
+same "$work/out" "$work/one"
+prints "token_embd.weight"
+run 1 hash "$demo/model.safetensors"
+
+done_testing

@@ -1,0 +1,99 @@
+/* cmd_edit.c - kerf edit: set or remove metadata of a GGUF file; its tensors are copied as they are. */
+#include "repack_command.h"
+
+#include "formats/gguf/gguf_meta_text.h"
+#include "formats/text.h"
+
+#include <stdlib.h>
+
+struct edits {
+    struct opt_list set, remove;
+    const char *chat_template;
+};
+
+static int set_template(struct gguf_meta *meta, const char *path, struct err *e)
+{
+    char *text = NULL;
+    size_t len;
+    int rc = text_read(&text, &len, path, 16 << 20, e);
+    struct gguf_value v = {.type = GGUF_STRING};
+    if (rc == 0) {
+        v.s = (struct gguf_string){text, len};
+        rc = gguf_meta_set(meta, "tokenizer.chat_template", &v, e);
+        if (rc)
+            err_context(e, rc, "%s", path);
+    }
+    free(text);
+    return rc;
+}
+
+static int collect(struct gguf_meta *meta, const struct gguf_meta *old, const struct edits *ed, struct err *e)
+{
+    for (size_t i = 0; i < ed->set.n; i++) {
+        int rc = gguf_meta_set_text(meta, old, ed->set.items[i], e);
+        if (rc)
+            return err_context(e, rc, "--set");
+    }
+    return ed->chat_template ? set_template(meta, ed->chat_template, e) : 0;
+}
+
+static int run(const char *input, const char *output, const struct edits *ed, const struct shared_options *s)
+{
+    struct err e = {0};
+    struct gguf_reader *in = NULL;
+    struct gguf_meta *meta = NULL;
+    int status = CMD_FAILED;
+    int rc = gguf_reader_open(&in, input, NULL, &e);
+    if (rc == 0)
+        rc = gguf_meta_new(&meta, &e);
+    if (rc == 0)
+        rc = collect(meta, gguf_reader_meta(in), ed, &e);
+    if (rc == 0) {
+        struct repack_options ro = {.set = meta, .remove = ed->remove.items, .n_remove = ed->remove.n};
+        status = repack_and_report(in, output, &ro, s);
+    } else {
+        status = cmd_fail(&e);
+    }
+    gguf_meta_free(meta);
+    gguf_reader_close(in);
+    return status;
+}
+
+int cmd_edit(int argc, char **argv)
+{
+    struct shared_options s = SHARED_OPTIONS_INIT;
+    const char *output = NULL;
+    struct edits ed = {.chat_template = NULL};
+    const struct opt options[] = {
+        {"output", 'o', OPT_TEXT, &output, "FILE", "the GGUF file to write; may be IN itself with --force",
+         NULL, NULL},
+        {"set", 0, OPT_LIST, &ed.set, "KEY=VALUE",
+         "set a key; it keeps its type, a new one gets it from the value; KEY:TYPE=VALUE states it", NULL,
+         NULL},
+        {"remove", 0, OPT_LIST, &ed.remove, "KEY", "remove a key", NULL, NULL},
+        {"chat-template", 0, OPT_TEXT, &ed.chat_template, "FILE", "set tokenizer.chat_template from a file",
+         NULL, NULL},
+    };
+    const struct opt_command cmd = {
+        "edit",
+        "IN.gguf -o OUT.gguf",
+        "Change the metadata of a GGUF file. Types are u8 to u64, i8 to i64, f32, f64, "
+        "bool, string, and arrays such as u32[] with elements separated by commas.",
+        options,
+        sizeof options / sizeof *options,
+        1,
+        1};
+    struct opt_operands args;
+    int status = opt_parse(&cmd, argc, argv, &s, &args);
+    if (status == OPT_CONTINUE) {
+        if (!output)
+            status = cmd_usage(&cmd, "--output is missing: where shall the GGUF file go?");
+        else if (!ed.set.n && !ed.remove.n && !ed.chat_template)
+            status = cmd_usage(&cmd, "nothing to do: give --set, --remove or --chat-template");
+        else
+            status = run(args.items[0], output, &ed, &s);
+    }
+    opt_list_release(&ed.set);
+    opt_list_release(&ed.remove);
+    return status;
+}

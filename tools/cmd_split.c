@@ -1,0 +1,39 @@
+/* cmd_split.c - kerf split: a GGUF file in parts of bounded size. */
+#include "repack_command.h"
+
+int cmd_split(int argc, char **argv)
+{
+    struct shared_options s = SHARED_OPTIONS_INIT;
+    const char *output = NULL;
+    struct repack_options ro = {0};
+    const struct opt options[] = {
+        {"output", 'o', OPT_TEXT, &output, "PREFIX", "parts are PREFIX-00001-of-00003.gguf and so on", NULL,
+         NULL},
+        {"max-size", 0, OPT_SIZE, &ro.max_bytes, "SIZE", "bytes of a part at most", NULL, NULL},
+        {"max-tensors", 0, OPT_UINT, &ro.max_tensors, "N", "tensors of a part at most", NULL, NULL},
+    };
+    const struct opt_command cmd = {
+        "split",
+        "IN.gguf -o PREFIX --max-size SIZE",
+        "Split a GGUF file (or split a set anew). Tensor bytes are copied as they are; "
+        "all parts appear together at the end. Runtimes load the first part.",
+        options,
+        sizeof options / sizeof *options,
+        1,
+        1};
+    struct opt_operands args;
+    int status = opt_parse(&cmd, argc, argv, &s, &args);
+    if (status != OPT_CONTINUE)
+        return status;
+    if (!output)
+        return cmd_usage(&cmd, "--output is missing: the prefix of the parts");
+    if (!ro.max_bytes && !ro.max_tensors)
+        return cmd_usage(&cmd, "give --max-size or --max-tensors");
+    struct err e = {0};
+    struct gguf_reader *in = NULL;
+    if (gguf_reader_open(&in, args.items[0], NULL, &e) != 0)
+        return cmd_fail(&e);
+    status = repack_and_report(in, output, &ro, &s);
+    gguf_reader_close(in);
+    return status;
+}

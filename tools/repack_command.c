@@ -1,0 +1,71 @@
+/* repack_command.c - see repack_command.h. */
+#include "repack_command.h"
+
+#include "progress.h"
+
+#include "formats/json.h"
+
+#include <stdio.h>
+
+static int on_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    struct progress *bar = ctx;
+    bar->total = total;
+    progress_update(bar, done, NULL);
+    return signals_pending();
+}
+
+static void print_json(const struct repack_report *r, const char *output, double seconds)
+{
+    struct json_writer w;
+    jw_begin(&w, stdout);
+    jw_object(&w);
+    jw_key(&w, "output"), jw_string(&w, output);
+    jw_key(&w, "n_bytes"), jw_uint(&w, r->n_bytes);
+    jw_key(&w, "n_tensors"), jw_uint(&w, r->n_tensors);
+    jw_key(&w, "seconds"), jw_double(&w, seconds);
+    jw_key(&w, "files"), jw_array(&w);
+    for (size_t i = 0; i < r->n_files; i++) {
+        jw_object(&w);
+        jw_key(&w, "path"), jw_string(&w, r->files[i].path);
+        jw_key(&w, "n_bytes"), jw_uint(&w, r->files[i].n_bytes);
+        jw_key(&w, "n_tensors"), jw_uint(&w, r->files[i].n_tensors);
+        jw_end(&w);
+    }
+    jw_end(&w);
+    jw_end(&w);
+}
+
+static void print_text(const struct repack_report *r, const struct shared_options *s)
+{
+    char size[32];
+    for (size_t i = 0; i < r->n_files; i++)
+        printf("%s: %s%zu tensors, %s\n", r->files[i].path, s->dry_run ? "would be " : "",
+               r->files[i].n_tensors, format_bytes(size, (double)r->files[i].n_bytes));
+}
+
+int repack_and_report(const struct gguf_reader *in, const char *output, struct repack_options *opt,
+                      const struct shared_options *s)
+{
+    struct err e = {0};
+    struct progress bar;
+    struct repack_report r = {0};
+    double begin = session_seconds();
+    progress_begin(&bar, s, "copying", "B", 0);
+    opt->overwrite = s->force;
+    opt->dry_run = s->dry_run;
+    opt->progress = on_progress;
+    opt->progress_ctx = &bar;
+    signals_cooperate(true);
+    int rc = gguf_repack(in, output, opt, &r, &e);
+    signals_cooperate(false);
+    progress_end(&bar);
+    if (rc)
+        return cmd_fail(&e);
+    if (s->json)
+        print_json(&r, output, session_seconds() - begin);
+    else
+        print_text(&r, s);
+    repack_report_release(&r);
+    return CMD_DONE;
+}
