@@ -50,6 +50,9 @@ static const char *refusal(const char *class_name)
     if (strcmp(class_name, "Qwen2ForRewardModel") == 0 ||
         strcmp(class_name, "Qwen2ForProcessRewardModel") == 0)
         return "reward models have a two-layer scorer that no GGUF architecture can hold";
+    if (strstr(class_name, "ForSequenceClassification"))
+        return "classification heads are not supported; a reranker is converted from its "
+               "causal-language-model form";
     return NULL;
 }
 

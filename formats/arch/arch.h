@@ -54,8 +54,10 @@ struct arch_model {
     bool known[ARCH_N_SYMBOLS];  /* a value exists, from the file, the class default or a fallback */
     bool stated[ARCH_N_SYMBOLS]; /* ... from the file or the class default: worth a metadata key */
     struct hf_rope rope;
-    bool tied;        /* effective tie_word_embeddings */
-    uint64_t n_extra; /* multi-token-prediction blocks that are kept, numbered L, L+1, ... */
+    bool tied;              /* effective tie_word_embeddings */
+    uint64_t n_extra;       /* multi-token-prediction blocks that are kept, numbered L, L+1, ... */
+    bool is_reranker;       /* the head is two of its rows: "yes" and "no" (specification 12) */
+    uint64_t label_rows[2]; /* of a reranker: which */
     uint64_t linear_layers[ARCH_MAX_LAYERS / 64]; /* bit per layer: gated delta net; set by hybrid families */
 };
 
@@ -110,6 +112,7 @@ struct arch_key {
 
 enum arch_quirk {
     ARCH_HEAD_MANDATORY = 1, /* the runtime has no fallback to the embedding: write it twice when tied */
+    ARCH_RERANKER = 16,      /* folders of this family may hold a reranker (specification 12) */
     ARCH_POOLING = 2,        /* modules.json may name a pooling (specification 11.2) */
     ARCH_HEAD_DIM_KEY = 8,   /* write key_length even when the configuration does not state head_dim */
     ARCH_ROPE_FREQS = 4,     /* "llama3" frequency scaling becomes the tensor rope_freqs.weight (17.3) */

@@ -4,10 +4,53 @@
 
 #include <string.h>
 
+/* An untied reranker keeps two rows of its head and nothing else of it. */
+static bool has_head(const struct arch_model *a, uint64_t layer)
+{
+    (void)layer;
+    return !a->is_reranker || a->tied;
+}
+
 const struct arch_row arch_rows_global[3] = {
     {.hf = "model.embed_tokens.weight", .gguf = "token_embd.weight", .shape = "V,D"},
     {.hf = "model.norm.weight", .gguf = "output_norm.weight", .shape = "D"},
-    {.hf = "lm_head.weight", .gguf = "output.weight", .shape = "V,D", .presence = ARCH_HEAD},
+    {.hf = "lm_head.weight",
+     .gguf = "output.weight",
+     .shape = "V,D",
+     .presence = ARCH_HEAD,
+     .when = has_head},
+};
+
+static uint64_t label_row(const struct arch_model *a, uint64_t out)
+{
+    return a->label_rows[out & 1];
+}
+
+static bool ranks_by_embedding(const struct arch_model *a, uint64_t layer)
+{
+    (void)layer;
+    return a->is_reranker && a->tied;
+}
+
+static bool ranks_by_head(const struct arch_model *a, uint64_t layer)
+{
+    (void)layer;
+    return a->is_reranker && !a->tied;
+}
+
+const struct arch_row arch_rows_rerank[2] = {
+    {.hf = "model.embed_tokens.weight",
+     .gguf = "cls.output.weight",
+     .shape = "V,D",
+     .out = "2,D",
+     .rows = label_row,
+     .when = ranks_by_embedding},
+    {.hf = "lm_head.weight",
+     .gguf = "cls.output.weight",
+     .shape = "V,D",
+     .out = "2,D",
+     .rows = label_row,
+     .when = ranks_by_head},
 };
 
 const struct arch_row arch_rows_norms[2] = {

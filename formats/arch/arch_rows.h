@@ -17,7 +17,9 @@
     }
 
 extern const struct arch_row arch_rows_global[3]; /* embedding, final norm, head                          */
-extern const struct arch_row arch_rows_norms[2];  /* attn_norm, ffn_norm                                  */
+extern const struct arch_row
+    arch_rows_rerank[2]; /* two rows of the head as cls.output; before arch_rows_global */
+extern const struct arch_row arch_rows_norms[2]; /* attn_norm, ffn_norm                                  */
 extern const struct arch_row arch_rows_attention[4]; /* q, k, v, o */
 extern const struct arch_row arch_rows_qkv_bias[3]; /* q, k, v biases, optional                             */
 extern const struct arch_row arch_rows_o_bias[1];   /* attention output bias, optional                      */

@@ -107,6 +107,21 @@ static int check(struct arch_model *a, struct err *e)
     return 0;
 }
 
+static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
+                    struct err *e)
+{
+    uint64_t window, context;
+    (void)meta;
+    if (!hf_config_get(a->config, "sliding_window") ||
+        !hf_config_uint(a->config, "sliding_window", &window, NULL) ||
+        !hf_config_uint(a->config, "max_position_embeddings", &context, NULL) || window >= context)
+        return 0;
+    return w->add(w->ctx,
+                  "config.json: sliding_window has no key in architecture 'llama': beyond the window results "
+                  "differ from the reference",
+                  e);
+}
+
 const struct arch arch_llama = {
     .name = "llama",
     .title = "Llama 1 to 3.x, Mistral, Mixtral",
@@ -116,4 +131,5 @@ const struct arch arch_llama = {
     .keys = keys,
     .quirks = ARCH_ROPE_FREQS | ARCH_HEAD_DIM_KEY,
     .check = check,
+    .add_keys = add_keys,
 };

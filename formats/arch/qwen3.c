@@ -7,10 +7,9 @@ static const char *const classes[] = {"Qwen3ForCausalLM", "Qwen3Model", NULL};
 static const char *const model_types[] = {"qwen3", NULL};
 
 static const struct arch_group groups[] = {
-    ARCH_GROUP(arch_rows_global),    ARCH_GROUP(arch_rows_norms),
-    ARCH_GROUP(arch_rows_attention), ARCH_GROUP(arch_rows_qk_norm),
-    ARCH_GROUP(arch_rows_qkv_bias),  ARCH_GROUP(arch_rows_o_bias),
-    ARCH_GROUP(arch_rows_ffn),       ARCH_END_GROUPS,
+    ARCH_GROUP(arch_rows_rerank),    ARCH_GROUP(arch_rows_global),  ARCH_GROUP(arch_rows_norms),
+    ARCH_GROUP(arch_rows_attention), ARCH_GROUP(arch_rows_qk_norm), ARCH_GROUP(arch_rows_qkv_bias),
+    ARCH_GROUP(arch_rows_o_bias),    ARCH_GROUP(arch_rows_ffn),     ARCH_END_GROUPS,
 };
 
 const struct arch arch_qwen3 = {
@@ -19,6 +18,6 @@ const struct arch arch_qwen3 = {
     .classes = classes,
     .model_types = model_types,
     .groups = groups,
-    .quirks = ARCH_POOLING,
+    .quirks = ARCH_POOLING | ARCH_RERANKER,
     .add_keys = arch_add_sliding_window,
 };

@@ -16,10 +16,9 @@ static const char *const moe_types[] = {"qwen3_vl_moe", "qwen3_vl_moe_text", "qw
                                         "qwen3_omni_moe_text", NULL};
 
 static const struct arch_group dense_groups[] = {
-    ARCH_GROUP(arch_rows_global),    ARCH_GROUP(arch_rows_norms),
-    ARCH_GROUP(arch_rows_attention), ARCH_GROUP(arch_rows_qk_norm),
-    ARCH_GROUP(arch_rows_qkv_bias),  ARCH_GROUP(arch_rows_o_bias),
-    ARCH_GROUP(arch_rows_ffn),       ARCH_END_GROUPS,
+    ARCH_GROUP(arch_rows_rerank),    ARCH_GROUP(arch_rows_global),  ARCH_GROUP(arch_rows_norms),
+    ARCH_GROUP(arch_rows_attention), ARCH_GROUP(arch_rows_qk_norm), ARCH_GROUP(arch_rows_qkv_bias),
+    ARCH_GROUP(arch_rows_o_bias),    ARCH_GROUP(arch_rows_ffn),     ARCH_END_GROUPS,
 };
 
 /* Where both layouts have the same shape, the transposed one is meant: it is listed first. */
@@ -78,7 +77,7 @@ const struct arch arch_qwen3vl = {
     .classes = dense_classes,
     .model_types = dense_types,
     .groups = dense_groups,
-    .quirks = ARCH_POOLING,
+    .quirks = ARCH_POOLING | ARCH_RERANKER,
     .add_keys = add_keys,
 };
 

@@ -293,7 +293,7 @@ static int settle_head(struct mapping *map, struct err *e)
     struct hf_tensor *head = find_item(map, "output.weight"), *embd = find_item(map, "token_embd.weight");
     bool mandatory = (map->a->arch->quirks & ARCH_HEAD_MANDATORY) != 0;
     int rc = 0;
-    if (!embd)
+    if (!embd || (map->a->is_reranker && !head))
         return 0;
     if (head && map->a->tied && !mandatory) {
         const struct source *s = head->sources[0];

@@ -1,6 +1,8 @@
 /* metadata.c - the metadata of a folder: general keys, those of the architecture, pooling, tokenizer. */
 #include "metadata.h"
 
+#include "rerank.h"
+
 #include "formats/hf/hf_checkpoint.h"
 #include "formats/tokenizer/vocabulary.h"
 #include "libquant/base/filemap.h"
@@ -152,6 +154,8 @@ int metadata_from_folder(struct gguf_meta *meta, const char *folder, const struc
         rc = arch_add_own_keys(a, meta, w, e);
     if (rc == 0)
         rc = add_pooling(meta, folder, a, e);
+    if (rc == 0)
+        rc = rerank_add_keys(a, meta, e);
     if (rc == 0)
         rc = gguf_meta_set_u32(meta, "general.quantization_version", 2, e);
     if (rc == 0 && vocabulary)

@@ -5,6 +5,7 @@
  * stack of experts where its last expert stands, computed tensors first. */
 #include "hf_map.h"
 #include "metadata.h"
+#include "rerank.h"
 
 #include "formats/tokenizer/vocabulary.h"
 
@@ -174,9 +175,11 @@ int model_open_hf(struct model *m, const char *folder, const struct model_option
     for (size_t i = 0; rc == 0 && i < hf_checkpoint_n_warnings(h->checkpoint); i++)
         rc = model_add_line(m, &m->warnings, e, "%s", hf_checkpoint_warning(h->checkpoint, i));
     if (rc == 0)
-        rc = take_tensors(m, h, opt, e);
-    if (rc == 0)
         rc = take_vocabulary(m, h, folder, e);
+    if (rc == 0)
+        rc = rerank_detect(&h->arch, folder, m->vocabulary, e);
+    if (rc == 0)
+        rc = take_tensors(m, h, opt, e);
     if (rc != 0)
         return rc;
 

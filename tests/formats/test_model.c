@@ -266,7 +266,7 @@ static void rows_beyond_the_tensor_are_refused(void **state)
 /* --- small checkpoints written by hand ------------------------------------------------------------------ */
 
 struct tensor_spec {
-    char name[80];
+    char name[100];
     enum st_dtype dtype;
     uint32_t n_dims;
     uint64_t shape[4];
@@ -662,7 +662,7 @@ static void tied_heads_follow_the_flag(void **state)
     m = open_model(write_folder(b, "tied-other-head"));
     assert_null(model_find(m, "output.weight"));
     assert_int_equal(model_n_warnings(m), 2);
-    assert_non_null(strstr(model_warning(m, 0), "differs from the embedding"));
+    assert_non_null(strstr(model_warning(m, 1), "differs from the embedding"));
     model_close(m);
 
     build(b, "Qwen2ForCausalLM", false, 0);
@@ -672,7 +672,7 @@ static void tied_heads_follow_the_flag(void **state)
     drop(b, "lm_head.weight");
     m = open_model(write_folder(b, "untied-no-head"));
     assert_null(model_find(m, "output.weight"));
-    assert_non_null(strstr(model_warning(m, 0), "no lm_head.weight"));
+    assert_non_null(strstr(model_warning(m, 1), "no lm_head.weight"));
     model_close(m);
     free(b);
 }
@@ -741,7 +741,7 @@ static void misfits_are_refused_by_name(void **state)
                    "shape [8, 12] expected from config.json, found [9, 12]");
 
     build(b, "Qwen2ForCausalLM", false, 0);
-    snprintf(spec_of(b, "model.layers.1.mlp.down_proj.weight")->name, 80,
+    snprintf(spec_of(b, "model.layers.1.mlp.down_proj.weight")->name, 100,
              "model.layers.2.mlp.down_proj.weight");
     expect_refusal(write_folder(b, "bad"), ERR_FORMAT, "layer 2, but config.json says 2 layers");
 
@@ -753,7 +753,7 @@ static void misfits_are_refused_by_name(void **state)
     drop(b, "model.layers.1.mlp.experts.2.up_proj.weight");
     expect_refusal(write_folder(b, "bad"), ERR_FORMAT, "is missing: model.layers.1.mlp.experts.");
     build(b, "Qwen2MoeForCausalLM", false, 1);
-    snprintf(spec_of(b, "model.layers.1.mlp.experts.2.up_proj.weight")->name, 80,
+    snprintf(spec_of(b, "model.layers.1.mlp.experts.2.up_proj.weight")->name, 100,
              "model.layers.1.mlp.experts.3.up_proj.weight");
     expect_refusal(write_folder(b, "bad"), ERR_FORMAT, "expert 3, but config.json says 3 experts");
     build(b, "Qwen2MoeForCausalLM", false, 1);
@@ -812,6 +812,114 @@ static void a_folder_without_weights_opens_for_planning(void **state)
     assert_non_null(strstr(e.msg, "without its weights"));
     model_close(full);
     model_close(m);
+    free(b);
+}
+
+/* A dense Qwen3 of this builder. */
+static void build_qwen3(struct builder *b, bool tied)
+{
+    char name[100];
+    build(b, "Qwen3ForCausalLM", tied, 0);
+    for (int n = 0; n < L; n++)
+        for (int i = 0; i < 2; i++) {
+            snprintf(name, sizeof name, "model.layers.%d.self_attn.%s_norm.weight", n, i ? "q" : "k");
+            add(b, name, 1, D / H, 0, 0);
+        }
+}
+
+static void write_tokenizer(const char *folder, const char *const *named, size_t n_named)
+{
+    char *text = NULL;
+    size_t n;
+    FILE *f = open_memstream(&text, &n);
+    fputs("{\"model\": {\"type\": \"BPE\", \"vocab\": {", f);
+    for (size_t i = 0; i < V; i++) {
+        if (i < n_named)
+            fprintf(f, "%s\"%s\": %zu", i ? ", " : "", named[i], i);
+        else
+            fprintf(f, ", \"t%zu\": %zu", i, i);
+    }
+    fputs("}, \"merges\": []}, \"added_tokens\": [], \"pre_tokenizer\": {\"type\": \"Sequence\", "
+          "\"pretokenizers\": [{\"type\":"
+          "\"Split\", \"pattern\": {\"Regex\": "
+          "\"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| "
+          "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+\"}, "
+          "\"behavior\": "
+          "\"Isolated\", \"invert\": false}, {\"type\": \"ByteLevel\", \"use_regex\": false}]}}",
+          f);
+    fclose(f);
+    write_text(folder, "tokenizer.json", text);
+    free(text);
+}
+
+/* Specification 12: row 0 is that of "yes", row 1 that of "no". */
+static void a_reranker_keeps_two_rows_of_its_head(void **state)
+{
+    (void)state;
+    static const char *const tokens[] = {"a", "b", "c", "no", "d", "yes"};
+    for (int tied = 0; tied < 2; tied++) {
+        struct builder *b = malloc(sizeof *b);
+        uint64_t u;
+        struct gguf_string s;
+        build_qwen3(b, tied);
+        const char *folder = write_folder(b, tied ? "my-Qwen3-Reranker-0.6B" : "other");
+        if (!tied)
+            write_text(folder, "README.md", "---\nlicense: mit\n---\n\n# Qwen3-Reranker-4B\n");
+        expect_refusal(folder, ERR_FORMAT, "token 'yes'");
+        write_tokenizer(folder, tokens, 6);
+        struct model *m = open_model(folder);
+        const struct tensor_spec *head = spec_of(b, tied ? "model.embed_tokens.weight" : "lm_head.weight");
+        const struct model_tensor *t = model_find(m, "cls.output.weight");
+        assert_true(t && t->n_dims == 2 && t->ne[0] == D && t->ne[1] == 2);
+        float *x = read_all(m, t);
+        for (uint64_t c = 0; c < D; c++) {
+            assert_true(x[c] == spec_value(head, 5 * D + c));
+            assert_true(x[D + c] == spec_value(head, 3 * D + c));
+        }
+        free(x);
+        assert_null(model_find(m, "output.weight"));
+        assert_non_null(model_find(m, "token_embd.weight"));
+        assert_int_equal(model_n_warnings(m), 0);
+        assert_true(gguf_meta_get_u64(model_meta(m), "qwen3.pooling_type", &u) && u == 4);
+        assert_true(gguf_meta_get_string(model_meta(m), "tokenizer.chat_template.rerank", &s));
+        assert_non_null(gguf_meta_find(model_meta(m), "qwen3.classifier.output_labels"));
+        model_close(m);
+        free(b);
+    }
+}
+
+/* Specification 11.2. */
+static void pooling_is_read_from_the_named_module(void **state)
+{
+    (void)state;
+    struct builder *b = malloc(sizeof *b);
+    uint64_t u;
+    char sub[300];
+    build_qwen3(b, true);
+    const char *folder = write_folder(b, "embedding");
+    write_text(
+        folder, "modules.json",
+        "[{\"type\": \"a.models.Transformer\", \"path\": \"\"}, {\"type\": \"a.models.Pooling\", \"path\": "
+        "\"1_Pooling\"}]");
+    snprintf(sub, sizeof sub, "%s/1_Pooling", folder);
+    mkdir(sub, 0700);
+    static const struct {
+        const char *json;
+        uint64_t want;
+    } cases[] = {{"{\"pooling_mode_mean_tokens\": true}", 1},
+                 {"{\"pooling_mode_mean_tokens\": false, \"pooling_mode_cls_token\": true}", 2},
+                 {"{\"pooling_mode_lasttoken\": true}", 3},
+                 {"{\"pooling_mode\": \"lasttoken\"}", 3}};
+    for (size_t i = 0; i < 4; i++) {
+        write_text(sub, "config.json", cases[i].json);
+        struct model *m = open_model(folder);
+        assert_true(gguf_meta_get_u64(model_meta(m), "qwen3.pooling_type", &u) && u == cases[i].want);
+        model_close(m);
+    }
+    write_text(sub, "config.json", "{\"pooling_mode\": \"weightedmean\"}");
+    expect_refusal(folder, ERR_UNSUPPORTED, "only mean, cls and lasttoken");
+    write_text(folder, "modules.json", "[{\"type\": \"a.models.Pooling\", \"path\": \"../../etc\"}]");
+    expect_refusal(folder, ERR_FORMAT, "'../../etc' is not the name of a folder beside it");
     free(b);
 }
 
@@ -962,6 +1070,8 @@ int main(void)
         cmocka_unit_test(wide_and_narrow_floats_are_read_as_f32),
         cmocka_unit_test(misfits_are_refused_by_name),
         cmocka_unit_test(a_folder_without_weights_opens_for_planning),
+        cmocka_unit_test(a_reranker_keeps_two_rows_of_its_head),
+        cmocka_unit_test(pooling_is_read_from_the_named_module),
         cmocka_unit_test(a_folder_without_tokenizer_warns),
         cmocka_unit_test(a_gguf_file_is_taken_as_it_is),
         cmocka_unit_test(a_split_set_is_one_model_without_split_keys),
