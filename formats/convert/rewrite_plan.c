@@ -166,8 +166,9 @@ static int assign(struct rw_plan *p, const struct model *m, const struct rewrite
     ro.has_imatrix = opt->imatrix && imatrix_n(opt->imatrix) > 0;
     ro.override_hits = override_hits;
     ro.plan_hits = plan_hits;
+    /* A dry run says what would be done: refused for want of importance is refused in both. */
     if (rc == 0)
-        rc = recipe_assign(&ro, model_meta(m), r, p->n_tensors, opt->dry_run, e);
+        rc = recipe_assign(&ro, model_meta(m), r, p->n_tensors, false, e);
     for (size_t i = 0; rc == 0 && i < p->n_tensors; i++) {
         p->tensors[i].type = r[i].type;
         if (r[i].why && strncmp(r[i].why, "fallback", 8) == 0)
