@@ -112,25 +112,32 @@ static void lanes_plain_weights(lf *w, const lf *x, enum plain_weights kind, int
         w[i] = base + lf_abs(x[i]); /* base 0 changes nothing: magnitudes have no sign of zero */
 }
 
+/* Whole batches, so a little beyond n_groups is written; a chunk has room for it. */
 static void chunk_asymmetric(struct chunk *c, const float *src, const float *importance, size_t n_blocks,
                              int n, const struct asym_plan *plan, enum plain_weights plain)
 {
     const size_t per_block = 256 / (size_t)n, n_groups = n_blocks * per_block;
-    for (size_t g = 0; g < n_groups; g += LANES) {
-        lf x[32], w[32];
-        load_groups(x, src, g, n_groups, n);
-        if (importance) {
-            load_groups(w, importance, g, n_groups, n);
-            lanes_weights(w, x, lanes_mean_square(c, g, n_groups, per_block), n);
-        } else {
-            lanes_plain_weights(w, x, plain, n);
+    for (size_t first = 0; first < n_groups; first += WAYS * LANES) {
+        lf x[WAYS][32], w[WAYS][32];
+        struct lane_scales s[WAYS];
+        for (size_t way = 0; way < WAYS; way++) {
+            const size_t g = first + way * LANES;
+            load_groups(x[way], src, g, n_groups, n);
+            if (importance) {
+                load_groups(w[way], importance, g, n_groups, n);
+                lanes_weights(w[way], x[way], lanes_mean_square(c, g, n_groups, per_block), n);
+            } else {
+                lanes_plain_weights(w[way], x[way], plain, n);
+            }
         }
-        struct lane_scales s;
-        lanes_asymmetric(&s, n, plan, x, w);
-        store_scales(c, g, &s);
-        lf_store(c->offset + g, s.offset);
-        lf_store(c->anchor + g, s.anchor);
-        lf_store(c->weight + g, lanes_sum(w, n));
+        lanes_asymmetric(s, n, plan, x, w);
+        for (size_t way = 0; way < WAYS; way++) {
+            const size_t g = first + way * LANES;
+            store_scales(c, g, &s[way]);
+            lf_store(c->offset + g, s[way].offset);
+            lf_store(c->anchor + g, s[way].anchor);
+            lf_store(c->weight + g, lanes_sum(w[way], n));
+        }
     }
 }
 
@@ -312,24 +319,30 @@ static void q3_k_scales(float *d, uint8_t codes[LANES][16], const struct chunk *
 
 static void q3_k_search(struct chunk *c, const float *src, const float *importance, size_t n_blocks)
 {
-    if (importance) {
-        chunk_sums(c->mean_square, src, n_blocks);
-        for (size_t b = 0; b < n_blocks; b++)
-            c->mean_square[b] = 2 * c->mean_square[b] / 256;
-    }
+    chunk_sums(c->mean_square, src, n_blocks);
+    for (size_t b = 0; b < n_blocks; b++)
+        c->mean_square[b] = 2 * c->mean_square[b] / 256;
     for (size_t g = 0; g < 16 * n_blocks; g += LANES) {
         lf x[32], w[32];
+        struct lane_scales s;
         load_groups(x, src, g, 16 * n_blocks, 16);
-        if (importance) {
-            load_groups(w, importance, g, 16 * n_blocks, 16);
-            lanes_weights(w, x, lanes_mean_square(c, g, 16 * n_blocks, 16), 16);
-            struct lane_scales s;
-            lanes_symmetric(&s, 16, 4, x, w);
-            store_scales(c, g, &s);
-            lf_store(c->weight + g, lanes_sum(w, 16));
-        } else {
-            lf_store(c->scale + g, lanes_moves(16, 4, x));
-        }
+        load_groups(w, importance, g, 16 * n_blocks, 16);
+        lanes_weights(w, x, lanes_mean_square(c, g, 16 * n_blocks, 16), 16);
+        lanes_symmetric(&s, 16, 4, x, w);
+        store_scales(c, g, &s);
+        lf_store(c->weight + g, lanes_sum(w, 16));
+    }
+}
+
+static void q3_k_search_plain(struct chunk *c, const float *src, size_t n_blocks)
+{
+    for (size_t first = 0; first < 16 * n_blocks; first += MOVE_WAYS * LANES) {
+        lf x[MOVE_WAYS][16], scale[MOVE_WAYS];
+        for (size_t way = 0; way < MOVE_WAYS; way++)
+            load_groups(x[way], src, first + way * LANES, 16 * n_blocks, 16);
+        lanes_moves(scale, 16, 4, x);
+        for (size_t way = 0; way < MOVE_WAYS; way++)
+            lf_store(c->scale + first + way * LANES, scale[way]);
     }
 }
 
@@ -338,10 +351,11 @@ static void q3_k_chunk(struct q3_k_block *out, const float *src, const float *im
     struct chunk c;
     float d[LANES];
     uint8_t scale[LANES][16];
-    q3_k_search(&c, src, importance, n_blocks);
     if (importance) {
+        q3_k_search(&c, src, importance, n_blocks);
         q3_k_scales(d, scale, &c, n_blocks);
     } else {
+        q3_k_search_plain(&c, src, n_blocks);
         for (size_t b = 0; b < n_blocks; b++)
             q3_k_relative_scales(scale[b], &d[b], c.scale + 16 * b);
     }

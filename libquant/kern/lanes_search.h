@@ -105,41 +105,21 @@ static inline bool asym_is_small(lf inverse, lf low, lf bottom, lf high, lm dege
     return lm_bits(lm_or(fits, degenerate)) == (1u << LANES) - 1;
 }
 
-struct asym_sums {
-    lf l1, l2, a;
+/* Batches searched side by side: the errors are one chain of additions per lane, so a single batch would
+ * leave the adders waiting. */
+enum { WAYS = 2 };
+
+struct asym_state {
+    lf low, high, bottom, sum_w, sum_x;
+    lm degenerate;
+    lf best, scale, best_inverse, anchor; /* of the best trial so far */
+    lf codes[32];                         /* of the trial at hand */
+    lf l1, l2, a;                         /* its sums */
+    lf inverse, trial_scale, trial_low, error;
+    lm line; /* lanes where a line is defined */
 };
 
-static inline __attribute__((always_inline)) struct asym_sums
-asym_trial(lf *codes, int n, int levels, const lf *x, const lf *w, lf inverse, lf low, bool small)
-{
-    struct asym_sums s = {lf_all(0), lf_all(0), lf_all(0)};
-    for (int i = 0; i < n; i++) {
-        const lf l = asym_code(inverse * (x[i] - low), levels, small);
-        const lf wl = w[i] * l;
-        codes[i] = l;
-        s.l1 += wl;
-        s.l2 += wl * l;
-        s.a += wl * x[i];
-    }
-    return s;
-}
-
-static inline __attribute__((always_inline)) lf lanes_error(int n, const lf *x, const lf *w, const lf *codes,
-                                                            lf scale, lf low, bool absolute)
-{
-    lf error = lf_all(0);
-    for (int i = 0; i < n; i++) {
-        const lf difference = scale * codes[i] + low - x[i];
-        const lf square = difference * difference;
-        error += w[i] * (absolute ? lf_abs(difference) : square);
-    }
-    return error;
-}
-
-/* search_asymmetric. Each lane has its own anchor, which drifts when that lane accepts a trial. */
-static inline __attribute__((always_inline)) void asym_search(struct lane_scales *out, int n,
-                                                              const struct asym_plan *plan, const lf *x,
-                                                              const lf *w, bool absolute)
+static inline void asym_begin(struct asym_state *s, int n, const lf *x, const lf *w)
 {
     lf low = x[0], high = x[0], sum_w = w[0], sum_x = w[0] * x[0];
     for (int i = 1; i < n; i++) {
@@ -149,44 +129,127 @@ static inline __attribute__((always_inline)) void asym_search(struct lane_scales
         sum_x += w[i] * x[i];
     }
     low = lf_pick(lm_gt(low, lf_all(0)), lf_all(0), low);
-    const lf bottom = low, levels = lf_all((float)plan->levels);
-    const lm degenerate = lm_ge(low, high);
-
-    lf codes[32];
-    lf best_inverse = levels / (high - low), anchor = low, scale = lf_all(1) / best_inverse;
-    asym_trial(codes, n, plan->levels, x, w, best_inverse, low,
-               asym_is_small(best_inverse, low, bottom, high, degenerate));
-    lf best = lanes_error(n, x, w, codes, scale, low, absolute);
-    for (int k = 0; k <= plan->n_steps; k++) {
-        const float stretch = plan->first + plan->step * (float)k + (float)plan->levels;
-        const lf inverse = lf_all(stretch) / (high - low);
-        const struct asym_sums s = asym_is_small(inverse, low, bottom, high, degenerate)
-                                       ? asym_trial(codes, n, plan->levels, x, w, inverse, low, true)
-                                       : asym_trial(codes, n, plan->levels, x, w, inverse, low, false);
-        const lf d = sum_w * s.l2 - s.l1 * s.l1;
-        lf trial_scale = (sum_w * s.a - sum_x * s.l1) / d;
-        lf trial_low = (s.l2 * sum_x - s.l1 * s.a) / d;
-        const lm above = lm_gt(trial_low, lf_all(0));
-        if (lm_bits(above) != 0) {
-            trial_low = lf_pick(above, lf_all(0), trial_low);
-            trial_scale = lf_pick(above, s.a / s.l2, trial_scale);
-        }
-        const lf error = lanes_error(n, x, w, codes, trial_scale, trial_low, absolute);
-        const lm better = lm_and(lm_gt(d, lf_all(0)), lm_gt(best, error));
-        best_inverse = lf_pick(better, inverse, best_inverse);
-        anchor = lf_pick(better, low, anchor);
-        best = lf_pick(better, error, best);
-        scale = lf_pick(better, trial_scale, scale);
-        low = lf_pick(better, trial_low, low);
-    }
-    out->scale = lf_pick(degenerate, lf_all(0), scale);
-    out->offset = lf_neg(lf_pick(degenerate, bottom, low));
-    out->inverse = lf_pick(degenerate, lf_all(0), best_inverse);
-    out->anchor = lf_pick(degenerate, lf_all(0), anchor);
+    s->low = s->bottom = low;
+    s->high = high;
+    s->sum_w = sum_w;
+    s->sum_x = sum_x;
+    s->degenerate = lm_ge(low, high);
 }
 
-static void lanes_asymmetric(struct lane_scales *out, int n, const struct asym_plan *plan, const lf *x,
-                             const lf *w)
+static inline __attribute__((always_inline)) void asym_sum(struct asym_state *s, int n, int levels,
+                                                           const lf *x, const lf *w, bool small)
+{
+    const lf inverse = s->inverse, low = s->low;
+    lf l1 = lf_all(0), l2 = lf_all(0), a = lf_all(0);
+    for (int i = 0; i < n; i++) {
+        const lf l = asym_code(inverse * (x[i] - low), levels, small);
+        const lf wl = w[i] * l;
+        s->codes[i] = l;
+        l1 += wl;
+        l2 += wl * l;
+        a += wl * x[i];
+    }
+    s->l1 = l1;
+    s->l2 = l2;
+    s->a = a;
+}
+
+/* Map levels + something steps on the range, round, sum. */
+static inline void asym_trial(struct asym_state *s, int n, int levels, float steps, const lf *x, const lf *w)
+{
+    s->inverse = lf_all(steps) / (s->high - s->low);
+    if (asym_is_small(s->inverse, s->low, s->bottom, s->high, s->degenerate))
+        asym_sum(s, n, levels, x, w, true);
+    else
+        asym_sum(s, n, levels, x, w, false);
+}
+
+/* asym_line of the reference. */
+static inline void asym_fit(struct asym_state *s)
+{
+    const lf d = s->sum_w * s->l2 - s->l1 * s->l1;
+    s->line = lm_gt(d, lf_all(0));
+    s->trial_scale = (s->sum_w * s->a - s->sum_x * s->l1) / d;
+    s->trial_low = (s->l2 * s->sum_x - s->l1 * s->a) / d;
+    const lm above = lm_gt(s->trial_low, lf_all(0));
+    if (lm_bits(above) != 0) {
+        s->trial_low = lf_pick(above, lf_all(0), s->trial_low);
+        s->trial_scale = lf_pick(above, s->a / s->l2, s->trial_scale);
+    }
+}
+
+/* Errors of the trials of all ways. */
+static inline __attribute__((always_inline)) void
+asym_errors(struct asym_state s[WAYS], int n, const lf x[WAYS][32], const lf w[WAYS][32], bool absolute)
+{
+    lf error[WAYS], scale[WAYS], low[WAYS];
+    for (int way = 0; way < WAYS; way++) {
+        error[way] = lf_all(0);
+        scale[way] = s[way].trial_scale;
+        low[way] = s[way].trial_low;
+    }
+    for (int i = 0; i < n; i++) {
+        for (int way = 0; way < WAYS; way++) {
+            const lf difference = scale[way] * s[way].codes[i] + low[way] - x[way][i];
+            const lf square = difference * difference;
+            error[way] += w[way][i] * (absolute ? lf_abs(difference) : square);
+        }
+    }
+    for (int way = 0; way < WAYS; way++)
+        s[way].error = error[way];
+}
+
+static inline void asym_accept(struct asym_state *s)
+{
+    const lm better = lm_and(s->line, lm_gt(s->best, s->error));
+    s->best_inverse = lf_pick(better, s->inverse, s->best_inverse);
+    s->anchor = lf_pick(better, s->low, s->anchor);
+    s->best = lf_pick(better, s->error, s->best);
+    s->scale = lf_pick(better, s->trial_scale, s->scale);
+    s->low = lf_pick(better, s->trial_low, s->low);
+}
+
+/* search_asymmetric. Each lane has its own anchor, which drifts when that lane accepts a trial. */
+static inline __attribute__((always_inline)) void asym_search(struct lane_scales out[WAYS], int n,
+                                                              const struct asym_plan *plan,
+                                                              const lf x[WAYS][32], const lf w[WAYS][32],
+                                                              bool absolute)
+{
+    struct asym_state s[WAYS];
+    for (int way = 0; way < WAYS; way++) {
+        asym_begin(&s[way], n, x[way], w[way]);
+        asym_trial(&s[way], n, plan->levels, (float)plan->levels, x[way], w[way]);
+        s[way].trial_scale = lf_all(1) / s[way].inverse;
+        s[way].trial_low = s[way].low;
+    }
+    asym_errors(s, n, x, w, absolute);
+    for (int way = 0; way < WAYS; way++) {
+        s[way].best = s[way].error;
+        s[way].scale = s[way].trial_scale;
+        s[way].best_inverse = s[way].inverse;
+        s[way].anchor = s[way].low;
+    }
+    for (int k = 0; k <= plan->n_steps; k++) {
+        const float steps = plan->first + plan->step * (float)k + (float)plan->levels;
+        for (int way = 0; way < WAYS; way++) {
+            asym_trial(&s[way], n, plan->levels, steps, x[way], w[way]);
+            asym_fit(&s[way]);
+        }
+        asym_errors(s, n, x, w, absolute);
+        for (int way = 0; way < WAYS; way++)
+            asym_accept(&s[way]);
+    }
+    for (int way = 0; way < WAYS; way++) {
+        const lm degenerate = s[way].degenerate;
+        out[way].scale = lf_pick(degenerate, lf_all(0), s[way].scale);
+        out[way].offset = lf_neg(lf_pick(degenerate, s[way].bottom, s[way].low));
+        out[way].inverse = lf_pick(degenerate, lf_all(0), s[way].best_inverse);
+        out[way].anchor = lf_pick(degenerate, lf_all(0), s[way].anchor);
+    }
+}
+
+static void lanes_asymmetric(struct lane_scales out[WAYS], int n, const struct asym_plan *plan,
+                             const lf x[WAYS][32], const lf w[WAYS][32])
 {
     if (plan->absolute)
         asym_search(out, n, plan, x, w, true);
@@ -268,33 +331,55 @@ static lf lanes_positive(int n, int levels, const lf *x, const lf *w, li *codes)
     return lf_pick(zero, lf_all(0), scale);
 }
 
-/* search_moves, the scale alone. */
-static lf lanes_moves(int n, int levels, const lf *x)
+/* search_moves, the scale alone, for MOVE_WAYS batches side by side: a move is one long chain of operations.
+ */
+enum { MOVE_WAYS = 4 };
+
+struct move_state {
+    lm zero;
+    li l[16];
+    struct lane_moves sums;
+};
+
+static inline void moves_begin(struct move_state *s, int n, int levels, const lf *x)
 {
     const lf extreme = lanes_signed_extreme(n, x);
-    const lm zero = lm_gt(lf_all(GROUP_ZERO), lf_abs(extreme));
     const lf inverse = lf_all((float)-levels) / extreme;
-    li l[32];
-    struct lane_moves sums = {lf_all(0), lf_all(0)};
+    s->zero = lm_gt(lf_all(GROUP_ZERO), lf_abs(extreme));
+    s->sums = (struct lane_moves){lf_all(0), lf_all(0)};
     for (int i = 0; i < n; i++) {
-        l[i] = li_max(li_min(lanes_round(inverse * x[i]), li_all(levels - 1)), li_all(-levels));
-        const lf w = x[i] * x[i], q = lf_from(l[i]);
-        sums.a += w * x[i] * q;
-        sums.l2 += w * q * q;
+        s->l[i] = li_max(li_min(lanes_round(inverse * x[i]), li_all(levels - 1)), li_all(-levels));
+        const lf w = x[i] * x[i], q = lf_from(s->l[i]);
+        s->sums.a += w * x[i] * q;
+        s->sums.l2 += w * q * q;
     }
+}
+
+static void lanes_moves(lf scale[MOVE_WAYS], int n, int levels, const lf x[MOVE_WAYS][16])
+{
+    struct move_state s[MOVE_WAYS];
+    for (int way = 0; way < MOVE_WAYS; way++)
+        moves_begin(&s[way], n, levels, x[way]);
     for (int sweep = 0; sweep < 5; sweep++) {
         lm changed = lm_none();
         for (int i = 0; i < n; i++) {
-            li moved;
-            const lm m = lanes_try_move(&sums, x[i], x[i] * x[i], l[i], -levels, levels - 1, false, &moved);
-            l[i] = li_pick(m, moved, l[i]);
-            changed = lm_or(changed, m);
+            for (int way = 0; way < MOVE_WAYS; way++) {
+                li moved;
+                const lf v = x[way][i];
+                const lm m =
+                    lanes_try_move(&s[way].sums, v, v * v, s[way].l[i], -levels, levels - 1, false, &moved);
+                s[way].l[i] = li_pick(m, moved, s[way].l[i]);
+                changed = lm_or(changed, lm_and_not(m, s[way].zero));
+            }
         }
-        if (lm_bits(lm_and_not(changed, zero)) == 0)
+        if (lm_bits(changed) == 0)
             break;
     }
-    const lf scale = lf_pick(lm_gt(sums.l2, lf_all(0)), sums.a / sums.l2, lf_all(0));
-    return lf_pick(zero, lf_all(0), scale);
+    for (int way = 0; way < MOVE_WAYS; way++) {
+        const struct lane_moves sums = s[way].sums;
+        const lf v = lf_pick(lm_gt(sums.l2, lf_all(0)), sums.a / sums.l2, lf_all(0));
+        scale[way] = lf_pick(s[way].zero, lf_all(0), v);
+    }
 }
 
 /* --- the levels of iq4
