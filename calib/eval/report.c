@@ -1,0 +1,211 @@
+/* report.c - taking the figures of an evaluation, and the report as JSON. */
+#include "report.h"
+
+#include "formats/json.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+int report_take(struct report *r, const struct evaluation *v, const struct windows *w, struct err *e)
+{
+    double *scratch = malloc(v->n * sizeof *scratch + 1);
+    r->n_candidates = v->n_models - 1;
+    r->candidates = calloc(r->n_candidates + 1, sizeof *r->candidates);
+    if (!scratch || !r->candidates) {
+        free(scratch);
+        return err_set(e, ERR_NOMEM, "out of memory for the report on %zu positions", v->n);
+    }
+    r->ctx = w->ctx;
+    r->n_windows = v->n_windows;
+    r->n_windows_asked = w->n;
+    r->run = v->run;
+    r->n_scored = v->n;
+    r->partial = v->partial;
+    perplexity_of(&r->reference.ppl, v->nll[0], v->n, v->run);
+    double n_tokens = (double)v->n_windows * (double)w->ctx;
+    r->reference.tokens_per_second = n_tokens / v->seconds[0];
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        struct report_model *c = &r->candidates[i];
+        struct divergence_series s = {v->nll[0],          v->nll[i + 1], v->kld[i + 1],
+                                      v->same_top[i + 1], v->n,          v->run};
+        divergence_of(&c->d, &s, scratch);
+        c->ppl = c->d.ppl;
+        c->tokens_per_second = n_tokens / v->seconds[i + 1];
+        c->has_step = i > 0;
+        if (i > 0)
+            c->step = stat_mean_difference(v->kld[i + 1], v->kld[i], v->n);
+    }
+    free(scratch);
+    return 0;
+}
+
+void report_release(struct report *r)
+{
+    if (!r)
+        return;
+    free(r->candidates);
+    r->candidates = NULL;
+    r->n_candidates = 0;
+}
+
+static void key_double(struct json_writer *w, const char *key, double v)
+{
+    jw_key(w, key);
+    jw_double(w, v);
+}
+
+static void key_uint(struct json_writer *w, const char *key, uint64_t v)
+{
+    jw_key(w, key);
+    jw_uint(w, v);
+}
+
+static void key_string(struct json_writer *w, const char *key, const char *v)
+{
+    jw_key(w, key);
+    jw_string(w, v);
+}
+
+/* One path, or all of them with " + " between. */
+static void key_texts(struct json_writer *w, const struct report *r)
+{
+    size_t n = 1;
+    for (size_t i = 0; i < r->corpus->n_texts; i++)
+        n += strlen(r->corpus->texts[i].path) + 3;
+    char *all = calloc(n, 1);
+    for (size_t i = 0; all && i < r->corpus->n_texts; i++) {
+        strcat(all, i ? " + " : "");
+        strcat(all, r->corpus->texts[i].path);
+    }
+    key_string(w, "text", all);
+    free(all);
+}
+
+/* The members of `perplexity --json`, without the braces. */
+static void perplexity_members(struct json_writer *w, const struct report *r)
+{
+    const struct report_model *m = &r->reference;
+    key_string(w, "model", m->path);
+    key_texts(w, r);
+    key_uint(w, "ctx", r->ctx);
+    key_uint(w, "n_chunks", r->n_windows);
+    key_uint(w, "n_tokens_scored", r->n_scored);
+    key_double(w, "perplexity", m->ppl.perplexity);
+    key_double(w, "perplexity_stderr", m->ppl.perplexity_stderr);
+    key_double(w, "perplexity_stderr_by_window", m->ppl.window_stderr);
+    key_double(w, "nll_mean", m->ppl.nll.value);
+    key_double(w, "nll_stderr", m->ppl.nll.error);
+    key_double(w, "tokens_per_second", m->tokens_per_second);
+    key_uint(w, "n_bytes", m->n_bytes);
+    key_double(w, "bits_per_weight", m->bits_per_weight);
+    key_string(w, "model_sha256", m->sha256);
+}
+
+static void settings_members(struct json_writer *w, const struct report *r)
+{
+    jw_key(w, "texts");
+    jw_array(w);
+    for (size_t i = 0; i < r->corpus->n_texts; i++) {
+        const struct corpus_text *t = &r->corpus->texts[i];
+        jw_object(w);
+        key_string(w, "path", t->path);
+        key_uint(w, "n_bytes", t->n_bytes);
+        key_uint(w, "n_tokens", t->end - t->begin);
+        key_string(w, "sha256", t->sha256);
+        jw_end(w);
+    }
+    jw_end(w);
+    key_string(w, "ids_sha256", r->ids_sha256);
+    key_uint(w, "stride", r->stride);
+    key_string(w, "activations", r->activations == ACTIVATIONS_Q8 ? "q8" : "f32");
+    key_string(w, "imatrix", r->imatrix);
+    key_string(w, "recipe", r->recipe);
+    key_string(w, "version", r->version);
+    key_double(w, "seconds", r->seconds);
+    jw_key(w, "partial");
+    jw_bool(w, r->partial);
+}
+
+static void key_percentiles(struct json_writer *w, const char *key, const double *at)
+{
+    jw_key(w, key);
+    jw_array(w);
+    for (size_t i = 0; i < DIVERGENCE_N_PERCENTILES; i++) {
+        jw_array(w);
+        jw_double(w, divergence_percentiles[i]);
+        jw_double(w, at[i]);
+        jw_end(w);
+    }
+    jw_end(w);
+}
+
+static double kld_at(const struct divergence *d, double share)
+{
+    for (size_t i = 0; i < DIVERGENCE_N_PERCENTILES; i++)
+        if (divergence_percentiles[i] == share)
+            return d->kld_at[i];
+    return NAN;
+}
+
+static void candidate(struct json_writer *w, const struct report *r, const struct report_model *c)
+{
+    const struct divergence *d = &c->d;
+    jw_object(w);
+    key_string(w, "path", c->path);
+    if (c->type || r->kind == REPORT_LADDER)
+        key_string(w, "type", c->type);
+    key_uint(w, "n_bytes", c->n_bytes);
+    key_double(w, "bits_per_weight", c->bits_per_weight);
+    key_double(w, "perplexity", c->ppl.perplexity);
+    key_double(w, "perplexity_stderr", c->ppl.perplexity_stderr);
+    key_double(w, "ppl_ratio", d->ppl_ratio.value);
+    key_double(w, "ppl_ratio_stderr", d->ppl_ratio.error);
+    key_double(w, "ln_ppl_ratio", d->ln_ratio.value);
+    key_double(w, "ln_ppl_ratio_stderr", d->ln_ratio.error);
+    key_double(w, "ppl_correlation", d->correlation);
+    key_double(w, "kld_mean", d->kld.value);
+    key_double(w, "kld_stderr", d->kld.error);
+    key_double(w, "kld_stderr_by_window", d->kld_window_stderr);
+    key_double(w, "kld_median", kld_at(d, 0.50));
+    key_double(w, "kld_p90", kld_at(d, 0.90));
+    key_double(w, "kld_p95", kld_at(d, 0.95));
+    key_double(w, "kld_p99", kld_at(d, 0.99));
+    key_double(w, "kld_p999", kld_at(d, 0.999));
+    key_double(w, "kld_max", kld_at(d, 1));
+    key_percentiles(w, "kld_percentiles", d->kld_at);
+    key_double(w, "top1_agreement", d->top1.value);
+    key_double(w, "top1_agreement_stderr", d->top1.error);
+    key_double(w, "delta_p_mean", d->delta_p.value);
+    key_double(w, "delta_p_stderr", d->delta_p.error);
+    key_double(w, "delta_p_rms", d->delta_p_rms.value);
+    key_double(w, "delta_p_rms_stderr", d->delta_p_rms.error);
+    key_percentiles(w, "delta_p_percentiles", d->delta_p_at);
+    key_double(w, "kld_step", c->has_step ? c->step.value : NAN);
+    key_double(w, "kld_step_stderr", c->has_step ? c->step.error : NAN);
+    key_double(w, "tokens_per_second", c->tokens_per_second);
+    key_string(w, "model_sha256", c->sha256);
+    jw_end(w);
+}
+
+void report_json(const struct report *r, FILE *out)
+{
+    struct json_writer w;
+    jw_begin(&w, out);
+    jw_object(&w);
+    if (r->kind == REPORT_PERPLEXITY) {
+        perplexity_members(&w, r);
+    } else {
+        jw_key(&w, "reference");
+        jw_object(&w);
+        perplexity_members(&w, r);
+        jw_end(&w);
+        jw_key(&w, "candidates");
+        jw_array(&w);
+        for (size_t i = 0; i < r->n_candidates; i++)
+            candidate(&w, r, &r->candidates[i]);
+        jw_end(&w);
+    }
+    settings_members(&w, r);
+    jw_end(&w);
+}

@@ -1,0 +1,62 @@
+/* report.h - one structure with everything an evaluation found, and its three faces: text for people, JSON
+ * for scripts (the keys are a promise, product.md 2), and a self-contained HTML page for sharing.
+ *
+ * Figures are copied in; strings are borrowed until the report is written. */
+#ifndef KERF_REPORT_H
+#define KERF_REPORT_H
+
+#include "evaluate.h"
+#include "kl_divergence.h"
+
+#include <stdio.h>
+
+enum report_kind { REPORT_PERPLEXITY, REPORT_COMPARE, REPORT_LADDER };
+
+struct report_model {
+    const char *path;
+    const char *type;   /* mix that was applied on the fly, or NULL */
+    const char *sha256; /* content of the model, hexadecimal, or NULL when it was not computed */
+    uint64_t n_bytes;   /* of the file(s), or of the file the mix would give */
+    double bits_per_weight;
+    double tokens_per_second;
+    struct perplexity ppl;
+    struct divergence d;  /* candidates only */
+    bool has_step;        /* there is a candidate before this one */
+    struct estimate step; /* its mean KLD minus that of the candidate before, paired */
+};
+
+struct report {
+    enum report_kind kind;
+    const char *version; /* of the program */
+    const char *architecture;
+    const char *title; /* general.name of the reference, or NULL */
+    uint64_t n_parameters;
+    const struct corpus *corpus;
+    char ids_sha256[65];
+    size_t ctx, stride, n_windows, n_windows_asked, run, n_scored;
+    enum activations activations;
+    const char *imatrix, *recipe; /* NULL when no mix was applied */
+    double seconds;
+    unsigned n_threads;
+    const char *isa;
+    bool partial;
+    struct report_model reference;
+    struct report_model *candidates; /* owned */
+    size_t n_candidates;
+};
+
+/* Take the figures of an evaluation: fills the reference's and the candidates' figures, counts, `partial`;
+ * allocates `candidates`. Names, sizes and settings are the caller's to set. 0 or ERR_NOMEM. */
+int report_take(struct report *r, const struct evaluation *v, const struct windows *w, struct err *e);
+void report_release(struct report *r);
+
+void report_text(const struct report *r, FILE *out);
+void report_json(const struct report *r, FILE *out);
+void report_html(const struct report *r, FILE *out);
+
+/* Size of loss against size of file as inline SVG; for report_html. */
+void report_chart(const struct report *r, FILE *out);
+/* Percentiles of the divergence of each candidate as inline SVG; for report_html. */
+void report_spread(const struct report *r, FILE *out);
+
+#endif

@@ -1,0 +1,223 @@
+/* report_html.c - the report as one HTML page without scripts or outside references: the figures first, the
+ * two charts, the table, and below everything that is needed to repeat the run. Light and dark follow the
+ * reader. */
+#include "report.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+/* Text that came from outside, as HTML text. */
+static void put(FILE *out, const char *s)
+{
+    for (; s && *s; s++)
+        switch (*s) {
+        case '<': fputs("&lt;", out); break;
+        case '>': fputs("&gt;", out); break;
+        case '&': fputs("&amp;", out); break;
+        case '"': fputs("&quot;", out); break;
+        case '\'': fputs("&#39;", out); break;
+        default: fputc((unsigned char)*s < 0x20 ? ' ' : *s, out);
+        }
+}
+
+static void put_size(FILE *out, uint64_t n_bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double v = (double)n_bytes;
+    size_t u = 0;
+    for (; v >= 1024 && u < 4; u++)
+        v /= 1024;
+    fprintf(out, u ? "%.2f&#8239;%s" : "%.0f&#8239;%s", v, units[u]);
+}
+
+static const char style[] =
+    ":root{color-scheme:light dark;--bg:#fbfaf7;--fg:#1d1d1b;--soft:#6b6962;--line:#dcd9d0;--accent:#9a3b1e;"
+    "--accent2:#2f5d62;--panel:#fff}\n"
+    "@media(prefers-color-scheme:dark){:root{--bg:#171614;--fg:#e9e6df;--soft:#9b978c;--line:#34322d;"
+    "--accent:#e08a63;--accent2:#7fb3b5;--panel:#1e1d1a}}\n"
+    "*{box-sizing:border-box}\n"
+    "body{margin:0;background:var(--bg);color:var(--fg);font:16px/1.55 Charter,'Bitstream Charter','Source "
+    "Serif "
+    "4',Georgia,serif;-webkit-text-size-adjust:100%}\n"
+    "main{max-width:62rem;margin:0 auto;padding:3.5rem 1.5rem 5rem}\n"
+    "h1{font-size:1.9rem;line-height:1.2;font-weight:600;margin:0 0 .4rem;letter-spacing:-.01em}\n"
+    "h2{font-size:1.05rem;font-weight:600;margin:3rem 0 .35rem}\n"
+    "p{margin:.3rem 0;max-width:44rem}\n"
+    ".soft,figcaption,caption{color:var(--soft)}\n"
+    ".lead{font-size:1.08rem}\n"
+    "figure{margin:.8rem 0 0}\n"
+    "figcaption{font-size:.88rem;max-width:46rem;margin-top:.3rem}\n"
+    "svg{display:block;width:100%;height:auto;overflow:visible}\n"
+    "svg text{font:12px ui-sans-serif,system-ui,'Segoe UI',sans-serif;fill:var(--soft)}\n"
+    "svg .name{fill:var(--fg);font-weight:500}\n"
+    "svg .grid{stroke:var(--line);stroke-width:1}\n"
+    "svg .axis{stroke:var(--soft);stroke-width:1}\n"
+    "svg .curve{fill:none;stroke:var(--accent);stroke-width:1.25;opacity:.55}\n"
+    "svg .bar{stroke:var(--accent);stroke-width:1.5}\n"
+    "svg .dot{fill:var(--accent);stroke:var(--bg);stroke-width:1.5}\n"
+    "svg .range{stroke:var(--accent2);stroke-width:1.5;opacity:.5}\n"
+    "svg .body{stroke:var(--accent2);stroke-width:6;opacity:.85}\n"
+    "svg .mid{fill:var(--bg);stroke:var(--accent2);stroke-width:2}\n"
+    "svg .mean{fill:var(--accent)}\n"
+    ".scroll{overflow-x:auto;margin-top:.6rem}\n"
+    "table{border-collapse:collapse;width:100%;font:13.5px/1.4 ui-sans-serif,system-ui,'Segoe UI',sans-serif;"
+    "font-variant-numeric:tabular-nums;white-space:nowrap}\n"
+    "th,td{padding:.42rem .7rem;text-align:right;border-bottom:1px solid var(--line)}\n"
+    "th{font-weight:500;color:var(--soft);vertical-align:bottom}\n"
+    "thead th{border-bottom:1px solid var(--soft)}\n"
+    "th:first-child,td:first-child{text-align:left;padding-left:0;color:var(--fg);font-weight:500}\n"
+    "td .e{color:var(--soft);font-size:.92em}\n"
+    "dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1.4rem;margin:.5rem 0 "
+    "0;font-size:.92rem}\n"
+    "dt{color:var(--soft)}\n"
+    "dd{margin:0;overflow-wrap:anywhere}\n"
+    "code{font:.86em ui-monospace,'SF Mono',Menlo,Consolas,monospace}\n"
+    ".flag{border:1px solid var(--accent);color:var(--accent);padding:.05rem .5rem;border-radius:.2rem;"
+    "font:.8rem ui-sans-serif,system-ui,sans-serif;vertical-align:.25em;margin-left:.6rem}\n";
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+static void head(const struct report *r, FILE *out)
+{
+    const char *name = r->title && r->title[0] ? r->title : base_name(r->reference.path);
+    fputs("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+          "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>",
+          out);
+    put(out, name);
+    fprintf(out, " – %s</title>\n<style>\n%s</style>\n</head>\n<body>\n<main>\n<h1>",
+            r->kind == REPORT_LADDER ? "quality ladder" : "comparison", style);
+    put(out, name);
+    fprintf(out, "%s</h1>\n", r->partial ? "<span class=\"flag\">partial</span>" : "");
+    fprintf(
+        out, "<p class=\"lead\">%s</p>\n",
+        r->kind == REPORT_LADDER
+            ? "What each level of quantization costs: how far its predictions move from those of the "
+              "original "
+              "weights, on the same text, token by token."
+            : "How far the predictions of each candidate are from those of the reference, on the same text, "
+              "token by token.");
+    fprintf(
+        out,
+        "<p class=\"soft\">%zu scored tokens in %zu windows of %zu. Perplexity of the reference %.4f&#8239;±"
+        "&#8239;%.4f.%s</p>\n",
+        r->n_scored, r->n_windows, r->ctx, r->reference.ppl.perplexity, r->reference.ppl.perplexity_stderr,
+        r->partial ? " The run was stopped before its end; the figures cover what was finished." : "");
+}
+
+static void estimate_cell(FILE *out, double scale, int decimals, struct estimate v)
+{
+    fprintf(out, "<td>%.*f <span class=\"e\">±&#8239;%.*f</span></td>", decimals, v.value * scale, decimals,
+            v.error * scale);
+}
+
+static void table(const struct report *r, FILE *out)
+{
+    fputs("<h2>Figures</h2>\n<div "
+          "class=\"scroll\"><table>\n<thead><tr><th>Candidate</th><th>Size</th><th>Bits per "
+          "weight</th><th>Mean KLD</th><th>Median</th><th>90 %</th><th>99 %</th><th>99.9 %</th><th>Max</th>"
+          "<th>Perplexity ratio</th><th>Same first token, %</th><th>RMS Δp, %</th><th>Step in "
+          "KLD</th></tr></thead>\n"
+          "<tbody>\n",
+          out);
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        const struct report_model *c = &r->candidates[i];
+        const struct divergence *d = &c->d;
+        fputs("<tr><td>", out);
+        put(out, c->type ? c->type : base_name(c->path));
+        fputs("</td><td>", out);
+        put_size(out, c->n_bytes);
+        fprintf(out, "</td><td>%.3f</td>", c->bits_per_weight);
+        estimate_cell(out, 1, 6, d->kld);
+        fprintf(out, "<td>%.6f</td><td>%.5f</td><td>%.5f</td><td>%.4f</td><td>%.4f</td>", d->kld_at[6],
+                d->kld_at[8], d->kld_at[10], d->kld_at[11], d->kld_at[12]);
+        estimate_cell(out, 1, 5, d->ppl_ratio);
+        estimate_cell(out, 100, 2, d->top1);
+        estimate_cell(out, 100, 3, d->delta_p_rms);
+        if (c->has_step)
+            fprintf(out, "<td>%+.6f <span class=\"e\">±&#8239;%.6f</span></td></tr>\n", c->step.value,
+                    c->step.error);
+        else
+            fputs("<td></td></tr>\n", out);
+    }
+    fputs("</tbody></table></div>\n<p class=\"soft\" style=\"font-size:.88rem\">KLD: Kullback-Leibler "
+          "divergence of "
+          "the candidate's distribution over the next token from the reference's, in nats. Δp: change of the "
+          "probability of the right token. ± is one standard error; steps and ratios are paired, so they are "
+          "more "
+          "certain than the values they compare.</p>\n",
+          out);
+}
+
+static void item(FILE *out, const char *term, const char *text)
+{
+    fprintf(out, "<dt>%s</dt><dd>", term);
+    put(out, text);
+    fputs("</dd>\n", out);
+}
+
+static void hash_item(FILE *out, const char *term, const char *sha256)
+{
+    if (sha256 && sha256[0])
+        fprintf(out, "<dt>%s</dt><dd><code>%s</code></dd>\n", term, sha256);
+}
+
+static void settings(const struct report *r, FILE *out)
+{
+    fputs("<h2>How it was measured</h2>\n<dl>\n", out);
+    item(out, "Reference", r->reference.path);
+    fputs("<dt>Size</dt><dd>", out);
+    put_size(out, r->reference.n_bytes);
+    fprintf(out, ", %.3f bits per weight, %" PRIu64 " parameters, architecture ",
+            r->reference.bits_per_weight, r->n_parameters);
+    put(out, r->architecture);
+    fputs("</dd>\n", out);
+    hash_item(out, "Content of the reference", r->reference.sha256);
+    for (size_t i = 0; i < r->corpus->n_texts; i++) {
+        const struct corpus_text *t = &r->corpus->texts[i];
+        fputs("<dt>Text</dt><dd>", out);
+        put(out, t->path);
+        fprintf(out, ", %" PRIu64 " bytes, %zu tokens<br><code>%s</code></dd>\n", t->n_bytes,
+                t->end - t->begin, t->sha256);
+    }
+    hash_item(out, "Token ids", r->ids_sha256);
+    fprintf(out, "<dt>Windows</dt><dd>%zu of %zu tokens%s, the last %zu predictions of each scored</dd>\n",
+            r->n_windows, r->ctx, r->stride ? ", overlapping" : "", r->run);
+    item(out, "Activations",
+         r->activations == ACTIVATIONS_Q8 ? "rounded as the llama.cpp CPU runtime rounds them"
+                                          : "32-bit floats");
+    if (r->recipe)
+        item(out, "Mix rules", r->recipe);
+    if (r->recipe)
+        item(out, "Importance matrix", r->imatrix ? r->imatrix : "none");
+    fprintf(out, "<dt>Program</dt><dd>kerf %s, %u threads, %s, %.1f seconds</dd>\n</dl>\n", r->version,
+            r->n_threads, r->isa ? r->isa : "native", r->seconds);
+}
+
+void report_html(const struct report *r, FILE *out)
+{
+    head(r, out);
+    if (r->n_candidates > 0) {
+        fputs("<h2>Loss against size</h2>\n<figure>\n", out);
+        report_chart(r, out);
+        fputs(
+            "<figcaption>Mean divergence from the reference, on a logarithmic scale, against the size of the "
+            "weights. Bars are two standard errors from the means of windows. Down and to the left is "
+            "better.</figcaption>\n</figure>\n<h2>How the loss is spread over tokens</h2>\n<figure>\n",
+            out);
+        report_spread(r, out);
+        fputs(
+            "<figcaption>Divergence of single tokens: from the 10th to the 99.9th percentile (line), the "
+            "middle "
+            "half (bar), the median (ring) and the mean (dot). A mean far right of the median says that few "
+            "tokens carry the loss.</figcaption>\n</figure>\n",
+            out);
+        table(r, out);
+    }
+    settings(r, out);
+    fputs("</main>\n</body>\n</html>\n", out);
+}

@@ -1,0 +1,130 @@
+/* report_text.c - the report as a table for a terminal. */
+#include "report.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+static void size_text(char out[32], uint64_t n_bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double v = (double)n_bytes;
+    size_t u = 0;
+    for (; v >= 1024 && u < 4; u++)
+        v /= 1024;
+    snprintf(out, 32, u ? "%.2f %s" : "%.0f %s", v, units[u]);
+}
+
+/* Columns a terminal gives to a UTF-8 text, which printf counts in bytes. */
+static int width_of(const char *s)
+{
+    int n = 0;
+    for (; *s; s++)
+        n += ((unsigned char)*s & 0xc0) != 0x80;
+    return n;
+}
+
+static void cell(FILE *out, const char *text, int width)
+{
+    fprintf(out, "%*s%s", width > width_of(text) ? width - width_of(text) : 0, "", text);
+}
+
+static void settings(const struct report *r, FILE *out)
+{
+    for (size_t i = 0; i < r->corpus->n_texts; i++)
+        fprintf(out, "%-11s %s (%zu tokens)\n", i ? "" : "text", r->corpus->texts[i].path,
+                r->corpus->texts[i].end - r->corpus->texts[i].begin);
+    fprintf(out, "%-11s %zu of %zu tokens%s", "windows", r->n_windows, r->ctx,
+            r->stride ? " (overlapping)" : "");
+    fprintf(out, ", %zu scored in each%s\n", r->run,
+            r->activations == ACTIVATIONS_Q8 ? "; activations rounded to 8 bits as in llama.cpp" : "");
+    if (r->imatrix)
+        fprintf(out, "%-11s %s\n", "imatrix", r->imatrix);
+    if (r->partial)
+        fprintf(out, "%-11s stopped after %zu of %zu windows%s\n", "PARTIAL", r->n_windows,
+                r->n_windows_asked,
+                r->kind == REPORT_PERPLEXITY ? "" : "; candidates that were not reached are missing");
+}
+
+static void perplexity_text(const struct report *r, FILE *out)
+{
+    const struct perplexity *p = &r->reference.ppl;
+    fprintf(out, "%-11s %s\n", "model", r->reference.path);
+    settings(r, out);
+    fprintf(out, "%-11s %.4f ± %.4f%s\n", "perplexity", p->perplexity, p->perplexity_stderr,
+            r->partial ? " (partial)" : "");
+    if (!isnan(p->window_stderr))
+        fprintf(out, "%-11s ± %.4f from the means of windows, which count related tokens as related\n", "",
+                p->window_stderr);
+    fprintf(out, "%-11s %.5f ± %.5f nats per token over %zu tokens\n", "nll", p->nll.value, p->nll.error,
+            p->n_scored);
+    fprintf(out, "%-11s %.0f tokens per second\n", "speed", r->reference.tokens_per_second);
+}
+
+static void candidate_name(char *out, size_t n, const struct report_model *c)
+{
+    const char *slash = strrchr(c->path, '/');
+    snprintf(out, n, "%s", c->type ? c->type : slash && slash[1] ? slash + 1 : c->path);
+}
+
+/* The right edge of a long name says more than its left one. */
+static void name_cell(FILE *out, const char *name, int width)
+{
+    int n = (int)strlen(name);
+    if (n > width)
+        fprintf(out, "…%s", name + n - width + 1);
+    else
+        fprintf(out, "%-*s", width, name);
+}
+
+static void table_row(const struct report_model *c, int name_width, FILE *out)
+{
+    char name[256], text[64], size[32];
+    const struct divergence *d = &c->d;
+    candidate_name(name, sizeof name, c);
+    name_cell(out, name, name_width);
+    size_text(size, c->n_bytes);
+    fprintf(out, " %10s %6.3f", size, c->bits_per_weight);
+    snprintf(text, sizeof text, "%.4f ±%.4f", d->ppl_ratio.value, d->ppl_ratio.error);
+    cell(out, text, 16);
+    snprintf(text, sizeof text, "%.6f ±%.6f", d->kld.value, d->kld.error);
+    cell(out, text, 20);
+    fprintf(out, " %9.6f %8.5f %8.4f", d->kld_at[6], d->kld_at[10], d->kld_at[12]);
+    snprintf(text, sizeof text, "%.2f ±%.2f", 100 * d->top1.value, 100 * d->top1.error);
+    cell(out, text, 13);
+    snprintf(text, sizeof text, "%.2f", 100 * d->delta_p_rms.value);
+    cell(out, text, 7);
+    fputc('\n', out);
+}
+
+static void comparison_text(const struct report *r, FILE *out)
+{
+    char size[32];
+    int width = 9;
+    size_text(size, r->reference.n_bytes);
+    fprintf(out, "%-11s %s (%s, %.2f bits per weight)\n", "reference", r->reference.path, size,
+            r->reference.bits_per_weight);
+    settings(r, out);
+    fprintf(out, "%-11s %.4f ± %.4f (reference)\n\n", "perplexity", r->reference.ppl.perplexity,
+            r->reference.ppl.perplexity_stderr);
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        char name[256];
+        candidate_name(name, sizeof name, &r->candidates[i]);
+        width = (int)strlen(name) > width ? (int)strlen(name) : width;
+    }
+    width = width < 36 ? width : 36;
+    fprintf(out, "%-*s %10s %6s%16s%20s %9s %8s %8s%13s", width, "candidate", "size", "bpw", "PPL ratio",
+            "mean KLD", "median", "99 %", "max", "same top %");
+    cell(out, "rms Δp", 8);
+    fputc('\n', out);
+    for (size_t i = 0; i < r->n_candidates; i++)
+        table_row(&r->candidates[i], width, out);
+}
+
+void report_text(const struct report *r, FILE *out)
+{
+    if (r->kind == REPORT_PERPLEXITY)
+        perplexity_text(r, out);
+    else
+        comparison_text(r, out);
+}
