@@ -1,0 +1,49 @@
+/* contender.h - the models of a comparison: the reference, and candidates that are files of their own or
+ * mixes applied to the reference's weights on the fly.
+ *
+ *     contender_open_file(&ref, "model/", kern, &e);
+ *     contender_open_mix(&cand, &ref, mix_find("Q4_K_M"), &mix_options, &e);
+ *
+ * A mix is measured exactly as the file that `kerf quantize` would write, without writing it; its size is
+ * that of the file. */
+#ifndef KERF_CONTENDER_H
+#define KERF_CONTENDER_H
+
+#include "calib/model/model_load.h"
+#include "calib/model/weights.h"
+
+struct imatrix;
+
+struct contender {
+    const char *path;    /* of the file, or of the weights a mix is made from; borrowed */
+    const char *type;    /* name of the mix, or NULL */
+    struct model *model; /* owned unless `type` */
+    struct net net;
+    struct weights *weights;
+    uint64_t n_bytes;
+    double bits_per_weight;
+    char sha256[65]; /* "" until contender_hash */
+};
+
+/* A checkpoint folder or GGUF file with weights. `path` is borrowed until contender_close. */
+int contender_open_file(struct contender *out, const char *path, const struct kern *kern, struct err *e);
+
+struct contender_mix_options {
+    const char *recipe;            /* "llama.cpp" or "kerf" */
+    const struct imatrix *imatrix; /* NULL: none */
+    bool requantize;               /* the reference may be quantized itself */
+    const struct kern *kern;
+    struct pool *pool;
+};
+
+/* The reference's weights in a mix. Borrows `base` and `mix` until contender_close. */
+int contender_open_mix(struct contender *out, const struct contender *base, const struct mix *mix,
+                       const struct contender_mix_options *opt, struct err *e);
+void contender_close(struct contender *c);
+
+/* Fill `sha256` of a file contender: for a GGUF file the model hash of gguf_hash.h; for a folder the SHA-256
+ * over its config.json and *.safetensors in byte order of their names: for each u64 length of the name, name,
+ * u64 length of the content, content. Reads the whole model. */
+int contender_hash(struct contender *c, struct pool *pool, struct err *e);
+
+#endif

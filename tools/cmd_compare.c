@@ -1,0 +1,133 @@
+/* cmd_compare.c - kerf compare: what candidates lost against a reference, in one pass over a text. */
+#include "eval_command.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+struct gates {
+    double max_kld, max_ppl_ratio, min_top1; /* NaN: not asked for */
+};
+
+static bool breaks(const char *name, const char *what, double found, double limit, bool at_least)
+{
+    bool broken = at_least ? !(found >= limit) : !(found <= limit);
+    if (!isnan(limit) && broken)
+        fprintf(stderr, "kerf: gate: %s: %s %.6g, %s %.6g is allowed\n", name, what, found,
+                at_least ? "no less than" : "no more than", limit);
+    return !isnan(limit) && broken;
+}
+
+/* True when a candidate misses a gate, or a partial run leaves it open. */
+static bool gates_broken(const struct report *r, const struct gates *g)
+{
+    bool broken = false;
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        const struct report_model *c = &r->candidates[i];
+        const char *name = c->type ? c->type : c->path;
+        broken |= breaks(name, "mean KLD", c->d.kld.value, g->max_kld, false);
+        broken |= breaks(name, "PPL ratio", c->d.ppl_ratio.value, g->max_ppl_ratio, false);
+        broken |= breaks(name, "top-1 agreement", c->d.top1.value, g->min_top1, true);
+    }
+    bool any = !isnan(g->max_kld) || !isnan(g->max_ppl_ratio) || !isnan(g->min_top1);
+    if (any && r->partial && !broken)
+        fprintf(stderr, "kerf: gate: the run was stopped, so the gates are not met\n");
+    return broken || (any && r->partial);
+}
+
+/* A candidate is a model, or the name of a mix to apply to the reference when no file has that name. */
+static int add_candidate(struct eval_run *r, const char *arg, bool requantize, struct err *e)
+{
+    struct stat st;
+    const struct mix *mix = mix_find(arg);
+    if (mix && stat(arg, &st) != 0)
+        return eval_add_mix(r, mix, requantize, e);
+    return eval_add_file(r, arg, e);
+}
+
+int cmd_compare(int argc, char **argv)
+{
+    struct shared_options shared = SHARED_OPTIONS_INIT;
+    struct text_options text = TEXT_OPTIONS_INIT;
+    struct gates gates = {NAN, NAN, NAN};
+    const char *html = NULL, *imatrix = NULL, *recipe = "llama.cpp";
+    bool requantize = false;
+    const struct opt options[] = {
+        TEXT_OPTIONS(text),
+        {.kind = OPT_HEADING, .help = "Candidates that are names of mixes:"},
+        {.name = "imatrix",
+         .kind = OPT_TEXT,
+         .value = &imatrix,
+         .arg = "FILE",
+         .help = "importance matrix for them"},
+        {.name = "recipe",
+         .kind = OPT_CHOICE,
+         .value = &recipe,
+         .arg = "llama.cpp|kerf",
+         .help = "rules that give each tensor its type"},
+        {.name = "allow-requantize",
+         .kind = OPT_FLAG,
+         .value = &requantize,
+         .help = "the reference may be quantized itself"},
+        {.kind = OPT_HEADING, .help = "Gates (exit code 3 when one is not met):"},
+        {.name = "max-kld",
+         .kind = OPT_REAL,
+         .value = &gates.max_kld,
+         .arg = "X",
+         .help = "largest mean KL divergence, nats per token",
+         .fallback = "no limit"},
+        {.name = "max-ppl-ratio",
+         .kind = OPT_REAL,
+         .value = &gates.max_ppl_ratio,
+         .arg = "X",
+         .help = "largest ratio of perplexities, candidate over reference",
+         .fallback = "no limit"},
+        {.name = "min-top1",
+         .kind = OPT_REAL,
+         .value = &gates.min_top1,
+         .arg = "X",
+         .help = "smallest share of tokens with the same first choice, 0 to 1",
+         .fallback = "no limit"},
+        {.kind = OPT_HEADING, .help = "Output:"},
+        {.name = "html",
+         .kind = OPT_TEXT,
+         .value = &html,
+         .arg = "FILE",
+         .help = "write the report as a page, too"},
+    };
+    const struct opt_command cmd = {
+        "compare",
+        "REF CAND... --text TEXT",
+        "Run a reference and its candidates over the same text and compare their predictions token by token: "
+        "perplexity ratio, KL divergence with percentiles, agreement of the first choice, change of the "
+        "right "
+        "token's probability. A candidate is a model, or the name of a type or mix (Q4_K_M), which is then "
+        "applied "
+        "to the reference's weights on the fly.",
+        options,
+        sizeof options / sizeof *options,
+        2,
+        SIZE_MAX,
+    };
+    struct opt_operands args;
+    int status = opt_parse(&cmd, argc, argv, &shared, &args);
+    if (status != OPT_CONTINUE)
+        return status;
+    status = eval_check_options(&cmd, &text);
+    if (status != 0)
+        return status;
+    struct err e = {0};
+    struct eval_run r = {.shared = &shared, .text = &text, .imatrix_path = imatrix, .recipe = recipe};
+    int rc = eval_open(&r, args.items[0], args.n - 1, &e);
+    for (size_t i = 1; rc == 0 && i < args.n; i++)
+        rc = add_candidate(&r, args.items[i], requantize, &e);
+    if (rc == 0)
+        rc = eval_open_text(&r, &e);
+    if (rc == 0)
+        rc = eval_run_models(&r, REPORT_COMPARE, &e);
+    if (rc == 0)
+        rc = eval_print(&r, html, &e);
+    bool broken = rc == 0 && gates_broken(&r.report, &gates);
+    eval_release(&r);
+    return rc ? cmd_fail(&e) : broken ? CMD_GATE : CMD_DONE;
+}

@@ -1,0 +1,76 @@
+/* cmd_ladder.c - kerf ladder: what each level of quantization costs this model, without writing files. */
+#include "eval_command.h"
+
+#include "calib/eval/ladder.h"
+
+#include <stdlib.h>
+
+int cmd_ladder(int argc, char **argv)
+{
+    struct shared_options shared = SHARED_OPTIONS_INIT;
+    struct text_options text = TEXT_OPTIONS_INIT;
+    const char *html = NULL, *imatrix = NULL, *recipe = "llama.cpp", *types = NULL;
+    bool requantize = false;
+    const struct opt options[] = {
+        TEXT_OPTIONS(text),
+        {.kind = OPT_HEADING, .help = "Levels:"},
+        {.name = "types",
+         .kind = OPT_TEXT,
+         .value = &types,
+         .arg = "LIST",
+         .help = "types and mixes, separated by commas",
+         .fallback = "Q8_0,Q6_K,Q5_K_M,Q5_K_S,Q4_K_M,Q4_K_S,IQ4_XS,Q3_K_L,Q3_K_M,Q3_K_S,Q2_K"},
+        {.name = "imatrix", .kind = OPT_TEXT, .value = &imatrix, .arg = "FILE", .help = "importance matrix"},
+        {.name = "recipe",
+         .kind = OPT_CHOICE,
+         .value = &recipe,
+         .arg = "llama.cpp|kerf",
+         .help = "rules that give each tensor its type"},
+        {.name = "allow-requantize",
+         .kind = OPT_FLAG,
+         .value = &requantize,
+         .help = "the model may be quantized itself"},
+        {.kind = OPT_HEADING, .help = "Output:"},
+        {.name = "html",
+         .kind = OPT_TEXT,
+         .value = &html,
+         .arg = "FILE",
+         .help = "write the report as a page, too"},
+    };
+    const struct opt_command cmd = {
+        "ladder",
+        "MODEL --text TEXT",
+        "Quantize a model to every level in memory and measure what each costs, against the model as it is: "
+        "size, "
+        "perplexity, KL divergence. No file is written; the levels are, to the bit, those of kerf quantize.",
+        options,
+        sizeof options / sizeof *options,
+        1,
+        1,
+    };
+    struct opt_operands args;
+    int status = opt_parse(&cmd, argc, argv, &shared, &args);
+    if (status != OPT_CONTINUE)
+        return status;
+    status = eval_check_options(&cmd, &text);
+    if (status != 0)
+        return status;
+    struct err e = {0};
+    const struct mix **levels = NULL;
+    size_t n = 0;
+    if (ladder_parse_types(&levels, &n, types, &e) != 0)
+        return cmd_usage(&cmd, "--types: %s", e.msg);
+    struct eval_run r = {.shared = &shared, .text = &text, .imatrix_path = imatrix, .recipe = recipe};
+    int rc = eval_open(&r, args.items[0], n, &e);
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = eval_add_mix(&r, levels[i], requantize, &e);
+    if (rc == 0)
+        rc = eval_open_text(&r, &e);
+    if (rc == 0)
+        rc = eval_run_models(&r, REPORT_LADDER, &e);
+    if (rc == 0)
+        rc = eval_print(&r, html, &e);
+    eval_release(&r);
+    free(levels);
+    return rc ? cmd_fail(&e) : CMD_DONE;
+}

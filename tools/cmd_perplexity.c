@@ -1,0 +1,129 @@
+/* cmd_perplexity.c - kerf perplexity: how well a model predicts a text, with the uncertainty of the figure.
+ */
+#include "eval_command.h"
+
+#include "calib/model/forward.h"
+#include "formats/json.h"
+#include "libquant/base/outfile.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define BLOCK_BYTES (64u << 20) /* of logits computed at once */
+
+static int write_ids(const struct windows *w, const char *path, bool overwrite, struct err *e)
+{
+    char name[4096], *text = NULL;
+    size_t n = 0;
+    struct json_writer j;
+    FILE *f = open_memstream(&text, &n);
+    if (!f)
+        return err_set(e, ERR_NOMEM, "out of memory for the ids");
+    jw_begin(&j, f);
+    jw_array(&j);
+    for (size_t i = 0; i < w->ctx; i++)
+        jw_int(&j, w->inputs[i]);
+    jw_end(&j);
+    int rc = fclose(f) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory for the ids");
+    snprintf(name, sizeof name, "%s.json", path);
+    if (rc == 0)
+        rc = outfile_write_all(name, text, n, overwrite, e);
+    free(text);
+    return rc;
+}
+
+/* Logits of every position of the first window, in blocks of rows. */
+static int write_logits(struct eval_run *r, const struct hidden *states, const char *path, struct err *e)
+{
+    const struct net *net = &r->models[0].net;
+    size_t n = r->windows.ctx, rows = BLOCK_BYTES / sizeof(float) / net->n_vocab;
+    rows = rows == 0 ? 1 : rows < n ? rows : n;
+    struct outfile_options opt = {.overwrite = r->shared->force,
+                                  .size_bytes = (uint64_t)n * net->n_vocab * sizeof(float)};
+    struct head_model head = {net, r->models[0].weights, states};
+    struct head_options h = {.pool = r->session.pool, .memory_bytes = r->shared->memory_bytes};
+    struct outfile *out = NULL;
+    int rc = outfile_open(&out, path, &opt, e);
+    if (rc != 0)
+        return rc;
+    float *logits = malloc(rows * net->n_vocab * sizeof *logits);
+    if (!logits)
+        rc = err_set(e, ERR_NOMEM, "out of memory for %zu rows of logits", rows);
+    for (size_t i = 0; rc == 0 && i < n; i += rows) {
+        size_t now = n - i < rows ? n - i : rows;
+        rc = head_logits(&head, i, now, &h, logits, e);
+        if (rc == 0)
+            rc = outfile_write(out, logits, now * net->n_vocab * sizeof *logits, e);
+    }
+    free(logits);
+    if (rc == 0)
+        return outfile_commit(out, 0, e);
+    outfile_abort(out);
+    return rc;
+}
+
+static int save_logits(struct eval_run *r, const char *path, struct err *e)
+{
+    struct hidden *states = NULL;
+    struct forward_options f = {
+        .pool = r->session.pool, .memory_bytes = r->shared->memory_bytes, .keep_end = r->windows.ctx};
+    int rc = forward_run(&states, &r->models[0].net, r->models[0].weights, r->windows.inputs, 1,
+                         r->windows.ctx, &f, e);
+    if (rc == 0)
+        rc = write_logits(r, states, path, e);
+    if (rc == 0)
+        rc = write_ids(&r->windows, path, r->shared->force, e);
+    hidden_free(states);
+    return rc;
+}
+
+int cmd_perplexity(int argc, char **argv)
+{
+    struct shared_options shared = SHARED_OPTIONS_INIT;
+    struct text_options text = TEXT_OPTIONS_INIT;
+    const char *logits = NULL;
+    const struct opt options[] = {
+        TEXT_OPTIONS(text),
+        {.kind = OPT_HEADING, .help = "Output:"},
+        {.name = "save-logits",
+         .kind = OPT_TEXT,
+         .value = &logits,
+         .arg = "FILE",
+         .help = "write the logits of the first window (float32, positions x vocabulary) and its ids "
+                 "(FILE.json)"},
+    };
+    const struct opt_command cmd = {
+        "perplexity",
+        "MODEL --text TEXT",
+        "Perplexity of a model on a text, with its standard error. The model is a checkpoint folder or a "
+        "GGUF "
+        "file of any type; it is streamed layer by layer, so it may be larger than memory. Windows and "
+        "scored "
+        "positions are those of llama.cpp.",
+        options,
+        sizeof options / sizeof *options,
+        1,
+        1,
+    };
+    struct opt_operands args;
+    int status = opt_parse(&cmd, argc, argv, &shared, &args);
+    if (status == OPT_CONTINUE)
+        status = eval_check_options(&cmd, &text);
+    else
+        return status;
+    if (status != 0)
+        return status;
+    struct err e = {0};
+    struct eval_run r = {.shared = &shared, .text = &text};
+    int rc = eval_open(&r, args.items[0], 0, &e);
+    if (rc == 0)
+        rc = eval_open_text(&r, &e);
+    if (rc == 0 && logits)
+        rc = save_logits(&r, logits, &e);
+    if (rc == 0)
+        rc = eval_run_models(&r, REPORT_PERPLEXITY, &e);
+    if (rc == 0)
+        rc = eval_print(&r, NULL, &e);
+    eval_release(&r);
+    return rc ? cmd_fail(&e) : CMD_DONE;
+}

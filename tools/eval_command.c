@@ -1,0 +1,236 @@
+/* eval_command.c - see eval_command.h. */
+#include "eval_command.h"
+
+#include "formats/tokenizer/tokenizer.h"
+#include "libquant/base/outfile.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int eval_check_options(const struct opt_command *cmd, const struct text_options *t)
+{
+    if ((t->texts.n > 0) == (t->ids != NULL))
+        return cmd_usage(cmd, t->ids ? "--text and --ids exclude each other"
+                                     : "give a text with --text (or ids with --ids)");
+    if (t->ctx < 2 || t->ctx > 1u << 24)
+        return cmd_usage(cmd, "--ctx %llu: expected 2 to 16777216 tokens", (unsigned long long)t->ctx);
+    if (t->stride >= t->ctx)
+        return cmd_usage(cmd, "--stride %llu: expected less than --ctx (%llu)", (unsigned long long)t->stride,
+                         (unsigned long long)t->ctx);
+    return 0;
+}
+
+static void warn_of(struct eval_run *r, const struct contender *c)
+{
+    for (size_t i = 0; i < model_n_warnings(c->model); i++)
+        cmd_warn(r->shared, "%s: %s", c->path, model_warning(c->model, i));
+}
+
+int eval_add_file(struct eval_run *r, const char *path, struct err *e)
+{
+    int rc = contender_open_file(&r->models[r->n_models], path, r->session.kern, e);
+    if (rc == 0)
+        warn_of(r, &r->models[r->n_models++]);
+    return rc;
+}
+
+int eval_add_mix(struct eval_run *r, const struct mix *mix, bool requantize, struct err *e)
+{
+    struct contender_mix_options opt = {r->recipe, r->imatrix, requantize, r->session.kern, r->session.pool};
+    int rc = contender_open_mix(&r->models[r->n_models], &r->models[0], mix, &opt, e);
+    r->n_models += rc == 0;
+    return rc;
+}
+
+int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, struct err *e)
+{
+    r->start = session_seconds();
+    int rc = session_open(&r->session, r->shared, e);
+    if (rc != 0)
+        return rc;
+    r->cap = n_candidates + 1;
+    r->models = calloc(r->cap, sizeof *r->models);
+    if (!r->models)
+        return err_set(e, ERR_NOMEM, "out of memory for %zu models", r->cap);
+    if (r->imatrix_path)
+        rc = imatrix_load(&r->imatrix, r->imatrix_path, e);
+    return rc == 0 ? eval_add_file(r, reference, e) : rc;
+}
+
+static int read_texts(struct eval_run *r, const struct tokenizer *t, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < r->text->texts.n; i++)
+        rc = corpus_add_text(&r->corpus, t, r->text->texts.items[i], r->text->parse_special, e);
+    return rc;
+}
+
+int eval_open_text(struct eval_run *r, struct err *e)
+{
+    const struct vocabulary *v = NULL;
+    struct tokenizer *t = NULL;
+    struct window_options opt = {(size_t)r->text->ctx, (size_t)r->text->chunks, (size_t)r->text->stride, -1};
+    int rc = 0;
+    if (r->text->ids) {
+        rc = corpus_add_ids(&r->corpus, r->text->ids, e);
+    } else {
+        rc = model_vocabulary(r->models[0].model, &v, e);
+        if (rc == 0)
+            rc = tokenizer_new(&t, v, e);
+        if (rc == 0)
+            rc = read_texts(r, t, e);
+        if (rc == 0 && tokenizer_adds_bos(t))
+            opt.bos = (int32_t)v->bos;
+    }
+    tokenizer_free(t);
+    if (rc == 0)
+        rc = windows_cut(&r->windows, &r->corpus, &opt, e);
+    if (rc == 0 && r->windows.ctx > r->models[0].net.context_length)
+        cmd_warn(r->shared, "windows of %zu tokens are longer than the %u the model was made for",
+                 r->windows.ctx, r->models[0].net.context_length);
+    return rc;
+}
+
+static int on_progress(void *ctx, const struct evaluate_progress *p)
+{
+    struct eval_run *r = ctx;
+    char detail[128];
+    if (isnan(p->perplexity))
+        snprintf(detail, sizeof detail, "%s", p->stage);
+    else
+        snprintf(detail, sizeof detail, "PPL %.4f after %zu of %zu windows  %s", p->perplexity,
+                 p->n_windows_done, p->n_windows, p->stage);
+    progress_update(&r->bar, (uint64_t)(p->done * (double)r->bar.total), detail);
+    return signals_pending();
+}
+
+static const char *contender_label(const struct contender *c)
+{
+    const char *slash = strrchr(c->path, '/');
+    return c->type ? c->type : slash && slash[1] ? slash + 1 : c->path;
+}
+
+static void describe(struct eval_run *r, struct report_model *m, const struct contender *c)
+{
+    (void)r;
+    m->path = c->path;
+    m->type = c->type;
+    m->sha256 = c->sha256[0] ? c->sha256 : NULL;
+    m->n_bytes = c->n_bytes;
+    m->bits_per_weight = c->bits_per_weight;
+}
+
+static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
+{
+    struct report *p = &r->report;
+    int rc = report_take(p, &r->evaluation, &r->windows, e);
+    if (rc != 0)
+        return rc;
+    bool mixes = false;
+    describe(r, &p->reference, &r->models[0]);
+    for (size_t i = 0; i < p->n_candidates; i++) {
+        describe(r, &p->candidates[i], &r->models[i + 1]);
+        mixes |= r->models[i + 1].type != NULL;
+    }
+    p->kind = kind;
+    p->version = KERF_VERSION;
+    p->architecture = r->models[0].net.arch;
+    p->n_parameters = weights_n_parameters(r->models[0].weights);
+    p->corpus = &r->corpus;
+    corpus_hash(&r->corpus, p->ids_sha256);
+    p->stride = (size_t)r->text->stride;
+    p->activations = strcmp(r->text->activations, "q8") == 0 ? ACTIVATIONS_Q8 : ACTIVATIONS_F32;
+    p->imatrix = mixes ? r->imatrix_path : NULL;
+    p->recipe = mixes ? r->recipe : NULL;
+    p->n_threads = pool_n_threads(r->session.pool);
+    p->isa = r->session.kern->isa;
+    return 0;
+}
+
+int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
+{
+    struct evaluate_model *list = calloc(r->n_models, sizeof *list);
+    if (!list)
+        return err_set(e, ERR_NOMEM, "out of memory for %zu models", r->n_models);
+    for (size_t i = 0; i < r->n_models; i++)
+        list[i] =
+            (struct evaluate_model){contender_label(&r->models[i]), &r->models[i].net, r->models[i].weights};
+    struct evaluate_options opt = {.pool = r->session.pool,
+                                   .memory_bytes = r->shared->memory_bytes,
+                                   .activations = strcmp(r->text->activations, "q8") == 0 ? ACTIVATIONS_Q8
+                                                                                          : ACTIVATIONS_F32,
+                                   .progress = on_progress,
+                                   .progress_ctx = r};
+    progress_begin(&r->bar, r->shared, "evaluating", "tokens",
+                   (uint64_t)r->windows.n * r->windows.ctx * r->n_models);
+    signals_cooperate(true);
+    int rc = evaluate(&r->evaluation, list, r->n_models, &r->windows, &opt, e);
+    signals_cooperate(false);
+    progress_end(&r->bar);
+    free(list);
+    return rc == 0 ? fill_report(r, kind, e) : rc;
+}
+
+static int write_html(struct eval_run *r, const char *path, struct err *e)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    if (!f)
+        return err_set(e, ERR_NOMEM, "out of memory for the page");
+    report_html(&r->report, f);
+    bool ok = fclose(f) == 0 && text;
+    int rc = ok ? outfile_write_all(path, text, n, r->shared->force, e)
+                : err_set(e, ERR_NOMEM, "out of memory for the page");
+    free(text);
+    return rc;
+}
+
+/* general.name as a NUL-terminated text. */
+static void title_of(const struct contender *c, char out[200])
+{
+    struct gguf_string s = {0};
+    out[0] = 0;
+    if (gguf_meta_get_string(model_meta(c->model), "general.name", &s))
+        snprintf(out, 200, "%.*s", (int)(s.len < 199 ? s.len : 199), s.data);
+}
+
+int eval_print(struct eval_run *r, const char *html, struct err *e)
+{
+    char title[200];
+    int rc = 0;
+    title_of(&r->models[0], title);
+    r->report.title = title;
+    r->report.seconds = session_seconds() - r->start;
+    if (html) {
+        for (size_t i = 0; rc == 0 && i < r->report.n_candidates + 1; i++)
+            if (!r->models[i].type) {
+                rc = contender_hash(&r->models[i], r->session.pool, e);
+                describe(r, i ? &r->report.candidates[i - 1] : &r->report.reference, &r->models[i]);
+            }
+        if (rc == 0)
+            rc = write_html(r, html, e);
+    }
+    if (r->shared->json)
+        report_json(&r->report, stdout);
+    else
+        report_text(&r->report, stdout);
+    r->report.title = NULL;
+    return rc;
+}
+
+void eval_release(struct eval_run *r)
+{
+    report_release(&r->report);
+    evaluation_release(&r->evaluation);
+    windows_release(&r->windows);
+    corpus_release(&r->corpus);
+    for (size_t i = r->n_models; i > 0; i--)
+        contender_close(&r->models[i - 1]);
+    free(r->models);
+    imatrix_free(r->imatrix);
+    opt_list_release(&r->text->texts);
+    session_close(&r->session);
+}

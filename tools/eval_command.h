@@ -1,0 +1,94 @@
+/* eval_command.h - what perplexity, compare and ladder have in common: the options about text, opening text
+ * and models, progress, and writing the report. */
+#ifndef KERF_EVAL_COMMAND_H
+#define KERF_EVAL_COMMAND_H
+
+#include "cmd.h"
+#include "progress.h"
+
+#include "calib/eval/contender.h"
+#include "calib/eval/evaluate.h"
+#include "calib/eval/report.h"
+#include "formats/gguf/imatrix_file.h"
+
+struct text_options {
+    struct opt_list texts;
+    const char *ids, *activations;
+    uint64_t ctx, chunks, stride;
+    bool parse_special;
+};
+#define TEXT_OPTIONS_INIT                                                                                    \
+    {                                                                                                        \
+        .ctx = 512, .activations = "f32"                                                                     \
+    }
+
+/* Rows of the option table. */
+#define TEXT_OPTIONS(t)                                                                                      \
+    {.kind = OPT_HEADING, .help = "Text:"},                                                                  \
+        {.name = "text",                                                                                     \
+         .kind = OPT_LIST,                                                                                   \
+         .value = &(t).texts,                                                                                \
+         .arg = "FILE",                                                                                      \
+         .help = "UTF-8 text, gzip if it ends in .gz, - for standard input; repeatable"},                    \
+        {.name = "ids",                                                                                      \
+         .kind = OPT_TEXT,                                                                                   \
+         .value = &(t).ids,                                                                                  \
+         .arg = "FILE",                                                                                      \
+         .help = "a JSON array of token ids in place of a text"},                                            \
+        {.name = "ctx", .kind = OPT_UINT, .value = &(t).ctx, .arg = "N", .help = "tokens per window"},       \
+        {.name = "chunks",                                                                                   \
+         .kind = OPT_UINT,                                                                                   \
+         .value = &(t).chunks,                                                                               \
+         .arg = "N",                                                                                         \
+         .help = "use at most this many windows",                                                            \
+         .fallback = "all"},                                                                                 \
+        {.name = "stride",                                                                                   \
+         .kind = OPT_UINT,                                                                                   \
+         .value = &(t).stride,                                                                               \
+         .arg = "N",                                                                                         \
+         .help = "overlapping windows that begin every N tokens; the last N tokens of each are scored",      \
+         .fallback = "windows do not overlap, the second half of each is scored"},                           \
+        {.name = "parse-special",                                                                            \
+         .kind = OPT_FLAG,                                                                                   \
+         .value = &(t).parse_special,                                                                        \
+         .help = "the text of control tokens becomes control tokens"},                                       \
+    {                                                                                                        \
+        .name = "activations", .kind = OPT_CHOICE, .value = &(t).activations, .arg = "f32|q8",               \
+        .help = "precision of the inputs of products: exact, or rounded as the llama.cpp CPU runtime does"   \
+    }
+
+struct eval_run {
+    struct session session;
+    struct shared_options *shared;
+    struct text_options *text;
+    struct contender *models; /* [0] is the reference; owned */
+    size_t n_models, cap;
+    struct imatrix *imatrix; /* owned */
+    const char *imatrix_path, *recipe;
+    struct corpus corpus;
+    struct windows windows;
+    struct evaluation evaluation;
+    struct report report;
+    struct progress bar;
+    double start;
+};
+
+/* 0, or the status of a usage error. */
+int eval_check_options(const struct opt_command *cmd, const struct text_options *t);
+
+/* Start the session and open the reference, room for `n_candidates` more. */
+int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, struct err *e);
+int eval_add_file(struct eval_run *r, const char *path, struct err *e);
+int eval_add_mix(struct eval_run *r, const struct mix *mix, bool requantize, struct err *e);
+
+/* Read and cut the text with the reference's tokenizer. */
+int eval_open_text(struct eval_run *r, struct err *e);
+
+/* Run everything and take the figures into r->report. */
+int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e);
+
+/* The report to stdout (text or JSON), and to `html` if it is not NULL. */
+int eval_print(struct eval_run *r, const char *html, struct err *e);
+void eval_release(struct eval_run *r);
+
+#endif
