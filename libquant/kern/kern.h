@@ -18,7 +18,7 @@ typedef void (*kern_decode_row)(float *dst, const void *src, size_t n_cols);
 typedef void (*kern_encode_row)(void *dst, const float *src, size_t n_cols, const float *importance);
 
 struct kern {
-    const char *isa;                     /* "ref", "sse2", "avx2", "avx512", "neon" */
+    const char *isa;                     /* "ref", "avx2", "avx512", "neon" */
     kern_decode_row decode[QTYPE_COUNT]; /* EXACT; NULL only where qtype_info says can_decode is false */
     kern_encode_row encode[QTYPE_COUNT]; /* EXACT; NULL only where can_encode is false */
 };

@@ -15,6 +15,7 @@ typedef __m512 lf;                                    /* a float per lane       
 typedef int32_t li __attribute__((vector_size(64)));  /* an int per lane           */
 typedef uint32_t lu __attribute__((vector_size(64))); /* the same without sign */
 typedef __mmask16 lm;                                 /* a bit per lane            */
+typedef uint8_t b16 __attribute__((vector_size(16))); /* 16 bytes */
 
 static inline lf lf_all(float v)
 {
@@ -152,6 +153,11 @@ static inline lf lf_load_f16(const uint8_t *p)
 static inline void lf_store_f16(uint8_t *p, lf v)
 {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+/* Byte i gets table[index[i]], index 0..15. */
+static inline b16 b16_lookup(b16 table, b16 index)
+{
+    return (b16)_mm_shuffle_epi8((__m128i)table, (__m128i)index);
 }
 
 #endif

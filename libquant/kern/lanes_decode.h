@@ -34,8 +34,6 @@ static inline void put_offset(float *dst, const int8_t *q, int n, float scale, f
 /* --- unpacking to bytes ------------------------------------------------------------------------------------
  */
 
-typedef uint8_t b16 __attribute__((vector_size(16)));
-
 static inline b16 b16_load(const void *p)
 {
     b16 v;
@@ -61,7 +59,7 @@ static inline b16 fifth_bits(unsigned bits)
     const b16 mask = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     const b16 which = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
     const b16 pair = {(uint8_t)bits, (uint8_t)(bits >> 8)};
-    return (b16)((__builtin_shuffle(pair, which) & mask) == mask) & 16;
+    return (b16)((b16_lookup(pair, which) & mask) == mask) & 16;
 }
 
 static inline void unpack_five_bits(int8_t codes[32], const uint8_t q[16], uint32_t high, uint8_t zero)
@@ -248,8 +246,8 @@ static void lanes_q6_k_decode(float *dst, const void *src, size_t n_cols)
 static inline void lookup_halves(int8_t out[32], const uint8_t q[16], const int8_t levels[16])
 {
     const b16 table = b16_load(levels), bytes = b16_load(q);
-    b16_store(out, __builtin_shuffle(table, bytes & 15));
-    b16_store(out + 16, __builtin_shuffle(table, bytes >> 4));
+    b16_store(out, b16_lookup(table, bytes & 15));
+    b16_store(out + 16, b16_lookup(table, bytes >> 4));
 }
 
 static void lanes_iq4_nl_decode(float *dst, const void *src, size_t n_cols)

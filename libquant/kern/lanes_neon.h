@@ -15,6 +15,7 @@ typedef float32x4_t lf;                               /* a float per lane       
 typedef int32_t li __attribute__((vector_size(16)));  /* an int per lane           */
 typedef uint32_t lu __attribute__((vector_size(16))); /* the same without sign     */
 typedef uint32x4_t lm;                                /* a mask per lane, all bits */
+typedef uint8_t b16 __attribute__((vector_size(16))); /* 16 bytes */
 
 static inline lf lf_all(float v)
 {
@@ -160,6 +161,11 @@ static inline lf lf_load_f16(const uint8_t *p)
 static inline void lf_store_f16(uint8_t *p, lf v)
 {
     vst1_u8(p, vreinterpret_u8_f16(vcvt_f16_f32(v)));
+}
+/* Byte i gets table[index[i]], index 0..15. */
+static inline b16 b16_lookup(b16 table, b16 index)
+{
+    return (b16)vqtbl1q_u8((uint8x16_t)table, (uint8x16_t)index);
 }
 
 #endif
