@@ -92,6 +92,9 @@ static int read_tokens(struct vocab_build *b, const struct gguf_meta *meta, stru
         int rc = vocab_set(b, i, text[i].data, (size_t)text[i].len, (enum token_type)type, (float)score, e);
         if (rc != 0)
             return rc;
+        /* the rule of specification 19.2, which runtimes also apply to files that did not */
+        if (type == TOKEN_USER_DEFINED && vocab_looks_special(b->v->tokens[i].text))
+            b->v->tokens[i].type = TOKEN_CONTROL;
     }
     if (n_odd)
         vocab_warn(b,

@@ -156,7 +156,8 @@ static int emit_last_merge(struct vocab_build *b, const struct ranks *r, size_t 
         if (best > 0)
             pair[best - 1] = rank_of(r, t + start[best - 1], start[best + 1] - start[best - 1]);
     }
-    if (n != 2)
+    if (n != 2 || rank_of(r, t, start[1]) == UINT64_MAX ||
+        rank_of(r, t + start[1], len - start[1]) == UINT64_MAX)
         return err_set(e, ERR_FORMAT, "%s: token %zu cannot be formed from two tokens of lower rank", what,
                        id);
     return emit(b, t, start[1], len, e);

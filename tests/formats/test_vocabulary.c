@@ -1,0 +1,789 @@
+/* test_vocabulary.c - vocabularies from every source, the keys they become, and what is refused with which
+ * words.
+ *
+ * Expected tokens, types and ids were checked against the peer's converter on the same files. */
+#include "formats/tokenizer/vocab_build.h"
+#include "scratch.h"
+
+#include "libquant/base/sha256.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define DEMO KERF_TEST_DATA "/demo-qwen3"
+
+static struct vocabulary *load(const char *folder, const struct hf_config *config, uint64_t n_rows)
+{
+    struct vocabulary *v = NULL;
+    struct err e = {0};
+    if (vocabulary_load_hf(&v, folder, config, n_rows, &e) != 0)
+        fail_msg("%s", e.msg);
+    return v;
+}
+
+static void expect_refusal(const char *folder, uint64_t n_rows, enum err_code code, const char *words)
+{
+    struct vocabulary *v = NULL;
+    struct err e = {0};
+    int rc = vocabulary_load_hf(&v, folder, NULL, n_rows, &e);
+    if (rc != (int)code || !strstr(e.msg, words)) {
+        vocabulary_free(v);
+        fail_msg("%d '%s', expected %d '%s'", rc, e.msg, code, words);
+    }
+}
+
+static void expect_token(const struct vocabulary *v, size_t id, const char *text, enum token_type type)
+{
+    assert_true(id < v->n_tokens);
+    assert_string_equal(v->tokens[id].text, text);
+    assert_int_equal(v->tokens[id].len, strlen(text));
+    assert_int_equal(v->tokens[id].type, type);
+}
+
+static bool warned(const struct vocabulary *v, const char *words)
+{
+    for (size_t i = 0; i < v->n_warnings; i++)
+        if (strstr(v->warnings[i], words))
+            return true;
+    return false;
+}
+
+/* SHA-256 over the texts with a line end after each. */
+static void hash_tokens(const struct vocabulary *v, char hex[65])
+{
+    struct sha256 s;
+    uint8_t digest[32];
+    sha256_init(&s);
+    for (size_t i = 0; i < v->n_tokens; i++) {
+        sha256_update(&s, v->tokens[i].text, v->tokens[i].len);
+        sha256_update(&s, "\n", 1);
+    }
+    sha256_final(&s, digest);
+    sha256_hex(digest, hex);
+}
+
+static void hash_merges(const struct vocabulary *v, char hex[65])
+{
+    struct sha256 s;
+    uint8_t digest[32];
+    sha256_init(&s);
+    for (size_t i = 0; i < v->n_merges; i++) {
+        sha256_update(&s, v->merges[i].text, v->merges[i].len);
+        sha256_update(&s, "\n", 1);
+    }
+    sha256_final(&s, digest);
+    sha256_hex(digest, hex);
+}
+
+/* --- tokenizer.json
+ * ------------------------------------------------------------------------------------------ */
+
+static void demo_is_read_and_survives_gguf(void **state)
+{
+    (void)state;
+    struct hf_config *config = NULL;
+    assert_int_equal(hf_config_load(&config, DEMO, NULL), 0);
+    struct vocabulary *v = load(DEMO, config, 0), *u = NULL;
+    assert_int_equal(v->model, VOCAB_BPE);
+    assert_string_equal(v->pre, "qwen2");
+    assert_true(v->nfc);
+    assert_false(v->ignore_merges);
+    assert_int_equal(v->n_tokens, 4096);
+    assert_int_equal(v->n_merges, 3837);
+    expect_token(v, 0, "\xC4\x80", TOKEN_NORMAL);
+    expect_token(v, 4093, "<|endoftext|>", TOKEN_CONTROL);
+    expect_token(v, 4095, "<|im_end|>", TOKEN_CONTROL);
+    assert_string_equal(v->merges[0].text, "\xC4\xA0 t");
+    assert_int_equal(v->bos, 4093); /* config.json; tokenizer_config.json has null */
+    assert_int_equal(v->eos, 4093);
+    assert_int_equal(v->pad, 4093);
+    assert_int_equal(v->unk, -1);
+    assert_int_equal(v->add_bos, VOCAB_FLAG_UNSET);
+    assert_int_equal(v->n_warnings, 0);
+    assert_non_null(strstr(v->chat_template, "<|im_start|>"));
+
+    struct gguf_meta *meta = NULL;
+    struct gguf_string s;
+    assert_int_equal(gguf_meta_new(&meta, NULL), 0);
+    assert_int_equal(vocabulary_to_gguf(v, meta, NULL), 0);
+    assert_true(gguf_meta_get_string(meta, "tokenizer.ggml.model", &s));
+    assert_int_equal(s.len, 4);
+    assert_memory_equal(s.data, "gpt2", 4);
+    assert_null(gguf_meta_find(meta, "tokenizer.kerf.normalizer")); /* the name implies it */
+    assert_null(gguf_meta_find(meta, "tokenizer.ggml.scores"));
+    assert_int_equal(vocabulary_from_gguf(&u, meta, NULL), 0);
+    gguf_meta_free(meta);
+    assert_int_equal(u->n_tokens, v->n_tokens);
+    assert_int_equal(u->n_merges, v->n_merges);
+    for (size_t i = 0; i < v->n_tokens; i++)
+        expect_token(u, i, v->tokens[i].text, v->tokens[i].type);
+    for (size_t i = 0; i < v->n_merges; i++)
+        assert_string_equal(u->merges[i].text, v->merges[i].text);
+    assert_int_equal(u->bos, 4093);
+    assert_int_equal(u->eos, 4093);
+    assert_true(u->nfc);
+    assert_string_equal(u->chat_template, v->chat_template);
+    vocabulary_free(u);
+    vocabulary_free(v);
+    hf_config_free(config);
+}
+
+#define BYTE_LEVEL                                                                                           \
+    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":false,\"use_regex\":false}"
+#define SPLIT(pattern)                                                                                       \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" pattern        \
+    "\"},\"behavior\":\"Isolated\",\"invert\":false}," BYTE_LEVEL "]}"
+#define REST "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define QWEN2                                                                                                \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}| "                        \
+    "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|" REST
+#define QWEN35                                                                                               \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{L}\\\\p{M}]+|\\\\p{N}| "              \
+    "?[^\\\\s\\\\p{L}\\\\p{M}\\\\p{N}]+[\\\\r\\\\n]*|" REST
+#define LLAMA3                                                                                               \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "                   \
+    "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|" REST
+
+/* A tokenizer.json around its parts; `extra` follows the model's merges. */
+static void write_json(const struct scratch *s, const char *normalizer, const char *pre, const char *added,
+                       const char *vocab, const char *merges, const char *extra)
+{
+    char text[8192];
+    assert_true(snprintf(text, sizeof text,
+                         "{\"added_tokens\":[%s],\"normalizer\":%s,\"pre_tokenizer\":%s,"
+                         "\"model\":{\"type\":\"BPE\",\"vocab\":{%s},\"merges\":[%s]%s}}",
+                         added, normalizer, pre, vocab, merges, extra) < (int)sizeof text);
+    scratch_text(s, "tokenizer.json", text);
+}
+
+static const char VOCAB[] = "\"a\":0,\"b\":1,\"\xC4\xA0\":2,\"ab\":3,\"\xC4\xA0"
+                            "ab\":4";
+static const char NFC[] = "{\"type\":\"NFC\"}";
+
+static void added_tokens_get_their_types(void **state)
+{
+    (void)state;
+    struct scratch s;
+    scratch_make(&s);
+    write_json(&s, NFC, SPLIT(QWEN2),
+               "{\"id\":5,\"content\":\"<|x|>\",\"special\":false},{\"id\":6,\"content\":\"<think>\","
+               "\"special\":false,\"lstrip\":true},{\"id\":7,\"content\":\"</s>\",\"special\":true}",
+               VOCAB, "\"a b\",[\" \",\"ab\"]", "");
+    scratch_text(&s, "tokenizer_config.json",
+                 "{\"added_tokens_decoder\":{\"7\":{\"content\":\"other\"},\"8\":{\"content\":\"x\\u2581y\"},"
+                 "\"11\":{\"content\":\"<unused3>\",\"special\":false}},\"eos_token\":{\"content\":\"</s>\"},"
+                 "\"pad_token\":\"b\",\"add_eos_token\":true}");
+    struct vocabulary *v = load(s.folder, NULL, 13);
+    assert_int_equal(v->n_tokens, 13);
+    expect_token(v, 3, "ab", TOKEN_NORMAL);
+    expect_token(v, 5, "<|x|>", TOKEN_CONTROL); /* looks special */
+    expect_token(v, 6, "<think>", TOKEN_USER_DEFINED);
+    assert_true(v->tokens[6].lstrip);
+    assert_true(v->tokens[6].normalized); /* the default of what is not special */
+    expect_token(v, 7, "</s>", TOKEN_CONTROL);
+    expect_token(v, 8, "x y", TOKEN_USER_DEFINED);
+    expect_token(v, 9, "[PAD9]", TOKEN_UNUSED);
+    expect_token(v, 11, "<unused3>", TOKEN_CONTROL);
+    expect_token(v, 12, "[PAD12]", TOKEN_UNUSED);
+    expect_token(v, 1, "b",
+                 TOKEN_CONTROL); /* named as the padding token: special when HuggingFace loads it */
+    assert_int_equal(v->pad, 1);
+    assert_int_equal(v->eos, 7);
+    assert_int_equal(v->add_eos, VOCAB_FLAG_TRUE);
+    assert_int_equal(v->n_merges, 2);
+    assert_string_equal(v->merges[0].text, "a b");
+    assert_string_equal(v->merges[1].text, "\xC4\xA0 ab"); /* a space inside a pair is the alphabet's space */
+    vocabulary_free(v);
+    expect_refusal(s.folder, 11, ERR_FORMAT, "token id 11 ('<unused3>'), but the model has only 11");
+    scratch_remove(&s);
+}
+
+static void pre_tokenizer_is_decided_by_its_pattern(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pre, *added, *extra, *name;
+    } cases[] = {
+        {SPLIT(QWEN2), "", "", "qwen2"},
+        {SPLIT(QWEN35), "", "", "qwen35"},
+        {SPLIT(QWEN2),
+         "{\"id\":9,\"content\":\"<\xEF\xBD\x9C"
+         "begin\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>\"}",
+         "", "deepseek-r1-qwen"},
+        {SPLIT(LLAMA3), "", ",\"ignore_merges\":true", "llama-bpe"},
+        {SPLIT(LLAMA3), "{\"id\":9,\"content\":\"<|begin_of_text|>\"}", "", "llama-bpe"},
+        {SPLIT(LLAMA3), "", "", "dbrx"},
+        {"{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true}", "", "", "gpt-2"},
+        {"{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true},"
+         "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]}",
+         "", "", "starcoder"},
+    };
+    struct scratch s;
+    scratch_make(&s);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_json(&s, "null", cases[i].pre, cases[i].added, VOCAB, "\"a b\"", cases[i].extra);
+        struct vocabulary *v = load(s.folder, NULL, 0);
+        assert_string_equal(v->pre, cases[i].name);
+        assert_false(v->nfc);
+        if (strcmp(v->pre, "llama-bpe") == 0) /* runtimes would add BOS under this name; the file does not */
+            assert_int_equal(v->add_bos, VOCAB_FLAG_FALSE);
+        vocabulary_free(v);
+    }
+    write_json(&s, "null", SPLIT("\\\\s+"), "", VOCAB, "", "");
+    expect_refusal(s.folder, 0, ERR_UNSUPPORTED, "its pattern is \\s+");
+    write_json(&s, "null", "{\"type\":\"Whitespace\"}", "", VOCAB, "", "");
+    expect_refusal(s.folder, 0, ERR_UNSUPPORTED, "not byte-level");
+    write_json(&s, "null", "null", "", VOCAB, "", "");
+    expect_refusal(s.folder, 0, ERR_UNSUPPORTED, "not byte-level");
+    scratch_remove(&s);
+}
+
+/* What the pre-tokenizer's name does not say is kept under private keys. */
+static void deviations_from_the_name_survive_gguf(void **state)
+{
+    (void)state;
+    struct scratch s;
+    struct gguf_meta *meta = NULL;
+    struct vocabulary *u = NULL;
+    scratch_make(&s);
+    write_json(&s, "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}", SPLIT(LLAMA3), "", VOCAB,
+               "\"a b\"", "");
+    struct vocabulary *v = load(s.folder, NULL, 0);
+    assert_true(v->nfc);
+    v->pre = "llama-bpe"; /* whose merges are ignored, by name */
+    assert_int_equal(gguf_meta_new(&meta, NULL), 0);
+    assert_int_equal(vocabulary_to_gguf(v, meta, NULL), 0);
+    assert_non_null(gguf_meta_find(meta, "tokenizer.kerf.normalizer"));
+    assert_int_equal(vocabulary_from_gguf(&u, meta, NULL), 0);
+    assert_true(u->nfc);
+    assert_false(u->ignore_merges);
+    vocabulary_free(u);
+    assert_int_equal(gguf_meta_set_string(meta, "tokenizer.kerf.normalizer", "NFKC", NULL), 0);
+    assert_int_equal(vocabulary_from_gguf(&u, meta, NULL), ERR_FORMAT);
+    gguf_meta_free(meta);
+    vocabulary_free(v);
+    write_json(&s, "{\"type\":\"Lowercase\"}", SPLIT(QWEN2), "", VOCAB, "", "");
+    v = load(s.folder, NULL, 0);
+    assert_true(warned(v, "'Lowercase' is not applied"));
+    vocabulary_free(v);
+    scratch_remove(&s);
+}
+
+static void damaged_json_is_refused_with_its_reason(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        enum err_code code;
+        const char *words;
+    } cases[] = {
+        {"{}", ERR_FORMAT, "there is no 'model'"},
+        {"{\"model\":{\"type\":\"Unigram\"}}", ERR_UNSUPPORTED, "model type 'Unigram'"},
+        {"{\"model\":{\"type\":\"BPE\"}}", ERR_FORMAT, "not an object of text to id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}", ERR_FORMAT,
+         "'a' has no valid id"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", ERR_FORMAT,
+         "both 'a' and 'b'"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":99999999},\"merges\":[]}}", ERR_FORMAT,
+         "out of range"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}}}", ERR_FORMAT, "merges is not a list"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"ab\"]}}", ERR_FORMAT,
+         "merge 0 ('ab')"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[[\"a\"]]}}", ERR_FORMAT,
+         "merge 0 is neither"},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[],\"end_of_word_suffix\":\"</w>\"}}",
+         ERR_UNSUPPORTED, "suffixes"},
+        {"{\"added_tokens\":[{\"content\":\"x\"}],\"model\":{}}", ERR_FORMAT, "no valid 'id'"},
+        {"{\"added_tokens\":[{\"id\":1}],\"model\":{}}", ERR_FORMAT, "added token 1 has no 'content'"},
+    };
+    struct scratch s;
+    scratch_make(&s);
+    expect_refusal(s.folder, 0, ERR_IO, "no tokenizer found");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        scratch_text(&s, "tokenizer.json", cases[i].text);
+        expect_refusal(s.folder, 0, cases[i].code, cases[i].words);
+    }
+    /* two ids with one text: the added token's plain text is the other's text in the byte alphabet */
+    write_json(&s, "null", SPLIT(QWEN2), "{\"id\":5,\"content\":\"\xC4\xA0\"}", VOCAB, "", "");
+    expect_refusal(s.folder, 0, ERR_FORMAT, "tokens 2 and 5 have the same text");
+    scratch_remove(&s);
+}
+
+/* --- special ids and templates
+ * ------------------------------------------------------------------------------- */
+
+#define SPECIAL(id)  "{\"SpecialToken\":{\"id\":\"" id "\",\"type_id\":0}}"
+#define SEQUENCE(id) "{\"Sequence\":{\"id\":\"" id "\",\"type_id\":0}}"
+
+static void template_processor_decides_bos_and_eos(void **state)
+{
+    (void)state;
+    static const char model[] =
+        "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]},\"pre_tokenizer\":" SPLIT(
+            QWEN2) ",\"added_tokens\":[{\"id\":1,\"content\":\"<s>\",\"special\":true},{\"id\":2,\"content\":"
+                   "\"</s>\","
+                   "\"special\":true},{\"id\":3,\"content\":\"<e>\",\"special\":true}]";
+    char text[4096];
+    struct scratch s;
+    scratch_make(&s);
+    snprintf(text, sizeof text,
+             "{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[%s,%s,%s]},%s}",
+             SPECIAL("<s>"), SEQUENCE("A"), SPECIAL("<e>"), model);
+    scratch_text(&s, "tokenizer.json", text);
+    scratch_text(&s, "tokenizer_config.json", "{\"bos_token\":\"<s>\",\"eos_token\":\"</s>\"}");
+    struct vocabulary *v = load(s.folder, NULL, 0);
+    assert_int_equal(v->bos, 1);
+    assert_int_equal(v->add_bos, VOCAB_FLAG_TRUE);
+    assert_int_equal(v->eos, 3); /* what is appended is the end; the configured one moves */
+    assert_int_equal(v->eot, 2);
+    assert_int_equal(v->add_eos, VOCAB_FLAG_TRUE);
+    vocabulary_free(v);
+    /* inside a sequence of processors, and overruled by tokenizer_config.json */
+    snprintf(text, sizeof text,
+             "{\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"ByteLevel\"},{\"type\":"
+             "\"TemplateProcessing\",\"single\":[%s,%s],\"pair\":[%s,%s,%s,%s]}]},%s}",
+             SPECIAL("<s>"), SEQUENCE("A"), SPECIAL("<s>"), SEQUENCE("A"), SPECIAL("<s>"), SEQUENCE("B"),
+             model);
+    scratch_text(&s, "tokenizer.json", text);
+    scratch_text(&s, "tokenizer_config.json", "{\"add_bos_token\":false}");
+    v = load(s.folder, NULL, 0);
+    assert_int_equal(v->bos, 1); /* bos was unset: the leading token becomes it */
+    assert_int_equal(v->add_bos, VOCAB_FLAG_FALSE);
+    assert_int_equal(v->add_eos, VOCAB_FLAG_UNSET);
+    assert_int_equal(v->add_sep, VOCAB_FLAG_FALSE); /* a pair template whose middle is no separator */
+    assert_int_equal(v->eos, -1);
+    vocabulary_free(v);
+    scratch_remove(&s);
+}
+
+static void ids_come_from_the_configuration_when_integers(void **state)
+{
+    (void)state;
+    static const char json[] =
+        "{\"architectures\":[\"Qwen2ForCausalLM\"],\"model_type\":\"qwen2\",\"vocab_size\":9,"
+        "\"bos_token_id\":2,\"eos_token_id\":[3,4],\"pad_token_id\":99,"
+        "\"text_config\":{\"eos_token_id\":1,\"unk_token_id\":4}}";
+    struct hf_config *config = NULL;
+    struct scratch s;
+    scratch_make(&s);
+    assert_int_equal(hf_config_parse(&config, json, sizeof json - 1, "config.json", NULL), 0);
+    write_json(&s, NFC, SPLIT(QWEN2), "", VOCAB, "", "");
+    struct vocabulary *v = load(s.folder, config, 0);
+    assert_int_equal(v->n_tokens, 9);
+    assert_int_equal(v->bos, 2);
+    assert_int_equal(v->eos, -1); /* a list is not an id */
+    assert_int_equal(v->unk, 4);  /* of the text part */
+    assert_int_equal(v->pad, -1);
+    assert_true(warned(v, "pad_token_id 99 is ignored"));
+    vocabulary_free(v);
+    hf_config_free(config);
+    scratch_remove(&s);
+}
+
+static void templates_come_from_every_place(void **state)
+{
+    (void)state;
+    struct scratch s;
+    char folder[128];
+    scratch_make(&s);
+    write_json(&s, NFC, SPLIT(QWEN2), "", VOCAB, "\"a b\"", "");
+    scratch_text(&s, "chat_template.json", "{\"chat_template\":\"from json\"}");
+    struct vocabulary *v = load(s.folder, NULL, 0);
+    assert_string_equal(v->chat_template, "from json");
+    vocabulary_free(v);
+    scratch_text(&s, "tokenizer_config.json",
+                 "{\"chat_template\":[{\"name\":\"default\",\"template\":\"inline\"},"
+                 "{\"name\":\"tool use\",\"template\":\"tools\"}]}");
+    v = load(s.folder, NULL, 0);
+    assert_string_equal(v->chat_template, "inline");
+    assert_int_equal(v->n_named_templates, 1);
+    assert_string_equal(v->named_templates[0].name, "tool_use");
+    struct gguf_meta *meta = NULL;
+    struct vocabulary *u = NULL;
+    assert_int_equal(gguf_meta_new(&meta, NULL), 0);
+    assert_int_equal(vocabulary_to_gguf(v, meta, NULL), 0);
+    assert_int_equal(gguf_meta_find(meta, "tokenizer.chat_templates")->a.n, 1);
+    assert_int_equal(vocabulary_from_gguf(&u, meta, NULL), 0);
+    assert_int_equal(u->n_named_templates, 1);
+    assert_string_equal(u->named_templates[0].text, "tools");
+    gguf_meta_free(meta);
+    vocabulary_free(u);
+    vocabulary_free(v);
+    scratch_text(&s, "chat_template.jinja", "from jinja");
+    snprintf(folder, sizeof folder, "%s/additional_chat_templates", s.folder);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    scratch_text(&s, "additional_chat_templates/b.jinja", "B");
+    scratch_text(&s, "additional_chat_templates/a.jinja", "A");
+    v = load(s.folder, NULL, 0);
+    assert_string_equal(v->chat_template, "from jinja");
+    assert_true(warned(v, "differs from the template in tokenizer_config.json"));
+    assert_int_equal(v->n_named_templates, 3);
+    assert_string_equal(v->named_templates[1].name, "a");
+    assert_string_equal(v->named_templates[2].text, "B");
+    vocabulary_free(v);
+    scratch_remove(&s);
+}
+
+/* --- the other sources
+ * --------------------------------------------------------------------------------------- */
+
+static void vocab_json_with_merges_txt_is_read(void **state)
+{
+    (void)state;
+    struct scratch s;
+    scratch_make(&s);
+    scratch_text(&s, "vocab.json", "{\"a\":0,\"b\":1,\"ab\":2}");
+    scratch_text(&s, "merges.txt", "#version: 0.2\na b\r\n\n  b   a  \n# c\nx y z\nlonely\n");
+    expect_refusal(s.folder, 0, ERR_UNSUPPORTED, "add the model's tokenizer.json");
+    scratch_text(&s, "tokenizer_config.json",
+                 "{\"tokenizer_class\":\"Qwen2Tokenizer\",\"eos_token\":\"<|e|>\"}");
+    scratch_text(&s, "added_tokens.json", "{\"<|e|>\":4,\"<x>\":3}");
+    struct vocabulary *v = load(s.folder, NULL, 0);
+    assert_string_equal(v->pre, "qwen2");
+    assert_true(v->nfc);
+    assert_int_equal(v->n_merges, 3); /* only the first line may be a comment */
+    assert_string_equal(v->merges[0].text, "a b");
+    assert_string_equal(v->merges[1].text, "b a");
+    assert_string_equal(v->merges[2].text, "# c");
+    assert_true(warned(v, "2 lines that are not two words"));
+    expect_token(v, 3, "<x>", TOKEN_USER_DEFINED);
+    expect_token(v, 4, "<|e|>", TOKEN_CONTROL);
+    assert_int_equal(v->eos, 4); /* by text: there is no tokenizer.json */
+    vocabulary_free(v);
+    scratch_remove(&s);
+}
+
+/* Bytes a, b, c and the tokens ab, abc, bc: merges follow from the ranks. */
+static void tiktoken_ranks_become_merges(void **state)
+{
+    (void)state;
+    struct scratch s;
+    scratch_make(&s);
+    scratch_text(&s, "qwen.tiktoken", "YQ== 0\nYg== 1\nYw== 2\nYWI= 3\nYWJj 4\nYmM= 5\nIA== 6\n");
+    struct vocabulary *v = load(s.folder, NULL, 220);
+    assert_int_equal(v->n_merges, 3);
+    assert_string_equal(v->merges[0].text, "a b");
+    assert_string_equal(v->merges[1].text, "ab c"); /* not "a bc": bc has a higher rank */
+    assert_string_equal(v->merges[2].text, "b c");
+    expect_token(v, 6, "\xC4\xA0", TOKEN_NORMAL);
+    expect_token(v, 7, "<|endoftext|>", TOKEN_CONTROL);
+    expect_token(v, 9, "<|im_end|>", TOKEN_CONTROL);
+    expect_token(v, 10, "<|extra_0|>", TOKEN_CONTROL);
+    expect_token(v, 214, "<|extra_204|>", TOKEN_CONTROL);
+    expect_token(v, 215, "[PAD215]", TOKEN_UNUSED);
+    assert_int_equal(v->bos, 7);
+    assert_int_equal(v->eos, 7);
+    assert_int_equal(v->unk, 7);
+    assert_string_equal(v->pre, "qwen2");
+    vocabulary_free(v);
+    static const struct {
+        const char *text, *words;
+    } bad[] = {
+        {"", "there are no tokens"},
+        {"YQ== 1\n", "line 1 should have rank 0"},
+        {"YQ== 0\nYg==\n", "line 2 should have rank 1"},
+        {"YQ= 0\n", "line 1 is not"},
+        {"Y!== 0\n", "line 1 is not"},
+        {"YQ== 0\nYQ== 1\n", "line 2 repeats"},
+        {"YQ== 0\nYWI= 1\n", "token 1 cannot be formed"},
+        {"YQ== 0x\n", "line 1 should have rank 0"},
+        {"YQ== 99999999999999999999999\n", "line 1 should have rank 0"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        scratch_text(&s, "qwen.tiktoken", bad[i].text);
+        expect_refusal(s.folder, 0, ERR_FORMAT, bad[i].words);
+    }
+    scratch_delete(&s, "qwen.tiktoken");
+    scratch_text(&s, "tokenizer.model", "YQ== 0\nYg== 1\nYw== 2\nYWI= 3\nYmM= 4\nYWJj 5\n");
+    v = load(s.folder, NULL, 0); /* Llama 3's own file: all splits, by the rank of the left part */
+    assert_int_equal(v->n_merges, 4);
+    assert_string_equal(v->merges[2].text, "a bc");
+    assert_string_equal(v->merges[3].text, "ab c");
+    assert_string_equal(v->pre, "llama-bpe");
+    assert_true(v->ignore_merges);
+    expect_token(v, 6 + 9, "<|eot_id|>", TOKEN_CONTROL);
+    assert_int_equal(v->n_tokens, 6 + 256);
+    vocabulary_free(v);
+    scratch_remove(&s);
+}
+
+/* A protocol buffer by hand. */
+struct message {
+    uint8_t bytes[1024];
+    size_t n;
+};
+
+static void put(struct message *m, const void *p, size_t n)
+{
+    assert_true(m->n + n <= sizeof m->bytes);
+    memcpy(m->bytes + m->n, p, n);
+    m->n += n;
+}
+
+static void put_piece(struct message *m, const char *text, float score, uint8_t type)
+{
+    uint8_t n = (uint8_t)strlen(text), head[4] = {0x0A, (uint8_t)(n + 2 + 5 + 2), 0x0A, n}, tag = 0x15,
+            kind[2] = {0x18, type};
+    put(m, head, 4);
+    put(m, text, n);
+    put(m, &tag, 1);
+    put(m, &score, 4);
+    put(m, kind, 2);
+}
+
+static const uint8_t TRAINER_BPE[] = {0x12, 2, 0x18, 2}, TRAINER_UNIGRAM[] = {0x12, 2, 0x18, 1};
+static const uint8_t NORMALIZER[] = {0x1A, 4, 0x18, 1, 0x20, 0}; /* add_dummy_prefix, keeps repeated spaces */
+
+static void toy_model(struct message *m)
+{
+    m->n = 0;
+    put_piece(m, "<unk>", 0, 2);
+    put_piece(m, "<s>", 0, 3);
+    put_piece(m, "</s>", 0, 3);
+    put_piece(m, "<0x41>", 0, 6);
+    put_piece(m, "\xE2\x96\x81", -1, 1);
+    put_piece(m, "a", -2, 1);
+    put_piece(m, "old", 0, 5);
+    put(m, TRAINER_BPE, sizeof TRAINER_BPE);
+    put(m, NORMALIZER, sizeof NORMALIZER);
+}
+
+static void sentencepiece_model_is_read(void **state)
+{
+    (void)state;
+    struct scratch s;
+    struct message m;
+    scratch_make(&s);
+    toy_model(&m);
+    scratch_bytes(&s, "tokenizer.model", m.bytes, m.n);
+    scratch_text(&s, "tokenizer_config.json",
+                 "{\"added_tokens_decoder\":{\"7\":{\"content\":\"<tool>\"},\"2\":{\"content\":\"</s>\","
+                 "\"special\":true},\"30\":{\"content\":\"<far>\"}},\"add_bos_token\":true,\"add_prefix_"
+                 "space\":false}");
+    struct vocabulary *v = load(s.folder, NULL, 10);
+    assert_int_equal(v->model, VOCAB_SPM);
+    assert_string_equal(v->pre, "default");
+    assert_int_equal(v->n_tokens, 10);
+    expect_token(v, 0, "<unk>", TOKEN_UNKNOWN);
+    expect_token(v, 1, "<s>", TOKEN_CONTROL);
+    expect_token(v, 2, "</s>", TOKEN_CONTROL);
+    assert_true(v->tokens[2].score == -1000); /* named by the configuration */
+    expect_token(v, 3, "<0x41>", TOKEN_BYTE);
+    expect_token(v, 5, "a", TOKEN_NORMAL);
+    assert_true(v->tokens[5].score == -2);
+    expect_token(v, 6, "old", TOKEN_UNUSED);
+    expect_token(v, 7, "<tool>", TOKEN_USER_DEFINED);
+    expect_token(v, 8, "[PAD8]", TOKEN_UNUSED);
+    assert_true(v->tokens[8].score == -10000);
+    assert_true(warned(v, "added token 30"));
+    assert_int_equal(v->add_bos, VOCAB_FLAG_TRUE);
+    assert_int_equal(v->add_space_prefix, VOCAB_FLAG_FALSE);
+    struct gguf_meta *meta = NULL;
+    struct vocabulary *u = NULL;
+    assert_int_equal(gguf_meta_new(&meta, NULL), 0);
+    assert_int_equal(vocabulary_to_gguf(v, meta, NULL), 0);
+    assert_null(gguf_meta_find(meta, "tokenizer.ggml.merges")); /* empty arrays are not written */
+    assert_int_equal(vocabulary_from_gguf(&u, meta, NULL), 0);
+    assert_int_equal(u->model, VOCAB_SPM);
+    assert_true(u->tokens[5].score == -2);
+    vocabulary_free(u);
+    gguf_meta_free(meta);
+    vocabulary_free(v);
+    v = load(s.folder, NULL, 6);
+    assert_int_equal(v->n_tokens, 6);
+    assert_true(warned(v, "pieces from 6 on are dropped"));
+    vocabulary_free(v);
+    scratch_remove(&s);
+}
+
+static void damaged_sentencepiece_models_are_refused(void **state)
+{
+    (void)state;
+    struct scratch s;
+    struct message m;
+    float nan = __builtin_nanf("");
+    scratch_make(&s);
+    toy_model(&m);
+    /* cut anywhere, it is refused, or (between messages) has lost its trainer_spec */
+    for (size_t n = 1; n < m.n - sizeof NORMALIZER; n++) {
+        struct vocabulary *v = NULL;
+        struct err e = {0};
+        scratch_bytes(&s, "tokenizer.model", m.bytes, n);
+        if (vocabulary_load_hf(&v, s.folder, NULL, 0, &e) == 0 && n != m.n - sizeof NORMALIZER)
+            fail_msg("a model cut at %zu was read", n);
+        assert_true(e.code == ERR_FORMAT);
+    }
+    m.n = 0;
+    put_piece(&m, "a", 0, 1);
+    put(&m, TRAINER_UNIGRAM, sizeof TRAINER_UNIGRAM);
+    scratch_bytes(&s, "tokenizer.model", m.bytes, m.n);
+    expect_refusal(s.folder, 0, ERR_UNSUPPORTED, "of type Unigram");
+    m.n = 0;
+    put_piece(&m, "a", 0, 9);
+    scratch_bytes(&s, "tokenizer.model", m.bytes, m.n);
+    expect_refusal(s.folder, 0, ERR_FORMAT, "piece 0 has the unknown type 9");
+    m.n = 0;
+    put_piece(&m, "a", nan, 1);
+    scratch_bytes(&s, "tokenizer.model", m.bytes, m.n);
+    expect_refusal(s.folder, 0, ERR_FORMAT, "piece 0 has no finite score");
+    m.n = 0;
+    put_piece(&m, "\xFF", 0, 1);
+    scratch_bytes(&s, "tokenizer.model", m.bytes, m.n);
+    expect_refusal(s.folder, 0, ERR_FORMAT, "piece 0 is not a UTF-8 text");
+    m.n = 0;
+    put_piece(&m, "a", 0, 1);
+    put_piece(&m, "a", 0, 1);
+    put(&m, TRAINER_BPE, sizeof TRAINER_BPE);
+    scratch_bytes(&s, "tokenizer.model", m.bytes, m.n);
+    expect_refusal(s.folder, 0, ERR_FORMAT, "tokens 0 and 1 have the same text 'a'");
+    scratch_remove(&s);
+}
+
+/* Llama 2's tokenizer.json alone: scores follow the merges. */
+static void sentencepiece_in_json_is_scored_by_its_merges(void **state)
+{
+    (void)state;
+    static const char vocab[] =
+        "\"<unk>\":0,\"<s>\":1,\"<0x0A>\":2,\"\xE2\x96\x81\":3,\"a\":4,\"b\":5,\"ab\":6,"
+        "\"\xE2\x96\x81"
+        "ab\":7";
+    static const char prepend[] =
+        "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\\u2581\"},"
+        "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\\u2581\"}]}";
+    static const char extra[] = ",\"byte_fallback\":true,\"unk_token\":\"<unk>\"";
+    static const char added[] = "{\"id\":0,\"content\":\"<unk>\",\"special\":true},"
+                                "{\"id\":1,\"content\":\"<s>\",\"special\":true}";
+    struct scratch s;
+    scratch_make(&s);
+    write_json(&s, prepend, "null", added, vocab, "\"a b\",\"\xE2\x96\x81 ab\"", extra);
+    struct vocabulary *v = load(s.folder, NULL, 0);
+    assert_int_equal(v->model, VOCAB_SPM);
+    expect_token(v, 0, "<unk>", TOKEN_UNKNOWN);
+    expect_token(v, 1, "<s>", TOKEN_CONTROL);
+    expect_token(v, 2, "<0x0A>", TOKEN_BYTE);
+    expect_token(v, 6, "ab", TOKEN_NORMAL);
+    assert_true(v->tokens[6].score > v->tokens[7].score);
+    assert_true(v->tokens[7].score > v->tokens[3].score);
+    assert_int_equal(v->add_space_prefix, VOCAB_FLAG_TRUE);
+    assert_int_equal(v->n_merges, 0);
+    vocabulary_free(v);
+    write_json(&s, NFC, "null", added, vocab, "\"a b\"", extra);
+    expect_refusal(s.folder, 0, ERR_UNSUPPORTED, "put the model's tokenizer.model beside it");
+    write_json(&s, prepend, "null", added, vocab, "\"a a\"", extra);
+    expect_refusal(s.folder, 0, ERR_FORMAT, "merge 0 ('a a') forms no token");
+    scratch_remove(&s);
+}
+
+/* --- GGUF
+ * ---------------------------------------------------------------------------------------------------- */
+
+static void gguf_keys_are_checked(void **state)
+{
+    (void)state;
+    struct gguf_meta *m = NULL;
+    struct vocabulary *v = NULL;
+    struct err e = {0};
+    const struct gguf_string tokens[] = {{"a", 1}, {"b", 1}, {"ab", 2}, {"<|x|>", 5}, {"ab", 2}};
+    const struct gguf_string good[] = {{"a b", 3}}, bad[] = {{"ab", 2}};
+    const int32_t types[] = {1, 1, 1, 4, 77};
+    assert_int_equal(gguf_meta_new(&m, NULL), 0);
+    assert_int_equal(vocabulary_from_gguf(&v, m, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, "tokenizer.ggml.model"));
+    gguf_meta_set_string(m, "tokenizer.ggml.model", "bert", NULL);
+    assert_int_equal(vocabulary_from_gguf(&v, m, &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.msg, "'bert'"));
+    gguf_meta_set_string(m, "tokenizer.ggml.model", "gpt2", NULL);
+    assert_int_equal(vocabulary_from_gguf(&v, m, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, "tokenizer.ggml.tokens"));
+    gguf_meta_set_strings(m, "tokenizer.ggml.tokens", tokens, 5, NULL);
+    assert_int_equal(vocabulary_from_gguf(&v, m, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, "tokenizer.ggml.merges"));
+    gguf_meta_set_strings(m, "tokenizer.ggml.merges", bad, 1, NULL);
+    assert_int_equal(vocabulary_from_gguf(&v, m, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, "entry 0 is not two parts"));
+    gguf_meta_set_strings(m, "tokenizer.ggml.merges", good, 1, NULL);
+    gguf_meta_set_array(m, "tokenizer.ggml.token_type", GGUF_I32, types, 4, NULL);
+    assert_int_equal(vocabulary_from_gguf(&v, m, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, "for token 4"));
+    gguf_meta_set_array(m, "tokenizer.ggml.token_type", GGUF_I32, types, 5, NULL);
+    gguf_meta_set_u32(m, "tokenizer.ggml.bos_token_id", 9, NULL);
+    assert_int_equal(vocabulary_from_gguf(&v, m, &e), 0);
+    assert_int_equal(v->bos, -1);
+    assert_true(warned(v, "9 is not a token id"));
+    assert_true(warned(v, "tokens 2 and 4 have the same text 'ab'"));
+    assert_true(warned(v, "1 values that are no token type"));
+    assert_true(warned(v, "how text is split before merging is unknown"));
+    expect_token(v, 3, "<|x|>", TOKEN_CONTROL);
+    struct gguf_meta *out = NULL;
+    assert_int_equal(gguf_meta_new(&out, NULL), 0);
+    assert_int_equal(vocabulary_to_gguf(v, out, &e), ERR_FORMAT); /* reading is lenient, writing is not */
+    gguf_meta_free(out);
+    vocabulary_free(v);
+    gguf_meta_free(m);
+}
+
+/* --- real vocabularies, where they are
+ * ----------------------------------------------------------------------- */
+
+static void real_files_give_the_expected_tokens(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *folder;
+        size_t n_rows, n_merges;
+        const char *tokens, *merges;
+    } cases[] = {
+        {"qwen2.5-0.5b-instruct", 151936, 151387,
+         "62679f15a5db10120d72e7c2a43669990eb14e490cd85d20b1dab576b50ba09e",
+         "599bab54075088774b1733fde865d5bd747cbcc7a547c5bc12610e874e26f5e3"},
+        {"qwen1-7b", 151936, 151387, "60871bf7fb64ee8986fd1d3130e7bef95c7ae81faa1cdee2a8e568d075498b7b",
+         "599bab54075088774b1733fde865d5bd747cbcc7a547c5bc12610e874e26f5e3"},
+        {"llama2", 32000, 0, "7015eebad70f6975a0c548ce982fb76a4aa0835644628a5ed0b1fd41ff9a2912",
+         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char path[1024], hex[65];
+        snprintf(path, sizeof path, "%s/data/tokenizers/%s", KERF_SHARED, cases[i].folder);
+        if (access(path, R_OK) != 0)
+            skip();
+        struct vocabulary *v = load(path, NULL, cases[i].n_rows);
+        assert_int_equal(v->n_tokens, cases[i].n_rows);
+        assert_int_equal(v->n_merges, cases[i].n_merges);
+        hash_tokens(v, hex);
+        assert_string_equal(hex, cases[i].tokens);
+        hash_merges(v, hex);
+        assert_string_equal(hex, cases[i].merges);
+        vocabulary_free(v);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(demo_is_read_and_survives_gguf),
+        cmocka_unit_test(added_tokens_get_their_types),
+        cmocka_unit_test(pre_tokenizer_is_decided_by_its_pattern),
+        cmocka_unit_test(deviations_from_the_name_survive_gguf),
+        cmocka_unit_test(damaged_json_is_refused_with_its_reason),
+        cmocka_unit_test(template_processor_decides_bos_and_eos),
+        cmocka_unit_test(ids_come_from_the_configuration_when_integers),
+        cmocka_unit_test(templates_come_from_every_place),
+        cmocka_unit_test(vocab_json_with_merges_txt_is_read),
+        cmocka_unit_test(tiktoken_ranks_become_merges),
+        cmocka_unit_test(sentencepiece_model_is_read),
+        cmocka_unit_test(damaged_sentencepiece_models_are_refused),
+        cmocka_unit_test(sentencepiece_in_json_is_scored_by_its_merges),
+        cmocka_unit_test(gguf_keys_are_checked),
+        cmocka_unit_test(real_files_give_the_expected_tokens),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
