@@ -19,7 +19,7 @@ int cmd_ladder(int argc, char **argv)
          .value = &types,
          .arg = "LIST",
          .help = "types and mixes, separated by commas",
-         .fallback = "Q8_0,Q6_K,Q5_K_M,Q5_K_S,Q4_K_M,Q4_K_S,IQ4_XS,Q3_K_L,Q3_K_M,Q3_K_S,Q2_K"},
+         .fallback = "Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K"},
         {.name = "imatrix", .kind = OPT_TEXT, .value = &imatrix, .arg = "FILE", .help = "importance matrix"},
         {.name = "recipe",
          .kind = OPT_CHOICE,

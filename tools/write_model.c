@@ -13,7 +13,7 @@
 #include <string.h>
 
 struct options {
-    const char *output, *type, *plan, *output_type, *embedding_type, *imatrix, *recipe;
+    const char *output, *type, *plan, *output_type, *embedding_type, *imatrix, *recipe, *method;
     struct opt_list tensor_types;
     uint64_t split_max_bytes;
     bool pure, leave_output, imatrix_strict, resume, allow_requantize, keep_mtp;
@@ -315,7 +315,7 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
 int write_model_command(const struct write_command *wc, int argc, char **argv)
 {
     struct shared_options s = SHARED_OPTIONS_INIT;
-    struct options o = {.type = wc->needs_type ? NULL : "auto", .recipe = "llama.cpp"};
+    struct options o = {.type = wc->needs_type ? NULL : "auto", .recipe = "llama.cpp", .method = "fast"};
     const struct opt options[] = {
         {"output", 'o', OPT_TEXT, &o.output, "FILE", "the GGUF file to write", NULL, NULL},
         {"type", 0, OPT_TEXT, &o.type, "T",
@@ -332,6 +332,8 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
         {"leave-output", 0, OPT_FLAG, &o.leave_output, NULL, "copy output.weight as it is", NULL, NULL},
         {"recipe", 0, OPT_CHOICE, &o.recipe, "llama.cpp|kerf",
          "rules of the mixes; llama.cpp gives each tensor the type that llama.cpp gives it", NULL, NULL},
+        {"method", 0, OPT_CHOICE, &o.method, "fast|feedback|best",
+         "encoder; feedback and best are reserved for encoders that this version does not have", NULL, NULL},
         {"imatrix", 0, OPT_TEXT, &o.imatrix, "FILE", "importance matrix (.gguf or .dat)", NULL, NULL},
         {"imatrix-strict", 0, OPT_FLAG, &o.imatrix_strict, NULL, "refuse when it lacks a tensor", NULL, NULL},
         {"allow-requantize", 0, OPT_FLAG, &o.allow_requantize, NULL,
@@ -354,6 +356,8 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
             status = cmd_usage(&cmd, "--output is missing: where shall the GGUF file go?");
         else if (wc->needs_type && !o.type && !o.plan)
             status = cmd_usage(&cmd, "--type is missing: Q4_K_M, IQ4_XS, Q8_0, ...; or give a --plan");
+        else if (strcmp(o.method, "fast") != 0)
+            status = cmd_usage(&cmd, "--method %s: this version has the method 'fast' only", o.method);
         else
             status = parse_recipe(&cmd, &o, &in, &recipe);
         if (status == 0)

@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const ladder_default_types[] = {"Q8_0",   "Q6_K",   "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S",
-                                            "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K"};
+const char *const ladder_default_types[] = {"Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"};
 const size_t ladder_n_default_types = sizeof ladder_default_types / sizeof *ladder_default_types;
 
 static int default_types(const struct mix **list, size_t *n, struct err *e)
