@@ -18,12 +18,11 @@ echo "kerf convert $demo -o $out --type Q4_K_M"
 "$kerf" convert "$demo" -o "$out" --type Q4_K_M --force
 "$kerf" verify "$out"
 
-text=$demo/README.md
-[ -e "$demo/sample.txt" ] && text=$demo/sample.txt
-measured=
-if "$kerf" help ladder >/dev/null 2>&1; then
-    echo "kerf ladder $demo --text $text"
-    "$kerf" ladder "$demo" --text "$text"
-    measured=" and measured against BF16 on $text"
-fi
-echo "quickstart: $demo converted to Q4_K_M ($out)$measured"
+# The text is the project's own documentation, prose of the kind the demo model was trained on.
+set --
+for page in README.md libquant/README.md formats/README.md calib/README.md tools/README.md tests/README.md; do
+    set -- "$@" --text "$page"
+done
+echo "kerf ladder $demo --text README.md --text libquant/README.md ..."
+"$kerf" ladder "$demo" --html "$build/demo-ladder.html" --force "$@"
+echo "quickstart: $demo converted to $out, its ladder measured on the documentation and drawn in $build/demo-ladder.html"
