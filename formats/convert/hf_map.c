@@ -170,6 +170,9 @@ static int map_source(struct mapping *map, const struct source *s, const char *s
                 return rc;
         }
     }
+    if (!found.name_fits && s->is_beside_packed && source_is_zero(s, map->m->kern))
+        return model_add_line(map->m, &map->m->skipped, e, "%s: a bias of zeros that the quantizer added",
+                              s->name);
     if (!found.name_fits)
         return err_set(e, ERR_UNSUPPORTED, "%s: tensor '%s': architecture '%s' has no such tensor", s->file,
                        s->name, map->a->arch->name);
@@ -196,7 +199,7 @@ static int map_all(struct mapping *map, const struct source *sources, size_t n, 
         const char *stripped = arch_strip(map->a, sources[i].name, map->arena);
         if (!stripped)
             return no_memory(e);
-        const char *reason = arch_drop_reason(stripped);
+        const char *reason = sources[i].dropped ? sources[i].dropped : arch_drop_reason(stripped);
         if (!reason && !keep_mtp && strncmp(stripped, "mtp.", 4) == 0)
             reason = "multi-token prediction block";
         int rc;

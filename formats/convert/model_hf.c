@@ -15,6 +15,7 @@
 
 struct hf_model {
     struct hf_config *config;
+    struct hf_quant *quant; /* how weights are packed; NULL: they are not */
     struct hf_checkpoint *checkpoint;
     struct arch_model arch;
 };
@@ -37,6 +38,7 @@ static void close_source(struct model *m)
 {
     struct hf_model *h = m->source;
     hf_checkpoint_close(h->checkpoint);
+    hf_quant_free(h->quant);
     hf_config_free(h->config);
     free(h);
 }
@@ -61,19 +63,6 @@ static enum qtype assumed_type(const struct hf_config *config)
     return name && strcmp(name, "float16") == 0 ? QTYPE_F16 : QTYPE_BF16;
 }
 
-/* Compressed weights would otherwise fail one by one as unknown tensors. */
-static int refuse_packed(const struct hf_config *config, struct err *e)
-{
-    const struct json *q = hf_config_get(config, "quantization_config");
-    const char *method = json_string(json_get(q, "quant_method"));
-    if (!json_is_object(q))
-        return 0;
-    return err_set(e, ERR_UNSUPPORTED,
-                   "config.json: compressed checkpoints (quantization_config, method '%s') are not "
-                   "supported; use the original weights",
-                   method ? method : "?");
-}
-
 static bool has_tokenizer(const char *folder)
 {
     static const char *const names[] = {"tokenizer.json", "vocab.json", "tokenizer.model", "qwen.tiktoken"};
@@ -83,11 +72,11 @@ static bool has_tokenizer(const char *folder)
     return false;
 }
 
-/* Parameter counts behind the size label, and the type that the first matrix suggests (specification 0.3,
- * 20). */
+/* Parameter counts behind the size label, and the type that the first matrix of 16 bits suggests
+ * (specification 0.3, 20); F32 and packed weights alone make it F32. */
 static void count_parameters(const struct model *m, struct metadata_sizes *s)
 {
-    uint64_t expert_sum = 0, n_stacks = 0;
+    uint64_t expert_sum = 0, n_stacks = 0, n_wide = 0;
     bool typed = false;
     *s = (struct metadata_sizes){.file_type = 1};
     for (size_t i = 0; i < m->n_tensors; i++) {
@@ -101,11 +90,14 @@ static void count_parameters(const struct model *m, struct metadata_sizes *s)
         } else {
             s->shared += n;
         }
-        if (!typed && t->n_dims >= 2) {
-            s->file_type = t->type == QTYPE_BF16 ? 32 : t->type == QTYPE_F16 ? 1 : 0;
+        if (!typed && t->n_dims >= 2 && (t->type == QTYPE_BF16 || t->type == QTYPE_F16)) {
+            s->file_type = t->type == QTYPE_BF16 ? 32 : 1;
             typed = true;
         }
+        n_wide += !typed && t->n_dims >= 2;
     }
+    if (!typed && n_wide != 0)
+        s->file_type = 0;
     s->n_experts = n_stacks ? expert_sum / n_stacks : 0;
 }
 
@@ -144,7 +136,7 @@ static int take_tensors(struct model *m, struct hf_model *h, const struct model_
 {
     struct source *sources;
     size_t n;
-    int rc = source_list(&sources, &n, h->checkpoint, assumed_type(h->config), &m->arena, e);
+    int rc = source_list(&sources, &n, h->checkpoint, h->quant, assumed_type(h->config), &m->arena, e);
     if (rc == 0 && opt->keep_mtp)
         rc = count_mtp(h, sources, n, e);
     if (rc == 0)
@@ -163,7 +155,7 @@ int model_open_hf(struct model *m, const char *folder, const struct model_option
     if (rc == 0)
         rc = arch_resolve(&h->arch, h->config, e);
     if (rc == 0)
-        rc = refuse_packed(h->config, e);
+        rc = hf_quant_load(&h->quant, h->config, folder, e);
     if (rc != 0)
         return err_context(e, rc, "%s", folder);
     m->arch_name = h->arch.arch->name;

@@ -77,13 +77,14 @@ static int by_layer_and_name(const void *a, const void *b)
 
 /* --- types --- */
 
-/* "auto": the type of the checkpoint's first matrix decides. */
+/* "auto": the first matrix of BF16 or F16 decides, F16 when there is none. So does the reference converter,
+ * which passes over F32 and packed weights. */
 static enum qtype auto_type(const struct model *m)
 {
     for (size_t i = 0; i < model_n_tensors(m); i++) {
         const struct model_tensor *t = model_tensor(m, i);
-        if (t->n_dims >= 2 && !t->always_f32)
-            return t->type == QTYPE_BF16 ? QTYPE_BF16 : QTYPE_F16;
+        if (t->n_dims >= 2 && !t->always_f32 && (t->type == QTYPE_BF16 || t->type == QTYPE_F16))
+            return t->type;
     }
     return QTYPE_F16;
 }

@@ -764,8 +764,8 @@ static void misfits_are_refused_by_name(void **state)
     expect_refusal(write_folder(b, "bad"), ERR_UNSUPPORTED, "supported: QWenLMHeadModel, Qwen2ForCausalLM");
 
     build(b, "Qwen2ForCausalLM", false, 0);
-    snprintf(strrchr(b->config, '}'), 100, ", \"quantization_config\": {\"quant_method\": \"gptq\"}}");
-    expect_refusal(write_folder(b, "bad"), ERR_UNSUPPORTED, "gptq");
+    snprintf(strrchr(b->config, '}'), 100, ", \"quantization_config\": {\"quant_method\": \"aqlm\"}}");
+    expect_refusal(write_folder(b, "bad"), ERR_UNSUPPORTED, "compressed with 'aqlm'");
     free(b);
 
     expect_refusal(in_dir("nothing-here"), ERR_IO, "no such file or folder");

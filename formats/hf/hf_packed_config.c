@@ -1,0 +1,329 @@
+/* hf_packed_config.c - how a checkpoint says that its weights are compressed.
+ *
+ * Only what is needed to read the weights is taken; how activations or the KV cache are quantized at run time
+ * is nobody's business here. A method or variant that is not read is refused by name, before a tensor is
+ * looked at. Specification, architectures 18. */
+#include "hf_packed_internal.h"
+
+#include "hf_checkpoint.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_QUANT_BYTES (16u << 20) /* mixed-precision releases list every module */
+
+static int unsupported(const struct hf_quant *q, const char *what, const char *value, struct err *e)
+{
+    return err_set(e, ERR_UNSUPPORTED,
+                   "compressed with '%s', %s '%s', which is not supported; use the original weights", q->name,
+                   what, value);
+}
+
+static int bad_value(const struct hf_quant *q, const char *key, const char *want, struct err *e)
+{
+    return err_set(e, ERR_FORMAT, "quantization_config ('%s'): '%s' is not %s", q->name, key, want);
+}
+
+static bool is_stated(const struct json *j)
+{
+    return j && !json_is_null(j);
+}
+
+/* A size that may be missing or null; -1 stands for "the whole row". */
+static int take_size(const struct hf_quant *q, const struct json *object, const char *key, uint64_t *out,
+                     struct err *e)
+{
+    const struct json *j = json_get(object, key);
+    int64_t v;
+    if (!is_stated(j))
+        return 0;
+    if (!json_int(j, &v) || v < -1 || v == 0 || v > (1 << 30))
+        return bad_value(q, key, "a positive integer or -1", e);
+    *out = v < 0 ? 0 : (uint64_t)v;
+    return 0;
+}
+
+static int take_block(const struct hf_quant *q, const struct json *object, const char *key,
+                      struct quant_scheme *s, struct err *e)
+{
+    const struct json *j = json_get(object, key), *first = json_first(j), *second = json_next(first);
+    if (!is_stated(j))
+        return 0;
+    if (!json_is_array(j) || !json_uint(first, &s->block_o) || !json_uint(second, &s->block_i) ||
+        json_next(second) || s->block_o == 0 || s->block_i == 0 || s->block_o > (1 << 30) ||
+        s->block_i > (1 << 30))
+        return bad_value(q, key, "a pair of positive integers", e);
+    return 0;
+}
+
+static struct quant_scheme *add_schemes(struct hf_quant *q, size_t n, struct err *e)
+{
+    q->schemes = arena_array(&q->arena, n + 1, sizeof *q->schemes);
+    if (!q->schemes)
+        err_set(e, ERR_NOMEM, "out of memory: %zu quantization schemes", n);
+    return q->schemes;
+}
+
+static const char *lower(struct hf_quant *q, const char *s)
+{
+    char *copy = arena_strdup(&q->arena, s);
+    for (char *p = copy; p && *p; p++)
+        if (*p >= 'A' && *p <= 'Z')
+            *p += 'a' - 'A';
+    return copy;
+}
+
+static int take_fp8(struct hf_quant *q, struct err *e)
+{
+    struct quant_scheme *s = add_schemes(q, 1, e);
+    if (!s)
+        return ERR_NOMEM;
+    q->n_schemes = 1;
+    s->bits = 8;
+    return take_block(q, q->json, "weight_block_size", s, e);
+}
+
+static int take_gptq(struct hf_quant *q, struct err *e)
+{
+    struct quant_scheme *s = add_schemes(q, 1, e);
+    const char *format = json_string(json_get(q->json, "checkpoint_format"));
+    bool marlin = false;
+    if (!s)
+        return ERR_NOMEM;
+    if (!format)
+        format = json_string(json_get(q->json, "format"));
+    json_bool(json_get(q->json, "is_marlin_format"), &marlin);
+    if (marlin)
+        format = "marlin";
+    q->n_schemes = 1;
+    q->zeros_minus_one = !format || strcmp(format, "gptq") == 0;
+    q->mixed_bits = json_n_children(json_get(q->json, "dynamic")) > 0;
+    if (!q->zeros_minus_one && strcmp(format, "gptq_v2") != 0)
+        return unsupported(q, "checkpoint_format", format, e);
+    if (!json_uint(json_get(q->json, "bits"), &s->bits) ||
+        (s->bits != 2 && s->bits != 3 && s->bits != 4 && s->bits != 8))
+        return bad_value(q, "bits", "2, 3, 4 or 8", e);
+    return take_size(q, q->json, "group_size", &s->group_size, e);
+}
+
+static int take_awq(struct hf_quant *q, struct err *e)
+{
+    static const char *const keys[] = {"version", "checkpoint_format", "format"};
+    struct quant_scheme *s = add_schemes(q, 1, e);
+    const char *version = NULL;
+    if (!s)
+        return ERR_NOMEM;
+    q->n_schemes = 1;
+    for (size_t i = 0; !version && i < sizeof keys / sizeof *keys; i++)
+        version = json_string(json_get(q->json, keys[i]));
+    if (version && !(version = lower(q, version)))
+        return err_set(e, ERR_NOMEM, "out of memory");
+    if (version && strcmp(version, "gemm") != 0)
+        return unsupported(q, "version", version, e);
+    s->bits = 4;
+    const struct json *bits =
+        json_get(q->json, "bits") ? json_get(q->json, "bits") : json_get(q->json, "w_bit");
+    if (is_stated(bits) && (!json_uint(bits, &s->bits) || s->bits != 4))
+        return bad_value(q, "bits", "4", e);
+    int rc = take_size(q, q->json, "q_group_size", &s->group_size, e);
+    return rc == 0 ? take_size(q, q->json, "group_size", &s->group_size, e) : rc;
+}
+
+/* The formats of compressed-tensors whose weights are read; "mixed-precision" gives one for each group. */
+static int check_format(const struct hf_quant *q, const char *format, struct err *e)
+{
+    static const char *const known[] = {"float-quantized", "int-quantized",        "naive-quantized",
+                                        "pack-quantized",  "nvfp4-pack-quantized", "mxfp4-pack-quantized",
+                                        "mxfp8-quantized", "mixed-precision",      "dense"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(format, known[i]) == 0)
+            return 0;
+    return unsupported(q, "format", format, e);
+}
+
+static int take_group(struct hf_quant *q, const struct json *group, struct err *e)
+{
+    const struct json *weights = json_get(group, "weights");
+    const char *format = json_string(json_get(group, "format"));
+    if (!json_is_object(group))
+        return bad_value(q, "config_groups", "an object of objects", e);
+    int rc = format ? check_format(q, format, e) : 0;
+    if (rc != 0 || !is_stated(weights))
+        return rc;
+    struct quant_scheme *s = &q->schemes[q->n_schemes++];
+    rc = take_size(q, weights, "num_bits", &s->bits, e);
+    if (rc == 0)
+        rc = take_size(q, weights, "group_size", &s->group_size, e);
+    return rc == 0 ? take_block(q, weights, "block_structure", s, e) : rc;
+}
+
+static int take_compressed_tensors(struct hf_quant *q, struct err *e)
+{
+    const char *format = json_string(json_get(q->json, "format"));
+    const char *sparsity = json_string(json_get(json_get(q->json, "sparsity_config"), "format"));
+    const struct json *groups = json_get(q->json, "config_groups");
+    int rc = format ? check_format(q, format, e) : 0;
+    if (rc == 0 && sparsity && strcmp(sparsity, "dense") != 0)
+        rc = unsupported(q, "sparsity format", sparsity, e);
+    if (rc == 0 && json_n_children(json_get(json_get(q->json, "transform_config"), "config_groups")) > 0)
+        rc = unsupported(q, "a model with", "transform_config", e);
+    if (rc == 0 && !json_is_object(groups))
+        rc = bad_value(q, "config_groups", "an object", e);
+    if (rc == 0 && !add_schemes(q, json_n_children(groups), e))
+        rc = ERR_NOMEM;
+    for (const struct json *g = json_first(groups); rc == 0 && g; g = json_next(g))
+        rc = take_group(q, g, e);
+    return rc;
+}
+
+static bool ends_with(const char *s, const char *suffix)
+{
+    size_t n = strlen(s), k = strlen(suffix);
+    return n >= k && strcmp(s + n - k, suffix) == 0;
+}
+
+static int check_algorithm(const struct hf_quant *q, const char *algo, struct err *e)
+{
+    if (strcmp(algo, "FP8") == 0 || strcmp(algo, "FP8_PER_CHANNEL_PER_TOKEN") == 0 ||
+        strcmp(algo, "MIXED_PRECISION") == 0 || strcmp(algo, "NVFP4") == 0 || ends_with(algo, "A16_NVFP4"))
+        return 0;
+    return unsupported(q, "quant_algo", algo, e);
+}
+
+/* Which module has which of the two forms shows in its tensors. */
+static int take_modelopt(struct hf_quant *q, struct err *e)
+{
+    const char *algo = json_string(json_get(q->json, "quant_algo"));
+    int rc = algo ? check_algorithm(q, algo, e) : 0;
+    const struct json *layer = json_first(json_get(q->json, "quantized_layers"));
+    for (; rc == 0 && layer; layer = json_next(layer))
+        if ((algo = json_string(json_get(layer, "quant_algo"))))
+            rc = check_algorithm(q, algo, e);
+    return rc;
+}
+
+static int take_nothing(struct hf_quant *q, struct err *e)
+{
+    (void)q;
+    (void)e;
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    enum quant_method method;
+    int (*take)(struct hf_quant *q, struct err *e);
+} methods[] = {
+    {"fp8", METHOD_FP8, take_fp8},
+    {"fbgemm_fp8", METHOD_FBGEMM_FP8, take_nothing},
+    {"gptq", METHOD_GPTQ, take_gptq},
+    {"awq", METHOD_AWQ, take_awq},
+    {"compressed-tensors", METHOD_COMPRESSED_TENSORS, take_compressed_tensors},
+    {"modelopt", METHOD_MODELOPT, take_modelopt},
+    {"bitnet", METHOD_BITNET, take_nothing},
+    {"bitsandbytes", METHOD_BITSANDBYTES, take_nothing},
+};
+
+static int settle(struct hf_quant *q, struct err *e)
+{
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        if (strcmp(q->name, methods[i].name) != 0)
+            continue;
+        q->method = methods[i].method;
+        return methods[i].take(q, e);
+    }
+    return err_set(e, ERR_UNSUPPORTED,
+                   "compressed with '%s', which is not supported; use the original weights, or a version in "
+                   "fp8, gptq, awq, compressed-tensors, modelopt, bitnet or bitsandbytes",
+                   q->name);
+}
+
+/* ModelOpt names itself as producer instead of a method. */
+static const char *method_of(struct hf_quant *q, const struct json *outer, const struct json *inner)
+{
+    const char *name = json_string(json_get(inner, "quant_method"));
+    if (!name)
+        name = json_string(json_get(json_get(outer, "producer"), "name"));
+    if (!name)
+        name = json_string(json_get(json_get(inner, "producer"), "name"));
+    if (!name && json_get(inner, "quant_algo"))
+        name = "modelopt";
+    return name ? lower(q, name) : NULL;
+}
+
+/* Older releases keep the statement in a file of its own. */
+static int load_separate(struct hf_quant *q, const char *folder, struct err *e)
+{
+    static const struct {
+        const char *file, *inner, *method;
+    } files[] = {{"hf_quant_config.json", "quantization", "modelopt"},
+                 {"quantize_config.json", NULL, "gptq"},
+                 {"quant_config.json", NULL, "awq"}};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && !q->doc && i < sizeof files / sizeof *files; i++) {
+        if (!hf_file_exists(folder, files[i].file))
+            continue;
+        char *path = hf_path(folder, files[i].file);
+        if (!path)
+            return err_set(e, ERR_NOMEM, "%s: out of memory", folder);
+        rc = json_load(&q->doc, path, MAX_QUANT_BYTES, e);
+        free(path);
+        if (rc != 0)
+            return rc;
+        const struct json *root = json_root(q->doc);
+        q->json = files[i].inner ? json_get(root, files[i].inner) : root;
+        if (!json_is_object(q->json))
+            return err_set(e, ERR_FORMAT, "%s: no object '%s'", files[i].file,
+                           files[i].inner ? files[i].inner : "(root)");
+        q->name = method_of(q, root, q->json);
+        if (!q->name)
+            q->name = files[i].method;
+        rc = settle(q, e);
+        if (rc != 0)
+            err_context(e, rc, "%s", files[i].file);
+    }
+    return rc;
+}
+
+int hf_quant_load(struct hf_quant **out, const struct hf_config *config, const char *folder, struct err *e)
+{
+    struct hf_quant *q = calloc(1, sizeof *q);
+    const struct json *j = hf_config_get(config, "quantization_config");
+    int rc = 0;
+    if (!q)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    if (!json_is_object(j)) /* a null of the text part must not hide that of the root */
+        j = json_get(hf_config_root(config), "quantization_config");
+    if (json_is_object(j)) {
+        q->json = j;
+        q->name = method_of(q, j, j);
+        if (!q->name)
+            rc = err_set(e, ERR_UNSUPPORTED, "config.json: quantization_config without 'quant_method'");
+        else if ((rc = settle(q, e)) != 0)
+            err_context(e, rc, "config.json");
+    } else if (folder) {
+        rc = load_separate(q, folder, e);
+    }
+    if (rc == 0 && q->name) {
+        *out = q;
+        return 0;
+    }
+    hf_quant_free(q);
+    if (rc == 0)
+        *out = NULL;
+    return rc;
+}
+
+void hf_quant_free(struct hf_quant *q)
+{
+    if (!q)
+        return;
+    json_free(q->doc);
+    arena_release(&q->arena);
+    free(q);
+}
+
+const char *hf_quant_name(const struct hf_quant *q)
+{
+    return q->name;
+}
