@@ -3,6 +3,7 @@
 #include "report.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define WIDTH 960.0
@@ -131,26 +132,58 @@ static void curve(const struct report *r, const struct axis *x, const struct axi
     fputs("\"/>\n", out);
 }
 
-/* A label right above its point, or below when a neighbour's label is there already. */
-static void label(const struct report *r, size_t i, const struct axis *x, const struct axis *y, FILE *out)
+struct box {
+    double x1, y1, x2, y2;
+};
+
+static bool overlap(const struct box *a, const struct box *b)
+{
+    return a->x1 < b->x2 && b->x1 < a->x2 && a->y1 < b->y2 && b->y1 < a->y2;
+}
+
+/* Where a label may stand around its point, best first: dx, dy of the text's anchor, and the anchor. */
+static const struct {
+    double dx, dy;
+    const char *anchor;
+} spots[] = {{8, -8, "start"},   {-8, 16, "end"},   {-8, -8, "end"},   {8, 16, "start"},
+             {0, -14, "middle"}, {0, 24, "middle"}, {12, 4, "start"},  {-12, 4, "end"},
+             {20, -22, "start"}, {-20, 30, "end"},  {20, 30, "start"}, {-20, -22, "end"}};
+#define N_SPOTS (sizeof spots / sizeof *spots)
+
+static struct box spot_box(size_t spot, double px, double py, const char *name)
+{
+    double width = 7.4 * (double)strlen(name), x = px + spots[spot].dx, y = py + spots[spot].dy;
+    if (spots[spot].anchor[0] == 'e')
+        x -= width;
+    else if (spots[spot].anchor[0] == 'm')
+        x -= width / 2;
+    return (struct box){x, y - 11, x + width, y + 3};
+}
+
+/* A label takes the first spot that touches no point, no earlier label, and stays inside. */
+static void label(const struct report *r, size_t i, const struct axis *x, const struct axis *y,
+                  struct box *taken, FILE *out)
 {
     const struct report_model *c = &r->candidates[i];
-    double px = place(x, c->bits_per_weight), py = place(y, c->d.kld.value), dx = 8, dy = -8;
-    const char *anchor = "start";
-    for (size_t j = 0; j < r->n_candidates; j++) {
-        double qx = place(x, r->candidates[j].bits_per_weight), qy = place(y, r->candidates[j].d.kld.value);
-        if (j != i && fabs(qx - px) < 70 && fabs(qy - py) < 16 && (qx > px || (qx == px && j > i))) {
-            dx = -8;
-            dy = 16;
-            anchor = "end";
+    double px = place(x, c->bits_per_weight), py = place(y, c->d.kld.value);
+    size_t best = 0;
+    for (size_t s = 0; s < N_SPOTS; s++) {
+        struct box b = spot_box(s, px, py, candidate_name(c));
+        bool free_spot = b.x1 > LEFT && b.x2 < WIDTH && b.y1 > TOP;
+        for (size_t j = 0; free_spot && j < r->n_candidates; j++) {
+            double qx = place(x, r->candidates[j].bits_per_weight),
+                   qy = place(y, r->candidates[j].d.kld.value);
+            struct box dot = {qx - 6, qy - 6, qx + 6, qy + 6};
+            free_spot = !overlap(&b, &dot) && (j >= i || !overlap(&b, &taken[j]));
+        }
+        if (free_spot) {
+            best = s;
+            break;
         }
     }
-    if (px > WIDTH - RIGHT - 70 && dx > 0) {
-        anchor = "end";
-        dx = 0;
-        dy = -12;
-    }
-    fprintf(out, "<text class=\"name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", px + dx, py + dy, anchor);
+    taken[i] = spot_box(best, px, py, candidate_name(c));
+    fprintf(out, "<text class=\"name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", px + spots[best].dx,
+            py + spots[best].dy, spots[best].anchor);
     put(out, candidate_name(c));
     fputs("</text>\n", out);
 }
@@ -185,8 +218,10 @@ void report_chart(const struct report *r, FILE *out)
             "</circle>\n",
             px, py, d->kld.value, error, c->bits_per_weight);
     }
-    for (size_t i = 0; i < r->n_candidates; i++)
-        label(r, i, &x, &y, out);
+    struct box *taken = calloc(r->n_candidates, sizeof *taken);
+    for (size_t i = 0; taken && i < r->n_candidates; i++)
+        label(r, i, &x, &y, taken, out);
+    free(taken);
     fputs("</svg>\n", out);
 }
 

@@ -40,15 +40,15 @@ static const char style[] =
     "body{margin:0;background:var(--bg);color:var(--fg);font:16px/1.55 Charter,'Bitstream Charter','Source "
     "Serif "
     "4',Georgia,serif;-webkit-text-size-adjust:100%}\n"
-    "main{max-width:62rem;margin:0 auto;padding:3.5rem 1.5rem 5rem}\n"
+    "main{max-width:66rem;margin:0 auto;padding:3.5rem 1.5rem 5rem}\n"
     "h1{font-size:1.9rem;line-height:1.2;font-weight:600;margin:0 0 .4rem;letter-spacing:-.01em}\n"
     "h2{font-size:1.05rem;font-weight:600;margin:3rem 0 .35rem}\n"
     "p{margin:.3rem 0;max-width:44rem}\n"
     ".soft,figcaption,caption{color:var(--soft)}\n"
     ".lead{font-size:1.08rem}\n"
-    "figure{margin:.8rem 0 0}\n"
+    "figure{margin:.8rem 0 0;overflow-x:auto}\n"
     "figcaption{font-size:.88rem;max-width:46rem;margin-top:.3rem}\n"
-    "svg{display:block;width:100%;height:auto;overflow:visible}\n"
+    "svg{display:block;width:100%;min-width:38rem;height:auto}\n"
     "svg text{font:12px ui-sans-serif,system-ui,'Segoe UI',sans-serif;fill:var(--soft)}\n"
     "svg .name{fill:var(--fg);font-weight:500}\n"
     "svg .grid{stroke:var(--line);stroke-width:1}\n"
@@ -62,12 +62,14 @@ static const char style[] =
     "svg .mean{fill:var(--accent)}\n"
     ".scroll{overflow-x:auto;margin-top:.6rem}\n"
     "table{border-collapse:collapse;width:100%;font:13.5px/1.4 ui-sans-serif,system-ui,'Segoe UI',sans-serif;"
-    "font-variant-numeric:tabular-nums;white-space:nowrap}\n"
-    "th,td{padding:.42rem .7rem;text-align:right;border-bottom:1px solid var(--line)}\n"
+    "font-variant-numeric:tabular-nums;}\n"
+    "td{white-space:nowrap}\n"
+    "th,td{padding:.42rem .55rem;text-align:right;border-bottom:1px solid var(--line)}\n"
     "th{font-weight:500;color:var(--soft);vertical-align:bottom}\n"
     "thead th{border-bottom:1px solid var(--soft)}\n"
     "th:first-child,td:first-child{text-align:left;padding-left:0;color:var(--fg);font-weight:500}\n"
-    "td .e{color:var(--soft);font-size:.92em}\n"
+    "td .e{display:block;color:var(--soft);font-size:.85em}\n"
+    "td{vertical-align:top}\n"
     "dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1.4rem;margin:.5rem 0 "
     "0;font-size:.92rem}\n"
     "dt{color:var(--soft)}\n"
@@ -119,7 +121,7 @@ static void table(const struct report *r, FILE *out)
 {
     fputs("<h2>Figures</h2>\n<div "
           "class=\"scroll\"><table>\n<thead><tr><th>Candidate</th><th>Size</th><th>Bits per "
-          "weight</th><th>Mean KLD</th><th>Median</th><th>90 %</th><th>99 %</th><th>99.9 %</th><th>Max</th>"
+          "weight</th><th>Mean KLD</th><th>Median</th><th>99 %</th><th>99.9 %</th><th>Max</th>"
           "<th>Perplexity ratio</th><th>Same first token, %</th><th>RMS Δp, %</th><th>Step in "
           "KLD</th></tr></thead>\n"
           "<tbody>\n",
@@ -133,8 +135,8 @@ static void table(const struct report *r, FILE *out)
         put_size(out, c->n_bytes);
         fprintf(out, "</td><td>%.3f</td>", c->bits_per_weight);
         estimate_cell(out, 1, 6, d->kld);
-        fprintf(out, "<td>%.6f</td><td>%.5f</td><td>%.5f</td><td>%.4f</td><td>%.4f</td>", d->kld_at[6],
-                d->kld_at[8], d->kld_at[10], d->kld_at[11], d->kld_at[12]);
+        fprintf(out, "<td>%.6f</td><td>%.5f</td><td>%.4f</td><td>%.4f</td>", d->kld_at[6], d->kld_at[10],
+                d->kld_at[11], d->kld_at[12]);
         estimate_cell(out, 1, 5, d->ppl_ratio);
         estimate_cell(out, 100, 2, d->top1);
         estimate_cell(out, 100, 3, d->delta_p_rms);

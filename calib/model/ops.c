@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PANEL_ROWS   256
+#define PANEL_FLOATS (1u << 21) /* a decoded panel: at most 512 rows, fewer when rows are long */
 #define TILE_TOKENS  1024
 #define ROWS_PER_JOB 64 /* of cheap row-wise steps */
 
@@ -80,11 +80,17 @@ struct product_run {
     size_t tiles_per_job, jobs_per_panel;
 };
 
+/* Rows of a panel: a function of the shape alone, since results must not depend on anything else. */
+static size_t panel_rows(const struct model_tensor *t)
+{
+    return t->ne[0] <= PANEL_FLOATS / 512 ? 512 : t->ne[0] <= PANEL_FLOATS / 128 ? 256 : 128;
+}
+
 static size_t n_panels(const struct product_run *r, const struct product *p)
 {
     if (rounding_of(r->o->activations, weights_type(r->w, p->weight)) != r->rounding)
         return 0;
-    return (size_t)((p->n_rows + PANEL_ROWS - 1) / PANEL_ROWS);
+    return ((size_t)p->n_rows + panel_rows(p->weight) - 1) / panel_rows(p->weight);
 }
 
 static void fill_bias(const struct product *p, size_t row, size_t n_rows, size_t token, size_t n)
@@ -106,8 +112,8 @@ static int product_job(void *ctx, size_t job, unsigned worker, struct err *e)
     size_t panel = job / r->jobs_per_panel, part = job % r->jobs_per_panel, tile = r->o->tile;
     for (size_t n; panel >= (n = n_panels(r, p)); p++)
         panel -= n;
-    size_t row = panel * PANEL_ROWS, n_cols = (size_t)p->weight->ne[0];
-    size_t n_rows = p->n_rows - row < PANEL_ROWS ? (size_t)p->n_rows - row : PANEL_ROWS;
+    size_t most = panel_rows(p->weight), row = panel * most, n_cols = (size_t)p->weight->ne[0];
+    size_t n_rows = p->n_rows - row < most ? (size_t)p->n_rows - row : most;
     float *rows = ops_scratch(r->o, worker, n_rows * n_cols);
     if (!rows)
         return err_set(e, ERR_NOMEM, "out of memory for %zu rows of '%s'", n_rows, p->weight->name);

@@ -1,0 +1,58 @@
+#!/bin/sh
+# kerf compare and kerf ladder: a mix on the fly is the quantized file, gates, the page.
+. "$(dirname "$0")/lib.sh"
+
+text=$work/text.txt
+cat "$src/LICENSE" "$src/tests/golden/README.md" >"$text"
+run 0 quantize "$demo" -o "$work/q4.gguf" --type Q4_K_M
+value() { sed -n "s/^ *\"$1\": \([^,]*\),*$/\1/p" "$work/out" | sed -n "$2p"; }
+
+# The model against itself, the mix by name, and the file of that mix.
+run 0 compare "$demo" "$demo" Q4_K_M "$work/q4.gguf" --text "$text" --ctx 128 --json
+[ "$(value kld_mean 1)" = 0 ] || fail "a model diverges from itself"
+[ "$(value top1_agreement 1)" = 1 ] || fail "a model disagrees with itself"
+for key in kld_mean kld_p99 perplexity ppl_ratio delta_p_rms bits_per_weight; do
+    n=2
+    case $key in perplexity | bits_per_weight) n=3 ;; esac # the reference has these, too
+    [ "$(value $key $n)" = "$(value $key $((n + 1)))" ] || fail "$key: the mix is not its file"
+done
+[ "$(value n_bytes 3)" -eq "$(wc -c <"$work/q4.gguf")" ] || fail "size of the mix $(value n_bytes 3) is not that of its file"
+[ "$(value n_bytes 4)" -eq "$(wc -c <"$work/q4.gguf")" ] || fail "size of the file"
+for key in reference candidates path n_bytes perplexity_stderr ppl_ratio_stderr kld_stderr kld_median kld_p90 kld_p95 \
+    kld_p999 kld_max top1_agreement_stderr delta_p_mean; do
+    prints "\"$key\":"
+done
+
+# Gates: exit code 3 and the reason.
+run 0 compare "$demo" "$work/q4.gguf" --text "$text" --ctx 128 --max-kld 1 --max-ppl-ratio 2 --min-top1 0.5
+run 3 compare "$demo" "$work/q4.gguf" --text "$text" --ctx 128 --max-kld 0.000001
+says "mean KLD"
+run 3 compare "$demo" "$work/q4.gguf" --text "$text" --ctx 128 --max-ppl-ratio 0.5
+run 3 compare "$demo" "$work/q4.gguf" --text "$text" --ctx 128 --min-top1 0.9999
+says "top-1"
+
+# The ladder, and its page.
+run 0 ladder "$demo" --text "$text" --ctx 128 --chunks 4 --types q8_0,Q2_K --json --html "$work/page.html"
+[ "$(value type 1)" = '"Q8_0"' ] && [ "$(value type 2)" = '"Q2_K"' ] || fail "types of the ladder"
+for part in '<!doctype html>' '</html>' '<svg' 'Q2_K' 'prefers-color-scheme:dark' 'Token ids'; do
+    grep -qF -e "$part" "$work/page.html" || fail "the page lacks $part"
+done
+grep -qE 'https?://|<script' "$work/page.html" && fail "the page reaches outside"
+cp "$work/out" "$work/ladder"
+run 0 compare "$demo" Q8_0 Q2_K --text "$text" --ctx 128 --chunks 4 --json --activations q8
+[ "$(value kld_mean 1)" != "$(sed -n 's/^ *"kld_mean": \([^,]*\),*$/\1/p' "$work/ladder" | head -1)" ] ||
+    fail "8-bit activations change nothing"
+run 1 ladder "$demo" --text "$text" --ctx 128 --types Q8_0 --html "$work/page.html"
+says "--force"
+
+# What cannot be right.
+run 2 ladder "$demo" --text "$text" --types Q4_K_M,Q9_X
+says "Q9_X"
+run 2 compare "$demo" --text "$text"
+run 1 compare "$demo" "$work/none.gguf" --text "$text"
+says "none.gguf"
+run 1 ladder "$work/q4.gguf" --text "$text" --types Q2_K
+says "--allow-requantize"
+run 1 ladder "$demo" --text "$text" --types IQ2_XXS
+run 0 ladder "$work/q4.gguf" --text "$text" --types Q2_K --allow-requantize --ctx 128 --chunks 2
+done_testing

@@ -1,0 +1,67 @@
+#!/bin/sh
+# kerf perplexity and kerf tokenize: figures that add up, ids and logits for others to check, wrong input.
+. "$(dirname "$0")/lib.sh"
+
+text=$work/text.txt
+cat "$src/LICENSE" "$src/tests/golden/README.md" >"$text"
+
+run 0 perplexity "$demo" --text "$text" --ctx 128 --json
+prints '"perplexity":'
+prints '"perplexity_stderr":'
+prints '"partial": false'
+cp "$work/out" "$work/a"
+value() { sed -n "s/^ *\"$1\": \([^,]*\),*$/\1/p" "$2"; }
+
+# The same figures from a file of ids, from gzip, standard input, other threads and memory.
+run 0 tokenize "$demo" "$text" --json
+sed 's/.*"ids"://; s/^{$//; s/^}$//' "$work/out" >"$work/ids.json"
+run 0 perplexity "$demo" --ids "$work/ids.json" --ctx 128 --json --threads 3 --memory 1MiB
+[ "$(value nll_mean "$work/out")" = "$(value nll_mean "$work/a")" ] || fail "ids, threads or memory change the figure"
+gzip -c "$text" >"$text.gz"
+run 0 perplexity "$demo" --text "$text.gz" --ctx 128 --json
+[ "$(value nll_mean "$work/out")" = "$(value nll_mean "$work/a")" ] || fail "gzip changes the figure"
+"$kerf" perplexity "$demo" --text - --ctx 128 --json <"$text" >"$work/out" || fail "standard input"
+[ "$(value nll_mean "$work/out")" = "$(value nll_mean "$work/a")" ] || fail "standard input changes the figure"
+
+# Fewer windows, a stride, several texts.
+run 0 perplexity "$demo" --text "$text" --ctx 128 --chunks 2
+prints "2 of 128 tokens, 63 scored in each"
+run 0 perplexity "$demo" --text "$text" --ctx 128 --stride 32 --chunks 3
+prints "3 of 128 tokens (overlapping), 32 scored in each"
+run 0 perplexity "$demo" --text "$text" --text "$text" --ctx 128 --json
+[ "$(value n_chunks "$work/out")" -eq $((2 * $(value n_chunks "$work/a"))) ] || fail "two texts are not twice one"
+
+# Logits: one row of the vocabulary for each position, the ids beside them.
+echo '[5, 17, 300, 42, 7, 9]' >"$work/short.json"
+run 0 perplexity "$demo" --ids "$work/short.json" --save-logits "$work/logits.f32"
+[ "$(wc -c <"$work/logits.f32")" -eq $((6 * 4096 * 4)) ] || fail "size of the logits"
+[ "$(tr -dc '0-9,' <"$work/logits.f32.json")" = "5,17,300,42,7,9" ] || fail "ids beside the logits"
+run 1 perplexity "$demo" --ids "$work/short.json" --save-logits "$work/logits.f32"
+says "--force"
+
+# Pieces read back as the text.
+printf 'Two words\n' >"$work/small.txt"
+run 0 tokenize "$demo" "$work/small.txt" --pieces
+prints "\\n'"
+run 0 tokenize "$demo" "$work/small.txt"
+
+# What cannot be right.
+run 2 perplexity "$demo"
+says "--text"
+run 2 perplexity "$demo" --text "$text" --ids "$work/ids.json"
+run 2 perplexity "$demo" --text "$text" --ctx 1
+run 2 perplexity "$demo" --text "$text" --ctx 64 --stride 64
+run 1 perplexity "$demo" --text "$work/small.txt"
+says "do not fill one window"
+run 1 perplexity "$demo" --text "$work/none.txt"
+says "none.txt"
+echo '[1, 2, "three"]' >"$work/bad.json"
+run 1 perplexity "$demo" --ids "$work/bad.json"
+says "element 2"
+echo '[1, 2, 4096, 3]' >"$work/bad.json"
+run 1 perplexity "$demo" --ids "$work/bad.json"
+says "4096"
+printf 'GGUF' >"$work/broken.gguf"
+run 1 perplexity "$work/broken.gguf" --text "$text"
+says "broken.gguf"
+done_testing
