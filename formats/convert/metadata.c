@@ -38,23 +38,22 @@ static int add_general(struct gguf_meta *meta, const char *folder, const struct 
 {
     struct json_doc *generation = NULL;
     struct filemap readme = {0};
-    char *path = NULL, *name = NULL;
+    char *generation_path = NULL, *readme_path = NULL, *name = NULL;
     struct err soft = {0};
     int rc = folder_name(&name, folder, e);
     if (rc == 0 && hf_file_exists(folder, "generation_config.json")) {
-        path = hf_path(folder, "generation_config.json");
-        rc = path ? 0 : no_memory(e);
-        if (rc == 0 && json_load(&generation, path, 1u << 20, &soft) != 0) {
-            char text[600];
-            snprintf(text, sizeof text, "%s; no sampling defaults are taken from it", soft.msg);
-            rc = w->add(w->ctx, text, e);
-        }
-        free(path);
-        path = NULL;
+        generation_path = hf_path(folder, "generation_config.json");
+        rc = generation_path ? 0 : no_memory(e);
     }
     if (rc == 0 && hf_file_exists(folder, "README.md")) {
-        path = hf_path(folder, "README.md");
-        rc = path ? filemap_open(&readme, path, e) : no_memory(e);
+        readme_path = hf_path(folder, "README.md");
+        rc = readme_path ? filemap_open(&readme, readme_path, e) : no_memory(e);
+    }
+    if (rc == 0 && generation_path && json_load(&generation, generation_path, 1u << 20, &soft) != 0) {
+        /* A file of advice: not worth losing a conversion. */
+        char text[600];
+        snprintf(text, sizeof text, "%s; no sampling defaults are taken from it", soft.msg);
+        rc = soft.code == ERR_NOMEM ? no_memory(e) : w->add(w->ctx, text, e);
     }
     if (rc == 0)
         rc = metadata_general(meta, (const char *)readme.data, readme.size, json_root(generation),
@@ -62,7 +61,8 @@ static int add_general(struct gguf_meta *meta, const char *folder, const struct 
                               w, e);
     filemap_close(&readme);
     json_free(generation);
-    free(path);
+    free(generation_path);
+    free(readme_path);
     free(name);
     return rc;
 }

@@ -34,18 +34,19 @@ static bool is_alpha(char c)
     return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
 }
 
-/* Does the whole text match, whatever the case? A pattern that does not compile matches nothing. */
-static bool matches(const char *pattern, const char *text)
+/* *yes: the whole text matches, whatever the case. The patterns are ours, so what fails is memory. */
+static int matches(bool *yes, const char *pattern, const char *text, struct err *e)
 {
     int code;
     PCRE2_SIZE at;
     pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
                                    PCRE2_CASELESS | PCRE2_ANCHORED | PCRE2_ENDANCHORED, &code, &at, NULL);
     pcre2_match_data *data = re ? pcre2_match_data_create_from_pattern(re, NULL) : NULL;
-    bool yes = data && pcre2_match(re, (PCRE2_SPTR)text, strlen(text), 0, 0, data, NULL) > 0;
+    int rc = data ? pcre2_match(re, (PCRE2_SPTR)text, strlen(text), 0, 0, data, NULL) : PCRE2_ERROR_NOMEMORY;
     pcre2_match_data_free(data);
     pcre2_code_free(re);
-    return yes;
+    *yes = rc > 0;
+    return rc == PCRE2_ERROR_NOMEMORY ? no_memory(e) : 0;
 }
 
 /* --- titles -------------------------------------------------------------------------------------------- */
@@ -204,16 +205,27 @@ static int label_size(struct parts *p, size_t i, uint64_t n_params, struct arena
 
 static int label_part(struct parts *p, size_t i, uint64_t n_params, struct arena *arena, struct err *e)
 {
-    char *part = p->text[i];
-    if (matches("(v|iter)?\\d+([.]\\d+)*", part)) {
-        p->labels[i] = VERSION;
-    } else if (matches("i?q\\d(_\\w)*|b?fp?(16|32)", part)) {
-        p->labels[i] = TYPE;
-    } else if (i > 0 &&
-               matches("(([A]|\\d+[x])?\\d+([._]\\d+)?[KMBT][\\d]?|small|mini|medium|large|x?xl)", part)) {
-        return label_size(p, i, n_params, arena, e);
-    } else if (i > 0 && matches("chat|instruct|vision|lora", part)) {
-        p->labels[i] = FINETUNE;
+    static const struct {
+        const char *pattern;
+        unsigned label;
+        bool may_be_first;
+    } kinds[] = {
+        {"(v|iter)?\\d+([.]\\d+)*", VERSION, true},
+        {"i?q\\d(_\\w)*|b?fp?(16|32)", TYPE, true},
+        {"(([A]|\\d+[x])?\\d+([._]\\d+)?[KMBT][\\d]?|small|mini|medium|large|x?xl)", SIZE, false},
+        {"chat|instruct|vision|lora", FINETUNE, false},
+    };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        bool yes = false;
+        int rc = i > 0 || kinds[k].may_be_first ? matches(&yes, kinds[k].pattern, p->text[i], e) : 0;
+        if (rc != 0)
+            return rc;
+        if (!yes)
+            continue;
+        if (kinds[k].label == SIZE)
+            return label_size(p, i, n_params, arena, e);
+        p->labels[i] = kinds[k].label;
+        return 0;
     }
     return 0;
 }

@@ -7,11 +7,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define MAX_LISTED 5 /* names in one message; the rest is counted */
 
@@ -58,11 +60,13 @@ static bool path_exists(const char *path)
     return stat(path, &st) == 0;
 }
 
+/* Without a path of its own, so that refused memory is not taken for a missing file. */
 bool hf_file_exists(const char *folder, const char *name)
 {
-    char *path = hf_path(folder, name);
-    bool exists = path && path_exists(path);
-    free(path);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool exists = fd >= 0 && faccessat(fd, name, F_OK, 0) == 0;
+    if (fd >= 0)
+        close(fd);
     return exists;
 }
 
@@ -144,7 +148,8 @@ static int find_shards(struct hf_checkpoint *c, struct err *e)
 {
     DIR *d = opendir(c->folder);
     if (!d)
-        return err_set(e, ERR_IO, "%s: cannot list the folder: %s", c->folder, strerror(errno));
+        return err_set(e, errno == ENOMEM ? ERR_NOMEM : ERR_IO, "%s: cannot list the folder: %s", c->folder,
+                       strerror(errno));
     size_t cap = 0;
     bool pickle = false;
     int rc = 0;

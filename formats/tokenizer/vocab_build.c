@@ -2,11 +2,12 @@
  */
 #include "vocab_build.h"
 
+#include "formats/hf/hf_checkpoint.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Everything a vocabulary owns; vocabulary.owner points here. */
 struct vocab_owner {
@@ -190,8 +191,7 @@ const char *vocab_path(struct vocab_build *b, const char *name)
 
 bool vocab_file_exists(struct vocab_build *b, const char *name)
 {
-    const char *path = vocab_path(b, name);
-    return path && access(path, F_OK) == 0;
+    return b->folder && hf_file_exists(b->folder, name);
 }
 
 int vocab_load_json(struct json_doc **out, struct vocab_build *b, const char *name, struct err *e)

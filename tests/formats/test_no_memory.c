@@ -1,6 +1,7 @@
 /* test_no_memory.c - every allocation of the readers and writers is refused once: each time the answer is
  * ERR_NOMEM with a message, or success where the memory was not essential; never a crash, and no leak (the
  * sanitizer builds, which bring their own allocator, run the rest of the tests instead of this one). */
+#include "formats/convert/model.h"
 #include "formats/convert/repack.h"
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/gguf_write.h"
@@ -8,7 +9,9 @@
 #include "formats/json.h"
 #include "formats/text.h"
 #include "libquant/base/filemap.h"
+#include "toy_checkpoint.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -33,7 +36,10 @@ static long n_live;
 
 static int refuse(void)
 {
-    return until_refusal >= 0 && until_refusal-- == 0;
+    if (until_refusal < 0 || until_refusal-- != 0)
+        return 0;
+    errno = ENOMEM;
+    return 1;
 }
 
 void *malloc(size_t n)
@@ -217,6 +223,50 @@ static void reader_survives(void **state)
     survives("gguf_reader_open", work_reader);
 }
 
+static char folder[] = "/tmp/kerf-no-memory-XXXXXX";
+
+static size_t n_keys; /* of the model when nothing is refused */
+
+static int work_model(struct err *e)
+{
+    struct model *m = NULL;
+    int rc = model_open(&m, folder, NULL, e);
+    if (rc == 0) {
+        /* Nothing of it may be lost silently. */
+        if (model_n_tensors(m) != 1 + 2 + 2 * 9 || gguf_meta_n(model_meta(m)) != n_keys)
+            rc = err_set(e, ERR_ARG, "%zu tensors, %zu keys, %zu warnings", model_n_tensors(m),
+                         gguf_meta_n(model_meta(m)), model_n_warnings(m));
+        model_close(m);
+    }
+    return rc;
+}
+
+/* A folder with a model card, so that names, cards, tensors and vocabulary are all in it. */
+static void model_survives(void **state)
+{
+    (void)state;
+    struct toy_spec spec = toy_spec_tiny(TOY_LLAMA);
+    char command[100], path[80];
+    struct err e = {0};
+    spec.rope_scaling = ROPE_LLAMA3;
+    spec.tied = true;
+    assert_non_null(mkdtemp(folder));
+    if (toy_checkpoint_write(folder, &spec, &e) != 0)
+        fail_msg("%s", e.msg);
+    snprintf(path, sizeof path, "%s/README.md", folder);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    fputs("---\nbase_model: [org/some-7b-chat, {name: x}]\nlicense: mit\ntags:\n- a\n---\n", f);
+    fclose(f);
+    struct model *m = NULL;
+    assert_int_equal(model_open(&m, folder, NULL, NULL), 0);
+    n_keys = gguf_meta_n(model_meta(m));
+    model_close(m);
+    survives("model_open", work_model);
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    assert_int_equal(system(command), 0);
+}
+
 static void repack_survives(void **state)
 {
     (void)state;
@@ -241,7 +291,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_survives),   cmocka_unit_test(reader_survives),
         cmocka_unit_test(repack_survives), cmocka_unit_test(imatrix_survives),
-        cmocka_unit_test(text_survives),
+        cmocka_unit_test(text_survives),   cmocka_unit_test(model_survives),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
