@@ -23,8 +23,8 @@ extern const struct kern kern_ref, kern_avx2, kern_avx512, kern_neon;
     [QTYPE_NVFP4] = nvfp4_decode
 
 #define KERN_COMMON_ENCODERS                                                                                 \
-    [QTYPE_F32] = f32_encode, [QTYPE_TQ1_0] = tq1_0_encode, [QTYPE_TQ2_0] = tq2_0_encode,                    \
-    [QTYPE_Q1_0] = q1_0_encode, [QTYPE_Q2_0] = q2_0_encode
+    [QTYPE_F32] = f32_encode, [QTYPE_TQ1_0] = tq1_0_encode, [QTYPE_Q1_0] = q1_0_encode,                      \
+    [QTYPE_Q2_0] = q2_0_encode
 
 /* Entries with a vector version: PREFIX is empty for the reference, lanes_ for the others. */
 #define KERN_DECODERS(PREFIX)                                                                                \
@@ -45,6 +45,7 @@ extern const struct kern kern_ref, kern_avx2, kern_avx512, kern_neon;
     [QTYPE_Q3_K] = PREFIX##q3_k_encode, [QTYPE_Q4_K] = PREFIX##q4_k_encode,                                  \
     [QTYPE_Q5_K] = PREFIX##q5_k_encode, [QTYPE_Q6_K] = PREFIX##q6_k_encode,                                  \
     [QTYPE_IQ4_NL] = PREFIX##iq4_nl_encode, [QTYPE_IQ4_XS] = PREFIX##iq4_xs_encode,                          \
-    [QTYPE_MXFP4] = PREFIX##mxfp4_encode, [QTYPE_NVFP4] = PREFIX##nvfp4_encode
+    [QTYPE_TQ2_0] = PREFIX##tq2_0_encode, [QTYPE_MXFP4] = PREFIX##mxfp4_encode,                              \
+    [QTYPE_NVFP4] = PREFIX##nvfp4_encode
 
 #endif

@@ -9,14 +9,12 @@
 #include <immintrin.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <string.h>
 
 enum { LANES = 8 };
 typedef __m256 lf;                                    /* a float per lane          */
 typedef int32_t li __attribute__((vector_size(32)));  /* an int per lane           */
 typedef uint32_t lu __attribute__((vector_size(32))); /* the same without sign */
 typedef __m256 lm;                                    /* a mask per lane, all bits */
-typedef uint8_t lb __attribute__((vector_size(8)));   /* a byte per lane           */
 typedef uint8_t b16 __attribute__((vector_size(16))); /* 16 bytes */
 
 static inline lf lf_all(float v)
@@ -135,8 +133,11 @@ static inline lf lf_lookup8(const float table[8], li index)
 }
 static inline void lb_store(uint8_t *p, li v) /* the low byte of each lane */
 {
-    const lb b = __builtin_convertvector(v, lb);
-    memcpy(p, &b, sizeof b);
+    const __m256i low_bytes = _mm256_set1_epi32(0x0c080400);
+    const __m256i quads = _mm256_shuffle_epi8((__m256i)v, low_bytes);
+    const __m128i bytes =
+        _mm_unpacklo_epi32(_mm256_castsi256_si128(quads), _mm256_extracti128_si256(quads, 1));
+    _mm_storel_epi64((__m128i *)(void *)p, bytes);
 }
 static inline li li_load_i8(const int8_t *p)
 {

@@ -16,6 +16,7 @@
 #include "../ternary.h"
 
 #include <stddef.h>
+#include <string.h>
 
 /* dst = scale * q, n a multiple of 16 */
 static inline void put_scaled(float *dst, const int8_t *q, int n, float scale)

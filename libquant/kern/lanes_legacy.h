@@ -144,32 +144,4 @@ LEGACY_LANES(q5_1, legacy_searched_range(&t, &plan_q5_1), legacy_plain_range(&t,
     b->high = pack_five_bits(b->q, t.codes[i]);
 })
 
-/* No order matters in q8_0: the magnitude is a maximum. Half away from zero: cut, then look at the rest. */
-static void lanes_q8_0_encode(void *dst, const float *src, size_t n_cols, const float *importance)
-{
-    (void)importance;
-    struct q8_0_block *b = dst;
-    for (; n_cols > 0; n_cols -= 32, src += 32, b++) {
-        lf m = lf_all(0);
-        for (int i = 0; i < 32; i += LANES)
-            m = lf_max(m, lf_abs(lf_load(src + i)));
-        float t[LANES], magnitude = 0;
-        lf_store(t, m);
-        for (int i = 0; i < LANES; i++)
-            magnitude = magnitude > t[i] ? magnitude : t[i];
-        const float d = magnitude / 127.0f;
-        const lf inverse = lf_all(d != 0 ? 1.0f / d : 0.0f);
-        b->d = f32_to_f16(d);
-        for (int i = 0; i < 32; i += LANES) {
-            const lf v = inverse * lf_load(src + i);
-            const li whole = li_trunc(v);
-            const lf rest = v - lf_from(whole);
-            const lm away = lm_ge(lf_abs(rest), lf_all(0.5f));
-            const li step = li_pick(lm_gt(rest, lf_all(0)), li_all(1), li_all(-1));
-            const lm fits = lm_gt(lf_all(1), lf_abs(rest)); /* not so when the inverse is infinite */
-            lb_store((uint8_t *)b->q + i, whole + li_pick(lm_and(away, fits), step, li_all(0)));
-        }
-    }
-}
-
 #endif

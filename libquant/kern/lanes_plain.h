@@ -1,11 +1,14 @@
-/* lanes_plain.h - encoders without a search: f16, bf16, mxfp4, nvfp4. Included once per instruction set,
- * after its lanes_<isa>.h. Bytes are those of plain.c and fp4.c. */
+/* lanes_plain.h - encoders without a search: f16, bf16, q8_0, tq2_0, mxfp4, nvfp4. Included once per
+ * instruction set, after its lanes_<isa>.h. Bytes are those of the reference encoders. */
 #ifndef KERF_LANES_PLAIN_H
 #define KERF_LANES_PLAIN_H
 
+#include "../encode_parts.h"
 #include "../fp4.h"
 #include "../half.h"
+#include "../legacy.h"
 #include "../plain.h"
+#include "../ternary.h"
 
 static void lanes_f16_encode(void *dst, const float *src, size_t n_cols, const float *importance)
 {
@@ -45,6 +48,48 @@ static float lanes_largest_magnitude(const float *x, int n)
     for (int i = 0; i < LANES; i++)
         largest = largest > t[i] ? largest : t[i];
     return largest;
+}
+
+/* Nearest integer, half away from zero: cut, then look at the rest. What does not fit an int is left as it is
+ * cut (INT32_MIN), which happens when the inverse of a scale is infinite. */
+static inline li lanes_round_away(lf v)
+{
+    const li whole = li_trunc(v);
+    const lf rest = v - lf_from(whole);
+    const lm away = lm_and(lm_ge(lf_abs(rest), lf_all(0.5f)), lm_gt(lf_all(1), lf_abs(rest)));
+    const li step = li_pick(lm_gt(rest, lf_all(0)), li_all(1), li_all(-1));
+    return whole + li_pick(away, step, li_all(0));
+}
+
+static void lanes_q8_0_encode(void *dst, const float *src, size_t n_cols, const float *importance)
+{
+    (void)importance;
+    struct q8_0_block *b = dst;
+    for (; n_cols > 0; n_cols -= 32, src += 32, b++) {
+        const float d = lanes_largest_magnitude(src, 32) / 127.0f;
+        const lf inverse = lf_all(d != 0 ? 1.0f / d : 0.0f);
+        b->d = f32_to_f16(d);
+        for (int i = 0; i < 32; i += LANES)
+            lb_store((uint8_t *)b->q + i, lanes_round_away(inverse * lf_load(src + i)));
+    }
+}
+
+static void lanes_tq2_0_encode(void *dst, const float *src, size_t n_cols, const float *importance)
+{
+    (void)importance;
+    struct tq2_0_block *b = dst;
+    for (size_t n = n_cols / 256; n > 0; n--, b++, src += 256) {
+        uint8_t codes[256];
+        const float d = lanes_largest_magnitude(src, 256);
+        const lf inverse = lf_all(d != 0 ? 1.0f / d : 0.0f);
+        for (int i = 0; i < 256; i += LANES) {
+            const lf v = inverse * lf_load(src + i);
+            const lm fits = lm_gt(lf_all(4.5f), lf_abs(v)); /* else code 1, as rounded_code of ternary.c */
+            lb_store(codes + i, li_pick(fits, lanes_round_away(v) + li_all(1), li_all(1)));
+        }
+        b->d = f32_to_f16(d);
+        pack_two_bits(b->q, codes);
+    }
 }
 
 /* Indices of the nearest of 16 levels times d, the first one on ties, for n numbers. */
