@@ -40,7 +40,7 @@ _Static_assert(sizeof(struct record) == 16, "journal records are written as they
 struct rw_journal {
     struct rw_run *run;
     char *path; /* owned */
-    int fd;
+    int fd, guard;
     unsigned char *recorded; /* [n_jobs] */
     struct record *batch;
     size_t cap;
@@ -380,6 +380,7 @@ int rw_journal_discard_orphan(const char *path, const struct rw_plan *p, struct 
 
 static void journal_free(struct rw_journal *j)
 {
+    outfile_unguard(j->guard);
     if (j->fd >= 0)
         close(j->fd);
     free(j->path);
@@ -395,7 +396,7 @@ int rw_journal_open(struct rw_journal **out, const char *path, const char identi
     struct rw_journal *j = calloc(1, sizeof *j);
     if (!j)
         return err_set(e, ERR_NOMEM, "%s: out of memory", path);
-    j->fd = -1;
+    j->fd = j->guard = -1;
     j->run = run;
     j->cap = n;
     j->path = journal_path(path);
@@ -408,6 +409,8 @@ int rw_journal_open(struct rw_journal **out, const char *path, const char identi
         if (j->fd < 0)
             rc = err_set(e, ERR_IO, "%s: cannot be created: %s", j->path, strerror(errno));
     }
+    if (rc == 0 && !run->opt->resume)
+        j->guard = outfile_guard(j->path); /* goes the way of the temporary output */
     char header[HEADER_BYTES + 1];
     snprintf(header, sizeof header, "%s%s\n", MAGIC, identity);
     if (rc == 0 && !write_fully(j->fd, header, HEADER_BYTES))

@@ -48,12 +48,22 @@ void outfile_abort_all_from_signal(void)
     }
 }
 
+int outfile_guard(char *path)
+{
+    return slot_take(path);
+}
+
+void outfile_unguard(int slot)
+{
+    if (slot >= 0)
+        atomic_store(&live_temps[slot], NULL);
+}
+
 static void destroy(struct outfile *f)
 {
     if (!f)
         return;
-    if (f->slot >= 0)
-        atomic_store(&live_temps[f->slot], NULL);
+    outfile_unguard(f->slot);
     if (f->fd >= 0)
         close(f->fd);
     free(f->path);

@@ -50,6 +50,11 @@ void outfile_abort(struct outfile *f);
 /* Unlink the temporary files of all open outputs without `keep_partial`; async-signal-safe, for a handler. */
 void outfile_abort_all_from_signal(void);
 
+/* Let outfile_abort_all_from_signal unlink one more file (a companion of an output). `path` is borrowed until
+ * outfile_unguard. Returns a slot, or -1 when the table is full: then a signal leaves that file behind. */
+int outfile_guard(char *path);
+void outfile_unguard(int slot);
+
 /* Whole small file in one call: open, write, commit. */
 int outfile_write_all(const char *path, const void *data, size_t n, bool overwrite, struct err *e);
 

@@ -41,10 +41,12 @@ run 0 diff "$work/a.gguf" "$work/e.gguf" --exit-code
 
 # Types by option; a dry run writes nothing.
 run 0 convert "$demo" -o "$work/f.gguf" --type Q4_K_M --tensor-type 'attn_v=Q8_0' --embedding-type Q5_K --json
+json
 prints '"type": "Q5_K"'
 run 0 convert "$demo" --type Q2_K --dry-run
 prints "would be Q2_K"
 run 0 convert "$demo" -o "$work/g.gguf" --type Q2_K --dry-run --json
+json
 prints '"rmse": null'
 absent "$work/g.gguf"
 run 1 convert "$demo" -o "$work/g.gguf" --type IQ2_XXS
@@ -53,6 +55,7 @@ absent "$work/g.gguf"
 
 # Every key that scripts rely on.
 run 0 convert "$demo" -o "$work/h.gguf" --json
+json
 for key in output type n_bytes n_parameters bits_per_weight seconds peak_rss_bytes tensors warnings name source_type \
     shape rmse; do
     prints "\"$key\": "
@@ -62,6 +65,12 @@ done
 run 0 convert "$demo" -o "$work/s.gguf" --split-max-size 3MiB
 [ -e "$work/s-00001-of-00003.gguf" ] && [ -e "$work/s-00003-of-00003.gguf" ] || fail "parts are missing"
 run 0 diff "$work/s-00001-of-00003.gguf" "$work/bf16.gguf" --exit-code
+
+run 0 diff "$work/a.gguf" "$work/bf16.gguf" --json
+json
+for key in same metadata tensors status rmse; do
+    prints "\"$key\": "
+done
 
 # Failures: usage is 2, everything else 1, and nothing is left behind.
 run 2 convert "$demo"

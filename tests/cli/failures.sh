@@ -86,6 +86,29 @@ mv "$work/set-00002-of-00003.gguf" "$work/away"
 refuse "set-00002-of-00003.gguf" "$work/set-00001-of-00003.gguf"
 mv "$work/away" "$work/set-00002-of-00003.gguf"
 
+# Planning needs no weights; converting does.
+fresh
+rm "$work"/bad/model-*.safetensors
+run 0 convert "$work/bad" --type Q4_K_M --dry-run
+run 1 convert "$work/bad" -o "$out"
+absent "$out"
+
+# An input that shrinks while it is read: an error that says so, or a run that was faster.
+"$bin/make_checkpoint" --arch llama --layers 3 --hidden 512 --heads 8 --kv-heads 4 --ffn 1024 --vocab 2048 \
+    "$work/shrink" >/dev/null || fail "make_checkpoint"
+"$kerf" convert "$work/shrink" -o "$out" --type Q3_K_M --isa ref --threads 1 >"$work/out" 2>"$work/err" &
+pid=$!
+sleep 0.1
+: >"$work/shrink/model.safetensors"
+got=0
+wait "$pid" || got=$?
+case $got in
+0) rm "$out" ;;
+1) grep -qE 'became shorter|model\.safetensors' "$work/err" || fail "shrinking input: wrong message" ;;
+*) fail "shrinking input: exit $got" ;;
+esac
+absent "$out"
+
 # A NaN in the weights: verify finds it, quantize refuses it.
 cp -r "$demo" "$work/nan"
 size=$(wc -c <"$work/nan/model.safetensors")
@@ -97,6 +120,7 @@ refuse "found NaN" "$work/nan"
 
 # verify: shapes against the architecture, missing tensors.
 run 0 verify "$work/whole.gguf" --json
+json
 prints '"valid": true'
 sed 's/blk\.1\.attn_q\.weight/blk.1.attn_z.weight/' "$work/whole.gguf" >"$work/renamed.gguf"
 run 3 verify "$work/renamed.gguf"

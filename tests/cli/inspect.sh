@@ -11,20 +11,24 @@ keys()
 }
 
 run 0 inspect "$demo" --json
+json
 keys
 prints '"format": "checkpoint"'
 prints '"architecture": "Qwen3ForCausalLM"'
 prints '"n_parameters": 4197120'
 run 0 inspect "$demo/model.safetensors" --json
+json
 keys
 prints '"architecture": null'
 run 0 convert "$demo" -o "$work/m.gguf" --type Q4_K_M
 run 0 inspect "$work/m.gguf" --json
+json
 keys
 prints '"file_type": "Q4_K_M"'
 prints '"qwen3.embedding_length": 256'
 prints '"n": 4096'
 run 0 inspect "$work/m.gguf" --json --arrays --stats
+json
 prints '"std": '
 run 0 inspect "$work/m.gguf" --stats
 prints "nan 0 inf 0"

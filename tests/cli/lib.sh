@@ -38,11 +38,24 @@ prints()
     n_checks=$((n_checks + 1))
 }
 
-# absent PATH: nothing stands there, nor a temporary file beside it.
+# absent PATH: nothing stands there, nor a temporary file or a journal beside it.
 absent()
 {
     [ ! -e "$1" ] || fail "$1 exists"
     [ ! -e "$1.kerf-part" ] || fail "$1.kerf-part was left behind"
+    [ ! -e "$1.kerf-part.journal" ] || fail "$1.kerf-part.journal was left behind"
+    n_checks=$((n_checks + 1))
+}
+
+# json: standard output of the last run is one JSON object (checked where a parser is at hand).
+json()
+{
+    if command -v python3 >/dev/null 2>&1; then
+        python3 -c 'import json, sys; assert isinstance(json.load(sys.stdin), dict)' <"$work/out" 2>/dev/null ||
+            fail "standard output is not a JSON object"
+    elif command -v jq >/dev/null 2>&1; then
+        jq -e 'type == "object"' <"$work/out" >/dev/null || fail "standard output is not a JSON object"
+    fi
     n_checks=$((n_checks + 1))
 }
 

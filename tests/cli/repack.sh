@@ -13,6 +13,7 @@ content=$(model_hash "$a")
 
 # Split and merge: the same content, whatever the parts.
 run 0 split "$a" -o "$work/p" --max-size 1500KiB --json
+json
 prints '"n_tensors": 46'
 n=$(ls "$work"/p-*.gguf | wc -l)
 [ "$n" -ge 3 ] || fail "expected at least three parts, found $n"
@@ -40,6 +41,7 @@ run 2 split "$a" --max-size 1MiB
 run 0 edit "$a" -o "$work/e.gguf" --set "general.name=A new name" --set qwen3.context_length=1024 \
     --set "my.list:u16[]=1,2,3" --remove general.size_label
 run 0 inspect "$work/e.gguf" --json
+json
 prints '"general.name": "A new name"'
 prints '"qwen3.context_length": 1024'
 ! grep -q size_label "$work/out" || fail "the key is still there"
