@@ -107,6 +107,27 @@ static int reserve(struct outfile *f, struct err *e)
     return 0; /* a file system without fallocate reports a full disk when written */
 }
 
+/* Open and lock the temporary file. Between opening and locking, the process that held the lock may have
+ * renamed the file to its final name: then this descriptor is a finished output, which must not be touched.
+ */
+static int open_temp(struct outfile *f, struct stat *st, struct err *e)
+{
+    for (;;) {
+        struct stat named;
+        f->fd = open(f->temp, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+        if (f->fd < 0)
+            return err_set(e, ERR_IO, "%s: cannot be created: %s", f->temp, strerror(errno));
+        if (flock(f->fd, LOCK_EX | LOCK_NB) != 0)
+            return err_set(e, ERR_IO, "%s: another process is writing this output", f->temp);
+        if (fstat(f->fd, st) != 0 || !S_ISREG(st->st_mode))
+            return err_set(e, ERR_IO, "%s: is not a regular file; remove it", f->temp);
+        if (lstat(f->temp, &named) == 0 && named.st_dev == st->st_dev && named.st_ino == st->st_ino)
+            return 0;
+        close(f->fd);
+        f->fd = -1;
+    }
+}
+
 int outfile_open(struct outfile **out, const char *path, const struct outfile_options *opt, struct err *e)
 {
     static const struct outfile_options defaults;
@@ -134,14 +155,8 @@ int outfile_open(struct outfile **out, const char *path, const struct outfile_op
         destroy(f);
         return err_set(e, ERR_NOMEM, "%s: out of memory", path);
     }
-    f->fd = open(f->temp, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     struct stat st;
-    if (f->fd < 0)
-        rc = err_set(e, ERR_IO, "%s: cannot be created: %s", f->temp, strerror(errno));
-    else if (flock(f->fd, LOCK_EX | LOCK_NB) != 0)
-        rc = err_set(e, ERR_IO, "%s: another process is writing this output", f->temp);
-    else if (fstat(f->fd, &st) != 0 || !S_ISREG(st.st_mode))
-        rc = err_set(e, ERR_IO, "%s: is not a regular file; remove it", f->temp);
+    rc = open_temp(f, &st, e);
     if (rc) {
         destroy(f);
         return rc;
