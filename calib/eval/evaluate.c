@@ -64,9 +64,15 @@ static size_t gcd(size_t a, size_t b)
     return a;
 }
 
-/* Windows per wave: about WAVE_TOKENS, and whole tiles of the forward pass and of the sweep, so that figures
- * do not depend on the cut. All of them when the weights do not stay in the page cache or have to be encoded.
- */
+size_t evaluate_wave(const struct windows *w, size_t n_tokens)
+{
+    size_t tile = ops_tile(w->ctx), a = tile > w->ctx ? tile / w->ctx : 1, run = windows_n_scored(w);
+    size_t b = run < HEAD_TILE ? HEAD_TILE / run : 1, unit = a / gcd(a, b) * b;
+    size_t n = (n_tokens / w->ctx + unit - 1) / unit * unit;
+    return n ? n : unit;
+}
+
+/* All windows at once when the weights do not stay in the page cache or have to be encoded. */
 static size_t wave_size(const struct run *r)
 {
     uint64_t n_bytes = 0, ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
@@ -75,12 +81,7 @@ static size_t wave_size(const struct run *r)
             return r->w->n;
         n_bytes += weights_n_bytes(r->models[m].weights);
     }
-    if (n_bytes > ram / 2)
-        return r->w->n;
-    size_t tile = ops_tile(r->w->ctx), a = tile > r->w->ctx ? tile / r->w->ctx : 1;
-    size_t b = r->v.run < HEAD_TILE ? HEAD_TILE / r->v.run : 1, unit = a / gcd(a, b) * b;
-    size_t n = (WAVE_TOKENS / r->w->ctx + unit - 1) / unit * unit;
-    return n ? n : unit;
+    return n_bytes > ram / 2 ? r->w->n : evaluate_wave(r->w, WAVE_TOKENS);
 }
 
 static int allocate(struct run *r, struct err *e)
