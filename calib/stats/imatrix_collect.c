@@ -1,0 +1,174 @@
+/* imatrix_collect.c - see imatrix_collect.h.
+ *
+ * Windows go in waves. A wave passes through all layers once; after it the state is saved, so that a killed
+ * run loses one wave at most. One wave for everything reads the weights only once and is the default of short
+ * runs. */
+#include "imatrix_collect.h"
+
+#include "calib/eval/evaluate.h"
+#include "calib/eval/perplexity.h"
+#include "imatrix_sums.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct run {
+    const struct net *net;
+    struct weights *weights;
+    const struct windows *w;
+    const struct imatrix_collect_options *opt;
+    struct imatrix_sums sums;
+    struct imatrix_state state;
+    struct head_score *scores;
+    size_t n; /* windows of the wave */
+    bool scoring;
+};
+
+static double perplexity_so_far(const struct run *r)
+{
+    double sum = 0;
+    for (size_t i = 0; i < r->state.n_nll; i++)
+        sum += r->state.nll[i];
+    return r->state.n_nll ? exp(sum / (double)r->state.n_nll) : NAN;
+}
+
+#define HEAD_SHARE 0.2 /* of a wave's work, for the progress line only */
+
+static int show(void *ctx, uint64_t done, uint64_t total)
+{
+    struct run *r = ctx;
+    if (!r->opt->progress)
+        return 0;
+    double part = total ? (double)done / (double)total : 0, share = r->opt->perplexity ? HEAD_SHARE : 0;
+    part = r->scoring ? 1 - share + share * part : (1 - share) * part;
+    struct imatrix_progress p = {((double)r->state.n_windows + part * (double)r->n) / (double)r->w->n,
+                                 (size_t)r->state.n_windows, r->w->n, perplexity_so_far(r)};
+    return r->opt->progress(r->opt->progress_ctx, &p);
+}
+
+static int score(struct run *r, const struct hidden *states, struct err *e)
+{
+    size_t run = windows_n_scored(r->w), n = r->n * run;
+    struct head_options h = {r->opt->pool, r->opt->memory_bytes, r->opt->activations, run, show, r};
+    struct head_model m = {r->net, r->weights, states};
+    r->scoring = true;
+    int rc = head_score(&m, 1, r->w->targets + r->state.n_windows * run, n, &h, r->scores, e);
+    r->scoring = false;
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        r->state.nll[r->state.n_nll++] = r->scores[i].nll;
+    return rc;
+}
+
+static int run_wave(struct run *r, struct err *e)
+{
+    const struct windows *w = r->w;
+    bool with_head = r->opt->perplexity;
+    struct hidden *states = NULL;
+    struct forward_options f = {.pool = r->opt->pool,
+                                .memory_bytes = r->opt->memory_bytes,
+                                .activations = r->opt->activations,
+                                .keep_first = with_head ? w->first : 0,
+                                .keep_end = with_head ? w->end : 0,
+                                .observe = imatrix_sums_observe,
+                                .observe_ctx = &r->sums,
+                                .progress = show,
+                                .progress_ctx = r};
+    int rc = forward_run(with_head ? &states : NULL, r->net, r->weights,
+                         w->inputs + r->state.n_windows * w->ctx, r->n, w->ctx, &f, e);
+    if (rc == 0 && with_head)
+        rc = score(r, states, e);
+    hidden_free(states);
+    if (rc != 0)
+        return rc;
+    r->state.n_windows += r->n;
+    if (r->opt->state_path && r->state.n_windows < w->n)
+        rc = imatrix_state_save(r->opt->state_path, &r->sums, &r->state, e);
+    return rc;
+}
+
+static size_t wave_windows(const struct imatrix_collect_options *opt, const struct windows *w)
+{
+    if (opt->save_windows == 0 || opt->save_windows >= w->n)
+        return w->n;
+    size_t n = opt->save_windows > SIZE_MAX / w->ctx ? w->n : evaluate_wave(w, opt->save_windows * w->ctx);
+    return n < w->n ? n : w->n;
+}
+
+static int take_over(struct run *r, size_t max_nll, size_t *n_resumed, struct err *e)
+{
+    bool found;
+    if (!r->opt->resume || !r->opt->state_path)
+        return 0;
+    int rc = imatrix_state_load(r->opt->state_path, &r->sums, &r->state, max_nll, &found, e);
+    if (rc == 0 && found) {
+        if (r->state.n_windows > r->w->n ||
+            (r->opt->perplexity && r->state.n_nll != r->state.n_windows * windows_n_scored(r->w)))
+            return err_set(e, ERR_FORMAT,
+                           "%s: the state of an earlier run is damaged; remove it to start again",
+                           r->opt->state_path);
+        *n_resumed = (size_t)r->state.n_windows;
+    }
+    return rc;
+}
+
+static int finish(struct imatrix_collected *out, const struct run *r, struct err *e)
+{
+    int rc = imatrix_sums_finish(&out->imatrix, &r->sums, e);
+    if (rc != 0)
+        return rc;
+    double most = 0; /* the peer's chunk count: the largest count in chunks */
+    for (size_t i = 0; i < r->sums.n; i++)
+        for (uint64_t k = 0; k < r->sums.entries[i].n_mats; k++)
+            most = fmax(most, r->sums.entries[i].counts[k]);
+    imatrix_set_chunks(out->imatrix, (uint32_t)r->w->ctx, (uint32_t)(most / (double)r->w->ctx));
+    out->n_windows = r->w->n;
+    out->n_tokens = r->w->n * r->w->ctx;
+    out->n_scored = r->state.n_nll;
+    out->perplexity = out->perplexity_stderr = NAN;
+    if (r->state.n_nll) {
+        struct perplexity p;
+        perplexity_of(&p, r->state.nll, r->state.n_nll, windows_n_scored(r->w));
+        out->perplexity = p.perplexity;
+        out->perplexity_stderr = p.perplexity_stderr;
+    }
+    if (r->opt->state_path)
+        unlink(r->opt->state_path);
+    return 0;
+}
+
+int imatrix_collect(struct imatrix_collected *out, const struct net *net, struct weights *weights,
+                    const struct windows *w, const struct imatrix_collect_options *opt, struct err *e)
+{
+    struct run r = {.net = net, .weights = weights, .w = w, .opt = opt};
+    r.sums.pool = opt->pool;
+    r.sums.head = net->head.tensor;
+    r.sums.process_output = opt->process_output;
+    r.state.identity = opt->identity ? opt->identity : "";
+    size_t wave = wave_windows(opt, w), run = windows_n_scored(w), max_nll = opt->perplexity ? w->n * run : 0;
+    struct imatrix_collected c = {0};
+    r.state.nll = malloc(max_nll * sizeof *r.state.nll + 1);
+    r.scores = malloc((opt->perplexity ? wave * run : 0) * sizeof *r.scores + 1);
+    int rc = r.state.nll && r.scores ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu positions", max_nll);
+    if (rc == 0)
+        rc = take_over(&r, max_nll, &c.n_resumed, e);
+    while (rc == 0 && r.state.n_windows < w->n) {
+        size_t left = w->n - (size_t)r.state.n_windows;
+        r.n = left < wave ? left : wave;
+        rc = run_wave(&r, e);
+    }
+    if (rc == 0)
+        rc = finish(&c, &r, e);
+    imatrix_sums_release(&r.sums);
+    free(r.state.nll);
+    free(r.scores);
+    if (rc == 0)
+        *out = c;
+    return rc;
+}
+
+void imatrix_collected_release(struct imatrix_collected *c)
+{
+    imatrix_free(c->imatrix);
+    *c = (struct imatrix_collected){0};
+}

@@ -1,0 +1,53 @@
+/* imatrix_collect.h - importance matrices from the forward pass: for every matrix product the sum of the
+ * squared inputs of each column, and how many tokens went through it (for each expert, where there are
+ * experts).
+ *
+ * Sums are kept in float64 and grow token by token in the order of the text, so the result is the same to the
+ * bit for any number of threads, any memory bound, and a run that was killed and resumed. Which products
+ * count: all matrices of the layers; the language head on request (under the embedding's name when it is
+ * tied, which the peer leaves out). Truth: specification, calibration-and-evaluation 1. */
+#ifndef KERF_IMATRIX_COLLECT_H
+#define KERF_IMATRIX_COLLECT_H
+
+#include "calib/corpus.h"
+#include "calib/model/activations.h"
+#include "calib/model/model_load.h"
+#include "calib/model/weights.h"
+#include "formats/gguf/imatrix_file.h"
+
+struct imatrix_progress {
+    double done; /* 0..1 of the whole run */
+    size_t n_windows_done, n_windows;
+    double perplexity; /* so far; NaN before the first wave ended */
+};
+
+struct imatrix_collect_options {
+    struct pool *pool;
+    uint64_t memory_bytes;
+    enum activations activations;
+    bool process_output; /* the language head too */
+    bool perplexity;     /* score the text on the same pass */
+    size_t save_windows; /* windows between two saves of the state, rounded up to whole tiles; 0: one wave */
+    const char *state_path; /* where the state of an unfinished run is kept; NULL: nowhere */
+    bool resume;            /* continue from state_path if it fits this run */
+    const char *identity;   /* what this run is about (model, text, options), hashed by the caller */
+    int (*progress)(void *ctx, const struct imatrix_progress *p); /* nonzero stops (ERR_CANCELLED); or NULL */
+    void *progress_ctx;
+};
+
+struct imatrix_collected {
+    struct imatrix *imatrix; /* owns; chunk size and count are set, data sets are the caller's */
+    size_t n_windows, n_tokens;
+    size_t n_resumed; /* windows that came from the state of an earlier run */
+    size_t n_scored;
+    double perplexity, perplexity_stderr; /* NaN without `perplexity` */
+};
+
+/* Run all windows of `w` through the model. A run that stops keeps the state of its finished waves at
+ * state_path; a run that ends removes it. *out: caller releases with imatrix_collected_release. ERR_FORMAT
+ * when a sum is not finite: the message names the tensor. */
+int imatrix_collect(struct imatrix_collected *out, const struct net *net, struct weights *weights,
+                    const struct windows *w, const struct imatrix_collect_options *opt, struct err *e);
+void imatrix_collected_release(struct imatrix_collected *c);
+
+#endif

@@ -1,0 +1,139 @@
+/* imatrix_sums.c - see imatrix_sums.h. */
+#include "imatrix_sums.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COLS_PER_JOB 256
+
+void imatrix_sums_release(struct imatrix_sums *s)
+{
+    arena_release(&s->arena);
+    strmap_release(&s->by_name);
+    free(s->entries);
+    *s = (struct imatrix_sums){0};
+}
+
+int imatrix_sums_no_memory(const char *name, struct err *e)
+{
+    return err_set(e, ERR_NOMEM, "out of memory for the sums of '%s'", name);
+}
+
+int imatrix_sums_add(struct imatrix_sums *s, const char *name, uint64_t n_cols, uint64_t n_mats,
+                     size_t n_others, struct sums_entry **out, struct err *e)
+{
+    if (s->n == s->cap) {
+        size_t cap = s->cap ? 2 * s->cap : 64;
+        struct sums_entry *grown = realloc(s->entries, cap * sizeof *grown);
+        if (!grown)
+            return imatrix_sums_no_memory(name, e);
+        s->entries = grown;
+        s->cap = cap;
+    }
+    struct sums_entry x = {
+        .name = arena_strdup(&s->arena, name), .n_cols = n_cols, .n_mats = n_mats, .n_others = n_others};
+    x.sums = arena_array(&s->arena, (size_t)(n_mats * n_cols), sizeof *x.sums);
+    x.counts = arena_array(&s->arena, (size_t)n_mats, sizeof *x.counts);
+    x.others = arena_array(&s->arena, n_others + 1, sizeof *x.others);
+    if (!x.name || !x.sums || !x.counts || !x.others ||
+        strmap_put(&s->by_name, x.name, strlen(x.name), s->n, NULL) != 0)
+        return imatrix_sums_no_memory(name, e);
+    s->entries[s->n] = x;
+    *out = &s->entries[s->n++];
+    return 0;
+}
+
+/* The entry of a group of tensors that share their input; created at its first observation. */
+static int entry_for(struct imatrix_sums *s, const struct observation *o, struct sums_entry **out,
+                     struct err *e)
+{
+    const struct model_tensor *t = o->tensors[0];
+    uint64_t at;
+    if (strmap_find(&s->by_name, t->name, strlen(t->name), &at)) {
+        *out = &s->entries[at];
+        return 0;
+    }
+    int rc = imatrix_sums_add(s, t->name, o->n_cols, o->expert >= 0 ? t->ne[2] : 1, o->n_tensors - 1, out, e);
+    for (size_t i = 0; rc == 0 && i + 1 < o->n_tensors; i++)
+        if (!((*out)->others[i] = arena_strdup(&s->arena, o->tensors[i + 1]->name)))
+            rc = imatrix_sums_no_memory(t->name, e);
+    return rc;
+}
+
+struct add_run {
+    const struct observation *o;
+    double *sums; /* of the matrix */
+};
+
+/* A job owns columns and takes tokens in their order, so it does not matter in which blocks they came. */
+static int add_job(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)worker;
+    (void)e;
+    const struct add_run *r = ctx;
+    size_t first = job * COLS_PER_JOB, n = r->o->n_cols - first;
+    if (n > COLS_PER_JOB)
+        n = COLS_PER_JOB;
+    double *restrict sums = r->sums + first;
+    for (size_t t = 0; t < r->o->n_tokens; t++) {
+        const float *restrict x = r->o->x + t * r->o->n_cols + first;
+        for (size_t k = 0; k < n; k++)
+            sums[k] += (double)x[k] * (double)x[k];
+    }
+    return 0;
+}
+
+int imatrix_sums_observe(void *ctx, const struct observation *o, struct err *e)
+{
+    struct imatrix_sums *s = ctx;
+    if (o->n_tensors == 0 || o->n_tokens == 0 || (o->tensors[0] == s->head && !s->process_output))
+        return 0;
+    struct sums_entry *x;
+    int rc = entry_for(s, o, &x, e);
+    if (rc != 0)
+        return rc;
+    uint64_t mat = o->expert >= 0 ? (uint64_t)o->expert : 0;
+    if (x->n_cols != o->n_cols || mat >= x->n_mats)
+        return err_set(e, ERR_ARG, "'%s': inputs of %zu columns; expected %" PRIu64, x->name, o->n_cols,
+                       x->n_cols);
+    struct add_run r = {o, x->sums + mat * x->n_cols};
+    x->counts[mat] += (double)o->n_tokens;
+    return pool_run(s->pool, (o->n_cols + COLS_PER_JOB - 1) / COLS_PER_JOB, add_job, &r, e);
+}
+
+static int export_entry(struct imatrix *m, const char *name, const struct sums_entry *x, struct err *e)
+{
+    struct imatrix_entry *y;
+    int rc = imatrix_add(m, name, x->n_mats * x->n_cols, x->n_mats, &y, e);
+    for (uint64_t i = 0; rc == 0 && i < x->n_mats * x->n_cols; i++) {
+        y->sums[i] = x->sums[i];
+        if (!isfinite(x->sums[i]))
+            rc = err_set(e, ERR_FORMAT,
+                         "'%s': the squared inputs of column %" PRIu64
+                         " are not finite; does the model hold damaged weights? (kerf verify)",
+                         name, i % x->n_cols);
+    }
+    if (rc == 0)
+        memcpy(y->counts, x->counts, (size_t)x->n_mats * sizeof *y->counts);
+    return rc;
+}
+
+int imatrix_sums_finish(struct imatrix **out, const struct imatrix_sums *s, struct err *e)
+{
+    struct imatrix *m;
+    int rc = imatrix_new(&m, e);
+    if (rc != 0)
+        return rc;
+    for (size_t i = 0; rc == 0 && i < s->n; i++) {
+        rc = export_entry(m, s->entries[i].name, &s->entries[i], e);
+        for (size_t k = 0; rc == 0 && k < s->entries[i].n_others; k++)
+            rc = export_entry(m, s->entries[i].others[k], &s->entries[i], e);
+    }
+    if (rc != 0)
+        imatrix_free(m);
+    else
+        *out = m;
+    return rc;
+}

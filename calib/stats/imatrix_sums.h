@@ -1,0 +1,61 @@
+/* imatrix_sums.h - the growing sums of a collection: one accumulator for each distinct input, shared by the
+ * matrices that multiply it (q, k and v; gate and up). Internal to calib/stats. */
+#ifndef KERF_IMATRIX_SUMS_H
+#define KERF_IMATRIX_SUMS_H
+
+#include "calib/model/forward.h"
+#include "formats/gguf/imatrix_file.h"
+#include "libquant/base/arena.h"
+#include "libquant/base/strmap.h"
+
+struct sums_entry {
+    const char *name; /* of the tensor that came first */
+    uint64_t n_cols, n_mats;
+    double *sums;        /* [n_mats, n_cols] */
+    double *counts;      /* [n_mats] */
+    const char **others; /* further tensors with the same input */
+    size_t n_others;
+};
+
+struct imatrix_sums {
+    struct arena arena;
+    struct strmap by_name; /* first tensor's name -> index */
+    struct sums_entry *entries;
+    size_t n, cap;
+    struct pool *pool;
+    const struct model_tensor *head; /* left out unless `process_output` */
+    bool process_output;
+};
+
+void imatrix_sums_release(struct imatrix_sums *s);
+
+/* observe_fn; ctx is a struct imatrix_sums. */
+int imatrix_sums_observe(void *ctx, const struct observation *o, struct err *e);
+
+/* All entries as an importance matrix. */
+int imatrix_sums_finish(struct imatrix **out, const struct imatrix_sums *s, struct err *e);
+
+/* A new entry with zeroed sums and room for the names of n_others tensors. The name is copied. */
+int imatrix_sums_add(struct imatrix_sums *s, const char *name, uint64_t n_cols, uint64_t n_mats,
+                     size_t n_others, struct sums_entry **out, struct err *e);
+int imatrix_sums_no_memory(const char *name, struct err *e);
+
+/* State of a run that is not finished: the sums, the negative log-likelihoods so far, and what the run is
+ * about. */
+struct imatrix_state {
+    const char *identity;
+    uint64_t n_windows; /* finished */
+    double *nll;        /* [n_nll] */
+    size_t n_nll;
+};
+
+/* A GGUF file of float64 tensors, written whole or not at all. */
+int imatrix_state_save(const char *path, const struct imatrix_sums *s, const struct imatrix_state *state,
+                       struct err *e);
+
+/* *found false: no such file, or it is about another run; then nothing is changed. `state->nll` has room for
+ * max_nll values. ERR_FORMAT: it claims to be of this run and contradicts itself. */
+int imatrix_state_load(const char *path, struct imatrix_sums *s, struct imatrix_state *state, size_t max_nll,
+                       bool *found, struct err *e);
+
+#endif
