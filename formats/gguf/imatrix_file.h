@@ -70,6 +70,16 @@ void imatrix_set_chunks(struct imatrix *m, uint32_t chunk_size, uint32_t chunk_c
  * `from`. */
 int imatrix_merge(struct imatrix *into, const struct imatrix *from, struct err *e);
 
+/* Give every expert of a stack `tokens` tokens' worth of what its layer's experts saw on average:
+ *
+ *     S_e <- S_e + tokens * S_pool / C_pool,    C_e <- C_e + tokens,    pool: the sum over the experts
+ *
+ * so that experts with little data lean on their neighbours, and those with none are not weighted at random
+ * (specification, calibration-and-evaluation 5; 32 to 128 tokens are reasonable). The file says so under the
+ * key kerf.imatrix.expert_prior. ERR_ARG: done already, or 0 tokens. *n_experts: experts that had no data. */
+int imatrix_apply_expert_prior(struct imatrix *m, uint32_t tokens, size_t *n_experts, struct err *e);
+uint32_t imatrix_expert_prior(const struct imatrix *m); /* tokens; 0: none was applied */
+
 /* Normalised weights of slice `mat` (0-based) for n_cols columns: S/C, or 1 for the whole slice when C is 0,
  * as the peer does and with its float32 arithmetic. Writes n_cols floats. ERR_ARG when the entry's sizes do
  * not fit, ERR_FORMAT when a value is not finite. */

@@ -10,9 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SUMS      ".in_sum2"
-#define COUNTS    ".counts"
-#define MAX_COUNT 9007199254740992.0 /* 2^53: whole numbers of tokens stay exact */
+#define SUMS             ".in_sum2"
+#define COUNTS           ".counts"
+#define EXPERT_PRIOR_KEY "kerf.imatrix.expert_prior" /* a key of our own; the peer ignores it */
+#define MAX_COUNT        9007199254740992.0          /* 2^53: whole numbers of tokens stay exact */
 
 /* --- reading --- */
 
@@ -113,6 +114,8 @@ static int take_keys(struct imatrix *m, const struct gguf_meta *meta, const char
     int rc = take_u32(meta, "imatrix.chunk_count", &m->chunk_count, what, e);
     if (rc == 0)
         rc = take_u32(meta, "imatrix.chunk_size", &m->chunk_size, what, e);
+    if (rc == 0)
+        rc = take_u32(meta, EXPERT_PRIOR_KEY, &m->expert_prior, what, e);
     const struct gguf_value *v = gguf_meta_find(meta, "imatrix.datasets");
     if (rc == 0 && v && (v->type != GGUF_ARRAY || v->a.elem != GGUF_STRING))
         rc = err_set(e, ERR_FORMAT, "%s: key 'imatrix.datasets': expected an array of strings", what);
@@ -179,6 +182,8 @@ static int fill_keys(const struct imatrix *m, struct gguf_meta *meta, struct err
         rc = gguf_meta_set_u32(meta, "imatrix.chunk_count", m->chunk_count, e);
     if (rc == 0)
         rc = gguf_meta_set_u32(meta, "imatrix.chunk_size", chunk_size, e);
+    if (rc == 0 && m->expert_prior)
+        rc = gguf_meta_set_u32(meta, EXPERT_PRIOR_KEY, m->expert_prior, e);
     free(names);
     return rc;
 }

@@ -18,6 +18,7 @@ struct imatrix {
     uint32_t chunk_size, chunk_count;
     bool counts_are_chunks; /* from the legacy form: one count per entry, sums divided by the chunk size */
     size_t n_ignored;
+    uint32_t expert_prior; /* tokens' worth of the layer's mean in every expert; 0: none */
 };
 
 /* A new entry at the end; the name is not there yet. Afterwards imatrix_sort. */

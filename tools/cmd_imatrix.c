@@ -1,0 +1,41 @@
+/* cmd_imatrix.c - kerf imatrix: which of its sub-commands is meant. */
+#include "imatrix_command.h"
+
+#include <string.h>
+#include <strings.h>
+
+bool imatrix_format_of(const char *path, enum imatrix_format *out)
+{
+    const char *dot = strrchr(path, '.');
+    if (!dot || strchr(dot, '/'))
+        return false;
+    bool gguf = strcasecmp(dot, ".gguf") == 0;
+    if (!gguf && strcasecmp(dot, ".dat") != 0 && strcasecmp(dot, ".imatrix") != 0)
+        return false;
+    *out = gguf ? IMATRIX_GGUF : IMATRIX_DAT;
+    return true;
+}
+
+int imatrix_check_output(const struct opt_command *cmd, const char *path, enum imatrix_format *out)
+{
+    if (!path)
+        return cmd_usage(cmd, "name the file to write with -o");
+    if (!imatrix_format_of(path, out))
+        return cmd_usage(cmd, "-o %s: expected a name that ends in .gguf or .dat", path);
+    return 0;
+}
+
+int cmd_imatrix(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*run)(int argc, char **argv);
+    } subs[] = {{"collect", cmd_imatrix_collect},
+                {"merge", cmd_imatrix_merge},
+                {"convert", cmd_imatrix_merge},
+                {"show", cmd_imatrix_show}};
+    for (size_t i = 0; argc > 1 && i < sizeof subs / sizeof *subs; i++)
+        if (strcmp(argv[1], subs[i].name) == 0)
+            return subs[i].run(argc - 1, argv + 1);
+    return cmd_imatrix_collect(argc, argv);
+}

@@ -1,0 +1,272 @@
+/* cmd_imatrix_collect.c - kerf imatrix MODEL --text TEXT -o OUT: collect an importance matrix. */
+#include "eval_command.h"
+#include "imatrix_command.h"
+
+#include "calib/stats/imatrix_collect.h"
+#include "formats/json.h"
+#include "libquant/base/sha256.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct collect_args {
+    const char *output;
+    enum imatrix_format format;
+    bool process_output, no_perplexity, resume;
+    uint64_t save_every, prior;
+};
+
+static int on_progress(void *ctx, const struct imatrix_progress *p)
+{
+    struct eval_run *r = ctx;
+    char detail[96] = "";
+    if (!isnan(p->perplexity))
+        snprintf(detail, sizeof detail, "PPL %.4f after %zu of %zu windows", p->perplexity, p->n_windows_done,
+                 p->n_windows);
+    progress_update(&r->bar, (uint64_t)(p->done * (double)r->bar.total), detail);
+    return signals_pending();
+}
+
+/* What must be equal for the state of a killed run to be continued: the model's directory and first bytes of
+ * each tensor, the tokens, and the options that change sums. */
+static void identify(const struct eval_run *r, const struct collect_args *a, char out[65])
+{
+    struct sha256 h;
+    uint8_t digest[32];
+    char ids[65], line[512];
+    const struct model *m = r->models[0].model;
+    sha256_init(&h);
+    for (size_t i = 0; i < model_n_tensors(m); i++) {
+        const struct model_tensor *t = model_tensor(m, i);
+        int n = snprintf(line, sizeof line, "%s %d %" PRIu64 " %" PRIu64 "\n", t->name, t->type, t->ne[0],
+                         t->n_rows);
+        sha256_update(&h, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
+        if (t->raw)
+            sha256_update(&h, t->raw, t->n_bytes < 256 ? (size_t)t->n_bytes : 256);
+    }
+    corpus_hash(&r->corpus, ids);
+    int n = snprintf(line, sizeof line, "%s %zu %zu %d %d %s %d", ids, r->windows.ctx, r->windows.n,
+                     a->process_output, a->no_perplexity, r->text->activations, r->windows.inputs[0]);
+    sha256_update(&h, line, (size_t)n);
+    sha256_final(&h, digest);
+    sha256_hex(digest, out);
+}
+
+static int collect(struct eval_run *r, const struct collect_args *a, struct imatrix_collected *c,
+                   struct err *e)
+{
+    char identity[65], *state = NULL;
+    size_t n = strlen(a->output) + sizeof ".kerf-state";
+    identify(r, a, identity);
+    state = malloc(n);
+    if (!state)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    snprintf(state, n, "%s.kerf-state", a->output);
+    struct imatrix_collect_options opt = {
+        .pool = r->session.pool,
+        .memory_bytes = r->shared->memory_bytes,
+        .activations = strcmp(r->text->activations, "q8") == 0 ? ACTIVATIONS_Q8 : ACTIVATIONS_F32,
+        .process_output = a->process_output,
+        .perplexity = !a->no_perplexity,
+        .save_windows = (size_t)a->save_every,
+        .state_path = state,
+        .resume = a->resume,
+        .identity = identity,
+        .progress = on_progress,
+        .progress_ctx = r,
+    };
+    progress_begin(&r->bar, r->shared, "collecting", "tokens", (uint64_t)r->windows.n * r->windows.ctx);
+    signals_cooperate(true);
+    int rc = imatrix_collect(c, &r->models[0].net, r->models[0].weights, &r->windows, &opt, e);
+    signals_cooperate(false);
+    progress_end(&r->bar);
+    if (rc == ERR_CANCELLED)
+        err_set(e, ERR_CANCELLED, "what was finished is kept in %s; --resume continues", state);
+    free(state);
+    return rc;
+}
+
+static int finish(struct eval_run *r, const struct collect_args *a, struct imatrix_collected *c,
+                  struct err *e)
+{
+    int rc = 0;
+    size_t n_starved = 0;
+    if (c->n_resumed)
+        cmd_note(r->shared, "continued after %zu of %zu windows", c->n_resumed, c->n_windows);
+    for (size_t i = 0; rc == 0 && i < r->corpus.n_texts; i++)
+        rc = imatrix_add_dataset(c->imatrix, r->corpus.texts[i].path, e);
+    if (rc == 0 && a->prior)
+        rc = imatrix_apply_expert_prior(c->imatrix, (uint32_t)a->prior, &n_starved, e);
+    if (rc == 0 && a->prior)
+        cmd_note(r->shared, "%zu experts without data take the mean of their layer", n_starved);
+    if (rc == 0)
+        rc = imatrix_save(c->imatrix, a->output, a->format, r->shared->force, e);
+    return rc;
+}
+
+static size_t starved(const struct imatrix_entry *x)
+{
+    size_t n = 0;
+    for (uint64_t j = 0; x->n_mats > 1 && j < x->n_mats; j++)
+        n += x->counts[j] <= 0;
+    return n;
+}
+
+static void print_json(const struct imatrix_collected *c, const struct collect_args *a, size_t ctx,
+                       double seconds)
+{
+    struct json_writer w;
+    jw_begin(&w, stdout);
+    jw_object(&w);
+    jw_key(&w, "output");
+    jw_string(&w, a->output);
+    jw_key(&w, "n_entries");
+    jw_uint(&w, imatrix_n(c->imatrix));
+    jw_key(&w, "n_chunks");
+    jw_uint(&w, c->n_windows);
+    jw_key(&w, "n_tokens");
+    jw_uint(&w, c->n_tokens);
+    jw_key(&w, "ctx");
+    jw_uint(&w, ctx);
+    jw_key(&w, "perplexity");
+    jw_double(&w, c->perplexity);
+    jw_key(&w, "perplexity_stderr");
+    jw_double(&w, c->perplexity_stderr);
+    jw_key(&w, "entries");
+    jw_array(&w);
+    for (size_t i = 0; i < imatrix_n(c->imatrix); i++) {
+        const struct imatrix_entry *x = imatrix_entry_at(c->imatrix, i);
+        jw_object(&w);
+        jw_key(&w, "name");
+        jw_string(&w, x->name);
+        jw_key(&w, "n_values");
+        jw_uint(&w, x->n_values);
+        jw_key(&w, "n_experts");
+        jw_uint(&w, x->n_mats);
+        jw_key(&w, "starved_experts");
+        jw_uint(&w, starved(x));
+        jw_end(&w);
+    }
+    jw_end(&w);
+    jw_key(&w, "seconds");
+    jw_double(&w, seconds);
+    jw_end(&w);
+}
+
+static void print_text(const struct imatrix_collected *c, const struct collect_args *a, size_t ctx,
+                       double seconds)
+{
+    size_t n_starved = 0;
+    for (size_t i = 0; i < imatrix_n(c->imatrix); i++)
+        n_starved += starved(imatrix_entry_at(c->imatrix, i));
+    printf("%s: %zu entries from %zu windows of %zu tokens, %.1fs\n", a->output, imatrix_n(c->imatrix),
+           c->n_windows, ctx, seconds);
+    if (c->n_scored)
+        printf("perplexity %.4f +/- %.4f over %zu tokens\n", c->perplexity, c->perplexity_stderr,
+               c->n_scored);
+    if (n_starved)
+        printf("%zu experts saw no token; see 'kerf imatrix show %s'\n", n_starved, a->output);
+}
+
+static int run(struct eval_run *r, const char *model, const struct collect_args *a, struct err *e)
+{
+    struct imatrix_collected c = {0};
+    if (!r->shared->force && access(a->output, F_OK) == 0)
+        return err_set(e, ERR_IO, "%s: exists already; use --force to replace it", a->output);
+    int rc = eval_open(r, model, 0, e);
+    if (rc == 0)
+        rc = eval_open_text(r, e);
+    if (rc == 0 && r->shared->dry_run) {
+        cmd_note(r->shared, "%zu windows of %zu tokens would go through %s", r->windows.n, r->windows.ctx,
+                 model);
+        return 0;
+    }
+    if (rc == 0)
+        rc = collect(r, a, &c, e);
+    if (rc == 0)
+        rc = finish(r, a, &c, e);
+    double seconds = session_seconds() - r->start;
+    if (rc == 0 && r->shared->json)
+        print_json(&c, a, r->windows.ctx, seconds);
+    else if (rc == 0)
+        print_text(&c, a, r->windows.ctx, seconds);
+    imatrix_collected_release(&c);
+    return rc;
+}
+
+int cmd_imatrix_collect(int argc, char **argv)
+{
+    struct shared_options shared = SHARED_OPTIONS_INIT;
+    struct text_options text = TEXT_OPTIONS_INIT;
+    struct collect_args a = {0};
+    const struct opt options[] = {
+        {.name = "output",
+         .letter = 'o',
+         .kind = OPT_TEXT,
+         .value = &a.output,
+         .arg = "FILE",
+         .help = "the importance matrix to write, .gguf or .dat"},
+        TEXT_OPTIONS(text),
+        {.kind = OPT_HEADING, .help = "Collection:"},
+        {.name = "process-output",
+         .kind = OPT_FLAG,
+         .value = &a.process_output,
+         .help = "collect for the language head too (under the embedding's name when it is tied)"},
+        {.name = "expert-prior",
+         .kind = OPT_UINT,
+         .value = &a.prior,
+         .arg = "N",
+         .help =
+             "give every expert N tokens' worth of its layer's mean, so that experts without data lean on it",
+         .fallback = "none: experts without data are not weighted"},
+        {.name = "no-perplexity",
+         .kind = OPT_FLAG,
+         .value = &a.no_perplexity,
+         .help = "do not score the text on the way"},
+        {.name = "save-every",
+         .kind = OPT_UINT,
+         .value = &a.save_every,
+         .arg = "N",
+         .help = "save the state (OUT.kerf-state) about every N windows; the weights are read once for each "
+                 "such wave",
+         .fallback = "one wave"},
+        {.name = "resume",
+         .kind = OPT_FLAG,
+         .value = &a.resume,
+         .help = "continue from the saved state of a run that was stopped"},
+    };
+    const struct opt_command cmd = {
+        "imatrix",
+        "MODEL --text TEXT -o OUT.{gguf,dat}",
+        "Collect an importance matrix: for every matrix of the model the mean square of each input column "
+        "over a "
+        "calibration text, per expert where there are experts. Sub-commands: 'imatrix merge A B... -o C', "
+        "'imatrix convert A -o B' and 'imatrix show F', each with its own --help.",
+        options,
+        sizeof options / sizeof *options,
+        1,
+        1,
+    };
+    struct opt_operands args;
+    int status = opt_parse(&cmd, argc, argv, &shared, &args);
+    if (status != OPT_CONTINUE)
+        return status;
+    status = eval_check_options(&cmd, &text);
+    if (status == 0)
+        status = imatrix_check_output(&cmd, a.output, &a.format);
+    if (status == 0 && text.stride)
+        status = cmd_usage(&cmd, "--stride: windows of a collection do not overlap");
+    if (status == 0 && a.prior > UINT32_MAX)
+        status = cmd_usage(&cmd, "--expert-prior: expected at most %u tokens", UINT32_MAX);
+    if (status != 0)
+        return status;
+    struct err e = {0};
+    struct eval_run r = {.shared = &shared, .text = &text};
+    int rc = run(&r, args.items[0], &a, &e);
+    eval_release(&r);
+    return rc ? cmd_fail(&e) : CMD_DONE;
+}

@@ -1,0 +1,124 @@
+/* cmd_imatrix_merge.c - kerf imatrix merge (and convert): add importance matrices, write either form. */
+#include "imatrix_command.h"
+
+#include "formats/json.h"
+
+#include <stdio.h>
+
+static int load_all(struct imatrix **out, const struct opt_operands *args,
+                    const struct shared_options *shared, struct err *e)
+{
+    struct imatrix *sum = NULL;
+    uint32_t size = 0;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < args->n; i++) {
+        struct imatrix *m = NULL;
+        rc = imatrix_load(&m, args->items[i], e);
+        if (rc != 0)
+            break;
+        uint32_t chunk = imatrix_chunk_size(m);
+        if (size && chunk && chunk != size)
+            cmd_warn(shared, "%s: chunks of %u tokens; the files before had %u", args->items[i], chunk, size);
+        size = size ? size : chunk;
+        if (imatrix_n_ignored(m))
+            cmd_warn(shared, "%s: %zu tensors are no importance data and were left out", args->items[i],
+                     imatrix_n_ignored(m));
+        if (!sum) {
+            sum = m;
+            continue;
+        }
+        rc = imatrix_merge(sum, m, e);
+        if (rc != 0)
+            rc = err_context(e, rc, "%s", args->items[i]);
+        imatrix_free(m);
+    }
+    if (rc != 0)
+        imatrix_free(sum);
+    else
+        *out = sum;
+    return rc;
+}
+
+static void print_result(const struct imatrix *m, const char *path, const struct shared_options *shared)
+{
+    if (!shared->json) {
+        printf("%s: %zu entries, %u chunks of %u tokens, %zu data sets\n", path, imatrix_n(m),
+               imatrix_chunk_count(m), imatrix_chunk_size(m), imatrix_n_datasets(m));
+        return;
+    }
+    struct json_writer w;
+    jw_begin(&w, stdout);
+    jw_object(&w);
+    jw_key(&w, "output");
+    jw_string(&w, path);
+    jw_key(&w, "n_entries");
+    jw_uint(&w, imatrix_n(m));
+    jw_key(&w, "n_chunks");
+    jw_uint(&w, imatrix_chunk_count(m));
+    jw_key(&w, "ctx");
+    jw_uint(&w, imatrix_chunk_size(m));
+    jw_key(&w, "datasets");
+    jw_array(&w);
+    for (size_t i = 0; i < imatrix_n_datasets(m); i++)
+        jw_string(&w, imatrix_dataset(m, i));
+    jw_end(&w);
+    jw_end(&w);
+}
+
+int cmd_imatrix_merge(int argc, char **argv)
+{
+    struct shared_options shared = SHARED_OPTIONS_INIT;
+    const char *output = NULL;
+    uint64_t prior = 0;
+    const struct opt options[] = {
+        {.name = "output",
+         .letter = 'o',
+         .kind = OPT_TEXT,
+         .value = &output,
+         .arg = "FILE",
+         .help = "the importance matrix to write, .gguf or .dat"},
+        {.name = "expert-prior",
+         .kind = OPT_UINT,
+         .value = &prior,
+         .arg = "N",
+         .help =
+             "give every expert N tokens' worth of its layer's mean, so that experts without data lean on it",
+         .fallback = "none: experts without data are not weighted"},
+    };
+    const struct opt_command cmd = {
+        "imatrix merge",
+        "A [B...] -o C.{gguf,dat}",
+        "Add importance matrices: sums and token counts add up, data sets are listed in order. With one "
+        "input "
+        "this converts between the two forms.",
+        options,
+        sizeof options / sizeof *options,
+        1,
+        SIZE_MAX,
+    };
+    struct opt_operands args;
+    enum imatrix_format format;
+    int status = opt_parse(&cmd, argc, argv, &shared, &args);
+    if (status != OPT_CONTINUE)
+        return status;
+    if (prior > UINT32_MAX)
+        return cmd_usage(&cmd, "--expert-prior: expected at most %u tokens", UINT32_MAX);
+    status = imatrix_check_output(&cmd, output, &format);
+    if (status != 0)
+        return status;
+    struct err e = {0};
+    struct imatrix *m = NULL;
+    size_t n_starved;
+    int rc = load_all(&m, &args, &shared, &e);
+    if (rc == 0 && prior) {
+        rc = imatrix_apply_expert_prior(m, (uint32_t)prior, &n_starved, &e);
+        if (rc == 0)
+            cmd_note(&shared, "%zu experts without data take the mean of their layer", n_starved);
+    }
+    if (rc == 0 && !shared.dry_run)
+        rc = imatrix_save(m, output, format, shared.force, &e);
+    if (rc == 0)
+        print_result(m, output, &shared);
+    imatrix_free(m);
+    return rc ? cmd_fail(&e) : CMD_DONE;
+}

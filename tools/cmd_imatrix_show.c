@@ -1,0 +1,146 @@
+/* cmd_imatrix_show.c - kerf imatrix show: the statistics of an importance matrix, and what it covers. */
+#include "imatrix_command.h"
+
+#include "calib/stats/imatrix_stats.h"
+#include "formats/json.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static void print_table(const struct imatrix *m, const struct imatrix_stats *s, const char *path)
+{
+    printf("%s: %zu entries, %u chunks of %u tokens\n", path, imatrix_n(m), imatrix_chunk_count(m),
+           imatrix_chunk_size(m));
+    for (size_t i = 0; i < imatrix_n_datasets(m); i++)
+        printf("  data: %s\n", imatrix_dataset(m, i));
+    if (imatrix_expert_prior(m))
+        printf("  every expert has %u tokens of its layer's mean\n", imatrix_expert_prior(m));
+    printf("\n%-32s %12s %10s %10s %10s %10s %8s %8s %8s %8s %8s %10s %8s\n", "tensor", "sum(act^2)", "min",
+           "max", "mean", "std", "active%", "N", "entropy", "E(norm)", "ZD%", "tokens", "cos");
+    for (size_t i = 0; i < s->n_tensors; i++) {
+        const struct imatrix_tensor_stats *t = &s->tensors[i];
+        printf("%-32s %12.4f %10.4f %10.4f %10.4f %10.4f %8.2f %8" PRIu64
+               " %8.4f %7.2f%% %7.2f%% %10.0f %8.4f",
+               t->name, t->sum, t->min, t->max, t->mean, t->std_dev, t->active, t->n_values, t->entropy,
+               t->entropy_norm, t->z_density, t->tokens_mean, t->cos_sim);
+        if (t->n_experts > 1)
+            printf("  experts %" PRIu64 ", without data %" PRIu64 ", tokens %.0f to %.0f", t->n_experts,
+                   t->n_starved, t->tokens_min, t->tokens_max);
+        putchar('\n');
+    }
+    printf("\n%-8s %14s %10s %10s\n", "layer", "sum(act^2)", "ZD%", "cos");
+    for (size_t i = 0; i < s->n_layers; i++)
+        printf("%-8" PRId64 " %14.4f %9.2f%% %10.4f\n", s->layers[i].layer, s->layers[i].sum,
+               s->layers[i].z_density, s->layers[i].cos_sim);
+    printf("\ncoverage: %zu of %zu tensors have data", s->n_tensors - s->n_without_data, s->n_tensors);
+    if (s->n_starved_experts)
+        printf("; %zu experts saw no token", s->n_starved_experts);
+    putchar('\n');
+}
+
+static void number(struct json_writer *w, const char *key, double v)
+{
+    jw_key(w, key);
+    jw_double(w, v);
+}
+
+static void print_json(const struct imatrix *m, const struct imatrix_stats *s, const char *path)
+{
+    struct json_writer w;
+    jw_begin(&w, stdout);
+    jw_object(&w);
+    jw_key(&w, "path");
+    jw_string(&w, path);
+    jw_key(&w, "n_entries");
+    jw_uint(&w, imatrix_n(m));
+    jw_key(&w, "n_chunks");
+    jw_uint(&w, imatrix_chunk_count(m));
+    jw_key(&w, "ctx");
+    jw_uint(&w, imatrix_chunk_size(m));
+    jw_key(&w, "expert_prior");
+    jw_uint(&w, imatrix_expert_prior(m));
+    jw_key(&w, "n_without_data");
+    jw_uint(&w, s->n_without_data);
+    jw_key(&w, "n_starved_experts");
+    jw_uint(&w, s->n_starved_experts);
+    jw_key(&w, "datasets");
+    jw_array(&w);
+    for (size_t i = 0; i < imatrix_n_datasets(m); i++)
+        jw_string(&w, imatrix_dataset(m, i));
+    jw_end(&w);
+    jw_key(&w, "entries");
+    jw_array(&w);
+    for (size_t i = 0; i < s->n_tensors; i++) {
+        const struct imatrix_tensor_stats *t = &s->tensors[i];
+        jw_object(&w);
+        jw_key(&w, "name");
+        jw_string(&w, t->name);
+        jw_key(&w, "layer");
+        t->layer < 0 ? jw_null(&w) : jw_int(&w, t->layer);
+        jw_key(&w, "n_values");
+        jw_uint(&w, t->n_values);
+        jw_key(&w, "n_experts");
+        jw_uint(&w, t->n_experts);
+        jw_key(&w, "starved_experts");
+        jw_uint(&w, t->n_experts > 1 ? t->n_starved : 0);
+        number(&w, "tokens_min", t->tokens_min);
+        number(&w, "tokens_mean", t->tokens_mean);
+        number(&w, "tokens_max", t->tokens_max);
+        number(&w, "sum", t->sum);
+        number(&w, "min", t->min);
+        number(&w, "max", t->max);
+        number(&w, "mean", t->mean);
+        number(&w, "std", t->std_dev);
+        number(&w, "active_percent", t->active);
+        number(&w, "entropy", t->entropy);
+        number(&w, "entropy_percent", t->entropy_norm);
+        number(&w, "z_density_percent", t->z_density);
+        number(&w, "cos_sim", t->cos_sim);
+        jw_end(&w);
+    }
+    jw_end(&w);
+    jw_key(&w, "layers");
+    jw_array(&w);
+    for (size_t i = 0; i < s->n_layers; i++) {
+        jw_object(&w);
+        jw_key(&w, "layer");
+        jw_int(&w, s->layers[i].layer);
+        number(&w, "sum", s->layers[i].sum);
+        number(&w, "z_density_percent", s->layers[i].z_density);
+        number(&w, "cos_sim", s->layers[i].cos_sim);
+        jw_end(&w);
+    }
+    jw_end(&w);
+    jw_end(&w);
+}
+
+int cmd_imatrix_show(int argc, char **argv)
+{
+    struct shared_options shared = SHARED_OPTIONS_INIT;
+    const struct opt_command cmd = {
+        "imatrix show",
+        "FILE",
+        "Statistics of an importance matrix: for every tensor the mean squared inputs of its columns and how "
+        "they are "
+        "spread, for every layer their averages, and how many tokens each tensor and expert has seen.",
+        NULL,
+        0,
+        1,
+        1,
+    };
+    struct opt_operands args;
+    int status = opt_parse(&cmd, argc, argv, &shared, &args);
+    if (status != OPT_CONTINUE)
+        return status;
+    struct err e = {0};
+    struct imatrix *m = NULL;
+    struct imatrix_stats s = {0};
+    int rc = imatrix_load(&m, args.items[0], &e);
+    if (rc == 0)
+        rc = imatrix_stats_compute(&s, m, &e);
+    if (rc == 0)
+        shared.json ? print_json(m, &s, args.items[0]) : print_table(m, &s, args.items[0]);
+    imatrix_stats_release(&s);
+    imatrix_free(m);
+    return rc ? cmd_fail(&e) : CMD_DONE;
+}

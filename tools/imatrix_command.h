@@ -1,0 +1,20 @@
+/* imatrix_command.h - the sub-commands of `kerf imatrix`, one file each. */
+#ifndef KERF_IMATRIX_COMMAND_H
+#define KERF_IMATRIX_COMMAND_H
+
+#include "cmd.h"
+
+#include "formats/gguf/imatrix_file.h"
+
+int cmd_imatrix_collect(int argc, char **argv);
+int cmd_imatrix_merge(int argc, char **argv);
+int cmd_imatrix_show(int argc, char **argv);
+
+/* The form that a file name's ending asks for: .gguf, .dat (and .imatrix, as such files are often called).
+ * False: another ending. */
+bool imatrix_format_of(const char *path, enum imatrix_format *out);
+
+/* 0, or the status of the usage error that names the endings. */
+int imatrix_check_output(const struct opt_command *cmd, const char *path, enum imatrix_format *out);
+
+#endif
