@@ -27,6 +27,7 @@ static int apply(struct imatrix_entry *x, double tokens, size_t *n_experts, stru
 
 int imatrix_apply_expert_prior(struct imatrix *m, uint32_t tokens, size_t *n_experts, struct err *e)
 {
+    size_t n_stacks = 0;
     int rc = 0;
     if (tokens == 0)
         return err_set(e, ERR_ARG, "an expert prior of 0 tokens does nothing");
@@ -34,9 +35,11 @@ int imatrix_apply_expert_prior(struct imatrix *m, uint32_t tokens, size_t *n_exp
         return err_set(e, ERR_ARG, "an expert prior of %u tokens was applied already", m->expert_prior);
     *n_experts = 0;
     for (size_t i = 0; rc == 0 && i < m->n; i++)
-        if (m->entries[i]->n_mats > 1)
+        if (m->entries[i]->n_mats > 1) {
             rc = apply(m->entries[i], tokens, n_experts, e);
-    if (rc == 0)
+            n_stacks++;
+        }
+    if (rc == 0 && n_stacks > 0)
         m->expert_prior = tokens;
     return rc;
 }
