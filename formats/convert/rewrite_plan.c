@@ -221,6 +221,46 @@ static int finish_tensor(struct rw_plan *p, struct rw_tensor *t, const struct re
     return 0;
 }
 
+static uint64_t n_without_data(const struct imatrix_entry *x)
+{
+    uint64_t n = 0;
+    for (uint64_t k = 0; x && k < x->n_mats; k++)
+        n += x->counts[k] <= 0;
+    return n;
+}
+
+/* Entries that are there, but saw no token: experts the router never chose. */
+static int report_starved(struct rw_plan *p, const struct rewrite_options *opt, const char *file,
+                          struct err *e)
+{
+    uint64_t n_starved = 0, n_stacks = 0;
+    char names[600] = "";
+    size_t len = 0;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const struct rw_tensor *t = &p->tensors[i];
+        uint64_t n = n_without_data(t->imat);
+        if (n == 0)
+            continue;
+        if (opt->imatrix_strict && !is_embedding_or_output(t->src->name))
+            return err_set(e, ERR_ARG,
+                           "%s: %" PRIu64 " of %" PRIu64
+                           " matrices of tensor '%s', which becomes %s, saw no token; collect more text, or "
+                           "let them lean on their layer with 'kerf imatrix merge --expert-prior'",
+                           file, n, t->imat->n_mats, t->src->name, qtype_name(t->type));
+        n_starved += n;
+        n_stacks++;
+        if (len < sizeof names)
+            len += (size_t)snprintf(names + len, sizeof names - len, "%s%s (%" PRIu64 " of %" PRIu64 ")",
+                                    len ? ", " : "", t->src->name, n, t->imat->n_mats);
+    }
+    if (n_starved == 0)
+        return 0;
+    return rw_plan_warn(p, e,
+                        "%s: %" PRIu64 " matrices in %" PRIu64
+                        " tensors saw no token and are quantized without importance: %s%s",
+                        file, n_starved, n_stacks, names, len >= sizeof names ? "..." : "");
+}
+
 /* Name what the importance matrix lacks, and refuse one that fits nothing. */
 static int report_importance(struct rw_plan *p, const struct rewrite_options *opt, struct err *e)
 {
@@ -248,6 +288,8 @@ static int report_importance(struct rw_plan *p, const struct rewrite_options *op
     if (n_missing)
         rc = rw_plan_warn(p, e, "%s: no entry for %zu tensor%s, quantized without: %s%s", file, n_missing,
                           n_missing == 1 ? "" : "s", names, len >= sizeof names ? "..." : "");
+    if (rc == 0)
+        rc = report_starved(p, opt, file, e);
     if (rc == 0 && n_used < imatrix_n(opt->imatrix))
         rc = rw_plan_warn(p, e, "%s: %zu of its %zu entries name no tensor of this model", file,
                           imatrix_n(opt->imatrix) - n_used, imatrix_n(opt->imatrix));

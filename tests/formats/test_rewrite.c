@@ -509,6 +509,27 @@ static void an_importance_matrix_must_fit(void **state)
     assert_int_equal(rewrite(src, out, &s, &e), ERR_ARG);
     assert_non_null(strstr(e.msg, "no entry for tensor 'blk.0.attn_v.weight'"));
 
+    /* Entries that are there, but with experts that no token reached. */
+    struct imatrix *starved = make_imatrix(true);
+    struct rewrite_report report = {0};
+    bool said = false;
+    assert_int_equal(
+        imatrix_add(starved, "blk.0.ffn_down_exps.weight", N_COLS * N_EXPERTS, N_EXPERTS, &entry, &e), 0);
+    entry->counts[1] = 0;
+    s = (struct setup){.type = "Q4_K_M", .imatrix = starved, .strict = true};
+    assert_int_equal(rewrite(src, out, &s, &e), ERR_ARG);
+    assert_non_null(strstr(e.msg, "'blk.0.ffn_down_exps.weight'"));
+    assert_non_null(strstr(e.msg, "saw no token"));
+    s.strict = false;
+    s.report = &report;
+    assert_int_equal(rewrite(src, out, &s, &e), 0);
+    for (size_t i = 0; i < report.n_warnings; i++)
+        said |= strstr(report.warnings[i], "blk.0.ffn_down_exps.weight (1 of ") != NULL;
+    assert_true(said);
+    rewrite_report_release(&report);
+    unlink(out);
+    imatrix_free(starved);
+
     assert_int_equal(imatrix_new(&foreign, &e), 0);
     assert_int_equal(imatrix_add(foreign, "blk.77.attn_q.weight", N_COLS, 1, &entry, &e), 0);
     s = (struct setup){.type = "Q4_K_M", .imatrix = foreign};
