@@ -20,9 +20,8 @@ static void hash_of(const void *data, size_t n, char out[65])
     sha256_hex(digest, out);
 }
 
-/* Append ids as one text. `ids` stays the caller's. */
-static int append(struct corpus *c, const char *path, const int32_t *ids, size_t n, uint64_t n_bytes,
-                  const char sha256[65], struct err *e)
+int corpus_add_tokens(struct corpus *c, const char *path, const int32_t *ids, size_t n, const char *sha256,
+                      uint64_t n_bytes, struct err *e)
 {
     int32_t *grown =
         n < (SIZE_MAX / sizeof *ids) - c->n_ids ? realloc(c->ids, (c->n_ids + n + 1) * sizeof *ids) : NULL;
@@ -40,9 +39,24 @@ static int append(struct corpus *c, const char *path, const int32_t *ids, size_t
         memcpy(c->ids + c->n_ids, ids, n * sizeof *ids);
     struct corpus_text *t = &c->texts[c->n_texts++];
     *t = (struct corpus_text){.path = name, .begin = c->n_ids, .end = c->n_ids + n, .n_bytes = n_bytes};
-    memcpy(t->sha256, sha256, sizeof t->sha256);
+    if (sha256) {
+        memcpy(t->sha256, sha256, sizeof t->sha256);
+    } else {
+        t->n_bytes = n * sizeof *ids;
+        hash_of(ids, n * sizeof *ids, t->sha256);
+    }
     c->n_ids += n;
     return 0;
+}
+
+int corpus_check_tokenizer(const struct tokenizer *t, const char *path, struct err *e)
+{
+    if (!tokenizer_adds_eos(t))
+        return 0;
+    return err_set(e, ERR_UNSUPPORTED,
+                   "%s: the model's vocabulary appends an end-of-text token to every text, so windows of "
+                   "running text mean nothing to it; give token ids with --ids",
+                   path);
 }
 
 int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *path, bool parse_special,
@@ -51,19 +65,17 @@ int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *pat
     char *text = NULL, sha256[65];
     int32_t *ids = NULL;
     size_t len = 0, n = 0;
-    if (tokenizer_adds_eos(t))
-        return err_set(e, ERR_UNSUPPORTED,
-                       "%s: the model's vocabulary appends an end-of-text token to every text, so windows of "
-                       "running text mean nothing to it; give token ids with --ids",
-                       path);
-    int rc = text_read(&text, &len, path, 0, e);
+    int rc = corpus_check_tokenizer(t, path, e);
+    if (rc != 0)
+        return rc;
+    rc = text_read(&text, &len, path, 0, e);
     if (rc != 0)
         return rc;
     hash_of(text, len, sha256);
     struct tokenize_options opt = {.add_special = true, .parse_special = parse_special};
     rc = tokenizer_encode(t, text, len, &opt, &ids, &n, e);
     if (rc == 0)
-        rc = append(c, path, ids, n, len, sha256, e);
+        rc = corpus_add_tokens(c, path, ids, n, sha256, len, e);
     else
         err_context(e, rc, "%s", path);
     free(ids);
@@ -74,7 +86,7 @@ int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *pat
 int corpus_add_ids(struct corpus *c, const char *path, struct err *e)
 {
     struct json_doc *doc = NULL;
-    char *text = NULL, sha256[65];
+    char *text = NULL;
     size_t len = 0;
     int rc = text_read(&text, &len, path, 0, e);
     if (rc == 0)
@@ -97,9 +109,8 @@ int corpus_add_ids(struct corpus *c, const char *path, struct err *e)
             ids[i] = (int32_t)v;
     }
     if (rc == 0) {
-        hash_of(ids, n * sizeof *ids, sha256);
         c->from_ids = true;
-        rc = append(c, path, ids, n, n * sizeof *ids, sha256, e);
+        rc = corpus_add_tokens(c, path, ids, n, NULL, 0, e);
     }
     free(ids);
     json_free(doc);

@@ -39,6 +39,23 @@ struct corpus {
 int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *path, bool parse_special,
                     struct err *e);
 
+/* JSON lines: one object a line (blank lines are skipped), of which `field` is used. A string is text and
+ * gets a line end if it has none. A list of messages {"role", "content"} becomes ChatML,
+ * "<|im_start|>role\ncontent<|im_end|>\n" for each, its control tokens parsed; no system message is added.
+ * Each record is tokenized on its own, with BOS as the vocabulary says, and follows the one before: the file
+ * is one text. ERR_FORMAT names the line; ERR_UNSUPPORTED: as above, or messages for a vocabulary without
+ * ChatML's tokens. */
+int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *path, const char *field,
+                     bool parse_special, struct err *e);
+
+/* Ids from elsewhere as one text; `ids` is copied. `sha256` (64 digits) and n_bytes are of what they were
+ * made from; NULL: of the ids. */
+int corpus_add_tokens(struct corpus *c, const char *name, const int32_t *ids, size_t n, const char *sha256,
+                      uint64_t n_bytes, struct err *e);
+
+/* ERR_UNSUPPORTED when the vocabulary appends EOS; `path` opens the message. */
+int corpus_check_tokenizer(const struct tokenizer *t, const char *path, struct err *e);
+
 /* A JSON array of token ids. */
 int corpus_add_ids(struct corpus *c, const char *path, struct err *e);
 void corpus_release(struct corpus *c);

@@ -14,6 +14,9 @@ int eval_check_options(const struct opt_command *cmd, const struct text_options 
     if ((t->texts.n > 0) == (t->ids != NULL))
         return cmd_usage(cmd, t->ids ? "--text and --ids exclude each other"
                                      : "give a text with --text (or ids with --ids)");
+    if (t->jsonl && (t->ids || !t->jsonl[0]))
+        return cmd_usage(cmd, t->ids ? "--jsonl says what is in a --text; it says nothing about --ids"
+                                     : "--jsonl: expected the name of a field");
     if (t->ctx < 2 || t->ctx > 1u << 24)
         return cmd_usage(cmd, "--ctx %llu: expected 2 to 16777216 tokens", (unsigned long long)t->ctx);
     if (t->stride >= t->ctx)
@@ -62,8 +65,10 @@ int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, st
 static int read_texts(struct eval_run *r, const struct tokenizer *t, struct err *e)
 {
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < r->text->texts.n; i++)
-        rc = corpus_add_text(&r->corpus, t, r->text->texts.items[i], r->text->parse_special, e);
+    const struct text_options *o = r->text;
+    for (size_t i = 0; rc == 0 && i < o->texts.n; i++)
+        rc = o->jsonl ? corpus_add_jsonl(&r->corpus, t, o->texts.items[i], o->jsonl, o->parse_special, e)
+                      : corpus_add_text(&r->corpus, t, o->texts.items[i], o->parse_special, e);
     return rc;
 }
 

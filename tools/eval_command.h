@@ -13,7 +13,7 @@
 
 struct text_options {
     struct opt_list texts;
-    const char *ids, *activations;
+    const char *ids, *jsonl, *activations;
     uint64_t ctx, chunks, stride;
     bool parse_special;
 };
@@ -35,6 +35,12 @@ struct text_options {
          .value = &(t).ids,                                                                                  \
          .arg = "FILE",                                                                                      \
          .help = "a JSON array of token ids in place of a text"},                                            \
+        {.name = "jsonl",                                                                                    \
+         .kind = OPT_TEXT,                                                                                   \
+         .value = &(t).jsonl,                                                                                \
+         .arg = "FIELD",                                                                                     \
+         .help = "the texts are JSON lines; FIELD of each is used: a string, or a list of {role, content} "  \
+                 "messages, which become ChatML"},                                                           \
         {.name = "ctx", .kind = OPT_UINT, .value = &(t).ctx, .arg = "N", .help = "tokens per window"},       \
         {.name = "chunks",                                                                                   \
          .kind = OPT_UINT,                                                                                   \

@@ -1,0 +1,197 @@
+/* corpus_jsonl.c - JSON lines as text: chat data and other sets of records. See corpus.h.
+ *
+ * A line is a document of its own to the JSON guard, so its size, depth and syntax are checked as those of
+ * any file; a message names file and line. */
+#include "corpus.h"
+
+#include "formats/json.h"
+#include "formats/text.h"
+#include "formats/tokenizer/tokenizer.h"
+#include "libquant/base/sha256.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct jsonl {
+    const struct tokenizer *t;
+    const char *field;
+    bool parse_special;
+    int chatml; /* does the vocabulary have ChatML's tokens? -1: not looked yet */
+    int32_t *ids;
+    size_t n, cap;
+};
+
+static int add_ids(struct jsonl *s, const int32_t *ids, size_t n, struct err *e)
+{
+    if (n > s->cap - s->n) {
+        size_t cap = s->cap + s->cap / 2 + n + 1024;
+        int32_t *grown = cap < SIZE_MAX / sizeof *grown ? realloc(s->ids, cap * sizeof *grown) : NULL;
+        if (!grown)
+            return err_set(e, ERR_NOMEM, "out of memory for %zu tokens", cap);
+        s->ids = grown;
+        s->cap = cap;
+    }
+    if (n)
+        memcpy(s->ids + s->n, ids, n * sizeof *ids);
+    s->n += n;
+    return 0;
+}
+
+static int add_record(struct jsonl *s, const char *text, size_t len, bool parse_special, struct err *e)
+{
+    struct tokenize_options opt = {.add_special = true, .parse_special = parse_special};
+    int32_t *ids = NULL;
+    size_t n = 0;
+    int rc = tokenizer_encode(s->t, text, len, &opt, &ids, &n, e);
+    if (rc == 0)
+        rc = add_ids(s, ids, n, e);
+    free(ids);
+    return rc;
+}
+
+static int is_one_token(const struct tokenizer *t, const char *text, bool *out, struct err *e)
+{
+    struct tokenize_options opt = {.parse_special = true};
+    int32_t *ids = NULL;
+    size_t n = 0;
+    int rc = tokenizer_encode(t, text, strlen(text), &opt, &ids, &n, e);
+    *out = rc == 0 && n == 1;
+    free(ids);
+    return rc;
+}
+
+static int need_chatml(struct jsonl *s, struct err *e)
+{
+    bool start = false, end = false;
+    int rc = s->chatml < 0 ? is_one_token(s->t, "<|im_start|>", &start, e) : 0;
+    if (rc == 0 && s->chatml < 0)
+        rc = is_one_token(s->t, "<|im_end|>", &end, e);
+    if (rc == 0 && s->chatml < 0)
+        s->chatml = start && end;
+    if (rc == 0 && !s->chatml)
+        rc = err_set(e, ERR_UNSUPPORTED,
+                     "field '%s' holds messages, and the model's vocabulary lacks the tokens of ChatML "
+                     "(<|im_start|>, <|im_end|>); give the rendered text as a string field",
+                     s->field);
+    return rc;
+}
+
+static int put_message(FILE *f, const struct json *m, size_t i, struct err *e)
+{
+    const char *role = json_string(json_get(m, "role")), *content = json_string(json_get(m, "content"));
+    if (!role || !content)
+        return err_set(e, ERR_FORMAT, "message %zu: expected an object with the strings 'role' and 'content'",
+                       i);
+    fprintf(f, "<|im_start|>%s\n%s<|im_end|>\n", role, content);
+    return 0;
+}
+
+static int add_messages(struct jsonl *s, const struct json *list, struct err *e)
+{
+    char *text = NULL;
+    size_t len = 0, i = 0;
+    int rc = need_chatml(s, e);
+    if (rc != 0)
+        return rc;
+    FILE *f = open_memstream(&text, &len);
+    if (!f)
+        return err_set(e, ERR_NOMEM, "out of memory for the messages");
+    for (const struct json *m = json_first(list); rc == 0 && m; m = json_next(m))
+        rc = put_message(f, m, i++, e);
+    bool failed = ferror(f) != 0;
+    if ((fclose(f) != 0 || failed) && rc == 0)
+        rc = err_set(e, ERR_NOMEM, "out of memory for the messages");
+    if (rc == 0)
+        rc = add_record(s, text, len, true, e);
+    free(text);
+    return rc;
+}
+
+static int add_string(struct jsonl *s, const char *text, struct err *e)
+{
+    size_t len = strlen(text);
+    if (len > 0 && text[len - 1] == '\n')
+        return add_record(s, text, len, s->parse_special, e);
+    char *line = malloc(len + 1); /* the end of the line in place of the NUL */
+    if (!line)
+        return err_set(e, ERR_NOMEM, "out of memory for %zu bytes", len);
+    memcpy(line, text, len);
+    line[len] = '\n';
+    int rc = add_record(s, line, len + 1, s->parse_special, e);
+    free(line);
+    return rc;
+}
+
+static int add_line(struct jsonl *s, const char *line, size_t len, const char *what, struct err *e)
+{
+    struct json_doc *doc;
+    int rc = json_parse(&doc, line, len, what, e);
+    if (rc != 0)
+        return rc;
+    const struct json *v = json_get(json_root(doc), s->field);
+    if (json_is_string(v))
+        rc = add_string(s, json_string(v), e);
+    else if (json_is_array(v))
+        rc = add_messages(s, v, e);
+    else
+        rc = err_set(e, ERR_FORMAT, "expected an object with the field '%s', a string or a list of messages",
+                     s->field);
+    if (rc != 0)
+        err_context(e, rc, "%s", what);
+    json_free(doc);
+    return rc;
+}
+
+static bool is_blank(const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (s[i] != ' ' && s[i] != '\t' && s[i] != '\r')
+            return false;
+    return true;
+}
+
+static int add_lines(struct jsonl *s, const char *path, const char *text, size_t len, struct err *e)
+{
+    char *what = malloc(strlen(path) + 40);
+    int rc = what ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    for (size_t at = 0, n = 0; rc == 0 && at < len; at++) {
+        const char *end = memchr(text + at, '\n', len - at);
+        size_t line = end ? (size_t)(end - text) - at : len - at;
+        sprintf(what, "%s: line %zu", path, ++n);
+        if (!is_blank(text + at, line))
+            rc = add_line(s, text + at, line, what, e);
+        at += line;
+    }
+    free(what);
+    return rc;
+}
+
+static void hash_text(const char *text, size_t len, char out[65])
+{
+    struct sha256 h;
+    uint8_t digest[32];
+    sha256_init(&h);
+    sha256_update(&h, text, len);
+    sha256_final(&h, digest);
+    sha256_hex(digest, out);
+}
+
+int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *path, const char *field,
+                     bool parse_special, struct err *e)
+{
+    struct jsonl s = {.t = t, .field = field, .parse_special = parse_special, .chatml = -1};
+    char *text = NULL, sha256[65];
+    size_t len = 0;
+    int rc = corpus_check_tokenizer(t, path, e);
+    if (rc == 0)
+        rc = text_read(&text, &len, path, 0, e);
+    if (rc == 0)
+        rc = add_lines(&s, path, text, len, e);
+    if (rc == 0) {
+        hash_text(text, len, sha256);
+        rc = corpus_add_tokens(c, path, s.ids, s.n, sha256, len, e);
+    }
+    free(s.ids);
+    free(text);
+    return rc;
+}

@@ -1,0 +1,169 @@
+/* test_corpus.c - texts and JSON lines as token ids, and the windows that are cut from them. */
+#include "calib/corpus.h"
+#include "formats/tokenizer/tokenizer.h"
+#include "toy_tokenizer.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define N_VOCAB 400 /* the last three ids: <|endoftext|>, <|im_start|>, <|im_end|> */
+
+static char folder[] = "kerf-corpus-XXXXXX", path[64];
+static struct vocabulary *vocab;
+static struct tokenizer *tok;
+
+static int set_up(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    if (!mkdtemp(folder) || toy_tokenizer_write(folder, N_VOCAB, 1, &e) ||
+        vocabulary_load_hf(&vocab, folder, NULL, N_VOCAB, &e) || tokenizer_new(&tok, vocab, &e)) {
+        print_error("%s\n", e.msg);
+        return -1;
+    }
+    snprintf(path, sizeof path, "%s/text", folder);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    char command[64];
+    tokenizer_free(tok);
+    vocabulary_free(vocab);
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    return system(command);
+}
+
+static void write_text(const char *text)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
+    assert_int_equal(fclose(f), 0);
+}
+
+/* The ids of parts that are tokenized one by one, special tokens parsed. */
+static void assert_is_parts(const struct corpus *c, const char *const *parts, size_t n_parts)
+{
+    struct err e = {0};
+    size_t at = 0;
+    for (size_t i = 0; i < n_parts; i++) {
+        int32_t *ids;
+        size_t n;
+        struct tokenize_options opt = {.add_special = true, .parse_special = true};
+        assert_int_equal(tokenizer_encode(tok, parts[i], strlen(parts[i]), &opt, &ids, &n, &e), 0);
+        assert_true(at + n <= c->n_ids);
+        assert_memory_equal(c->ids + at, ids, n * sizeof *ids);
+        at += n;
+        free(ids);
+    }
+    assert_int_equal(at, c->n_ids);
+}
+
+static void strings_of_json_lines_follow_each_other(void **state)
+{
+    (void)state;
+    struct corpus c = {0};
+    struct err e = {0};
+    write_text("{\"id\": 1, \"text\": \"the first <|im_end|>\"}\n\r\n"
+               "{\"text\": \"ends its line\\n\"}\n"
+               "  \t\n{\"text\": \"\"}\n{\"text\": \"no line end\\u00e9\"}");
+    assert_int_equal(corpus_add_jsonl(&c, tok, path, "text", true, &e), 0);
+    static const char *const parts[] = {"the first <|im_end|>\n", "ends its line\n", "\n",
+                                        "no line end\xc3\xa9\n"};
+    assert_is_parts(&c, parts, 4);
+    assert_int_equal(c.n_texts, 1);
+    assert_string_equal(c.texts[0].path, path);
+    assert_int_equal(c.texts[0].end, c.n_ids);
+    size_t n = c.n_ids;
+    assert_int_equal(corpus_add_jsonl(&c, tok, path, "text", false, &e), 0); /* <|im_end|> as text: longer */
+    assert_int_equal(c.n_texts, 2);
+    assert_true(c.n_ids > 2 * n);
+    corpus_release(&c);
+}
+
+static void messages_become_chatml(void **state)
+{
+    (void)state;
+    struct corpus c = {0};
+    struct err e = {0};
+    write_text("{\"m\": [{\"role\": \"user\", \"content\": \"What?\"}, {\"content\": \"That.\\n\", "
+               "\"role\": \"assistant\"}]}\n{\"m\": []}\n{\"m\": \"plain\"}\n");
+    assert_int_equal(corpus_add_jsonl(&c, tok, path, "m", false, &e), 0);
+    static const char *const parts[] = {
+        "<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\nThat.\n<|im_end|>\n", "plain\n"};
+    assert_is_parts(&c, parts, 2);
+    assert_int_equal(c.ids[0], N_VOCAB - 2);
+    corpus_release(&c);
+}
+
+static void bad_lines_are_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"{\"text\": \"a\"}\n{\"txt\": \"b\"}\n", "text: line 2: expected an object with the field 'text'"},
+        {"{\"text\": 5}\n", "line 1: expected"},
+        {"\n\n[\"text\"]\n", "line 3: expected"},
+        {"{\"text\": \"a\"\n", "line 1"},
+        {"{\"text\": \"a\"} {\"text\": \"b\"}\n", "line 1"},
+        {"{\"text\": [{\"role\": \"user\"}]}\n", "message 0"},
+        {"{\"text\": [{\"role\": \"user\", \"content\": \"a\"}, \"b\"]}\n", "line 1: message 1"},
+        {"{\"text\": \"\xff\"}\n", "line 1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct corpus c = {0};
+        struct err e = {0};
+        write_text(cases[i].text);
+        assert_int_equal(corpus_add_jsonl(&c, tok, path, "text", false, &e), ERR_FORMAT);
+        if (!strstr(e.msg, cases[i].message) || !strstr(e.msg, path))
+            fail_msg("case %zu: %s", i, e.msg);
+        assert_int_equal(c.n_ids, 0);
+        corpus_release(&c);
+    }
+}
+
+static void windows_do_not_cross_texts(void **state)
+{
+    (void)state;
+    static const int32_t ids[10] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+    struct corpus c = {0};
+    struct windows w;
+    struct err e = {0};
+    assert_int_equal(corpus_add_tokens(&c, "a", ids, 9, NULL, 0, &e), 0);
+    assert_int_equal(corpus_add_tokens(&c, "b", ids + 5, 5, NULL, 0, &e), 0);
+    struct window_options opt = {.ctx = 4, .bos = 77};
+    assert_int_equal(windows_cut(&w, &c, &opt, &e), 0);
+    static const int32_t want[12] = {77, 1, 2, 3, 77, 5, 6, 7, 77, 6, 7, 8}, targets[3] = {3, 7, 8};
+    assert_int_equal(w.n, 3);
+    assert_memory_equal(w.inputs, want, sizeof want);
+    assert_int_equal(w.first, 2);
+    assert_int_equal(windows_n_scored(&w), 1);
+    assert_memory_equal(w.targets, targets, sizeof targets);
+    windows_release(&w);
+    opt.ctx = 10;
+    assert_int_equal(windows_cut(&w, &c, &opt, &e), ERR_ARG);
+    assert_non_null(strstr(e.msg, "9 tokens do not fill one window of 10"));
+    corpus_release(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(strings_of_json_lines_follow_each_other),
+        cmocka_unit_test(messages_become_chatml),
+        cmocka_unit_test(bad_lines_are_named),
+        cmocka_unit_test(windows_do_not_cross_texts),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
