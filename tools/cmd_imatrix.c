@@ -25,6 +25,23 @@ int imatrix_check_output(const struct opt_command *cmd, const char *path, enum i
     return 0;
 }
 
+int imatrix_check_prior(const struct opt_command *cmd, uint64_t tokens)
+{
+    return tokens > UINT32_MAX ? cmd_usage(cmd, "--expert-prior: expected at most %u tokens", UINT32_MAX) : 0;
+}
+
+int imatrix_prior_command(struct imatrix *m, uint64_t tokens, const struct shared_options *shared,
+                          struct err *e)
+{
+    size_t n_starved;
+    int rc = imatrix_apply_expert_prior(m, (uint32_t)tokens, &n_starved, e);
+    if (rc == 0 && imatrix_expert_prior(m) == 0)
+        cmd_warn(shared, "--expert-prior changed nothing: no entry has counts for several experts");
+    else if (rc == 0)
+        cmd_note(shared, "%zu expert matrices without data take the mean of their layer", n_starved);
+    return rc;
+}
+
 int cmd_imatrix(int argc, char **argv)
 {
     static const struct {

@@ -6,6 +6,7 @@
 #include "formats/json.h"
 #include "libquant/base/sha256.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -31,48 +32,87 @@ static int on_progress(void *ctx, const struct imatrix_progress *p)
     return signals_pending();
 }
 
-/* What must be equal for the state of a killed run to be continued: the model's directory and first bytes of
- * each tensor, the tokens, and the options that change sums. */
-static void identify(const struct eval_run *r, const struct collect_args *a, char out[65])
+/* The keys of the architecture: two models with the same tensors may differ in them. */
+static void hash_keys(struct sha256 *h, const struct model *m)
 {
+    const struct gguf_meta *meta = model_meta(m);
+    const char *arch = model_arch_name(m);
+    size_t n = strlen(arch);
+    for (size_t i = 0; i < gguf_meta_n(meta); i++) {
+        const char *key = gguf_meta_key(meta, i);
+        const struct gguf_value *v = gguf_meta_value(meta, i);
+        if (strncmp(key, arch, n) != 0 || key[n] != '.')
+            continue;
+        sha256_update(h, key, strlen(key) + 1);
+        if (v->type == GGUF_STRING)
+            sha256_update(h, v->s.data, (size_t)v->s.len);
+        else if (v->type == GGUF_ARRAY)
+            sha256_update(h, v->a.data, (size_t)v->a.n * gguf_type_size(v->a.elem));
+        else
+            sha256_update(h, &v->u, sizeof v->u);
+    }
+}
+
+/* Name, type, shape, and the first and last row of a tensor: enough to tell a model from its sister without
+ * reading all of it. `row` has room for ne[0] values. */
+static int hash_tensor(struct sha256 *h, const struct model *m, const struct model_tensor *t, float *row,
+                       struct err *e)
+{
+    const uint64_t shape[3] = {(uint64_t)t->type, t->ne[0], t->n_rows};
+    int rc = 0;
+    sha256_update(h, t->name, strlen(t->name) + 1);
+    sha256_update(h, shape, sizeof shape);
+    for (int last = 0; rc == 0 && last < 2 && t->n_rows > 0; last++) {
+        rc = model_read_rows(m, t, last ? t->n_rows - 1 : 0, 1, row, e);
+        if (rc == 0)
+            sha256_update(h, row, (size_t)t->ne[0] * sizeof *row);
+    }
+    return rc;
+}
+
+/* What must be equal for the state of a stopped run to be continued: model, tokens, and the options that
+ * change sums. */
+static int identify(const struct eval_run *r, const struct collect_args *a, char out[65], struct err *e)
+{
+    const struct model *m = r->models[0].model;
     struct sha256 h;
     uint8_t digest[32];
-    char ids[65], line[512];
-    const struct model *m = r->models[0].model;
+    char ids[65], line[256];
+    uint64_t most = 0;
+    int rc = 0;
+    for (size_t i = 0; i < model_n_tensors(m); i++)
+        most = model_tensor(m, i)->ne[0] > most ? model_tensor(m, i)->ne[0] : most;
+    float *row = most < SIZE_MAX / sizeof *row ? malloc((size_t)most * sizeof *row + 1) : NULL;
+    if (!row)
+        return err_set(e, ERR_NOMEM, "out of memory for a row of %" PRIu64 " values", most);
     sha256_init(&h);
-    for (size_t i = 0; i < model_n_tensors(m); i++) {
-        const struct model_tensor *t = model_tensor(m, i);
-        int n = snprintf(line, sizeof line, "%s %d %" PRIu64 " %" PRIu64 "\n", t->name, t->type, t->ne[0],
-                         t->n_rows);
-        sha256_update(&h, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
-        if (t->raw)
-            sha256_update(&h, t->raw, t->n_bytes < 256 ? (size_t)t->n_bytes : 256);
-    }
+    hash_keys(&h, m);
+    for (size_t i = 0; rc == 0 && i < model_n_tensors(m); i++)
+        rc = hash_tensor(&h, m, model_tensor(m, i), row, e);
     corpus_hash(&r->corpus, ids);
-    int n = snprintf(line, sizeof line, "%s %zu %zu %d %d %s %d", ids, r->windows.ctx, r->windows.n,
-                     a->process_output, a->no_perplexity, r->text->activations, r->windows.inputs[0]);
+    int n = snprintf(line, sizeof line, "%s %zu %zu %d %d %d %s", ids, r->windows.ctx, r->windows.n,
+                     r->windows.inputs[0], a->process_output, a->no_perplexity, r->text->activations);
     sha256_update(&h, line, (size_t)n);
     sha256_final(&h, digest);
     sha256_hex(digest, out);
+    free(row);
+    return rc;
 }
 
-static int collect(struct eval_run *r, const struct collect_args *a, struct imatrix_collected *c,
-                   struct err *e)
+static int collect(struct eval_run *r, const struct collect_args *a, const char *state,
+                   struct imatrix_collected *c, struct err *e)
 {
-    char identity[65], *state = NULL;
-    size_t n = strlen(a->output) + sizeof ".kerf-state";
-    identify(r, a, identity);
-    state = malloc(n);
-    if (!state)
-        return err_set(e, ERR_NOMEM, "out of memory");
-    snprintf(state, n, "%s.kerf-state", a->output);
+    char identity[65];
+    int rc = identify(r, a, identity, e);
+    if (rc != 0)
+        return rc;
     struct imatrix_collect_options opt = {
         .pool = r->session.pool,
         .memory_bytes = r->shared->memory_bytes,
         .activations = strcmp(r->text->activations, "q8") == 0 ? ACTIVATIONS_Q8 : ACTIVATIONS_F32,
         .process_output = a->process_output,
         .perplexity = !a->no_perplexity,
-        .save_windows = (size_t)a->save_every,
+        .save_windows = a->save_every < SIZE_MAX ? (size_t)a->save_every : SIZE_MAX,
         .state_path = state,
         .resume = a->resume,
         .identity = identity,
@@ -81,31 +121,24 @@ static int collect(struct eval_run *r, const struct collect_args *a, struct imat
     };
     progress_begin(&r->bar, r->shared, "collecting", "tokens", (uint64_t)r->windows.n * r->windows.ctx);
     signals_cooperate(true);
-    int rc = imatrix_collect(c, &r->models[0].net, r->models[0].weights, &r->windows, &opt, e);
+    rc = imatrix_collect(c, &r->models[0].net, r->models[0].weights, &r->windows, &opt, e);
     signals_cooperate(false);
     progress_end(&r->bar);
-    if (rc == ERR_CANCELLED)
-        err_set(e, ERR_CANCELLED, "what was finished is kept in %s; --resume continues", state);
-    free(state);
+    if (rc == 0 && c->n_resumed)
+        cmd_note(r->shared, "continued after %zu of %zu windows", c->n_resumed, c->n_windows);
+    else if (rc == 0 && a->resume)
+        cmd_note(r->shared, "there was nothing to continue; all windows were run");
     return rc;
 }
 
-static int finish(struct eval_run *r, const struct collect_args *a, struct imatrix_collected *c,
-                  struct err *e)
+static int save(struct eval_run *r, const struct collect_args *a, struct imatrix_collected *c, struct err *e)
 {
     int rc = 0;
-    size_t n_starved = 0;
-    if (c->n_resumed)
-        cmd_note(r->shared, "continued after %zu of %zu windows", c->n_resumed, c->n_windows);
     for (size_t i = 0; rc == 0 && i < r->corpus.n_texts; i++)
         rc = imatrix_add_dataset(c->imatrix, r->corpus.texts[i].path, e);
     if (rc == 0 && a->prior)
-        rc = imatrix_apply_expert_prior(c->imatrix, (uint32_t)a->prior, &n_starved, e);
-    if (rc == 0 && a->prior)
-        cmd_note(r->shared, "%zu experts without data take the mean of their layer", n_starved);
-    if (rc == 0)
-        rc = imatrix_save(c->imatrix, a->output, a->format, r->shared->force, e);
-    return rc;
+        rc = imatrix_prior_command(c->imatrix, a->prior, r->shared, e);
+    return rc == 0 ? imatrix_save(c->imatrix, a->output, a->format, r->shared->force, e) : rc;
 }
 
 static size_t starved(const struct imatrix_entry *x)
@@ -172,12 +205,30 @@ static void print_text(const struct imatrix_collected *c, const struct collect_a
         printf("%zu experts saw no token; see 'kerf imatrix show %s'\n", n_starved, a->output);
 }
 
-static int run(struct eval_run *r, const char *model, const struct collect_args *a, struct err *e)
+/* Hours may lie between the start and the first byte of output. */
+static int check_target(const struct collect_args *a, const struct shared_options *shared, struct err *e)
+{
+    const char *slash = strrchr(a->output, '/');
+    char *folder =
+        slash ? strndup(a->output, slash == a->output ? 1 : (size_t)(slash - a->output)) : strdup(".");
+    int rc = 0;
+    if (!folder)
+        rc = err_set(e, ERR_NOMEM, "out of memory");
+    else if (!shared->force && access(a->output, F_OK) == 0)
+        rc = err_set(e, ERR_IO, "%s: exists already; use --force to replace it", a->output);
+    else if (access(folder, W_OK | X_OK) != 0)
+        rc = err_set(e, ERR_IO, "%s: cannot be written: folder '%s': %s", a->output, folder, strerror(errno));
+    free(folder);
+    return rc;
+}
+
+static int run(struct eval_run *r, const char *model, const struct collect_args *a, const char *state,
+               struct err *e)
 {
     struct imatrix_collected c = {0};
-    if (!r->shared->force && access(a->output, F_OK) == 0)
-        return err_set(e, ERR_IO, "%s: exists already; use --force to replace it", a->output);
-    int rc = eval_open(r, model, 0, e);
+    int rc = check_target(a, r->shared, e);
+    if (rc == 0)
+        rc = eval_open(r, model, 0, e);
     if (rc == 0)
         rc = eval_open_text(r, e);
     if (rc == 0 && r->shared->dry_run) {
@@ -186,9 +237,14 @@ static int run(struct eval_run *r, const char *model, const struct collect_args 
         return 0;
     }
     if (rc == 0)
-        rc = collect(r, a, &c, e);
-    if (rc == 0)
-        rc = finish(r, a, &c, e);
+        rc = collect(r, a, state, &c, e);
+    if (rc == 0) {
+        rc = save(r, a, &c, e);
+        if (rc == 0)
+            unlink(state);
+        else
+            err_context(e, rc, "the sums are kept in %s, --resume goes on from there", state);
+    }
     double seconds = session_seconds() - r->start;
     if (rc == 0 && r->shared->json)
         print_json(&c, a, r->windows.ctx, seconds);
@@ -220,9 +276,8 @@ int cmd_imatrix_collect(int argc, char **argv)
          .kind = OPT_UINT,
          .value = &a.prior,
          .arg = "N",
-         .help =
-             "give every expert N tokens' worth of its layer's mean, so that experts without data lean on it",
-         .fallback = "none: experts without data are not weighted"},
+         .help = IMATRIX_PRIOR_HELP,
+         .fallback = IMATRIX_PRIOR_FALLBACK},
         {.name = "no-perplexity",
          .kind = OPT_FLAG,
          .value = &a.no_perplexity,
@@ -231,9 +286,8 @@ int cmd_imatrix_collect(int argc, char **argv)
          .kind = OPT_UINT,
          .value = &a.save_every,
          .arg = "N",
-         .help = "save the state (OUT.kerf-state) about every N windows; the weights are read once for each "
-                 "such wave",
-         .fallback = "one wave"},
+         .help = "keep the state in OUT.kerf-state about every N windows; the weights are read once for each",
+         .fallback = "32768 tokens; the whole text for models larger than half of the memory"},
         {.name = "resume",
          .kind = OPT_FLAG,
          .value = &a.resume,
@@ -243,8 +297,8 @@ int cmd_imatrix_collect(int argc, char **argv)
         "imatrix",
         "MODEL --text TEXT -o OUT.{gguf,dat}",
         "Collect an importance matrix: for every matrix of the model the mean square of each input column "
-        "over a "
-        "calibration text, per expert where there are experts. Sub-commands: 'imatrix merge A B... -o C', "
+        "over "
+        "a calibration text, per expert where there are experts. Sub-commands: 'imatrix merge A B... -o C', "
         "'imatrix convert A -o B' and 'imatrix show F', each with its own --help.",
         options,
         sizeof options / sizeof *options,
@@ -260,13 +314,22 @@ int cmd_imatrix_collect(int argc, char **argv)
         status = imatrix_check_output(&cmd, a.output, &a.format);
     if (status == 0 && text.stride)
         status = cmd_usage(&cmd, "--stride: windows of a collection do not overlap");
-    if (status == 0 && a.prior > UINT32_MAX)
-        status = cmd_usage(&cmd, "--expert-prior: expected at most %u tokens", UINT32_MAX);
-    if (status != 0)
-        return status;
+    if (status == 0)
+        status = imatrix_check_prior(&cmd, a.prior);
     struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text};
-    int rc = run(&r, args.items[0], &a, &e);
+    char *state = NULL;
+    if (status == 0) {
+        size_t n = strlen(a.output) + sizeof ".kerf-state";
+        state = malloc(n);
+        int rc = state ? 0 : err_set(&e, ERR_NOMEM, "out of memory");
+        if (rc == 0) {
+            snprintf(state, n, "%s.kerf-state", a.output);
+            rc = run(&r, args.items[0], &a, state, &e);
+        }
+        status = rc ? cmd_fail(&e) : CMD_DONE;
+    }
+    free(state);
     eval_release(&r);
-    return rc ? cmd_fail(&e) : CMD_DONE;
+    return status;
 }

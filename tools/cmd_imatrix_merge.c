@@ -81,9 +81,8 @@ int cmd_imatrix_merge(int argc, char **argv)
          .kind = OPT_UINT,
          .value = &prior,
          .arg = "N",
-         .help =
-             "give every expert N tokens' worth of its layer's mean, so that experts without data lean on it",
-         .fallback = "none: experts without data are not weighted"},
+         .help = IMATRIX_PRIOR_HELP,
+         .fallback = IMATRIX_PRIOR_FALLBACK},
     };
     const struct opt_command cmd = {
         "imatrix merge",
@@ -101,20 +100,16 @@ int cmd_imatrix_merge(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &shared, &args);
     if (status != OPT_CONTINUE)
         return status;
-    if (prior > UINT32_MAX)
-        return cmd_usage(&cmd, "--expert-prior: expected at most %u tokens", UINT32_MAX);
     status = imatrix_check_output(&cmd, output, &format);
+    if (status == 0)
+        status = imatrix_check_prior(&cmd, prior);
     if (status != 0)
         return status;
     struct err e = {0};
     struct imatrix *m = NULL;
-    size_t n_starved;
     int rc = load_all(&m, &args, &shared, &e);
-    if (rc == 0 && prior) {
-        rc = imatrix_apply_expert_prior(m, (uint32_t)prior, &n_starved, &e);
-        if (rc == 0)
-            cmd_note(&shared, "%zu experts without data take the mean of their layer", n_starved);
-    }
+    if (rc == 0 && prior)
+        rc = imatrix_prior_command(m, prior, &shared, &e);
     if (rc == 0 && !shared.dry_run)
         rc = imatrix_save(m, output, format, shared.force, &e);
     if (rc == 0)

@@ -121,8 +121,8 @@ int cmd_imatrix_show(int argc, char **argv)
         "imatrix show",
         "FILE",
         "Statistics of an importance matrix: for every tensor the mean squared inputs of its columns and how "
-        "they are "
-        "spread, for every layer their averages, and how many tokens each tensor and expert has seen.",
+        "they "
+        "are spread, for every layer their averages, and how many tokens each tensor and expert has seen.",
         NULL,
         0,
         1,

@@ -17,4 +17,14 @@ bool imatrix_format_of(const char *path, enum imatrix_format *out);
 /* 0, or the status of the usage error that names the endings. */
 int imatrix_check_output(const struct opt_command *cmd, const char *path, enum imatrix_format *out);
 
+/* --expert-prior, the same for collecting and merging. */
+#define IMATRIX_PRIOR_HELP                                                                                   \
+    "give every expert N tokens' worth of its layer's mean, so that experts without data lean on it"
+#define IMATRIX_PRIOR_FALLBACK "none: experts without data are not weighted"
+int imatrix_check_prior(const struct opt_command *cmd, uint64_t tokens);
+
+/* Apply it, and say on how many experts it matters. */
+int imatrix_prior_command(struct imatrix *m, uint64_t tokens, const struct shared_options *shared,
+                          struct err *e);
+
 #endif

@@ -119,6 +119,26 @@ CLONES double vec_sum_squares(const float *x, size_t n)
     return add_lanes(lane);
 }
 
+/* Four rows for each load and store of a sum, which is what the loop would wait for. */
+CLONES void vec_add_squares(double *sums, const float *x, size_t n_rows, size_t ld, size_t n)
+{
+    size_t r = 0;
+    for (; r + 4 <= n_rows; r += 4) {
+        const float *restrict a = x + r * ld, *restrict b = a + ld, *restrict c = b + ld,
+                              *restrict d = c + ld;
+        double *restrict s = sums;
+        for (size_t i = 0; i < n; i++) {
+            double sum = s[i] + (double)a[i] * (double)a[i];
+            sum += (double)b[i] * (double)b[i];
+            sum += (double)c[i] * (double)c[i];
+            s[i] = sum + (double)d[i] * (double)d[i];
+        }
+    }
+    for (; r < n_rows; r++)
+        for (size_t i = 0; i < n; i++)
+            sums[i] += (double)x[r * ld + i] * (double)x[r * ld + i];
+}
+
 CLONES void vec_scale_mul(float *y, const float *x, float scale, const float *w, size_t n)
 {
     for (size_t i = 0; i < n; i++)

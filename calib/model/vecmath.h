@@ -23,6 +23,9 @@ double vec_dot_difference(const float *p, const float *a, const float *b, size_t
 /* sum x[i]^2 */
 double vec_sum_squares(const float *x, size_t n);
 
+/* sums[i] += x[r * ld + i]^2 in double, for the rows r = 0, 1, ... in this order. */
+void vec_add_squares(double *sums, const float *x, size_t n_rows, size_t ld, size_t n);
+
 /* y[i] = x[i] * scale * w[i] */
 void vec_scale_mul(float *y, const float *x, float scale, const float *w, size_t n);
 

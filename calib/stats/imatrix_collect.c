@@ -1,17 +1,21 @@
 /* imatrix_collect.c - see imatrix_collect.h.
  *
  * Windows go in waves. A wave passes through all layers once; after it the state is saved, so that a killed
- * run loses one wave at most. One wave for everything reads the weights only once and is the default of short
- * runs. */
+ * run loses one wave at most. Weights that stay in the page cache cost a second wave nothing (a matrix is
+ * decoded anew for every few thousand tokens anyway); larger ones would be read from the disk again, so they
+ * get one wave. */
 #include "imatrix_collect.h"
 
 #include "calib/eval/evaluate.h"
 #include "calib/eval/perplexity.h"
 #include "imatrix_sums.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#define WAVE_TOKENS 32768
 
 struct run {
     const struct net *net;
@@ -21,16 +25,17 @@ struct run {
     struct imatrix_sums sums;
     struct imatrix_state state;
     struct head_score *scores;
-    size_t n; /* windows of the wave */
+    double perplexity; /* of the waves that are done; NaN before */
+    size_t n;          /* windows of the wave */
     bool scoring;
 };
 
-static double perplexity_so_far(const struct run *r)
+static void update_perplexity(struct run *r)
 {
     double sum = 0;
     for (size_t i = 0; i < r->state.n_nll; i++)
         sum += r->state.nll[i];
-    return r->state.n_nll ? exp(sum / (double)r->state.n_nll) : NAN;
+    r->perplexity = r->state.n_nll ? exp(sum / (double)r->state.n_nll) : NAN;
 }
 
 #define HEAD_SHARE 0.2 /* of a wave's work, for the progress line only */
@@ -43,7 +48,7 @@ static int show(void *ctx, uint64_t done, uint64_t total)
     double part = total ? (double)done / (double)total : 0, share = r->opt->perplexity ? HEAD_SHARE : 0;
     part = r->scoring ? 1 - share + share * part : (1 - share) * part;
     struct imatrix_progress p = {((double)r->state.n_windows + part * (double)r->n) / (double)r->w->n,
-                                 (size_t)r->state.n_windows, r->w->n, perplexity_so_far(r)};
+                                 (size_t)r->state.n_windows, r->w->n, r->perplexity};
     return r->opt->progress(r->opt->progress_ctx, &p);
 }
 
@@ -82,16 +87,21 @@ static int run_wave(struct run *r, struct err *e)
     if (rc != 0)
         return rc;
     r->state.n_windows += r->n;
-    if (r->opt->state_path && r->state.n_windows < w->n)
+    update_perplexity(r);
+    rc = imatrix_sums_check(&r->sums, e);
+    if (rc == 0 && r->opt->state_path)
         rc = imatrix_state_save(r->opt->state_path, &r->sums, &r->state, e);
     return rc;
 }
 
-static size_t wave_windows(const struct imatrix_collect_options *opt, const struct windows *w)
+static size_t wave_windows(const struct imatrix_collect_options *opt, const struct weights *weights,
+                           const struct windows *w)
 {
-    if (opt->save_windows == 0 || opt->save_windows >= w->n)
+    uint64_t ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    if (opt->save_windows >= w->n ||
+        (opt->save_windows == 0 && (weights_encodes(weights) || weights_n_bytes(weights) > ram / 2)))
         return w->n;
-    size_t n = opt->save_windows > SIZE_MAX / w->ctx ? w->n : evaluate_wave(w, opt->save_windows * w->ctx);
+    size_t n = evaluate_wave(w, opt->save_windows ? opt->save_windows * w->ctx : WAVE_TOKENS);
     return n < w->n ? n : w->n;
 }
 
@@ -101,15 +111,23 @@ static int take_over(struct run *r, size_t max_nll, size_t *n_resumed, struct er
     if (!r->opt->resume || !r->opt->state_path)
         return 0;
     int rc = imatrix_state_load(r->opt->state_path, &r->sums, &r->state, max_nll, &found, e);
-    if (rc == 0 && found) {
-        if (r->state.n_windows > r->w->n ||
-            (r->opt->perplexity && r->state.n_nll != r->state.n_windows * windows_n_scored(r->w)))
-            return err_set(e, ERR_FORMAT,
-                           "%s: the state of an earlier run is damaged; remove it to start again",
-                           r->opt->state_path);
-        *n_resumed = (size_t)r->state.n_windows;
-    }
-    return rc;
+    if (rc != 0 || !found)
+        return rc;
+    size_t n_nll = r->opt->perplexity ? r->state.n_windows * windows_n_scored(r->w) : 0;
+    if (r->state.n_windows > r->w->n || r->state.n_nll != n_nll)
+        return err_set(e, ERR_FORMAT, "%s: the state of an earlier run is damaged; remove it to start again",
+                       r->opt->state_path);
+    *n_resumed = (size_t)r->state.n_windows;
+    return 0;
+}
+
+static int say_what_is_kept(const struct run *r, struct err *e)
+{
+    if (r->opt->state_path && r->state.n_windows)
+        return err_set(e, ERR_CANCELLED,
+                       "%" PRIu64 " of %zu windows are done and kept in %s; --resume continues",
+                       r->state.n_windows, r->w->n, r->opt->state_path);
+    return err_set(e, ERR_CANCELLED, "no wave of windows was finished, so nothing is kept");
 }
 
 static int finish(struct imatrix_collected *out, const struct run *r, struct err *e)
@@ -132,8 +150,6 @@ static int finish(struct imatrix_collected *out, const struct run *r, struct err
         out->perplexity = p.perplexity;
         out->perplexity_stderr = p.perplexity_stderr;
     }
-    if (r->opt->state_path)
-        unlink(r->opt->state_path);
     return 0;
 }
 
@@ -145,18 +161,22 @@ int imatrix_collect(struct imatrix_collected *out, const struct net *net, struct
     r.sums.head = net->head.tensor;
     r.sums.process_output = opt->process_output;
     r.state.identity = opt->identity ? opt->identity : "";
-    size_t wave = wave_windows(opt, w), run = windows_n_scored(w), max_nll = opt->perplexity ? w->n * run : 0;
+    size_t wave = wave_windows(opt, weights, w), run = windows_n_scored(w),
+           max_nll = opt->perplexity ? w->n * run : 0;
     struct imatrix_collected c = {0};
     r.state.nll = malloc(max_nll * sizeof *r.state.nll + 1);
     r.scores = malloc((opt->perplexity ? wave * run : 0) * sizeof *r.scores + 1);
     int rc = r.state.nll && r.scores ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu positions", max_nll);
     if (rc == 0)
         rc = take_over(&r, max_nll, &c.n_resumed, e);
+    update_perplexity(&r);
     while (rc == 0 && r.state.n_windows < w->n) {
         size_t left = w->n - (size_t)r.state.n_windows;
         r.n = left < wave ? left : wave;
         rc = run_wave(&r, e);
     }
+    if (rc == ERR_CANCELLED)
+        say_what_is_kept(&r, e);
     if (rc == 0)
         rc = finish(&c, &r, e);
     imatrix_sums_release(&r.sums);

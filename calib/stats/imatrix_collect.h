@@ -27,9 +27,11 @@ struct imatrix_collect_options {
     enum activations activations;
     bool process_output; /* the language head too */
     bool perplexity;     /* score the text on the same pass */
-    size_t save_windows; /* windows between two saves of the state, rounded up to whole tiles; 0: one wave */
-    const char *state_path; /* where the state of an unfinished run is kept; NULL: nowhere */
-    bool resume;            /* continue from state_path if it fits this run */
+    /* Windows between two saves of the state, rounded up to whole tiles. 0: 32768 tokens' worth when the
+     * weights stay in the page cache, all windows when they have to be read again for each wave. */
+    size_t save_windows;
+    const char *state_path; /* where the state is kept between waves; NULL: nowhere */
+    bool resume;            /* continue from state_path, if there is a state */
     const char *identity;   /* what this run is about (model, text, options), hashed by the caller */
     int (*progress)(void *ctx, const struct imatrix_progress *p); /* nonzero stops (ERR_CANCELLED); or NULL */
     void *progress_ctx;
@@ -43,9 +45,11 @@ struct imatrix_collected {
     double perplexity, perplexity_stderr; /* NaN without `perplexity` */
 };
 
-/* Run all windows of `w` through the model. A run that stops keeps the state of its finished waves at
- * state_path; a run that ends removes it. *out: caller releases with imatrix_collected_release. ERR_FORMAT
- * when a sum is not finite: the message names the tensor. */
+/* Run all windows of `w` through the model. After every wave, the last one too, the state stands at
+ * state_path; the caller removes it once the result is saved, so that nothing is lost when that fails. *out:
+ * caller releases with imatrix_collected_release. ERR_FORMAT: a sum is not finite (the message names the
+ * tensor), or the state is damaged; ERR_ARG: the state is about another run; ERR_CANCELLED: the message says
+ * what is kept. */
 int imatrix_collect(struct imatrix_collected *out, const struct net *net, struct weights *weights,
                     const struct windows *w, const struct imatrix_collect_options *opt, struct err *e);
 void imatrix_collected_release(struct imatrix_collected *c);

@@ -1,13 +1,14 @@
 /* imatrix_state.c - the state of an unfinished collection as a file, see imatrix_sums.h.
  *
  * Tensor 2i holds the sums of entry i, tensor 2i+1 its counts; names are kept in string arrays of the
- * metadata, as they may be longer than a tensor's name. The last tensor holds the log-likelihoods. */
-
+ * metadata, as they may be longer than a tensor's name. The last tensor holds the log-likelihoods. A SHA-256
+ * of everything tells a damaged file from a good one: a run may go on for days on it. */
 #include "imatrix_sums.h"
 
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/gguf_write.h"
 #include "libquant/base/outfile.h"
+#include "libquant/base/sha256.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #define STATE_TYPE "kerf-imatrix-state"
+#define MAX_NAMES  64 /* tensors that share an input */
 
 struct state_parts {
     struct gguf_out_tensor *tensors;
@@ -22,6 +24,40 @@ struct state_parts {
     char (*names)[24];
     size_t n;
 };
+
+static void hash_u64(struct sha256 *h, uint64_t v)
+{
+    sha256_update(h, &v, sizeof v);
+}
+
+static void hash_text(struct sha256 *h, const char *s)
+{
+    sha256_update(h, s, strlen(s) + 1);
+}
+
+static void checksum(const struct imatrix_sums *s, const struct imatrix_state *state, char out[65])
+{
+    struct sha256 h;
+    uint8_t digest[32];
+    sha256_init(&h);
+    hash_text(&h, state->identity);
+    hash_u64(&h, state->n_windows);
+    hash_u64(&h, state->n_nll);
+    sha256_update(&h, state->nll, state->n_nll * sizeof *state->nll);
+    for (size_t i = 0; i < s->n; i++) {
+        const struct sums_entry *x = &s->entries[i];
+        hash_text(&h, x->name);
+        hash_u64(&h, x->n_others);
+        for (size_t k = 0; k < x->n_others; k++)
+            hash_text(&h, x->others[k]);
+        hash_u64(&h, x->n_cols);
+        hash_u64(&h, x->n_mats);
+        sha256_update(&h, x->sums, (size_t)(x->n_mats * x->n_cols) * sizeof *x->sums);
+        sha256_update(&h, x->counts, (size_t)x->n_mats * sizeof *x->counts);
+    }
+    sha256_final(&h, digest);
+    sha256_hex(digest, out);
+}
 
 static void add_part(struct state_parts *p, const double *data, uint64_t n_cols, uint64_t n_rows)
 {
@@ -35,10 +71,14 @@ static int state_meta(struct gguf_meta **out, const struct imatrix_sums *s, cons
                       struct err *e)
 {
     struct gguf_meta *m;
+    char sum[65];
     int rc = gguf_meta_new(&m, e);
     if (rc != 0)
         return rc;
+    checksum(s, state, sum);
     rc = gguf_meta_set_string(m, "general.type", STATE_TYPE, e);
+    if (rc == 0)
+        rc = gguf_meta_set_string(m, "state.sha256", sum, e);
     if (rc == 0)
         rc = gguf_meta_set_string(m, "state.identity", state->identity, e);
     if (rc == 0)
@@ -129,14 +169,17 @@ static int load_entry(struct imatrix_sums *s, const struct gguf_reader *r, size_
     snprintf(key, sizeof key, "state.names.%zu", i);
     const struct gguf_value *v = gguf_meta_find(gguf_reader_meta(r), key);
     const struct gguf_tensor *sums = gguf_reader_tensor(r, 2 * i), *counts = gguf_reader_tensor(r, 2 * i + 1);
-    if (!v || v->type != GGUF_ARRAY || v->a.elem != GGUF_STRING || v->a.n == 0 || v->a.n > 64 ||
+    if (!v || v->type != GGUF_ARRAY || v->a.elem != GGUF_STRING || v->a.n == 0 || v->a.n > MAX_NAMES ||
         !is_f64(sums, sums->ne[0], sums->ne[1]) || !is_f64(counts, sums->ne[1], 1))
         return err_set(e, ERR_FORMAT, "entry %zu is damaged", i);
     const struct gguf_string *names = v->a.data;
     char *first = arena_strndup(&s->arena, names[0].data, (size_t)names[0].len);
     struct sums_entry *x;
+    uint64_t at;
     if (!first)
         return imatrix_sums_no_memory(key, e);
+    if (strmap_find(&s->by_name, first, strlen(first), &at))
+        return err_set(e, ERR_FORMAT, "entry %zu is there twice", i);
     int rc = imatrix_sums_add(s, first, sums->ne[0], sums->ne[1], (size_t)v->a.n - 1, &x, e);
     for (size_t k = 0; rc == 0 && k + 1 < v->a.n; k++)
         if (!(x->others[k] = arena_strndup(&s->arena, names[k + 1].data, (size_t)names[k + 1].len)))
@@ -152,10 +195,12 @@ static int load_state(const struct gguf_reader *r, struct imatrix_sums *s, struc
                       size_t max_nll, struct err *e)
 {
     const struct gguf_meta *m = gguf_reader_meta(r);
+    struct gguf_string want;
     uint64_t n_windows, n_nll;
+    char sum[65];
     size_t n = gguf_reader_n_tensors(r);
     if (!gguf_meta_get_u64(m, "state.windows", &n_windows) || !gguf_meta_get_u64(m, "state.scored", &n_nll) ||
-        n % 2 == 0 || n_nll > max_nll)
+        n % 2 == 0 || n_nll > max_nll || !gguf_meta_get_string(m, "state.sha256", &want))
         return err_set(e, ERR_FORMAT, "the state is damaged");
     const struct gguf_tensor *nll = gguf_reader_tensor(r, n - 1);
     if (!is_f64(nll, n_nll ? n_nll : 1, 1))
@@ -163,32 +208,58 @@ static int load_state(const struct gguf_reader *r, struct imatrix_sums *s, struc
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < n / 2; i++)
         rc = load_entry(s, r, i, e);
-    if (rc == 0 && n_nll)
+    if (rc != 0)
+        return rc;
+    if (n_nll)
         memcpy(state->nll, nll->data, (size_t)n_nll * sizeof(double));
     state->n_windows = n_windows;
     state->n_nll = (size_t)n_nll;
+    checksum(s, state, sum);
+    return gguf_string_is(want, sum) ? 0 : err_set(e, ERR_FORMAT, "the checksum is wrong");
+}
+
+/* Closes the reader. */
+static int take(struct gguf_reader *r, const char *what, struct imatrix_sums *s, struct imatrix_state *state,
+                size_t max_nll, struct err *e)
+{
+    struct gguf_string type, id;
+    const struct gguf_meta *m = gguf_reader_meta(r);
+    int rc;
+    if (!gguf_meta_get_string(m, "general.type", &type) || !gguf_string_is(type, STATE_TYPE) ||
+        !gguf_meta_get_string(m, "state.identity", &id))
+        rc = err_set(e, ERR_FORMAT, "expected the state of a collection, found another GGUF file");
+    else if (!gguf_string_is(id, state->identity))
+        rc = err_set(e, ERR_ARG,
+                     "%s: the state of an earlier run with another model, text or options; start again "
+                     "without --resume",
+                     what);
+    else
+        rc = load_state(r, s, state, max_nll, e);
+    if (rc == ERR_FORMAT)
+        err_context(e, rc, "%s: the state of an earlier run; remove it to start again", what);
+    gguf_reader_close(r);
     return rc;
+}
+
+int imatrix_state_load_memory(const void *data, size_t n_bytes, struct imatrix_sums *s,
+                              struct imatrix_state *state, size_t max_nll, struct err *e)
+{
+    struct gguf_reader *r;
+    int rc = gguf_reader_open_memory(&r, data, n_bytes, "state", NULL, e);
+    return rc == 0 ? take(r, "state", s, state, max_nll, e) : rc;
 }
 
 int imatrix_state_load(const char *path, struct imatrix_sums *s, struct imatrix_state *state, size_t max_nll,
                        bool *found, struct err *e)
 {
+    struct gguf_reader *r;
     *found = false;
     if (access(path, F_OK) != 0)
         return 0;
-    struct gguf_reader *r;
     int rc = gguf_reader_open(&r, path, &(struct gguf_read_options){.single_part = true}, e);
     if (rc != 0)
         return err_context(e, rc, "the state of an earlier run; remove it to start again");
-    struct gguf_string id;
-    const struct gguf_meta *m = gguf_reader_meta(r);
-    *found = gguf_meta_get_string(m, "state.identity", &id) && id.len == strlen(state->identity) &&
-             memcmp(id.data, state->identity, (size_t)id.len) == 0;
-    if (*found) {
-        rc = load_state(r, s, state, max_nll, e);
-        if (rc != 0)
-            rc = err_context(e, rc, "%s: the state of an earlier run; remove it to start again", path);
-    }
-    gguf_reader_close(r);
+    rc = take(r, path, s, state, max_nll, e);
+    *found = rc == 0;
     return rc;
 }

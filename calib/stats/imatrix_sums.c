@@ -1,12 +1,14 @@
 /* imatrix_sums.c - see imatrix_sums.h. */
 #include "imatrix_sums.h"
 
+#include "calib/model/vecmath.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define COLS_PER_JOB 256
+#define COLS_PER_JOB 128 /* enough jobs for many cores, and whole cache lines of every token */
 
 void imatrix_sums_release(struct imatrix_sums *s)
 {
@@ -76,12 +78,7 @@ static int add_job(void *ctx, size_t job, unsigned worker, struct err *e)
     size_t first = job * COLS_PER_JOB, n = r->o->n_cols - first;
     if (n > COLS_PER_JOB)
         n = COLS_PER_JOB;
-    double *restrict sums = r->sums + first;
-    for (size_t t = 0; t < r->o->n_tokens; t++) {
-        const float *restrict x = r->o->x + t * r->o->n_cols + first;
-        for (size_t k = 0; k < n; k++)
-            sums[k] += (double)x[k] * (double)x[k];
-    }
+    vec_add_squares(r->sums + first, r->o->x + first, r->o->n_tokens, r->o->n_cols, n);
     return 0;
 }
 
@@ -103,21 +100,29 @@ int imatrix_sums_observe(void *ctx, const struct observation *o, struct err *e)
     return pool_run(s->pool, (o->n_cols + COLS_PER_JOB - 1) / COLS_PER_JOB, add_job, &r, e);
 }
 
+int imatrix_sums_check(const struct imatrix_sums *s, struct err *e)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        const struct sums_entry *x = &s->entries[i];
+        for (uint64_t k = 0; k < x->n_mats * x->n_cols; k++)
+            if (!isfinite(x->sums[k]))
+                return err_set(e, ERR_FORMAT,
+                               "'%s': the squared inputs of column %" PRIu64
+                               " are not finite; does the model hold damaged weights? (kerf verify)",
+                               x->name, k % x->n_cols);
+    }
+    return 0;
+}
+
 static int export_entry(struct imatrix *m, const char *name, const struct sums_entry *x, struct err *e)
 {
     struct imatrix_entry *y;
     int rc = imatrix_add(m, name, x->n_mats * x->n_cols, x->n_mats, &y, e);
-    for (uint64_t i = 0; rc == 0 && i < x->n_mats * x->n_cols; i++) {
-        y->sums[i] = x->sums[i];
-        if (!isfinite(x->sums[i]))
-            rc = err_set(e, ERR_FORMAT,
-                         "'%s': the squared inputs of column %" PRIu64
-                         " are not finite; does the model hold damaged weights? (kerf verify)",
-                         name, i % x->n_cols);
-    }
-    if (rc == 0)
-        memcpy(y->counts, x->counts, (size_t)x->n_mats * sizeof *y->counts);
-    return rc;
+    if (rc != 0)
+        return rc;
+    memcpy(y->sums, x->sums, (size_t)(x->n_mats * x->n_cols) * sizeof *y->sums);
+    memcpy(y->counts, x->counts, (size_t)x->n_mats * sizeof *y->counts);
+    return 0;
 }
 
 int imatrix_sums_finish(struct imatrix **out, const struct imatrix_sums *s, struct err *e)

@@ -32,6 +32,9 @@ void imatrix_sums_release(struct imatrix_sums *s);
 /* observe_fn; ctx is a struct imatrix_sums. */
 int imatrix_sums_observe(void *ctx, const struct observation *o, struct err *e);
 
+/* ERR_FORMAT when a sum is not finite: the message names the tensor. */
+int imatrix_sums_check(const struct imatrix_sums *s, struct err *e);
+
 /* All entries as an importance matrix. */
 int imatrix_sums_finish(struct imatrix **out, const struct imatrix_sums *s, struct err *e);
 
@@ -49,13 +52,18 @@ struct imatrix_state {
     size_t n_nll;
 };
 
-/* A GGUF file of float64 tensors, written whole or not at all. */
+/* A GGUF file of float64 tensors with a checksum, written whole or not at all. */
 int imatrix_state_save(const char *path, const struct imatrix_sums *s, const struct imatrix_state *state,
                        struct err *e);
 
-/* *found false: no such file, or it is about another run; then nothing is changed. `state->nll` has room for
- * max_nll values. ERR_FORMAT: it claims to be of this run and contradicts itself. */
+/* Into empty sums; `state->identity` says what is expected, `state->nll` has room for max_nll values. *found
+ * false: there is no such file, and nothing is changed. ERR_ARG: it is about another run; ERR_FORMAT: it is
+ * damaged. After a failure the sums are good for release only. */
 int imatrix_state_load(const char *path, struct imatrix_sums *s, struct imatrix_state *state, size_t max_nll,
                        bool *found, struct err *e);
+
+/* The same from bytes in memory (fuzzing). */
+int imatrix_state_load_memory(const void *data, size_t n_bytes, struct imatrix_sums *s,
+                              struct imatrix_state *state, size_t max_nll, struct err *e);
 
 #endif

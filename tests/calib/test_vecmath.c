@@ -103,6 +103,24 @@ static void delta_rule_reads_what_it_wrote(void **state)
     assert_true(m[0] == 1.5f && m[1] == -0.5f && m[2] == 1.0f);
 }
 
+static void squares_are_added_row_by_row(void **state)
+{
+    (void)state;
+    float x[11 * 50];
+    double want[50], found[50];
+    fill(x, 11 * 50, 3, 5);
+    for (size_t n = 1; n <= 50; n += 7)
+        for (size_t n_rows = 0; n_rows <= 11; n_rows++) {
+            for (size_t i = 0; i < n; i++) {
+                want[i] = found[i] = 0.1 * (double)i;
+                for (size_t r = 0; r < n_rows; r++)
+                    want[i] += (double)x[r * 50 + i] * (double)x[r * 50 + i];
+            }
+            vec_add_squares(found, x, n_rows, 50, n);
+            assert_memory_equal(found, want, n * sizeof *want);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -110,6 +128,7 @@ int main(void)
         cmocka_unit_test(sums_agree_with_double_at_every_length),
         cmocka_unit_test(gates_and_scalings_do_what_they_say),
         cmocka_unit_test(rotations_turn_pairs_by_their_angle),
+        cmocka_unit_test(squares_are_added_row_by_row),
         cmocka_unit_test(delta_rule_reads_what_it_wrote),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,129 @@
+#!/bin/sh
+# kerf imatrix: collecting, its options and refusals, merging, converting, showing, JSON lines; a run that is
+# killed and resumed ends in the same bytes.
+. "$(dirname "$0")/lib.sh"
+
+toy=$work/toy
+"$bin/make_checkpoint" --arch qwen3 --layers 2 --vocab 512 "$toy" >/dev/null || fail "make_checkpoint"
+for i in 1 2 3 4 5 6; do
+    cat "$src"/README.md "$src"/libquant/types.c
+done >"$work/text"
+text=$work/text
+
+# Collect
+run 0 imatrix "$toy" --text "$text" -o "$work/a.gguf" --ctx 64 --chunks 40 --threads 2 --json
+for key in output n_entries n_chunks n_tokens ctx perplexity perplexity_stderr entries name n_values n_experts \
+    starved_experts seconds; do
+    prints "\"$key\":"
+done
+prints '"n_entries": 14'
+prints '"n_chunks": 40'
+prints '"n_tokens": 2560'
+absent "$work/a.gguf.kerf-state"
+run 1 imatrix "$toy" --text "$text" -o "$work/a.gguf" --ctx 64
+says "exists already"
+run 0 imatrix collect "$toy" --text "$text" -o "$work/b.gguf" --ctx 64 --chunks 40 --threads 1 --memory 1MiB --save-every 16
+prints "14 entries from 40 windows of 64 tokens"
+prints "perplexity"
+same "$work/a.gguf" "$work/b.gguf"
+run 0 imatrix "$toy" --text "$text" -o "$work/dry.gguf" --dry-run --ctx 64 --chunks 3
+says "3 windows of 64 tokens"
+absent "$work/dry.gguf"
+run 0 imatrix "$toy" --text "$text" -o "$work/head.gguf" --ctx 64 --chunks 2 --process-output --no-perplexity --json
+prints '"perplexity": null'
+grep -qE '"(output|token_embd).weight"' "$work/out" || fail "the head is missing"
+run 0 imatrix "$toy" --text "$text" -o "$work/prior.gguf" --ctx 64 --chunks 2 --expert-prior 32
+says "--expert-prior changed nothing"
+
+# Use
+run 0 quantize "$toy" -o "$work/q.gguf" --type Q3_K_M --imatrix "$work/a.gguf"
+run 0 quantize "$toy" -o "$work/q-none.gguf" --type Q3_K_M
+! cmp -s "$work/q.gguf" "$work/q-none.gguf" || fail "the importance matrix changed nothing"
+
+# Merge, convert, show
+run 0 imatrix "$toy" --text "$src/libquant/types.h" -o "$work/c.gguf" --ctx 64 --chunks 5
+run 0 imatrix merge "$work/a.gguf" "$work/c.gguf" -o "$work/ac.gguf" --json
+prints '"n_chunks": 45'
+prints "types.h"
+run 0 imatrix merge "$work/c.gguf" "$work/a.gguf" -o "$work/ca.gguf" --quiet
+run 0 imatrix convert "$work/a.gguf" -o "$work/a.dat"
+run 0 imatrix "$toy" --text "$text" -o "$work/direct.dat" --ctx 64 --chunks 40
+same "$work/a.dat" "$work/direct.dat"
+run 0 imatrix convert "$work/a.dat" -o "$work/back.gguf"
+run 1 imatrix convert "$work/a.dat" -o "$work/back.gguf"
+says "exists"
+run 0 imatrix show "$work/ac.gguf"
+prints "14 entries, 45 chunks of 64 tokens"
+prints "blk.1.ffn_down.weight"
+prints "coverage: 14 of 14 tensors have data"
+run 0 imatrix show "$work/a.dat" --json
+for key in path n_entries n_chunks ctx expert_prior n_without_data n_starved_experts datasets entries layers \
+    tokens_mean entropy cos_sim; do
+    prints "\"$key\":"
+done
+
+# JSON lines
+for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+    echo '{"n": '$i', "text": "A record of some words, the number of which is small.",
+           "chat": [{"role": "user", "content": "How many words?"}, {"role": "assistant", "content": "Few."}]}' | tr -d '\n'
+    echo
+done >"$work/chat.jsonl"
+run 0 imatrix "$toy" --text "$work/chat.jsonl" --jsonl text -o "$work/l.gguf" --ctx 32 --chunks 2
+run 0 imatrix "$toy" --text "$work/chat.jsonl" --jsonl chat -o "$work/m.gguf" --ctx 32 --chunks 2
+! cmp -s "$work/l.gguf" "$work/m.gguf" || fail "two fields gave the same sums"
+run 1 imatrix "$toy" --text "$work/chat.jsonl" --jsonl words -o "$work/x.gguf" --ctx 32
+says "chat.jsonl: line 1: expected an object with the field 'words'"
+run 0 perplexity "$toy" --text "$work/chat.jsonl" --jsonl chat --ctx 32 --chunks 2
+run 2 imatrix "$toy" --ids "$work/ids" --jsonl text -o "$work/x.gguf"
+
+# Refusals
+run 2 imatrix "$toy" --text "$text"
+says "name the file to write"
+run 2 imatrix "$toy" --text "$text" -o "$work/x.bin"
+says "ends in .gguf or .dat"
+run 2 imatrix "$toy" -o "$work/x.gguf"
+says "--text"
+run 2 imatrix "$toy" --text "$text" -o "$work/x.gguf" --stride 16
+run 2 imatrix "$toy" --text "$text" -o "$work/x.gguf" --expert-prior 99999999999
+run 2 imatrix merge -o "$work/x.gguf"
+run 1 imatrix "$toy" --text "$text" -o "$work/no-folder/x.gguf"
+says "no-folder"
+run 1 imatrix "$toy" --text "$work/chat.jsonl" --ctx 100000 -o "$work/x.gguf"
+says "do not fill one window"
+run 1 imatrix show "$text"
+run 1 imatrix merge "$work/a.gguf" "$demo/model.safetensors" -o "$work/x.gguf"
+absent "$work/x.gguf"
+
+# Killed in the middle, resumed: the same bytes. Waves of 16 windows; the state stands after the first.
+set -- "$toy" --text "$text" -o "$work/k.gguf" --ctx 64 --threads 1 --save-every 16
+run 0 imatrix "$@"
+mv "$work/k.gguf" "$work/want.gguf"
+n_resumed=0
+for signal in KILL KILL TERM; do
+    rm -f "$work/k.gguf" "$work/k.gguf.kerf-state"
+    "$kerf" imatrix "$@" >"$work/out" 2>"$work/err" &
+    pid=$!
+    while kill -0 "$pid" 2>/dev/null && [ ! -e "$work/k.gguf.kerf-state" ]; do
+        sleep 0.01
+    done
+    kill "-$signal" "$pid" 2>/dev/null || true
+    status=0
+    wait "$pid" 2>/dev/null || status=$?
+    [ "$status" -ne 0 ] || continue # it was faster
+    absent "$work/k.gguf"
+    if [ "$signal" = TERM ]; then
+        [ "$status" -eq 143 ] || [ "$status" -eq 1 ] || fail "SIGTERM: exit $status"
+        says "--resume continues"
+    fi
+    run 1 imatrix "$@" --resume --no-perplexity
+    says "another model, text or options"
+    run 0 imatrix "$@" --resume
+    ! grep -q "continued after" "$work/err" || n_resumed=$((n_resumed + 1))
+    same "$work/k.gguf" "$work/want.gguf"
+    absent "$work/k.gguf.kerf-state"
+done
+run 0 imatrix "$@" --resume --force
+says "nothing to continue"
+same "$work/k.gguf" "$work/want.gguf"
+echo "resumed: $n_resumed of 3"
+done_testing
