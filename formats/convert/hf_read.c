@@ -9,12 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Output rows that are gathered together, and source rows they may come from: 64 rows of a head of 128 come
+ * from at most 96. */
+enum { BATCH_ROWS = 64, SPAN_ROWS = 128 };
+
 /* What one call works on: a source seen as a matrix of rows as long as its last axis. */
 struct reading {
     const struct arch_model *a;
     const struct kern *k;
     const struct hf_tensor *t;
-    float *scratch; /* one source row; NULL when no column gather is needed */
+    float *scratch; /* SPAN_ROWS source rows (or all, when there are fewer); NULL without maps */
 };
 
 static int bad_map(const struct hf_tensor *t, struct err *e)
@@ -59,7 +63,46 @@ static int read_plain(const struct reading *r, const struct source *s, uint64_t 
     return source_read(s, r->k, row0 * n_cols, n * n_cols, dst, e);
 }
 
-/* Output rows of one source, `row0` counted within it. */
+/* Where output row `i` of a source comes from. */
+static uint64_t source_row(const struct reading *r, uint64_t i)
+{
+    return r->t->row->rows ? r->t->row->rows(r->a, i) : i;
+}
+
+/* Rows [*lo, *hi] of the source that hold output rows [row0, row0+n); false when one is not there. */
+static bool find_span(const struct reading *r, uint64_t row0, uint64_t n, uint64_t n_src_rows, uint64_t *lo,
+                      uint64_t *hi)
+{
+    *lo = UINT64_MAX;
+    *hi = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t src = source_row(r, row0 + i);
+        *lo = src < *lo ? src : *lo;
+        *hi = src > *hi ? src : *hi;
+    }
+    return *hi < n_src_rows;
+}
+
+/* One output row out of the source row that is in memory. */
+static bool gather_cols(const struct reading *r, const float *src, uint64_t n_cols, float *dst)
+{
+    arch_map cols = r->t->row->cols;
+    if (!cols) {
+        memcpy(dst, src, n_cols * sizeof *dst);
+        return true;
+    }
+    for (uint64_t c = 0; c < n_cols; c++) {
+        uint64_t from = cols(r->a, c);
+        if (from >= n_cols)
+            return false;
+        dst[c] = src[from];
+    }
+    return true;
+}
+
+/* Output rows of one source, `row0` counted within it. Maps move rows within a head or a block, so a batch
+ * comes from a span of the source hardly longer than itself; packed weights are decoded much faster that way.
+ */
 static int read_from(const struct reading *r, const struct source *s, uint64_t row0, uint64_t n, float *dst,
                      struct err *e)
 {
@@ -67,19 +110,21 @@ static int read_from(const struct reading *r, const struct source *s, uint64_t r
     uint64_t n_cols = r->t->pub.ne[0];
     if (!row->rows && !row->cols)
         return read_plain(r, s, n_cols, row0, n, dst, e);
-    uint64_t n_src_rows = s->n_elems / n_cols;
+    uint64_t n_src_rows = s->n_elems / n_cols, lo, hi;
     int rc = 0;
-    for (uint64_t i = 0; rc == 0 && i < n; i++, dst += n_cols) {
-        uint64_t src = row->rows ? row->rows(r->a, row0 + i) : row0 + i;
-        if (src >= n_src_rows)
+    for (uint64_t k; rc == 0 && n != 0; row0 += k, n -= k, dst += k * n_cols) {
+        k = n < BATCH_ROWS ? n : BATCH_ROWS;
+        if (!find_span(r, row0, k, n_src_rows, &lo, &hi))
             return bad_map(r->t, e);
-        rc = read_plain(r, s, n_cols, src, 1, r->scratch ? r->scratch : dst, e);
-        for (uint64_t c = 0; rc == 0 && r->scratch && c < n_cols; c++) {
-            uint64_t from = row->cols(r->a, c);
-            if (from >= n_cols)
-                return bad_map(r->t, e);
-            dst[c] = r->scratch[from];
+        if (hi - lo >= SPAN_ROWS) { /* scattered: one by one */
+            k = 1;
+            lo = hi = source_row(r, row0);
         }
+        rc = read_plain(r, s, n_cols, lo, hi - lo + 1, r->scratch, e);
+        for (uint64_t i = 0; rc == 0 && i < k; i++)
+            if (!gather_cols(r, r->scratch + (source_row(r, row0 + i) - lo) * n_cols, n_cols,
+                             dst + i * n_cols))
+                return bad_map(r->t, e);
     }
     return rc;
 }
@@ -121,10 +166,11 @@ int hf_read_rows(const struct arch_model *a, const struct kern *k, const struct 
         return 0;
     }
     struct reading r = {.a = a, .k = k, .t = t};
-    if (t->row->cols && t->pub.n_dims > 1) {
-        r.scratch = malloc(n_cols * sizeof *r.scratch);
+    if ((t->row->rows || t->row->cols) && t->pub.n_dims > 1) {
+        uint64_t n_rows = t->sources[0]->n_elems / n_cols;
+        r.scratch = malloc((n_rows < SPAN_ROWS ? n_rows : SPAN_ROWS) * n_cols * sizeof *r.scratch);
         if (!r.scratch)
-            return err_set(e, ERR_NOMEM, "out of memory: one row of '%s'", t->pub.name);
+            return err_set(e, ERR_NOMEM, "out of memory: rows of '%s'", t->pub.name);
     }
     int rc = 0;
     if (t->pub.n_dims <= 1) {
