@@ -23,6 +23,6 @@ set --
 for page in README.md libquant/README.md formats/README.md calib/README.md tools/README.md tests/README.md; do
     set -- "$@" --text "$page"
 done
-echo "kerf ladder $demo --text README.md --text libquant/README.md ..."
-"$kerf" ladder "$demo" --html "$build/demo-ladder.html" --force "$@"
+echo "kerf ladder $demo --ctx 256 --text README.md --text libquant/README.md ..."
+"$kerf" ladder "$demo" --ctx 256 --html "$build/demo-ladder.html" --force "$@"
 echo "quickstart: $demo converted to $out, its ladder measured on the documentation and drawn in $build/demo-ladder.html"
