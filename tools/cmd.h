@@ -78,4 +78,8 @@ void session_close(struct session *s); /* NULL and zeroed structs are allowed */
 double session_seconds(void);
 uint64_t session_peak_rss(void);
 
+/* What is left of a bound on working memory once inputs are open: the bound less the memory this process holds
+ * already (mapped files do not count), and at least a quarter of the bound. */
+uint64_t session_memory_left(uint64_t bound_bytes);
+
 #endif

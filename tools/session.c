@@ -4,9 +4,11 @@
 #include "libquant/base/pool.h"
 #include "libquant/kern/kern.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 int session_open(struct session *s, const struct shared_options *o, struct err *e)
 {
@@ -46,4 +48,20 @@ uint64_t session_peak_rss(void)
     if (getrusage(RUSAGE_SELF, &r) != 0 || r.ru_maxrss < 0)
         return 0;
     return (uint64_t)r.ru_maxrss * 1024;
+}
+
+uint64_t session_memory_left(uint64_t bound_bytes)
+{
+    unsigned long long resident = 0, shared = 0;
+#ifdef __GLIBC__
+    malloc_trim(0); /* reading a vocabulary leaves a large free heap behind */
+#endif
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f) {
+        if (fscanf(f, "%*u %llu %llu", &resident, &shared) != 2)
+            resident = shared = 0;
+        fclose(f);
+    }
+    uint64_t used = resident > shared ? (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+    return used < bound_bytes - bound_bytes / 4 ? bound_bytes - used : bound_bytes / 4;
 }

@@ -287,13 +287,13 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
                                  .resume = o->resume,
                                  .dry_run = s->dry_run,
                                  .measure = true,
-                                 .memory_bytes = s->memory_bytes,
                                  .split_max_bytes = o->split_max_bytes,
                                  .kern = in->session.kern,
                                  .pool = in->session.pool,
                                  .progress = on_progress,
                                  .progress_ctx = &watch};
     ro.recipe.plan = in->plan;
+    ro.memory_bytes = session_memory_left(s->memory_bytes);
     if (rc == 0) {
         progress_begin(&watch.bar, s, "writing", "B", 0);
         signals_cooperate(true);

@@ -1,4 +1,5 @@
-/* strmap.c - see strmap.h. Linear probing at a load of at most one half; a slot with key NULL is free. */
+/* strmap.c - see strmap.h. Linear probing at a load of at most three quarters (a vocabulary is the largest
+ * map, and memory counts); a slot with key NULL is free. */
 #include "strmap.h"
 
 #include "err.h"
@@ -9,8 +10,8 @@
 
 struct strmap_entry {
     const char *key; /* borrowed */
-    size_t len;
-    uint64_t hash, value;
+    uint32_t len, hash;
+    uint64_t value;
 };
 
 static uint64_t mix(uint64_t h)
@@ -50,10 +51,10 @@ static void place(struct strmap_entry *table, size_t cap, struct strmap_entry e)
 
 int strmap_reserve(struct strmap *m, size_t n)
 {
-    if (m->cap && n <= m->cap / 2)
+    if (m->cap && n <= m->cap / 4 * 3)
         return 0;
     size_t cap = m->cap ? m->cap : 16;
-    while (cap / 2 < n) {
+    while (cap / 4 * 3 < n) {
         if (cap > SIZE_MAX / 2 / sizeof(struct strmap_entry))
             return ERR_NOMEM;
         cap *= 2;
@@ -72,7 +73,7 @@ int strmap_reserve(struct strmap *m, size_t n)
     return 0;
 }
 
-static const struct strmap_entry *lookup(const struct strmap *m, const char *key, size_t len, uint64_t hash)
+static const struct strmap_entry *lookup(const struct strmap *m, const char *key, size_t len, uint32_t hash)
 {
     if (!m->cap)
         return NULL;
@@ -86,14 +87,14 @@ static const struct strmap_entry *lookup(const struct strmap *m, const char *key
 
 int strmap_put(struct strmap *m, const char *key, size_t len, uint64_t value, bool *existing)
 {
-    if (strmap_reserve(m, m->n + 1) != 0)
+    if (len > UINT32_MAX || strmap_reserve(m, m->n + 1) != 0)
         return ERR_NOMEM;
-    uint64_t hash = hash_bytes(key, len, m->seed);
+    uint32_t hash = (uint32_t)hash_bytes(key, len, m->seed);
     bool found = lookup(m, key, len, hash) != NULL;
     if (existing)
         *existing = found;
     if (!found) {
-        place(m->entries, m->cap, (struct strmap_entry){key, len, hash, value});
+        place(m->entries, m->cap, (struct strmap_entry){key, (uint32_t)len, hash, value});
         m->n++;
     }
     return 0;
@@ -103,7 +104,7 @@ bool strmap_find(const struct strmap *m, const char *key, size_t len, uint64_t *
 {
     if (!m->cap)
         return false;
-    const struct strmap_entry *e = lookup(m, key, len, hash_bytes(key, len, m->seed));
+    const struct strmap_entry *e = lookup(m, key, len, (uint32_t)hash_bytes(key, len, m->seed));
     if (e && value)
         *value = e->value;
     return e != NULL;
