@@ -204,6 +204,19 @@ int windows_cut(struct windows *out, const struct corpus *c, const struct window
     return 0;
 }
 
+void windows_thin(struct windows *w, size_t n)
+{
+    size_t run = windows_n_scored(w);
+    if (n == 0 || n >= w->n)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        size_t from = (2 * i + 1) * w->n / (2 * n); /* never before i */
+        memmove(w->inputs + i * w->ctx, w->inputs + from * w->ctx, w->ctx * sizeof *w->inputs);
+        memmove(w->targets + i * run, w->targets + from * run, run * sizeof *w->targets);
+    }
+    w->n = n;
+}
+
 void windows_release(struct windows *w)
 {
     if (!w)

@@ -82,6 +82,9 @@ struct windows {
 int windows_cut(struct windows *out, const struct corpus *c, const struct window_options *opt, struct err *e);
 void windows_release(struct windows *w);
 
+/* Keep n of them, evenly spread; all when there are no more. */
+void windows_thin(struct windows *w, size_t n);
+
 /* Scored positions per window. */
 size_t windows_n_scored(const struct windows *w);
 

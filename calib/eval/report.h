@@ -54,6 +54,9 @@ void report_text(const struct report *r, FILE *out);
 void report_json(const struct report *r, FILE *out);
 void report_html(const struct report *r, FILE *out);
 
+/* The style sheet of the page, for other pages of the house. */
+extern const char report_style[];
+
 /* Size of loss against size of file as inline SVG; for report_html. */
 void report_chart(const struct report *r, FILE *out);
 /* Percentiles of the divergence of each candidate as inline SVG; for report_html. */

@@ -31,7 +31,7 @@ static void put_size(FILE *out, uint64_t n_bytes)
     fprintf(out, u ? "%.2f&#8239;%s" : "%.0f&#8239;%s", v, units[u]);
 }
 
-static const char style[] =
+const char report_style[] =
     ":root{color-scheme:light dark;--bg:#fbfaf7;--fg:#1d1d1b;--soft:#6b6962;--line:#dcd9d0;--accent:#9a3b1e;"
     "--accent2:#2f5d62;--panel:#fff}\n"
     "@media(prefers-color-scheme:dark){:root{--bg:#171614;--fg:#e9e6df;--soft:#9b978c;--line:#34322d;"
@@ -92,7 +92,7 @@ static void head(const struct report *r, FILE *out)
           out);
     put(out, name);
     fprintf(out, " – %s</title>\n<style>\n%s</style>\n</head>\n<body>\n<main>\n<h1>",
-            r->kind == REPORT_LADDER ? "quality ladder" : "comparison", style);
+            r->kind == REPORT_LADDER ? "quality ladder" : "comparison", report_style);
     put(out, name);
     fprintf(out, "%s</h1>\n", r->partial ? "<span class=\"flag\">partial</span>" : "");
     fprintf(

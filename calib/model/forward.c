@@ -248,12 +248,47 @@ static void pass_release(struct pass *p)
     free(p->state);
 }
 
-int forward_run(struct hidden **states, const struct net *net, struct weights *w, const int32_t *ids,
-                size_t n_windows, size_t ctx, const struct forward_options *opt, struct err *e)
+/* Begin with states that an earlier span left. */
+static int take_states(struct pass *p, const struct hidden *from, struct err *e)
+{
+    size_t n_embd = p->net->n_embd;
+    if (hidden_n_rows(from) != p->n_tokens || hidden_n_cols(from) != n_embd)
+        return err_set(e, ERR_ARG, "the states to start from are of another text or model");
+    float *buffer = malloc(p->group * n_embd * sizeof(float) + 1), *rows = NULL;
+    int rc = buffer ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu states", p->group);
+    for (size_t t = 0; rc == 0 && t < p->n_tokens; t += p->group) {
+        size_t n = group_size(p, t);
+        rc = hidden_get(from, t, n, buffer, &rows, e);
+        if (rc == 0)
+            rc = hidden_put(p->states, t, n, rows, e);
+    }
+    free(buffer);
+    return rc;
+}
+
+/* Hand over what the caller asked for. */
+static int deliver(struct pass *p, bool whole, struct hidden **states, struct err *e)
+{
+    int rc = whole ? finish(p, e) : 0;
+    struct hidden **from = whole ? &p->kept : &p->states;
+    if (rc == 0 && states) {
+        *states = *from;
+        *from = NULL;
+    }
+    return rc;
+}
+
+int forward_run_span(struct hidden **states, const struct net *net, struct weights *w, const int32_t *ids,
+                     size_t n_windows, size_t ctx, const struct forward_span *span,
+                     const struct forward_options *opt, struct err *e)
 {
     struct pass p = {.net = net, .opt = opt, .w = w, .ids = ids, .n_windows = n_windows, .ctx = ctx};
+    bool whole = span->end == net->n_layers;
+    if (span->first > span->end || span->end > net->n_layers || (!span->from && span->first > 0))
+        return err_set(e, ERR_ARG, "layers %u to %u of %u cannot be run like this", span->first, span->end,
+                       net->n_layers);
     p.n_tokens = n_windows * ctx;
-    p.total = (uint64_t)p.n_tokens * net->n_layers;
+    p.total = (uint64_t)p.n_tokens * (span->end - span->first);
     int rc = check(&p, e);
     if (rc == 0)
         rc = ops_init(&p.ops, opt->pool, opt->activations, ctx, e);
@@ -261,19 +296,22 @@ int forward_run(struct hidden **states, const struct net *net, struct weights *w
         rc = rope_table_init(&p.rope, &net->rope, ctx, e);
     if (rc == 0)
         rc = allocate(&p, e);
-    if (rc == 0 && states)
+    if (rc == 0 && states && whole)
         rc = hidden_new(&p.kept, n_windows * (opt->keep_end - opt->keep_first), net->n_embd,
                         opt->memory_bytes / 4, e);
     if (rc == 0)
-        rc = embed(&p, e);
-    for (uint32_t i = 0; rc == 0 && i < net->n_layers; i++)
+        rc = span->from ? take_states(&p, span->from, e) : embed(&p, e);
+    for (uint32_t i = span->first; rc == 0 && i < span->end; i++)
         rc = run_layer(&p, &net->layers[i], e);
     if (rc == 0)
-        rc = finish(&p, e);
-    if (rc == 0 && states) {
-        *states = p.kept;
-        p.kept = NULL;
-    }
+        rc = deliver(&p, whole, states, e);
     pass_release(&p);
     return rc;
+}
+
+int forward_run(struct hidden **states, const struct net *net, struct weights *w, const int32_t *ids,
+                size_t n_windows, size_t ctx, const struct forward_options *opt, struct err *e)
+{
+    struct forward_span all = {.end = net->n_layers};
+    return forward_run_span(states, net, w, ids, n_windows, ctx, &all, opt, e);
 }

@@ -264,7 +264,7 @@ static int report_starved(struct rw_plan *p, const struct rewrite_options *opt, 
 /* Name what the importance matrix lacks, and refuse one that fits nothing. */
 static int report_importance(struct rw_plan *p, const struct rewrite_options *opt, struct err *e)
 {
-    if (!opt->imatrix || rw_is_plain(opt))
+    if (!opt->imatrix || (rw_is_plain(opt) && !opt->recipe.plan))
         return 0;
     size_t n_missing = 0, n_used = 0, len = 0;
     char names[600] = "";

@@ -1,0 +1,502 @@
+/* allocate.c - see allocate.h. Options that rules forbid are left out, tensors that share a type become one
+ * item, the knapsack is solved, and the outcome is checked against the layout that the writer plans. */
+#include "allocate.h"
+
+#include "knapsack.h"
+
+#include "formats/convert/pattern.h"
+#include "formats/convert/plan.h"
+#include "formats/convert/rewrite.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct item { /* one tensor, or two of one type */
+    size_t tensors[2], n_tensors;
+    struct knapsack_option *options;
+    size_t *picks[2]; /* option of each tensor */
+    size_t n_options;
+};
+
+struct allocator {
+    const struct loss_table *table;
+    struct allocate_options opt;
+    struct arena arena;
+    bool *allowed; /* [n_tensors, QTYPE_COUNT] of options */
+    struct item *items;
+    size_t n_items;
+    uint64_t alignment, overhead;       /* bytes of the file besides the data of the table's tensors */
+    uint64_t fixed_bytes, n_parameters; /* data of the other tensors; all weights */
+    uint64_t min_bytes, max_bytes;      /* of items */
+};
+
+static int no_memory(struct err *e)
+{
+    return err_set(e, ERR_NOMEM, "out of memory for the allocation");
+}
+
+static uint64_t padded(const struct allocator *a, uint64_t n)
+{
+    return (n + a->alignment - 1) / a->alignment * a->alignment;
+}
+
+/* --- rules --- */
+
+/* The type this tensor gets when asked for `type`: rows that do not divide have a fallback. */
+static int stored_type(enum qtype *out, const struct allocator *a, const struct model_tensor *m,
+                       enum qtype type, struct err *e)
+{
+    struct recipe_override all = {".", type};
+    struct recipe_options recipe = {.recipe = "llama.cpp", .overrides = &all, .n_overrides = 1};
+    struct recipe_tensor t = {.name = m->name,
+                              .n_dims = m->n_dims,
+                              .ne = {m->ne[0], m->ne[1], m->ne[2], m->ne[3]},
+                              .source_type = m->type,
+                              .always_f32 = m->always_f32};
+    int rc = recipe_assign(&recipe, model_meta(a->table->model), &t, 1, true, e);
+    *out = t.type;
+    return rc;
+}
+
+static double bits_of(enum qtype type)
+{
+    const struct qtype_info *info = qtype_info(type);
+    return 8.0 * info->block_bytes / info->block_elems;
+}
+
+static bool obeys(enum qtype option, enum allocate_bound bound, enum qtype type)
+{
+    switch (bound) {
+    case ALLOCATE_MIN: return bits_of(option) >= bits_of(type);
+    case ALLOCATE_MAX: return bits_of(option) <= bits_of(type);
+    case ALLOCATE_FIX: break;
+    }
+    return option == type;
+}
+
+static int apply_rule(struct allocator *a, size_t tensor, const struct allocate_rule *rule, struct err *e)
+{
+    const struct loss_tensor *t = &a->table->tensors[tensor];
+    enum qtype type;
+    int rc = stored_type(&type, a, t->tensor, rule->type, e);
+    bool *allowed = a->allowed + tensor * QTYPE_COUNT, any = false;
+    if (rc == 0 && rule->bound == ALLOCATE_FIX && loss_table_option(t, type)) /* the source's type, too */
+        allowed[type] = allowed[type] || type == t->tensor->type;
+    for (size_t i = 0; rc == 0 && i < t->n_options; i++) {
+        allowed[t->options[i].type] &= obeys(t->options[i].type, rule->bound, type);
+        any |= allowed[t->options[i].type];
+    }
+    if (rc == 0 && !any)
+        rc = err_set(e, ERR_ARG, "'%s': no type is left for tensor '%s'; add one with --types", rule->pattern,
+                     t->tensor->name);
+    return rc;
+}
+
+static int apply_rules(struct allocator *a, struct err *e)
+{
+    int rc = 0;
+    for (size_t r = 0; rc == 0 && r < a->opt.n_rules; r++) {
+        const struct allocate_rule *rule = &a->opt.rules[r];
+        struct pattern *p = NULL;
+        size_t n_hits = 0;
+        rc = pattern_new(&p, rule->pattern, strlen(rule->pattern), false, e);
+        for (size_t i = 0; rc == 0 && i < a->table->n_tensors; i++) {
+            bool matches = false;
+            rc = pattern_test(&matches, p, a->table->tensors[i].tensor->name, e);
+            if (rc == 0 && matches)
+                rc = apply_rule(a, i, rule, e);
+            n_hits += matches;
+        }
+        pattern_free(p);
+        if (rc == 0 && n_hits == 0)
+            rc = err_set(e, ERR_ARG, "'%s' finds no tensor that could be quantized", rule->pattern);
+    }
+    return rc;
+}
+
+static int init_allowed(struct allocator *a, struct err *e)
+{
+    a->allowed = arena_array(&a->arena, a->table->n_tensors, QTYPE_COUNT * sizeof *a->allowed);
+    if (!a->allowed)
+        return no_memory(e);
+    for (size_t i = 0; i < a->table->n_tensors; i++) {
+        const struct loss_tensor *t = &a->table->tensors[i];
+        for (size_t o = 0; o < t->n_options; o++)
+            a->allowed[i * QTYPE_COUNT + t->options[o].type] =
+                !a->opt.without_source || t->options[o].type != t->tensor->type || t->n_options == 1;
+    }
+    return apply_rules(a, e);
+}
+
+/* --- items --- */
+
+/* The up projection that runs together with this gate; n_tensors when there is none. */
+static size_t partner(const struct loss_table *t, size_t i)
+{
+    const char *name = t->tensors[i].tensor->name, *at = strstr(name, "ffn_gate");
+    char other[512];
+    if (!at || strlen(name) >= sizeof other)
+        return t->n_tensors;
+    snprintf(other, sizeof other, "%.*sffn_up%s", (int)(at - name), name, at + strlen("ffn_gate"));
+    size_t low = 0, high = t->n_tensors; /* sorted by name */
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        int c = strcmp(t->tensors[mid].tensor->name, other);
+        if (c == 0)
+            return mid;
+        if (c < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return t->n_tensors;
+}
+
+static bool is_allowed(const struct allocator *a, size_t tensor, enum qtype type)
+{
+    return a->allowed[tensor * QTYPE_COUNT + type];
+}
+
+static int make_item(struct allocator *a, struct item *it, struct err *e)
+{
+    const struct loss_tensor *t = &a->table->tensors[it->tensors[0]];
+    it->options = arena_array(&a->arena, t->n_options, sizeof *it->options);
+    it->picks[0] = arena_array(&a->arena, t->n_options, sizeof **it->picks);
+    it->picks[1] = arena_array(&a->arena, t->n_options, sizeof **it->picks);
+    if (!it->options || !it->picks[0] || !it->picks[1])
+        return no_memory(e);
+    for (size_t i = 0; i < t->n_options; i++) {
+        const struct loss_option *o = &t->options[i], *p = NULL;
+        if (!is_allowed(a, it->tensors[0], o->type))
+            continue;
+        struct knapsack_option k = {padded(a, o->n_bytes), o->loss};
+        if (it->n_tensors == 2) {
+            const struct loss_tensor *u = &a->table->tensors[it->tensors[1]];
+            p = loss_table_option(u, o->type);
+            if (!p || !is_allowed(a, it->tensors[1], o->type))
+                continue;
+            k.n_bytes += padded(a, p->n_bytes);
+            k.loss += p->loss;
+            it->picks[1][it->n_options] = (size_t)(p - u->options);
+        }
+        it->picks[0][it->n_options] = i;
+        it->options[it->n_options++] = k;
+    }
+    return 0;
+}
+
+static int make_items(struct allocator *a, struct err *e)
+{
+    size_t n = a->table->n_tensors;
+    bool *taken = arena_array(&a->arena, n, sizeof *taken);
+    a->items = arena_array(&a->arena, n, sizeof *a->items);
+    if (!taken || !a->items)
+        return no_memory(e);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        size_t other = a->opt.free_pairs ? n : partner(a->table, i);
+        struct item *it = &a->items[a->n_items];
+        if (taken[i])
+            continue;
+        if (other < n && !taken[other]) {
+            *it = (struct item){.tensors = {i, other}, .n_tensors = 2};
+            rc = make_item(a, it, e);
+            if (rc == 0 && it->n_options > 0) {
+                taken[other] = true;
+                a->n_items++;
+                continue;
+            }
+        }
+        *it = (struct item){.tensors = {i}, .n_tensors = 1};
+        if (rc == 0)
+            rc = make_item(a, it, e);
+        a->n_items++;
+    }
+    for (size_t i = 0; rc == 0 && i < a->n_items; i++) {
+        uint64_t least = UINT64_MAX, most = 0;
+        for (size_t o = 0; o < a->items[i].n_options; o++) {
+            uint64_t b = a->items[i].options[o].n_bytes;
+            least = b < least ? b : least;
+            most = b > most ? b : most;
+        }
+        a->min_bytes += least;
+        a->max_bytes += most;
+    }
+    return rc;
+}
+
+/* --- layout --- */
+
+/* A tensor name as a pattern that matches nothing else. */
+static void put_pattern(FILE *f, const char *name)
+{
+    for (; *name; name++) {
+        bool plain = (*name >= 'a' && *name <= 'z') || (*name >= 'A' && *name <= 'Z') ||
+                     (*name >= '0' && *name <= '9') || *name == '_' || *name == '-' ||
+                     (unsigned char)*name > 127;
+        fprintf(f, plain ? "%c" : "\\%c", *name);
+    }
+}
+
+static char *lines_of(const struct allocator *a, const size_t *choice)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    for (size_t i = 0; f && i < a->table->n_tensors; i++) {
+        put_pattern(f, a->table->tensors[i].tensor->name);
+        fprintf(f, " %s\n", qtype_name(a->table->tensors[i].options[choice[i]].type));
+    }
+    return f && fclose(f) == 0 ? text : NULL;
+}
+
+/* The file that `kerf quantize --plan` would write. */
+static int lay_out(const struct allocator *a, const size_t *choice, const struct mix *mix,
+                   const char *imatrix_path, struct rewrite_report *out, struct err *e)
+{
+    struct plan *plan = NULL;
+    char *text = mix ? NULL : lines_of(a, choice);
+    struct rewrite_options r = {.recipe = {.recipe = "llama.cpp", .mix = mix},
+                                .imatrix = a->table->imatrix,
+                                .imatrix_path = imatrix_path,
+                                .allow_requantize = a->opt.requantize,
+                                .overwrite = true,
+                                .dry_run = true,
+                                .memory_bytes = (uint64_t)1 << 28,
+                                .kern = a->opt.kern,
+                                .pool = a->opt.pool};
+    int rc = mix || text ? 0 : no_memory(e);
+    if (rc == 0 && !mix)
+        rc = plan_parse(&plan, text, strlen(text), "the plan", e);
+    r.recipe.plan = plan;
+    r.recipe.has_imatrix = a->table->imatrix != NULL;
+    if (rc == 0)
+        rc = rewrite_model(out, (struct model *)(uintptr_t)a->table->model, "kerf-plan.gguf", &r, e);
+    plan_free(plan);
+    free(text);
+    return rc;
+}
+
+static uint64_t data_bytes(const struct allocator *a, const size_t *choice, bool pad)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < a->table->n_tensors; i++) {
+        uint64_t b = a->table->tensors[i].options[choice[i]].n_bytes;
+        n += pad ? padded(a, b) : b;
+    }
+    return n;
+}
+
+/* What the file holds besides the tensors of the table. The name of the importance matrix is part of the
+ * metadata, and may be another one when the plan is used: room is left for the longest that is stored. */
+static int measure_overhead(struct allocator *a, struct err *e)
+{
+    uint64_t alignment = 0;
+    struct rewrite_report r = {0};
+    char path[128];
+    memset(path, 'x', 127);
+    path[127] = 0;
+    if (!gguf_meta_get_u64(model_meta(a->table->model), "general.alignment", &alignment) || alignment == 0)
+        alignment = 32;
+    a->alignment = alignment;
+    size_t *choice = calloc(a->table->n_tensors, sizeof *choice);
+    int rc = choice ? lay_out(a, choice, NULL, a->table->imatrix ? path : NULL, &r, e) : no_memory(e);
+    if (rc == 0) {
+        double tensor_bytes = r.bits_per_weight * (double)r.n_parameters / 8;
+        a->overhead = r.n_bytes - data_bytes(a, choice, true);
+        a->fixed_bytes = (uint64_t)llround(tensor_bytes) - data_bytes(a, choice, false);
+        a->n_parameters = r.n_parameters;
+    }
+    rewrite_report_release(&r);
+    free(choice);
+    return rc;
+}
+
+int allocator_new(struct allocator **out, const struct loss_table *table, const struct allocate_options *opt,
+                  struct err *e)
+{
+    struct allocator *a = calloc(1, sizeof *a);
+    if (!a)
+        return no_memory(e);
+    a->table = table;
+    a->opt = *opt;
+    int rc = measure_overhead(a, e);
+    if (rc == 0)
+        rc = init_allowed(a, e);
+    if (rc == 0)
+        rc = make_items(a, e);
+    if (rc != 0) {
+        allocator_free(a);
+        return rc;
+    }
+    *out = a;
+    return 0;
+}
+
+void allocator_free(struct allocator *a)
+{
+    if (!a)
+        return;
+    arena_release(&a->arena);
+    free(a);
+}
+
+uint64_t allocator_min_bytes(const struct allocator *a)
+{
+    return a->overhead + a->min_bytes;
+}
+
+uint64_t allocator_max_bytes(const struct allocator *a)
+{
+    return a->overhead + a->max_bytes;
+}
+
+uint64_t allocator_budget_of_weights(const struct allocator *a, uint64_t n_bytes)
+{
+    return n_bytes > a->fixed_bytes ? n_bytes - a->fixed_bytes + a->overhead : 0;
+}
+
+uint64_t allocator_budget_of_bits(const struct allocator *a, double bits_per_weight)
+{
+    double n_bytes = floor(bits_per_weight * (double)a->n_parameters / 8);
+    return n_bytes < 9e18 ? allocator_budget_of_weights(a, n_bytes > 0 ? (uint64_t)n_bytes : 0) : INT64_MAX;
+}
+
+const struct loss_table *allocator_table(const struct allocator *a)
+{
+    return a->table;
+}
+
+/* --- solving --- */
+
+static int too_small(const struct allocator *a, uint64_t budget, struct err *e)
+{
+    return err_set(e, ERR_ARG,
+                   "a file of %" PRIu64 " bytes is not possible; the smallest with these types and rules has "
+                   "%" PRIu64 " bytes (%.3f bits per weight)",
+                   budget, allocator_min_bytes(a),
+                   8.0 * (double)(a->fixed_bytes + a->min_bytes) /
+                       (double)(a->n_parameters + !a->n_parameters));
+}
+
+static int solve_items(const struct allocator *a, uint64_t data_budget, struct allocation *out, struct err *e)
+{
+    struct knapsack_item *list = calloc(a->n_items + 1, sizeof *list);
+    size_t *choice = calloc(a->n_items + 1, sizeof *choice);
+    struct knapsack_result result = {0};
+    int rc = list && choice ? 0 : no_memory(e);
+    for (size_t i = 0; rc == 0 && i < a->n_items; i++)
+        list[i] = (struct knapsack_item){a->items[i].options, a->items[i].n_options};
+    if (rc == 0)
+        rc = knapsack_solve(list, a->n_items, data_budget, choice, &result, e);
+    for (size_t i = 0; rc == 0 && i < a->n_items; i++)
+        for (size_t j = 0; j < a->items[i].n_tensors; j++)
+            out->choice[a->items[i].tensors[j]] = a->items[i].picks[j][choice[i]];
+    out->loss = result.loss;
+    out->lower_bound = result.lower_bound;
+    free(list);
+    free(choice);
+    return rc;
+}
+
+int allocator_solve(const struct allocator *a, uint64_t budget_bytes, struct allocation *out, struct err *e)
+{
+    struct allocation r = {.budget_bytes = budget_bytes};
+    struct rewrite_report file = {0};
+    if (budget_bytes < allocator_min_bytes(a))
+        return too_small(a, budget_bytes, e);
+    r.choice = calloc(a->table->n_tensors + 1, sizeof *r.choice);
+    int rc = r.choice ? solve_items(a, budget_bytes - a->overhead, &r, e) : no_memory(e);
+    if (rc == 0)
+        rc = lay_out(a, r.choice, NULL, a->opt.imatrix_path, &file, e);
+    if (rc == 0 && file.n_bytes > budget_bytes) /* the layout knows something this file does not */
+        rc = err_set(e, ERR_ARG, "the planned file has %" PRIu64 " bytes, more than the %" PRIu64 " allowed",
+                     file.n_bytes, budget_bytes);
+    r.n_bytes = file.n_bytes;
+    r.bits_per_weight = file.bits_per_weight;
+    rewrite_report_release(&file);
+    if (rc != 0)
+        allocation_release(&r);
+    else
+        *out = r;
+    return rc;
+}
+
+void allocation_release(struct allocation *r)
+{
+    if (!r)
+        return;
+    free(r->choice);
+    *r = (struct allocation){0};
+}
+
+bool allocator_price_mix(const struct allocator *a, const struct mix *mix, double *loss, uint64_t *n_bytes,
+                         double *bits)
+{
+    struct rewrite_report r = {0};
+    bool known = lay_out(a, NULL, mix, a->opt.imatrix_path, &r, NULL) == 0;
+    double sum = 0;
+    for (size_t i = 0; known && i < a->table->n_tensors; i++) {
+        const struct loss_tensor *t = &a->table->tensors[i];
+        const struct loss_option *o = NULL;
+        for (size_t j = 0; j < r.n_tensors; j++)
+            if (strcmp(r.tensors[j].name, t->tensor->name) == 0)
+                o = loss_table_option(t, r.tensors[j].type);
+        known = o != NULL;
+        sum += o ? o->loss : 0;
+    }
+    *loss = sum;
+    *n_bytes = r.n_bytes;
+    *bits = r.bits_per_weight;
+    rewrite_report_release(&r);
+    return known;
+}
+
+/* --- the plan --- */
+
+static void put_rules(const struct allocator *a, FILE *f)
+{
+    static const char *const names[] = {"min", "max", "fix"};
+    for (size_t i = 0; i < a->opt.n_rules; i++) {
+        fprintf(f, "#   --%s ", names[a->opt.rules[i].bound]);
+        for (const char *s = a->opt.rules[i].pattern; *s; s++)
+            fputc((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s, f);
+        fprintf(f, "=%s\n", qtype_name(a->opt.rules[i].type));
+    }
+}
+
+int allocator_plan(const struct allocator *a, const struct allocation *r, char **text, struct err *e)
+{
+    const struct loss_table *t = a->table;
+    char *out = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&out, &n);
+    if (!f)
+        return no_memory(e);
+    fprintf(f,
+            "# kerf plan 1\n#\n# %s, a file of %" PRIu64 " bytes (at most %" PRIu64
+            " were asked for), %.3f bits per "
+            "weight\n# expected loss %.3g nats per token, no choice of these types has less than %.3g\n",
+            model_arch_name(t->model), r->n_bytes, r->budget_bytes, r->bits_per_weight, r->loss,
+            r->lower_bound);
+    fprintf(f, "# weights    %s\n# importance %s\n", t->weights_sha256,
+            t->imatrix_sha256[0] ? t->imatrix_sha256 : "none");
+    fprintf(f, "# losses     measured on %zu tokens of ids %s\n", t->n_scored, t->ids_sha256);
+    if (a->opt.n_rules)
+        fputs("# rules\n", f);
+    put_rules(a, f);
+    fputs("#\n# tensor, type, bytes and expected loss; lines may be edited, the first that matches counts\n",
+          f);
+    for (size_t i = 0; i < t->n_tensors; i++) {
+        const struct loss_option *o = &t->tensors[i].options[r->choice[i]];
+        put_pattern(f, t->tensors[i].tensor->name);
+        fprintf(f, "  %s  # %" PRIu64 "  %.3g\n", qtype_name(o->type), o->n_bytes, o->loss);
+    }
+    if (fclose(f) != 0)
+        return no_memory(e);
+    *text = out;
+    return 0;
+}

@@ -1,0 +1,350 @@
+/* loss_table.c - see loss_table.h: which tensors and types there are, and losses from figures. The file is
+ * loss_file.c. */
+#include "loss_table.h"
+
+#include "formats/gguf/imatrix_file.h"
+#include "libquant/base/sha256.h"
+#include "libquant/quant.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HASHED_ROWS 8 /* of each tensor */
+
+static int no_memory(struct err *e)
+{
+    return err_set(e, ERR_NOMEM, "out of memory for the loss table");
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct loss_tensor *)a)->tensor->name,
+                  ((const struct loss_tensor *)b)->tensor->name);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const struct loss_option *x = a, *y = b;
+    if (x->n_bytes != y->n_bytes)
+        return x->n_bytes < y->n_bytes ? -1 : 1;
+    return (x->type > y->type) - (x->type < y->type);
+}
+
+/* Ask the recipe what "everything in this type" would give. list [model_n_tensors]. */
+static int assign(struct recipe_tensor *list, const struct loss_table *t, enum qtype type, struct err *e)
+{
+    struct recipe_override all = {".", type};
+    struct recipe_options recipe = {
+        .recipe = "llama.cpp", .overrides = &all, .n_overrides = 1, .has_imatrix = t->imatrix != NULL};
+    for (size_t i = 0; i < model_n_tensors(t->model); i++) {
+        const struct model_tensor *m = model_tensor(t->model, i);
+        list[i] = (struct recipe_tensor){.name = m->name,
+                                         .n_dims = m->n_dims,
+                                         .ne = {m->ne[0], m->ne[1], m->ne[2], m->ne[3]},
+                                         .source_type = m->type,
+                                         .always_f32 = m->always_f32};
+    }
+    return recipe_assign(&recipe, model_meta(t->model), list, model_n_tensors(t->model), true, e);
+}
+
+static int add_option(struct loss_tensor *t, enum qtype type, struct err *e)
+{
+    uint64_t row_bytes = 0;
+    for (size_t i = 0; i < t->n_options; i++)
+        if (t->options[i].type == type)
+            return 0;
+    if (!qtype_row_bytes(type, t->tensor->ne[0], &row_bytes))
+        return err_set(e, ERR_ARG, "tensor '%s': rows of %llu values do not divide into %s blocks",
+                       t->tensor->name, (unsigned long long)t->tensor->ne[0], qtype_name(type));
+    bool same = type == t->tensor->type;
+    t->options[t->n_options++] = (struct loss_option){.type = type,
+                                                      .n_bytes = row_bytes * t->tensor->n_rows,
+                                                      .proxy = same ? 0 : NAN,
+                                                      .kld = NAN,
+                                                      .kld_stderr = NAN,
+                                                      .loss = same ? 0 : NAN};
+    return 0;
+}
+
+/* The importance entry of a tensor, if its size fits; an embedding may have a foreign one. */
+static const struct imatrix_entry *importance_of(const struct imatrix *m, const struct model_tensor *t)
+{
+    const struct imatrix_entry *entry = m ? imatrix_find(m, t->name) : NULL;
+    return entry && entry->n_values == t->ne[0] * t->ne[2] * t->ne[3] ? entry : NULL;
+}
+
+static int collect_tensors(struct loss_table *t, const struct recipe_tensor *list, size_t n_types,
+                           struct err *e)
+{
+    size_t n = model_n_tensors(t->model);
+    t->tensors = arena_array(&t->arena, n + 1, sizeof *t->tensors);
+    if (!t->tensors)
+        return no_memory(e);
+    for (size_t i = 0; i < n; i++) {
+        if (!list[i].forced || model_tensor(t->model, i)->n_rows == 0)
+            continue;
+        struct loss_tensor *l = &t->tensors[t->n_tensors++];
+        l->tensor = model_tensor(t->model, i);
+        l->importance = importance_of(t->imatrix, l->tensor);
+        l->options = arena_array(&t->arena, n_types + 1, sizeof *l->options);
+        if (!l->options)
+            return no_memory(e);
+    }
+    if (t->n_tensors == 0)
+        return err_set(e, ERR_ARG, "%s: no tensor that could be quantized", model_path(t->model));
+    return 0;
+}
+
+static int add_type(struct loss_table *t, const struct recipe_tensor *list, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0, at = 0; rc == 0 && at < t->n_tensors; i++) {
+        if (model_tensor(t->model, i) != t->tensors[at].tensor)
+            continue;
+        struct loss_tensor *l = &t->tensors[at++];
+        if (qtype_info(list[i].type)->importance != IMPORTANCE_REQUIRED || l->importance)
+            rc = add_option(l, list[i].type, e);
+    }
+    return rc;
+}
+
+/* --- what the figures belong to --- */
+
+static int hash_weights(struct loss_table *t, struct err *e)
+{
+    struct sha256 s;
+    uint8_t digest[32];
+    int rc = 0;
+    sha256_init(&s);
+    for (size_t i = 0; rc == 0 && i < t->n_tensors; i++) {
+        const struct model_tensor *m = t->tensors[i].tensor;
+        float *row = malloc((size_t)m->ne[0] * sizeof *row);
+        if (!row)
+            return no_memory(e);
+        uint64_t n = m->n_rows < HASHED_ROWS ? m->n_rows : HASHED_ROWS;
+        sha256_update(&s, m->name, strlen(m->name) + 1);
+        sha256_update(&s, m->ne, sizeof m->ne);
+        for (uint64_t j = 0; rc == 0 && j < n; j++) {
+            rc = model_read_rows(t->model, m, (2 * j + 1) * m->n_rows / (2 * n), 1, row, e);
+            sha256_update(&s, row, (size_t)m->ne[0] * sizeof *row);
+        }
+        free(row);
+    }
+    sha256_final(&s, digest);
+    sha256_hex(digest, t->weights_sha256);
+    return rc;
+}
+
+static void hash_importance(struct loss_table *t)
+{
+    struct sha256 s;
+    uint8_t digest[32];
+    if (!t->imatrix)
+        return;
+    sha256_init(&s);
+    for (size_t i = 0; i < imatrix_n(t->imatrix); i++) {
+        const struct imatrix_entry *m = imatrix_entry_at(t->imatrix, i);
+        sha256_update(&s, m->name, strlen(m->name) + 1);
+        sha256_update(&s, m->sums, (size_t)m->n_values * sizeof *m->sums);
+        sha256_update(&s, m->counts, (size_t)m->n_mats * sizeof *m->counts);
+    }
+    sha256_final(&s, digest);
+    sha256_hex(digest, t->imatrix_sha256);
+}
+
+int loss_table_init(struct loss_table *out, const struct model *m, const struct imatrix *imatrix,
+                    const enum qtype *types, size_t n_types, struct err *e)
+{
+    struct loss_table t = {.model = m, .imatrix = imatrix};
+    struct recipe_tensor *list = calloc(model_n_tensors(m) + 1, sizeof *list);
+    int rc = list ? 0 : no_memory(e);
+    if (rc == 0 && n_types == 0)
+        rc = err_set(e, ERR_ARG, "no types to choose from");
+    for (size_t i = 0; rc == 0 && i < n_types; i++) {
+        const struct qtype_info *info = qtype_info(types[i]);
+        if (!info || !info->can_encode)
+            rc = err_set(e, ERR_ARG, "%s cannot be written", qtype_name(types[i]));
+        if (rc == 0)
+            rc = assign(list, &t, types[i], e);
+        if (rc == 0 && i == 0)
+            rc = collect_tensors(&t, list, n_types, e);
+        if (rc == 0)
+            rc = add_type(&t, list, e);
+    }
+    for (size_t i = 0; rc == 0 && i < t.n_tensors; i++) {
+        rc = add_option(&t.tensors[i], t.tensors[i].tensor->type, e);
+        qsort(t.tensors[i].options, t.tensors[i].n_options, sizeof *t.tensors[i].options, by_size);
+    }
+    free(list);
+    if (rc == 0) {
+        qsort(t.tensors, t.n_tensors, sizeof *t.tensors, by_name);
+        rc = hash_weights(&t, e);
+    }
+    if (rc != 0) {
+        loss_table_release(&t);
+        return rc;
+    }
+    hash_importance(&t);
+    *out = t;
+    return 0;
+}
+
+void loss_table_release(struct loss_table *t)
+{
+    if (!t)
+        return;
+    arena_release(&t->arena);
+    *t = (struct loss_table){0};
+}
+
+const struct loss_option *loss_table_option(const struct loss_tensor *t, enum qtype type)
+{
+    for (size_t i = 0; i < t->n_options; i++)
+        if (t->options[i].type == type)
+            return &t->options[i];
+    return NULL;
+}
+
+/* --- losses from figures --- */
+
+/* Three digits: more than a measurement over some thousand tokens is good for, few enough that the last bits
+ * of another processor's arithmetic hardly ever show in a table. */
+static double rounded(double v)
+{
+    if (!(v > 0) || !isfinite(v))
+        return v;
+    double scale = pow(10, 2 - floor(log10(v)));
+    return scale > 1e300 ? 0 : rint(v * scale) / scale;
+}
+
+struct point {
+    double x, y; /* ln proxy, ln kld */
+};
+
+static int by_x(const void *a, const void *b)
+{
+    const struct point *p = a, *q = b;
+    return (p->x > q->x) - (p->x < q->x);
+}
+
+/* Measurements that stand out from their noise, by rising proxy. */
+static size_t take_points(const struct loss_tensor *t, struct point *points)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < t->n_options; i++) {
+        const struct loss_option *o = &t->options[i];
+        if (o->proxy > 0 && isfinite(o->kld) && o->kld > 2 * o->kld_stderr && o->kld > 1e-9)
+            points[n++] = (struct point){log(o->proxy), log(o->kld)};
+    }
+    qsort(points, n, sizeof *points, by_x);
+    return n;
+}
+
+/* ln loss at ln proxy = x: linear between points. Beyond them, and where two points would give something no
+ * error propagates like, the loss goes with a power near 1 of the error: that is what small perturbations do.
+ */
+static double interpolate(const struct point *p, size_t n, double x)
+{
+    size_t i = 0;
+    while (i + 2 < n && x > p[i + 1].x)
+        i++;
+    const struct point *a = &p[i], *b = n > 1 ? &p[i + 1] : a;
+    double slope = b->x - a->x > 0.05 ? (b->y - a->y) / (b->x - a->x) : 1;
+    bool inside = x >= a->x && x <= b->x;
+    if (inside && b->x - a->x > 0.05)
+        return a->y + slope * (x - a->x);
+    slope = slope < 0.8 ? 0.8 : slope > 1.25 ? 1.25 : slope;
+    return x < a->x ? a->y + slope * (x - a->x) : b->y + slope * (x - b->x);
+}
+
+/* Nothing stands out: an upper bound from what was measured at all. NaN: nothing was. */
+static double noise_bound(const struct loss_tensor *t, double proxy)
+{
+    double bound = NAN;
+    for (size_t i = 0; i < t->n_options; i++) {
+        const struct loss_option *o = &t->options[i];
+        if (!(o->proxy > 0) || !isfinite(o->kld))
+            continue;
+        double v = (fmax(o->kld, 0) + fmax(o->kld_stderr, 1e-12)) / o->proxy * proxy;
+        bound = isnan(bound) ? v : fmin(bound, v);
+    }
+    return bound;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Middle of loss / proxy over all that is known, for tensors the forward pass does not use. */
+static double middle_sensitivity(const struct loss_table *t)
+{
+    size_t n = 0, cap = 0;
+    for (size_t i = 0; i < t->n_tensors; i++)
+        cap += t->tensors[i].n_options;
+    double *list = malloc(cap * sizeof *list + 1), middle = 1;
+    for (size_t i = 0; list && i < t->n_tensors; i++)
+        for (size_t j = 0; j < t->tensors[i].n_options; j++) {
+            const struct loss_option *o = &t->tensors[i].options[j];
+            if (o->proxy > 0 && isfinite(o->loss))
+                list[n++] = o->loss / o->proxy;
+        }
+    if (n > 0) {
+        qsort(list, n, sizeof *list, by_value);
+        middle = list[n / 2];
+    }
+    free(list);
+    return middle;
+}
+
+static void fit_tensor(struct loss_tensor *t, struct point *points)
+{
+    size_t n = take_points(t, points);
+    for (size_t i = 0; i < t->n_options; i++) {
+        struct loss_option *o = &t->options[i];
+        bool clear = isfinite(o->kld) && o->kld > 2 * o->kld_stderr && o->kld > 1e-9;
+        if (o->proxy == 0)
+            o->loss = 0;
+        else if (clear)
+            o->loss = o->kld;
+        else if (n > 0)
+            o->loss = exp(interpolate(points, n, log(o->proxy)));
+        else
+            o->loss = noise_bound(t, o->proxy);
+    }
+}
+
+void loss_table_fit(struct loss_table *t)
+{
+    struct point points[QTYPE_COUNT];
+    for (size_t i = 0; i < t->n_tensors; i++)
+        fit_tensor(&t->tensors[i], points);
+    double s = middle_sensitivity(t);
+    for (size_t i = 0; i < t->n_tensors; i++)
+        for (size_t j = 0; j < t->tensors[i].n_options; j++) {
+            struct loss_option *o = &t->tensors[i].options[j];
+            if (isnan(o->loss))
+                o->loss = o->proxy * s;
+            o->loss = rounded(o->loss);
+            o->kld = rounded(o->kld);
+            o->kld_stderr = rounded(o->kld_stderr);
+        }
+}
+
+int loss_table_measure(struct loss_table *t, const struct net *net, struct weights *base,
+                       const struct windows *w, const struct loss_measure *opt, struct err *e)
+{
+    const double share = 0.05; /* of the progress bar that the proxies take */
+    int rc = loss_table_proxies(t, opt, share, e);
+    if (rc == 0)
+        rc = loss_table_probe(t, net, base, w, opt, share, e);
+    if (rc != 0)
+        return rc;
+    t->ctx = w->ctx;
+    t->n_windows = w->n;
+    t->n_scored = w->n * windows_n_scored(w);
+    loss_table_fit(t);
+    return 0;
+}

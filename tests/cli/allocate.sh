@@ -1,0 +1,76 @@
+#!/bin/sh
+# kerf allocate: from a text to a plan to a file of the promised size; the table; rules; what is refused.
+. "$(dirname "$0")/lib.sh"
+
+text=$work/text.txt
+cat "$src/LICENSE" "$src/tests/golden/README.md" >"$text"
+value() { sed -n "s/^ *\"$1\": \([^,]*\),*$/\1/p" "$work/out" | sed -n "${2:-1}p"; }
+measure="--text $text --chunks 2 --ctx 64"
+
+# A size of the whole file, measured and solved; the plan makes that file.
+run 0 allocate "$demo" $measure --table "$work/losses" --target-size 2500000 -o "$work/a.plan" --json \
+    --html "$work/a.html"
+for key in plan n_bytes bits_per_weight budget_bytes expected_loss optimality_gap tensors name type loss; do
+    prints "\"$key\": "
+done
+[ "$(value budget_bytes)" = 2500000 ] || fail "budget_bytes is not the target"
+n_bytes=$(value n_bytes)
+[ "$n_bytes" -le 2500000 ] && [ "$n_bytes" -gt 2450000 ] || fail "$n_bytes bytes of 2500000"
+grep -q "</html>" "$work/a.html" || fail "the page is not whole"
+head -1 "$work/a.plan" | grep -qx "# kerf plan 1" || fail "not a plan"
+run 0 quantize "$demo" --plan "$work/a.plan" -o "$work/a.gguf"
+[ "$(wc -c <"$work/a.gguf")" -eq "$n_bytes" ] || fail "the file has $(wc -c <"$work/a.gguf") bytes, not $n_bytes"
+run 0 inspect "$work/a.gguf"
+prints "kerf.plan.sha256"
+
+# The same plan again: measured with one thread, and from the table without a text, and on the conversion.
+run 0 allocate "$demo" $measure --target-size 2500000 -o "$work/b.plan" --threads 1
+same "$work/a.plan" "$work/b.plan"
+run 0 allocate "$demo" --table "$work/losses" --target-size 2500000 -o "$work/c.plan"
+says "losses from"
+same "$work/a.plan" "$work/c.plan"
+run 0 convert "$demo" -o "$work/bf16.gguf"
+run 0 allocate "$work/bf16.gguf" --table "$work/losses" --target-size 2500000 -o "$work/d.plan"
+grep -v "^# .* bytes (at most" "$work/a.plan" >"$work/a.lines"
+grep -v "^# .* bytes (at most" "$work/d.plan" >"$work/d.lines"
+same "$work/a.lines" "$work/d.lines"
+
+# Other budgets and rules from the same table.
+run 0 allocate "$demo" --table "$work/losses" --target-bpw 4.5 -o "$work/e.plan" --json
+awk "BEGIN { exit !($(value bits_per_weight) <= 4.5 && $(value bits_per_weight) > 4.4) }" || fail "bits per weight"
+run 0 allocate "$demo" --table "$work/losses" --device-memory 4MiB --device-ctx 512 -o "$work/f.plan" --json
+[ "$(value n_bytes)" -lt 4300000 ] || fail "weights and cache do not fit"
+run 0 allocate "$demo" --table "$work/losses" --target-bpw 4.5 -o "$work/g.plan" --min attn_v=Q6_K \
+    --fix 'ffn_down=Q4_K' --max token_embd=Q4_K
+grep -c "ffn_down.*  Q4_K  " "$work/g.plan" | grep -qx 4 || fail "--fix does not hold"
+! grep "attn_v" "$work/g.plan" | grep -q "Q[2345]_K" || fail "--min does not hold"
+! grep "^token_embd" "$work/g.plan" | grep -q "Q[568]_" || fail "--max does not hold"
+
+# Nothing is overwritten or written for nothing; what is impossible is said.
+run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/a.plan"
+says "exists already"
+run 0 allocate "$demo" --table "$work/losses" --target-bpw 4 --dry-run
+run 1 allocate "$demo" --table "$work/losses" --target-size 1MB -o "$work/x.plan"
+says "the smallest with these types and rules has"
+run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/x.plan" --types Q4_K,Q5_1
+says "was not measured as Q5_1"
+run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/x.plan" --min attn_x=Q4_K
+says "finds no tensor"
+run 1 allocate "$demo" --table "$work/losses" --device-memory 1MiB --device-ctx 100000 -o "$work/x.plan"
+says "leaves nothing"
+echo '{"kerf_loss_table": 1' >"$work/broken"
+run 1 allocate "$demo" --table "$work/broken" --target-bpw 4 -o "$work/x.plan"
+says "broken"
+run 2 allocate "$demo" --target-bpw 4 -o "$work/x.plan"
+says "--text"
+run 2 allocate "$demo" $measure -o "$work/x.plan"
+says "give one of"
+run 2 allocate "$demo" $measure --target-bpw 4
+says "--output is missing"
+run 2 allocate "$demo" $measure --target-bpw 4 -o "$work/x.plan" --types Q4_KK
+says "did you mean"
+run 2 allocate "$demo" $measure --target-bpw 4 -o "$work/x.plan" --fix attn_q
+says "expected REGEX=TYPE"
+absent "$work/x.plan"
+
+done_testing

@@ -1,0 +1,416 @@
+/* cmd_allocate.c - kerf allocate: per-tensor types of least expected loss within a budget. */
+#include "eval_command.h"
+
+#include "calib/solve/allocate.h"
+#include "calib/solve/allocate_page.h"
+#include "formats/json.h"
+#include "libquant/base/outfile.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DEFAULT_TYPES  "Q2_K,Q3_K,IQ4_XS,Q4_K,Q5_K,Q6_K,Q8_0"
+#define DEFAULT_PROBES "Q2_K,Q4_K"
+#define MAX_TYPES      QTYPE_COUNT
+
+struct options {
+    const char *output, *table, *imatrix, *types, *probes, *html;
+    uint64_t target_size, device_memory, device_ctx;
+    double target_bpw;
+    struct opt_list min, max, fix;
+    bool requantize, free_pairs;
+};
+
+struct job {
+    struct options *o;
+    struct shared_options *shared;
+    struct eval_run *r;
+    enum qtype types[MAX_TYPES], probes[MAX_TYPES];
+    size_t n_types, n_probes;
+    struct allocate_rule *rules;
+    char **patterns; /* of the rules; owned */
+    size_t n_rules;
+    struct loss_table table;
+    struct allocator *allocator;
+    struct allocation allocation;
+};
+
+/* --- options --- */
+
+static int parse_type(const struct opt_command *cmd, const char *option, const char *word, enum qtype *out)
+{
+    if (qtype_from_name(word, out) && qtype_info(*out)->can_encode && qtype_info(*out)->in_files)
+        return 0;
+    const char *names[QTYPE_COUNT];
+    size_t n = 0;
+    for (uint32_t i = 0; i < QTYPE_COUNT; i++)
+        if (qtype_info(i) && qtype_info(i)->can_encode)
+            names[n++] = qtype_info(i)->name;
+    const char *near = opt_nearest(word, names, n);
+    return cmd_usage(cmd, "%s: unknown tensor type '%s'%s%s%s", option, word, near ? "; did you mean " : "",
+                     near ? near : "", near ? "?" : "");
+}
+
+static void add_type(enum qtype *list, size_t *n, enum qtype type)
+{
+    for (size_t i = 0; i < *n; i++)
+        if (list[i] == type)
+            return;
+    list[(*n)++] = type;
+}
+
+/* "Q2_K,Q4_K" */
+static int parse_types(const struct opt_command *cmd, const char *option, const char *text, enum qtype *list,
+                       size_t *n)
+{
+    while (*text) {
+        size_t len = strcspn(text, ",");
+        char word[32];
+        enum qtype type;
+        snprintf(word, sizeof word, "%.*s", (int)(len < 31 ? len : 31), text);
+        int status = parse_type(cmd, option, word, &type);
+        if (status)
+            return status;
+        add_type(list, n, type);
+        text += len + (text[len] == ',');
+    }
+    return *n ? 0 : cmd_usage(cmd, "%s: expected types, separated by commas", option);
+}
+
+/* "REGEX=TYPE": the last '=' divides, since a pattern may hold one. */
+static int parse_rules(const struct opt_command *cmd, struct job *j, const char *option,
+                       const struct opt_list *l, enum allocate_bound bound)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        struct allocate_rule *rule = &j->rules[j->n_rules];
+        const char *eq = strrchr(l->items[i], '=');
+        if (!eq || eq == l->items[i])
+            return cmd_usage(cmd, "%s: expected REGEX=TYPE, found '%s'", option, l->items[i]);
+        int status = parse_type(cmd, option, eq + 1, &rule->type);
+        if (status)
+            return status;
+        j->patterns[j->n_rules] = strndup(l->items[i], (size_t)(eq - l->items[i]));
+        if (!j->patterns[j->n_rules])
+            return cmd_usage(cmd, "out of memory");
+        rule->pattern = j->patterns[j->n_rules++];
+        rule->bound = bound;
+        if (bound == ALLOCATE_FIX)
+            add_type(j->types, &j->n_types, rule->type);
+    }
+    return 0;
+}
+
+static int check_options(const struct opt_command *cmd, struct job *j)
+{
+    struct options *o = j->o;
+    size_t n = o->min.n + o->max.n + o->fix.n;
+    int n_targets = (o->target_size > 0) + (o->target_bpw > 0) + (o->device_memory > 0), status = 0;
+    if (n_targets != 1)
+        return cmd_usage(cmd, "give one of --target-size, --target-bpw and --device-memory");
+    if (!o->output && !j->shared->dry_run)
+        return cmd_usage(cmd, "--output is missing: where shall the plan go?");
+    j->rules = calloc(n + 1, sizeof *j->rules);
+    j->patterns = calloc(n + 1, sizeof *j->patterns);
+    if (!j->rules || !j->patterns)
+        return cmd_usage(cmd, "out of memory");
+    status = parse_types(cmd, "--types", o->types ? o->types : DEFAULT_TYPES, j->types, &j->n_types);
+    if (status == 0 && (!o->probes || strcmp(o->probes, "all") != 0))
+        status =
+            parse_types(cmd, "--probes", o->probes ? o->probes : DEFAULT_PROBES, j->probes, &j->n_probes);
+    if (status == 0)
+        status = parse_rules(cmd, j, "--min", &o->min, ALLOCATE_MIN);
+    if (status == 0)
+        status = parse_rules(cmd, j, "--max", &o->max, ALLOCATE_MAX);
+    if (status == 0)
+        status = parse_rules(cmd, j, "--fix", &o->fix, ALLOCATE_FIX);
+    return status;
+}
+
+/* --- the loss table --- */
+
+static int on_progress(void *ctx, double done, const char *what)
+{
+    struct eval_run *r = ctx;
+    progress_update(&r->bar, (uint64_t)(done * 1000), what);
+    return signals_pending();
+}
+
+static int measure(struct job *j, uint64_t chunks, struct err *e)
+{
+    struct eval_run *r = j->r;
+    r->text->chunks = 0;
+    int rc = eval_open_text(r, e);
+    if (rc != 0)
+        return rc;
+    windows_thin(&r->windows, (size_t)chunks);
+    corpus_hash(&r->corpus, j->table.ids_sha256);
+    struct loss_measure m = {.pool = r->session.pool,
+                             .kern = r->session.kern,
+                             .memory_bytes = r->shared->memory_bytes,
+                             .requantize = j->o->requantize,
+                             .probes = j->probes,
+                             .n_probes = j->n_probes,
+                             .progress = on_progress,
+                             .progress_ctx = r};
+    progress_begin(&r->bar, r->shared, "measuring", "steps", 1000);
+    signals_cooperate(true);
+    rc = loss_table_measure(&j->table, &r->models[0].net, r->models[0].weights, &r->windows, &m, e);
+    signals_cooperate(false);
+    progress_end(&r->bar);
+    if (rc == 0 && j->o->table)
+        rc = loss_table_save(&j->table, j->o->table, r->shared->force, e);
+    return rc;
+}
+
+/* From the file if it exists, else from the model. */
+static int open_table(struct job *j, uint64_t chunks, struct err *e)
+{
+    struct eval_run *r = j->r;
+    bool exists = j->o->table && access(j->o->table, F_OK) == 0;
+    int rc = loss_table_init(&j->table, r->models[0].model, r->imatrix, j->types, j->n_types, e);
+    if (rc == 0 && exists && !(r->shared->force && (r->text->texts.n || r->text->ids))) {
+        cmd_note(r->shared, "losses from %s", j->o->table);
+        return loss_table_load(&j->table, j->o->table, e);
+    }
+    return rc == 0 ? measure(j, chunks, e) : rc;
+}
+
+/* --- the budget --- */
+
+/* Keys and values of `ctx` tokens in F16, and the states of recurrent layers in F32. */
+static uint64_t cache_bytes(const struct net *net, uint64_t ctx)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < net->n_layers; i++) {
+        const struct net_layer *l = &net->layers[i];
+        const struct delta_net *d = &l->delta_net;
+        if (l->steps[0] == STEP_ATTENTION)
+            n += 2 * ctx * (l->attention.k.n_rows + l->attention.v.n_rows);
+        else if (l->steps[0] == STEP_DELTA_NET)
+            n += 4 * ((uint64_t)d->n_v_heads * d->k_dim * d->v_dim +
+                      (uint64_t)d->kernel * (2 * d->n_k_heads * d->k_dim + d->n_v_heads * d->v_dim));
+    }
+    return n;
+}
+
+static int budget_of(const struct job *j, uint64_t *budget, struct err *e)
+{
+    const struct options *o = j->o;
+    *budget = o->target_size;
+    if (o->target_bpw > 0)
+        *budget = allocator_budget_of_bits(j->allocator, o->target_bpw);
+    if (o->device_memory == 0)
+        return 0;
+    uint64_t cache = cache_bytes(&j->r->models[0].net, o->device_ctx);
+    if (cache >= o->device_memory)
+        return err_set(e, ERR_ARG,
+                       "the cache of %" PRIu64 " tokens takes %" PRIu64 " bytes, which leaves nothing of "
+                       "--device-memory for weights",
+                       o->device_ctx, cache);
+    *budget = allocator_budget_of_weights(j->allocator, o->device_memory - cache);
+    return 0;
+}
+
+/* --- output --- */
+
+static void print_json(const struct job *j)
+{
+    struct json_writer w;
+    const struct allocation *r = &j->allocation;
+    jw_begin(&w, stdout);
+    jw_object(&w);
+    jw_key(&w, "plan");
+    jw_string(&w, j->shared->dry_run ? NULL : j->o->output);
+    jw_key(&w, "n_bytes");
+    jw_uint(&w, r->n_bytes);
+    jw_key(&w, "bits_per_weight");
+    jw_double(&w, r->bits_per_weight);
+    jw_key(&w, "budget_bytes");
+    jw_uint(&w, r->budget_bytes);
+    jw_key(&w, "expected_loss");
+    jw_double(&w, r->loss);
+    jw_key(&w, "optimality_gap");
+    jw_double(&w, r->loss - r->lower_bound);
+    jw_key(&w, "tensors");
+    jw_array(&w);
+    for (size_t i = 0; i < j->table.n_tensors; i++) {
+        const struct loss_tensor *t = &j->table.tensors[i];
+        const struct loss_option *o = &t->options[r->choice[i]];
+        jw_object(&w);
+        jw_key(&w, "name");
+        jw_string(&w, t->tensor->name);
+        jw_key(&w, "type");
+        jw_string(&w, qtype_name(o->type));
+        jw_key(&w, "n_bytes");
+        jw_uint(&w, o->n_bytes);
+        jw_key(&w, "loss");
+        jw_double(&w, o->loss);
+        jw_end(&w);
+    }
+    jw_end(&w);
+    jw_end(&w);
+}
+
+static void print_text(const struct job *j)
+{
+    const struct allocation *r = &j->allocation;
+    uint64_t n[QTYPE_COUNT] = {0}, bytes[QTYPE_COUNT] = {0};
+    char size[32];
+    for (size_t i = 0; i < j->table.n_tensors; i++) {
+        const struct loss_option *o = &j->table.tensors[i].options[r->choice[i]];
+        n[o->type]++;
+        bytes[o->type] += o->n_bytes;
+    }
+    printf("%s: %" PRIu64 " bytes of %" PRIu64 ", %.3f bits per weight, expected loss %.3g nats per token\n",
+           j->o->output && !j->shared->dry_run ? j->o->output : "(not written)", r->n_bytes, r->budget_bytes,
+           r->bits_per_weight, r->loss);
+    for (uint32_t t = 0; t < QTYPE_COUNT; t++)
+        if (n[t])
+            printf("  %-8s %4" PRIu64 " tensors  %s\n", qtype_name(t), n[t],
+                   format_bytes(size, (double)bytes[t]));
+}
+
+static int write_page(const struct job *j, struct err *e)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    if (!f)
+        return err_set(e, ERR_NOMEM, "out of memory for the page");
+    int rc = allocate_page(j->allocator, &j->allocation, KERF_VERSION, f, e);
+    bool ok = fclose(f) == 0;
+    if (rc == 0)
+        rc = ok ? outfile_write_all(j->o->html, text, n, j->shared->force, e)
+                : err_set(e, ERR_NOMEM, "out of memory for the page");
+    free(text);
+    return rc;
+}
+
+static int write_plan(const struct job *j, struct err *e)
+{
+    char *text = NULL;
+    int rc = allocator_plan(j->allocator, &j->allocation, &text, e);
+    if (rc == 0 && !j->shared->dry_run)
+        rc = outfile_write_all(j->o->output, text, strlen(text), j->shared->force, e);
+    free(text);
+    return rc;
+}
+
+static int run(struct job *j, const char *model, uint64_t chunks, struct err *e)
+{
+    struct options *o = j->o;
+    uint64_t budget = 0;
+    int rc = eval_open(j->r, model, 0, e);
+    if (rc == 0)
+        rc = open_table(j, chunks, e);
+    struct allocate_options ao = {.rules = j->rules,
+                                  .n_rules = j->n_rules,
+                                  .without_source = o->types != NULL,
+                                  .free_pairs = o->free_pairs,
+                                  .imatrix_path = o->imatrix,
+                                  .requantize = o->requantize,
+                                  .pool = j->r->session.pool,
+                                  .kern = j->r->session.kern};
+    if (rc == 0)
+        rc = allocator_new(&j->allocator, &j->table, &ao, e);
+    if (rc == 0)
+        rc = budget_of(j, &budget, e);
+    if (rc == 0)
+        rc = allocator_solve(j->allocator, budget, &j->allocation, e);
+    if (rc == 0)
+        rc = write_plan(j, e);
+    if (rc == 0 && o->html)
+        rc = write_page(j, e);
+    if (rc == 0 && j->shared->json)
+        print_json(j);
+    else if (rc == 0)
+        print_text(j);
+    return rc;
+}
+
+int cmd_allocate(int argc, char **argv)
+{
+    struct shared_options shared = SHARED_OPTIONS_INIT;
+    struct text_options text = TEXT_OPTIONS_INIT;
+    struct options o = {.device_ctx = 4096};
+    text.chunks = 8;
+    const struct opt options[] = {
+        {"output", 'o', OPT_TEXT, &o.output, "PLAN", "the plan to write, for kerf quantize --plan", NULL,
+         NULL},
+        {.kind = OPT_HEADING, .help = "Budget, one of:"},
+        {"target-size", 0, OPT_SIZE, &o.target_size, "SIZE",
+         "the whole output file, metadata and padding included, has at most this size", NULL, NULL},
+        {"target-bpw", 0, OPT_REAL, &o.target_bpw, "B", "bits per weight, over all tensors", NULL, NULL},
+        {"device-memory", 0, OPT_SIZE, &o.device_memory, "SIZE",
+         "weights and the cache of --device-ctx tokens (F16) fit in this much memory", NULL, NULL},
+        {"device-ctx", 0, OPT_UINT, &o.device_ctx, "N", "tokens of the cache for --device-memory", NULL,
+         NULL},
+        {.kind = OPT_HEADING, .help = "Choice:"},
+        {"types", 0, OPT_TEXT, &o.types, "LIST", "types to choose from, separated by commas",
+         DEFAULT_TYPES ", and the type a tensor has", NULL},
+        {"min", 0, OPT_LIST, &o.min, "REGEX=TYPE",
+         "tensors whose GGUF name the expression finds get at least the bits of this type", NULL, NULL},
+        {"max", 0, OPT_LIST, &o.max, "REGEX=TYPE", "at most the bits of this type", NULL, NULL},
+        {"fix", 0, OPT_LIST, &o.fix, "REGEX=TYPE", "exactly this type", NULL, NULL},
+        {"free-pairs", 0, OPT_FLAG, &o.free_pairs, NULL,
+         "gate and up projections of a layer may differ in type, which runtimes run slower", NULL, NULL},
+        {.kind = OPT_HEADING, .help = "Losses:"},
+        {"table", 0, OPT_TEXT, &o.table, "FILE",
+         "measured losses: read if the file exists (no text is needed then), else written", NULL, NULL},
+        {"probes", 0, OPT_TEXT, &o.probes, "LIST|all",
+         "types whose loss is measured for each tensor; the others follow from their error", DEFAULT_PROBES,
+         NULL},
+        {"imatrix", 0, OPT_TEXT, &o.imatrix, "FILE", "importance matrix (.gguf or .dat)", NULL, NULL},
+        {"allow-requantize", 0, OPT_FLAG, &o.requantize, NULL, "the model may be quantized itself", NULL,
+         NULL},
+        TEXT_OPTIONS(text),
+        {.kind = OPT_HEADING, .help = "Output:"},
+        {"html", 0, OPT_TEXT, &o.html, "FILE", "write a page with the choice and the frontier, too", NULL,
+         NULL},
+    };
+    const struct opt_command cmd = {
+        "allocate",
+        "MODEL --text TEXT --target-size SIZE -o PLAN",
+        "Choose a type for every tensor so that the expected loss is least within a budget. The loss of each "
+        "tensor is measured: quantized alone, the model's predictions on the text (--chunks windows, evenly "
+        "spread) are compared with the unquantized model's. This costs about as much as "
+        "(tensors x probes / 2) forward passes over those windows; with --table it is done once for any "
+        "number "
+        "of budgets.",
+        options,
+        sizeof options / sizeof *options,
+        1,
+        1,
+    };
+    struct opt_operands args;
+    struct err e = {0};
+    struct eval_run r = {.shared = &shared, .text = &text, .recipe = "llama.cpp"};
+    struct job j = {.o = &o, .shared = &shared, .r = &r};
+    int status = opt_parse(&cmd, argc, argv, &shared, &args), rc = 0;
+    bool has_table = o.table && access(o.table, F_OK) == 0, has_text = text.texts.n || text.ids;
+    if (status == OPT_CONTINUE) {
+        status = has_table && !has_text ? 0 : eval_check_options(&cmd, &text);
+        if (status == 0)
+            status = check_options(&cmd, &j);
+        if (status == 0) {
+            r.imatrix_path = o.imatrix;
+            rc = run(&j, args.items[0], text.chunks, &e);
+            status = rc ? cmd_fail(&e) : CMD_DONE;
+        }
+    }
+    allocation_release(&j.allocation);
+    allocator_free(j.allocator);
+    loss_table_release(&j.table);
+    eval_release(&r);
+    for (size_t i = 0; i < j.n_rules; i++)
+        free(j.patterns[i]);
+    free(j.patterns);
+    free(j.rules);
+    opt_list_release(&o.min);
+    opt_list_release(&o.max);
+    opt_list_release(&o.fix);
+    return status;
+}
