@@ -64,7 +64,7 @@ static int try_open(struct opened *o, const char *quantization_config, const str
                     struct err *e)
 {
     char text[2000];
-    *o = (struct opened){NULL};
+    *o = (struct opened){.config = NULL};
     int len = snprintf(text, sizeof text, "{\"quantization_config\": %s}", quantization_config);
     int rc = hf_config_parse(&o->config, text, (size_t)len, "config.json", e);
     if (rc == 0)
