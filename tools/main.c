@@ -17,22 +17,8 @@ struct cmd {
 };
 
 /* Until every command has its file, those that are missing are left out of the table. */
-#pragma weak cmd_inspect
-#pragma weak cmd_convert
-#pragma weak cmd_quantize
-#pragma weak cmd_tokenize
-#pragma weak cmd_imatrix
-#pragma weak cmd_perplexity
-#pragma weak cmd_compare
-#pragma weak cmd_ladder
 #pragma weak cmd_allocate
 #pragma weak cmd_fit
-#pragma weak cmd_diff
-#pragma weak cmd_hash
-#pragma weak cmd_edit
-#pragma weak cmd_split
-#pragma weak cmd_merge
-#pragma weak cmd_verify
 
 static const struct cmd cmds[] = {
     {"inspect", cmd_inspect, "metadata, tensors and sizes of a model or importance file"},
