@@ -40,13 +40,17 @@ int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *pat
                     struct err *e);
 
 /* JSON lines: one object a line (blank lines are skipped), of which `field` is used. A string is text and
- * gets a line end if it has none. A list of messages {"role", "content"} becomes ChatML,
- * "<|im_start|>role\ncontent<|im_end|>\n" for each, its control tokens parsed; no system message is added.
- * Each record is tokenized on its own, with BOS as the vocabulary says, and follows the one before: the file
- * is one text. ERR_FORMAT names the line; ERR_UNSUPPORTED: as above, or messages for a vocabulary without
- * ChatML's tokens. */
-int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *path, const char *field,
-                     bool parse_special, struct err *e);
+ * gets a line end if it has none. A list of messages {"role", "content"} is rendered as the model's chat
+ * template (formats/tokenizer/chat.h) has it, and its control tokens are parsed. Each record is tokenized on
+ * its own, with BOS as the vocabulary says, and follows the one before: the file is one text. ERR_FORMAT
+ * names the line; ERR_UNSUPPORTED: as above, or messages that no known template renders. */
+struct jsonl_options {
+    const char *field;
+    const char *chat_template; /* NULL: none; then messages are refused */
+    bool parse_special;        /* in strings */
+};
+int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *path,
+                     const struct jsonl_options *opt, struct err *e);
 
 /* Ids from elsewhere as one text; `ids` is copied. `sha256` (64 digits) and n_bytes are of what they were
  * made from; NULL: of the ids. */

@@ -6,6 +6,7 @@
 
 #include "formats/json.h"
 #include "formats/text.h"
+#include "formats/tokenizer/chat.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "libquant/base/sha256.h"
 
@@ -16,7 +17,8 @@ struct jsonl {
     const struct tokenizer *t;
     const char *field;
     bool parse_special;
-    int chatml; /* does the vocabulary have ChatML's tokens? -1: not looked yet */
+    const char *chat_text;      /* the model's template; NULL: none */
+    struct chat_template *chat; /* made when the first messages come */
     int32_t *ids;
     size_t n, cap;
 };
@@ -49,61 +51,43 @@ static int add_record(struct jsonl *s, const char *text, size_t len, bool parse_
     return rc;
 }
 
-static int is_one_token(const struct tokenizer *t, const char *text, bool *out, struct err *e)
+static int take_messages(const struct json *list, struct chat_message *out, struct err *e)
 {
-    struct tokenize_options opt = {.parse_special = true};
-    int32_t *ids = NULL;
-    size_t n = 0;
-    int rc = tokenizer_encode(t, text, strlen(text), &opt, &ids, &n, e);
-    *out = rc == 0 && n == 1;
-    free(ids);
-    return rc;
-}
-
-static int need_chatml(struct jsonl *s, struct err *e)
-{
-    bool start = false, end = false;
-    int rc = s->chatml < 0 ? is_one_token(s->t, "<|im_start|>", &start, e) : 0;
-    if (rc == 0 && s->chatml < 0)
-        rc = is_one_token(s->t, "<|im_end|>", &end, e);
-    if (rc == 0 && s->chatml < 0)
-        s->chatml = start && end;
-    if (rc == 0 && !s->chatml)
-        rc = err_set(e, ERR_UNSUPPORTED,
-                     "field '%s' holds messages, and the model's vocabulary lacks the tokens of ChatML "
-                     "(<|im_start|>, <|im_end|>); give the rendered text as a string field",
-                     s->field);
-    return rc;
-}
-
-static int put_message(FILE *f, const struct json *m, size_t i, struct err *e)
-{
-    const char *role = json_string(json_get(m, "role")), *content = json_string(json_get(m, "content"));
-    if (!role || !content)
-        return err_set(e, ERR_FORMAT, "message %zu: expected an object with the strings 'role' and 'content'",
-                       i);
-    fprintf(f, "<|im_start|>%s\n%s<|im_end|>\n", role, content);
+    size_t i = 0;
+    for (const struct json *m = json_first(list); m; m = json_next(m), i++) {
+        out[i] = (struct chat_message){json_string(json_get(m, "role")), json_string(json_get(m, "content"))};
+        if (!out[i].role || !out[i].content)
+            return err_set(e, ERR_FORMAT,
+                           "message %zu: expected an object with the strings 'role' and 'content'", i);
+    }
     return 0;
 }
 
 static int add_messages(struct jsonl *s, const struct json *list, struct err *e)
 {
+    size_t n = json_n_children(list), len = 0;
     char *text = NULL;
-    size_t len = 0, i = 0;
-    int rc = need_chatml(s, e);
+    int rc = 0;
+    if (!s->chat && !s->chat_text)
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "field '%s' holds messages, and the model has no chat template; give the rendered text as "
+            "a string field",
+            s->field);
+    if (!s->chat)
+        rc = chat_template_new(&s->chat, s->chat_text, e);
     if (rc != 0)
-        return rc;
-    FILE *f = open_memstream(&text, &len);
-    if (!f)
-        return err_set(e, ERR_NOMEM, "out of memory for the messages");
-    for (const struct json *m = json_first(list); rc == 0 && m; m = json_next(m))
-        rc = put_message(f, m, i++, e);
-    bool failed = ferror(f) != 0;
-    if ((fclose(f) != 0 || failed) && rc == 0)
-        rc = err_set(e, ERR_NOMEM, "out of memory for the messages");
+        return err_context(e, rc, "the model's chat template");
+    struct chat_message *messages = calloc(n + 1, sizeof *messages);
+    if (!messages)
+        return err_set(e, ERR_NOMEM, "out of memory for %zu messages", n);
+    rc = take_messages(list, messages, e);
+    if (rc == 0)
+        rc = chat_render(s->chat, messages, n, false, &text, &len, e);
     if (rc == 0)
         rc = add_record(s, text, len, true, e);
     free(text);
+    free(messages);
     return rc;
 }
 
@@ -176,10 +160,11 @@ static void hash_text(const char *text, size_t len, char out[65])
     sha256_hex(digest, out);
 }
 
-int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *path, const char *field,
-                     bool parse_special, struct err *e)
+int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *path,
+                     const struct jsonl_options *opt, struct err *e)
 {
-    struct jsonl s = {.t = t, .field = field, .parse_special = parse_special, .chatml = -1};
+    struct jsonl s = {
+        .t = t, .field = opt->field, .parse_special = opt->parse_special, .chat_text = opt->chat_template};
     char *text = NULL, sha256[65];
     size_t len = 0;
     int rc = corpus_check_tokenizer(t, path, e);
@@ -191,6 +176,7 @@ int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *pa
         hash_text(text, len, sha256);
         rc = corpus_add_tokens(c, path, s.ids, s.n, sha256, len, e);
     }
+    chat_template_free(s.chat);
     free(s.ids);
     free(text);
     return rc;

@@ -62,12 +62,13 @@ int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, st
     return rc == 0 ? eval_add_file(r, reference, e) : rc;
 }
 
-static int read_texts(struct eval_run *r, const struct tokenizer *t, struct err *e)
+static int read_texts(struct eval_run *r, const struct tokenizer *t, const char *chat_template, struct err *e)
 {
-    int rc = 0;
     const struct text_options *o = r->text;
+    const struct jsonl_options jsonl = {o->jsonl, chat_template, o->parse_special};
+    int rc = 0;
     for (size_t i = 0; rc == 0 && i < o->texts.n; i++)
-        rc = o->jsonl ? corpus_add_jsonl(&r->corpus, t, o->texts.items[i], o->jsonl, o->parse_special, e)
+        rc = o->jsonl ? corpus_add_jsonl(&r->corpus, t, o->texts.items[i], &jsonl, e)
                       : corpus_add_text(&r->corpus, t, o->texts.items[i], o->parse_special, e);
     return rc;
 }
@@ -85,7 +86,7 @@ int eval_open_text(struct eval_run *r, struct err *e)
         if (rc == 0)
             rc = tokenizer_new(&t, v, e);
         if (rc == 0)
-            rc = read_texts(r, t, e);
+            rc = read_texts(r, t, v->chat_template, e);
         if (rc == 0 && tokenizer_adds_bos(t))
             opt.bos = (int32_t)v->bos;
     }

@@ -40,7 +40,7 @@ struct text_options {
          .value = &(t).jsonl,                                                                                \
          .arg = "FIELD",                                                                                     \
          .help = "the texts are JSON lines; FIELD of each is used: a string, or a list of {role, content} "  \
-                 "messages, which become ChatML"},                                                           \
+                 "messages for the chat template"},                                                          \
         {.name = "ctx", .kind = OPT_UINT, .value = &(t).ctx, .arg = "N", .help = "tokens per window"},       \
         {.name = "chunks",                                                                                   \
          .kind = OPT_UINT,                                                                                   \

@@ -77,7 +77,8 @@ static void strings_of_json_lines_follow_each_other(void **state)
     write_text("{\"id\": 1, \"text\": \"the first <|im_end|>\"}\n\r\n"
                "{\"text\": \"ends its line\\n\"}\n"
                "  \t\n{\"text\": \"\"}\n{\"text\": \"no line end\\u00e9\"}");
-    assert_int_equal(corpus_add_jsonl(&c, tok, path, "text", true, &e), 0);
+    assert_int_equal(
+        corpus_add_jsonl(&c, tok, path, &(struct jsonl_options){"text", vocab->chat_template, true}, &e), 0);
     static const char *const parts[] = {"the first <|im_end|>\n", "ends its line\n", "\n",
                                         "no line end\xc3\xa9\n"};
     assert_is_parts(&c, parts, 4);
@@ -85,25 +86,36 @@ static void strings_of_json_lines_follow_each_other(void **state)
     assert_string_equal(c.texts[0].path, path);
     assert_int_equal(c.texts[0].end, c.n_ids);
     size_t n = c.n_ids;
-    assert_int_equal(corpus_add_jsonl(&c, tok, path, "text", false, &e), 0); /* <|im_end|> as text: longer */
+    assert_int_equal(
+        corpus_add_jsonl(&c, tok, path, &(struct jsonl_options){"text", vocab->chat_template, false}, &e),
+        0); /* <|im_end|> as text: longer */
     assert_int_equal(c.n_texts, 2);
     assert_true(c.n_ids > 2 * n);
     corpus_release(&c);
 }
 
-static void messages_become_chatml(void **state)
+static void messages_are_rendered_as_the_template_says(void **state)
 {
     (void)state;
     struct corpus c = {0};
     struct err e = {0};
     write_text("{\"m\": [{\"role\": \"user\", \"content\": \"What?\"}, {\"content\": \"That.\\n\", "
-               "\"role\": \"assistant\"}]}\n{\"m\": []}\n{\"m\": \"plain\"}\n");
-    assert_int_equal(corpus_add_jsonl(&c, tok, path, "m", false, &e), 0);
+               "\"role\": \"assistant\"}]}\n{\"m\": \"plain\"}\n");
+    assert_int_equal(
+        corpus_add_jsonl(&c, tok, path, &(struct jsonl_options){"m", vocab->chat_template, false}, &e), 0);
     static const char *const parts[] = {
         "<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\nThat.\n<|im_end|>\n", "plain\n"};
     assert_is_parts(&c, parts, 2);
     assert_int_equal(c.ids[0], N_VOCAB - 2);
     corpus_release(&c);
+    static const char *const unknown[] = {NULL, "{{ bos }}{% for m in messages %}[INST]{% endfor %}"};
+    for (size_t i = 0; i < 2; i++) {
+        struct jsonl_options opt = {"m", unknown[i], false};
+        assert_int_equal(corpus_add_jsonl(&c, tok, path, &opt, &e), ERR_UNSUPPORTED);
+        assert_non_null(strstr(e.msg, "line 1"));
+        assert_non_null(strstr(e.msg, "chat template"));
+        assert_int_equal(c.n_texts, 0);
+    }
 }
 
 static void bad_lines_are_named(void **state)
@@ -120,12 +132,14 @@ static void bad_lines_are_named(void **state)
         {"{\"text\": [{\"role\": \"user\"}]}\n", "message 0"},
         {"{\"text\": [{\"role\": \"user\", \"content\": \"a\"}, \"b\"]}\n", "line 1: message 1"},
         {"{\"text\": \"\xff\"}\n", "line 1"},
+        {"{\"text\": \"a\"}\n{\"text\": []}\n", "line 2"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct corpus c = {0};
         struct err e = {0};
         write_text(cases[i].text);
-        assert_int_equal(corpus_add_jsonl(&c, tok, path, "text", false, &e), ERR_FORMAT);
+        struct jsonl_options opt = {"text", vocab->chat_template, false};
+        assert_int_not_equal(corpus_add_jsonl(&c, tok, path, &opt, &e), 0);
         if (!strstr(e.msg, cases[i].message) || !strstr(e.msg, path))
             fail_msg("case %zu: %s", i, e.msg);
         assert_int_equal(c.n_ids, 0);
@@ -161,7 +175,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strings_of_json_lines_follow_each_other),
-        cmocka_unit_test(messages_become_chatml),
+        cmocka_unit_test(messages_are_rendered_as_the_template_says),
         cmocka_unit_test(bad_lines_are_named),
         cmocka_unit_test(windows_do_not_cross_texts),
     };
