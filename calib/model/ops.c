@@ -13,6 +13,12 @@
 #define TILE_TOKENS  1024
 #define ROWS_PER_JOB 64 /* of cheap row-wise steps */
 
+/* OpenBLAS takes another path, with other roundings, for products of up to 100^3 multiplications. Where the
+ * number of tokens is an accident of routing and of block sizes, products are padded beyond that, so that a
+ * token's result does not depend on its company. Larger products give each row the same bits at any height.
+ */
+#define SMALL_PRODUCT 1000000u
+
 size_t ops_tile(size_t ctx)
 {
     if (ctx > 2 * TILE_TOKENS)
@@ -104,6 +110,19 @@ static void fill_bias(const struct product *p, size_t row, size_t n_rows, size_t
     }
 }
 
+/* y = x rows^T with zero rows below x up to `padded`; the space for both lies behind the panel. */
+static void small_product(size_t n, size_t n_rows, size_t n_cols, const float *x, size_t ldx, float *rows,
+                          float *y, size_t ldy, size_t padded)
+{
+    float *in = rows + n_rows * n_cols, *out = in + padded * n_cols;
+    for (size_t i = 0; i < n; i++)
+        memcpy(in + i * n_cols, x + i * ldx, n_cols * sizeof *in);
+    memset(in + n * n_cols, 0, (padded - n) * n_cols * sizeof *in);
+    ops_gemm_nt(padded, n_rows, n_cols, in, n_cols, rows, n_cols, out, n_rows, false);
+    for (size_t i = 0; i < n; i++)
+        memcpy(y + i * ldy, out + i * n_rows, n_rows * sizeof *y);
+}
+
 /* Row panels times stretches of tiles; the token range is the product's own. */
 static int product_job(void *ctx, size_t job, unsigned worker, struct err *e)
 {
@@ -114,7 +133,8 @@ static int product_job(void *ctx, size_t job, unsigned worker, struct err *e)
         panel -= n;
     size_t most = panel_rows(p->weight), row = panel * most, n_cols = (size_t)p->weight->ne[0];
     size_t n_rows = p->n_rows - row < most ? (size_t)p->n_rows - row : most;
-    float *rows = ops_scratch(r->o, worker, n_rows * n_cols);
+    size_t padded = p->n_tokens ? SMALL_PRODUCT / (n_rows * n_cols) + 1 : 0;
+    float *rows = ops_scratch(r->o, worker, n_rows * n_cols + padded * (n_rows + n_cols));
     if (!rows)
         return err_set(e, ERR_NOMEM, "out of memory for %zu rows of '%s'", n_rows, p->weight->name);
     size_t last = p->n_tokens ? p->token0 + p->n_tokens : r->n_tokens;
@@ -128,8 +148,12 @@ static int product_job(void *ctx, size_t job, unsigned worker, struct err *e)
         size_t n = last - t < tile ? last - t : tile;
         if (p->bias)
             fill_bias(p, row, n_rows, t, n);
-        ops_gemm_nt(n, n_rows, n_cols, r->x + t * r->ldx, r->ldx, rows, n_cols, p->y + t * p->ldy + row,
-                    p->ldy, p->add || p->bias);
+        const float *x = r->x + t * r->ldx;
+        float *y = p->y + t * p->ldy + row;
+        if (n < padded)
+            small_product(n, n_rows, n_cols, x, r->ldx, rows, y, p->ldy, padded);
+        else
+            ops_gemm_nt(n, n_rows, n_cols, x, r->ldx, rows, n_cols, y, p->ldy, p->add || p->bias);
     }
     return 0;
 }

@@ -38,8 +38,9 @@ struct product {
     const float *bias;     /* [n_rows] or NULL */
     float *y;              /* [n_tokens, n_rows] with row distance ldy */
     size_t ldy;
-    bool add;                /* y += instead of y = */
-    size_t token0, n_tokens; /* the rows of x (and y) it takes; n_tokens 0: all of them */
+    bool add; /* y += instead of y = */
+    size_t token0,
+        n_tokens; /* the rows of x (and y) it takes; n_tokens 0: all of them. Not with add or bias */
 };
 
 /* y_i (+)= x W_i^T + b_i for all products of the same input x [n_tokens, n_cols], row distance ldx. */

@@ -4,6 +4,7 @@
 #include "calib/model/forward.h"
 #include "calib/model/head.h"
 #include "toy_checkpoint.h"
+#include "toy_family.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -98,32 +99,57 @@ static bool toy_of(const char *name, struct toy_spec *spec)
     return false;
 }
 
+/* A new folder with the checkpoint of this name; false for the demo, which lies ready. */
+static bool make_folder(char folder[32], const char *name)
+{
+    struct toy_spec spec;
+    struct err e = {0};
+    strcpy(folder, "kerf-toy-XXXXXX");
+    if (strncmp(name, "demo", 4) == 0)
+        return false;
+    int rc = mkdtemp(folder) ? 0 : -1;
+    for (const char *const *f = toy_family_names; rc == 0 && *f; f++)
+        if (strcmp(*f, name) == 0) {
+            rc = toy_family_write(folder, name, &e);
+            if (rc == 0)
+                return true;
+        }
+    if (rc == 0 && toy_of(name, &spec))
+        rc = toy_checkpoint_write(folder, &spec, &e);
+    if (rc != 0)
+        fail_msg("%s: %s", name, e.msg);
+    return true;
+}
+
+static void remove_folder(const char *folder)
+{
+    char command[64];
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    assert_int_equal(system(command), 0);
+}
+
 static void check_model(const char *name, char *numbers)
 {
-    char folder[64] = "kerf-toy-XXXXXX";
-    struct toy_spec spec;
+    char folder[32];
     struct loaded l;
-    struct err e = {0};
     int32_t ids[MAX_IDS + 1];
     double nll[MAX_IDS];
     size_t n = 0;
-    bool toy = toy_of(name, &spec);
-    if (toy && (!mkdtemp(folder) || toy_checkpoint_write(folder, &spec, &e)))
-        fail_msg("%s", e.msg);
+    bool toy = make_folder(folder, name);
     load(&l, toy ? folder : DEMO);
     double want[MAX_IDS];
     for (char *p = strtok(numbers, " \n"); p && n + 1 < MAX_IDS; p = strtok(NULL, " \n"))
         want[n++] = strtod(p, NULL);
     make_ids(ids, n + 1, l.net.n_vocab, toy ? 0 : 101);
     likelihoods(nll, &l, ids, n + 1, n + 1, 2, 1 << 26, NULL);
+    /* The reference runs delta nets in chunks, which rounds the state in another order. */
+    double tolerance = strstr(name, "next") || strstr(name, "35") ? 2e-4 : 2e-5;
     for (size_t i = 0; i < n; i++)
-        if (!(fabs(nll[i] - want[i]) < 2e-5))
+        if (!(fabs(nll[i] - want[i]) < tolerance))
             fail_msg("%s: token %zu: expected %.7f, found %.7f", name, i + 1, want[i], nll[i]);
     unload(&l);
-    char command[128];
-    snprintf(command, sizeof command, "rm -r '%s'", folder);
     if (toy)
-        assert_int_equal(system(command), 0);
+        remove_folder(folder);
 }
 
 static void every_family_gives_the_likelihoods_of_the_reference(void **state)
@@ -142,7 +168,7 @@ static void every_family_gives_the_likelihoods_of_the_reference(void **state)
         n_models++;
     }
     fclose(f);
-    assert_true(n_models >= 9);
+    assert_true(n_models >= 15);
 }
 
 static void demo_logits_are_those_of_the_reference(void **state)
@@ -173,15 +199,14 @@ static void demo_logits_are_those_of_the_reference(void **state)
     unload(&l);
 }
 
-static void threads_and_memory_do_not_change_a_bit(void **state)
+static void check_bits(const char *path)
 {
-    (void)state;
     static int32_t ids[2400];
     static double first[2400], other[2400];
     struct loaded l;
-    load(&l, DEMO);
+    load(&l, path);
     const size_t contexts[] = {100, 1200, 2400};
-    make_ids(ids, 2400, 4096, 101);
+    make_ids(ids, 2400, l.net.n_vocab, 101);
     for (size_t i = 0; i < 3; i++) {
         likelihoods(first, &l, ids, 2400, contexts[i], 1, 1 << 30, NULL);
         likelihoods(other, &l, ids, 2400, contexts[i], 3, 1 << 30, NULL);
@@ -190,6 +215,19 @@ static void threads_and_memory_do_not_change_a_bit(void **state)
         assert_memory_equal(first, other, sizeof first);
     }
     unload(&l);
+}
+
+static void threads_and_memory_do_not_change_a_bit(void **state)
+{
+    (void)state;
+    const char *const families[] = {"qwen3next", "qwen35moe", "mixtral"};
+    char folder[32];
+    check_bits(DEMO);
+    for (size_t i = 0; i < 3; i++) {
+        make_folder(folder, families[i]);
+        check_bits(folder);
+        remove_folder(folder);
+    }
 }
 
 struct seen {

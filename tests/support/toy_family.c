@@ -1,0 +1,262 @@
+/* toy_family.c - see toy_family.h. */
+#include "toy_family.h"
+
+#include "formats/hf/safetensors_write.h"
+#include "libquant/base/outfile.h"
+#include "libquant/base/rng.h"
+#include "libquant/half.h"
+#include "toy_tokenizer.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define VOCAB     320
+#define N_EXPERTS 8
+
+const char *const toy_family_names[] = {"mixtral", "qwen2moe",  "qwen3moe", "qwen3next",
+                                        "qwen35",  "qwen35moe", NULL};
+
+enum fill { MATRIX, EMBED, NORM, ZERO_NORM, BIAS, DECAY };
+
+enum where { GLOBAL, EVERY, ATTENTION, LINEAR };
+
+struct row {
+    const char *families; /* names between spaces */
+    enum where where;
+    const char *name; /* after "model.layers.N." unless GLOBAL; "J": once for each expert */
+    enum fill fill;
+    uint32_t shape[3];
+};
+
+#define MIX    " mixtral "
+#define Q2     " qwen2moe "
+#define Q3     " qwen3moe "
+#define NEXT   " qwen3next "
+#define Q35    " qwen35 "
+#define Q35MOE " qwen35moe "
+#define HYBRID NEXT Q35 Q35MOE
+#define MOE    Q2 Q3 NEXT Q35MOE
+#define ALL    MIX MOE Q35
+
+/* Width 64; 4 query and 2 key heads of 16; experts of 32; delta net: 2 key and 4 value heads of 8, kernel 4.
+ */
+static const struct row rows[] = {
+    {ALL, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
+    {MIX MOE, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
+    {MIX Q2 Q3, GLOBAL, "model.norm.weight", NORM, {64}},
+    {HYBRID, GLOBAL, "model.norm.weight", ZERO_NORM, {64}},
+    {MIX Q2 Q3, EVERY, "input_layernorm.weight", NORM, {64}},
+    {HYBRID, EVERY, "input_layernorm.weight", ZERO_NORM, {64}},
+    {MIX Q2 Q3, EVERY, "post_attention_layernorm.weight", NORM, {64}},
+    {HYBRID, EVERY, "post_attention_layernorm.weight", ZERO_NORM, {64}},
+    {MIX Q2 Q3, ATTENTION, "self_attn.q_proj.weight", MATRIX, {64, 64}},
+    {HYBRID, ATTENTION, "self_attn.q_proj.weight", MATRIX, {128, 64}},
+    {ALL, ATTENTION, "self_attn.k_proj.weight", MATRIX, {32, 64}},
+    {ALL, ATTENTION, "self_attn.v_proj.weight", MATRIX, {32, 64}},
+    {ALL, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
+    {Q2, ATTENTION, "self_attn.q_proj.bias", BIAS, {64}},
+    {Q2, ATTENTION, "self_attn.k_proj.bias", BIAS, {32}},
+    {Q2, ATTENTION, "self_attn.v_proj.bias", BIAS, {32}},
+    {Q3, ATTENTION, "self_attn.q_norm.weight", NORM, {16}},
+    {Q3, ATTENTION, "self_attn.k_norm.weight", NORM, {16}},
+    {HYBRID, ATTENTION, "self_attn.q_norm.weight", ZERO_NORM, {16}},
+    {HYBRID, ATTENTION, "self_attn.k_norm.weight", ZERO_NORM, {16}},
+    {NEXT, LINEAR, "linear_attn.in_proj_qkvz.weight", MATRIX, {96, 64}},
+    {NEXT, LINEAR, "linear_attn.in_proj_ba.weight", MATRIX, {8, 64}},
+    {Q35 Q35MOE, LINEAR, "linear_attn.in_proj_qkv.weight", MATRIX, {64, 64}},
+    {Q35 Q35MOE, LINEAR, "linear_attn.in_proj_z.weight", MATRIX, {32, 64}},
+    {Q35 Q35MOE, LINEAR, "linear_attn.in_proj_b.weight", MATRIX, {4, 64}},
+    {Q35 Q35MOE, LINEAR, "linear_attn.in_proj_a.weight", MATRIX, {4, 64}},
+    {HYBRID, LINEAR, "linear_attn.conv1d.weight", MATRIX, {64, 1, 4}},
+    {HYBRID, LINEAR, "linear_attn.A_log", DECAY, {4}},
+    {HYBRID, LINEAR, "linear_attn.dt_bias", DECAY, {4}},
+    {HYBRID, LINEAR, "linear_attn.norm.weight", NORM, {8}},
+    {HYBRID, LINEAR, "linear_attn.out_proj.weight", MATRIX, {64, 32}},
+    {Q35, EVERY, "mlp.gate_proj.weight", MATRIX, {96, 64}},
+    {Q35, EVERY, "mlp.up_proj.weight", MATRIX, {96, 64}},
+    {Q35, EVERY, "mlp.down_proj.weight", MATRIX, {64, 96}},
+    {MOE, EVERY, "mlp.gate.weight", MATRIX, {N_EXPERTS, 64}},
+    {MOE, EVERY, "mlp.experts.J.gate_proj.weight", MATRIX, {32, 64}},
+    {MOE, EVERY, "mlp.experts.J.up_proj.weight", MATRIX, {32, 64}},
+    {MOE, EVERY, "mlp.experts.J.down_proj.weight", MATRIX, {64, 32}},
+    {Q2 NEXT Q35MOE, EVERY, "mlp.shared_expert.gate_proj.weight", MATRIX, {32, 64}},
+    {Q2 NEXT Q35MOE, EVERY, "mlp.shared_expert.up_proj.weight", MATRIX, {32, 64}},
+    {Q2 NEXT Q35MOE, EVERY, "mlp.shared_expert.down_proj.weight", MATRIX, {64, 32}},
+    {Q2 NEXT Q35MOE, EVERY, "mlp.shared_expert_gate.weight", MATRIX, {1, 64}},
+    {MIX, EVERY, "block_sparse_moe.gate.weight", MATRIX, {N_EXPERTS, 64}},
+    {MIX, EVERY, "block_sparse_moe.experts.J.w1.weight", MATRIX, {32, 64}},
+    {MIX, EVERY, "block_sparse_moe.experts.J.w2.weight", MATRIX, {64, 32}},
+    {MIX, EVERY, "block_sparse_moe.experts.J.w3.weight", MATRIX, {32, 64}},
+};
+
+#define COMMON                                                                                               \
+    "\"hidden_size\": 64, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"vocab_size\": 320, "     \
+    "\"max_position_embeddings\": 512, \"hidden_act\": \"silu\", \"rms_norm_eps\": 1e-06, "                  \
+    "\"bos_token_id\": 317, "                                                                                \
+    "\"eos_token_id\": 317, \"torch_dtype\": \"bfloat16\", "
+#define PLAIN_ROPE "\"num_hidden_layers\": 3, \"rope_theta\": 10000.0, "
+#define EXPERTS                                                                                              \
+    "\"num_experts\": 8, \"num_experts_per_tok\": 3, \"moe_intermediate_size\": 32, "                        \
+    "\"decoder_sparse_step\": 1, "                                                                           \
+    "\"mlp_only_layers\": [], "
+#define SHARED "\"shared_expert_intermediate_size\": 32, "
+#define LINEAR_KEYS                                                                                          \
+    "\"num_hidden_layers\": 4, \"head_dim\": 16, \"linear_conv_kernel_dim\": 4, \"linear_key_head_dim\": "   \
+    "8, "                                                                                                    \
+    "\"linear_num_key_heads\": 2, \"linear_num_value_heads\": 4, \"linear_value_head_dim\": 8, "             \
+    "\"layer_types\": [\"linear_attention\", \"linear_attention\", \"linear_attention\", "                   \
+    "\"full_attention\"], "
+#define PARTIAL_ROPE                                                                                         \
+    "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000.0, \"partial_rotary_factor\": " \
+    "0.5, "                                                                                                  \
+    "\"mrope_interleaved\": true, \"mrope_section\": [2, 1, 1]}, "
+
+static const struct {
+    const char *name, *config;
+} configs[] = {
+    {"mixtral",
+     "{\"architectures\": [\"MixtralForCausalLM\"], \"model_type\": \"mixtral\", " COMMON PLAIN_ROPE
+     "\"intermediate_size\": 32, \"num_local_experts\": 8, \"num_experts_per_tok\": 3, "
+     "\"sliding_window\": null, \"tie_word_embeddings\": false}"},
+    {"qwen2moe",
+     "{\"architectures\": [\"Qwen2MoeForCausalLM\"], \"model_type\": \"qwen2_moe\", " COMMON PLAIN_ROPE
+         EXPERTS SHARED
+     "\"intermediate_size\": 96, \"norm_topk_prob\": false, \"use_sliding_window\": false, "
+     "\"tie_word_embeddings\": false}"},
+    {"qwen3moe",
+     "{\"architectures\": [\"Qwen3MoeForCausalLM\"], \"model_type\": \"qwen3_moe\", " COMMON PLAIN_ROPE
+         EXPERTS "\"head_dim\": 16, \"intermediate_size\": 96, \"norm_topk_prob\": true, "
+     "\"use_sliding_window\": false, \"tie_word_embeddings\": false}"},
+    {"qwen3next",
+     "{\"architectures\": [\"Qwen3NextForCausalLM\"], \"model_type\": \"qwen3_next\", " COMMON EXPERTS SHARED
+         LINEAR_KEYS "\"rope_theta\": 10000.0, \"partial_rotary_factor\": 0.5, \"intermediate_size\": 96, "
+     "\"norm_topk_prob\": true, \"tie_word_embeddings\": false}"},
+    {"qwen35",
+     "{\"architectures\": [\"Qwen3_5ForCausalLM\"], \"model_type\": \"qwen3_5_text\", " COMMON LINEAR_KEYS
+         PARTIAL_ROPE "\"intermediate_size\": 96, \"tie_word_embeddings\": true}"},
+    {"qwen35moe",
+     "{\"architectures\": [\"Qwen3_5MoeForCausalLM\"], \"model_type\": \"qwen3_5_moe_text\", " COMMON EXPERTS
+         SHARED LINEAR_KEYS PARTIAL_ROPE "\"tie_word_embeddings\": false}"},
+};
+
+static bool belongs(const struct row *r, const char *family)
+{
+    char word[32];
+    snprintf(word, sizeof word, " %s ", family);
+    return strstr(r->families, word) != NULL;
+}
+
+static double value(enum fill fill, uint32_t n_cols, struct rng *r)
+{
+    double z = rng_normal(r);
+    switch (fill) {
+    case MATRIX:
+        return z * 1.3 / (n_cols > 32 ? 8.0 : n_cols > 4 ? 5.6 : 2.0); /* about sqrt of the columns */
+    case EMBED: return z * 0.25;
+    case NORM: return 1 + 0.25 * z;
+    case ZERO_NORM: return 0.25 * z;
+    case BIAS: return 0.4 * z;
+    case DECAY: return 0.5 * z - 0.5;
+    }
+    return 0;
+}
+
+typedef int (*visit)(struct safetensors_writer *w, const char *name, const struct row *r, struct rng *rng,
+                     struct err *e);
+
+static uint64_t n_dims_of(const struct row *r)
+{
+    return r->shape[2] ? 3 : r->shape[1] ? 2 : 1;
+}
+
+static int declare(struct safetensors_writer *w, const char *name, const struct row *r, struct rng *rng,
+                   struct err *e)
+{
+    (void)rng;
+    return safetensors_writer_add(w, name, ST_BF16, (uint32_t)n_dims_of(r),
+                                  (uint64_t[]){r->shape[0], r->shape[1], r->shape[2]}, e);
+}
+
+static int fill_tensor(struct safetensors_writer *w, const char *name, const struct row *r, struct rng *rng,
+                       struct err *e)
+{
+    (void)name;
+    uint16_t buffer[VOCAB * 64];
+    size_t n = r->shape[0], n_cols = r->shape[2] ? r->shape[2] : r->shape[1];
+    for (uint64_t d = 1; d < n_dims_of(r); d++)
+        n *= r->shape[d];
+    for (size_t i = 0; i < n; i++)
+        buffer[i] = f32_to_bf16((float)value(r->fill, (uint32_t)n_cols, rng));
+    return safetensors_writer_write(w, buffer, n * sizeof *buffer, e);
+}
+
+/* One row of the table: one tensor, or one for each layer and expert that has it. */
+static int visit_row(struct safetensors_writer *w, const struct row *r, uint32_t n_layers, bool hybrid,
+                     visit fn, struct rng *rng, struct err *e)
+{
+    char name[160], rest[128];
+    int rc = 0;
+    if (r->where == GLOBAL)
+        return fn(w, r->name, r, rng, e);
+    const char *expert = strstr(r->name, ".J.");
+    for (uint32_t layer = 0; rc == 0 && layer < n_layers; layer++) {
+        bool linear = hybrid && layer % 4 != 3;
+        if ((r->where == LINEAR && !linear) || (r->where == ATTENTION && linear))
+            continue;
+        for (int j = 0; rc == 0 && j < (expert ? N_EXPERTS : 1); j++) {
+            snprintf(rest, sizeof rest, "%s", r->name);
+            if (expert)
+                snprintf(rest, sizeof rest, "%.*s.%d.%s", (int)(expert - r->name), r->name, j, expert + 3);
+            snprintf(name, sizeof name, "model.layers.%u.%s", layer, rest);
+            rc = fn(w, name, r, rng, e);
+        }
+    }
+    return rc;
+}
+
+static int visit_all(struct safetensors_writer *w, const char *family, visit fn, struct err *e)
+{
+    bool hybrid = strstr(HYBRID, family) && strcmp(family, "qwen3moe") != 0;
+    struct rng rng = {20261120};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof rows / sizeof *rows; i++)
+        if (belongs(&rows[i], family))
+            rc = visit_row(w, &rows[i], hybrid ? 4 : 3, hybrid, fn, &rng, e);
+    return rc;
+}
+
+int toy_family_write(const char *folder, const char *name, struct err *e)
+{
+    char path[4096];
+    const char *config = NULL;
+    struct safetensors_writer *w = NULL;
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++)
+        if (strcmp(configs[i].name, name) == 0)
+            config = configs[i].config;
+    if (!config)
+        return err_set(e, ERR_ARG, "no toy family '%s'", name);
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+        return err_set(e, ERR_IO, "%s: %s", folder, strerror(errno));
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    int rc = outfile_write_all(path, config, strlen(config), true, e);
+    if (rc == 0)
+        rc = toy_tokenizer_write(folder, VOCAB, 1, e);
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    if (rc == 0)
+        rc = safetensors_writer_open(&w, path, true, e);
+    if (rc != 0)
+        return rc;
+    rc = safetensors_writer_metadata(w, "format", "pt", e);
+    if (rc == 0)
+        rc = visit_all(w, name, declare, e);
+    if (rc == 0)
+        rc = visit_all(w, name, fill_tensor, e);
+    if (rc == 0)
+        return safetensors_writer_commit(w, e);
+    safetensors_writer_abort(w);
+    return rc;
+}

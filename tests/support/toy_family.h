@@ -1,0 +1,21 @@
+/* toy_family.h - random-weight checkpoints of the families with routed experts and delta-net layers, which
+ * toy_checkpoint.h does not make: one fixed small shape each, written from a table of tensor names.
+ *
+ * Four layers (three for plain mixtures) of width 64, a vocabulary of 320, bf16. Weights are large enough
+ * that every part of a layer shows in the predictions. Same name, same bytes. */
+#ifndef KERF_TOY_FAMILY_H
+#define KERF_TOY_FAMILY_H
+
+#include "libquant/base/err.h"
+
+#include <stddef.h>
+
+/* Names in a fixed order: "mixtral", "qwen2moe", "qwen3moe", "qwen3next", "qwen35", "qwen35moe"; NULL at the
+ * end. */
+extern const char *const toy_family_names[];
+
+/* Write config.json, model.safetensors and a tokenizer into `folder`, which is created. ERR_ARG: no such
+ * name. */
+int toy_family_write(const char *folder, const char *name, struct err *e);
+
+#endif
