@@ -1,0 +1,223 @@
+/* test_evaluate.c - waves change no figure, stopping leaves honest partial figures, reports say what was
+ * found. */
+#include "calib/eval/contender.h"
+#include "calib/eval/evaluate.h"
+#include "calib/eval/ladder.h"
+#include "calib/eval/report.h"
+#include "formats/json.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define DEMO KERF_TEST_DATA "/demo-qwen3"
+#define CTX  128
+#define N    150 /* windows: more than one wave */
+
+static struct pool *pool;
+static struct contender ref, same, q4;
+static struct windows windows;
+
+static int open_all(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct contender_mix_options mix = {.recipe = "llama.cpp"};
+    windows = (struct windows){.ctx = CTX, .n = N, .first = CTX / 2, .end = CTX - 1};
+    windows.inputs = malloc(N * CTX * sizeof(int32_t));
+    windows.targets = malloc(N * windows_n_scored(&windows) * sizeof(int32_t));
+    for (uint32_t i = 0; i < N * CTX; i++)
+        windows.inputs[i] = (int32_t)((i * 2654435761u >> 16) % 4096);
+    for (size_t i = 0; i < N; i++)
+        for (size_t k = windows.first; k < windows.end; k++)
+            windows.targets[i * windows_n_scored(&windows) + k - windows.first] =
+                windows.inputs[i * CTX + k + 1];
+    int rc = pool_new(&pool, 2, &e);
+    mix.pool = pool;
+    if (rc == 0)
+        rc = contender_open_file(&ref, DEMO, NULL, &e);
+    if (rc == 0)
+        rc = contender_open_mix(&same, &ref, mix_find("BF16"), &mix, &e);
+    if (rc == 0)
+        rc = contender_open_mix(&q4, &ref, mix_find("Q4_K_M"), &mix, &e);
+    return rc;
+}
+
+static int close_all(void **state)
+{
+    (void)state;
+    contender_close(&q4);
+    contender_close(&same);
+    contender_close(&ref);
+    windows_release(&windows);
+    pool_free(pool);
+    return 0;
+}
+
+static struct evaluate_model model_of(struct contender *c)
+{
+    return (struct evaluate_model){c->type ? c->type : c->path, &c->net, c->weights};
+}
+
+static void waves_do_not_change_a_bit(void **state)
+{
+    (void)state;
+    /* A mix is run in a single wave; applied at source precision it is the same model. */
+    struct evaluate_model a = model_of(&ref), b[2] = {model_of(&ref), model_of(&same)};
+    struct evaluate_options opt = {.pool = pool, .memory_bytes = 1 << 26};
+    struct evaluation x, y;
+    assert_true(evaluate_wave(&windows, 16384) < N);
+    assert_int_equal(evaluate(&x, &a, 1, &windows, &opt, NULL), 0);
+    assert_int_equal(evaluate(&y, b, 2, &windows, &opt, NULL), 0);
+    assert_int_equal(x.n, N * windows_n_scored(&windows));
+    assert_false(x.partial);
+    assert_memory_equal(x.nll[0], y.nll[0], x.n * sizeof(double));
+    assert_memory_equal(x.nll[0], y.nll[1], x.n * sizeof(double));
+    for (size_t i = 0; i < y.n; i++)
+        assert_true(y.kld[1][i] == 0 && y.same_top[1][i]);
+    evaluation_release(&x);
+    evaluation_release(&y);
+}
+
+struct stopper {
+    double at;
+    double largest_jump, last;
+};
+
+static int stop_at(void *ctx, const struct evaluate_progress *p)
+{
+    struct stopper *s = ctx;
+    assert_true(p->done >= s->last && p->done <= 1.0000001);
+    s->last = p->done;
+    return p->done >= s->at;
+}
+
+static void a_stop_between_waves_keeps_what_was_finished(void **state)
+{
+    (void)state;
+    struct evaluate_model a = model_of(&ref);
+    struct stopper s = {.at = 0.9};
+    struct evaluate_options opt = {
+        .pool = pool, .memory_bytes = 1 << 26, .progress = stop_at, .progress_ctx = &s};
+    struct evaluation x;
+    assert_int_equal(evaluate(&x, &a, 1, &windows, &opt, NULL), 0);
+    assert_true(x.partial);
+    assert_int_equal(x.n_windows, evaluate_wave(&windows, 16384));
+    evaluation_release(&x);
+    s = (struct stopper){.at = 0.1};
+    struct err e = {0};
+    assert_int_equal(evaluate(&x, &a, 1, &windows, &opt, &e), ERR_CANCELLED);
+}
+
+static void a_stop_between_candidates_scores_those_that_are_done(void **state)
+{
+    (void)state;
+    struct evaluate_model m[3] = {model_of(&ref), model_of(&same), model_of(&q4)};
+    struct stopper s = {.at = 0.6}; /* three models share the first three quarters */
+    struct evaluate_options opt = {
+        .pool = pool, .memory_bytes = 1 << 26, .progress = stop_at, .progress_ctx = &s};
+    struct windows few = windows;
+    struct evaluation x;
+    few.n = 16;
+    assert_int_equal(evaluate(&x, m, 3, &few, &opt, NULL), 0);
+    assert_true(x.partial);
+    assert_int_equal(x.n_models, 2);
+    assert_int_equal(x.n_windows, 16);
+    evaluation_release(&x);
+}
+
+static double number(const struct json *j, const char *key)
+{
+    double v = NAN;
+    if (!json_number(json_get(j, key), &v))
+        fail_msg("key '%s' is missing or not a number", key);
+    return v;
+}
+
+static void reports_say_what_was_found(void **state)
+{
+    (void)state;
+    struct evaluate_model m[2] = {model_of(&ref), model_of(&q4)};
+    struct evaluate_options opt = {.pool = pool, .memory_bytes = 1 << 26};
+    struct windows few = windows;
+    struct evaluation x;
+    struct corpus_text text = {.path = "a<b>&\"c\".txt", .end = 16 * CTX};
+    struct corpus corpus = {.texts = &text, .n_texts = 1};
+    struct report r = {.kind = REPORT_COMPARE, .version = "1", .architecture = "qwen3", .corpus = &corpus};
+    few.n = 16;
+    assert_int_equal(evaluate(&x, m, 2, &few, &opt, NULL), 0);
+    assert_int_equal(report_take(&r, &x, &few, NULL), 0);
+    r.reference.path = "demo";
+    r.candidates[0].path = "demo";
+    r.candidates[0].type = "Q4_K_M";
+    r.candidates[0].bits_per_weight = q4.bits_per_weight;
+
+    char *out = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&out, &n);
+    report_json(&r, f);
+    fclose(f);
+    struct json_doc *doc = NULL;
+    assert_int_equal(json_parse(&doc, out, n, "report", NULL), 0);
+    const struct json *c = json_first(json_get(json_root(doc), "candidates"));
+    assert_true(fabs(number(c, "kld_mean") - r.candidates[0].d.kld.value) < 1e-15);
+    assert_true(number(c, "kld_mean") > 0.001 && number(c, "kld_mean") < 0.1);
+    assert_true(number(c, "kld_median") < number(c, "kld_p90") &&
+                number(c, "kld_p99") < number(c, "kld_max"));
+    assert_true(number(c, "top1_agreement") > 0.5);
+    assert_true(number(json_get(json_root(doc), "reference"), "n_tokens_scored") == 16 * 63);
+    json_free(doc);
+    free(out);
+
+    f = open_memstream(&out, &n);
+    report_html(&r, f);
+    fclose(f);
+    assert_non_null(
+        strstr(out, "a&lt;b&gt;&amp;&quot;c&quot;.txt")); /* names from outside cannot become markup */
+    assert_null(strstr(out, "a<b>"));
+    free(out);
+
+    f = open_memstream(&out, &n);
+    report_text(&r, f);
+    fclose(f);
+    assert_non_null(strstr(out, "Q4_K_M"));
+    free(out);
+    report_release(&r);
+    evaluation_release(&x);
+}
+
+static void lists_of_levels_are_read(void **state)
+{
+    (void)state;
+    const struct mix **list = NULL;
+    size_t n = 0;
+    struct err e = {0};
+    assert_int_equal(ladder_parse_types(&list, &n, NULL, &e), 0);
+    assert_int_equal(n, ladder_n_default_types);
+    free(list);
+    assert_int_equal(ladder_parse_types(&list, &n, "q8_0, Q2_K", &e), 0);
+    assert_int_equal(n, 2);
+    assert_string_equal(list[1]->name, "Q2_K");
+    free(list);
+    assert_int_equal(ladder_parse_types(&list, &n, "Q4_K_M,nonsense", &e), ERR_ARG);
+    assert_non_null(strstr(e.msg, "nonsense"));
+    assert_int_equal(ladder_parse_types(&list, &n, " ,", &e), ERR_ARG);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(waves_do_not_change_a_bit),
+        cmocka_unit_test(a_stop_between_waves_keeps_what_was_finished),
+        cmocka_unit_test(a_stop_between_candidates_scores_those_that_are_done),
+        cmocka_unit_test(reports_say_what_was_found),
+        cmocka_unit_test(lists_of_levels_are_read),
+    };
+    return cmocka_run_group_tests(tests, open_all, close_all);
+}
