@@ -1,0 +1,160 @@
+/* bench_forward.c - speed of the forward pass and of scoring on a model file: bench_forward MODEL [WINDOWS
+ * [CTX [THREADS]]]. Also the product alone, cut into tiles for our pool, against BLAS on its own threads.
+ *
+ * Beside wall time it prints processor time, which a busy machine distorts less: GFLOP per processor second
+ * is what one core does. */
+#include "calib/model/forward.h"
+#include "calib/model/head.h"
+#include "calib/model/ops.h"
+
+#include <cblas.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <time.h>
+
+struct clock {
+    double wall, cpu;
+};
+
+static struct clock now(void)
+{
+    struct timespec t;
+    struct rusage r;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    getrusage(RUSAGE_SELF, &r);
+    return (struct clock){(double)t.tv_sec + (double)t.tv_nsec * 1e-9,
+                          (double)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) +
+                              (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1e-6};
+}
+
+static void print(const char *what, struct clock start, double n_tokens, double flops)
+{
+    struct clock end = now();
+    double wall = end.wall - start.wall, cpu = end.cpu - start.cpu;
+    printf("%-28s %8.2f s wall %8.2f s cpu", what, wall, cpu);
+    if (n_tokens > 0)
+        printf(" %9.0f tokens/s %9.0f tokens/cpu-s", n_tokens / wall, n_tokens / cpu);
+    printf(" %7.1f GFLOP/s %7.1f GFLOP/cpu-s\n", flops / wall * 1e-9, flops / cpu * 1e-9);
+}
+
+struct tiles {
+    const float *x, *w;
+    float *y;
+    size_t n_tokens, n_rows, n_cols, tile;
+};
+
+static int tile_job(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)worker;
+    (void)e;
+    const struct tiles *t = ctx;
+    size_t row = job * 512, n = t->n_rows - row < 512 ? t->n_rows - row : 512;
+    for (size_t k = 0; k < t->n_tokens; k += t->tile)
+        ops_gemm_nt(t->tile, n, t->n_cols, t->x + k * t->n_cols, t->n_cols, t->w + row * t->n_cols, t->n_cols,
+                    t->y + k * t->n_rows + row, t->n_rows, false);
+    return 0;
+}
+
+static void bench_product(struct pool *pool, size_t n_rows, size_t n_cols)
+{
+    const size_t n_tokens = 4096, repeat = 4;
+    float *x = calloc(n_tokens * n_cols, sizeof *x), *w = calloc(n_rows * n_cols, sizeof *w);
+    float *y = calloc(n_tokens * n_rows, sizeof *y);
+    char what[64];
+    double flops = 2.0 * (double)repeat * (double)n_tokens * (double)n_rows * (double)n_cols;
+    for (size_t i = 0; x && i < n_tokens * n_cols; i++)
+        x[i] = (float)(i % 17) * 0.1f;
+    for (size_t i = 0; w && i < n_rows * n_cols; i++)
+        w[i] = (float)(i % 13) * 0.1f;
+    struct tiles t = {x, w, y, n_tokens, n_rows, n_cols, 1024};
+    openblas_set_num_threads(1);
+    struct clock start = now();
+    for (size_t i = 0; i < repeat; i++)
+        pool_run(pool, (n_rows + 511) / 512, tile_job, &t, NULL);
+    snprintf(what, sizeof what, "%zu x %zu, pool", n_rows, n_cols);
+    print(what, start, 0, flops);
+    openblas_set_num_threads((int)pool_n_threads(pool));
+    start = now();
+    for (size_t i = 0; i < repeat; i++)
+        ops_gemm_nt(n_tokens, n_rows, n_cols, x, n_cols, w, n_cols, y, n_rows, false);
+    snprintf(what, sizeof what, "%zu x %zu, BLAS", n_rows, n_cols);
+    print(what, start, 0, flops);
+    openblas_set_num_threads(1);
+    free(x);
+    free(w);
+    free(y);
+}
+
+/* Multiplications and additions of all plain matrices per token; experts count as far as they are used. */
+static double layer_flops(const struct net *net)
+{
+    double n = 0;
+    for (uint32_t i = 0; i < net->n_layers; i++)
+        for (size_t k = 0; k < net->layers[i].n_matrices; k++) {
+            const struct model_tensor *t = net->layers[i].matrices[k];
+            double used = t->ne[2] > 1 ? (double)net->layers[i].moe.n_used : 1;
+            n += 2.0 * (double)t->ne[0] * (double)t->ne[1] * used;
+        }
+    return n;
+}
+
+static int bench_model(struct pool *pool, const char *path, size_t n, size_t ctx, struct err *e)
+{
+    struct model *m = NULL;
+    struct net net = {0};
+    struct weights *w = NULL;
+    struct hidden *states = NULL;
+    int32_t *ids = calloc(n * ctx, sizeof *ids);
+    struct head_score *scores = calloc(n * ctx, sizeof *scores);
+    int rc = ids && scores ? model_open(&m, path, &(struct model_options){0}, e) : ERR_NOMEM;
+    if (rc == 0)
+        rc = net_init(&net, m, e);
+    if (rc == 0)
+        rc = weights_new(&w, m, NULL, e);
+    for (size_t i = 0; rc == 0 && i < n * ctx; i++)
+        ids[i] = (int32_t)(i * 7919 % net.n_vocab);
+    struct forward_options f = {
+        .pool = pool, .memory_bytes = (uint64_t)1 << 30, .keep_first = ctx / 2, .keep_end = ctx};
+    struct head_options h = {.pool = pool, .memory_bytes = f.memory_bytes, .window = ctx - ctx / 2};
+    struct clock start = now();
+    if (rc == 0)
+        rc = forward_run(&states, &net, w, ids, n, ctx, &f, e);
+    if (rc == 0)
+        print("layers", start, (double)(n * ctx), (double)(n * ctx) * layer_flops(&net));
+    struct head_model head = {&net, w, states};
+    start = now();
+    if (rc == 0)
+        rc = head_score(&head, 1, ids, n * (ctx - ctx / 2), &h, scores, e);
+    if (rc == 0)
+        print("head (half the positions)", start, (double)(n * ctx),
+              2.0 * (double)(n * (ctx - ctx / 2)) * net.n_embd * net.n_vocab);
+    free(ids);
+    free(scores);
+    hidden_free(states);
+    weights_free(w);
+    net_release(&net);
+    model_close(m);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct pool *pool = NULL;
+    struct err e = {0};
+    if (argc < 2) {
+        fputs("usage: bench_forward MODEL [WINDOWS [CTX [THREADS]]]\n", stderr);
+        return 2;
+    }
+    size_t n = argc > 2 ? strtoul(argv[2], NULL, 10) : 8, ctx = argc > 3 ? strtoul(argv[3], NULL, 10) : 512;
+    int rc = pool_new(&pool, argc > 4 ? (unsigned)strtoul(argv[4], NULL, 10) : 0, &e);
+    if (rc == 0) {
+        bench_product(pool, 3072, 1024);
+        bench_product(pool, 1024, 3072);
+        rc = bench_model(pool, argv[1], n, ctx, &e);
+    }
+    pool_free(pool);
+    if (rc != 0)
+        fprintf(stderr, "bench_forward: %s\n", e.msg);
+    return rc != 0;
+}
