@@ -208,13 +208,13 @@ const struct loss_option *loss_table_option(const struct loss_tensor *t, enum qt
 
 /* --- losses from figures --- */
 
-/* Three digits: more than a measurement over some thousand tokens is good for, few enough that the last bits
- * of another processor's arithmetic hardly ever show in a table. */
-static double rounded(double v)
+/* Three digits, two for an uncertainty: more than a measurement over some thousand tokens is good for, few
+ * enough that the last bits of another processor's arithmetic hardly ever show in a table. */
+static double rounded(double v, int digits)
 {
     if (!(v > 0) || !isfinite(v))
         return v;
-    double scale = pow(10, 2 - floor(log10(v)));
+    double scale = pow(10, digits - 1 - floor(log10(v)));
     return scale > 1e300 ? 0 : rint(v * scale) / scale;
 }
 
@@ -327,9 +327,9 @@ void loss_table_fit(struct loss_table *t)
             struct loss_option *o = &t->tensors[i].options[j];
             if (isnan(o->loss))
                 o->loss = o->proxy * s;
-            o->loss = rounded(o->loss);
-            o->kld = rounded(o->kld);
-            o->kld_stderr = rounded(o->kld_stderr);
+            o->loss = rounded(o->loss, 3);
+            o->kld = rounded(o->kld, 3);
+            o->kld_stderr = rounded(o->kld_stderr, 2);
         }
 }
 
