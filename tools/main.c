@@ -16,10 +16,6 @@ struct cmd {
     const char *summary;
 };
 
-/* Until every command has its file, those that are missing are left out of the table. */
-#pragma weak cmd_allocate
-#pragma weak cmd_fit
-
 static const struct cmd cmds[] = {
     {"inspect", cmd_inspect, "metadata, tensors and sizes of a model or importance file"},
     {"convert", cmd_convert, "checkpoint to GGUF, at source precision or straight to any type"},
@@ -30,7 +26,6 @@ static const struct cmd cmds[] = {
     {"compare", cmd_compare, "what candidates lost against a reference, in one pass over a text"},
     {"ladder", cmd_ladder, "quality of every level from Q8_0 to Q2_K, without writing files"},
     {"allocate", cmd_allocate, "per-tensor types of least expected loss within a budget"},
-    {"fit", cmd_fit, "which levels fit in this much memory"},
     {"diff", cmd_diff, "tensors and metadata that differ between two models"},
     {"hash", cmd_hash, "SHA-256 per tensor and of the whole model content"},
     {"edit", cmd_edit, "set or remove metadata"},
@@ -92,8 +87,7 @@ static void print_overview(FILE *f)
           "precision comes out, with the measured loss beside it.\n\nCommands:\n",
           f);
     for (size_t i = 0; i < N_CMDS; i++)
-        if (cmds[i].run)
-            fprintf(f, "  %-12s %s\n", cmds[i].name, cmds[i].summary);
+        fprintf(f, "  %-12s %s\n", cmds[i].name, cmds[i].summary);
     fputs("\n'kerf COMMAND --help' describes a command. Exit codes: 0 done, 1 failed, 2 wrong usage,\n"
           "3 a check was not met.\n",
           f);
@@ -102,7 +96,7 @@ static void print_overview(FILE *f)
 static const struct cmd *find(const char *name)
 {
     for (size_t i = 0; i < N_CMDS; i++)
-        if (cmds[i].run && strcmp(cmds[i].name, name) == 0)
+        if (strcmp(cmds[i].name, name) == 0)
             return &cmds[i];
     return NULL;
 }

@@ -19,10 +19,9 @@ echo "kerf convert $demo -o $out --type Q4_K_M"
 "$kerf" verify "$out"
 
 # The text is the project's own documentation, prose of the kind the demo model was trained on.
-set --
-for page in README.md libquant/README.md formats/README.md calib/README.md tools/README.md tests/README.md; do
-    set -- "$@" --text "$page"
-done
-echo "kerf ladder $demo --ctx 256 --text README.md --text libquant/README.md ..."
-"$kerf" ladder "$demo" --ctx 256 --html "$build/demo-ladder.html" --force "$@"
+text=$build/demo-text.md
+cat libquant/README.md libquant/kern/README.md formats/README.md formats/*/README.md calib/README.md tools/README.md \
+    tests/README.md >"$text"
+echo "kerf ladder $demo --ctx 256 --text $text --html $build/demo-ladder.html"
+"$kerf" ladder "$demo" --ctx 256 --text "$text" --html "$build/demo-ladder.html" --force
 echo "quickstart: $demo converted to $out, its ladder measured on the documentation and drawn in $build/demo-ladder.html"

@@ -60,3 +60,8 @@ void divergence_of(struct divergence *out, const struct divergence_series *s, do
     d.delta_p_rms = root_mean_square(scratch, scratch, s->n);
     *out = d;
 }
+
+double divergence_kept(const struct divergence *d)
+{
+    return 100 / d->ppl_ratio.value;
+}

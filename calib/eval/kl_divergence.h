@@ -32,6 +32,9 @@ struct divergence {
     struct estimate top1; /* share of tokens with the same first choice */
 };
 
+/* Quality kept, in percent: 100 PPL(ref) / PPL(cand). */
+double divergence_kept(const struct divergence *d);
+
 struct divergence_series { /* one value per scored token, in text order */
     const double *nll_ref, *nll, *kld;
     const bool *same_top;

@@ -161,6 +161,7 @@ static void candidate(struct json_writer *w, const struct report *r, const struc
     key_double(w, "perplexity_stderr", c->ppl.perplexity_stderr);
     key_double(w, "ppl_ratio", d->ppl_ratio.value);
     key_double(w, "ppl_ratio_stderr", d->ppl_ratio.error);
+    key_double(w, "quality_kept_percent", divergence_kept(d));
     key_double(w, "ln_ppl_ratio", d->ln_ratio.value);
     key_double(w, "ln_ppl_ratio_stderr", d->ln_ratio.error);
     key_double(w, "ppl_correlation", d->correlation);

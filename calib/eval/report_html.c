@@ -122,7 +122,8 @@ static void table(const struct report *r, FILE *out)
     fputs("<h2>Figures</h2>\n<div "
           "class=\"scroll\"><table>\n<thead><tr><th>Candidate</th><th>Size</th><th>Bits per "
           "weight</th><th>Mean KLD</th><th>Median</th><th>99 %</th><th>99.9 %</th><th>Max</th>"
-          "<th>Perplexity ratio</th><th>Same first token, %</th><th>RMS Δp, %</th><th>Step in "
+          "<th>Perplexity</th><th>Perplexity ratio</th><th>Quality kept, %</th><th>Same first token, "
+          "%</th><th>RMS Δp, %</th><th>Step in "
           "KLD</th></tr></thead>\n"
           "<tbody>\n",
           out);
@@ -137,7 +138,9 @@ static void table(const struct report *r, FILE *out)
         estimate_cell(out, 1, 6, d->kld);
         fprintf(out, "<td>%.6f</td><td>%.5f</td><td>%.4f</td><td>%.4f</td>", d->kld_at[6], d->kld_at[10],
                 d->kld_at[11], d->kld_at[12]);
+        fprintf(out, "<td>%.4f</td>", c->ppl.perplexity);
         estimate_cell(out, 1, 5, d->ppl_ratio);
+        fprintf(out, "<td>%.2f</td>", divergence_kept(d));
         estimate_cell(out, 100, 2, d->top1);
         estimate_cell(out, 100, 3, d->delta_p_rms);
         if (c->has_step)
@@ -149,7 +152,8 @@ static void table(const struct report *r, FILE *out)
     fputs("</tbody></table></div>\n<p class=\"soft\" style=\"font-size:.88rem\">KLD: Kullback-Leibler "
           "divergence of "
           "the candidate's distribution over the next token from the reference's, in nats. Δp: change of the "
-          "probability of the right token. ± is one standard error; steps and ratios are paired, so they are "
+          "probability of the right token. Quality kept: 100 times the reference's perplexity over the "
+          "candidate's. ± is one standard error; steps and ratios are paired, so they are "
           "more "
           "certain than the values they compare.</p>\n",
           out);

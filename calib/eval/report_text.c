@@ -84,9 +84,10 @@ static void table_row(const struct report_model *c, int name_width, FILE *out)
     candidate_name(name, sizeof name, c);
     name_cell(out, name, name_width);
     size_text(size, c->n_bytes);
-    fprintf(out, " %10s %6.3f", size, c->bits_per_weight);
+    fprintf(out, " %10s %6.3f %9.4f", size, c->bits_per_weight, c->ppl.perplexity);
     snprintf(text, sizeof text, "%.4f ±%.4f", d->ppl_ratio.value, d->ppl_ratio.error);
     cell(out, text, 16);
+    fprintf(out, " %6.2f", divergence_kept(d));
     snprintf(text, sizeof text, "%.6f ±%.6f", d->kld.value, d->kld.error);
     cell(out, text, 20);
     fprintf(out, " %9.6f %8.5f %8.4f", d->kld_at[6], d->kld_at[10], d->kld_at[12]);
@@ -113,8 +114,8 @@ static void comparison_text(const struct report *r, FILE *out)
         width = (int)strlen(name) > width ? (int)strlen(name) : width;
     }
     width = width < 36 ? width : 36;
-    fprintf(out, "%-*s %10s %6s%16s%20s %9s %8s %8s%13s", width, "candidate", "size", "bpw", "PPL ratio",
-            "mean KLD", "median", "99 %", "max", "same top %");
+    fprintf(out, "%-*s %10s %6s %9s%16s %6s%20s %9s %8s %8s%13s", width, "candidate", "size", "bpw", "PPL",
+            "PPL ratio", "kept %", "mean KLD", "median", "99 %", "max", "same top %");
     cell(out, "rms Δp", 8);
     fputc('\n', out);
     for (size_t i = 0; i < r->n_candidates; i++)
