@@ -114,8 +114,10 @@ int cmd_compare(int argc, char **argv)
     if (status != OPT_CONTINUE)
         return status;
     status = eval_check_options(&cmd, &text);
-    if (status != 0)
+    if (status != 0) {
+        opt_list_release(&text.texts);
         return status;
+    }
     struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text, .imatrix_path = imatrix, .recipe = recipe};
     int rc = eval_open(&r, args.items[0], args.n - 1, &e);

@@ -53,13 +53,17 @@ int cmd_ladder(int argc, char **argv)
     if (status != OPT_CONTINUE)
         return status;
     status = eval_check_options(&cmd, &text);
-    if (status != 0)
+    if (status != 0) {
+        opt_list_release(&text.texts);
         return status;
+    }
     struct err e = {0};
     const struct mix **levels = NULL;
     size_t n = 0;
-    if (ladder_parse_types(&levels, &n, types, &e) != 0)
+    if (ladder_parse_types(&levels, &n, types, &e) != 0) {
+        opt_list_release(&text.texts);
         return cmd_usage(&cmd, "--types: %s", e.msg);
+    }
     struct eval_run r = {.shared = &shared, .text = &text, .imatrix_path = imatrix, .recipe = recipe};
     int rc = eval_open(&r, args.items[0], n, &e);
     for (size_t i = 0; rc == 0 && i < n; i++)

@@ -107,12 +107,13 @@ int cmd_perplexity(int argc, char **argv)
     };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &shared, &args);
-    if (status == OPT_CONTINUE)
-        status = eval_check_options(&cmd, &text);
-    else
+    if (status != OPT_CONTINUE)
         return status;
-    if (status != 0)
+    status = eval_check_options(&cmd, &text);
+    if (status != 0) {
+        opt_list_release(&text.texts);
         return status;
+    }
     struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text};
     int rc = eval_open(&r, args.items[0], 0, &e);

@@ -284,8 +284,8 @@ static int check_operands(const struct opt_command *cmd, const struct opt_operan
     return 0;
 }
 
-int opt_parse(const struct opt_command *cmd, int argc, char **argv, struct shared_options *shared,
-              struct opt_operands *operands)
+static int parse_all(const struct opt_command *cmd, int argc, char **argv, struct shared_options *shared,
+                     struct opt_operands *operands)
 {
     struct parser p = {.cmd = cmd, .argc = argc, .argv = argv, .next = 1};
     opt_shared_table(p.shared, shared, &p.help, &p.version);
@@ -316,4 +316,14 @@ int opt_parse(const struct opt_command *cmd, int argc, char **argv, struct share
     *operands = (struct opt_operands){argv + 1, (size_t)n};
     int status = check_operands(cmd, operands);
     return status ? status : OPT_CONTINUE;
+}
+
+int opt_parse(const struct opt_command *cmd, int argc, char **argv, struct shared_options *shared,
+              struct opt_operands *operands)
+{
+    int status = parse_all(cmd, argc, argv, shared, operands);
+    for (size_t i = 0; status != OPT_CONTINUE && i < cmd->n_options; i++)
+        if (cmd->options[i].kind == OPT_LIST)
+            opt_list_release(cmd->options[i].value);
+    return status;
 }

@@ -69,7 +69,7 @@ struct opt_operands {
 #define OPT_CONTINUE (-1)
 
 /* Parse argv[1..argc). OPT_CONTINUE, or the exit status when the command is finished: 0 after --help and
- * --version, 2 after a usage error (already explained on stderr). */
+ * --version, 2 after a usage error (already explained on stderr); lists are released then. */
 int opt_parse(const struct opt_command *cmd, int argc, char **argv, struct shared_options *shared,
               struct opt_operands *operands);
 
