@@ -120,7 +120,9 @@ int cmd_compare(int argc, char **argv)
     }
     struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text, .imatrix_path = imatrix, .recipe = recipe};
-    int rc = eval_open(&r, args.items[0], args.n - 1, &e);
+    int rc = eval_check_output(html, shared.force, &e);
+    if (rc == 0)
+        rc = eval_open(&r, args.items[0], args.n - 1, &e);
     for (size_t i = 1; rc == 0 && i < args.n; i++)
         rc = add_candidate(&r, args.items[i], requantize, &e);
     if (rc == 0)

@@ -65,7 +65,9 @@ int cmd_ladder(int argc, char **argv)
         return cmd_usage(&cmd, "--types: %s", e.msg);
     }
     struct eval_run r = {.shared = &shared, .text = &text, .imatrix_path = imatrix, .recipe = recipe};
-    int rc = eval_open(&r, args.items[0], n, &e);
+    int rc = eval_check_output(html, shared.force, &e);
+    if (rc == 0)
+        rc = eval_open(&r, args.items[0], n, &e);
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = eval_add_mix(&r, levels[i], requantize, &e);
     if (rc == 0)

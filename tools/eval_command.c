@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int eval_check_options(const struct opt_command *cmd, const struct text_options *t)
 {
@@ -22,6 +23,13 @@ int eval_check_options(const struct opt_command *cmd, const struct text_options 
     if (t->stride >= t->ctx)
         return cmd_usage(cmd, "--stride %llu: expected less than --ctx (%llu)", (unsigned long long)t->stride,
                          (unsigned long long)t->ctx);
+    return 0;
+}
+
+int eval_check_output(const char *path, bool force, struct err *e)
+{
+    if (path && !force && access(path, F_OK) == 0)
+        return err_set(e, ERR_IO, "%s: exists already; use --force to replace it", path);
     return 0;
 }
 

@@ -82,6 +82,10 @@ struct eval_run {
 /* 0, or the status of a usage error. */
 int eval_check_options(const struct opt_command *cmd, const struct text_options *t);
 
+/* Refuse before the work what would be refused after it: `path` (may be NULL) exists and may not be replaced.
+ */
+int eval_check_output(const char *path, bool force, struct err *e);
+
 /* Start the session and open the reference, room for `n_candidates` more. */
 int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, struct err *e);
 int eval_add_file(struct eval_run *r, const char *path, struct err *e);
