@@ -119,6 +119,8 @@ static int prepare(struct rw_run *run, struct rw_plan *p, const char *path, cons
         rc = rw_journal_discard(path, e);
         if (rc == 0)
             rc = gguf_parts_restart(p->parts, e);
+    } else if (rc == 0) {
+        rc = gguf_parts_write_headers(p->parts, e);
     }
     if (rc == 0)
         rc = rw_journal_open(journal, path, identity, matches, run, e);

@@ -276,9 +276,19 @@ int gguf_parts_open(struct gguf_parts *p, struct err *e)
                                       .resume = p->opt.resume,
                                       .size_bytes = part->file_bytes};
         rc = outfile_open(&part->file, part->path, &opt, e);
-        if (rc == 0)
+        /* A file that was resumed may belong to another plan: its bytes are not touched until the caller
+         * knows. */
+        if (rc == 0 && !outfile_resumed(part->file))
             rc = outfile_write_at(part->file, 0, part->header, part->header_bytes, e);
     }
+    return rc;
+}
+
+int gguf_parts_write_headers(struct gguf_parts *p, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; i < p->n_parts && rc == 0; i++)
+        rc = outfile_write_at(p->parts[i].file, 0, p->parts[i].header, p->parts[i].header_bytes, e);
     return rc;
 }
 
@@ -293,12 +303,9 @@ bool gguf_parts_resumed(const struct gguf_parts *p)
 int gguf_parts_restart(struct gguf_parts *p, struct err *e)
 {
     int rc = 0;
-    for (size_t i = 0; i < p->n_parts && rc == 0; i++) {
+    for (size_t i = 0; i < p->n_parts && rc == 0; i++)
         rc = outfile_restart(p->parts[i].file, e);
-        if (rc == 0)
-            rc = outfile_write_at(p->parts[i].file, 0, p->parts[i].header, p->parts[i].header_bytes, e);
-    }
-    return rc;
+    return rc == 0 ? gguf_parts_write_headers(p, e) : rc;
 }
 
 const uint8_t *gguf_parts_header(const struct gguf_parts *p, uint32_t part, size_t *n_bytes)

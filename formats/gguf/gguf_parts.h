@@ -37,8 +37,11 @@ uint64_t gguf_parts_file_bytes(const struct gguf_parts *p, uint32_t part);
 uint64_t gguf_parts_total_bytes(const struct gguf_parts *p);
 uint32_t gguf_parts_of_tensor(const struct gguf_parts *p, size_t tensor);
 
-/* Create every temporary file, reserve its space, write its header. */
+/* Create every temporary file, reserve its space, write its header. What `resume` finds is left as it is,
+ * since it may belong to another plan: follow with gguf_parts_write_headers once that is settled, or
+ * gguf_parts_restart. */
 int gguf_parts_open(struct gguf_parts *p, struct err *e);
+int gguf_parts_write_headers(struct gguf_parts *p, struct err *e);
 
 /* With `resume`: did every part exist already? */
 bool gguf_parts_resumed(const struct gguf_parts *p);

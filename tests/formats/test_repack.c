@@ -107,6 +107,56 @@ static void same_files(const char *a, const char *b)
     filemap_close(&y);
 }
 
+/* A plan with one small tensor and a text of n bytes in its header. */
+static struct gguf_parts *small_plan(const char *path, struct gguf_out_tensor *t, size_t n)
+{
+    struct gguf_meta *m;
+    struct gguf_parts *p;
+    char text[4000];
+    memset(text, 'b', sizeof text);
+    text[n] = 0;
+    *t = (struct gguf_out_tensor){.name = "x.weight", .type = QTYPE_F32, .n_dims = 2, .ne = {256, 1, 1, 1}};
+    assert_int_equal(gguf_meta_new(&m, NULL), 0);
+    assert_int_equal(gguf_meta_set_string(m, "general.architecture", text, NULL), 0);
+    struct gguf_parts_options opt = {.keep_partial = true, .resume = true};
+    assert_int_equal(gguf_parts_plan(&p, m, t, 1, path, &opt, NULL), 0);
+    gguf_meta_free(m);
+    return p;
+}
+
+/* Another run of the same name must not spoil a partial output before it knows whose it is. */
+static void a_partial_output_is_untouched_until_its_owner_is_known(void **state)
+{
+    (void)state;
+    const char *path = in_dir("partial.gguf");
+    char temp[600];
+    struct gguf_out_tensor t;
+    snprintf(temp, sizeof temp, "%s.kerf-part", path);
+    struct gguf_parts *p = small_plan(path, &t, 3);
+    uint8_t data[1024];
+    memset(data, 0xaa, sizeof data);
+    assert_int_equal(gguf_parts_open(p, NULL), 0);
+    assert_false(gguf_parts_resumed(p));
+    assert_int_equal(gguf_parts_write(p, 0, 0, data, sizeof data, NULL), 0);
+    uint64_t offset = t.offset;
+    gguf_parts_free(p);
+
+    p = small_plan(path, &t, 3000); /* a header that would reach into the data of the first */
+    assert_true(t.offset > offset + sizeof data);
+    assert_int_equal(gguf_parts_open(p, NULL), 0);
+    assert_true(gguf_parts_resumed(p));
+    struct filemap f;
+    assert_int_equal(filemap_open(&f, temp, NULL), 0);
+    assert_memory_equal(f.data + offset, data, sizeof data);
+    filemap_close(&f);
+    assert_int_equal(gguf_parts_restart(p, NULL), 0);
+    assert_int_equal(filemap_open(&f, temp, NULL), 0);
+    assert_memory_not_equal(f.data + offset, data, sizeof data);
+    filemap_close(&f);
+    gguf_parts_free(p);
+    assert_int_equal(unlink(temp), 0);
+}
+
 static size_t n_files_in_dir(void)
 {
     size_t n = 0;
@@ -367,6 +417,7 @@ static void the_hash_sees_content_only(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_partial_output_is_untouched_until_its_owner_is_known),
         cmocka_unit_test_setup_teardown(copying_gives_the_same_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(splitting_and_merging_come_back_to_the_same_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_dry_run_reports_and_writes_nothing, set_up, tear_down),
