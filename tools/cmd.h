@@ -69,16 +69,19 @@ struct session {
     const struct kern *kern; /* of --isa, else the best this CPU has */
 };
 
-/* Start the workers and choose the kernels. ERR_ARG names the levels this CPU supports. */
+/* Start the workers and choose the kernels. */
 int session_open(struct session *s, const struct shared_options *o, struct err *e);
 void session_close(struct session *s); /* NULL and zeroed structs are allowed */
+
+/* Refuse before the work what would fail behind it: the folder of `path` is not there, or takes no files. */
+int cmd_check_folder(const char *path, struct err *e);
 
 /* Monotonic clock, and the largest resident set of this process so far. */
 double session_seconds(void);
 uint64_t session_peak_rss(void);
 
-/* What is left of a bound on working memory once inputs are open: the bound less the memory this process holds
- * already (mapped files do not count), and at least a quarter of the bound. */
+/* What is left of a bound on working memory once inputs are open: the bound less the memory this process
+ * holds already (mapped files do not count), and at least a quarter of the bound. */
 uint64_t session_memory_left(uint64_t bound_bytes);
 
 #endif

@@ -1,5 +1,6 @@
 /* cmd_allocate.c - kerf allocate: per-tensor types of least expected loss within a budget. */
 #include "eval_command.h"
+#include "type_options.h"
 
 #include "calib/solve/allocate.h"
 #include "calib/solve/allocate_page.h"
@@ -40,20 +41,6 @@ struct job {
 
 /* --- options --- */
 
-static int parse_type(const struct opt_command *cmd, const char *option, const char *word, enum qtype *out)
-{
-    if (qtype_from_name(word, out) && qtype_info(*out)->can_encode && qtype_info(*out)->in_files)
-        return 0;
-    const char *names[QTYPE_COUNT];
-    size_t n = 0;
-    for (uint32_t i = 0; i < QTYPE_COUNT; i++)
-        if (qtype_info(i) && qtype_info(i)->can_encode)
-            names[n++] = qtype_info(i)->name;
-    const char *near = opt_nearest(word, names, n);
-    return cmd_usage(cmd, "%s: unknown tensor type '%s'%s%s%s", option, word, near ? "; did you mean " : "",
-                     near ? near : "", near ? "?" : "");
-}
-
 static void add_type(enum qtype *list, size_t *n, enum qtype type)
 {
     for (size_t i = 0; i < *n; i++)
@@ -71,7 +58,7 @@ static int parse_types(const struct opt_command *cmd, const char *option, const 
         char word[32];
         enum qtype type;
         snprintf(word, sizeof word, "%.*s", (int)(len < 31 ? len : 31), text);
-        int status = parse_type(cmd, option, word, &type);
+        int status = parse_tensor_type(cmd, option, word, &type);
         if (status)
             return status;
         add_type(list, n, type);
@@ -80,21 +67,14 @@ static int parse_types(const struct opt_command *cmd, const char *option, const 
     return *n ? 0 : cmd_usage(cmd, "%s: expected types, separated by commas", option);
 }
 
-/* "REGEX=TYPE": the last '=' divides, since a pattern may hold one. */
 static int parse_rules(const struct opt_command *cmd, struct job *j, const char *option,
                        const struct opt_list *l, enum allocate_bound bound)
 {
     for (size_t i = 0; i < l->n; i++) {
         struct allocate_rule *rule = &j->rules[j->n_rules];
-        const char *eq = strrchr(l->items[i], '=');
-        if (!eq || eq == l->items[i])
-            return cmd_usage(cmd, "%s: expected REGEX=TYPE, found '%s'", option, l->items[i]);
-        int status = parse_type(cmd, option, eq + 1, &rule->type);
+        int status = parse_type_rule(cmd, option, l->items[i], &j->patterns[j->n_rules], &rule->type);
         if (status)
             return status;
-        j->patterns[j->n_rules] = strndup(l->items[i], (size_t)(eq - l->items[i]));
-        if (!j->patterns[j->n_rules])
-            return cmd_usage(cmd, "out of memory");
         rule->pattern = j->patterns[j->n_rules++];
         rule->bound = bound;
         if (bound == ALLOCATE_FIX)
@@ -115,7 +95,7 @@ static int check_options(const struct opt_command *cmd, struct job *j)
     j->rules = calloc(n + 1, sizeof *j->rules);
     j->patterns = calloc(n + 1, sizeof *j->patterns);
     if (!j->rules || !j->patterns)
-        return cmd_usage(cmd, "out of memory");
+        return cmd_fail(&(struct err){ERR_NOMEM, "out of memory for the rules"});
     status = parse_types(cmd, "--types", o->types ? o->types : DEFAULT_TYPES, j->types, &j->n_types);
     if (status == 0 && (!o->probes || strcmp(o->probes, "all") != 0))
         status =
@@ -269,7 +249,7 @@ static void print_text(const struct job *j)
            r->bits_per_weight, r->loss);
     for (uint32_t t = 0; t < QTYPE_COUNT; t++)
         if (n[t])
-            printf("  %-8s %4" PRIu64 " tensors  %s\n", qtype_name(t), n[t],
+            printf("  %-8s %4" PRIu64 " tensor%s  %s\n", qtype_name(t), n[t], n[t] == 1 ? " " : "s",
                    format_bytes(size, (double)bytes[t]));
 }
 

@@ -1,5 +1,6 @@
 /* cmd_compare.c - kerf compare: what candidates lost against a reference, in one pass over a text. */
 #include "eval_command.h"
+#include "type_options.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -35,6 +36,16 @@ static bool gates_broken(const struct report *r, const struct gates *g)
     return broken || (any && r->partial);
 }
 
+/* The name of a mix that cannot be applied is wrong usage, before a model is opened. */
+static int check_candidate(const struct opt_command *cmd, const char *arg)
+{
+    const struct mix *mix;
+    enum qtype type;
+    struct stat st;
+    bool is_name = stat(arg, &st) != 0 && (mix_find(arg) || qtype_from_name(arg, &type));
+    return is_name ? parse_mix(cmd, "candidate", arg, &mix) : 0;
+}
+
 /* A candidate is a model, or the name of a mix to apply to the reference when no file has that name. */
 static int add_candidate(struct eval_run *r, const char *arg, bool requantize, struct err *e)
 {
@@ -55,45 +66,31 @@ int cmd_compare(int argc, char **argv)
     const struct opt options[] = {
         TEXT_OPTIONS(text),
         {.kind = OPT_HEADING, .help = "Candidates that are names of mixes:"},
-        {.name = "imatrix",
-         .kind = OPT_TEXT,
-         .value = &imatrix,
-         .arg = "FILE",
-         .help = "importance matrix for them"},
-        {.name = "recipe",
-         .kind = OPT_CHOICE,
-         .value = &recipe,
-         .arg = "llama.cpp|kerf",
-         .help = "rules that give each tensor its type"},
-        {.name = "allow-requantize",
-         .kind = OPT_FLAG,
-         .value = &requantize,
-         .help = "the reference may be quantized itself"},
+        MIX_OPTIONS(imatrix, recipe, requantize),
         {.kind = OPT_HEADING, .help = "Gates (exit code 3 when one is not met):"},
         {.name = "max-kld",
          .kind = OPT_REAL,
          .value = &gates.max_kld,
          .arg = "X",
          .help = "largest mean KL divergence, nats per token",
-         .fallback = "no limit"},
+         .fallback = "no limit",
+         .range = OPT_RANGE(.min = 0)},
         {.name = "max-ppl-ratio",
          .kind = OPT_REAL,
          .value = &gates.max_ppl_ratio,
          .arg = "X",
          .help = "largest ratio of perplexities, candidate over reference",
-         .fallback = "no limit"},
+         .fallback = "no limit",
+         .range = OPT_RANGE(.min = 0, .above = true)},
         {.name = "min-top1",
          .kind = OPT_REAL,
          .value = &gates.min_top1,
          .arg = "X",
          .help = "smallest share of tokens with the same first choice, 0 to 1",
-         .fallback = "no limit"},
+         .fallback = "no limit",
+         .range = OPT_RANGE(.min = 0, .max = 1)},
         {.kind = OPT_HEADING, .help = "Output:"},
-        {.name = "html",
-         .kind = OPT_TEXT,
-         .value = &html,
-         .arg = "FILE",
-         .help = "write the report as a page, too"},
+        HTML_OPTION(html),
     };
     const struct opt_command cmd = {
         "compare",
@@ -114,10 +111,13 @@ int cmd_compare(int argc, char **argv)
     if (status != OPT_CONTINUE)
         return status;
     status = eval_check_options(&cmd, &text);
-    if (status != 0) {
-        opt_list_release(&text.texts);
-        return status;
+    for (size_t i = 1; i < args.n && status == 0; i++) {
+        status = check_candidate(&cmd, args.items[i]);
+        if (status != 0)
+            opt_list_release(&text.texts);
     }
+    if (status != 0)
+        return status;
     struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text, .imatrix_path = imatrix, .recipe = recipe};
     int rc = eval_check_output(html, shared.force, &e);

@@ -1,4 +1,5 @@
 /* cmd_edit.c - kerf edit: set or remove metadata of a GGUF file; its tensors are copied as they are. */
+#include "gguf_operand.h"
 #include "repack_command.h"
 
 #include "formats/gguf/gguf_meta_text.h"
@@ -37,13 +38,14 @@ static int collect(struct gguf_meta *meta, const struct gguf_meta *old, const st
     return ed->chat_template ? set_template(meta, ed->chat_template, e) : 0;
 }
 
-static int run(const char *input, const char *output, const struct edits *ed, const struct shared_options *s)
+static int run(const struct opt_command *cmd, const char *input, const char *output, const struct edits *ed,
+               const struct shared_options *s)
 {
     struct err e = {0};
     struct gguf_reader *in = NULL;
     struct gguf_meta *meta = NULL;
     int status = CMD_FAILED;
-    int rc = gguf_reader_open(&in, input, NULL, &e);
+    int rc = gguf_operand_open(&in, input, &e);
     if (rc == 0)
         rc = gguf_meta_new(&meta, &e);
     if (rc == 0)
@@ -52,7 +54,7 @@ static int run(const char *input, const char *output, const struct edits *ed, co
         struct repack_options ro = {.set = meta, .remove = ed->remove.items, .n_remove = ed->remove.n};
         status = repack_and_report(in, output, &ro, s);
     } else {
-        status = cmd_fail(&e);
+        status = rc == ERR_ARG && in ? cmd_usage(cmd, "%s", e.msg) : cmd_fail(&e);
     }
     gguf_meta_free(meta);
     gguf_reader_close(in);
@@ -91,7 +93,7 @@ int cmd_edit(int argc, char **argv)
         else if (!ed.set.n && !ed.remove.n && !ed.chat_template)
             status = cmd_usage(&cmd, "nothing to do: give --set, --remove or --chat-template");
         else
-            status = run(args.items[0], output, &ed, &s);
+            status = run(&cmd, args.items[0], output, &ed, &s);
     }
     opt_list_release(&ed.set);
     opt_list_release(&ed.remove);

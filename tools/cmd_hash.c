@@ -1,5 +1,6 @@
 /* cmd_hash.c - kerf hash: SHA-256 of every tensor and of the whole content of a GGUF model. */
 #include "cmd.h"
+#include "gguf_operand.h"
 
 #include "formats/gguf/gguf_hash.h"
 #include "formats/json.h"
@@ -72,7 +73,7 @@ int cmd_hash(int argc, char **argv)
     struct gguf_hash h = {0};
     int rc = session_open(&session, &s, &e);
     if (rc == 0)
-        rc = gguf_reader_open(&in, args.items[0], NULL, &e);
+        rc = gguf_operand_open(&in, args.items[0], &e);
     if (rc == 0)
         rc = gguf_hash_model(&h, in, session.pool, &e);
     if (rc == 0) {

@@ -25,11 +25,6 @@ int imatrix_check_output(const struct opt_command *cmd, const char *path, enum i
     return 0;
 }
 
-int imatrix_check_prior(const struct opt_command *cmd, uint64_t tokens)
-{
-    return tokens > UINT32_MAX ? cmd_usage(cmd, "--expert-prior: expected at most %u tokens", UINT32_MAX) : 0;
-}
-
 int imatrix_prior_command(struct imatrix *m, uint64_t tokens, const struct shared_options *shared,
                           struct err *e)
 {

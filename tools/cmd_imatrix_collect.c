@@ -6,7 +6,6 @@
 #include "formats/json.h"
 #include "libquant/base/sha256.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -205,28 +204,11 @@ static void print_text(const struct imatrix_collected *c, const struct collect_a
         printf("%zu experts saw no token; see 'kerf imatrix show %s'\n", n_starved, a->output);
 }
 
-/* Hours may lie between the start and the first byte of output. */
-static int check_target(const struct collect_args *a, const struct shared_options *shared, struct err *e)
-{
-    const char *slash = strrchr(a->output, '/');
-    char *folder =
-        slash ? strndup(a->output, slash == a->output ? 1 : (size_t)(slash - a->output)) : strdup(".");
-    int rc = 0;
-    if (!folder)
-        rc = err_set(e, ERR_NOMEM, "out of memory");
-    else if (!shared->force && access(a->output, F_OK) == 0)
-        rc = err_set(e, ERR_IO, "%s: exists already; use --force to replace it", a->output);
-    else if (access(folder, W_OK | X_OK) != 0)
-        rc = err_set(e, ERR_IO, "%s: cannot be written: folder '%s': %s", a->output, folder, strerror(errno));
-    free(folder);
-    return rc;
-}
-
 static int run(struct eval_run *r, const char *model, const struct collect_args *a, const char *state,
                struct err *e)
 {
     struct imatrix_collected c = {0};
-    int rc = check_target(a, r->shared, e);
+    int rc = eval_check_output(a->output, r->shared->force, e);
     if (rc == 0)
         rc = eval_open(r, model, 0, e);
     if (rc == 0)
@@ -277,7 +259,8 @@ int cmd_imatrix_collect(int argc, char **argv)
          .value = &a.prior,
          .arg = "N",
          .help = IMATRIX_PRIOR_HELP,
-         .fallback = IMATRIX_PRIOR_FALLBACK},
+         .fallback = IMATRIX_PRIOR_FALLBACK,
+         .range = OPT_RANGE(.max = UINT32_MAX)},
         {.name = "no-perplexity",
          .kind = OPT_FLAG,
          .value = &a.no_perplexity,
@@ -287,7 +270,8 @@ int cmd_imatrix_collect(int argc, char **argv)
          .value = &a.save_every,
          .arg = "N",
          .help = "keep the state in OUT.kerf-state about every N windows; the weights are read once for each",
-         .fallback = "32768 tokens; the whole text for models larger than half of the memory"},
+         .fallback = "32768 tokens; the whole text for models larger than half of the memory",
+         .range = OPT_RANGE(.min = 1)},
         {.name = "resume",
          .kind = OPT_FLAG,
          .value = &a.resume,
@@ -314,8 +298,6 @@ int cmd_imatrix_collect(int argc, char **argv)
         status = imatrix_check_output(&cmd, a.output, &a.format);
     if (status == 0 && text.stride)
         status = cmd_usage(&cmd, "--stride: windows of a collection do not overlap");
-    if (status == 0)
-        status = imatrix_check_prior(&cmd, a.prior);
     struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text};
     char *state = NULL;

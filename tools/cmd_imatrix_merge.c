@@ -82,7 +82,8 @@ int cmd_imatrix_merge(int argc, char **argv)
          .value = &prior,
          .arg = "N",
          .help = IMATRIX_PRIOR_HELP,
-         .fallback = IMATRIX_PRIOR_FALLBACK},
+         .fallback = IMATRIX_PRIOR_FALLBACK,
+         .range = OPT_RANGE(.max = UINT32_MAX)},
     };
     const struct opt_command cmd = {
         "imatrix merge",
@@ -101,13 +102,13 @@ int cmd_imatrix_merge(int argc, char **argv)
     if (status != OPT_CONTINUE)
         return status;
     status = imatrix_check_output(&cmd, output, &format);
-    if (status == 0)
-        status = imatrix_check_prior(&cmd, prior);
     if (status != 0)
         return status;
     struct err e = {0};
     struct imatrix *m = NULL;
-    int rc = load_all(&m, &args, &shared, &e);
+    int rc = shared.dry_run ? 0 : cmd_check_folder(output, &e);
+    if (rc == 0)
+        rc = load_all(&m, &args, &shared, &e);
     if (rc == 0 && prior)
         rc = imatrix_prior_command(m, prior, &shared, &e);
     if (rc == 0 && !shared.dry_run)

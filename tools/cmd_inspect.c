@@ -153,10 +153,11 @@ static void print_metadata(const struct inspection *in)
 static void print_text(const struct inspection *in, const char *path, bool stats)
 {
     char size[32], params[32];
-    printf("%s: %s%s%s%s%s, %zu tensors, %s parameters, %s, %.2f bits per weight\n", path, in->format,
+    printf("%s: %s%s%s%s%s, %zu tensor%s, %s parameters, %s, %.2f bits per weight\n", path, in->format,
            in->architecture ? ", " : "", in->architecture ? in->architecture : "", in->file_type ? ", " : "",
-           in->file_type ? in->file_type : "", in->n_tensors, format_count(params, (double)in->n_parameters),
-           format_bytes(size, (double)in->n_bytes), bits_per_weight(in));
+           in->file_type ? in->file_type : "", in->n_tensors, format_plural(in->n_tensors),
+           format_count(params, (double)in->n_parameters), format_bytes(size, (double)in->n_bytes),
+           bits_per_weight(in));
     print_metadata(in);
     for (size_t i = 0; i < in->n_tensors; i++) {
         const struct inspect_tensor *t = &in->tensors[i];

@@ -1,5 +1,6 @@
 /* cmd_ladder.c - kerf ladder: what each level of quantization costs this model, without writing files. */
 #include "eval_command.h"
+#include "type_options.h"
 
 #include "calib/eval/ladder.h"
 
@@ -20,22 +21,9 @@ int cmd_ladder(int argc, char **argv)
          .arg = "LIST",
          .help = "types and mixes, separated by commas",
          .fallback = "Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K"},
-        {.name = "imatrix", .kind = OPT_TEXT, .value = &imatrix, .arg = "FILE", .help = "importance matrix"},
-        {.name = "recipe",
-         .kind = OPT_CHOICE,
-         .value = &recipe,
-         .arg = "llama.cpp|kerf",
-         .help = "rules that give each tensor its type"},
-        {.name = "allow-requantize",
-         .kind = OPT_FLAG,
-         .value = &requantize,
-         .help = "the model may be quantized itself"},
+        MIX_OPTIONS(imatrix, recipe, requantize),
         {.kind = OPT_HEADING, .help = "Output:"},
-        {.name = "html",
-         .kind = OPT_TEXT,
-         .value = &html,
-         .arg = "FILE",
-         .help = "write the report as a page, too"},
+        HTML_OPTION(html),
     };
     const struct opt_command cmd = {
         "ladder",
@@ -53,16 +41,19 @@ int cmd_ladder(int argc, char **argv)
     if (status != OPT_CONTINUE)
         return status;
     status = eval_check_options(&cmd, &text);
-    if (status != 0) {
-        opt_list_release(&text.texts);
+    if (status != 0)
         return status;
-    }
     struct err e = {0};
     const struct mix **levels = NULL;
     size_t n = 0;
-    if (ladder_parse_types(&levels, &n, types, &e) != 0) {
+    if (ladder_parse_types(&levels, &n, types, &e) != 0)
+        status = e.code == ERR_ARG ? cmd_usage(&cmd, "--types: %s", e.msg) : cmd_fail(&e);
+    for (size_t i = 0; i < n && status == 0; i++)
+        status = check_mix(&cmd, "--types", levels[i]);
+    if (status != 0) {
         opt_list_release(&text.texts);
-        return cmd_usage(&cmd, "--types: %s", e.msg);
+        free(levels);
+        return status;
     }
     struct eval_run r = {.shared = &shared, .text = &text, .imatrix_path = imatrix, .recipe = recipe};
     int rc = eval_check_output(html, shared.force, &e);

@@ -1,4 +1,5 @@
 /* cmd_merge.c - kerf merge: the parts of a split GGUF file as one file. */
+#include "gguf_operand.h"
 #include "repack_command.h"
 
 int cmd_merge(int argc, char **argv)
@@ -24,7 +25,7 @@ int cmd_merge(int argc, char **argv)
         return cmd_usage(&cmd, "--output is missing: where shall the GGUF file go?");
     struct err e = {0};
     struct gguf_reader *in = NULL;
-    if (gguf_reader_open(&in, args.items[0], NULL, &e) != 0)
+    if (gguf_operand_open(&in, args.items[0], &e) != 0)
         return cmd_fail(&e);
     struct repack_options ro = {0};
     status = repack_and_report(in, output, &ro, &s);

@@ -110,10 +110,8 @@ int cmd_perplexity(int argc, char **argv)
     if (status != OPT_CONTINUE)
         return status;
     status = eval_check_options(&cmd, &text);
-    if (status != 0) {
-        opt_list_release(&text.texts);
+    if (status != 0)
         return status;
-    }
     struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text};
     int rc = eval_open(&r, args.items[0], 0, &e);

@@ -1,4 +1,5 @@
 /* cmd_split.c - kerf split: a GGUF file in parts of bounded size. */
+#include "gguf_operand.h"
 #include "repack_command.h"
 
 int cmd_split(int argc, char **argv)
@@ -9,8 +10,10 @@ int cmd_split(int argc, char **argv)
     const struct opt options[] = {
         {"output", 'o', OPT_TEXT, &output, "PREFIX", "parts are PREFIX-00001-of-00003.gguf and so on", NULL,
          NULL},
-        {"max-size", 0, OPT_SIZE, &ro.max_bytes, "SIZE", "bytes of a part at most", NULL, NULL},
-        {"max-tensors", 0, OPT_UINT, &ro.max_tensors, "N", "tensors of a part at most", NULL, NULL},
+        {"max-size", 0, OPT_SIZE, &ro.max_bytes, "SIZE", "bytes of a part at most", NULL,
+         OPT_RANGE(.min = 1)},
+        {"max-tensors", 0, OPT_UINT, &ro.max_tensors, "N", "tensors of a part at most", NULL,
+         OPT_RANGE(.min = 1)},
     };
     const struct opt_command cmd = {
         "split",
@@ -31,7 +34,7 @@ int cmd_split(int argc, char **argv)
         return cmd_usage(&cmd, "give --max-size or --max-tensors");
     struct err e = {0};
     struct gguf_reader *in = NULL;
-    if (gguf_reader_open(&in, args.items[0], NULL, &e) != 0)
+    if (gguf_operand_open(&in, args.items[0], &e) != 0)
         return cmd_fail(&e);
     status = repack_and_report(in, output, &ro, &s);
     gguf_reader_close(in);

@@ -1,5 +1,6 @@
 /* cmd_tokenize.c - kerf tokenize: text to token ids, as the model's tokenizer gives them. */
 #include "cmd.h"
+#include "meta_text.h"
 
 #include "formats/convert/model.h"
 #include "formats/json.h"
@@ -17,19 +18,8 @@ struct options {
 static void print_piece(const char *s, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)s[i];
-        if (c == '\n')
-            fputs("\\n", stdout);
-        else if (c == '\r')
-            fputs("\\r", stdout);
-        else if (c == '\t')
-            fputs("\\t", stdout);
-        else if (c == '\\')
-            fputs("\\\\", stdout);
-        else if (c < 0x20 || c == 0x7f)
-            printf("\\x%02x", c);
-        else
-            putchar(c);
+        char text[5];
+        fwrite(text, 1, meta_escape(text, (unsigned char)s[i]), stdout);
     }
 }
 

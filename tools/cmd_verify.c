@@ -45,9 +45,10 @@ static void print_text(const char *path, const struct verify_report *r)
     for (size_t i = 0; i < r->n_notes; i++)
         printf("%s: note: %s\n", path, r->notes[i]);
     if (r->n_findings)
-        printf("%s: %zu problem%s\n", path, r->n_findings, r->n_findings == 1 ? "" : "s");
+        printf("%s: %zu problem%s\n", path, r->n_findings, format_plural(r->n_findings));
     else
-        printf("%s: valid: %zu tensors, %s\n", path, r->n_tensors, format_bytes(size, (double)r->n_bytes));
+        printf("%s: valid: %zu tensor%s, %s\n", path, r->n_tensors, format_plural(r->n_tensors),
+               format_bytes(size, (double)r->n_bytes));
 }
 
 /* A file that contradicts its format is what this command is there to find; a file that cannot be read is a

@@ -8,9 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-int eval_check_options(const struct opt_command *cmd, const struct text_options *t)
+static int check_text_options(const struct opt_command *cmd, const struct text_options *t)
 {
     if ((t->texts.n > 0) == (t->ids != NULL))
         return cmd_usage(cmd, t->ids ? "--text and --ids exclude each other"
@@ -18,19 +19,31 @@ int eval_check_options(const struct opt_command *cmd, const struct text_options 
     if (t->jsonl && (t->ids || !t->jsonl[0]))
         return cmd_usage(cmd, t->ids ? "--jsonl says what is in a --text; it says nothing about --ids"
                                      : "--jsonl: expected the name of a field");
-    if (t->ctx < 2 || t->ctx > 1u << 24)
-        return cmd_usage(cmd, "--ctx %llu: expected 2 to 16777216 tokens", (unsigned long long)t->ctx);
     if (t->stride >= t->ctx)
         return cmd_usage(cmd, "--stride %llu: expected less than --ctx (%llu)", (unsigned long long)t->stride,
                          (unsigned long long)t->ctx);
     return 0;
 }
 
+int eval_check_options(const struct opt_command *cmd, struct text_options *t)
+{
+    int status = check_text_options(cmd, t);
+    if (status)
+        opt_list_release(&t->texts);
+    return status;
+}
+
 int eval_check_output(const char *path, bool force, struct err *e)
 {
-    if (path && !force && access(path, F_OK) == 0)
+    struct stat st;
+    if (!path)
+        return 0;
+    bool exists = stat(path, &st) == 0;
+    if (exists && S_ISDIR(st.st_mode))
+        return err_set(e, ERR_IO, "%s: is a folder; name a file to write", path);
+    if (exists && !force)
         return err_set(e, ERR_IO, "%s: exists already; use --force to replace it", path);
-    return 0;
+    return cmd_check_folder(path, e);
 }
 
 static void warn_of(struct eval_run *r, const struct contender *c)

@@ -29,7 +29,7 @@ struct text_options {
          .kind = OPT_LIST,                                                                                   \
          .value = &(t).texts,                                                                                \
          .arg = "FILE",                                                                                      \
-         .help = "UTF-8 text, gzip if it ends in .gz, - for standard input; repeatable"},                    \
+         .help = "UTF-8 text, gzip if it ends in .gz, - for standard input"},                                \
         {.name = "ids",                                                                                      \
          .kind = OPT_TEXT,                                                                                   \
          .value = &(t).ids,                                                                                  \
@@ -41,19 +41,26 @@ struct text_options {
          .arg = "FIELD",                                                                                     \
          .help = "the texts are JSON lines; FIELD of each is used: a string, or a list of {role, content} "  \
                  "messages for the chat template"},                                                          \
-        {.name = "ctx", .kind = OPT_UINT, .value = &(t).ctx, .arg = "N", .help = "tokens per window"},       \
+        {.name = "ctx",                                                                                      \
+         .kind = OPT_UINT,                                                                                   \
+         .value = &(t).ctx,                                                                                  \
+         .arg = "N",                                                                                         \
+         .help = "tokens per window",                                                                        \
+         .range = OPT_RANGE(.min = 2, .max = 1 << 24)},                                                      \
         {.name = "chunks",                                                                                   \
          .kind = OPT_UINT,                                                                                   \
          .value = &(t).chunks,                                                                               \
          .arg = "N",                                                                                         \
          .help = "use at most this many windows",                                                            \
-         .fallback = "all"},                                                                                 \
+         .fallback = (t).chunks ? NULL : "all",                                                              \
+         .range = OPT_RANGE(.min = 1)},                                                                      \
         {.name = "stride",                                                                                   \
          .kind = OPT_UINT,                                                                                   \
          .value = &(t).stride,                                                                               \
          .arg = "N",                                                                                         \
          .help = "overlapping windows that begin every N tokens; the last N tokens of each are scored",      \
-         .fallback = "windows do not overlap, the second half of each is scored"},                           \
+         .fallback = "windows do not overlap, the second half of each is scored",                            \
+         .range = OPT_RANGE(.min = 1)},                                                                      \
         {.name = "parse-special",                                                                            \
          .kind = OPT_FLAG,                                                                                   \
          .value = &(t).parse_special,                                                                        \
@@ -61,6 +68,25 @@ struct text_options {
     {                                                                                                        \
         .name = "activations", .kind = OPT_CHOICE, .value = &(t).activations, .arg = "f32|q8",               \
         .help = "precision of the inputs of products: exact, or rounded as the llama.cpp CPU runtime does"   \
+    }
+
+/* Rows of commands that apply mixes on the fly; `requantize` is a bool, the others texts. */
+#define MIX_OPTIONS(imatrix, recipe, requantize)                                                             \
+    {.name = "imatrix", .kind = OPT_TEXT, .value = &(imatrix), .arg = "FILE", .help = "importance matrix"},  \
+        {.name = "recipe",                                                                                   \
+         .kind = OPT_CHOICE,                                                                                 \
+         .value = &(recipe),                                                                                 \
+         .arg = "llama.cpp|kerf",                                                                            \
+         .help = "rules that give each tensor its type"},                                                    \
+    {                                                                                                        \
+        .name = "allow-requantize", .kind = OPT_FLAG, .value = &(requantize),                                \
+        .help = "the model may be quantized itself"                                                          \
+    }
+
+#define HTML_OPTION(html)                                                                                    \
+    {                                                                                                        \
+        .name = "html", .kind = OPT_TEXT, .value = &(html), .arg = "FILE",                                   \
+        .help = "write the report as a page, too"                                                            \
     }
 
 struct eval_run {
@@ -79,11 +105,11 @@ struct eval_run {
     double start;
 };
 
-/* 0, or the status of a usage error. */
-int eval_check_options(const struct opt_command *cmd, const struct text_options *t);
+/* 0, or the status of a usage error; the lists of `t` are released then. */
+int eval_check_options(const struct opt_command *cmd, struct text_options *t);
 
-/* Refuse before the work what would be refused after it: `path` (may be NULL) exists and may not be replaced.
- */
+/* Refuse before the work, which may take hours, what would be refused after it: `path` (may be NULL) exists
+ * and may not be replaced, or its folder is not there or takes no files. */
 int eval_check_output(const char *path, bool force, struct err *e);
 
 /* Start the session and open the reference, room for `n_candidates` more. */

@@ -21,7 +21,6 @@ int imatrix_check_output(const struct opt_command *cmd, const char *path, enum i
 #define IMATRIX_PRIOR_HELP                                                                                   \
     "give every expert N tokens' worth of its layer's mean, so that experts without data lean on it"
 #define IMATRIX_PRIOR_FALLBACK "none: experts without data are not weighted"
-int imatrix_check_prior(const struct opt_command *cmd, uint64_t tokens);
 
 /* Apply it, and say on how many experts it matters. */
 int imatrix_prior_command(struct imatrix *m, uint64_t tokens, const struct shared_options *shared,

@@ -148,6 +148,19 @@ static bool ends_with(const char *s, const char *end)
     return n >= m && strcmp(s + n - m, end) == 0;
 }
 
+/* No other sign than that it reads as the old form of an importance matrix, which has no magic number. */
+static int open_unnamed(struct inspection *in, const char *path, struct err *e)
+{
+    int rc = open_imatrix(in, path, e);
+    if (rc != ERR_FORMAT || ends_with(path, ".dat") || ends_with(path, ".imatrix"))
+        return rc;
+    return err_set(
+        e, ERR_FORMAT,
+        "%s: none of the kinds that are known here: a GGUF file, a safetensors file, a folder with "
+        "config.json, or an importance matrix (.gguf or .dat)",
+        path);
+}
+
 int inspection_open(struct inspection *in, const char *path, struct err *e)
 {
     struct stat st;
@@ -160,7 +173,7 @@ int inspection_open(struct inspection *in, const char *path, struct err *e)
     else if (ends_with(path, ".safetensors") || starts_like_safetensors(path))
         rc = open_safetensors(in, path, e);
     else
-        rc = open_imatrix(in, path, e);
+        rc = open_unnamed(in, path, e);
     for (size_t i = 0; rc == 0 && i < in->n_tensors; i++) {
         in->n_parameters += in->tensors[i].n_elems;
         in->n_bytes += in->tensors[i].n_bytes;

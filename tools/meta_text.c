@@ -10,6 +10,17 @@ static bool is_signed(enum gguf_type t)
     return t == GGUF_I8 || t == GGUF_I16 || t == GGUF_I32 || t == GGUF_I64;
 }
 
+size_t meta_escape(char out[5], unsigned char c)
+{
+    static const struct {
+        char c, letter;
+    } named[] = {{'\n', 'n'}, {'\r', 'r'}, {'\t', 't'}, {'\\', '\\'}};
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++)
+        if (c == (unsigned char)named[i].c)
+            return (size_t)snprintf(out, 5, "\\%c", named[i].letter);
+    return (size_t)snprintf(out, 5, c < 0x20 || c == 0x7f ? "\\x%02x" : "%c", c);
+}
+
 /* Copy up to `max` bytes of a string as one printable line; a cut is marked. */
 static size_t put_string(char *out, size_t size, struct gguf_string s, uint64_t max)
 {
@@ -17,9 +28,11 @@ static size_t put_string(char *out, size_t size, struct gguf_string s, uint64_t 
     while (n < s.len && n && ((unsigned char)s.data[n] & 0xc0) == 0x80)
         n--; /* not inside a character */
     size_t at = 0;
-    for (uint64_t i = 0; i < n && at + 4 < size; i++) {
-        unsigned char c = (unsigned char)s.data[i];
-        out[at++] = c < 0x20 || c == 0x7f ? '?' : (char)c;
+    for (uint64_t i = 0; i < n && at + 8 < size; i++) {
+        char text[5];
+        size_t len = meta_escape(text, (unsigned char)s.data[i]);
+        memcpy(out + at, text, len);
+        at += len;
     }
     if (n < s.len && at + 4 < size) {
         memcpy(out + at, "...", 3);

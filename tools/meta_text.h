@@ -5,10 +5,13 @@
 #include "formats/gguf/gguf_meta.h"
 #include "formats/json.h"
 
-/* One line: "42", "qwen3", "[5, 6, 7, ...] (151936 x string)"; long texts are cut, control characters shown
- * as
- * '?'. Returns `out`. */
+/* One line: "42", "qwen3", "[5, 6, 7, ...] (151936 x string)"; long texts are cut, control characters
+ * escaped ("\\n", "\\x1b"). Returns `out`. */
 const char *meta_value_text(const struct gguf_value *v, char *out, size_t size);
+
+/* A byte as it may stand in a line of text: itself, or escaped as above. NUL-terminated; returns its length.
+ */
+size_t meta_escape(char out[5], unsigned char c);
 
 /* "u32", "array of string". Returns `out`. */
 const char *meta_type_text(const struct gguf_value *v, char *out, size_t size);

@@ -1,6 +1,8 @@
 /* opt.c - see opt.h. Help text is in opt_help.c. */
 #include "opt_internal.h"
 
+#include "libquant/kern/kern.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -194,6 +196,54 @@ static bool is_choice(const char *words, const char *text)
     return false;
 }
 
+static bool in_range(const struct opt_range *r, double v)
+{
+    return !r || ((r->above ? v > r->min : v >= r->min) && (r->max == 0 || v <= r->max));
+}
+
+/* A bound as people write it: "512MiB" for sizes, "16777216" for counts. */
+static void bound_text(const struct opt *o, double v, char out[32])
+{
+    if (o->kind == OPT_SIZE)
+        opt_size_text(out, 32, (uint64_t)v);
+    else
+        snprintf(out, 32, o->kind == OPT_UINT ? "%.0f" : "%g", v);
+}
+
+static int wrong_number(const struct parser *p, const struct opt *o, const char *text)
+{
+    const char *what = o->kind == OPT_UINT ? "a whole number" : o->kind == OPT_SIZE ? "a size" : "a number";
+    char min[32], max[32], range[80] = "";
+    if (o->range) {
+        bound_text(o, o->range->min, min);
+        bound_text(o, o->range->max, max);
+        if (o->range->max == 0)
+            snprintf(range, sizeof range, o->range->above ? " above %s" : " of at least %s", min);
+        else
+            snprintf(range, sizeof range, " from %s to %s", min, max);
+    }
+    return opt_usage(p->cmd, "--%s: expected %s%s%s, found '%s'", o->name, what, range,
+                     o->kind == OPT_SIZE ? ", such as 4GiB, 512MiB or 5GB" : "", text);
+}
+
+/* A number into the option's variable, if it is one and in its range. */
+static bool store_number(const struct opt *o, const char *text)
+{
+    uint64_t n;
+    double v;
+    if (o->kind == OPT_REAL) {
+        if (!opt_parse_real(text, &v) || !in_range(o->range, v))
+            return false;
+        *(double *)o->value = v;
+        return true;
+    }
+    bool ok = o->kind == OPT_UINT ? opt_parse_uint(text, &n) : opt_parse_size(text, &n);
+    if (!ok || !in_range(o->range, (double)n))
+        return false;
+    *(uint64_t *)o->value = n;
+    return true;
+}
+
 /* Store `text` in the option's variable; 0 or the exit status of a usage error. */
 static int store(const struct parser *p, const struct opt *o, const char *text)
 {
@@ -209,31 +259,17 @@ static int store(const struct parser *p, const struct opt *o, const char *text)
             return opt_usage(p->cmd, "out of memory");
         break;
     case OPT_UINT:
-        if (!opt_parse_uint(text, o->value))
-            return opt_usage(p->cmd, "--%s: expected a whole number, found '%s'", o->name, text);
-        break;
     case OPT_SIZE:
-        if (!opt_parse_size(text, o->value))
-            return opt_usage(p->cmd, "--%s: expected a size such as 4GiB, 512MiB or 5GB, found '%s'", o->name,
-                             text);
-        break;
-    case OPT_REAL:
-        if (!opt_parse_real(text, o->value))
-            return opt_usage(p->cmd, "--%s: expected a number, found '%s'", o->name, text);
-        break;
+    case OPT_REAL: return store_number(o, text) ? 0 : wrong_number(p, o, text);
     case OPT_FLAG:
     case OPT_HEADING: break;
     }
-    if (o->given)
-        *o->given = true;
     return 0;
 }
 
 static int set_flag(const struct opt *o)
 {
     *(bool *)o->value = true;
-    if (o->given)
-        *o->given = true;
     return 0;
 }
 
@@ -284,6 +320,18 @@ static int check_operands(const struct opt_command *cmd, const struct opt_operan
     return 0;
 }
 
+/* Known to this CPU, so that no command has to look. */
+static int check_isa(const struct opt_command *cmd, const char *isa)
+{
+    char known[200] = "";
+    size_t n = 0;
+    if (!isa || kern_by_name(isa))
+        return 0;
+    for (const char *const *k = kern_names(); *k && n < sizeof known; k++)
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", *k);
+    return opt_usage(cmd, "--isa %s: unknown, or not supported by this CPU; it has %s", isa, known);
+}
+
 static int parse_all(const struct opt_command *cmd, int argc, char **argv, struct shared_options *shared,
                      struct opt_operands *operands)
 {
@@ -314,7 +362,9 @@ static int parse_all(const struct opt_command *cmd, int argc, char **argv, struc
         }
     }
     *operands = (struct opt_operands){argv + 1, (size_t)n};
-    int status = check_operands(cmd, operands);
+    int status = check_isa(cmd, shared->isa);
+    if (status == 0)
+        status = check_operands(cmd, operands);
     return status ? status : OPT_CONTINUE;
 }
 

@@ -29,15 +29,24 @@ struct opt_list {
 };
 void opt_list_release(struct opt_list *l);
 
+/* What a number may be. A size or a count uses the whole numbers in it. */
+struct opt_range {
+    double min, max; /* inclusive; max 0: none */
+    bool above;      /* `min` itself is outside */
+};
+
+/* For a row of an option table. */
+#define OPT_RANGE(...) (&(const struct opt_range){__VA_ARGS__})
+
 struct opt {
     const char *name; /* without the dashes */
     char letter;      /* short form, or 0 */
     enum opt_kind kind;
-    void *value;          /* see the kinds; holds the default on entry */
-    const char *arg;      /* name of the value in --help; NULL for flags */
-    const char *help;     /* one sentence, no full stop; long ones are wrapped */
-    const char *fallback; /* default in words; NULL: print *value when it is not zero */
-    bool *given;          /* set to true when the option occurs; may be NULL */
+    void *value;                   /* see the kinds; holds the default on entry */
+    const char *arg;               /* name of the value in --help; NULL for flags */
+    const char *help;              /* one sentence, no full stop; long ones are wrapped */
+    const char *fallback;          /* default in words; NULL: print *value when it is not zero */
+    const struct opt_range *range; /* of numbers; NULL: whatever the kind can hold */
 };
 
 /* Options that every command takes. */

@@ -7,10 +7,11 @@
 
 void opt_shared_table(struct opt table[OPT_N_SHARED], struct shared_options *s, bool *help, bool *version)
 {
+    static const struct opt_range threads = {.min = 1, .max = 1024}, memory = {.min = 1 << 20};
     const struct opt t[OPT_N_SHARED] = {
         {NULL, 0, OPT_HEADING, NULL, NULL, "Shared options:", NULL, NULL},
-        {"threads", 0, OPT_UINT, &s->threads, "N", "worker threads", "all cores", NULL},
-        {"memory", 0, OPT_SIZE, &s->memory_bytes, "SIZE", "bound on working memory", NULL, NULL},
+        {"threads", 0, OPT_UINT, &s->threads, "N", "worker threads", "all cores", &threads},
+        {"memory", 0, OPT_SIZE, &s->memory_bytes, "SIZE", "bound on working memory", NULL, &memory},
         {"json", 0, OPT_FLAG, &s->json, NULL, "print one JSON object on standard output", NULL, NULL},
         {"quiet", 'q', OPT_FLAG, &s->quiet, NULL, "no progress, notes or warnings", NULL, NULL},
         {"verbose", 'v', OPT_FLAG, &s->verbose, NULL, "say more on standard error", NULL, NULL},
@@ -25,8 +26,7 @@ void opt_shared_table(struct opt table[OPT_N_SHARED], struct shared_options *s, 
     memcpy(table, t, sizeof t);
 }
 
-/* 4GiB rather than 4294967296, when that is exact. */
-static void size_text(char *out, size_t n, uint64_t v)
+void opt_size_text(char *out, size_t n, uint64_t v)
 {
     static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
     unsigned u = 0;
@@ -46,7 +46,7 @@ static void default_text(const struct opt *o, char *out, size_t n)
     else if (o->kind == OPT_UINT && *(const uint64_t *)o->value)
         snprintf(out, n, "%" PRIu64, *(const uint64_t *)o->value);
     else if (o->kind == OPT_SIZE && *(const uint64_t *)o->value)
-        size_text(out, n, *(const uint64_t *)o->value);
+        opt_size_text(out, n, *(const uint64_t *)o->value);
     else if (o->kind == OPT_REAL && *(const double *)o->value != 0)
         snprintf(out, n, "%g", *(const double *)o->value);
     else if ((o->kind == OPT_TEXT || o->kind == OPT_CHOICE) && *(const char *const *)o->value)

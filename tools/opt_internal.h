@@ -10,6 +10,9 @@
 void opt_shared_table(struct opt table[OPT_N_SHARED], struct shared_options *shared, bool *help,
                       bool *version);
 
+/* 4GiB rather than 4294967296, when that is exact. */
+void opt_size_text(char *out, size_t n, uint64_t v);
+
 void opt_print_help(const struct opt_command *cmd, const struct opt shared[OPT_N_SHARED]);
 
 /* Explain on stderr and return the exit status of wrong usage. */

@@ -33,6 +33,11 @@ const char *format_count(char out[32], double n)
     return out;
 }
 
+const char *format_plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 const char *format_seconds(char out[32], double s)
 {
     if (s < 0)

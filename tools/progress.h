@@ -43,6 +43,9 @@ int signals_pending(void);
 const char *format_bytes(char out[32], double n_bytes);
 const char *format_seconds(char out[32], double seconds);
 
+/* "" for one, else "s": "1 tensor", "2 tensors". */
+const char *format_plural(uint64_t n);
+
 /* 1234567 -> "1.23M" */
 const char *format_count(char out[32], double n);
 

@@ -40,8 +40,9 @@ static void print_text(const struct repack_report *r, const struct shared_option
 {
     char size[32];
     for (size_t i = 0; i < r->n_files; i++)
-        printf("%s: %s%zu tensors, %s\n", r->files[i].path, s->dry_run ? "would be " : "",
-               r->files[i].n_tensors, format_bytes(size, (double)r->files[i].n_bytes));
+        printf("%s: %s%zu tensor%s, %s\n", r->files[i].path, s->dry_run ? "would be " : "",
+               r->files[i].n_tensors, format_plural(r->files[i].n_tensors),
+               format_bytes(size, (double)r->files[i].n_bytes));
 }
 
 int repack_and_report(const struct gguf_reader *in, const char *output, struct repack_options *opt,
@@ -57,7 +58,9 @@ int repack_and_report(const struct gguf_reader *in, const char *output, struct r
     opt->progress = on_progress;
     opt->progress_ctx = &bar;
     signals_cooperate(true);
-    int rc = gguf_repack(in, output, opt, &r, &e);
+    int rc = s->dry_run ? 0 : cmd_check_folder(output, &e);
+    if (rc == 0)
+        rc = gguf_repack(in, output, opt, &r, &e);
     signals_cooperate(false);
     progress_end(&bar);
     if (rc)

@@ -4,8 +4,11 @@
 #include "libquant/base/pool.h"
 #include "libquant/kern/kern.h"
 
+#include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -13,17 +16,9 @@
 int session_open(struct session *s, const struct shared_options *o, struct err *e)
 {
     *s = (struct session){0};
-    if (o->threads > 1024)
-        return err_set(e, ERR_ARG, "--threads %llu: expected at most 1024", (unsigned long long)o->threads);
     s->kern = o->isa ? kern_by_name(o->isa) : kern_native();
-    if (!s->kern) {
-        char known[200] = "";
-        size_t n = 0;
-        for (const char *const *k = kern_names(); *k && n < sizeof known; k++)
-            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", *k);
-        return err_set(e, ERR_ARG, "--isa %s: unknown, or not supported by this CPU; it has %s", o->isa,
-                       known);
-    }
+    if (!s->kern) /* opt_parse has refused it */
+        return err_set(e, ERR_ARG, "--isa %s: not supported by this CPU", o->isa);
     return pool_new(&s->pool, (unsigned)o->threads, e);
 }
 
@@ -33,6 +28,17 @@ void session_close(struct session *s)
         return;
     pool_free(s->pool);
     *s = (struct session){0};
+}
+
+int cmd_check_folder(const char *path, struct err *e)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+    int rc = folder ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    if (folder && access(folder, W_OK | X_OK) != 0)
+        rc = err_set(e, ERR_IO, "%s: cannot be written: folder '%s': %s", path, folder, strerror(errno));
+    free(folder);
+    return rc;
 }
 
 double session_seconds(void)

@@ -2,6 +2,7 @@
 #include "write_model.h"
 
 #include "progress.h"
+#include "type_options.h"
 
 #include "formats/convert/rewrite.h"
 #include "formats/json.h"
@@ -42,60 +43,17 @@ static void inputs_release(struct inputs *in)
     session_close(&in->session);
 }
 
-static const char *nearest_type(const char *name)
-{
-    const char *names[QTYPE_COUNT];
-    size_t n = 0;
-    for (uint32_t i = 0; i < QTYPE_COUNT; i++)
-        if (qtype_info(i) && qtype_info(i)->can_encode)
-            names[n++] = qtype_info(i)->name;
-    return opt_nearest(name, names, n);
-}
-
-/* A tensor type that can be written, from an option's value. 0 or the exit status of a usage error. */
-static int parse_type(const struct opt_command *cmd, const char *option, const char *text, enum qtype *out)
-{
-    if (qtype_from_name(text, out) && qtype_info(*out)->can_encode && qtype_info(*out)->in_files)
-        return 0;
-    const char *near = nearest_type(text);
-    return cmd_usage(cmd, "%s: unknown tensor type '%s'%s%s%s", option, text, near ? "; did you mean " : "",
-                     near ? near : "", near ? "?" : "");
-}
-
-static int parse_mix(const struct opt_command *cmd, const char *text, const struct mix **out)
-{
-    *out = NULL;
-    if (!text || strcmp(text, "auto") == 0)
-        return 0;
-    *out = mix_find(text);
-    if (*out)
-        return 0;
-    const char *names[128];
-    size_t n = 0;
-    for (; n < mix_count() && n < 128; n++)
-        names[n] = mix_at(n)->name;
-    const char *near = opt_nearest(text, names, n);
-    return cmd_usage(cmd, "--type: unknown type or mix '%s'%s%s%s", text, near ? "; did you mean " : "",
-                     near ? near : "", near ? "?" : "");
-}
-
-/* "REGEX=TYPE": the last '=' divides, since a pattern may hold one. */
 static int parse_overrides(const struct opt_command *cmd, const struct opt_list *l, struct inputs *in)
 {
     in->overrides = calloc(l->n ? l->n : 1, sizeof *in->overrides);
     in->patterns = calloc(l->n ? l->n : 1, sizeof *in->patterns);
     if (!in->overrides || !in->patterns)
-        return cmd_usage(cmd, "out of memory");
+        return cmd_fail(&(struct err){ERR_NOMEM, "out of memory for the types"});
     for (size_t i = 0; i < l->n; i++) {
-        const char *eq = strrchr(l->items[i], '=');
-        if (!eq || eq == l->items[i])
-            return cmd_usage(cmd, "--tensor-type: expected REGEX=TYPE, found '%s'", l->items[i]);
-        int status = parse_type(cmd, "--tensor-type", eq + 1, &in->overrides[i].type);
+        int status =
+            parse_type_rule(cmd, "--tensor-type", l->items[i], &in->patterns[i], &in->overrides[i].type);
         if (status)
             return status;
-        in->patterns[i] = strndup(l->items[i], (size_t)(eq - l->items[i]));
-        if (!in->patterns[i])
-            return cmd_usage(cmd, "out of memory");
         in->overrides[i].pattern = in->patterns[i];
         in->n_overrides = i + 1;
     }
@@ -106,14 +64,16 @@ static int parse_overrides(const struct opt_command *cmd, const struct opt_list 
 static int parse_recipe(const struct opt_command *cmd, const struct options *o, struct inputs *in,
                         struct recipe_options *r)
 {
-    int status = parse_mix(cmd, o->type, &r->mix);
+    int status = 0;
+    if (o->type && strcmp(o->type, "auto") != 0)
+        status = parse_mix(cmd, "--type", o->type, &r->mix);
     if (status == 0 && o->output_type) {
         r->has_output_type = true;
-        status = parse_type(cmd, "--output-type", o->output_type, &r->output_type);
+        status = parse_tensor_type(cmd, "--output-type", o->output_type, &r->output_type);
     }
     if (status == 0 && o->embedding_type) {
         r->has_embedding_type = true;
-        status = parse_type(cmd, "--embedding-type", o->embedding_type, &r->embedding_type);
+        status = parse_tensor_type(cmd, "--embedding-type", o->embedding_type, &r->embedding_type);
     }
     if (status == 0)
         status = parse_overrides(cmd, &o->tensor_types, in);
@@ -230,9 +190,10 @@ static void print_text(const struct rewrite_report *r, const char *output, const
     char size[32], params[32], time[32];
     if (s->dry_run || s->verbose)
         print_tensors(r);
-    printf("%s: %s%s, %s, %.2f bits per weight (%s parameters in %zu tensors)", output,
+    printf("%s: %s%s, %s, %.2f bits per weight (%s parameters in %zu tensor%s)", output,
            s->dry_run ? "would be " : "", r->type_name, format_bytes(size, (double)r->n_bytes),
-           r->bits_per_weight, format_count(params, (double)r->n_parameters), r->n_tensors);
+           r->bits_per_weight, format_count(params, (double)r->n_parameters), r->n_tensors,
+           format_plural(r->n_tensors));
     if (r->n_files > 1)
         printf(", %zu files", r->n_files);
     if (!s->dry_run)
@@ -252,13 +213,16 @@ static void tell_remarks(const struct shared_options *s, const struct model *m,
     for (size_t i = 0; s->verbose && i < n; i++)
         cmd_note(s, "left out: %s", model_skipped(m, i));
     if (n && !s->verbose)
-        cmd_note(s, "%zu source tensors were left out by rule; --verbose names them", n);
+        cmd_note(s, "%zu source tensor%s left out by rule; --verbose names %s", n, n == 1 ? " was" : "s were",
+                 n == 1 ? "it" : "them");
 }
 
 static int open_inputs(struct inputs *in, const char *path, const struct options *o,
                        const struct shared_options *s, struct err *e)
 {
-    int rc = session_open(&in->session, s, e);
+    int rc = o->output && !s->dry_run ? cmd_check_folder(o->output, e) : 0;
+    if (rc == 0)
+        rc = session_open(&in->session, s, e);
     if (rc == 0 && o->plan)
         rc = plan_load(&in->plan, o->plan, e);
     if (rc == 0 && o->imatrix)
@@ -342,7 +306,7 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
         {"keep-mtp", 0, OPT_FLAG, &o.keep_mtp, NULL, "keep multi-token-prediction blocks of a checkpoint",
          NULL, NULL},
         {"split-max-size", 0, OPT_SIZE, &o.split_max_bytes, "SIZE", "write parts of at most this size", NULL,
-         NULL},
+         OPT_RANGE(.min = 1)},
         {"resume", 0, OPT_FLAG, &o.resume, NULL,
          "continue a run that was stopped, and keep what is done when this one stops", NULL, NULL},
     };

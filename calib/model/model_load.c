@@ -122,6 +122,10 @@ static int refuse_family(const struct model *m, struct err *e)
         size_t at = strlen(known);
         snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", families[i].arch);
     }
+    if (!model_arch_name(m) || !model_arch_name(m)[0])
+        return err_set(e, ERR_FORMAT,
+                       "%s: key 'general.architecture' is missing: there is no telling how to run it",
+                       model_path(m));
     return err_set(e, ERR_UNSUPPORTED, "%s: no forward pass for architecture '%s'; there is one for %s",
                    model_path(m), model_arch_name(m) ? model_arch_name(m) : "?", known);
 }

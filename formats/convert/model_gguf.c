@@ -68,7 +68,13 @@ static int take_meta(struct model *m, const struct gguf_reader *r, struct err *e
         }
         gguf_meta_remove(m->own_meta, split_keys[i]);
     }
-    struct gguf_string arch = {"", 0};
+    struct gguf_string arch = {"", 0}, kind = {"", 0};
+    gguf_meta_get_string(m->meta, "general.type", &kind);
+    if (kind.len == 7 && memcmp(kind.data, "imatrix", 7) == 0)
+        return err_set(e, ERR_FORMAT,
+                       "%s: is an importance matrix (general.type is 'imatrix'), not a model; 'kerf imatrix "
+                       "show' shows it",
+                       m->path);
     gguf_meta_get_string(m->meta, "general.architecture", &arch);
     m->arch_name = arena_strndup(&m->arena, arch.data, arch.len);
     return m->arch_name ? 0 : model_out_of_memory(e);

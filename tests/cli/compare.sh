@@ -53,6 +53,11 @@ run 1 compare "$demo" "$work/none.gguf" --text "$text"
 says "none.gguf"
 run 1 ladder "$work/q4.gguf" --text "$text" --types Q2_K
 says "--allow-requantize"
-run 1 ladder "$demo" --text "$text" --types IQ2_XXS
+run 2 ladder "$demo" --text "$text" --types IQ1_S
+says "does not write"
+run 2 compare "$demo" IQ1_S --text "$text"
+says "does not write"
+run 2 compare "$demo" NVFP4 --text "$text"
+says "--tensor-type"
 run 0 ladder "$work/q4.gguf" --text "$text" --types Q2_K --allow-requantize --ctx 128 --chunks 2
 done_testing

@@ -55,7 +55,7 @@ printf '{{ messages }}' >"$work/template"
 run 0 edit "$a" -o "$work/c.gguf" --chat-template "$work/template"
 run 0 inspect "$work/c.gguf"
 prints "{{ messages }}"
-run 1 edit "$a" -o "$work/x.gguf" --set qwen3.context_length=many
+run 2 edit "$a" -o "$work/x.gguf" --set qwen3.context_length=many
 says "expected a u32, found 'many'"
 run 1 edit "$a" -o "$work/x.gguf" --remove no.such.key
 run 1 edit "$a" -o "$work/x.gguf" --chat-template "$work/none"

@@ -1,0 +1,88 @@
+/* type_options.c - see type_options.h. */
+#include "type_options.h"
+
+#include "formats/convert/pattern.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool can_write(enum qtype type)
+{
+    const struct qtype_info *info = qtype_info((uint32_t)type);
+    return info && info->can_encode && info->in_files;
+}
+
+int parse_tensor_type(const struct opt_command *cmd, const char *option, const char *text, enum qtype *out)
+{
+    bool known = qtype_from_name(text, out);
+    if (known && can_write(*out))
+        return 0;
+    if (known && qtype_info((uint32_t)*out)->in_files)
+        return cmd_usage(cmd, "%s: %s is read, but not written by this version", option,
+                         qtype_name((uint32_t)*out));
+    const char *names[QTYPE_COUNT];
+    size_t n = 0;
+    for (uint32_t i = 0; i < QTYPE_COUNT; i++)
+        if (can_write((enum qtype)i))
+            names[n++] = qtype_name(i);
+    const char *near = opt_nearest(text, names, n);
+    return cmd_usage(cmd, "%s: unknown tensor type '%s'%s%s%s", option, text, near ? "; did you mean " : "",
+                     near ? near : "", near ? "?" : "");
+}
+
+int check_mix(const struct opt_command *cmd, const char *option, const struct mix *mix)
+{
+    if (qtype_info((uint32_t)mix->base)->can_encode)
+        return 0;
+    return cmd_usage(cmd,
+                     "%s: %s is made of %s, a codebook type that this version reads but does not write; the "
+                     "smallest mixes it writes are Q2_K_S (with an importance matrix), Q2_K, Q3_K_S and "
+                     "IQ4_XS",
+                     option, mix->name, qtype_name((uint32_t)mix->base));
+}
+
+int parse_mix(const struct opt_command *cmd, const char *option, const char *text, const struct mix **out)
+{
+    enum qtype type;
+    *out = mix_find(text);
+    if (*out)
+        return check_mix(cmd, option, *out);
+    if (qtype_from_name(text, &type) && can_write(type)) /* a level needs a file type, and these have none */
+        return cmd_usage(cmd,
+                         "%s: %s is a type for single tensors; put it on top of a mix, for instance "
+                         "--type Q8_0 --tensor-type 'ffn_(up|gate|down)=%s', or '.=%s' for all%s",
+                         option, qtype_name((uint32_t)type), qtype_name((uint32_t)type),
+                         qtype_name((uint32_t)type),
+                         type == QTYPE_MXFP4 ? "; for a model with experts there is the mix MXFP4_MOE" : "");
+    const char *names[128];
+    size_t n = 0;
+    for (; n < mix_count() && n < 128; n++)
+        names[n] = mix_at(n)->name;
+    const char *near = opt_nearest(text, names, n);
+    return cmd_usage(cmd, "%s: unknown type or mix '%s'%s%s%s", option, text, near ? "; did you mean " : "",
+                     near ? near : "", near ? "?" : "");
+}
+
+int parse_type_rule(const struct opt_command *cmd, const char *option, const char *text, char **pattern,
+                    enum qtype *type)
+{
+    const char *eq = strrchr(text, '=');
+    struct pattern *compiled = NULL;
+    struct err e = {0};
+    if (!eq || eq == text)
+        return cmd_usage(cmd, "%s: expected REGEX=TYPE, found '%s'", option, text);
+    int status = parse_tensor_type(cmd, option, eq + 1, type);
+    if (status)
+        return status;
+    int rc = pattern_new(&compiled, text, (size_t)(eq - text), false, &e);
+    pattern_free(compiled);
+    if (rc == ERR_ARG)
+        return cmd_usage(cmd, "%s: %s", option, e.msg);
+    char *copy = rc == 0 ? strndup(text, (size_t)(eq - text)) : NULL;
+    if (rc == 0 && !copy)
+        rc = err_set(&e, ERR_NOMEM, "out of memory for %s", option);
+    if (rc)
+        return cmd_fail(&e);
+    *pattern = copy;
+    return 0;
+}

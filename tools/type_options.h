@@ -1,0 +1,26 @@
+/* type_options.h - options whose values are types: a tensor type, a mix, "REGEX=TYPE".
+ *
+ * Each answers 0, or the exit status of an error that it has explained: CMD_USAGE, or CMD_FAILED when memory
+ * is refused. */
+#ifndef KERF_TYPE_OPTIONS_H
+#define KERF_TYPE_OPTIONS_H
+
+#include "cmd.h"
+
+#include "formats/convert/recipe.h"
+
+/* A tensor type that can be written; `option` opens the message. */
+int parse_tensor_type(const struct opt_command *cmd, const char *option, const char *text, enum qtype *out);
+
+/* A mix that can be written. */
+int parse_mix(const struct opt_command *cmd, const char *option, const char *text, const struct mix **out);
+
+/* Refuse a mix made of types that are read but not written, before any work, and name what comes near. */
+int check_mix(const struct opt_command *cmd, const char *option, const struct mix *mix);
+
+/* "REGEX=TYPE": the last '=' divides, since a pattern may hold one. The pattern compiles. *pattern: caller
+ * frees. */
+int parse_type_rule(const struct opt_command *cmd, const char *option, const char *text, char **pattern,
+                    enum qtype *type);
+
+#endif
