@@ -8,6 +8,7 @@
 #include "libquant/base/outfile.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,7 @@ struct job {
     struct loss_table table;
     struct allocator *allocator;
     struct allocation allocation;
+    bool planned; /* a dry run that would have to measure first: there are no losses to choose by */
 };
 
 /* --- options --- */
@@ -126,6 +128,9 @@ static int measure(struct job *j, uint64_t chunks, struct err *e)
     if (rc != 0)
         return rc;
     windows_thin(&r->windows, (size_t)chunks);
+    j->planned = r->shared->dry_run;
+    if (j->planned)
+        return 0;
     corpus_hash(&r->corpus, j->table.ids_sha256);
     struct loss_measure m = {.pool = r->session.pool,
                              .kern = r->session.kern,
@@ -196,42 +201,72 @@ static int budget_of(const struct job *j, uint64_t *budget, struct err *e)
 
 /* --- output --- */
 
+static void uint_or_null(struct json_writer *w, uint64_t v, bool known)
+{
+    if (known)
+        jw_uint(w, v);
+    else
+        jw_null(w);
+}
+
 static void print_json(const struct job *j)
 {
     struct json_writer w;
     const struct allocation *r = &j->allocation;
+    const bool known = !j->planned;
     jw_begin(&w, stdout);
     jw_object(&w);
     jw_key(&w, "plan");
     jw_string(&w, j->shared->dry_run ? NULL : j->o->output);
     jw_key(&w, "n_bytes");
-    jw_uint(&w, r->n_bytes);
+    uint_or_null(&w, r->n_bytes, known);
     jw_key(&w, "bits_per_weight");
-    jw_double(&w, r->bits_per_weight);
+    jw_double(&w, known ? r->bits_per_weight : NAN);
     jw_key(&w, "budget_bytes");
     jw_uint(&w, r->budget_bytes);
     jw_key(&w, "expected_loss");
-    jw_double(&w, r->loss);
+    jw_double(&w, known ? r->loss : NAN);
     jw_key(&w, "optimality_gap");
-    jw_double(&w, r->loss - r->lower_bound);
+    jw_double(&w, known ? r->loss - r->lower_bound : NAN);
     jw_key(&w, "tensors");
     jw_array(&w);
     for (size_t i = 0; i < j->table.n_tensors; i++) {
         const struct loss_tensor *t = &j->table.tensors[i];
-        const struct loss_option *o = &t->options[r->choice[i]];
+        const struct loss_option *o = known ? &t->options[r->choice[i]] : NULL;
         jw_object(&w);
         jw_key(&w, "name");
         jw_string(&w, t->tensor->name);
         jw_key(&w, "type");
-        jw_string(&w, qtype_name(o->type));
+        jw_string(&w, o ? qtype_name(o->type) : NULL);
         jw_key(&w, "n_bytes");
-        jw_uint(&w, o->n_bytes);
+        uint_or_null(&w, o ? o->n_bytes : 0, known);
         jw_key(&w, "loss");
-        jw_double(&w, o->loss);
+        jw_double(&w, o ? o->loss : NAN);
         jw_end(&w);
     }
     jw_end(&w);
     jw_end(&w);
+}
+
+/* What a run would do that has to measure first. */
+static void print_plan(const struct job *j)
+{
+    const struct options *o = j->o;
+    const struct windows *w = &j->r->windows;
+    size_t n_measured = 0;
+    for (size_t i = 0; i < j->table.n_tensors; i++)
+        n_measured += j->n_probes ? j->n_probes : j->table.tensors[i].n_options;
+    printf(
+        "would measure %zu tensors, about %zu types of them, on %zu windows of %zu tokens: the work of some "
+        "%zu forward passes\n",
+        j->table.n_tensors, n_measured, w->n, w->ctx, n_measured / 2);
+    printf("would choose types for a file of at most %" PRIu64 " bytes; those allowed give %" PRIu64
+           " to %" PRIu64 "\n",
+           j->allocation.budget_bytes, allocator_min_bytes(j->allocator), allocator_max_bytes(j->allocator));
+    const char *const files[] = {o->output, o->table, o->html};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (files[i])
+            printf("would write %s\n", files[i]);
 }
 
 static void print_text(const struct job *j)
@@ -273,7 +308,7 @@ static int write_plan(const struct job *j, struct err *e)
 {
     char *text = NULL;
     int rc = allocator_plan(j->allocator, &j->allocation, &text, e);
-    if (rc == 0 && !j->shared->dry_run)
+    if (rc == 0)
         rc = outfile_write_all(j->o->output, text, strlen(text), j->shared->force, e);
     free(text);
     return rc;
@@ -283,7 +318,14 @@ static int run(struct job *j, const char *model, uint64_t chunks, struct err *e)
 {
     struct options *o = j->o;
     uint64_t budget = 0;
-    int rc = eval_open(j->r, model, 0, e);
+    bool force = j->shared->force;
+    int rc = eval_check_output(o->output, force, e);
+    if (rc == 0)
+        rc = eval_check_output(o->html, force, e);
+    if (rc == 0 && o->table)
+        rc = cmd_check_folder(o->table, e);
+    if (rc == 0)
+        rc = eval_open(j->r, model, 0, e);
     if (rc == 0)
         rc = open_table(j, chunks, e);
     struct allocate_options ao = {.rules = j->rules,
@@ -298,14 +340,20 @@ static int run(struct job *j, const char *model, uint64_t chunks, struct err *e)
         rc = allocator_new(&j->allocator, &j->table, &ao, e);
     if (rc == 0)
         rc = budget_of(j, &budget, e);
-    if (rc == 0)
+    if (rc == 0 && j->planned) {
+        j->allocation.budget_bytes = budget;
+        rc = allocator_check(j->allocator, budget, e);
+    } else if (rc == 0) {
         rc = allocator_solve(j->allocator, budget, &j->allocation, e);
-    if (rc == 0)
+    }
+    if (rc == 0 && !j->shared->dry_run)
         rc = write_plan(j, e);
-    if (rc == 0 && o->html)
+    if (rc == 0 && o->html && !j->shared->dry_run)
         rc = write_page(j, e);
     if (rc == 0 && j->shared->json)
         print_json(j);
+    else if (rc == 0 && j->planned)
+        print_plan(j);
     else if (rc == 0)
         print_text(j);
     return rc;
@@ -353,7 +401,7 @@ int cmd_allocate(int argc, char **argv)
     };
     const struct opt_command cmd = {
         "allocate",
-        "MODEL --text TEXT --target-size SIZE -o PLAN",
+        "MODEL --text TEXT (--target-size SIZE | --target-bpw B | --device-memory SIZE) -o PLAN",
         "Choose a type for every tensor so that the expected loss is least within a budget. The loss of each "
         "tensor is measured: quantized alone, the model's predictions on the text (--chunks windows, evenly "
         "spread) are compared with the unquantized model's. This costs about as much as "

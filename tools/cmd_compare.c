@@ -131,7 +131,7 @@ int cmd_compare(int argc, char **argv)
         rc = eval_run_models(&r, REPORT_COMPARE, &e);
     if (rc == 0)
         rc = eval_print(&r, html, &e);
-    bool broken = rc == 0 && gates_broken(&r.report, &gates);
+    bool broken = rc == 0 && !shared.dry_run && gates_broken(&r.report, &gates);
     eval_release(&r);
     return rc ? cmd_fail(&e) : broken ? CMD_GATE : CMD_DONE;
 }

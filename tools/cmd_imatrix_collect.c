@@ -148,44 +148,37 @@ static size_t starved(const struct imatrix_entry *x)
     return n;
 }
 
+static void entry_json(struct json_writer *w, const struct imatrix_entry *x)
+{
+    jw_object(w);
+    jw_key(w, "name"), jw_string(w, x->name);
+    jw_key(w, "n_values"), jw_uint(w, x->n_values);
+    jw_key(w, "n_experts"), jw_uint(w, x->n_mats);
+    jw_key(w, "starved_experts"), jw_uint(w, starved(x));
+    jw_end(w);
+}
+
+/* `c` without a matrix: what would be collected. */
 static void print_json(const struct imatrix_collected *c, const struct collect_args *a, size_t ctx,
                        double seconds)
 {
     struct json_writer w;
+    size_t n = c->imatrix ? imatrix_n(c->imatrix) : 0;
     jw_begin(&w, stdout);
     jw_object(&w);
-    jw_key(&w, "output");
-    jw_string(&w, a->output);
+    jw_key(&w, "output"), jw_string(&w, a->output);
     jw_key(&w, "n_entries");
-    jw_uint(&w, imatrix_n(c->imatrix));
-    jw_key(&w, "n_chunks");
-    jw_uint(&w, c->n_windows);
-    jw_key(&w, "n_tokens");
-    jw_uint(&w, c->n_tokens);
-    jw_key(&w, "ctx");
-    jw_uint(&w, ctx);
-    jw_key(&w, "perplexity");
-    jw_double(&w, c->perplexity);
-    jw_key(&w, "perplexity_stderr");
-    jw_double(&w, c->perplexity_stderr);
-    jw_key(&w, "entries");
-    jw_array(&w);
-    for (size_t i = 0; i < imatrix_n(c->imatrix); i++) {
-        const struct imatrix_entry *x = imatrix_entry_at(c->imatrix, i);
-        jw_object(&w);
-        jw_key(&w, "name");
-        jw_string(&w, x->name);
-        jw_key(&w, "n_values");
-        jw_uint(&w, x->n_values);
-        jw_key(&w, "n_experts");
-        jw_uint(&w, x->n_mats);
-        jw_key(&w, "starved_experts");
-        jw_uint(&w, starved(x));
-        jw_end(&w);
-    }
+    c->imatrix ? jw_uint(&w, n) : jw_null(&w);
+    jw_key(&w, "n_chunks"), jw_uint(&w, c->n_windows);
+    jw_key(&w, "n_tokens"), jw_uint(&w, c->n_tokens);
+    jw_key(&w, "ctx"), jw_uint(&w, ctx);
+    jw_key(&w, "perplexity"), jw_double(&w, c->perplexity);
+    jw_key(&w, "perplexity_stderr"), jw_double(&w, c->perplexity_stderr);
+    jw_key(&w, "entries"), jw_array(&w);
+    for (size_t i = 0; i < n; i++)
+        entry_json(&w, imatrix_entry_at(c->imatrix, i));
     jw_end(&w);
-    jw_key(&w, "seconds");
-    jw_double(&w, seconds);
+    jw_key(&w, "seconds"), jw_double(&w, seconds);
     jw_end(&w);
 }
 
@@ -204,6 +197,19 @@ static void print_text(const struct imatrix_collected *c, const struct collect_a
         printf("%zu experts saw no token; see 'kerf imatrix show %s'\n", n_starved, a->output);
 }
 
+static void print_plan(const struct eval_run *r, const char *model, const struct collect_args *a)
+{
+    struct imatrix_collected c = {.n_windows = r->windows.n,
+                                  .n_tokens = r->windows.n * r->windows.ctx,
+                                  .perplexity = NAN,
+                                  .perplexity_stderr = NAN};
+    if (r->shared->json)
+        print_json(&c, a, r->windows.ctx, session_seconds() - r->start);
+    else
+        printf("%s: would be collected from %zu windows of %zu tokens (%zu tokens) through %s\n", a->output,
+               c.n_windows, r->windows.ctx, c.n_tokens, model);
+}
+
 static int run(struct eval_run *r, const char *model, const struct collect_args *a, const char *state,
                struct err *e)
 {
@@ -214,8 +220,7 @@ static int run(struct eval_run *r, const char *model, const struct collect_args 
     if (rc == 0)
         rc = eval_open_text(r, e);
     if (rc == 0 && r->shared->dry_run) {
-        cmd_note(r->shared, "%zu windows of %zu tokens would go through %s", r->windows.n, r->windows.ctx,
-                 model);
+        print_plan(r, model, a);
         return 0;
     }
     if (rc == 0)

@@ -42,8 +42,9 @@ static int load_all(struct imatrix **out, const struct opt_operands *args,
 static void print_result(const struct imatrix *m, const char *path, const struct shared_options *shared)
 {
     if (!shared->json) {
-        printf("%s: %zu entries, %u chunks of %u tokens, %zu data sets\n", path, imatrix_n(m),
-               imatrix_chunk_count(m), imatrix_chunk_size(m), imatrix_n_datasets(m));
+        printf("%s: %s%zu entries, %u chunks of %u tokens, %zu data sets\n", path,
+               shared->dry_run ? "would have " : "", imatrix_n(m), imatrix_chunk_count(m),
+               imatrix_chunk_size(m), imatrix_n_datasets(m));
         return;
     }
     struct json_writer w;

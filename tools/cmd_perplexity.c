@@ -8,27 +8,53 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define BLOCK_BYTES (64u << 20) /* of logits computed at once */
 
+/* FILE.json; malloc'ed, NULL when memory is refused. */
+static char *ids_name(const char *path)
+{
+    size_t n = strlen(path) + sizeof ".json";
+    char *name = malloc(n);
+    if (name)
+        snprintf(name, n, "%s.json", path);
+    return name;
+}
+
+/* Both files that --save-logits writes. */
+static int check_logits(const char *path, bool force, struct err *e)
+{
+    if (!path)
+        return 0;
+    char *ids = ids_name(path);
+    int rc = ids ? eval_check_output(path, force, e) : err_set(e, ERR_NOMEM, "out of memory");
+    if (rc == 0)
+        rc = eval_check_output(ids, force, e);
+    free(ids);
+    return rc;
+}
+
 static int write_ids(const struct windows *w, const char *path, bool overwrite, struct err *e)
 {
-    char name[4096], *text = NULL;
+    char *name = ids_name(path), *text = NULL;
     size_t n = 0;
     struct json_writer j;
-    FILE *f = open_memstream(&text, &n);
-    if (!f)
+    FILE *f = name ? open_memstream(&text, &n) : NULL;
+    if (!f) {
+        free(name);
         return err_set(e, ERR_NOMEM, "out of memory for the ids");
+    }
     jw_begin(&j, f);
     jw_array(&j);
     for (size_t i = 0; i < w->ctx; i++)
         jw_int(&j, w->inputs[i]);
     jw_end(&j);
     int rc = fclose(f) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory for the ids");
-    snprintf(name, sizeof name, "%s.json", path);
     if (rc == 0)
         rc = outfile_write_all(name, text, n, overwrite, e);
     free(text);
+    free(name);
     return rc;
 }
 
@@ -114,11 +140,14 @@ int cmd_perplexity(int argc, char **argv)
         return status;
     struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text};
-    int rc = eval_open(&r, args.items[0], 0, &e);
+    int rc = check_logits(logits, shared.force, &e);
+    if (rc == 0)
+        rc = eval_open(&r, args.items[0], 0, &e);
     if (rc == 0)
         rc = eval_open_text(&r, &e);
-    if (rc == 0 && logits)
+    if (rc == 0 && logits && !shared.dry_run)
         rc = save_logits(&r, logits, &e);
+    r.report.logits = logits;
     if (rc == 0)
         rc = eval_run_models(&r, REPORT_PERPLEXITY, &e);
     if (rc == 0)

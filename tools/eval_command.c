@@ -152,7 +152,8 @@ static void describe(struct eval_run *r, struct report_model *m, const struct co
 static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
 {
     struct report *p = &r->report;
-    int rc = report_take(p, &r->evaluation, &r->windows, e);
+    int rc = r->shared->dry_run ? report_plan(p, r->n_models - 1, &r->windows, e)
+                                : report_take(p, &r->evaluation, &r->windows, e);
     if (rc != 0)
         return rc;
     bool mixes = false;
@@ -178,6 +179,8 @@ static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
 
 int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
 {
+    if (r->shared->dry_run)
+        return fill_report(r, kind, e);
     struct evaluate_model *list = calloc(r->n_models, sizeof *list);
     if (!list)
         return err_set(e, ERR_NOMEM, "out of memory for %zu models", r->n_models);
@@ -231,7 +234,8 @@ int eval_print(struct eval_run *r, const char *html, struct err *e)
     title_of(&r->models[0], title);
     r->report.title = title;
     r->report.seconds = session_seconds() - r->start;
-    if (html) {
+    r->report.html = html;
+    if (html && !r->shared->dry_run) {
         for (size_t i = 0; rc == 0 && i < r->report.n_candidates + 1; i++)
             if (!r->models[i].type) {
                 rc = contender_hash(&r->models[i], r->session.pool, e);

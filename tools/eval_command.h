@@ -120,10 +120,11 @@ int eval_add_mix(struct eval_run *r, const struct mix *mix, bool requantize, str
 /* Read and cut the text with the reference's tokenizer. */
 int eval_open_text(struct eval_run *r, struct err *e);
 
-/* Run everything and take the figures into r->report. */
+/* Run everything and take the figures into r->report; with --dry-run nothing is run, and the report says what
+ * would be. */
 int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e);
 
-/* The report to stdout (text or JSON), and to `html` if it is not NULL. */
+/* The report to stdout (text or JSON), and to `html` if it is not NULL (not with --dry-run). */
 int eval_print(struct eval_run *r, const char *html, struct err *e);
 void eval_release(struct eval_run *r);
 

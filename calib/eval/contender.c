@@ -14,24 +14,54 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Bytes of the file, or of all parts of a split set; 0 when it is a folder. */
-static uint64_t bytes_on_disk(const char *path)
-{
-    struct gguf_reader *r = NULL;
-    struct stat st;
-    uint64_t n = 0;
-    if (stat(path, &st) != 0 || S_ISDIR(st.st_mode) || gguf_reader_open(&r, path, NULL, NULL) != 0)
-        return 0;
-    for (uint32_t i = 0; i < gguf_reader_n_parts(r); i++)
-        if (stat(gguf_reader_part_path(r, i), &st) == 0)
-            n += (uint64_t)st.st_size;
-    gguf_reader_close(r);
-    return n;
-}
-
 static double bits(const struct weights *w)
 {
     return weights_n_parameters(w) ? 8.0 * (double)weights_n_bytes(w) / (double)weights_n_parameters(w) : 0;
+}
+
+/* The size and bits of the file that `kerf convert` or `kerf quantize` would write. */
+static int plan_file(struct contender *c, const struct model *m, const struct recipe_options *recipe,
+                     const struct contender_mix_options *opt, struct err *e)
+{
+    struct rewrite_report report = {0};
+    struct rewrite_options r = {.recipe = *recipe,
+                                .imatrix = opt->imatrix,
+                                .allow_requantize = opt->requantize,
+                                .overwrite = true,
+                                .dry_run = true,
+                                .memory_bytes = 1u << 28,
+                                .kern = opt->kern,
+                                .pool = opt->pool};
+    int rc = rewrite_model(&report, (struct model *)(uintptr_t)m, "kerf-ladder.gguf", &r, e);
+    if (rc == 0) {
+        c->n_bytes = report.n_bytes;
+        c->bits_per_weight = report.bits_per_weight;
+    }
+    rewrite_report_release(&report);
+    return rc;
+}
+
+/* Bytes of a GGUF file, all parts of a split set; of a folder those of the GGUF file it converts to, so that
+ * sizes of a comparison mean the same. */
+static int size_up(struct contender *c, const struct kern *kern, struct err *e)
+{
+    const struct model *m = c->model;
+    struct gguf_reader *r = NULL;
+    struct stat st;
+    uint64_t n = 0;
+    if (!model_is_gguf(m)) {
+        struct recipe_options recipe = {.recipe = "llama.cpp"};
+        struct contender_mix_options opt = {.kern = kern};
+        return plan_file(c, m, &recipe, &opt, e);
+    }
+    int rc = gguf_reader_open(&r, model_path(m), NULL, e);
+    for (uint32_t i = 0; rc == 0 && i < gguf_reader_n_parts(r); i++)
+        if (stat(gguf_reader_part_path(r, i), &st) == 0)
+            n += (uint64_t)st.st_size;
+    gguf_reader_close(r);
+    c->n_bytes = n;
+    c->bits_per_weight = bits(c->weights);
+    return rc;
 }
 
 int contender_open_file(struct contender *out, const char *path, const struct kern *kern, struct err *e)
@@ -45,36 +75,14 @@ int contender_open_file(struct contender *out, const char *path, const struct ke
         rc = net_init(&c.net, c.model, e);
     if (rc == 0)
         rc = weights_new(&c.weights, c.model, kern, e);
+    if (rc == 0)
+        rc = size_up(&c, kern, e);
     if (rc != 0) {
         contender_close(&c);
         return rc;
     }
-    c.n_bytes = bytes_on_disk(path);
-    if (c.n_bytes == 0)
-        c.n_bytes = weights_n_bytes(c.weights);
-    c.bits_per_weight = bits(c.weights);
     *out = c;
     return 0;
-}
-
-/* What `kerf quantize` would say of the output's size. */
-static int planned_size(uint64_t *out, const struct contender *base, const struct recipe_options *recipe,
-                        const struct contender_mix_options *opt, struct err *e)
-{
-    struct rewrite_report report = {0};
-    struct rewrite_options r = {.recipe = *recipe,
-                                .imatrix = opt->imatrix,
-                                .allow_requantize = opt->requantize,
-                                .overwrite = true,
-                                .dry_run = true,
-                                .memory_bytes = 1u << 28,
-                                .kern = opt->kern,
-                                .pool = opt->pool};
-    int rc = rewrite_model(&report, base->model, "kerf-ladder.gguf", &r, e);
-    if (rc == 0)
-        *out = report.n_bytes;
-    rewrite_report_release(&report);
-    return rc;
 }
 
 int contender_open_mix(struct contender *out, const struct contender *base, const struct mix *mix,
@@ -86,12 +94,11 @@ int contender_open_mix(struct contender *out, const struct contender *base, cons
     if (rc == 0)
         rc = weights_new_mix(&c.weights, base->model, &recipe, opt->imatrix, opt->requantize, opt->kern, e);
     if (rc == 0)
-        rc = planned_size(&c.n_bytes, base, &recipe, opt, e);
+        rc = plan_file(&c, base->model, &recipe, opt, e);
     if (rc != 0) {
         contender_close(&c);
         return err_context(e, rc, "%s", mix->name);
     }
-    c.bits_per_weight = bits(c.weights);
     *out = c;
     return 0;
 }

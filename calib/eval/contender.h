@@ -20,7 +20,7 @@ struct contender {
     struct model *model; /* owned unless `type` */
     struct net net;
     struct weights *weights;
-    uint64_t n_bytes;
+    uint64_t n_bytes; /* of the GGUF file: the one there is, or that a folder or a mix would give */
     double bits_per_weight;
     char sha256[65]; /* "" until contender_hash */
 };

@@ -40,6 +40,51 @@ int report_take(struct report *r, const struct evaluation *v, const struct windo
     return 0;
 }
 
+static void unknown_perplexity(struct perplexity *p, size_t n_scored)
+{
+    const struct estimate none = {NAN, NAN};
+    *p = (struct perplexity){n_scored, none, NAN, NAN, NAN};
+}
+
+static void unknown_divergence(struct divergence *d, size_t n_scored)
+{
+    const struct estimate none = {NAN, NAN};
+    *d = (struct divergence){.ppl_ratio = none,
+                             .ln_ratio = none,
+                             .ppl_difference = none,
+                             .correlation = NAN,
+                             .kld = none,
+                             .kld_window_stderr = NAN,
+                             .delta_p = none,
+                             .delta_p_rms = none,
+                             .top1 = none};
+    unknown_perplexity(&d->ppl, n_scored);
+    for (size_t i = 0; i < DIVERGENCE_N_PERCENTILES; i++)
+        d->kld_at[i] = d->delta_p_at[i] = NAN;
+}
+
+int report_plan(struct report *r, size_t n_candidates, const struct windows *w, struct err *e)
+{
+    r->candidates = calloc(n_candidates + 1, sizeof *r->candidates);
+    if (!r->candidates)
+        return err_set(e, ERR_NOMEM, "out of memory for the report");
+    r->planned = true;
+    r->n_candidates = n_candidates;
+    r->ctx = w->ctx;
+    r->n_windows = r->n_windows_asked = w->n;
+    r->run = windows_n_scored(w);
+    r->n_scored = w->n * r->run;
+    unknown_perplexity(&r->reference.ppl, r->n_scored);
+    r->reference.tokens_per_second = NAN;
+    for (size_t i = 0; i < n_candidates; i++) {
+        struct report_model *c = &r->candidates[i];
+        unknown_divergence(&c->d, r->n_scored);
+        c->ppl = c->d.ppl;
+        c->tokens_per_second = NAN;
+    }
+    return 0;
+}
+
 void report_release(struct report *r)
 {
     if (!r)
@@ -121,6 +166,8 @@ static void settings_members(struct json_writer *w, const struct report *r)
     key_string(w, "activations", r->activations == ACTIVATIONS_Q8 ? "q8" : "f32");
     key_string(w, "imatrix", r->imatrix);
     key_string(w, "recipe", r->recipe);
+    key_string(w, "html", r->html);
+    key_string(w, "logits", r->logits);
     key_string(w, "version", r->version);
     key_double(w, "seconds", r->seconds);
     jw_key(w, "partial");

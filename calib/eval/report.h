@@ -16,7 +16,7 @@ struct report_model {
     const char *path;
     const char *type;   /* mix that was applied on the fly, or NULL */
     const char *sha256; /* content of the model, hexadecimal, or NULL when it was not computed */
-    uint64_t n_bytes;   /* of the file(s), or of the file the mix would give */
+    uint64_t n_bytes;   /* of the GGUF file(s): those that are there, or what the mix or folder would give */
     double bits_per_weight;
     double tokens_per_second;
     struct perplexity ppl;
@@ -40,6 +40,8 @@ struct report {
     unsigned n_threads;
     const char *isa;
     bool partial;
+    bool planned;              /* nothing was run: every figure that is measured is NaN */
+    const char *html, *logits; /* files that are (or would be) written beside, or NULL */
     struct report_model reference;
     struct report_model *candidates; /* owned */
     size_t n_candidates;
@@ -48,6 +50,9 @@ struct report {
 /* Take the figures of an evaluation: fills the reference's and the candidates' figures, counts, `partial`;
  * allocates `candidates`. Names, sizes and settings are the caller's to set. 0 or ERR_NOMEM. */
 int report_take(struct report *r, const struct evaluation *v, const struct windows *w, struct err *e);
+
+/* The same before anything is run: counts as they would be, figures NaN (null in JSON), `planned` set. */
+int report_plan(struct report *r, size_t n_candidates, const struct windows *w, struct err *e);
 void report_release(struct report *r);
 
 void report_text(const struct report *r, FILE *out);

@@ -122,9 +122,35 @@ static void comparison_text(const struct report *r, FILE *out)
         table_row(&r->candidates[i], width, out);
 }
 
+/* What would be done: no figure is known yet but counts and sizes. */
+static void plan_text(const struct report *r, FILE *out)
+{
+    char size[32], name[256];
+    uint64_t n_tokens = (uint64_t)r->n_windows * r->ctx;
+    size_text(size, r->reference.n_bytes);
+    fprintf(out, "%-11s %s (%s, %.2f bits per weight)\n", r->n_candidates ? "reference" : "model",
+            r->reference.path, size, r->reference.bits_per_weight);
+    settings(r, out);
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        const struct report_model *c = &r->candidates[i];
+        candidate_name(name, sizeof name, c);
+        size_text(size, c->n_bytes);
+        fprintf(out, "%-11s %s (%s, %.2f bits per weight)\n", i ? "" : "candidates", name, size,
+                c->bits_per_weight);
+    }
+    fprintf(out, "%-11s %" PRIu64 " tokens through %zu model%s, %zu of them scored\n", "would run", n_tokens,
+            r->n_candidates + 1, r->n_candidates ? "s" : "", r->n_scored);
+    if (r->html)
+        fprintf(out, "%-11s %s\n", "would write", r->html);
+    if (r->logits)
+        fprintf(out, "%-11s %s and %s.json\n", "would write", r->logits, r->logits);
+}
+
 void report_text(const struct report *r, FILE *out)
 {
-    if (r->kind == REPORT_PERPLEXITY)
+    if (r->planned)
+        plan_text(r, out);
+    else if (r->kind == REPORT_PERPLEXITY)
         perplexity_text(r, out);
     else
         comparison_text(r, out);

@@ -372,12 +372,14 @@ const struct loss_table *allocator_table(const struct allocator *a)
 
 /* --- solving --- */
 
-static int too_small(const struct allocator *a, uint64_t budget, struct err *e)
+int allocator_check(const struct allocator *a, uint64_t budget_bytes, struct err *e)
 {
+    if (budget_bytes >= allocator_min_bytes(a))
+        return 0;
     return err_set(e, ERR_ARG,
                    "a file of %" PRIu64 " bytes is not possible; the smallest with these types and rules has "
                    "%" PRIu64 " bytes (%.3f bits per weight)",
-                   budget, allocator_min_bytes(a),
+                   budget_bytes, allocator_min_bytes(a),
                    8.0 * (double)(a->fixed_bytes + a->min_bytes) /
                        (double)(a->n_parameters + !a->n_parameters));
 }
@@ -406,10 +408,11 @@ int allocator_solve(const struct allocator *a, uint64_t budget_bytes, struct all
 {
     struct allocation r = {.budget_bytes = budget_bytes};
     struct rewrite_report file = {0};
-    if (budget_bytes < allocator_min_bytes(a))
-        return too_small(a, budget_bytes, e);
+    int rc = allocator_check(a, budget_bytes, e);
+    if (rc != 0)
+        return rc;
     r.choice = calloc(a->table->n_tensors + 1, sizeof *r.choice);
-    int rc = r.choice ? solve_items(a, budget_bytes - a->overhead, &r, e) : no_memory(e);
+    rc = r.choice ? solve_items(a, budget_bytes - a->overhead, &r, e) : no_memory(e);
     if (rc == 0)
         rc = lay_out(a, r.choice, NULL, a->opt.imatrix_path, &file, e);
     if (rc == 0 && file.n_bytes > budget_bytes) /* the layout knows something this file does not */

@@ -62,7 +62,10 @@ uint64_t allocator_budget_of_bits(const struct allocator *a, double bits_per_wei
 /* File size whose tensors take `n_bytes` in memory. */
 uint64_t allocator_budget_of_weights(const struct allocator *a, uint64_t n_bytes);
 
-/* ERR_ARG: no choice is small enough; the message gives the size of the smallest. */
+/* ERR_ARG: no choice is small enough; the message gives the size of the smallest. Needs no losses. */
+int allocator_check(const struct allocator *a, uint64_t budget_bytes, struct err *e);
+
+/* The same refusal, else the choice. */
 int allocator_solve(const struct allocator *a, uint64_t budget_bytes, struct allocation *out, struct err *e);
 void allocation_release(struct allocation *r);
 

@@ -27,7 +27,13 @@ prints "14 entries from 40 windows of 64 tokens"
 prints "perplexity"
 same "$work/a.gguf" "$work/b.gguf"
 run 0 imatrix "$toy" --text "$text" -o "$work/dry.gguf" --dry-run --ctx 64 --chunks 3
-says "3 windows of 64 tokens"
+prints "would be collected from 3 windows of 64 tokens (192 tokens)"
+absent "$work/dry.gguf"
+run 0 imatrix "$toy" --text "$text" -o "$work/dry.gguf" --dry-run --ctx 64 --chunks 3 --json
+json
+prints '"n_tokens": 192'
+prints '"n_entries": null'
+prints '"perplexity": null'
 absent "$work/dry.gguf"
 run 0 imatrix "$toy" --text "$text" -o "$work/head.gguf" --ctx 64 --chunks 2 --process-output --no-perplexity --json
 prints '"perplexity": null'
