@@ -2,9 +2,11 @@
 #include "gguf_operand.h"
 #include "repack_command.h"
 
+#include "formats/convert/model_verify.h"
 #include "formats/gguf/gguf_meta_text.h"
 #include "formats/text.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 struct edits {
@@ -38,6 +40,23 @@ static int collect(struct gguf_meta *meta, const struct gguf_meta *old, const st
     return ed->chat_template ? set_template(meta, ed->chat_template, e) : 0;
 }
 
+/* Removing what no runtime can do without is a slip, unless it is insisted on. */
+static int check_removals(const struct gguf_meta *meta, const struct edits *ed, bool force, struct err *e)
+{
+    struct gguf_string s = {"", 0};
+    char arch[128];
+    gguf_meta_get_string(meta, "general.architecture", &s);
+    snprintf(arch, sizeof arch, "%.*s", (int)(s.len < 127 ? s.len : 127), s.data);
+    for (size_t i = 0; i < ed->remove.n && !force; i++)
+        if (gguf_meta_find(meta, ed->remove.items[i]) && model_needs_key(arch, ed->remove.items[i]))
+            return err_set(
+                e, ERR_UNSUPPORTED,
+                "--remove: the model cannot be used without key '%s'; add --force to remove it all "
+                "the same",
+                ed->remove.items[i]);
+    return 0;
+}
+
 static int run(const struct opt_command *cmd, const char *input, const char *output, const struct edits *ed,
                const struct shared_options *s)
 {
@@ -46,6 +65,8 @@ static int run(const struct opt_command *cmd, const char *input, const char *out
     struct gguf_meta *meta = NULL;
     int status = CMD_FAILED;
     int rc = gguf_operand_open(&in, input, &e);
+    if (rc == 0)
+        rc = check_removals(gguf_reader_meta(in), ed, s->force, &e);
     if (rc == 0)
         rc = gguf_meta_new(&meta, &e);
     if (rc == 0)
@@ -72,7 +93,8 @@ int cmd_edit(int argc, char **argv)
         {"set", 0, OPT_LIST, &ed.set, "KEY=VALUE",
          "set a key; it keeps its type, a new one gets it from the value; KEY:TYPE=VALUE states it", NULL,
          NULL},
-        {"remove", 0, OPT_LIST, &ed.remove, "KEY", "remove a key", NULL, NULL},
+        {"remove", 0, OPT_LIST, &ed.remove, "KEY",
+         "remove a key; one that the model cannot be used without only with --force", NULL, NULL},
         {"chat-template", 0, OPT_TEXT, &ed.chat_template, "FILE", "set tokenizer.chat_template from a file",
          NULL, NULL},
     };

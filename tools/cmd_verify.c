@@ -6,6 +6,7 @@
 #include "formats/json.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static int on_progress(void *ctx, uint64_t done, uint64_t total, const char *name)
 {
@@ -23,15 +24,18 @@ static void strings_json(struct json_writer *w, const char *key, const char *con
     jw_end(w);
 }
 
-static void print_json(const char *path, const struct verify_report *r)
+/* `opened`: false when the file could not be opened, and nothing is known of its tensors. */
+static void print_json(const char *path, const struct verify_report *r, bool opened)
 {
     struct json_writer w;
     jw_begin(&w, stdout);
     jw_object(&w);
     jw_key(&w, "path"), jw_string(&w, path);
     jw_key(&w, "valid"), jw_bool(&w, r->n_findings == 0);
-    jw_key(&w, "n_tensors"), jw_uint(&w, r->n_tensors);
-    jw_key(&w, "n_bytes"), jw_uint(&w, r->n_bytes);
+    jw_key(&w, "n_tensors");
+    opened ? jw_uint(&w, r->n_tensors) : jw_null(&w);
+    jw_key(&w, "n_bytes");
+    opened ? jw_uint(&w, r->n_bytes) : jw_null(&w);
     strings_json(&w, "findings", r->findings, r->n_findings);
     strings_json(&w, "notes", r->notes, r->n_notes);
     jw_end(&w);
@@ -58,19 +62,27 @@ static bool is_finding(int rc)
     return rc == ERR_FORMAT || rc == ERR_UNSUPPORTED;
 }
 
+/* A message of a reader without the path in front: the report names it. */
+static const char *without_path(const char *message, const char *path)
+{
+    size_t n = strlen(path);
+    return strncmp(message, path, n) == 0 && strncmp(message + n, ": ", 2) == 0 ? message + n + 2 : message;
+}
+
 int cmd_verify(int argc, char **argv)
 {
     struct shared_options s = SHARED_OPTIONS_INIT;
-    const struct opt_command cmd = {
-        "verify",
-        "PATH",
-        "Check a GGUF file or a checkpoint folder: structure, every tensor that the "
-        "architecture asks for and its shape, finite values, valid blocks. Exit code "
-        "3 when something is wrong.",
-        NULL,
-        0,
-        1,
-        1};
+    const struct opt_command cmd = {"verify",
+                                    "PATH",
+                                    "Check a GGUF file or a checkpoint folder: structure, the keys and "
+                                    "tensors that the architecture asks "
+                                    "for, in every layer, shapes, the vocabulary, finite values, valid "
+                                    "blocks. Exit code 3 when something is "
+                                    "wrong.",
+                                    NULL,
+                                    0,
+                                    1,
+                                    1};
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &s, &args);
     if (status != OPT_CONTINUE)
@@ -92,13 +104,13 @@ int cmd_verify(int argc, char **argv)
         signals_cooperate(false);
         progress_end(&bar);
     }
-    const char *text = e.msg;
+    const char *text = without_path(e.msg, path);
     struct verify_report broken = {.findings = &text, .n_findings = 1};
     const struct verify_report *show = rc == 0 ? &r : is_finding(rc) ? &broken : NULL;
     if (show) {
         status = show->n_findings ? CMD_GATE : CMD_DONE;
         if (s.json)
-            print_json(path, show);
+            print_json(path, show, rc == 0);
         else
             print_text(path, show);
     } else {

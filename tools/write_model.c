@@ -288,7 +288,13 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
          NULL, NULL},
         {"tensor-type", 0, OPT_LIST, &o.tensor_types, "REGEX=TYPE",
          "type of the tensors whose GGUF name the expression finds; first match wins", NULL, NULL},
-        {"plan", 0, OPT_TEXT, &o.plan, "FILE", "per-tensor types, as kerf allocate writes them", NULL, NULL},
+        {"plan", 0, OPT_TEXT, &o.plan, "FILE",
+         "per-tensor types, as kerf allocate writes them; its lines win over --type, which is for tensors "
+         "without "
+         "a line, and lose to --tensor-type, --output-type and --embedding-type. general.file_type names "
+         "--type "
+         "unless the plan decides most weights, then the type most weights have",
+         NULL, NULL},
         {"output-type", 0, OPT_TEXT, &o.output_type, "T", "type of output.weight", NULL, NULL},
         {"embedding-type", 0, OPT_TEXT, &o.embedding_type, "T", "type of token_embd.weight", NULL, NULL},
         {"pure", 0, OPT_FLAG, &o.pure, NULL, "one type for all matrices, without the rules of the mix", NULL,
@@ -299,7 +305,10 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
         {"method", 0, OPT_CHOICE, &o.method, "fast|feedback|best",
          "encoder; feedback and best are reserved for encoders that this version does not have", NULL, NULL},
         {"imatrix", 0, OPT_TEXT, &o.imatrix, "FILE", "importance matrix (.gguf or .dat)", NULL, NULL},
-        {"imatrix-strict", 0, OPT_FLAG, &o.imatrix_strict, NULL, "refuse when it lacks a tensor or an expert",
+        {"imatrix-strict", 0, OPT_FLAG, &o.imatrix_strict, NULL,
+         "refuse when it lacks a tensor that would use it, or an expert of one; token_embd, "
+         "per_layer_token_embd and "
+         "output are let pass, since collecting has no data for embeddings and for the head only on request",
          NULL, NULL},
         {"allow-requantize", 0, OPT_FLAG, &o.allow_requantize, NULL,
          "let tensors that are quantized already change type", NULL, NULL},

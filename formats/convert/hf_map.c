@@ -274,8 +274,12 @@ static int check_complete(struct mapping *map, struct err *e)
                    miss.n == 1 ? " is" : "s are", miss.text, more);
 }
 
-static bool same_values(const struct source *a, const struct source *b)
+/* A head that is packed is the matrix of the embedding as far as its packing can hold it; nothing is to be
+ * said about one of which only the name is known. */
+static bool may_be_same(const struct source *a, const struct source *b)
 {
+    if (a->packed || b->packed)
+        return true;
     return a->raw && b->raw && a->type == b->type && a->n_elems == b->n_elems &&
            memcmp(a->raw, b->raw, a->plain->n_bytes) == 0;
 }
@@ -302,7 +306,7 @@ static int settle_head(struct mapping *map, struct err *e)
         const struct source *s = head->sources[0];
         rc = model_add_line(m, &m->skipped, e,
                             "%s: tied to the embedding, which config.json says is used instead", s->name);
-        if (rc == 0 && m->has_weights && !same_values(s, embd->sources[0]))
+        if (rc == 0 && m->has_weights && !may_be_same(s, embd->sources[0]))
             rc = model_add_line(
                 m, &m->warnings, e,
                 "'%s' differs from the embedding, but config.json says tie_word_embeddings: the "

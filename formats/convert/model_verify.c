@@ -1,11 +1,13 @@
 /* model_verify.c - see model_verify.h.
  *
  * Names and shapes come from the same descriptors that convert checkpoints (formats/arch), with the numbers
- * read back from the metadata. Rows that a family has in some layers only are checked where they are present.
+ * and the kinds of layers read back from the metadata. A row that is optional in a family is asked for in
+ * every layer when some layer has it: no model has a bias here and there.
  * Truth: specification, architectures (tables of tensors), quantization 6.6 (valid blocks). */
 #include "model_verify.h"
 
 #include "formats/arch/arch.h"
+#include "formats/tokenizer/vocabulary.h"
 #include "libquant/quant.h"
 
 #include <inttypes.h>
@@ -63,32 +65,55 @@ static void set(struct arch_model *a, enum arch_symbol s, uint64_t v)
     a->known[s] = true;
 }
 
-/* The numbers of an architecture, from the keys that a converter writes. */
+/* The numbers of an architecture, in the keys that a converter writes. */
+static const struct {
+    enum arch_symbol symbol;
+    const char *suffix;
+} number_keys[] = {
+    {ARCH_D, "embedding_length"},
+    {ARCH_L, "block_count"},
+    {ARCH_H, "attention.head_count"},
+    {ARCH_HKV, "attention.head_count_kv"},
+    {ARCH_HD, "attention.key_length"},
+    {ARCH_F, "feed_forward_length"},
+    {ARCH_E, "expert_count"},
+    {ARCH_K, "expert_used_count"},
+    {ARCH_FE, "expert_feed_forward_length"},
+    {ARCH_FS, "expert_shared_feed_forward_length"},
+    {ARCH_HK, "ssm.group_count"},
+    {ARCH_HV, "ssm.time_step_rank"},
+    {ARCH_DK, "ssm.state_size"},
+    {ARCH_KC, "ssm.conv_kernel"},
+};
+
+/* Which layers are gated delta nets: a list, else all but every n-th; prediction blocks never are. */
+static void layers_of(struct arch_model *a, const struct model *m)
+{
+    char key[256];
+    uint64_t interval = 4;
+    snprintf(key, sizeof key, "%s.attention.recurrent_layers", model_arch_name(m));
+    const struct gguf_value *list = gguf_meta_find(model_meta(m), key);
+    arch_number(m, "full_attention_interval", &interval);
+    for (uint64_t i = 0; i < a->value[ARCH_L] && i < ARCH_MAX_LAYERS; i++) {
+        int64_t listed = 0;
+        bool linear = list && list->type == GGUF_ARRAY ? gguf_array_i64(list, i, &listed) && listed != 0
+                                                       : interval != 0 && (i + 1) % interval != 0;
+        if (linear)
+            a->linear_layers[i / 64] |= (uint64_t)1 << (i % 64);
+    }
+}
+
 static void numbers_of(struct arch_model *a, const struct model *m)
 {
-    static const struct {
-        enum arch_symbol symbol;
-        const char *suffix;
-    } keys[] = {
-        {ARCH_D, "embedding_length"},
-        {ARCH_L, "block_count"},
-        {ARCH_H, "attention.head_count"},
-        {ARCH_HKV, "attention.head_count_kv"},
-        {ARCH_HD, "attention.key_length"},
-        {ARCH_F, "feed_forward_length"},
-        {ARCH_E, "expert_count"},
-        {ARCH_K, "expert_used_count"},
-        {ARCH_FE, "expert_feed_forward_length"},
-        {ARCH_FS, "expert_shared_feed_forward_length"},
-        {ARCH_HK, "ssm.group_count"},
-        {ARCH_HV, "ssm.time_step_rank"},
-        {ARCH_DK, "ssm.state_size"},
-        {ARCH_KC, "ssm.conv_kernel"},
-    };
     uint64_t v;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (arch_number(m, keys[i].suffix, &v))
-            set(a, keys[i].symbol, v);
+    for (size_t i = 0; i < sizeof number_keys / sizeof *number_keys; i++)
+        if (arch_number(m, number_keys[i].suffix, &v))
+            set(a, number_keys[i].symbol, v);
+    if (arch_number(m, "nextn_predict_layers", &v) && v <= ARCH_MAX_EXTRA && v <= a->value[ARCH_L]) {
+        a->n_extra = v; /* block_count includes them */
+        a->value[ARCH_L] -= v;
+    }
+    layers_of(a, m);
     const struct model_tensor *embd = model_find(m, "token_embd.weight");
     if (embd)
         set(a, ARCH_V, embd->ne[1]);
@@ -176,26 +201,152 @@ static int check_shapes(struct owner *o, const struct arch_model *a, const struc
     return rc;
 }
 
+/* Does some layer have the tensor of this row? */
+static bool is_anywhere(struct owner *o, const struct arch_row *row, const struct model *m, uint64_t n_layers)
+{
+    for (uint64_t layer = 0; layer < n_layers; layer++) {
+        const char *name = arch_name_of(row->gguf, layer, &o->arena);
+        if (name && model_find(m, name))
+            return true;
+    }
+    return false;
+}
+
+static int check_row(struct owner *o, const struct arch_model *a, const struct arch_group *g,
+                     const struct arch_row *row, bool required, const struct model *m, struct err *e)
+{
+    bool per_layer = strstr(row->gguf, ".N.") != NULL;
+    uint64_t n_layers = a->known[ARCH_L] && a->value[ARCH_L] <= ARCH_MAX_LAYERS ? a->value[ARCH_L] : 0;
+    if (!required && !(per_layer && is_anywhere(o, row, m, n_layers)))
+        return 0;
+    uint64_t n = !per_layer ? 1 : required ? n_layers + a->n_extra : n_layers;
+    for (uint64_t layer = 0; layer < n; layer++) {
+        if (g->when && !g->when(a, layer))
+            continue;
+        const char *name = arch_name_of(row->gguf, layer, &o->arena);
+        if (!name)
+            return err_set(e, ERR_NOMEM, "out of memory for the findings");
+        int rc = model_find(m, name) ? 0
+                                     : add_line(o, &o->findings, e, "tensor '%s' is missing%s", name,
+                                                required ? "" : ", though other layers have theirs");
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static bool is_required(const struct arch *arch, const struct arch_row *row)
+{
+    return row->presence == ARCH_REQUIRED ||
+           (row->presence == ARCH_HEAD && (arch->quirks & ARCH_HEAD_MANDATORY));
+}
+
+/* Several rows may make the same tensor, which is asked for once: by the one that requires it, else the
+ * first. */
+static bool speaks_for_name(const struct arch *arch, const struct arch_row *row)
+{
+    const struct arch_row *first = NULL;
+    if (is_required(arch, row))
+        return true;
+    for (const struct arch_group *g = arch->groups; g->rows; g++)
+        for (size_t i = 0; i < g->n; i++) {
+            if (strcmp(g->rows[i].gguf, row->gguf) != 0)
+                continue;
+            if (is_required(arch, &g->rows[i]))
+                return false;
+            first = first ? first : &g->rows[i];
+        }
+    return first == row;
+}
+
 static int check_presence(struct owner *o, const struct arch_model *a, const struct model *m, struct err *e)
 {
-    uint64_t n_layers = a->known[ARCH_L] && a->value[ARCH_L] < 100000 ? a->value[ARCH_L] : 0;
+    int rc = 0;
     for (const struct arch_group *g = a->arch->groups; g->rows; g++)
-        for (size_t i = 0; i < g->n; i++) {
+        for (size_t i = 0; rc == 0 && i < g->n; i++) {
             const struct arch_row *row = &g->rows[i];
-            bool per_layer = strstr(row->gguf, ".N.") != NULL;
-            if (row->presence != ARCH_REQUIRED || row->when)
-                continue;
-            for (uint64_t layer = 0; layer < (per_layer ? n_layers : 1); layer++) {
-                const char *name = arch_name_of(row->gguf, layer, &o->arena);
-                if (!name)
-                    return err_set(e, ERR_NOMEM, "out of memory for the findings");
-                int rc =
-                    model_find(m, name) ? 0 : add_line(o, &o->findings, e, "tensor '%s' is missing", name);
-                if (rc)
-                    return rc;
-            }
+            bool is_head = row->presence == ARCH_HEAD; /* its condition is about rerankers */
+            if ((!row->when || is_head) && speaks_for_name(a->arch, row))
+                rc = check_row(o, a, g, row, is_required(a->arch, row), m, e);
         }
-    return 0;
+    return rc;
+}
+
+/* --- keys --- */
+
+/* Without these no runtime starts a model of any family. */
+static const char *const needed_suffixes[] = {"context_length", "embedding_length", "block_count",
+                                              "attention.head_count", "attention.layer_norm_rms_epsilon"};
+
+static bool is_needed(const struct arch *arch, const char *suffix)
+{
+    for (size_t i = 0; i < sizeof needed_suffixes / sizeof *needed_suffixes; i++)
+        if (strcmp(suffix, needed_suffixes[i]) == 0)
+            return true;
+    for (const struct arch_key *k = arch ? arch->keys : NULL; k && k->suffix; k++)
+        if (k->required && strncmp(k->suffix, "ssm.", 4) == 0 && strcmp(suffix, k->suffix) == 0)
+            return true; /* the others have fallbacks */
+    return false;
+}
+
+bool model_needs_key(const char *arch_name, const char *key)
+{
+    static const char *const vocabulary[] = {"model", "pre", "tokens", "scores", "token_type", "merges"};
+    const struct arch *arch = arch_by_name(arch_name);
+    size_t n = strlen(arch_name);
+    if (strcmp(key, "general.architecture") == 0)
+        return true;
+    for (size_t i = 0; i < sizeof vocabulary / sizeof *vocabulary; i++)
+        if (strncmp(key, "tokenizer.ggml.", 15) == 0 && strcmp(key + 15, vocabulary[i]) == 0)
+            return true;
+    if (n == 0 || strncmp(key, arch_name, n) != 0 || key[n] != '.')
+        return false;
+    const char *suffix = key + n + 1;
+    for (size_t i = 0; i < sizeof number_keys / sizeof *number_keys; i++)
+        if (strcmp(suffix, number_keys[i].suffix) == 0)
+            return true;
+    for (const struct arch_key *k = arch ? arch->keys : NULL; k && k->suffix; k++)
+        if (k->required && strcmp(suffix, k->suffix) == 0)
+            return true;
+    return is_needed(arch, suffix);
+}
+
+static int check_key(struct owner *o, const struct model *m, const char *suffix, struct err *e)
+{
+    char key[256];
+    snprintf(key, sizeof key, "%s.%s", model_arch_name(m), suffix);
+    return gguf_meta_find(model_meta(m), key)
+               ? 0
+               : add_line(o, &o->findings, e, "key '%s' is missing: no runtime loads the model without it",
+                          key);
+}
+
+static int check_keys(struct owner *o, const struct arch *arch, const struct model *m, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof needed_suffixes / sizeof *needed_suffixes; i++)
+        rc = check_key(o, m, needed_suffixes[i], e);
+    for (const struct arch_key *k = arch->keys; rc == 0 && k && k->suffix; k++)
+        if (strncmp(k->suffix, "ssm.", 4) == 0 && is_needed(arch, k->suffix))
+            rc = check_key(o, m, k->suffix, e);
+    return rc;
+}
+
+/* A file without a vocabulary is fit for little; one with a broken vocabulary for nothing. */
+static int check_vocabulary(struct owner *o, const struct model *m, struct err *e)
+{
+    struct vocabulary *v = NULL;
+    struct err why = {0};
+    if (!gguf_meta_find(model_meta(m), "tokenizer.ggml.model") &&
+        !gguf_meta_find(model_meta(m), "tokenizer.ggml.tokens"))
+        return add_line(o, &o->notes, e, "no vocabulary: there are no tokenizer.ggml keys");
+    int rc = vocabulary_from_gguf(&v, model_meta(m), &why);
+    vocabulary_free(v);
+    if (rc == ERR_NOMEM)
+        return err_set(e, rc, "%s", why.msg);
+    return rc == 0
+               ? 0
+               : add_line(o, rc == ERR_UNSUPPORTED ? &o->notes : &o->findings, e, "vocabulary: %s", why.msg);
 }
 
 static int check_names(struct owner *o, const struct model *m, struct err *e)
@@ -203,17 +354,22 @@ static int check_names(struct owner *o, const struct model *m, struct err *e)
     const struct arch *arch = arch_by_name(model_arch_name(m));
     if (!model_is_gguf(m))
         return 0; /* opening a checkpoint has checked names and shapes */
+    if (!model_arch_name(m)[0])
+        return add_line(o, &o->findings, e,
+                        "key 'general.architecture' is missing: nothing says what model this is");
+    int rc = check_vocabulary(o, m, e);
+    if (rc)
+        return rc;
     if (!arch)
         return add_line(o, &o->notes, e,
                         "architecture '%s' is unknown here: names and shapes were not checked",
                         model_arch_name(m));
     struct arch_model a = {.arch = arch};
     numbers_of(&a, m);
-    if (!a.known[ARCH_L] || !a.known[ARCH_D] || !a.known[ARCH_H])
-        return add_line(o, &o->findings, e,
-                        "metadata: %s.block_count, .embedding_length or .attention.head_count is missing",
-                        arch->name);
-    int rc = check_shapes(o, &a, m, e);
+    rc = check_keys(o, arch, m, e);
+    if (rc || !a.known[ARCH_L] || !a.known[ARCH_D] || !a.known[ARCH_H])
+        return rc; /* without these numbers nothing below means anything */
+    rc = check_shapes(o, &a, m, e);
     if (rc == 0)
         rc = check_presence(o, &a, m, e);
     const struct gguf_value *tokens = gguf_meta_find(model_meta(m), "tokenizer.ggml.tokens");

@@ -1,5 +1,5 @@
 /* model_verify.h - is a model what it claims to be: every tensor the architecture asks for, in its shape,
- * with finite values and valid blocks.
+ * with finite values and valid blocks, and the metadata that a runtime cannot do without.
  *
  * Opening the model has checked the structure of its files already. What is found wrong is a list of
  * sentences, not a failure of the call. */
@@ -19,6 +19,10 @@ struct verify_report {
     uint64_t n_bytes;
     void *owner; /* internal */
 };
+
+/* Would a GGUF file of this architecture be of no use without `key`: general.architecture, the numbers of the
+ * model, its vocabulary? `arch_name` may be one that is unknown here. */
+bool model_needs_key(const char *arch_name, const char *key);
 
 /* At most one finding for each tensor and kind. *out: caller frees with verify_report_release. */
 int model_verify(struct verify_report *out, const struct model *m, struct pool *pool,

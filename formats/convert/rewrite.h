@@ -37,7 +37,8 @@ struct rewrite_options {
     struct recipe_options recipe;
     const struct imatrix *imatrix;            /* NULL: none */
     const char *imatrix_path;                 /* for the metadata */
-    bool imatrix_strict;                      /* a missing entry, or an expert without data, is an error */
+    bool imatrix_strict;                      /* a missing entry, or an expert without data, is an error; but
+                                                 for embeddings and the head, which seldom have data */
     bool allow_requantize;                    /* quantized sources may change type */
     bool overwrite, resume, dry_run, measure; /* measure: fill rmse */
     uint64_t memory_bytes;                    /* bound on working memory; at least 64 MiB is always enough */

@@ -15,6 +15,7 @@ struct rw_tensor {
     enum qtype type;
     bool copy;                        /* the source's bytes are the output's bytes */
     bool no_importance;               /* see rewrite_tensor_report */
+    bool from_plan;                   /* a line of the plan decided its type */
     const struct imatrix_entry *imat; /* NULL: none */
     uint64_t n_mats;                  /* ne2*ne3 */
     uint64_t row_bytes;               /* in the output */

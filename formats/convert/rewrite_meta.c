@@ -29,6 +29,19 @@ static const struct mix *dominant_mix(const struct rw_plan *p)
     return NULL;
 }
 
+/* Did lines of a plan decide the types of most parameters? Then its dominant type names the file, even when
+ * a mix was given for the rest. */
+static bool is_mostly_planned(const struct rw_plan *p)
+{
+    uint64_t planned = 0, all = 0;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        uint64_t n = p->tensors[i].src->ne[0] * p->tensors[i].src->n_rows;
+        all += n;
+        planned += p->tensors[i].from_plan ? n : 0;
+    }
+    return planned > all / 2;
+}
+
 /* The peer's way to set a key: a replaced one moves to the end. */
 static int append_u32(struct gguf_meta *m, const char *key, uint32_t v, struct err *e)
 {
@@ -131,8 +144,11 @@ int rw_plan_meta(struct rw_plan *p, const struct model *m, const struct rewrite_
     int rc = gguf_meta_copy(&p->meta, model_meta(m), e);
     if (rc)
         return rc;
-    bool planned = !opt->recipe.mix && opt->recipe.plan;
-    const struct mix *mix = planned ? dominant_mix(p) : p->type_name ? mix_find(p->type_name) : NULL;
+    const struct mix *mix = p->type_name ? mix_find(p->type_name) : NULL;
+    if (opt->recipe.plan && (!opt->recipe.mix || is_mostly_planned(p))) {
+        const struct mix *most = dominant_mix(p);
+        mix = most || !opt->recipe.mix ? most : mix;
+    }
     if (mix)
         p->type_name = mix->name;
     for (size_t i = 0; i < sizeof split_keys / sizeof *split_keys; i++)
@@ -146,7 +162,7 @@ int rw_plan_meta(struct rw_plan *p, const struct model *m, const struct rewrite_
     }
     if (rc == 0)
         rc = set_extra(p->meta, opt->extra, e);
-    if (rc == 0 && (planned || !rw_is_plain(opt))) {
+    if (rc == 0 && (opt->recipe.plan || !rw_is_plain(opt))) {
         rc = set_imatrix_keys(p->meta, opt, e);
         if (rc == 0)
             rc = set_recipe_keys(p->meta, &opt->recipe, e);

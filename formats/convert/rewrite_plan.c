@@ -144,6 +144,21 @@ static int report_hits(struct rw_plan *p, const struct recipe_options *r, const 
     return rc;
 }
 
+/* A mix whose own type no tensor takes (MXFP4_MOE without experts) is not what its name says. */
+static int report_absent_base(struct rw_plan *p, const struct recipe_options *r, struct err *e)
+{
+    if (!r->mix || !qtype_info((uint32_t)r->mix->base)->is_quantized || r->plan)
+        return 0;
+    for (size_t i = 0; i < p->n_tensors; i++)
+        if (p->tensors[i].type == r->mix->base)
+            return 0;
+    return rw_plan_warn(
+        p, e,
+        "no tensor of this model becomes %s: the rules of %s give this model other types, and "
+        "the file is named %s all the same, as by llama.cpp",
+        qtype_name((uint32_t)r->mix->base), r->mix->name, r->mix->name);
+}
+
 /* Let the recipe decide. `mix` NULL: types of the source, but for options. */
 static int assign(struct rw_plan *p, const struct model *m, const struct rewrite_options *opt,
                   const struct mix *mix, struct err *e)
@@ -172,10 +187,13 @@ static int assign(struct rw_plan *p, const struct model *m, const struct rewrite
         rc = recipe_assign(&ro, model_meta(m), r, p->n_tensors, false, e);
     for (size_t i = 0; rc == 0 && i < p->n_tensors; i++) {
         p->tensors[i].type = r[i].type;
+        p->tensors[i].from_plan = r[i].why && strcmp(r[i].why, "plan") == 0;
         if (r[i].why && strncmp(r[i].why, "fallback", 8) == 0)
             rc = rw_plan_warn(p, e, "tensor '%s': %s, written as %s", r[i].name, r[i].why,
                               qtype_name(r[i].type));
     }
+    if (rc == 0)
+        rc = report_absent_base(p, &ro, e);
     if (rc == 0)
         rc = report_hits(p, &ro, override_hits, plan_hits, e);
     free(r);
@@ -314,7 +332,7 @@ int rw_plan_types(struct rw_plan *p, const struct model *m, const struct rewrite
     }
     bool gguf = model_is_gguf(m);
     const struct mix *mix = opt->recipe.mix;
-    p->quantizing = mix ? gguf || !rw_is_plain(opt) : opt->recipe.plan != NULL;
+    p->quantizing = opt->recipe.plan || (mix && (gguf || !rw_is_plain(opt)));
     if (p->quantizing)
         qsort(p->tensors, p->n_tensors, sizeof *p->tensors, by_layer_and_name);
     if (!mix && !gguf)

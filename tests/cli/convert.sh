@@ -53,6 +53,21 @@ run 2 convert "$demo" -o "$work/g.gguf" --type IQ1_S
 says "does not write"
 absent "$work/g.gguf"
 
+# A plan beside --type: its lines win, an override wins over both, and most weights name the file.
+printf 'blk\\.0\\.ffn_.* Q5_K\n' >"$work/few.plan"
+printf '.*weight Q4_K\n' >"$work/most.plan"
+run 0 quantize "$demo" -o "$work/p.gguf" --type Q8_0 --plan "$work/few.plan" --tensor-type ffn_up=Q6_K
+run 0 inspect "$work/p.gguf"
+prints ", Q8_0, 46 tensors"
+prints "kerf.plan.sha256"
+grep -qE 'blk.0.ffn_gate.weight +Q5_K' "$work/out" || fail "the line of the plan does not win over --type"
+grep -qE 'blk.0.ffn_up.weight +Q6_K' "$work/out" || fail "--tensor-type does not win over the plan"
+grep -qE 'blk.1.ffn_gate.weight +Q8_0' "$work/out" || fail "--type is not for the tensors without a line"
+run 0 quantize "$demo" --dry-run --type Q8_0 --plan "$work/most.plan"
+prints "would be Q4_K_M"
+run 0 convert "$demo" --dry-run --type MXFP4_MOE
+says "no tensor of this model becomes MXFP4"
+
 # Every key that scripts rely on.
 run 0 convert "$demo" -o "$work/h.gguf" --json
 json

@@ -61,6 +61,28 @@ for command in "perplexity --text $text" "convert -o $work/x.gguf" "quantize --t
     says "is an importance matrix"
 done
 
+run 3 verify "$work/im.gguf" --json
+json
+prints '"findings": ["is an importance matrix'
+prints '"n_tensors": null'
+prints '"n_bytes": null'
+
+# Keys that a model cannot be used without: kept by edit, missed by verify.
+for key in general.architecture qwen3.block_count qwen3.context_length qwen3.attention.layer_norm_rms_epsilon \
+    tokenizer.ggml.tokens; do
+    run 1 edit "$work/m.gguf" -o "$work/x.gguf" --remove "$key"
+    says "'$key'; add --force"
+    absent "$work/x.gguf"
+    run 0 edit "$work/m.gguf" -o "$work/without.gguf" --remove "$key" --force
+    run 3 verify "$work/without.gguf"
+    prints "key '$key' is missing"
+done
+run 0 edit "$work/m.gguf" -o "$work/without.gguf" --remove general.name --force
+run 0 verify "$work/without.gguf"
+head -c 2000 "$work/m.gguf" >"$work/cut.gguf"
+run 3 verify "$work/cut.gguf"
+[ "$(grep -o 'cut.gguf' "$work/out" | wc -l)" -eq "$(wc -l <"$work/out")" ] || fail "the name of the file stands twice"
+
 # A folder that is not there, or takes nothing, is named before the work.
 for command in "convert $demo" "quantize $demo --type Q8_0" "edit $work/m.gguf --set a=b" "merge $work/m.gguf" \
     "split $work/m.gguf --max-tensors 40" "imatrix merge $work/im.gguf" "imatrix $demo --text $text --ctx 64"; do

@@ -665,6 +665,17 @@ static void tied_heads_follow_the_flag(void **state)
     assert_non_null(strstr(model_warning(m, 1), "differs from the embedding"));
     model_close(m);
 
+    spec_of(b, "lm_head.weight")->dtype = ST_F8_E4M3; /* packed: the embedding as far as eight bits can say */
+    add(b, "lm_head.weight_scale_inv", 2, (V + 15) / 16, 1, 0);
+    size_t end = strlen(b->config);
+    snprintf(b->config + end - 1, sizeof b->config - end,
+             ", \"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [16, 16]}}");
+    m = open_model(write_folder(b, "tied-packed-head"));
+    assert_null(model_find(m, "output.weight"));
+    assert_int_equal(model_n_warnings(m), 1);
+    assert_int_equal(model_n_skipped(m), 1);
+    model_close(m);
+
     build(b, "Qwen2ForCausalLM", false, 0);
     m = open_model(write_folder(b, "untied"));
     assert_non_null(model_find(m, "output.weight"));
