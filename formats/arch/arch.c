@@ -44,15 +44,13 @@ const struct arch *arch_by_name(const char *name)
     return NULL;
 }
 
-/* Names that people will try and that cannot work, with the reason (specification 5.6). */
+/* Names that people will try and that cannot work, with the reason. */
 static const char *refusal(const char *class_name)
 {
-    if (strcmp(class_name, "Qwen2ForRewardModel") == 0 ||
-        strcmp(class_name, "Qwen2ForProcessRewardModel") == 0)
-        return "reward models have a two-layer scorer that no GGUF architecture can hold";
+    if (strstr(class_name, "RewardModel"))
+        return "of the reward models only Qwen2ForRewardModel and Qwen2ForProcessRewardModel are known";
     if (strstr(class_name, "ForSequenceClassification"))
-        return "classification heads are not supported; a reranker is converted from its "
-               "causal-language-model form";
+        return "a score head is supported for Qwen2 and Qwen3 only";
     return NULL;
 }
 

@@ -22,7 +22,7 @@
 #include <stdio.h>
 
 /* Numbers of a configuration (specification 0.1), by their text names V D L H Hkv d F E K Fe Fs Hk Hv dk dv
- * Kc. */
+ * Kc C. */
 enum arch_symbol {
     ARCH_V,   /* rows of the embedding  */
     ARCH_D,   /* model width            */
@@ -40,11 +40,20 @@ enum arch_symbol {
     ARCH_DK,
     ARCH_DV,
     ARCH_KC,
+    ARCH_C, /* labels of a score head; known for models that have one */
     ARCH_N_SYMBOLS,
 };
 
 #define ARCH_MAX_LAYERS 4096
 #define ARCH_MAX_EXTRA  64 /* prediction blocks */
+
+/* What a model makes of its final states. */
+enum arch_answer {
+    ARCH_TOKENS, /* a distribution over the next token */
+    ARCH_YES_NO, /* two rows of the language head, "yes" and "no": a Qwen3 reranker (specification 12) */
+    ARCH_SCORE,  /* score.weight: classes "...ForSequenceClassification" with one or two labels */
+    ARCH_REWARD, /* score.0, ReLU, score.2: reward models (specification 5.6) */
+};
 
 /* A descriptor applied to one configuration. Immutable after arch_resolve. */
 struct arch_model {
@@ -54,10 +63,10 @@ struct arch_model {
     bool known[ARCH_N_SYMBOLS];  /* a value exists, from the file, the class default or a fallback */
     bool stated[ARCH_N_SYMBOLS]; /* ... from the file or the class default: worth a metadata key */
     struct hf_rope rope;
-    bool tied;              /* effective tie_word_embeddings */
-    uint64_t n_extra;       /* multi-token-prediction blocks that are kept, numbered L, L+1, ... */
-    bool is_reranker;       /* the head is two of its rows: "yes" and "no" (specification 12) */
-    uint64_t label_rows[2]; /* of a reranker: which */
+    bool tied;        /* effective tie_word_embeddings */
+    uint64_t n_extra; /* multi-token-prediction blocks that are kept, numbered L, L+1, ... */
+    enum arch_answer answer;
+    uint64_t label_rows[2];                       /* ARCH_YES_NO: which rows */
     uint64_t linear_layers[ARCH_MAX_LAYERS / 64]; /* bit per layer: gated delta net; set by hybrid families */
 };
 
@@ -76,8 +85,9 @@ enum arch_presence {
 /* Arithmetic in float32, after widening. */
 enum arch_op {
     ARCH_KEEP,
-    ARCH_ADD_ONE, /* w + 1: zero-centred norm scales */
-    ARCH_NEG_EXP, /* -exp(w): A_log */
+    ARCH_ADD_ONE,  /* w + 1: zero-centred norm scales */
+    ARCH_NEG_EXP,  /* -exp(w): A_log */
+    ARCH_PAD_ROWS, /* as it is, with rows of zeros behind those of the source; `rows` maps these anywhere */
 };
 
 struct arch_row {

@@ -32,6 +32,7 @@ static const struct symbol {
     [ARCH_DK] = {"dk", "linear_key_head_dim", NULL, 1u << 16, false},
     [ARCH_DV] = {"dv", "linear_value_head_dim", NULL, 1u << 16, false},
     [ARCH_KC] = {"Kc", "linear_conv_kernel_dim", NULL, 1u << 10, false},
+    [ARCH_C] = {"C", "num_labels", NULL, 1u << 20, false},
 };
 
 /* One field of a '|' list into `buf`; false at the end. */
@@ -76,6 +77,37 @@ static int read_symbol(struct arch_model *a, enum arch_symbol id, struct err *e)
     return 0;
 }
 
+static bool ends_with(const char *s, const char *suffix)
+{
+    size_t n = strlen(s), k = strlen(suffix);
+    return n >= k && strcmp(s + n - k, suffix) == 0;
+}
+
+/* The class says what the head is. HuggingFace counts labels by their names, and takes two when there are
+ * none; the reward classes have their numbers built in (specification 5.6). */
+static int read_answer(struct arch_model *a, struct err *e)
+{
+    const char *class_name = hf_config_architecture(a->config);
+    const struct json *names = hf_config_get(a->config, "id2label");
+    uint64_t n;
+    if (ends_with(class_name, "ForSequenceClassification")) {
+        a->answer = ARCH_SCORE;
+        n = json_is_object(names) ? json_n_children(names) : a->known[ARCH_C] ? a->value[ARCH_C] : 2;
+    } else if (ends_with(class_name, "RewardModel")) {
+        a->answer = ARCH_REWARD;
+        n = ends_with(class_name, "ProcessRewardModel") ? 2 : 1;
+    } else {
+        return 0;
+    }
+    a->value[ARCH_C] = n;
+    a->known[ARCH_C] = true;
+    if (n != 1 && n != 2)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "config.json: a classifier of %llu labels; one (a score) or two are supported",
+                       (unsigned long long)n);
+    return 0;
+}
+
 int arch_resolve(struct arch_model *out, const struct hf_config *config, struct err *e)
 {
     struct arch_model a = {.config = config};
@@ -91,6 +123,9 @@ int arch_resolve(struct arch_model *out, const struct hf_config *config, struct 
                        "config.json: %llu attention heads do not divide into %llu key/value heads",
                        (unsigned long long)a.value[ARCH_H], (unsigned long long)a.value[ARCH_HKV]);
     a.tied = hf_config_tied(config);
+    rc = read_answer(&a, e);
+    if (rc != 0)
+        return rc;
     if (a.arch->check) {
         rc = a.arch->check(&a, e);
         if (rc != 0)

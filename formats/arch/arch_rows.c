@@ -4,11 +4,11 @@
 
 #include <string.h>
 
-/* An untied reranker keeps two rows of its head and nothing else of it. */
+/* An untied reranker keeps two rows of its head and nothing else of it; a score head stands in its place. */
 static bool has_head(const struct arch_model *a, uint64_t layer)
 {
     (void)layer;
-    return !a->is_reranker || a->tied;
+    return a->answer == ARCH_TOKENS || (a->answer == ARCH_YES_NO && a->tied);
 }
 
 const struct arch_row arch_rows_global[3] = {
@@ -29,13 +29,13 @@ static uint64_t label_row(const struct arch_model *a, uint64_t out)
 static bool ranks_by_embedding(const struct arch_model *a, uint64_t layer)
 {
     (void)layer;
-    return a->is_reranker && a->tied;
+    return a->answer == ARCH_YES_NO && a->tied;
 }
 
 static bool ranks_by_head(const struct arch_model *a, uint64_t layer)
 {
     (void)layer;
-    return a->is_reranker && !a->tied;
+    return a->answer == ARCH_YES_NO && !a->tied;
 }
 
 const struct arch_row arch_rows_rerank[2] = {
@@ -51,6 +51,59 @@ const struct arch_row arch_rows_rerank[2] = {
      .out = "2,D",
      .rows = label_row,
      .when = ranks_by_head},
+};
+
+static bool scores(const struct arch_model *a, uint64_t layer)
+{
+    (void)layer;
+    return a->answer == ARCH_SCORE;
+}
+
+static bool scores_alone(const struct arch_model *a, uint64_t layer)
+{
+    (void)layer;
+    return a->answer == ARCH_SCORE && a->value[ARCH_C] == 1;
+}
+
+static bool scores_a_pair(const struct arch_model *a, uint64_t layer)
+{
+    (void)layer;
+    return a->answer == ARCH_SCORE && a->value[ARCH_C] == 2;
+}
+
+static uint64_t first_row(const struct arch_model *a, uint64_t out)
+{
+    (void)a;
+    (void)out;
+    return 0;
+}
+
+const struct arch_row arch_rows_score[1] = {
+    {.hf = "score.weight", .gguf = "cls.output.weight", .shape = "C,D", .when = scores},
+};
+
+const struct arch_row arch_rows_score_ranked[2] = {
+    {.hf = "score.weight",
+     .gguf = "cls.output.weight",
+     .shape = "C,D",
+     .out = "2,D",
+     .rows = first_row,
+     .op = ARCH_PAD_ROWS,
+     .when = scores_alone},
+    {.hf = "score.weight", .gguf = "cls.output.weight", .shape = "C,D", .when = scores_a_pair},
+};
+
+static bool rewards(const struct arch_model *a, uint64_t layer)
+{
+    (void)layer;
+    return a->answer == ARCH_REWARD;
+}
+
+const struct arch_row arch_rows_reward[4] = {
+    {.hf = "score.0.weight", .gguf = "cls.weight", .shape = "D,D", .when = rewards},
+    {.hf = "score.0.bias", .gguf = "cls.bias", .shape = "D", .when = rewards},
+    {.hf = "score.2.weight", .gguf = "cls.output.weight", .shape = "C,D", .when = rewards},
+    {.hf = "score.2.bias", .gguf = "cls.output.bias", .shape = "C", .when = rewards},
 };
 
 const struct arch_row arch_rows_norms[2] = {

@@ -19,6 +19,12 @@
 extern const struct arch_row arch_rows_global[3]; /* embedding, final norm, head                          */
 extern const struct arch_row
     arch_rows_rerank[2]; /* two rows of the head as cls.output; before arch_rows_global */
+/* Score heads. llama.cpp's rerankers answer with the softmax over two labels, which is 1 for a single one; so
+ * for families whose runtime has such a head (ranked) a label of zeros stands behind it: the softmax is then
+ * the sigmoid of the score, and the order of texts that of the score. */
+extern const struct arch_row arch_rows_score[1];
+extern const struct arch_row arch_rows_score_ranked[2];
+extern const struct arch_row arch_rows_reward[4];
 extern const struct arch_row arch_rows_norms[2]; /* attn_norm, ffn_norm                                  */
 extern const struct arch_row arch_rows_attention[4]; /* q, k, v, o */
 extern const struct arch_row arch_rows_qkv_bias[3]; /* q, k, v biases, optional                             */

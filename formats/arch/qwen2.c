@@ -1,9 +1,15 @@
 /* qwen2.c - Qwen1.5, Qwen2, Qwen2.5, QwQ, CodeQwen and derivatives, dense; the text part of Qwen2-Audio.
  *
- * Biases on q, k and v; no permutation. Truth: specification, architectures 2, 4, 5, 8. */
+ * Biases on q, k and v; no permutation. Score heads and reward models are kept under names of our own, the
+ * ones that encoders use for theirs (specification 5.6). Truth: specification, architectures 2, 4, 5, 8. */
 #include "arch_rows.h"
 
-static const char *const classes[] = {"Qwen2ForCausalLM", "Qwen2Model", "Qwen2AudioForConditionalGeneration",
+static const char *const classes[] = {"Qwen2ForCausalLM",
+                                      "Qwen2Model",
+                                      "Qwen2AudioForConditionalGeneration",
+                                      "Qwen2ForSequenceClassification",
+                                      "Qwen2ForRewardModel",
+                                      "Qwen2ForProcessRewardModel",
                                       NULL};
 static const char *const model_types[] = {"qwen2", NULL};
 
@@ -12,6 +18,7 @@ static const struct arch_row own_rows[] = {
 };
 
 static const struct arch_group groups[] = {
+    ARCH_GROUP(arch_rows_score),    ARCH_GROUP(arch_rows_reward),
     ARCH_GROUP(arch_rows_global),   ARCH_GROUP(own_rows),
     ARCH_GROUP(arch_rows_norms),    ARCH_GROUP(arch_rows_attention),
     ARCH_GROUP(arch_rows_qkv_bias), ARCH_GROUP(arch_rows_o_bias),
@@ -39,6 +46,15 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
                         "dual_chunk_attention_config has no GGUF key: beyond the original window results "
                         "differ from an engine with dual chunk attention",
                         e);
+        if (rc != 0)
+            return rc;
+    }
+    if (a->answer != ARCH_TOKENS) {
+        int rc =
+            w->add(w->ctx,
+                   "llama.cpp and its kin know no score head for architecture qwen2 and refuse a file with "
+                   "one (cls.*); kerf reads it",
+                   e);
         if (rc != 0)
             return rc;
     }

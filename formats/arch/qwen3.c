@@ -3,13 +3,16 @@
  * Truth: specification, architectures 9. */
 #include "arch_rows.h"
 
-static const char *const classes[] = {"Qwen3ForCausalLM", "Qwen3Model", NULL};
+static const char *const classes[] = {"Qwen3ForCausalLM", "Qwen3Model", "Qwen3ForSequenceClassification",
+                                      NULL};
 static const char *const model_types[] = {"qwen3", NULL};
 
 static const struct arch_group groups[] = {
-    ARCH_GROUP(arch_rows_rerank),    ARCH_GROUP(arch_rows_global),  ARCH_GROUP(arch_rows_norms),
-    ARCH_GROUP(arch_rows_attention), ARCH_GROUP(arch_rows_qk_norm), ARCH_GROUP(arch_rows_qkv_bias),
-    ARCH_GROUP(arch_rows_o_bias),    ARCH_GROUP(arch_rows_ffn),     ARCH_END_GROUPS,
+    ARCH_GROUP(arch_rows_rerank),    ARCH_GROUP(arch_rows_score_ranked),
+    ARCH_GROUP(arch_rows_global),    ARCH_GROUP(arch_rows_norms),
+    ARCH_GROUP(arch_rows_attention), ARCH_GROUP(arch_rows_qk_norm),
+    ARCH_GROUP(arch_rows_qkv_bias),  ARCH_GROUP(arch_rows_o_bias),
+    ARCH_GROUP(arch_rows_ffn),       ARCH_END_GROUPS,
 };
 
 const struct arch arch_qwen3 = {

@@ -200,6 +200,9 @@ static int map_all(struct mapping *map, const struct source *sources, size_t n, 
         if (!stripped)
             return no_memory(e);
         const char *reason = sources[i].dropped ? sources[i].dropped : arch_drop_reason(stripped);
+        if (!reason && (map->a->answer == ARCH_SCORE || map->a->answer == ARCH_REWARD) &&
+            strncmp(stripped, "lm_head.", 8) == 0)
+            reason = "a language head, which a model with a score head does not use";
         if (!reason && !keep_mtp && strncmp(stripped, "mtp.", 4) == 0)
             reason = "multi-token prediction block";
         int rc;
@@ -300,7 +303,7 @@ static int settle_head(struct mapping *map, struct err *e)
     struct hf_tensor *head = find_item(map, "output.weight"), *embd = find_item(map, "token_embd.weight");
     bool mandatory = (map->a->arch->quirks & ARCH_HEAD_MANDATORY) != 0;
     int rc = 0;
-    if (!embd || (map->a->is_reranker && !head))
+    if (!embd || (map->a->answer != ARCH_TOKENS && !head))
         return 0;
     if (head && map->a->tied && !mandatory) {
         const struct source *s = head->sources[0];
@@ -358,7 +361,7 @@ static int finish_item(struct mapping *map, struct hf_tensor *t, struct err *e)
         p->origin = "config.json: rope_scaling";
     } else {
         const struct source *s = t->sources[0];
-        p->type = row->op == ARCH_KEEP ? s->type : QTYPE_F32;
+        p->type = row->op == ARCH_KEEP || row->op == ARCH_PAD_ROWS ? s->type : QTYPE_F32;
         p->source_type = s->type_name;
         for (size_t j = 1; j < t->n_sources; j++)
             if (t->sources[j]->type != p->type)

@@ -157,6 +157,14 @@ static void apply_op(enum arch_op op, float *x, uint64_t n)
             x[i] = -expf(x[i]);
 }
 
+static void pad_rows(const struct hf_tensor *t, uint64_t row0, uint64_t n, float *dst)
+{
+    uint64_t n_cols = t->pub.ne[0], n_real = t->sources[0]->n_elems / n_cols;
+    for (uint64_t i = 0; i < n; i++)
+        if (row0 + i >= n_real)
+            memset(dst + i * n_cols, 0, n_cols * sizeof *dst);
+}
+
 int hf_read_rows(const struct arch_model *a, const struct kern *k, const struct hf_tensor *t, uint64_t row0,
                  uint64_t n, float *dst, struct err *e)
 {
@@ -184,7 +192,9 @@ int hf_read_rows(const struct arch_model *a, const struct kern *k, const struct 
             done += take;
         }
     }
-    if (rc == 0)
+    if (rc == 0 && t->row->op == ARCH_PAD_ROWS)
+        pad_rows(t, row0, n, dst);
+    else if (rc == 0)
         apply_op(t->row->op, dst, n * n_cols);
     free(r.scratch);
     return rc;

@@ -90,19 +90,47 @@ static int pooling_type(const struct json *pooling, uint32_t *type)
     return ERR_UNSUPPORTED;
 }
 
+static bool ends_with(const char *s, const char *suffix)
+{
+    size_t n = strlen(s), k = strlen(suffix);
+    return n >= k && strcmp(s + n - k, suffix) == 0;
+}
+
 /* The path of the first module whose type ends in "Pooling"; NULL when there is none. */
 static const char *pooling_path(const struct json *modules)
 {
     for (const struct json *m = json_first(modules); m; m = json_next(m)) {
         const char *type = json_string(json_get(m, "type"));
-        size_t n = type ? strlen(type) : 0;
-        if (n >= 7 && strcmp(type + n - 7, "Pooling") == 0)
+        if (type && ends_with(type, "Pooling"))
             return json_string(json_get(m, "path"));
     }
     return NULL;
 }
 
-static int add_pooling(struct gguf_meta *meta, const char *folder, const struct arch_model *a, struct err *e)
+/* What the pipeline of sentence-transformers computes besides: projections that no tensor of the file holds.
+ */
+static int warn_of_modules(const struct json *modules, const char *path, const struct arch_warnings *w,
+                           struct err *e)
+{
+    static const char *const known[] = {"Transformer", "Pooling", "Normalize"};
+    int rc = 0;
+    for (const struct json *m = json_first(modules); rc == 0 && m; m = json_next(m)) {
+        const char *type = json_string(json_get(m, "type"));
+        bool expected = !type;
+        for (size_t i = 0; !expected && i < 3; i++)
+            expected = ends_with(type, known[i]);
+        char text[600];
+        snprintf(text, sizeof text,
+                 "%.250s: module '%.200s' is not converted: embeddings are those before it", path,
+                 type ? type : "");
+        if (!expected)
+            rc = w->add(w->ctx, text, e);
+    }
+    return rc;
+}
+
+static int add_pooling(struct gguf_meta *meta, const char *folder, const struct arch_model *a,
+                       const struct arch_warnings *w, struct err *e)
 {
     struct json_doc *modules = NULL, *pooling = NULL;
     char *path = NULL, *sub = NULL, *config = NULL;
@@ -122,6 +150,8 @@ static int add_pooling(struct gguf_meta *meta, const char *folder, const struct 
     sub = hf_path(folder, name);
     config = sub ? hf_path(sub, "config.json") : NULL;
     rc = config ? json_load(&pooling, config, 1u << 20, e) : no_memory(e);
+    if (rc == 0)
+        rc = warn_of_modules(json_root(modules), path, w, e);
     if (rc != 0)
         goto done;
     rc = pooling_type(json_root(pooling), &type);
@@ -153,9 +183,9 @@ int metadata_from_folder(struct gguf_meta *meta, const char *folder, const struc
     if (rc == 0)
         rc = arch_add_own_keys(a, meta, w, e);
     if (rc == 0)
-        rc = add_pooling(meta, folder, a, e);
+        rc = add_pooling(meta, folder, a, w, e);
     if (rc == 0)
-        rc = rerank_add_keys(a, meta, e);
+        rc = rerank_add_keys(a, meta, folder, e);
     if (rc == 0)
         rc = gguf_meta_set_u32(meta, "general.quantization_version", 2, e);
     if (rc == 0 && vocabulary)

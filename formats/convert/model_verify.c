@@ -114,6 +114,11 @@ static void numbers_of(struct arch_model *a, const struct model *m)
         a->value[ARCH_L] -= v;
     }
     layers_of(a, m);
+    char key[256];
+    snprintf(key, sizeof key, "%s.classifier.output_labels", model_arch_name(m));
+    const struct gguf_value *labels = gguf_meta_find(model_meta(m), key);
+    if (labels && labels->type == GGUF_ARRAY)
+        set(a, ARCH_C, labels->a.n);
     const struct model_tensor *embd = model_find(m, "token_embd.weight");
     if (embd)
         set(a, ARCH_V, embd->ne[1]);

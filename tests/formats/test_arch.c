@@ -22,7 +22,7 @@ static const char base_config[] =
     "\"num_experts\": 5, \"num_experts_per_tok\": 2, \"moe_intermediate_size\": 40,"
     "\"shared_expert_intermediate_size\": 56, \"linear_num_key_heads\": 2,"
     "\"linear_num_value_heads\": 6, \"linear_key_head_dim\": 5, \"linear_value_head_dim\": 5,"
-    "\"linear_conv_kernel_dim\": 3";
+    "\"linear_conv_kernel_dim\": 3, \"num_labels\": 2";
 
 static struct hf_config *config_of(const char *class_name, const char *extra)
 {
@@ -313,7 +313,9 @@ static void an_unknown_class_is_refused_with_the_list_of_known_ones(void **state
 {
     (void)state;
     expect_refusal("BloomForCausalLM", "", ERR_UNSUPPORTED, "Qwen3ForCausalLM, ");
-    expect_refusal("Qwen2ForRewardModel", "", ERR_UNSUPPORTED, "scorer");
+    expect_refusal("LlamaForSequenceClassification", "", ERR_UNSUPPORTED, "for Qwen2 and Qwen3 only");
+    expect_refusal("Qwen3ForSequenceClassification",
+                   "\"id2label\": {\"0\": \"a\", \"1\": \"b\", \"2\": \"c\"}", ERR_UNSUPPORTED, "3 labels");
     const struct arch *found = NULL;
     struct err e = {0};
     assert_int_equal(arch_find(&found, "", "qwen3", &e), 0); /* no class stated: the model_type decides */

@@ -9,6 +9,7 @@
 #include "libquant/half.h"
 #include "libquant/quant.h"
 #include "toy_checkpoint.h"
+#include "toy_family.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -899,6 +900,108 @@ static void a_reranker_keeps_two_rows_of_its_head(void **state)
     }
 }
 
+static void expect_labels(const struct model *m, const char *key, const char *first, const char *second)
+{
+    struct gguf_string s;
+    const struct gguf_value *v = gguf_meta_find(model_meta(m), key);
+    assert_non_null(v);
+    assert_int_equal(v->a.n, second ? 2 : 1);
+    assert_true(gguf_array_string(v, 0, &s) && gguf_string_is(s, first));
+    assert_true(!second || (gguf_array_string(v, 1, &s) && gguf_string_is(s, second)));
+}
+
+/* Change one text of a file to another of the same length. */
+static void replace_in(const char *folder, const char *name, const char *from, const char *to)
+{
+    char path[300], *text = NULL, *at;
+    size_t n = strlen(from);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    fseek(f, 0, SEEK_END);
+    size_t size = (size_t)ftell(f);
+    text = calloc(size + 1, 1);
+    rewind(f);
+    assert_int_equal(fread(text, 1, size, f), size);
+    assert_int_equal(strlen(to), n);
+    for (at = text; (size_t)(at - text) + n <= size && memcmp(at, from, n) != 0; at++)
+        ;
+    assert_true((size_t)(at - text) + n <= size);
+    fseek(f, (long)(at - text), SEEK_SET);
+    assert_int_equal(fwrite(to, 1, n, f), n);
+    fclose(f);
+    free(text);
+}
+
+/* llama.cpp's rerankers take the softmax over two labels: a lone score gets a label of zeros. */
+static void a_lone_score_is_ranked_beside_zeros(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    uint64_t u;
+    const char *folder = in_dir("score");
+    assert_int_equal(toy_family_write(folder, "score", &e), 0);
+    struct model *m = open_model(folder);
+    const struct model_tensor *t = model_find(m, "cls.output.weight");
+    assert_true(t && t->ne[0] == 64 && t->ne[1] == 2 && t->type == QTYPE_BF16 && !t->raw);
+    float *x = read_all(m, t), *second = malloc(64 * sizeof *second);
+    assert_int_equal(model_read_rows(m, t, 1, 1, second, &e), 0);
+    double sum = 0;
+    for (size_t c = 0; c < 64; c++) {
+        sum += fabs((double)x[c]);
+        assert_true(x[64 + c] == 0 && second[c] == 0);
+    }
+    assert_true(sum > 1);
+    free(x);
+    free(second);
+    assert_null(model_find(m, "output.weight"));
+    assert_int_equal(model_n_warnings(m), 0);
+    assert_true(gguf_meta_get_u64(model_meta(m), "qwen3.pooling_type", &u) && u == 4);
+    expect_labels(m, "qwen3.classifier.output_labels", "LABEL_0", "none");
+    assert_null(gguf_meta_find(model_meta(m), "tokenizer.chat_template.rerank"));
+    model_close(m);
+
+    /* The same head in the folder of a reranker: its labels and prompt. */
+    write_text(folder, "README.md", "# Qwen3-Reranker-0.6B as a classifier\n");
+    m = open_model(folder);
+    expect_labels(m, "qwen3.classifier.output_labels", "yes", "no");
+    assert_non_null(gguf_meta_find(model_meta(m), "tokenizer.chat_template.rerank"));
+    model_close(m);
+
+    /* Two labels (HuggingFace's default) do not fit the single row of the file. */
+    replace_in(folder, "config.json", "id2label", "no2label");
+    expect_refusal(folder, ERR_FORMAT, "'score.weight': shape [2, 64] expected");
+}
+
+/* Specification 5.6: names of our own, which no runtime knows. */
+static void a_reward_model_keeps_its_two_layers(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    uint64_t u;
+    for (int steps = 0; steps < 2; steps++) {
+        const char *folder = in_dir(steps ? "stepreward" : "reward");
+        assert_int_equal(toy_family_write(folder, steps ? "stepreward" : "reward", &e), 0);
+        struct model *m = open_model(folder);
+        const struct model_tensor *hidden = model_find(m, "cls.weight"),
+                                  *out = model_find(m, "cls.output.weight");
+        assert_true(hidden && hidden->ne[0] == 64 && hidden->ne[1] == 64);
+        assert_true(out && out->ne[0] == 64 && out->n_rows == (steps ? 2 : 1));
+        assert_true(model_find(m, "cls.bias") && model_find(m, "cls.output.bias"));
+        assert_null(model_find(m, "output.weight"));
+        assert_int_equal(model_n_skipped(m), 1);
+        assert_non_null(strstr(model_skipped(m, 0), "lm_head.weight"));
+        assert_int_equal(model_n_warnings(m), 1);
+        assert_non_null(strstr(model_warning(m, 0), "no score head for architecture qwen2"));
+        assert_true(gguf_meta_get_u64(model_meta(m), "qwen2.pooling_type", &u) && u == 3);
+        expect_labels(m, "qwen2.classifier.output_labels", steps ? "wrong" : "reward",
+                      steps ? "right" : NULL);
+        model_close(m);
+        replace_in(folder, "model.safetensors", "score.2.bias", "score.3.bias");
+        expect_refusal(folder, ERR_UNSUPPORTED, "score.3.bias");
+    }
+}
+
 /* Specification 11.2. */
 static void pooling_is_read_from_the_named_module(void **state)
 {
@@ -908,6 +1011,9 @@ static void pooling_is_read_from_the_named_module(void **state)
     char sub[300];
     build_qwen3(b, true);
     const char *folder = write_folder(b, "embedding");
+    struct model *plain = open_model(folder);
+    size_t n_warnings = model_n_warnings(plain);
+    model_close(plain);
     write_text(
         folder, "modules.json",
         "[{\"type\": \"a.models.Transformer\", \"path\": \"\"}, {\"type\": \"a.models.Pooling\", \"path\": "
@@ -925,8 +1031,17 @@ static void pooling_is_read_from_the_named_module(void **state)
         write_text(sub, "config.json", cases[i].json);
         struct model *m = open_model(folder);
         assert_true(gguf_meta_get_u64(model_meta(m), "qwen3.pooling_type", &u) && u == cases[i].want);
+        assert_int_equal(model_n_warnings(m), n_warnings);
         model_close(m);
     }
+    write_text(
+        folder, "modules.json",
+        "[{\"type\": \"a.Transformer\"}, {\"type\": \"a.Pooling\", \"path\": \"1_Pooling\"}, {\"type\": "
+        "\"a.Dense\", \"path\": \"2_Dense\"}, {\"type\": \"a.Normalize\"}]");
+    struct model *m = open_model(folder);
+    assert_int_equal(model_n_warnings(m), n_warnings + 1);
+    assert_non_null(strstr(model_warning(m, n_warnings), "'a.Dense'"));
+    model_close(m);
     write_text(sub, "config.json", "{\"pooling_mode\": \"weightedmean\"}");
     expect_refusal(folder, ERR_UNSUPPORTED, "only mean, cls and lasttoken");
     write_text(folder, "modules.json", "[{\"type\": \"a.models.Pooling\", \"path\": \"../../etc\"}]");
@@ -1082,6 +1197,8 @@ int main(void)
         cmocka_unit_test(misfits_are_refused_by_name),
         cmocka_unit_test(a_folder_without_weights_opens_for_planning),
         cmocka_unit_test(a_reranker_keeps_two_rows_of_its_head),
+        cmocka_unit_test(a_lone_score_is_ranked_beside_zeros),
+        cmocka_unit_test(a_reward_model_keeps_its_two_layers),
         cmocka_unit_test(pooling_is_read_from_the_named_module),
         cmocka_unit_test(a_folder_without_tokenizer_warns),
         cmocka_unit_test(a_gguf_file_is_taken_as_it_is),

@@ -10,6 +10,8 @@ int main(int argc, char **argv)
         fputs("usage: make_family NAME OUT_DIR; names:", stderr);
         for (const char *const *name = toy_family_names; *name; name++)
             fprintf(stderr, " %s", *name);
+        for (const char *const *name = toy_answer_names; *name; name++)
+            fprintf(stderr, " %s", *name);
         fputc('\n', stderr);
         return 2;
     }

@@ -17,6 +17,9 @@
 #define VOCAB     320
 #define N_EXPERTS 8
 
+const char *const toy_answer_names[] = {
+    "embedding-last", "embedding-mean", "embedding-first", "score", "reward", "stepreward", NULL};
+
 const char *const toy_family_names[] = {"mixtral", "qwen2moe",  "qwen3moe", "qwen3next",
                                         "qwen35",  "qwen35moe", NULL};
 
@@ -41,28 +44,43 @@ struct row {
 #define HYBRID NEXT Q35 Q35MOE
 #define MOE    Q2 Q3 NEXT Q35MOE
 #define ALL    MIX MOE Q35
+/* Dense models that answer once for a text. */
+#define EMBED3 " embedding-last embedding-mean embedding-first "
+#define SCORE3 " score "
+#define REWARD " reward "
+#define STEPS  " stepreward "
+#define DENSE3 EMBED3 SCORE3
+#define DENSE2 REWARD STEPS
+#define DENSE  DENSE3 DENSE2
 
 /* Width 64; 4 query and 2 key heads of 16; experts of 32; delta net: 2 key and 4 value heads of 8, kernel 4.
  */
 static const struct row rows[] = {
-    {ALL, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
-    {MIX MOE, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
-    {MIX Q2 Q3, GLOBAL, "model.norm.weight", NORM, {64}},
+    {ALL DENSE, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
+    {MIX MOE DENSE2, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
+    {SCORE3, GLOBAL, "score.weight", MATRIX, {1, 64}},
+    {DENSE2, GLOBAL, "score.0.weight", MATRIX, {64, 64}},
+    {DENSE2, GLOBAL, "score.0.bias", BIAS, {64}},
+    {REWARD, GLOBAL, "score.2.weight", MATRIX, {1, 64}},
+    {REWARD, GLOBAL, "score.2.bias", BIAS, {1}},
+    {STEPS, GLOBAL, "score.2.weight", MATRIX, {2, 64}},
+    {STEPS, GLOBAL, "score.2.bias", BIAS, {2}},
+    {MIX Q2 Q3 DENSE, GLOBAL, "model.norm.weight", NORM, {64}},
     {HYBRID, GLOBAL, "model.norm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3, EVERY, "input_layernorm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE, EVERY, "input_layernorm.weight", NORM, {64}},
     {HYBRID, EVERY, "input_layernorm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3, EVERY, "post_attention_layernorm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE, EVERY, "post_attention_layernorm.weight", NORM, {64}},
     {HYBRID, EVERY, "post_attention_layernorm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3, ATTENTION, "self_attn.q_proj.weight", MATRIX, {64, 64}},
+    {MIX Q2 Q3 DENSE, ATTENTION, "self_attn.q_proj.weight", MATRIX, {64, 64}},
     {HYBRID, ATTENTION, "self_attn.q_proj.weight", MATRIX, {128, 64}},
-    {ALL, ATTENTION, "self_attn.k_proj.weight", MATRIX, {32, 64}},
-    {ALL, ATTENTION, "self_attn.v_proj.weight", MATRIX, {32, 64}},
-    {ALL, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
-    {Q2, ATTENTION, "self_attn.q_proj.bias", BIAS, {64}},
-    {Q2, ATTENTION, "self_attn.k_proj.bias", BIAS, {32}},
-    {Q2, ATTENTION, "self_attn.v_proj.bias", BIAS, {32}},
-    {Q3, ATTENTION, "self_attn.q_norm.weight", NORM, {16}},
-    {Q3, ATTENTION, "self_attn.k_norm.weight", NORM, {16}},
+    {ALL DENSE, ATTENTION, "self_attn.k_proj.weight", MATRIX, {32, 64}},
+    {ALL DENSE, ATTENTION, "self_attn.v_proj.weight", MATRIX, {32, 64}},
+    {ALL DENSE, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
+    {Q2 DENSE2, ATTENTION, "self_attn.q_proj.bias", BIAS, {64}},
+    {Q2 DENSE2, ATTENTION, "self_attn.k_proj.bias", BIAS, {32}},
+    {Q2 DENSE2, ATTENTION, "self_attn.v_proj.bias", BIAS, {32}},
+    {Q3 DENSE3, ATTENTION, "self_attn.q_norm.weight", NORM, {16}},
+    {Q3 DENSE3, ATTENTION, "self_attn.k_norm.weight", NORM, {16}},
     {HYBRID, ATTENTION, "self_attn.q_norm.weight", ZERO_NORM, {16}},
     {HYBRID, ATTENTION, "self_attn.k_norm.weight", ZERO_NORM, {16}},
     {NEXT, LINEAR, "linear_attn.in_proj_qkvz.weight", MATRIX, {96, 64}},
@@ -76,9 +94,9 @@ static const struct row rows[] = {
     {HYBRID, LINEAR, "linear_attn.dt_bias", DECAY, {4}},
     {HYBRID, LINEAR, "linear_attn.norm.weight", NORM, {8}},
     {HYBRID, LINEAR, "linear_attn.out_proj.weight", MATRIX, {64, 32}},
-    {Q35, EVERY, "mlp.gate_proj.weight", MATRIX, {96, 64}},
-    {Q35, EVERY, "mlp.up_proj.weight", MATRIX, {96, 64}},
-    {Q35, EVERY, "mlp.down_proj.weight", MATRIX, {64, 96}},
+    {Q35 DENSE, EVERY, "mlp.gate_proj.weight", MATRIX, {96, 64}},
+    {Q35 DENSE, EVERY, "mlp.up_proj.weight", MATRIX, {96, 64}},
+    {Q35 DENSE, EVERY, "mlp.down_proj.weight", MATRIX, {64, 96}},
     {MOE, EVERY, "mlp.gate.weight", MATRIX, {N_EXPERTS, 64}},
     {MOE, EVERY, "mlp.experts.J.gate_proj.weight", MATRIX, {32, 64}},
     {MOE, EVERY, "mlp.experts.J.up_proj.weight", MATRIX, {32, 64}},
@@ -115,6 +133,14 @@ static const struct row rows[] = {
     "0.5, "                                                                                                  \
     "\"mrope_interleaved\": true, \"mrope_section\": [2, 1, 1]}, "
 
+#define DENSE3_CONFIG                                                                                        \
+    "\"model_type\": \"qwen3\", " COMMON PLAIN_ROPE "\"head_dim\": 16, \"intermediate_size\": 96, "          \
+    "\"use_sliding_window\": false, \"tie_word_embeddings\": true}"
+#define DENSE2_CONFIG                                                                                        \
+    "\"model_type\": \"qwen2\", " COMMON PLAIN_ROPE "\"intermediate_size\": 96, "                            \
+    "\"use_sliding_window\": false, \"tie_word_embeddings\": false}"
+#define EMBEDDING_CONFIG "{\"architectures\": [\"Qwen3ForCausalLM\"], " DENSE3_CONFIG
+
 static const struct {
     const char *name, *config;
 } configs[] = {
@@ -141,6 +167,13 @@ static const struct {
     {"qwen35moe",
      "{\"architectures\": [\"Qwen3_5MoeForCausalLM\"], \"model_type\": \"qwen3_5_moe_text\", " COMMON EXPERTS
          SHARED LINEAR_KEYS PARTIAL_ROPE "\"tie_word_embeddings\": false}"},
+    {"embedding-last", EMBEDDING_CONFIG},
+    {"embedding-mean", EMBEDDING_CONFIG},
+    {"embedding-first", EMBEDDING_CONFIG},
+    {"score", "{\"architectures\": [\"Qwen3ForSequenceClassification\"], \"id2label\": {\"0\": \"LABEL_0\"}, "
+              "\"pad_token_id\": 318, " DENSE3_CONFIG},
+    {"reward", "{\"architectures\": [\"Qwen2ForRewardModel\"], " DENSE2_CONFIG},
+    {"stepreward", "{\"architectures\": [\"Qwen2ForProcessRewardModel\"], " DENSE2_CONFIG},
 };
 
 static bool belongs(const struct row *r, const char *family)
@@ -229,6 +262,33 @@ static int visit_all(struct safetensors_writer *w, const char *family, visit fn,
     return rc;
 }
 
+/* The files by which sentence-transformers says how an embedding is made. */
+static int write_pooling(const char *folder, const char *name, struct err *e)
+{
+    static const char modules[] = "[{\"idx\": 0, \"name\": \"0\", \"path\": \"\", \"type\": "
+                                  "\"sentence_transformers.models.Transformer\"}, "
+                                  "{\"idx\": 1, \"name\": \"1\", \"path\": \"1_Pooling\", \"type\": "
+                                  "\"sentence_transformers.models.Pooling\"}, "
+                                  "{\"idx\": 2, \"name\": \"2\", \"path\": \"2_Normalize\", \"type\": "
+                                  "\"sentence_transformers.models.Normalize\"}]";
+    static const char *const modes[][2] = {
+        {"-last", "lasttoken"}, {"-mean", "mean_tokens"}, {"-first", "cls_token"}};
+    char path[4096], text[128];
+    snprintf(path, sizeof path, "%s/modules.json", folder);
+    int rc = outfile_write_all(path, modules, sizeof modules - 1, true, e);
+    snprintf(path, sizeof path, "%s/1_Pooling", folder);
+    if (rc == 0 && mkdir(path, 0777) != 0 && errno != EEXIST)
+        return err_set(e, ERR_IO, "%s: %s", path, strerror(errno));
+    snprintf(path, sizeof path, "%s/1_Pooling/config.json", folder);
+    for (size_t i = 0; rc == 0 && i < 3; i++)
+        if (strstr(name, modes[i][0])) {
+            snprintf(text, sizeof text, "{\"word_embedding_dimension\": 64, \"pooling_mode_%s\": true}",
+                     modes[i][1]);
+            rc = outfile_write_all(path, text, strlen(text), true, e);
+        }
+    return rc;
+}
+
 int toy_family_write(const char *folder, const char *name, struct err *e)
 {
     char path[4096];
@@ -245,6 +305,8 @@ int toy_family_write(const char *folder, const char *name, struct err *e)
     int rc = outfile_write_all(path, config, strlen(config), true, e);
     if (rc == 0)
         rc = toy_tokenizer_write(folder, VOCAB, 1, e);
+    if (rc == 0 && strncmp(name, "embedding", 9) == 0)
+        rc = write_pooling(folder, name, e);
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     if (rc == 0)
         rc = safetensors_writer_open(&w, path, true, e);
