@@ -49,9 +49,9 @@ int corpus_add_tokens(struct corpus *c, const char *path, const int32_t *ids, si
     return 0;
 }
 
-int corpus_check_tokenizer(const struct tokenizer *t, const char *path, struct err *e)
+int corpus_check_tokenizer(const struct corpus *c, const struct tokenizer *t, const char *path, struct err *e)
 {
-    if (!tokenizer_adds_eos(t))
+    if (c->allow_eos || !tokenizer_adds_eos(t))
         return 0;
     return err_set(e, ERR_UNSUPPORTED,
                    "%s: the model's vocabulary appends an end-of-text token to every text, so windows of "
@@ -65,7 +65,7 @@ int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *pat
     char *text = NULL, sha256[65];
     int32_t *ids = NULL;
     size_t len = 0, n = 0;
-    int rc = corpus_check_tokenizer(t, path, e);
+    int rc = corpus_check_tokenizer(c, t, path, e);
     if (rc != 0)
         return rc;
     rc = text_read(&text, &len, path, 0, e);
@@ -81,6 +81,20 @@ int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *pat
     free(ids);
     free(text);
     return rc;
+}
+
+int corpus_end_record(struct corpus *c, size_t at, struct err *e)
+{
+    if (c->n_records == c->records_cap) {
+        size_t cap = c->records_cap ? 2 * c->records_cap : 256;
+        size_t *grown = cap < SIZE_MAX / sizeof *grown ? realloc(c->record_ends, cap * sizeof *grown) : NULL;
+        if (!grown)
+            return err_set(e, ERR_NOMEM, "out of memory for %zu texts", cap);
+        c->record_ends = grown;
+        c->records_cap = cap;
+    }
+    c->record_ends[c->n_records++] = at;
+    return 0;
 }
 
 int corpus_add_ids(struct corpus *c, const char *path, struct err *e)
@@ -125,6 +139,7 @@ void corpus_release(struct corpus *c)
         free(c->texts[i].path);
     free(c->texts);
     free(c->ids);
+    free(c->record_ends);
     *c = (struct corpus){0};
 }
 

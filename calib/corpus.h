@@ -31,11 +31,14 @@ struct corpus {
     size_t n_ids;
     struct corpus_text *texts;
     size_t n_texts;
-    bool from_ids; /* given as ids: taken as they are */
+    bool from_ids;  /* given as ids: taken as they are */
+    bool allow_eos; /* set before adding: texts may end in EOS, as models that pool the last token have it */
+    size_t *record_ends; /* [n_records] ends of the single texts, in ids; see corpus_add_lines */
+    size_t n_records, records_cap;
 };
 
 /* Tokenize a text file ("-": standard input, .gz: gzip), with BOS as the vocabulary says.
- * ERR_UNSUPPORTED: the vocabulary appends EOS, which has no place inside running text. */
+ * ERR_UNSUPPORTED: the vocabulary appends EOS, which has no place inside running text (allow_eos: it has). */
 int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *path, bool parse_special,
                     struct err *e);
 
@@ -43,22 +46,36 @@ int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *pat
  * gets a line end if it has none. A list of messages {"role", "content"} is rendered as the model's chat
  * template (formats/tokenizer/chat.h) has it, and its control tokens are parsed. Each record is tokenized on
  * its own, with BOS as the vocabulary says, and follows the one before: the file is one text. ERR_FORMAT
- * names the line; ERR_UNSUPPORTED: as above, or messages that no known template renders. */
+ * names the line; ERR_UNSUPPORTED: as above, or messages that no known template renders.
+ *
+ * `separate`: each record is a text of its own, as corpus_add_lines has it, and no line end is added. A
+ * record may then also be an object {"query", "document"}, which is put into `pair_template`. */
 struct jsonl_options {
     const char *field;
     const char *chat_template; /* NULL: none; then messages are refused */
     bool parse_special;        /* in strings */
+    bool separate;
+    const char *pair_template; /* with {query} and {document} in it; NULL: none */
 };
 int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *path,
                      const struct jsonl_options *opt, struct err *e);
+
+/* Each line that is not blank is a text of its own, with BOS and EOS as the vocabulary says, for models that
+ * answer once for a text. It ends where the next entry of record_ends says. */
+int corpus_add_lines(struct corpus *c, const struct tokenizer *t, const char *path, bool parse_special,
+                     struct err *e);
+
+/* Note that a text of its own ends at the `at`-th id. */
+int corpus_end_record(struct corpus *c, size_t at, struct err *e);
 
 /* Ids from elsewhere as one text; `ids` is copied. `sha256` (64 digits) and n_bytes are of what they were
  * made from; NULL: of the ids. */
 int corpus_add_tokens(struct corpus *c, const char *name, const int32_t *ids, size_t n, const char *sha256,
                       uint64_t n_bytes, struct err *e);
 
-/* ERR_UNSUPPORTED when the vocabulary appends EOS; `path` opens the message. */
-int corpus_check_tokenizer(const struct tokenizer *t, const char *path, struct err *e);
+/* ERR_UNSUPPORTED when the vocabulary appends EOS and that is not allowed; `path` opens the message. */
+int corpus_check_tokenizer(const struct corpus *c, const struct tokenizer *t, const char *path,
+                           struct err *e);
 
 /* A JSON array of token ids. */
 int corpus_add_ids(struct corpus *c, const char *path, struct err *e);

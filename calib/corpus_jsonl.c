@@ -1,4 +1,4 @@
-/* corpus_jsonl.c - JSON lines as text: chat data and other sets of records. See corpus.h.
+/* corpus_jsonl.c - files of records: JSON lines (chat data and other sets), and plain lines. See corpus.h.
  *
  * A line is a document of its own to the JSON guard, so its size, depth and syntax are checked as those of
  * any file; a message names file and line. */
@@ -10,14 +10,17 @@
 #include "formats/tokenizer/tokenizer.h"
 #include "libquant/base/sha256.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct jsonl {
+    struct corpus *corpus;
     const struct tokenizer *t;
-    const char *field;
-    bool parse_special;
+    const char *field; /* NULL: lines are not JSON but text */
+    bool parse_special, separate;
     const char *chat_text;      /* the model's template; NULL: none */
+    const char *pair_text;      /* the same for a query and a document */
     struct chat_template *chat; /* made when the first messages come */
     int32_t *ids;
     size_t n, cap;
@@ -47,6 +50,8 @@ static int add_record(struct jsonl *s, const char *text, size_t len, bool parse_
     int rc = tokenizer_encode(s->t, text, len, &opt, &ids, &n, e);
     if (rc == 0)
         rc = add_ids(s, ids, n, e);
+    if (rc == 0 && n > 0 && s->separate)
+        rc = corpus_end_record(s->corpus, s->corpus->n_ids + s->n, e);
     free(ids);
     return rc;
 }
@@ -94,7 +99,7 @@ static int add_messages(struct jsonl *s, const struct json *list, struct err *e)
 static int add_string(struct jsonl *s, const char *text, struct err *e)
 {
     size_t len = strlen(text);
-    if (len > 0 && text[len - 1] == '\n')
+    if (s->separate || (len > 0 && text[len - 1] == '\n'))
         return add_record(s, text, len, s->parse_special, e);
     char *line = malloc(len + 1); /* the end of the line in place of the NUL */
     if (!line)
@@ -106,9 +111,41 @@ static int add_string(struct jsonl *s, const char *text, struct err *e)
     return rc;
 }
 
+/* The template with its two placeholders filled in. What the texts hold is not searched for placeholders. */
+static int add_pair(struct jsonl *s, const char *query, const char *document, struct err *e)
+{
+    if (!s->pair_text)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "field '%s' holds a query and a document, and the model has no template for them "
+                       "(tokenizer.chat_template.rerank); give the rendered text as a string field",
+                       s->field);
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+    if (!f)
+        return err_set(e, ERR_NOMEM, "out of memory for a record");
+    for (const char *p = s->pair_text; *p;) {
+        bool q = strncmp(p, "{query}", 7) == 0, d = strncmp(p, "{document}", 10) == 0;
+        if (q || d)
+            fputs(q ? query : document, f);
+        else
+            fputc(*p, f);
+        p += q ? 7 : d ? 10 : 1;
+    }
+    int rc = fclose(f) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory for a record");
+    if (rc == 0)
+        rc = add_record(s, text, len, true, e);
+    free(text);
+    return rc;
+}
+
 static int add_line(struct jsonl *s, const char *line, size_t len, const char *what, struct err *e)
 {
     struct json_doc *doc;
+    if (!s->field) {
+        int rc = add_record(s, line, len, s->parse_special, e);
+        return rc == 0 ? 0 : err_context(e, rc, "%s", what);
+    }
     int rc = json_parse(&doc, line, len, what, e);
     if (rc != 0)
         return rc;
@@ -117,6 +154,8 @@ static int add_line(struct jsonl *s, const char *line, size_t len, const char *w
         rc = add_string(s, json_string(v), e);
     else if (json_is_array(v))
         rc = add_messages(s, v, e);
+    else if (s->separate && json_string(json_get(v, "query")) && json_string(json_get(v, "document")))
+        rc = add_pair(s, json_string(json_get(v, "query")), json_string(json_get(v, "document")), e);
     else
         rc = err_set(e, ERR_FORMAT, "expected an object with the field '%s', a string or a list of messages",
                      s->field);
@@ -142,8 +181,9 @@ static int add_lines(struct jsonl *s, const char *path, const char *text, size_t
         const char *end = memchr(text + at, '\n', len - at);
         size_t line = end ? (size_t)(end - text) - at : len - at;
         sprintf(what, "%s: line %zu", path, ++n);
+        size_t n_text = !s->field && line > 0 && text[at + line - 1] == '\r' ? line - 1 : line;
         if (!is_blank(text + at, line))
-            rc = add_line(s, text + at, line, what, e);
+            rc = add_line(s, text + at, n_text, what, e);
         at += line;
     }
     free(what);
@@ -160,24 +200,41 @@ static void hash_text(const char *text, size_t len, char out[65])
     sha256_hex(digest, out);
 }
 
-int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *path,
-                     const struct jsonl_options *opt, struct err *e)
+static int add_file(struct jsonl *s, const char *path, struct err *e)
 {
-    struct jsonl s = {
-        .t = t, .field = opt->field, .parse_special = opt->parse_special, .chat_text = opt->chat_template};
     char *text = NULL, sha256[65];
     size_t len = 0;
-    int rc = corpus_check_tokenizer(t, path, e);
+    int rc = corpus_check_tokenizer(s->corpus, s->t, path, e);
     if (rc == 0)
         rc = text_read(&text, &len, path, 0, e);
     if (rc == 0)
-        rc = add_lines(&s, path, text, len, e);
+        rc = add_lines(s, path, text, len, e);
     if (rc == 0) {
         hash_text(text, len, sha256);
-        rc = corpus_add_tokens(c, path, s.ids, s.n, sha256, len, e);
+        rc = corpus_add_tokens(s->corpus, path, s->ids, s->n, sha256, len, e);
     }
-    chat_template_free(s.chat);
-    free(s.ids);
+    chat_template_free(s->chat);
+    free(s->ids);
     free(text);
     return rc;
+}
+
+int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *path,
+                     const struct jsonl_options *opt, struct err *e)
+{
+    struct jsonl s = {.corpus = c,
+                      .t = t,
+                      .field = opt->field,
+                      .parse_special = opt->parse_special,
+                      .separate = opt->separate,
+                      .chat_text = opt->chat_template,
+                      .pair_text = opt->pair_template};
+    return add_file(&s, path, e);
+}
+
+int corpus_add_lines(struct corpus *c, const struct tokenizer *t, const char *path, bool parse_special,
+                     struct err *e)
+{
+    struct jsonl s = {.corpus = c, .t = t, .parse_special = parse_special, .separate = true};
+    return add_file(&s, path, e);
 }

@@ -327,6 +327,8 @@ static int run(struct job *j, const char *model, uint64_t chunks, struct err *e)
     if (rc == 0)
         rc = eval_open(j->r, model, 0, e);
     if (rc == 0)
+        rc = net_need_tokens(&j->r->models[0].net, "allocation by measured loss", e);
+    if (rc == 0)
         rc = open_table(j, chunks, e);
     struct allocate_options ao = {.rules = j->rules,
                                   .n_rules = j->n_rules,

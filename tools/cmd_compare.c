@@ -7,8 +7,25 @@
 #include <sys/stat.h>
 
 struct gates {
-    double max_kld, max_ppl_ratio, min_top1; /* NaN: not asked for */
+    double max_kld, max_ppl_ratio, min_top1;   /* NaN: not asked for */
+    double max_cosine_distance, max_score_rms; /* of models that answer once for a text */
 };
+
+/* A gate on a figure that this kind of model does not have can neither hold nor break. */
+static int check_gates(const struct net *net, const struct gates *g, struct err *e)
+{
+    bool tokens = !isnan(g->max_kld) || !isnan(g->max_ppl_ratio) || !isnan(g->min_top1);
+    if ((net->answer != NET_TOKENS && tokens) ||
+        (net->answer != NET_EMBEDDING && !isnan(g->max_cosine_distance)) ||
+        (net->answer != NET_SCORE && !isnan(g->max_score_rms)))
+        return err_set(
+            e, ERR_ARG,
+            "%s: a gate asks for a figure that this model does not have: --max-kld, --max-ppl-ratio and "
+            "--min-top1 are for language models, --max-cosine-distance is for embedding models, "
+            "--max-score-rms for rerankers and reward models",
+            model_path(net->model));
+    return 0;
+}
 
 static bool breaks(const char *name, const char *what, double found, double limit, bool at_least)
 {
@@ -29,8 +46,12 @@ static bool gates_broken(const struct report *r, const struct gates *g)
         broken |= breaks(name, "mean KLD", c->d.kld.value, g->max_kld, false);
         broken |= breaks(name, "PPL ratio", c->d.ppl_ratio.value, g->max_ppl_ratio, false);
         broken |= breaks(name, "top-1 agreement", c->d.top1.value, g->min_top1, true);
+        broken |=
+            breaks(name, "mean cosine distance", c->change.distance.value, g->max_cosine_distance, false);
+        broken |= breaks(name, "rms of the score differences", c->change.delta_rms, g->max_score_rms, false);
     }
-    bool any = !isnan(g->max_kld) || !isnan(g->max_ppl_ratio) || !isnan(g->min_top1);
+    bool any = !isnan(g->max_kld) || !isnan(g->max_ppl_ratio) || !isnan(g->min_top1) ||
+               !isnan(g->max_cosine_distance) || !isnan(g->max_score_rms);
     if (any && r->partial && !broken)
         fprintf(stderr, "kerf: gate: the run was stopped, so the gates are not met\n");
     return broken || (any && r->partial);
@@ -60,7 +81,7 @@ int cmd_compare(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
     struct text_options text = TEXT_OPTIONS_INIT;
-    struct gates gates = {NAN, NAN, NAN};
+    struct gates gates = {NAN, NAN, NAN, NAN, NAN};
     const char *html = NULL, *imatrix = NULL, *recipe = "llama.cpp";
     bool requantize = false;
     const struct opt options[] = {
@@ -89,6 +110,20 @@ int cmd_compare(int argc, char **argv)
          .help = "smallest share of tokens with the same first choice, 0 to 1",
          .fallback = "no limit",
          .range = OPT_RANGE(.min = 0, .max = 1)},
+        {.name = "max-cosine-distance",
+         .kind = OPT_REAL,
+         .value = &gates.max_cosine_distance,
+         .arg = "X",
+         .help = "largest mean cosine distance of embeddings",
+         .fallback = "no limit",
+         .range = OPT_RANGE(.min = 0)},
+        {.name = "max-score-rms",
+         .kind = OPT_REAL,
+         .value = &gates.max_score_rms,
+         .arg = "X",
+         .help = "largest root mean square of the differences of scores",
+         .fallback = "no limit",
+         .range = OPT_RANGE(.min = 0)},
         {.kind = OPT_HEADING, .help = "Output:"},
         HTML_OPTION(html),
     };
@@ -99,8 +134,14 @@ int cmd_compare(int argc, char **argv)
         "perplexity ratio, KL divergence with percentiles, agreement of the first choice, change of the "
         "right "
         "token's probability. A candidate is a model, or the name of a type or mix (Q4_K_M), which is then "
-        "applied "
-        "to the reference's weights on the fly.",
+        "applied to the reference's weights on the fly. "
+        "Embedding models, rerankers and reward models answer once for a text: each line of the text, or "
+        "each "
+        "record of --jsonl, is then a text of its own, cut to --ctx tokens, --chunks counts texts, and what "
+        "is "
+        "compared are cosine distances of embeddings, or scores and the order they give. For rerankers a "
+        "record "
+        "may be {\"query\", \"document\"}; process reward models score every <extra_0>.",
         options,
         sizeof options / sizeof *options,
         2,
@@ -119,12 +160,15 @@ int cmd_compare(int argc, char **argv)
     if (status != 0)
         return status;
     struct err e = {0};
-    struct eval_run r = {.shared = &shared, .text = &text, .imatrix_path = imatrix, .recipe = recipe};
+    struct eval_run r = {
+        .shared = &shared, .text = &text, .imatrix_path = imatrix, .recipe = recipe, .take_texts = true};
     int rc = eval_check_output(html, shared.force, &e);
     if (rc == 0)
         rc = eval_open(&r, args.items[0], args.n - 1, &e);
     for (size_t i = 1; rc == 0 && i < args.n; i++)
         rc = add_candidate(&r, args.items[i], requantize, &e);
+    if (rc == 0)
+        rc = check_gates(&r.models[0].net, &gates, &e);
     if (rc == 0)
         rc = eval_open_text(&r, &e);
     if (rc == 0)

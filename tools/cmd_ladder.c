@@ -29,8 +29,9 @@ int cmd_ladder(int argc, char **argv)
         "ladder",
         "MODEL --text TEXT",
         "Quantize a model to every level in memory and measure what each costs, against the model as it is: "
-        "size, "
-        "perplexity, KL divergence. No file is written; the levels are, to the bit, those of kerf quantize.",
+        "size, perplexity, KL divergence; for embedding models, rerankers and reward models what compare "
+        "reports. "
+        "No file is written; the levels are, to the bit, those of kerf quantize.",
         options,
         sizeof options / sizeof *options,
         1,
@@ -55,7 +56,8 @@ int cmd_ladder(int argc, char **argv)
         free(levels);
         return status;
     }
-    struct eval_run r = {.shared = &shared, .text = &text, .imatrix_path = imatrix, .recipe = recipe};
+    struct eval_run r = {
+        .shared = &shared, .text = &text, .imatrix_path = imatrix, .recipe = recipe, .take_texts = true};
     int rc = eval_check_output(html, shared.force, &e);
     if (rc == 0)
         rc = eval_open(&r, args.items[0], n, &e);

@@ -83,14 +83,65 @@ int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, st
     return rc == 0 ? eval_add_file(r, reference, e) : rc;
 }
 
+static bool single_texts(const struct eval_run *r)
+{
+    return r->take_texts && r->models[0].net.answer != NET_TOKENS;
+}
+
+/* The prompt of a reranker, NUL-terminated; caller frees. NULL: the model has none. */
+static char *pair_template(const struct model *m)
+{
+    struct gguf_string s = {0};
+    return gguf_meta_get_string(model_meta(m), "tokenizer.chat_template.rerank", &s) ? strndup(s.data, s.len)
+                                                                                     : NULL;
+}
+
 static int read_texts(struct eval_run *r, const struct tokenizer *t, const char *chat_template, struct err *e)
 {
     const struct text_options *o = r->text;
-    const struct jsonl_options jsonl = {o->jsonl, chat_template, o->parse_special};
+    char *pair = single_texts(r) ? pair_template(r->models[0].model) : NULL;
+    const struct jsonl_options jsonl = {.field = o->jsonl,
+                                        .chat_template = chat_template,
+                                        .parse_special = o->parse_special,
+                                        .separate = single_texts(r),
+                                        .pair_template = pair};
     int rc = 0;
+    /* What llama.cpp allows, too: the end token belongs to texts of such a model. */
+    r->corpus.allow_eos = single_texts(r) || r->models[0].net.pooling == NET_POOLING_LAST;
     for (size_t i = 0; rc == 0 && i < o->texts.n; i++)
-        rc = o->jsonl ? corpus_add_jsonl(&r->corpus, t, o->texts.items[i], &jsonl, e)
-                      : corpus_add_text(&r->corpus, t, o->texts.items[i], o->parse_special, e);
+        if (o->jsonl)
+            rc = corpus_add_jsonl(&r->corpus, t, o->texts.items[i], &jsonl, e);
+        else if (single_texts(r))
+            rc = corpus_add_lines(&r->corpus, t, o->texts.items[i], o->parse_special, e);
+        else
+            rc = corpus_add_text(&r->corpus, t, o->texts.items[i], o->parse_special, e);
+    free(pair);
+    return rc;
+}
+
+/* The separator of solution steps that process reward models score (their model card), -1: none. */
+static int32_t step_token(const struct net *net, const struct vocabulary *v)
+{
+    for (size_t i = 0; v && net->score.hidden.tensor && net->score.n_labels == 2 && i < v->n_tokens; i++)
+        if (strcmp(v->tokens[i].text, "<extra_0>") == 0)
+            return (int32_t)i;
+    return -1;
+}
+
+static int cut_texts(struct eval_run *r, const struct vocabulary *v, bool adds_eos, struct err *e)
+{
+    struct passage_options opt = {.ctx = (size_t)r->text->ctx,
+                                  .max = (size_t)r->text->chunks,
+                                  .eos = adds_eos ? (int32_t)v->eos : -1,
+                                  .step = step_token(&r->models[0].net, v)};
+    int rc =
+        r->text->stride
+            ? err_set(e, ERR_ARG, "--stride: %s answers once for each text; there are no windows to overlap",
+                      r->models[0].path)
+            : passages_cut(&r->passages, &r->corpus, &opt, e);
+    if (rc == 0 && r->passages.n_cut)
+        cmd_warn(r->shared, "%zu of %zu texts are longer than %zu tokens and were cut; see --ctx",
+                 r->passages.n_cut, r->passages.n, opt.ctx);
     return rc;
 }
 
@@ -100,8 +151,11 @@ int eval_open_text(struct eval_run *r, struct err *e)
     struct tokenizer *t = NULL;
     struct window_options opt = {(size_t)r->text->ctx, (size_t)r->text->chunks, (size_t)r->text->stride, -1};
     int rc = 0;
+    bool adds_eos = false;
     if (r->text->ids) {
         rc = corpus_add_ids(&r->corpus, r->text->ids, e);
+        if (single_texts(r) && model_vocabulary(r->models[0].model, &v, NULL) != 0)
+            v = NULL; /* it would only have told which ids end a step */
     } else {
         rc = model_vocabulary(r->models[0].model, &v, e);
         if (rc == 0)
@@ -110,9 +164,12 @@ int eval_open_text(struct eval_run *r, struct err *e)
             rc = read_texts(r, t, v->chat_template, e);
         if (rc == 0 && tokenizer_adds_bos(t))
             opt.bos = (int32_t)v->bos;
+        adds_eos = rc == 0 && tokenizer_adds_eos(t) && v->eos >= 0;
     }
     tokenizer_free(t);
-    if (rc == 0)
+    if (rc == 0 && single_texts(r))
+        rc = cut_texts(r, v, adds_eos, e);
+    else if (rc == 0)
         rc = windows_cut(&r->windows, &r->corpus, &opt, e);
     if (rc == 0 && r->windows.ctx > r->models[0].net.context_length)
         cmd_warn(r->shared, "windows of %zu tokens are longer than the %u the model was made for",
@@ -124,7 +181,9 @@ static int on_progress(void *ctx, const struct evaluate_progress *p)
 {
     struct eval_run *r = ctx;
     char detail[128];
-    if (isnan(p->perplexity))
+    if (single_texts(r) && p->n_windows_done)
+        snprintf(detail, sizeof detail, "%zu of %zu texts  %s", p->n_windows_done, p->n_windows, p->stage);
+    else if (isnan(p->perplexity))
         snprintf(detail, sizeof detail, "%s", p->stage);
     else
         snprintf(detail, sizeof detail, "PPL %.4f after %zu of %zu windows  %s", p->perplexity,
@@ -149,11 +208,20 @@ static void describe(struct eval_run *r, struct report_model *m, const struct co
     m->bits_per_weight = c->bits_per_weight;
 }
 
+static int plan_report(struct eval_run *r, struct err *e)
+{
+    return single_texts(r) ? report_plan_texts(&r->report, r->n_models - 1, r->models[0].net.answer,
+                                               &r->passages, (size_t)r->text->ctx, e)
+                           : report_plan(&r->report, r->n_models - 1, &r->windows, e);
+}
+
 static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
 {
     struct report *p = &r->report;
-    int rc = r->shared->dry_run ? report_plan(p, r->n_models - 1, &r->windows, e)
-                                : report_take(p, &r->evaluation, &r->windows, e);
+    int rc = r->shared->dry_run ? plan_report(r, e)
+             : single_texts(r)
+                 ? report_take_texts(p, &r->text_evaluation, &r->passages, (size_t)r->text->ctx, e)
+                 : report_take(p, &r->evaluation, &r->windows, e);
     if (rc != 0)
         return rc;
     bool mixes = false;
@@ -165,6 +233,7 @@ static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
     p->kind = kind;
     p->version = KERF_VERSION;
     p->architecture = r->models[0].net.arch;
+    p->pooling = r->models[0].net.pooling;
     p->n_parameters = weights_n_parameters(r->models[0].weights);
     p->corpus = &r->corpus;
     corpus_hash(&r->corpus, p->ids_sha256);
@@ -175,6 +244,14 @@ static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
     p->n_threads = pool_n_threads(r->session.pool);
     p->isa = r->session.kern->isa;
     return 0;
+}
+
+static uint64_t n_tokens(const struct eval_run *r)
+{
+    uint64_t n = (uint64_t)r->windows.n * r->windows.ctx;
+    for (size_t i = 0; i < r->passages.n; i++)
+        n += r->passages.items[i].len;
+    return n;
 }
 
 int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
@@ -193,10 +270,10 @@ int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
                                                                                           : ACTIVATIONS_F32,
                                    .progress = on_progress,
                                    .progress_ctx = r};
-    progress_begin(&r->bar, r->shared, "evaluating", "tokens",
-                   (uint64_t)r->windows.n * r->windows.ctx * r->n_models);
+    progress_begin(&r->bar, r->shared, "evaluating", "tokens", n_tokens(r) * r->n_models);
     signals_cooperate(true);
-    int rc = evaluate(&r->evaluation, list, r->n_models, &r->windows, &opt, e);
+    int rc = single_texts(r) ? evaluate_texts(&r->text_evaluation, list, r->n_models, &r->passages, &opt, e)
+                             : evaluate(&r->evaluation, list, r->n_models, &r->windows, &opt, e);
     signals_cooperate(false);
     progress_end(&r->bar);
     free(list);
@@ -256,7 +333,9 @@ void eval_release(struct eval_run *r)
 {
     report_release(&r->report);
     evaluation_release(&r->evaluation);
+    text_evaluation_release(&r->text_evaluation);
     windows_release(&r->windows);
+    passages_release(&r->passages);
     corpus_release(&r->corpus);
     for (size_t i = r->n_models; i > 0; i--)
         contender_close(&r->models[i - 1]);

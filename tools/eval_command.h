@@ -97,9 +97,13 @@ struct eval_run {
     size_t n_models, cap;
     struct imatrix *imatrix; /* owned */
     const char *imatrix_path, *recipe;
+    bool take_texts; /* the command can measure models that answer once for a text: set before eval_open_text
+                      */
     struct corpus corpus;
-    struct windows windows;
+    struct windows windows;   /* of running text */
+    struct passages passages; /* or single texts, as the reference's answer wants it */
     struct evaluation evaluation;
+    struct text_evaluation text_evaluation;
     struct report report;
     struct progress bar;
     double start;
@@ -117,7 +121,8 @@ int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, st
 int eval_add_file(struct eval_run *r, const char *path, struct err *e);
 int eval_add_mix(struct eval_run *r, const struct mix *mix, bool requantize, struct err *e);
 
-/* Read and cut the text with the reference's tokenizer. */
+/* Read and cut the text with the reference's tokenizer: into windows; or into single texts (lines, records of
+ * JSON lines) when the command takes those and the reference answers once for a text. */
 int eval_open_text(struct eval_run *r, struct err *e);
 
 /* Run everything and take the figures into r->report; with --dry-run nothing is run, and the report says what

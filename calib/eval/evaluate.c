@@ -191,7 +191,11 @@ int evaluate(struct evaluation *out, const struct evaluate_model *models, size_t
     struct run r = {.models = models, .w = w, .opt = opt, .n_asked = n_models};
     r.v.run = windows_n_scored(w);
     r.wave = wave_size(&r);
-    int rc = allocate(&r, e);
+    int rc = 0;
+    for (size_t m = 0; rc == 0 && m < n_models; m++)
+        rc = net_need_tokens(models[m].net, "scoring windows of text", e);
+    if (rc == 0)
+        rc = allocate(&r, e);
     for (; rc == 0 && r.first < w->n && !r.v.partial; r.first += rc == 0 ? r.n : 0) {
         r.n = w->n - r.first < r.wave ? w->n - r.first : r.wave;
         rc = run_models(&r, e);

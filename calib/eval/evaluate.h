@@ -46,12 +46,12 @@ struct evaluation {
     bool partial;     /* stopped early: some windows or models are missing */
 };
 
-/* Windows of a wave of about n_tokens: whole tiles of the forward pass and of the sweep, so that figures do not
- * depend on where a run is cut. At least 1. */
+/* Windows of a wave of about n_tokens: whole tiles of the forward pass and of the sweep, so that figures do
+ * not depend on where a run is cut. At least 1. */
 size_t evaluate_wave(const struct windows *w, size_t n_tokens);
 
-/* models[0] is the reference. Stopped before anything was scored: ERR_CANCELLED. *out: caller releases with
- * evaluation_release. */
+/* models[0] is the reference. ERR_UNSUPPORTED: a model without a language head. Stopped before anything was
+ * scored: ERR_CANCELLED. *out: caller releases with evaluation_release. */
 int evaluate(struct evaluation *out, const struct evaluate_model *models, size_t n_models,
              const struct windows *w, const struct evaluate_options *opt, struct err *e);
 void evaluation_release(struct evaluation *v);

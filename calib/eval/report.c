@@ -85,6 +85,53 @@ int report_plan(struct report *r, size_t n_candidates, const struct windows *w, 
     return 0;
 }
 
+/* What is known of single texts without running them. */
+static void count_texts(struct report *r, enum net_answer answer, const struct passages *p, size_t ctx)
+{
+    r->ctx = ctx;
+    r->answer = answer;
+    r->n_texts = r->n_texts_asked = p->n;
+    r->n_texts_cut = p->n_cut;
+    r->n_answers = answer == NET_SCORE ? p->n_points : p->n;
+    for (size_t i = 0; i < p->n; i++)
+        r->n_text_tokens += p->items[i].len;
+}
+
+int report_plan_texts(struct report *r, size_t n_candidates, enum net_answer answer, const struct passages *p,
+                      size_t ctx, struct err *e)
+{
+    struct windows none = {.ctx = ctx};
+    int rc = report_plan(r, n_candidates, &none, e);
+    count_texts(r, answer, p, ctx);
+    for (size_t i = 0; rc == 0 && i < n_candidates + 1; i++)
+        answer_change_unknown(i ? &r->candidates[i - 1].change : &r->reference.change);
+    return rc;
+}
+
+int report_take_texts(struct report *r, const struct text_evaluation *v, const struct passages *p, size_t ctx,
+                      struct err *e)
+{
+    r->n_candidates = v->n_models - 1;
+    r->candidates = calloc(r->n_candidates + 1, sizeof *r->candidates);
+    if (!r->candidates)
+        return err_set(e, ERR_NOMEM, "out of memory for the report on %zu texts", v->n_texts);
+    count_texts(r, v->answer, p, ctx);
+    r->has_probability = v->has_probability;
+    r->n_texts = v->n_texts;
+    r->n_text_tokens = v->n_tokens;
+    r->n_answers = v->n;
+    r->partial = v->partial;
+    int rc = 0;
+    for (size_t m = 0; rc == 0 && m < v->n_models; m++) {
+        struct report_model *c = m ? &r->candidates[m - 1] : &r->reference;
+        unknown_divergence(&c->d, 0);
+        c->ppl = c->d.ppl;
+        c->tokens_per_second = (double)v->n_tokens / v->seconds[m];
+        rc = answer_change_of(&c->change, v, m, e);
+    }
+    return rc;
+}
+
 void report_release(struct report *r)
 {
     if (!r)
@@ -134,8 +181,8 @@ static void perplexity_members(struct json_writer *w, const struct report *r)
     key_string(w, "model", m->path);
     key_texts(w, r);
     key_uint(w, "ctx", r->ctx);
-    key_uint(w, "n_chunks", r->n_windows);
-    key_uint(w, "n_tokens_scored", r->n_scored);
+    key_double(w, "n_chunks", r->answer == NET_TOKENS ? (double)r->n_windows : NAN);
+    key_double(w, "n_tokens_scored", r->answer == NET_TOKENS ? (double)r->n_scored : NAN);
     key_double(w, "perplexity", m->ppl.perplexity);
     key_double(w, "perplexity_stderr", m->ppl.perplexity_stderr);
     key_double(w, "perplexity_stderr_by_window", m->ppl.window_stderr);
@@ -145,6 +192,46 @@ static void perplexity_members(struct json_writer *w, const struct report *r)
     key_uint(w, "n_bytes", m->n_bytes);
     key_double(w, "bits_per_weight", m->bits_per_weight);
     key_string(w, "model_sha256", m->sha256);
+}
+
+/* What models without a language head lost; null for the others. */
+static void change_members(struct json_writer *w, const struct report *r, const struct answer_change *c)
+{
+    struct answer_change nothing;
+    answer_change_unknown(&nothing);
+    if (r->answer == NET_TOKENS)
+        c = &nothing;
+    key_double(w, "cosine_distance_mean", c->distance.value);
+    key_double(w, "cosine_distance_stderr", c->distance.error);
+    key_double(w, "cosine_distance_median", c->distance_median);
+    key_double(w, "cosine_distance_p95", c->distance_p95);
+    key_double(w, "cosine_distance_p99", c->distance_p99);
+    key_double(w, "cosine_distance_max", c->distance_max);
+    key_double(w, "score_mean", c->score_mean);
+    key_double(w, "score_delta_mean", c->delta.value);
+    key_double(w, "score_delta_stderr", c->delta.error);
+    key_double(w, "score_delta_rms", c->delta_rms);
+    key_double(w, "score_delta_max", c->delta_max);
+    key_double(w, "probability_delta_rms", c->probability_rms);
+    key_double(w, "probability_delta_max", c->probability_max);
+    key_double(w, "rank_kendall", c->kendall);
+    key_double(w, "rank_spearman", c->spearman);
+}
+
+static const char *pooling_name(enum net_pooling p)
+{
+    static const char *const names[] = {NULL, "mean", "first", "last", "last"};
+    return names[p];
+}
+
+static void answer_members(struct json_writer *w, const struct report *r)
+{
+    bool texts = r->answer != NET_TOKENS;
+    key_string(w, "answer", r->answer == NET_EMBEDDING ? "embedding" : texts ? "score" : "tokens");
+    key_string(w, "pooling", texts ? pooling_name(r->pooling) : NULL);
+    key_double(w, "n_texts", texts ? (double)r->n_texts : NAN);
+    key_double(w, "n_texts_cut", texts ? (double)r->n_texts_cut : NAN);
+    key_double(w, "n_answers", texts ? (double)r->n_answers : NAN);
 }
 
 static void settings_members(struct json_writer *w, const struct report *r)
@@ -231,6 +318,7 @@ static void candidate(struct json_writer *w, const struct report *r, const struc
     key_percentiles(w, "delta_p_percentiles", d->delta_p_at);
     key_double(w, "kld_step", c->has_step ? c->step.value : NAN);
     key_double(w, "kld_step_stderr", c->has_step ? c->step.error : NAN);
+    change_members(w, r, &c->change);
     key_double(w, "tokens_per_second", c->tokens_per_second);
     key_string(w, "model_sha256", c->sha256);
     jw_end(w);
@@ -247,6 +335,7 @@ void report_json(const struct report *r, FILE *out)
         jw_key(&w, "reference");
         jw_object(&w);
         perplexity_members(&w, r);
+        key_double(&w, "score_mean", r->answer == NET_TOKENS ? NAN : r->reference.change.score_mean);
         jw_end(&w);
         jw_key(&w, "candidates");
         jw_array(&w);
@@ -254,6 +343,8 @@ void report_json(const struct report *r, FILE *out)
             candidate(&w, r, &r->candidates[i]);
         jw_end(&w);
     }
+    if (r->kind != REPORT_PERPLEXITY)
+        answer_members(&w, r);
     settings_members(&w, r);
     jw_end(&w);
 }

@@ -5,7 +5,7 @@
 #ifndef KERF_REPORT_H
 #define KERF_REPORT_H
 
-#include "evaluate.h"
+#include "answer_change.h"
 #include "kl_divergence.h"
 
 #include <stdio.h>
@@ -20,9 +20,10 @@ struct report_model {
     double bits_per_weight;
     double tokens_per_second;
     struct perplexity ppl;
-    struct divergence d;  /* candidates only */
-    bool has_step;        /* there is a candidate before this one */
-    struct estimate step; /* its mean KLD minus that of the candidate before, paired */
+    struct divergence d;         /* candidates only */
+    bool has_step;               /* there is a candidate before this one */
+    struct estimate step;        /* its mean KLD minus that of the candidate before, paired */
+    struct answer_change change; /* of models that answer once for a text; then d and ppl are NaN */
 };
 
 struct report {
@@ -34,6 +35,10 @@ struct report {
     const struct corpus *corpus;
     char ids_sha256[65];
     size_t ctx, stride, n_windows, n_windows_asked, run, n_scored;
+    enum net_answer answer; /* NET_TOKENS: windows of text were scored; else single texts: */
+    enum net_pooling pooling;
+    bool has_probability; /* scores are log-odds */
+    size_t n_texts, n_texts_asked, n_texts_cut, n_answers, n_text_tokens;
     enum activations activations;
     const char *imatrix, *recipe; /* NULL when no mix was applied */
     double seconds;
@@ -50,9 +55,14 @@ struct report {
 /* Take the figures of an evaluation: fills the reference's and the candidates' figures, counts, `partial`;
  * allocates `candidates`. Names, sizes and settings are the caller's to set. 0 or ERR_NOMEM. */
 int report_take(struct report *r, const struct evaluation *v, const struct windows *w, struct err *e);
+/* The same of single texts. */
+int report_take_texts(struct report *r, const struct text_evaluation *v, const struct passages *p, size_t ctx,
+                      struct err *e);
 
 /* The same before anything is run: counts as they would be, figures NaN (null in JSON), `planned` set. */
 int report_plan(struct report *r, size_t n_candidates, const struct windows *w, struct err *e);
+int report_plan_texts(struct report *r, size_t n_candidates, enum net_answer answer, const struct passages *p,
+                      size_t ctx, struct err *e);
 void report_release(struct report *r);
 
 void report_text(const struct report *r, FILE *out);

@@ -84,8 +84,25 @@ static const char *base_name(const char *path)
     return slash && slash[1] ? slash + 1 : path;
 }
 
+static const char *lead(const struct report *r)
+{
+    if (r->answer == NET_EMBEDDING)
+        return "How far the embeddings of each candidate are from those of the reference, text by text.";
+    if (r->answer == NET_SCORE)
+        return "How far the scores of each candidate are from those of the reference, and whether they order "
+               "the "
+               "texts alike.";
+    return r->kind == REPORT_LADDER
+               ? "What each level of quantization costs: how far its predictions move from those of the "
+                 "original weights, on the same text, token by token."
+               : "How far the predictions of each candidate are from those of the reference, on the same "
+                 "text, "
+                 "token by token.";
+}
+
 static void head(const struct report *r, FILE *out)
 {
+    static const char stopped[] = " The run was stopped before its end; the figures cover what was finished.";
     const char *name = r->title && r->title[0] ? r->title : base_name(r->reference.path);
     fputs("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
           "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>",
@@ -95,26 +112,85 @@ static void head(const struct report *r, FILE *out)
             r->kind == REPORT_LADDER ? "quality ladder" : "comparison", report_style);
     put(out, name);
     fprintf(out, "%s</h1>\n", r->partial ? "<span class=\"flag\">partial</span>" : "");
-    fprintf(
-        out, "<p class=\"lead\">%s</p>\n",
-        r->kind == REPORT_LADDER
-            ? "What each level of quantization costs: how far its predictions move from those of the "
-              "original "
-              "weights, on the same text, token by token."
-            : "How far the predictions of each candidate are from those of the reference, on the same text, "
-              "token by token.");
-    fprintf(
-        out,
-        "<p class=\"soft\">%zu scored tokens in %zu windows of %zu. Perplexity of the reference %.4f&#8239;±"
-        "&#8239;%.4f.%s</p>\n",
-        r->n_scored, r->n_windows, r->ctx, r->reference.ppl.perplexity, r->reference.ppl.perplexity_stderr,
-        r->partial ? " The run was stopped before its end; the figures cover what was finished." : "");
+    fprintf(out, "<p class=\"lead\">%s</p>\n", lead(r));
+    if (r->answer == NET_TOKENS)
+        fprintf(out,
+                "<p class=\"soft\">%zu scored tokens in %zu windows of %zu. Perplexity of the reference "
+                "%.4f&#8239;±&#8239;%.4f.%s</p>\n",
+                r->n_scored, r->n_windows, r->ctx, r->reference.ppl.perplexity,
+                r->reference.ppl.perplexity_stderr, r->partial ? stopped : "");
+    else
+        fprintf(out,
+                "<p class=\"soft\">%zu answers for %zu texts, %zu of which were cut to %zu tokens.%s</p>\n",
+                r->n_answers, r->n_texts, r->n_texts_cut, r->ctx, r->partial ? stopped : "");
 }
 
 static void estimate_cell(FILE *out, double scale, int decimals, struct estimate v)
 {
     fprintf(out, "<td>%.*f <span class=\"e\">±&#8239;%.*f</span></td>", decimals, v.value * scale, decimals,
             v.error * scale);
+}
+
+static void first_cells(const struct report_model *c, FILE *out)
+{
+    fputs("<tr><td>", out);
+    put(out, c->type ? c->type : base_name(c->path));
+    fputs("</td><td>", out);
+    put_size(out, c->n_bytes);
+    fprintf(out, "</td><td>%.3f</td>", c->bits_per_weight);
+}
+
+static void embedding_table(const struct report *r, FILE *out)
+{
+    fputs("<th>Mean cosine distance</th><th>Median</th><th>95 %</th><th>99 "
+          "%</th><th>Max</th></tr></thead>\n<tbody>\n",
+          out);
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        const struct answer_change *c = &r->candidates[i].change;
+        first_cells(&r->candidates[i], out);
+        estimate_cell(out, 1, 7, c->distance);
+        fprintf(out, "<td>%.7f</td><td>%.7f</td><td>%.7f</td><td>%.7f</td></tr>\n", c->distance_median,
+                c->distance_p95, c->distance_p99, c->distance_max);
+    }
+}
+
+static void score_table(const struct report *r, FILE *out)
+{
+    fprintf(out,
+            "<th>Mean score</th><th>Mean difference</th><th>RMS</th><th>Max</th>%s<th>Kendall</th>"
+            "<th>Spearman</th></tr></thead>\n<tbody>\n",
+            r->has_probability ? "<th>RMS in probability</th>" : "");
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        const struct answer_change *c = &r->candidates[i].change;
+        first_cells(&r->candidates[i], out);
+        fprintf(out, "<td>%.4f</td>", c->score_mean);
+        estimate_cell(out, 1, 5, c->delta);
+        fprintf(out, "<td>%.5f</td><td>%.5f</td>", c->delta_rms, c->delta_max);
+        if (r->has_probability)
+            fprintf(out, "<td>%.5f</td>", c->probability_rms);
+        fprintf(out, "<td>%.4f</td><td>%.4f</td></tr>\n", c->kendall, c->spearman);
+    }
+}
+
+/* Of models that answer once for a text. */
+static void answers_table(const struct report *r, FILE *out)
+{
+    fputs("<h2>Figures</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th>Candidate</th><th>Size</th>"
+          "<th>Bits per weight</th>",
+          out);
+    if (r->answer == NET_SCORE)
+        score_table(r, out);
+    else
+        embedding_table(r, out);
+    fputs("</tbody></table></div>\n<p class=\"soft\" style=\"font-size:.88rem\">", out);
+    fputs(r->answer == NET_EMBEDDING
+              ? "Cosine distance: one minus the cosine of the angle between both embeddings of a text."
+              : "Differences are candidate minus reference on the same text. Kendall (tau-b) and Spearman "
+                "compare "
+                "the order of the texts; 1 is the same order.",
+          out);
+    fputs(r->has_probability ? " Scores are log-odds." : "", out);
+    fputs(" ± is one standard error.</p>\n", out);
 }
 
 static void table(const struct report *r, FILE *out)
@@ -130,11 +206,7 @@ static void table(const struct report *r, FILE *out)
     for (size_t i = 0; i < r->n_candidates; i++) {
         const struct report_model *c = &r->candidates[i];
         const struct divergence *d = &c->d;
-        fputs("<tr><td>", out);
-        put(out, c->type ? c->type : base_name(c->path));
-        fputs("</td><td>", out);
-        put_size(out, c->n_bytes);
-        fprintf(out, "</td><td>%.3f</td>", c->bits_per_weight);
+        first_cells(c, out);
         estimate_cell(out, 1, 6, d->kld);
         fprintf(out, "<td>%.6f</td><td>%.5f</td><td>%.4f</td><td>%.4f</td>", d->kld_at[6], d->kld_at[10],
                 d->kld_at[11], d->kld_at[12]);
@@ -191,8 +263,12 @@ static void settings(const struct report *r, FILE *out)
                 t->end - t->begin, t->sha256);
     }
     hash_item(out, "Token ids", r->ids_sha256);
-    fprintf(out, "<dt>Windows</dt><dd>%zu of %zu tokens%s, the last %zu predictions of each scored</dd>\n",
-            r->n_windows, r->ctx, r->stride ? ", overlapping" : "", r->run);
+    if (r->answer == NET_TOKENS)
+        fprintf(out,
+                "<dt>Windows</dt><dd>%zu of %zu tokens%s, the last %zu predictions of each scored</dd>\n",
+                r->n_windows, r->ctx, r->stride ? ", overlapping" : "", r->run);
+    else
+        fprintf(out, "<dt>Texts</dt><dd>%zu, of at most %zu tokens</dd>\n", r->n_texts, r->ctx);
     item(out, "Activations",
          r->activations == ACTIVATIONS_Q8 ? "rounded as the llama.cpp CPU runtime rounds them"
                                           : "32-bit floats");
@@ -207,7 +283,9 @@ static void settings(const struct report *r, FILE *out)
 void report_html(const struct report *r, FILE *out)
 {
     head(r, out);
-    if (r->n_candidates > 0) {
+    if (r->n_candidates > 0 && r->answer != NET_TOKENS)
+        answers_table(r, out);
+    else if (r->n_candidates > 0) {
         fputs("<h2>Loss against size</h2>\n<figure>\n", out);
         report_chart(r, out);
         fputs(

@@ -29,20 +29,39 @@ static void cell(FILE *out, const char *text, int width)
     fprintf(out, "%*s%s", width > width_of(text) ? width - width_of(text) : 0, "", text);
 }
 
+/* Windows of running text, or single texts. */
+static void amount(const struct report *r, FILE *out)
+{
+    static const char *const pooled[] = {"", "mean of its tokens", "first token", "last token", "last token"};
+    if (r->answer == NET_TOKENS) {
+        fprintf(out, "%-11s %zu of %zu tokens%s, %zu scored in each", "windows", r->n_windows, r->ctx,
+                r->stride ? " (overlapping)" : "", r->run);
+        return;
+    }
+    fprintf(out, "%-11s %zu", "texts", r->n_texts);
+    if (r->n_texts_cut)
+        fprintf(out, ", %zu of them cut to %zu tokens", r->n_texts_cut, r->ctx);
+    if (r->answer == NET_EMBEDDING)
+        fprintf(out, "; embedding of each: %s", pooled[r->pooling]);
+    else
+        fprintf(out, "; %zu scores%s", r->n_answers, r->has_probability ? ", as log-odds" : "");
+}
+
 static void settings(const struct report *r, FILE *out)
 {
     for (size_t i = 0; i < r->corpus->n_texts; i++)
         fprintf(out, "%-11s %s (%zu tokens)\n", i ? "" : "text", r->corpus->texts[i].path,
                 r->corpus->texts[i].end - r->corpus->texts[i].begin);
-    fprintf(out, "%-11s %zu of %zu tokens%s", "windows", r->n_windows, r->ctx,
-            r->stride ? " (overlapping)" : "");
-    fprintf(out, ", %zu scored in each%s\n", r->run,
+    amount(r, out);
+    fprintf(out, "%s\n",
             r->activations == ACTIVATIONS_Q8 ? "; activations rounded to 8 bits as in llama.cpp" : "");
     if (r->imatrix)
         fprintf(out, "%-11s %s\n", "imatrix", r->imatrix);
     if (r->partial)
-        fprintf(out, "%-11s stopped after %zu of %zu windows%s\n", "PARTIAL", r->n_windows,
-                r->n_windows_asked,
+        fprintf(out, "%-11s stopped after %zu of %zu %s%s\n", "PARTIAL",
+                r->answer == NET_TOKENS ? r->n_windows : r->n_texts,
+                r->answer == NET_TOKENS ? r->n_windows_asked : r->n_texts_asked,
+                r->answer == NET_TOKENS ? "windows" : "texts, the longest",
                 r->kind == REPORT_PERPLEXITY ? "" : "; candidates that were not reached are missing");
 }
 
@@ -98,6 +117,65 @@ static void table_row(const struct report_model *c, int name_width, FILE *out)
     fputc('\n', out);
 }
 
+static void embedding_head(int width, FILE *out)
+{
+    fprintf(out, "%-*s %10s %6s%24s %10s %10s %10s %10s\n", width, "candidate", "size", "bpw",
+            "mean cosine distance", "median", "95 %", "99 %", "max");
+}
+
+static void embedding_row(const struct report_model *m, FILE *out)
+{
+    const struct answer_change *c = &m->change;
+    char text[64];
+    snprintf(text, sizeof text, "%.7f ±%.7f", c->distance.value, c->distance.error);
+    cell(out, text, 24);
+    fprintf(out, " %10.7f %10.7f %10.7f %10.7f\n", c->distance_median, c->distance_p95, c->distance_p99,
+            c->distance_max);
+}
+
+static void score_head(const struct report *r, int width, FILE *out)
+{
+    fprintf(out, "%-*s %10s %6s %10s%22s %9s %9s", width, "candidate", "size", "bpw", "mean score",
+            "mean difference", "rms", "max");
+    if (r->has_probability)
+        fprintf(out, " %11s", "rms in prob");
+    fprintf(out, " %8s %8s\n", "Kendall", "Spearman");
+}
+
+static void score_row(const struct report *r, const struct report_model *m, FILE *out)
+{
+    const struct answer_change *c = &m->change;
+    char text[64];
+    fprintf(out, " %10.4f", c->score_mean);
+    snprintf(text, sizeof text, "%+.5f ±%.5f", c->delta.value, c->delta.error);
+    cell(out, text, 22);
+    fprintf(out, " %9.5f %9.5f", c->delta_rms, c->delta_max);
+    if (r->has_probability)
+        fprintf(out, " %11.5f", c->probability_rms);
+    fprintf(out, " %8.4f %8.4f\n", c->kendall, c->spearman);
+}
+
+/* The table of models that answer once for a text. */
+static void answers_table(const struct report *r, int width, FILE *out)
+{
+    if (r->answer == NET_SCORE)
+        score_head(r, width, out);
+    else
+        embedding_head(width, out);
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        const struct report_model *c = &r->candidates[i];
+        char name[256], size[32];
+        candidate_name(name, sizeof name, c);
+        name_cell(out, name, width);
+        size_text(size, c->n_bytes);
+        fprintf(out, " %10s %6.3f", size, c->bits_per_weight);
+        if (r->answer == NET_SCORE)
+            score_row(r, c, out);
+        else
+            embedding_row(c, out);
+    }
+}
+
 static void comparison_text(const struct report *r, FILE *out)
 {
     char size[32];
@@ -106,14 +184,23 @@ static void comparison_text(const struct report *r, FILE *out)
     fprintf(out, "%-11s %s (%s, %.2f bits per weight)\n", "reference", r->reference.path, size,
             r->reference.bits_per_weight);
     settings(r, out);
-    fprintf(out, "%-11s %.4f ± %.4f (reference)\n\n", "perplexity", r->reference.ppl.perplexity,
-            r->reference.ppl.perplexity_stderr);
+    if (r->answer == NET_TOKENS)
+        fprintf(out, "%-11s %.4f ± %.4f (reference)\n\n", "perplexity", r->reference.ppl.perplexity,
+                r->reference.ppl.perplexity_stderr);
+    else if (r->answer == NET_SCORE)
+        fprintf(out, "%-11s %.4f on average (reference)\n\n", "score", r->reference.change.score_mean);
+    else
+        fputc('\n', out);
     for (size_t i = 0; i < r->n_candidates; i++) {
         char name[256];
         candidate_name(name, sizeof name, &r->candidates[i]);
         width = (int)strlen(name) > width ? (int)strlen(name) : width;
     }
     width = width < 36 ? width : 36;
+    if (r->answer != NET_TOKENS) {
+        answers_table(r, width, out);
+        return;
+    }
     fprintf(out, "%-*s %10s %6s %9s%16s %6s%20s %9s %8s %8s%13s", width, "candidate", "size", "bpw", "PPL",
             "PPL ratio", "kept %", "mean KLD", "median", "99 %", "max", "same top %");
     cell(out, "rms Δp", 8);
@@ -126,7 +213,8 @@ static void comparison_text(const struct report *r, FILE *out)
 static void plan_text(const struct report *r, FILE *out)
 {
     char size[32], name[256];
-    uint64_t n_tokens = (uint64_t)r->n_windows * r->ctx;
+    bool texts = r->answer != NET_TOKENS;
+    uint64_t n_tokens = texts ? r->n_text_tokens : (uint64_t)r->n_windows * r->ctx;
     size_text(size, r->reference.n_bytes);
     fprintf(out, "%-11s %s (%s, %.2f bits per weight)\n", r->n_candidates ? "reference" : "model",
             r->reference.path, size, r->reference.bits_per_weight);
@@ -138,8 +226,9 @@ static void plan_text(const struct report *r, FILE *out)
         fprintf(out, "%-11s %s (%s, %.2f bits per weight)\n", i ? "" : "candidates", name, size,
                 c->bits_per_weight);
     }
-    fprintf(out, "%-11s %" PRIu64 " tokens through %zu model%s, %zu of them scored\n", "would run", n_tokens,
-            r->n_candidates + 1, r->n_candidates ? "s" : "", r->n_scored);
+    fprintf(out, "%-11s %" PRIu64 " tokens through %zu model%s, %zu %s\n", "would run", n_tokens,
+            r->n_candidates + 1, r->n_candidates ? "s" : "", texts ? r->n_answers : r->n_scored,
+            texts ? "answers" : "of them scored");
     if (r->html)
         fprintf(out, "%-11s %s\n", "would write", r->html);
     if (r->logits)

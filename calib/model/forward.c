@@ -206,7 +206,7 @@ static int finish(struct pass *p, struct err *e)
             rc = hidden_get(p->states, t + i, n, p->h, &h, e);
             if (rc == 0)
                 rc = ops_rms_norm(&p->ops, p->norm, h, n, n_embd, net->output_norm, net->eps, e);
-            if (rc == 0 && p->opt->observe) {
+            if (rc == 0 && p->opt->observe && net->head.tensor) {
                 struct observation o = {&net->head.tensor, 1, p->norm, n, n_embd, -1};
                 rc = p->opt->observe(p->opt->observe_ctx, &o, e);
             }

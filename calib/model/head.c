@@ -170,6 +170,11 @@ static void finish_scores(const struct sweep *s, struct head_score *scores)
 static int check_models(const struct head_model *models, size_t n_models, size_t n, const int32_t *targets,
                         struct err *e)
 {
+    for (size_t m = 0; m < n_models; m++) {
+        int rc = net_need_tokens(models[m].net, "scoring", e);
+        if (rc != 0)
+            return rc;
+    }
     for (size_t m = 1; m < n_models; m++)
         if (models[m].net->n_vocab != models[0].net->n_vocab)
             return err_set(e, ERR_ARG,
@@ -255,7 +260,10 @@ int head_logits(const struct head_model *m, size_t first, size_t n, const struct
     struct ops ops;
     size_t d = m->net->n_embd;
     const float *x = NULL;
-    int rc = ops_init(&ops, opt->pool, opt->activations, HEAD_TILE, e);
+    int rc = net_need_tokens(m->net, "logits", e);
+    if (rc != 0)
+        return rc;
+    rc = ops_init(&ops, opt->pool, opt->activations, HEAD_TILE, e);
     float *buffer = rc == 0 ? malloc(n * d * sizeof(float) + 1) : NULL;
     if (rc == 0 && !buffer)
         rc = err_set(e, ERR_NOMEM, "out of memory for %zu states", n);

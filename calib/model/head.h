@@ -40,7 +40,7 @@ struct head_score {
 };
 
 /* models[0] is the reference. targets [n] below the vocabulary; scores [n_models, n].
- * ERR_ARG when vocabularies differ in size. */
+ * ERR_ARG when vocabularies differ in size; ERR_UNSUPPORTED for a model without a language head. */
 int head_score(const struct head_model *models, size_t n_models, const int32_t *targets, size_t n,
                const struct head_options *opt, struct head_score *scores, struct err *e);
 

@@ -170,6 +170,65 @@ static int load_ends(struct net *net, struct err *e)
     return rc;
 }
 
+/* Rows of the score head are the labels; reward models have a layer before it (specification, architectures
+ * 5.6, 12), and where these have two labels, the second one is the good one. */
+static int load_score(struct net *net, struct err *e)
+{
+    const struct model_tensor *t = model_find(net->model, "cls.output.weight");
+    struct score_head *s = &net->score;
+    if (t->ne[1] != 1 && t->ne[1] != 2)
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "%s: tensor 'cls.output.weight' has %llu rows; a score (1) or two labels are supported",
+            model_path(net->model), (unsigned long long)t->ne[1]);
+    s->n_labels = (uint32_t)t->ne[1];
+    int rc = net_tensor(net, "cls.output.weight", net->n_embd, s->n_labels, 1, true, &s->output.tensor, e);
+    if (rc == 0)
+        rc = net_vector(net, "cls.output.bias", s->n_labels, false, &s->output.bias, e);
+    if (rc == 0)
+        rc = net_tensor(net, "cls.weight", net->n_embd, net->n_embd, 1, false, &s->hidden.tensor, e);
+    if (rc == 0 && s->hidden.tensor)
+        rc = net_vector(net, "cls.bias", net->n_embd, false, &s->hidden.bias, e);
+    s->output.n_rows = s->n_labels;
+    s->hidden.n_rows = net->n_embd;
+    s->label = s->hidden.tensor ? s->n_labels - 1 : 0;
+    return rc;
+}
+
+static int load_answer(struct net *net, struct err *e)
+{
+    uint32_t pooling = NET_POOLING_NONE;
+    if (net_key_u32(net, "pooling_type", &pooling) && pooling > NET_POOLING_RANK)
+        return err_set(e, ERR_UNSUPPORTED, "%s: key '%s.pooling_type': expected 0 to 4, found %u",
+                       model_path(net->model), net->arch, pooling);
+    net->pooling = (enum net_pooling)pooling;
+    if (model_find(net->model, "cls.output.weight"))
+        net->answer = NET_SCORE;
+    else if (pooling == NET_POOLING_RANK)
+        return err_set(e, ERR_FORMAT,
+                       "%s: key '%s.pooling_type' says that texts are ranked, but there is no "
+                       "tensor 'cls.output.weight'",
+                       model_path(net->model), net->arch);
+    else if (pooling != NET_POOLING_NONE)
+        net->answer = NET_EMBEDDING;
+    if (net->answer != NET_TOKENS)
+        net->head = (struct matrix){0};
+    return net->answer == NET_SCORE ? load_score(net, e) : 0;
+}
+
+int net_need_tokens(const struct net *net, const char *what, struct err *e)
+{
+    if (net->answer == NET_TOKENS)
+        return 0;
+    return err_set(
+        e, ERR_UNSUPPORTED,
+        "%s: %s needs predictions of the next token, but this model has no language head: it gives %s; "
+        "'kerf compare' measures what that loses",
+        model_path(net->model), what,
+        net->answer == NET_SCORE ? "each text a score (cls.output.weight)"
+                                 : "each text an embedding (pooling_type)");
+}
+
 static int load_rope(struct net *net, const struct net_family *family, struct err *e)
 {
     uint32_t head_dim = 0, n_heads = 0;
@@ -198,6 +257,8 @@ int net_init(struct net *out, const struct model *m, struct err *e)
     int rc = load_numbers(&net, e);
     if (rc == 0)
         rc = load_ends(&net, e);
+    if (rc == 0)
+        rc = load_answer(&net, e);
     if (rc == 0)
         rc = load_rope(&net, family, e);
     if (rc == 0 && !(net.layers = arena_array(&net.arena, net.n_layers, sizeof *net.layers)))

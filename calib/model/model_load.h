@@ -66,6 +66,29 @@ struct delta_net {
     bool tiled; /* value head h uses key head h mod n_k_heads, else h / (n_v_heads / n_k_heads) */
 };
 
+/* What a model makes of its final states. */
+enum net_answer {
+    NET_TOKENS,    /* a distribution over the next token */
+    NET_EMBEDDING, /* one vector for a text */
+    NET_SCORE,     /* one number for a text, or for each of its steps */
+};
+
+enum net_pooling { /* ids fixed by GGUF */
+                   NET_POOLING_NONE = 0,
+                   NET_POOLING_MEAN = 1,
+                   NET_POOLING_FIRST = 2,
+                   NET_POOLING_LAST = 3,
+                   NET_POOLING_RANK = 4, /* the last token's state goes to the score head */
+};
+
+/* score(y) = output (relu(hidden y)), or output y. With two labels the score is the log-odds of `label`. */
+struct score_head {
+    struct matrix hidden; /* [n_embd, n_embd], reward models only */
+    struct matrix output; /* [n_labels, n_embd] */
+    uint32_t n_labels;    /* 1 or 2 */
+    uint32_t label;
+};
+
 struct net_layer {
     uint32_t index;
     enum layer_step steps[LAYER_MAX_STEPS];
@@ -87,7 +110,10 @@ struct net {
     struct net_layer *layers;
     const struct model_tensor *embedding;
     const float *output_norm;
-    struct matrix head; /* the embedding itself when tied */
+    struct matrix head; /* the embedding itself when tied; no tensor unless the answer is NET_TOKENS */
+    enum net_answer answer;
+    enum net_pooling pooling;
+    struct score_head score; /* NET_SCORE */
     struct arena arena;
 };
 
@@ -95,6 +121,9 @@ struct net {
  * lists those that have one); ERR_FORMAT: a missing key or tensor, or one of the wrong shape. */
 int net_init(struct net *out, const struct model *m, struct err *e);
 void net_release(struct net *net);
+
+/* ERR_UNSUPPORTED, for what needs predictions of tokens, when the model answers with something else. */
+int net_need_tokens(const struct net *net, const char *what, struct err *e);
 
 /* --- for the builders in model_layers.c --- */
 

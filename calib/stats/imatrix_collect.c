@@ -157,6 +157,9 @@ int imatrix_collect(struct imatrix_collected *out, const struct net *net, struct
                     const struct windows *w, const struct imatrix_collect_options *opt, struct err *e)
 {
     struct run r = {.net = net, .weights = weights, .w = w, .opt = opt};
+    struct imatrix_collect_options own = *opt;
+    own.perplexity &= net->answer == NET_TOKENS;
+    opt = r.opt = &own;
     r.sums.pool = opt->pool;
     r.sums.head = net->head.tensor;
     r.sums.process_output = opt->process_output;

@@ -77,8 +77,12 @@ static void strings_of_json_lines_follow_each_other(void **state)
     write_text("{\"id\": 1, \"text\": \"the first <|im_end|>\"}\n\r\n"
                "{\"text\": \"ends its line\\n\"}\n"
                "  \t\n{\"text\": \"\"}\n{\"text\": \"no line end\\u00e9\"}");
-    assert_int_equal(
-        corpus_add_jsonl(&c, tok, path, &(struct jsonl_options){"text", vocab->chat_template, true}, &e), 0);
+    assert_int_equal(corpus_add_jsonl(&c, tok, path,
+                                      &(struct jsonl_options){.field = "text",
+                                                              .chat_template = vocab->chat_template,
+                                                              .parse_special = true},
+                                      &e),
+                     0);
     static const char *const parts[] = {"the first <|im_end|>\n", "ends its line\n", "\n",
                                         "no line end\xc3\xa9\n"};
     assert_is_parts(&c, parts, 4);
@@ -86,9 +90,12 @@ static void strings_of_json_lines_follow_each_other(void **state)
     assert_string_equal(c.texts[0].path, path);
     assert_int_equal(c.texts[0].end, c.n_ids);
     size_t n = c.n_ids;
-    assert_int_equal(
-        corpus_add_jsonl(&c, tok, path, &(struct jsonl_options){"text", vocab->chat_template, false}, &e),
-        0); /* <|im_end|> as text: longer */
+    assert_int_equal(corpus_add_jsonl(&c, tok, path,
+                                      &(struct jsonl_options){.field = "text",
+                                                              .chat_template = vocab->chat_template,
+                                                              .parse_special = false},
+                                      &e),
+                     0); /* <|im_end|> as text: longer */
     assert_int_equal(c.n_texts, 2);
     assert_true(c.n_ids > 2 * n);
     corpus_release(&c);
@@ -101,8 +108,12 @@ static void messages_are_rendered_as_the_template_says(void **state)
     struct err e = {0};
     write_text("{\"m\": [{\"role\": \"user\", \"content\": \"What?\"}, {\"content\": \"That.\\n\", "
                "\"role\": \"assistant\"}]}\n{\"m\": \"plain\"}\n");
-    assert_int_equal(
-        corpus_add_jsonl(&c, tok, path, &(struct jsonl_options){"m", vocab->chat_template, false}, &e), 0);
+    assert_int_equal(corpus_add_jsonl(&c, tok, path,
+                                      &(struct jsonl_options){.field = "m",
+                                                              .chat_template = vocab->chat_template,
+                                                              .parse_special = false},
+                                      &e),
+                     0);
     static const char *const parts[] = {
         "<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\nThat.\n<|im_end|>\n", "plain\n"};
     assert_is_parts(&c, parts, 2);
@@ -110,7 +121,7 @@ static void messages_are_rendered_as_the_template_says(void **state)
     corpus_release(&c);
     static const char *const unknown[] = {NULL, "{{ bos }}{% for m in messages %}[INST]{% endfor %}"};
     for (size_t i = 0; i < 2; i++) {
-        struct jsonl_options opt = {"m", unknown[i], false};
+        struct jsonl_options opt = {.field = "m", .chat_template = unknown[i], .parse_special = false};
         assert_int_equal(corpus_add_jsonl(&c, tok, path, &opt, &e), ERR_UNSUPPORTED);
         assert_non_null(strstr(e.msg, "line 1"));
         assert_non_null(strstr(e.msg, "chat template"));
@@ -138,7 +149,8 @@ static void bad_lines_are_named(void **state)
         struct corpus c = {0};
         struct err e = {0};
         write_text(cases[i].text);
-        struct jsonl_options opt = {"text", vocab->chat_template, false};
+        struct jsonl_options opt = {
+            .field = "text", .chat_template = vocab->chat_template, .parse_special = false};
         assert_int_not_equal(corpus_add_jsonl(&c, tok, path, &opt, &e), 0);
         if (!strstr(e.msg, cases[i].message) || !strstr(e.msg, path))
             fail_msg("case %zu: %s", i, e.msg);
