@@ -73,7 +73,8 @@ struct session {
 int session_open(struct session *s, const struct shared_options *o, struct err *e);
 void session_close(struct session *s); /* NULL and zeroed structs are allowed */
 
-/* Refuse before the work what would fail behind it: the folder of `path` is not there, or takes no files. */
+/* Refuse before the work what would fail, or do harm, behind it: the folder of `path` is not there or takes
+ * no files, or `path` is itself a folder, a device, a pipe, or "-". */
 int cmd_check_folder(const char *path, struct err *e);
 
 /* Monotonic clock, and the largest resident set of this process so far. */

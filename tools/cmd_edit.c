@@ -24,7 +24,7 @@ static int set_template(struct gguf_meta *meta, const char *path, struct err *e)
         v.s = (struct gguf_string){text, len};
         rc = gguf_meta_set(meta, "tokenizer.chat_template", &v, e);
         if (rc)
-            err_context(e, rc, "%s", path);
+            rc = err_context(e, rc == ERR_ARG ? ERR_FORMAT : rc, "%s", path); /* the file's fault */
     }
     free(text);
     return rc;

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static int check_text_options(const struct opt_command *cmd, const struct text_options *t)
@@ -35,15 +34,10 @@ int eval_check_options(const struct opt_command *cmd, struct text_options *t)
 
 int eval_check_output(const char *path, bool force, struct err *e)
 {
-    struct stat st;
-    if (!path)
-        return 0;
-    bool exists = stat(path, &st) == 0;
-    if (exists && S_ISDIR(st.st_mode))
-        return err_set(e, ERR_IO, "%s: is a folder; name a file to write", path);
-    if (exists && !force)
-        return err_set(e, ERR_IO, "%s: exists already; use --force to replace it", path);
-    return cmd_check_folder(path, e);
+    int rc = path ? cmd_check_folder(path, e) : 0;
+    if (rc == 0 && path && !force && access(path, F_OK) == 0)
+        rc = err_set(e, ERR_IO, "%s: exists already; use --force to replace it", path);
+    return rc;
 }
 
 static void warn_of(struct eval_run *r, const struct contender *c)

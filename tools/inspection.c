@@ -168,6 +168,8 @@ int inspection_open(struct inspection *in, const char *path, struct err *e)
     *in = (struct inspection){0};
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         rc = open_checkpoint(in, path, e);
+    else if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        rc = err_set(e, ERR_IO, "%s: expected a file or a folder, found a device or a pipe", path);
     else if (gguf_is_gguf_file(path) || ends_with(path, ".gguf"))
         rc = open_gguf(in, path, e);
     else if (ends_with(path, ".safetensors") || starts_like_safetensors(path))

@@ -133,9 +133,9 @@ static int dispatch(int argc, char **argv)
     const struct cmd *c = find(help ? argv[2] : name);
     if (!c)
         return unknown_command(help ? argv[2] : name);
-    if (help) {
-        char *args[] = {argv[2], "--help", NULL};
-        return c->run(2, args);
+    if (help) { /* "help imatrix merge", too */
+        char *args[] = {argv[2], argc > 3 ? argv[3] : "--help", "--help", NULL};
+        return c->run(argc > 3 ? 3 : 2, args);
     }
     return c->run(argc - 1, argv + 1);
 }

@@ -247,6 +247,8 @@ static bool store_number(const struct opt *o, const char *text)
 /* Store `text` in the option's variable; 0 or the exit status of a usage error. */
 static int store(const struct parser *p, const struct opt *o, const char *text)
 {
+    if (!text[0]) /* most likely a shell variable that is not set */
+        return opt_usage(p->cmd, "--%s: expected %s, found an empty text", o->name, o->arg);
     switch (o->kind) {
     case OPT_TEXT: *(const char **)o->value = text; break;
     case OPT_CHOICE:
@@ -314,6 +316,9 @@ static int check_operands(const struct opt_command *cmd, const struct opt_operan
         return opt_usage(cmd, "expected %s%zu operand%s, found %zu; usage: kerf %s %s",
                          cmd->max_operands > cmd->min_operands ? "at least " : "", cmd->min_operands,
                          cmd->min_operands == 1 ? "" : "s", operands->n, cmd->name, cmd->operands);
+    for (size_t i = 0; i < operands->n; i++)
+        if (!operands->items[i][0])
+            return opt_usage(cmd, "operand %zu is empty; usage: kerf %s %s", i + 1, cmd->name, cmd->operands);
     if (operands->n > cmd->max_operands)
         return opt_usage(cmd, "unexpected operand '%s'; usage: kerf %s %s",
                          operands->items[cmd->max_operands], cmd->name, cmd->operands);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,6 +33,15 @@ void session_close(struct session *s)
 
 int cmd_check_folder(const char *path, struct err *e)
 {
+    struct stat st;
+    if (strcmp(path, "-") == 0)
+        return err_set(e, ERR_ARG, "-: outputs go to files, not to standard output; './-' names a file");
+    bool exists = stat(path, &st) == 0;
+    if (exists && S_ISDIR(st.st_mode))
+        return err_set(e, ERR_IO, "%s: is a folder; name a file to write", path);
+    if (exists && !S_ISREG(st.st_mode))
+        return err_set(e, ERR_IO, "%s: is a device or a pipe, which an output would replace; name a file",
+                       path);
     const char *slash = strrchr(path, '/');
     char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
     int rc = folder ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", path);

@@ -9,11 +9,13 @@
 #include "formats/tokenizer/vocabulary.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 int model_out_of_memory(struct err *e)
 {
@@ -66,7 +68,10 @@ static int open_kind(struct model *m, const char *path, const struct model_optio
 {
     struct stat st;
     if (stat(path, &st) != 0)
-        return err_set(e, ERR_IO, "%s: no such file or folder", path);
+        return errno == ENOENT ? err_set(e, ERR_IO, "%s: no such file or folder", path)
+                               : err_set(e, ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+    if (access(path, R_OK) != 0)
+        return err_set(e, ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     if (S_ISDIR(st.st_mode))
         return model_open_hf(m, path, opt, e);
     if (gguf_is_gguf_file(path))

@@ -221,7 +221,7 @@ static int check_row(struct owner *o, const struct arch_model *a, const struct a
                      const struct arch_row *row, bool required, const struct model *m, struct err *e)
 {
     bool per_layer = strstr(row->gguf, ".N.") != NULL;
-    uint64_t n_layers = a->known[ARCH_L] && a->value[ARCH_L] <= ARCH_MAX_LAYERS ? a->value[ARCH_L] : 0;
+    uint64_t n_layers = a->value[ARCH_L];
     if (!required && !(per_layer && is_anywhere(o, row, m, n_layers)))
         return 0;
     uint64_t n = !per_layer ? 1 : required ? n_layers + a->n_extra : n_layers;
@@ -374,6 +374,9 @@ static int check_names(struct owner *o, const struct model *m, struct err *e)
     rc = check_keys(o, arch, m, e);
     if (rc || !a.known[ARCH_L] || !a.known[ARCH_D] || !a.known[ARCH_H])
         return rc; /* without these numbers nothing below means anything */
+    if (a.value[ARCH_L] > ARCH_MAX_LAYERS)
+        return add_line(o, &o->findings, e, "key '%s.block_count' is %" PRIu64 ", expected at most %d layers",
+                        arch->name, a.value[ARCH_L], ARCH_MAX_LAYERS);
     rc = check_shapes(o, &a, m, e);
     if (rc == 0)
         rc = check_presence(o, &a, m, e);

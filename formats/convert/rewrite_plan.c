@@ -141,6 +141,8 @@ static int report_hits(struct rw_plan *p, const struct recipe_options *r, const 
     for (size_t i = 0; rc == 0 && r->plan && i < plan_n(r->plan); i++)
         if (plan_hits[i] == 0)
             rc = rw_plan_warn(p, e, "plan: the line of '%s' decided no tensor", plan_pattern(r->plan, i));
+    if (rc == 0 && r->plan && plan_n(r->plan) == 0)
+        rc = rw_plan_warn(p, e, "the plan has no lines");
     return rc;
 }
 

@@ -7,8 +7,10 @@
 #include "hf_checkpoint.h"
 #include "hf_class_defaults.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_CONFIG_BYTES                                                                                     \
     (16u << 20) /* quantized releases list thousands of modules; 1 MiB is the largest seen */
@@ -69,7 +71,9 @@ int hf_config_load(struct hf_config **out, const char *folder, struct err *e)
     char *path = hf_path(folder, "config.json");
     if (!path)
         return err_set(e, ERR_NOMEM, "%s: out of memory", folder);
-    int rc = json_load(&doc, path, MAX_CONFIG_BYTES, e);
+    bool absent = access(path, F_OK) != 0 && errno == ENOENT;
+    int rc = absent ? err_set(e, ERR_IO, "%s: does not exist, so the folder is no checkpoint", path)
+                    : json_load(&doc, path, MAX_CONFIG_BYTES, e);
     if (rc == 0)
         rc = adopt(out, doc, path, e);
     free(path);

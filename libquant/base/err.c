@@ -2,6 +2,7 @@
 #include "err.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -13,41 +14,57 @@ static void scrub(char *s)
             *s = '?';
 }
 
+/* Room for a message around the longest path a system takes, before it is cut. */
+#define LONGEST 6000
+
+static bool is_continuation(char c)
+{
+    return ((unsigned char)c & 0xc0) == 0x80;
+}
+
+/* Take `text` as the message. What is too long loses its middle: the place stands in front, what was found
+ * and what to do about it at the end. */
+static void take(struct err *e, const char *text)
+{
+    enum { ROOM = sizeof e->msg - 1, HEAD = 160 };
+    size_t n = strlen(text);
+    if (n <= ROOM) {
+        memcpy(e->msg, text, n + 1);
+    } else {
+        size_t head = HEAD, tail = n - (ROOM - HEAD - strlen(" ... "));
+        while (head > 0 && is_continuation(text[head]))
+            head--;
+        while (is_continuation(text[tail]))
+            tail++;
+        snprintf(e->msg, sizeof e->msg, "%.*s ... %s", (int)head, text, text + tail);
+    }
+    scrub(e->msg);
+}
+
 int err_set(struct err *e, enum err_code code, const char *fmt, ...)
 {
+    char text[LONGEST];
     if (!e)
         return code;
     va_list ap;
     va_start(ap, fmt);
-    e->code = code;
-    vsnprintf(e->msg, sizeof e->msg, fmt, ap);
+    vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    scrub(e->msg);
+    e->code = code;
+    take(e, text);
     return code;
 }
 
 int err_context(struct err *e, int code, const char *fmt, ...)
 {
+    char head[LONGEST], text[LONGEST + sizeof e->msg + 2];
     if (!e)
         return code;
-    char head[sizeof e->msg];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(head, sizeof head, fmt, ap);
     va_end(ap);
-    scrub(head);
-    char old[sizeof e->msg];
-    memcpy(old, e->msg, sizeof old);
-    size_t n = strlen(head);
-    if (n > sizeof head - 3)
-        n = sizeof head - 3;
-    memcpy(e->msg, head, n);
-    e->msg[n] = ':';
-    e->msg[n + 1] = ' ';
-    size_t room = sizeof e->msg - n - 2, m = strlen(old);
-    if (m >= room)
-        m = room - 1;
-    memcpy(e->msg + n + 2, old, m);
-    e->msg[n + 2 + m] = 0;
+    snprintf(text, sizeof text, "%s: %s", head, e->msg);
+    take(e, text);
     return code;
 }

@@ -23,7 +23,8 @@ enum err_code {
 
 struct err {
     enum err_code code;
-    char msg[512]; /* one sentence, no newline; grows leftwards with context */
+    char msg[512]; /* one sentence, no newline; grows leftwards with context; too long ones lose their middle
+                    */
 };
 
 /* Record a failure and return `code`, so a check is one line. `e` may be NULL.

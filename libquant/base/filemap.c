@@ -10,7 +10,7 @@
 
 int filemap_open(struct filemap *out, const char *path, struct err *e)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer must not hang */
     if (fd < 0)
         return err_set(e, ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     struct stat st;

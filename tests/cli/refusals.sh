@@ -79,6 +79,9 @@ for key in general.architecture qwen3.block_count qwen3.context_length qwen3.att
 done
 run 0 edit "$work/m.gguf" -o "$work/without.gguf" --remove general.name --force
 run 0 verify "$work/without.gguf"
+run 0 edit "$work/m.gguf" -o "$work/tall.gguf" --set qwen3.block_count=4000000000
+run 3 verify "$work/tall.gguf"
+prints "block_count' is 4000000000"
 head -c 2000 "$work/m.gguf" >"$work/cut.gguf"
 run 3 verify "$work/cut.gguf"
 [ "$(grep -o 'cut.gguf' "$work/out" | wc -l)" -eq "$(wc -l <"$work/out")" ] || fail "the name of the file stands twice"
@@ -98,6 +101,57 @@ for command in "ladder $demo" "compare $demo $work/m.gguf"; do
     says "is a folder"
 done
 absent "$work/x.gguf"
+
+# Places that a file would replace, or that are none. A pipe stands for every device.
+mkfifo "$work/pipe"
+for command in "convert $demo" "quantize $demo --type Q8_0" "edit $work/m.gguf --set a=b" "merge $work/m.gguf"; do
+    # shellcheck disable=SC2086
+    run 1 $command -o "$work/pipe" --force
+    says "is a device or a pipe"
+    [ -p "$work/pipe" ] || fail "kerf $command replaced a pipe"
+    run 1 $command -o -
+    says "outputs go to files"
+done
+[ ! -e ./- ] || fail "a file '-' was written"
+# A pipe where a file is expected: refused at once, not waited for.
+for command in inspect verify hash "imatrix show" "convert -o $work/x.gguf"; do
+    # shellcheck disable=SC2086
+    timeout 20 "$kerf" $command "$work/pipe" >"$work/out" 2>"$work/err" </dev/null && fail "kerf $command took a pipe"
+    [ $? -ne 124 ] || fail "kerf $command waits for a pipe"
+    n_checks=$((n_checks + 1))
+done
+
+# Empty words, as an unset variable gives them.
+usage "--output: expected FILE, found an empty text" convert "$demo" -o ""
+usage "--text: expected FILE, found an empty text" perplexity "$demo" --text ""
+usage "operand 1 is empty" inspect ""
+
+# Folders and names.
+mkdir "$work/plain"
+run 1 convert "$work/plain" -o "$work/x.gguf"
+says "plain/config.json: does not exist, so the folder is no checkpoint"
+run 1 inspect "$work/plain"
+says "does not exist"
+long=$work/$(printf '%0400d' 1)
+run 1 verify "$long"
+says "cannot open: File name too long"
+ln -s turn "$work/turn"
+run 1 verify "$work/turn"
+says "cannot open: Too many levels"
+if [ "$(id -u)" -ne 0 ]; then # root reads everything
+    cp "$work/m.gguf" "$work/locked.gguf"
+    chmod 000 "$work/locked.gguf"
+    run 1 verify "$work/locked.gguf"
+    says "Permission denied"
+fi
+printf '\377\376' >"$work/template"
+run 1 edit "$work/m.gguf" -o "$work/x.gguf" --chat-template "$work/template"
+says "not UTF-8"
+: >"$work/empty.plan"
+run 0 quantize "$demo" --dry-run --type Q8_0 --plan "$work/empty.plan"
+says "the plan has no lines"
+run 0 help imatrix merge
+prints "usage: kerf imatrix merge A"
 
 # One line stays one line.
 run 0 edit "$work/m.gguf" -o "$work/lines.gguf" --set "general.description=two

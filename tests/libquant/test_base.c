@@ -32,6 +32,20 @@ static void context_grows_leftwards_and_control_characters_are_scrubbed(void **s
     big[sizeof big - 1] = 0;
     err_context(&e, ERR_FORMAT, "%s", big);
     assert_true(strlen(e.msg) < sizeof e.msg);
+    assert_non_null(strstr(e.msg, "x ... x"));
+    assert_non_null(strstr(e.msg, "bad?name 7")); /* what was found survives the longest name */
+    err_set(&e, ERR_IO, "%s: cannot open", big);
+    assert_int_equal(strlen(e.msg), sizeof e.msg - 1);
+    assert_string_equal(e.msg + strlen(e.msg) - strlen("x: cannot open"), "x: cannot open");
+    for (size_t i = 0; i + 2 < sizeof big; i += 2) /* cut between characters, not inside one */
+        memcpy(big + i, "\xc3\xa4", 2);
+    for (int shift = 0; shift < 2; shift++) {
+        err_set(&e, ERR_IO, "%s%s: no", shift ? "y" : "", big);
+        const char *gap = strstr(e.msg, " ... ");
+        assert_non_null(gap);
+        assert_memory_equal(gap - 2, "\xc3\xa4", 2);
+        assert_memory_equal(gap + 5, "\xc3\xa4", 2);
+    }
     assert_int_equal(err_set(NULL, ERR_IO, "nobody listens"), ERR_IO);
 }
 
