@@ -68,6 +68,7 @@ struct arch_model {
     enum arch_answer answer;
     uint64_t label_rows[2];                       /* ARCH_YES_NO: which rows */
     uint64_t linear_layers[ARCH_MAX_LAYERS / 64]; /* bit per layer: gated delta net; set by hybrid families */
+    uint64_t dense_layers[ARCH_MAX_LAYERS / 64];  /* bit per layer: no experts, in a family that has them */
 };
 
 struct vocabulary;

@@ -241,7 +241,7 @@ int arch_add_own_keys(const struct arch_model *a, struct gguf_meta *meta, const 
     int rc = set_keys(a, meta, a->arch->keys, e);
     if (rc == 0 && a->arch->add_keys)
         rc = a->arch->add_keys(a, meta, w, e);
-    return rc;
+    return rc != 0 ? rc : arch_warn_dense_layers(a, w, e);
 }
 
 /* Float32 throughout, a division being a multiplication by the reciprocal where a number stands over a

@@ -123,20 +123,55 @@ const struct arch_row arch_rows_shared_expert[4] = {
      .shape = "1,D"},
 };
 
-int arch_check_all_experts(struct arch_model *a, struct err *e)
+bool arch_is_dense(const struct arch_model *a, uint64_t layer)
 {
-    uint64_t step = 1;
+    return layer < a->value[ARCH_L] && (a->dense_layers[layer / 64] >> (layer % 64) & 1);
+}
+
+bool arch_has_experts(const struct arch_model *a, uint64_t layer)
+{
+    return !arch_is_dense(a, layer);
+}
+
+int arch_check_experts(struct arch_model *a, struct err *e)
+{
+    uint64_t step = 1, n = a->value[ARCH_L], layer;
     if (a->value[ARCH_E] == 0 || a->value[ARCH_K] == 0 || a->value[ARCH_K] > a->value[ARCH_E])
         return err_set(e, ERR_FORMAT, "config.json: %llu experts of which %llu are used make no sense",
                        (unsigned long long)a->value[ARCH_E], (unsigned long long)a->value[ARCH_K]);
     hf_config_uint(a->config, "decoder_sparse_step", &step, NULL);
-    if (step > 1 || json_n_children(hf_config_get(a->config, "mlp_only_layers")) != 0)
-        return err_set(
-            e, ERR_UNSUPPORTED,
-            "config.json: decoder_sparse_step or mlp_only_layers leave layers without experts, which "
-            "architecture '%s' cannot express",
-            a->arch->name);
+    if (step == 0)
+        return err_set(e, ERR_FORMAT, "config.json: decoder_sparse_step is zero");
+    for (uint64_t i = 0; i < n; i++)
+        if ((i + 1) % step != 0)
+            a->dense_layers[i / 64] |= (uint64_t)1 << (i % 64);
+    const struct json *item = json_first(hf_config_get(a->config, "mlp_only_layers"));
+    for (; item; item = json_next(item)) {
+        if (!json_uint(item, &layer))
+            return err_set(e, ERR_FORMAT, "config.json: mlp_only_layers holds something that is no layer");
+        if (layer < n) /* the reference only asks whether a layer is in the list */
+            a->dense_layers[layer / 64] |= (uint64_t)1 << (layer % 64);
+    }
     return 0;
+}
+
+int arch_warn_dense_layers(const struct arch_model *a, const struct arch_warnings *w, struct err *e)
+{
+    char text[240];
+    uint64_t n = 0, first = 0;
+    for (uint64_t i = a->value[ARCH_L]; i-- > 0;)
+        if (arch_is_dense(a, i)) {
+            n++;
+            first = i;
+        }
+    if (n == 0)
+        return 0;
+    snprintf(text, sizeof text,
+             "config.json: decoder_sparse_step or mlp_only_layers leave %llu of %llu layers without experts "
+             "(the first is %llu); llama.cpp cannot load such a file of architecture '%s'",
+             (unsigned long long)n, (unsigned long long)a->value[ARCH_L], (unsigned long long)first,
+             a->arch->name);
+    return w->add(w->ctx, text, e);
 }
 
 int arch_add_expert_norm(const struct arch_model *a, struct gguf_meta *meta, bool runtime_normalises,

@@ -151,13 +151,8 @@ const struct arch_row arch_rows_ffn[3] = {
     {.hf = "model.layers.N.mlp.down_proj.weight", .gguf = "blk.N.ffn_down.weight", .shape = "D,F"},
 };
 
-/* Which layers HF windows: an explicit list, else those from max_window_layers on. */
-static bool layer_is_windowed(const struct arch_model *a, const struct json *types, uint64_t layer)
+static bool from_max_window_layers(const struct arch_model *a, uint64_t layer)
 {
-    if (types) {
-        const char *type = json_string(types);
-        return type && strcmp(type, "sliding_attention") == 0;
-    }
     uint64_t first = 0;
     hf_config_uint(a->config, "max_window_layers", &first, NULL);
     return layer >= first;
@@ -165,6 +160,13 @@ static bool layer_is_windowed(const struct arch_model *a, const struct json *typ
 
 int arch_add_sliding_window(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
                             struct err *e)
+{
+    return arch_add_sliding_window_where(a, meta, from_max_window_layers, w, e);
+}
+
+int arch_add_sliding_window_where(const struct arch_model *a, struct gguf_meta *meta,
+                                  bool (*windowed)(const struct arch_model *a, uint64_t layer),
+                                  const struct arch_warnings *w, struct err *e)
 {
     bool use = false;
     uint64_t window = 0;
@@ -179,7 +181,8 @@ int arch_add_sliding_window(const struct arch_model *a, struct gguf_meta *meta, 
     int rc = pattern && key ? 0 : err_set(e, ERR_NOMEM, "out of memory");
     const struct json *types = json_first(hf_config_get(a->config, "layer_types"));
     for (uint64_t i = 0; rc == 0 && i < n_layers; i++) {
-        pattern[i] = layer_is_windowed(a, types, i);
+        const char *type = json_string(types);
+        pattern[i] = types ? type && strcmp(type, "sliding_attention") == 0 : windowed(a, i);
         n_windowed += pattern[i];
         types = types ? json_next(types) : NULL;
     }

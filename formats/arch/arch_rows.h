@@ -65,9 +65,14 @@ int arch_default_sections(const struct arch_model *a, struct gguf_meta *meta, co
 /* n_deepstack_layers: vision layers whose features enter the text layers (Qwen3-VL). */
 int arch_add_deepstack(const struct arch_model *a, struct gguf_meta *meta, struct err *e);
 
-/* Refuse configurations in which some layer has no experts: the runtime wants them in all. Refuses E or K =
- * 0. */
-int arch_check_all_experts(struct arch_model *a, struct err *e);
+/* Which layers have routed experts and which a plain feed-forward network, from decoder_sparse_step and
+ * mlp_only_layers. Refuses E or K = 0. Prediction blocks always have experts. */
+int arch_check_experts(struct arch_model *a, struct err *e);
+bool arch_has_experts(const struct arch_model *a, uint64_t layer);
+bool arch_is_dense(const struct arch_model *a, uint64_t layer);
+
+/* A warning when some layer has no experts: the runtime wants them in all. */
+int arch_warn_dense_layers(const struct arch_model *a, const struct arch_warnings *w, struct err *e);
 
 /* Note where `norm_topk_prob` differs from what the runtime hard-codes for this architecture: a key that
  * llama.cpp ignores here, and a warning. */
@@ -78,6 +83,12 @@ int arch_add_expert_norm(const struct arch_model *a, struct gguf_meta *meta, boo
  * of the families here computes full attention. */
 int arch_add_sliding_window(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
                             struct err *e);
+
+/* The same for families that window other layers than those from max_window_layers on. An explicit
+ * layer_types counts more. */
+int arch_add_sliding_window_where(const struct arch_model *a, struct gguf_meta *meta,
+                                  bool (*windowed)(const struct arch_model *a, uint64_t layer),
+                                  const struct arch_warnings *w, struct err *e);
 
 extern const struct arch arch_qwen2, arch_qwen3, arch_qwen2moe, arch_qwen3moe, arch_qwen2vl, arch_qwen3vl,
     arch_qwen3vlmoe, arch_qwen3next, arch_qwen35, arch_qwen35moe, arch_qwen, arch_llama;

@@ -56,7 +56,20 @@ static const struct arch_row own_rows[] = {
      .presence = ARCH_OPTIONAL},
 };
 
-/* Mixtral. The expert width is intermediate_size; w1 is the gate, w3 the up, w2 the down projection. */
+/* Rows of gate and up in a fused stack. */
+static uint64_t gate_half(const struct arch_model *a, uint64_t out)
+{
+    uint64_t n = a->value[ARCH_F];
+    return out / n * (2 * n) + out % n;
+}
+
+static uint64_t up_half(const struct arch_model *a, uint64_t out)
+{
+    return gate_half(a, out) + a->value[ARCH_F];
+}
+
+/* Mixtral. The expert width is intermediate_size; w1 is the gate, w3 the up, w2 the down projection. Newer
+ * transformers may store the experts stacked, with gate and up fused. */
 static const struct arch_row expert_rows[] = {
     {.hf = "model.layers.N.block_sparse_moe.gate.weight",
      .gguf = "blk.N.ffn_gate_inp.weight",
@@ -70,6 +83,26 @@ static const struct arch_row expert_rows[] = {
     {.hf = "model.layers.N.block_sparse_moe.experts.J.w3.weight",
      .gguf = "blk.N.ffn_up_exps.weight",
      .shape = "F,D"},
+    {.hf = "model.layers.N.mlp.gate.weight",
+     .gguf = "blk.N.ffn_gate_inp.weight",
+     .shape = "E,D",
+     .presence = ARCH_OPTIONAL},
+    {.hf = "model.layers.N.mlp.experts.gate_up_proj",
+     .gguf = "blk.N.ffn_gate_exps.weight",
+     .shape = "E,2*F,D",
+     .presence = ARCH_OPTIONAL,
+     .out = "E,F,D",
+     .rows = gate_half},
+    {.hf = "model.layers.N.mlp.experts.down_proj",
+     .gguf = "blk.N.ffn_down_exps.weight",
+     .shape = "E,D,F",
+     .presence = ARCH_OPTIONAL},
+    {.hf = "model.layers.N.mlp.experts.gate_up_proj",
+     .gguf = "blk.N.ffn_up_exps.weight",
+     .shape = "E,2*F,D",
+     .presence = ARCH_OPTIONAL,
+     .out = "E,F,D",
+     .rows = up_half},
 };
 
 static bool has_experts(const struct arch_model *a, uint64_t layer)

@@ -8,10 +8,15 @@ static const char *const classes[] = {"Qwen2MoeForCausalLM", NULL};
 static const char *const model_types[] = {"qwen2_moe", NULL};
 
 static const struct arch_group groups[] = {
-    ARCH_GROUP(arch_rows_global),        ARCH_GROUP(arch_rows_norms),
-    ARCH_GROUP(arch_rows_attention),     ARCH_GROUP(arch_rows_qkv_bias),
-    ARCH_GROUP(arch_rows_router),        ARCH_GROUP(arch_rows_experts),
-    ARCH_GROUP(arch_rows_shared_expert), ARCH_END_GROUPS,
+    ARCH_GROUP(arch_rows_global),
+    ARCH_GROUP(arch_rows_norms),
+    ARCH_GROUP(arch_rows_attention),
+    ARCH_GROUP(arch_rows_qkv_bias),
+    ARCH_GROUP_WHEN(arch_rows_ffn, arch_is_dense),
+    ARCH_GROUP_WHEN(arch_rows_router, arch_has_experts),
+    ARCH_GROUP_WHEN(arch_rows_experts, arch_has_experts),
+    ARCH_GROUP_WHEN(arch_rows_shared_expert, arch_has_experts),
+    ARCH_END_GROUPS,
 };
 
 static const struct arch_key keys[] = {
@@ -20,10 +25,19 @@ static const struct arch_key keys[] = {
     {.suffix = NULL},
 };
 
+/* Every other layer below max_window_layers, the first included. */
+static bool is_windowed(const struct arch_model *a, uint64_t layer)
+{
+    uint64_t end = 0;
+    hf_config_uint(a->config, "max_window_layers", &end, NULL);
+    return layer % 2 == 0 && layer < end;
+}
+
 static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
                     struct err *e)
 {
-    return arch_add_expert_norm(a, meta, false, w, e);
+    int rc = arch_add_expert_norm(a, meta, false, w, e);
+    return rc != 0 ? rc : arch_add_sliding_window_where(a, meta, is_windowed, w, e);
 }
 
 const struct arch arch_qwen2moe = {
@@ -34,6 +48,6 @@ const struct arch arch_qwen2moe = {
     .groups = groups,
     .keys = keys,
     .quirks = ARCH_HEAD_MANDATORY,
-    .check = arch_check_all_experts,
+    .check = arch_check_experts,
     .add_keys = add_keys,
 };

@@ -86,16 +86,17 @@ static const struct arch_group moe_groups[] = {
     ARCH_GROUP(arch_rows_hybrid_norms),
     ARCH_GROUP_WHEN(arch_rows_hybrid_attention, arch_is_full),
     ARCH_GROUP_WHEN(linear_rows, arch_is_linear),
-    ARCH_GROUP(arch_rows_router),
-    ARCH_GROUP(arch_rows_experts),
-    ARCH_GROUP(arch_rows_shared_expert),
+    ARCH_GROUP_WHEN(arch_rows_ffn, arch_is_dense),
+    ARCH_GROUP_WHEN(arch_rows_router, arch_has_experts),
+    ARCH_GROUP_WHEN(arch_rows_experts, arch_has_experts),
+    ARCH_GROUP_WHEN(arch_rows_shared_expert, arch_has_experts),
     ARCH_GROUP_WHEN(arch_rows_mtp, arch_is_mtp),
     ARCH_END_GROUPS,
 };
 
 static int check_moe(struct arch_model *a, struct err *e)
 {
-    int rc = arch_check_all_experts(a, e);
+    int rc = arch_check_experts(a, e);
     return rc != 0 ? rc : arch_check_hybrid(a, e);
 }
 

@@ -7,9 +7,16 @@ static const char *const classes[] = {"Qwen3MoeForCausalLM", NULL};
 static const char *const model_types[] = {"qwen3_moe", NULL};
 
 static const struct arch_group groups[] = {
-    ARCH_GROUP(arch_rows_global),  ARCH_GROUP(arch_rows_norms),    ARCH_GROUP(arch_rows_attention),
-    ARCH_GROUP(arch_rows_qk_norm), ARCH_GROUP(arch_rows_qkv_bias), ARCH_GROUP(arch_rows_o_bias),
-    ARCH_GROUP(arch_rows_router),  ARCH_GROUP(arch_rows_experts),  ARCH_END_GROUPS,
+    ARCH_GROUP(arch_rows_global),
+    ARCH_GROUP(arch_rows_norms),
+    ARCH_GROUP(arch_rows_attention),
+    ARCH_GROUP(arch_rows_qk_norm),
+    ARCH_GROUP(arch_rows_qkv_bias),
+    ARCH_GROUP(arch_rows_o_bias),
+    ARCH_GROUP_WHEN(arch_rows_ffn, arch_is_dense),
+    ARCH_GROUP_WHEN(arch_rows_router, arch_has_experts),
+    ARCH_GROUP_WHEN(arch_rows_experts, arch_has_experts),
+    ARCH_END_GROUPS,
 };
 
 static const struct arch_key keys[] = {
@@ -17,10 +24,19 @@ static const struct arch_key keys[] = {
     {.suffix = NULL},
 };
 
+/* A window, where there is one, holds for all layers. */
+static bool is_windowed(const struct arch_model *a, uint64_t layer)
+{
+    (void)a;
+    (void)layer;
+    return true;
+}
+
 static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
                     struct err *e)
 {
-    return arch_add_expert_norm(a, meta, true, w, e);
+    int rc = arch_add_expert_norm(a, meta, true, w, e);
+    return rc != 0 ? rc : arch_add_sliding_window_where(a, meta, is_windowed, w, e);
 }
 
 const struct arch arch_qwen3moe = {
@@ -30,6 +46,6 @@ const struct arch arch_qwen3moe = {
     .model_types = model_types,
     .groups = groups,
     .keys = keys,
-    .check = arch_check_all_experts,
+    .check = arch_check_experts,
     .add_keys = add_keys,
 };

@@ -23,11 +23,17 @@ static const struct arch_group dense_groups[] = {
 
 /* Where both layouts have the same shape, the transposed one is meant: it is listed first. */
 static const struct arch_group moe_groups[] = {
-    ARCH_GROUP(arch_rows_global),    ARCH_GROUP(arch_rows_norms),
-    ARCH_GROUP(arch_rows_attention), ARCH_GROUP(arch_rows_qk_norm),
-    ARCH_GROUP(arch_rows_qkv_bias),  ARCH_GROUP(arch_rows_o_bias),
-    ARCH_GROUP(arch_rows_router),    ARCH_GROUP(arch_rows_transposed_experts),
-    ARCH_GROUP(arch_rows_experts),   ARCH_END_GROUPS,
+    ARCH_GROUP(arch_rows_global),
+    ARCH_GROUP(arch_rows_norms),
+    ARCH_GROUP(arch_rows_attention),
+    ARCH_GROUP(arch_rows_qk_norm),
+    ARCH_GROUP(arch_rows_qkv_bias),
+    ARCH_GROUP(arch_rows_o_bias),
+    ARCH_GROUP_WHEN(arch_rows_ffn, arch_is_dense),
+    ARCH_GROUP_WHEN(arch_rows_router, arch_has_experts),
+    ARCH_GROUP_WHEN(arch_rows_transposed_experts, arch_has_experts),
+    ARCH_GROUP_WHEN(arch_rows_experts, arch_has_experts),
+    ARCH_END_GROUPS,
 };
 
 static const struct arch_key moe_keys[] = {
@@ -88,7 +94,7 @@ const struct arch arch_qwen3vlmoe = {
     .model_types = moe_types,
     .groups = moe_groups,
     .keys = moe_keys,
-    .check = arch_check_all_experts,
+    .check = arch_check_experts,
     .add_keys = add_moe_keys,
     .after_vocabulary = after_vocabulary,
 };

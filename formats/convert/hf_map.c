@@ -223,6 +223,41 @@ static struct hf_tensor *find_item(const struct mapping *map, const char *name)
     return strmap_find(&map->by_name, name, strlen(name), &i) ? map->items[i] : NULL;
 }
 
+/* The other layout of the same source and output: with the last two axes swapped, or not. */
+static const struct arch_row *turned(const struct mapping *map, const struct arch_row *row)
+{
+    for (const struct arch_group *g = map->a->arch->groups; g->rows; g++)
+        for (size_t i = 0; i < g->n; i++)
+            if (strcmp(g->rows[i].hf, row->hf) == 0 && strcmp(g->rows[i].gguf, row->gguf) == 0 &&
+                g->rows[i].transpose != row->transpose)
+                return &g->rows[i];
+    return NULL;
+}
+
+/* Stacks of square matrices fit both layouts. One of gate-and-up and down is never square, and the same
+ * program stored both, so that one decides. */
+static int settle_square_stacks(struct mapping *map, struct err *e)
+{
+    for (size_t i = 0; i < map->n; i++) {
+        struct hf_tensor *t = map->items[i];
+        const struct source *s = t->n_sources == 1 ? t->sources[0] : NULL;
+        const char *role = strstr(t->pub.name, "_exps.");
+        if (!s || s->n_dims != 3 || s->shape[1] != s->shape[2] || !role)
+            continue;
+        size_t stem = strcspn(t->pub.name + 4, ".") + 4; /* "blk.7" */
+        bool is_down = strstr(t->pub.name, "ffn_down_exps") != NULL;
+        char *other = arena_printf(map->arena, "%.*s.%s.weight", (int)stem, t->pub.name,
+                                   is_down ? "ffn_gate_exps" : "ffn_down_exps");
+        if (!other)
+            return no_memory(e);
+        const struct hf_tensor *witness = find_item(map, other);
+        const struct arch_row *row = turned(map, t->row);
+        if (witness && witness->n_sources == 1 && row && witness->row->transpose != t->row->transpose)
+            t->row = row;
+    }
+    return 0;
+}
+
 /* The first few missing names, and how many more. */
 struct missing {
     char text[300];
@@ -395,6 +430,8 @@ int hf_map(struct model *m, const struct arch_model *a, const struct source *sou
 {
     struct mapping map = {.m = m, .a = a, .arena = &m->arena};
     int rc = map_all(&map, sources, n_sources, keep_mtp, e);
+    if (rc == 0)
+        rc = settle_square_stacks(&map, e);
     if (rc == 0)
         rc = add_rope_freqs(&map, e);
     if (rc == 0)

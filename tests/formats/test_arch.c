@@ -300,13 +300,56 @@ static void impossible_configurations_are_refused_by_field(void **state)
 
     expect_refusal("Qwen2ForCausalLM", "\"head_dim\": 32", ERR_UNSUPPORTED, "do not fill the width");
     expect_refusal("LlamaForCausalLM", "\"head_dim\": 15", ERR_FORMAT, "odd");
-    expect_refusal("Qwen2MoeForCausalLM", "\"decoder_sparse_step\": 2", ERR_UNSUPPORTED,
-                   "decoder_sparse_step");
-    expect_refusal("Qwen3MoeForCausalLM", "\"mlp_only_layers\": [1]", ERR_UNSUPPORTED, "mlp_only_layers");
+    expect_refusal("Qwen2MoeForCausalLM", "\"decoder_sparse_step\": 0", ERR_FORMAT, "decoder_sparse_step");
+    expect_refusal("Qwen3MoeForCausalLM", "\"mlp_only_layers\": [\"x\"]", ERR_FORMAT, "mlp_only_layers");
     expect_refusal("Qwen3ForCausalLM", "\"head_dim\": 0", ERR_FORMAT, "head_dim");
     expect_refusal("Qwen3ForCausalLM", "\"head_dim\": 99999999", ERR_FORMAT, "head_dim");
     expect_refusal("Qwen3ForCausalLM", "\"head_dim\": \"x\"", ERR_FORMAT, "head_dim");
     expect_refusal("Qwen3ForCausalLM", "\"head_dim\": -1", ERR_FORMAT, "head_dim");
+}
+
+/* Of layers 0, 1, 2: which have the tensor `gguf`? */
+static unsigned layers_with(const struct arch_model *a, const char *gguf)
+{
+    unsigned found = 0;
+    for (const struct arch_group *g = a->arch->groups; g->rows; g++)
+        for (size_t i = 0; i < g->n; i++)
+            for (unsigned layer = 0; layer < 3; layer++)
+                if (strcmp(g->rows[i].gguf, gguf) == 0 && arch_row_applies(a, g, &g->rows[i], layer))
+                    found |= 1u << layer;
+    return found;
+}
+
+static void layers_without_experts_have_a_plain_network_and_a_warning(void **state)
+{
+    (void)state;
+    static const char *const classes[] = {"Qwen2MoeForCausalLM", "Qwen3MoeForCausalLM",
+                                          "Qwen3VLMoeForConditionalGeneration", "Qwen3NextForCausalLM"};
+    static const struct {
+        const char *config;
+        unsigned sparse;
+    } cases[] = {{"\"mlp_only_layers\": []", 7},
+                 {"\"decoder_sparse_step\": 2", 2},
+                 {"\"mlp_only_layers\": [1, 9]", 5},
+                 {"\"decoder_sparse_step\": 3, \"mlp_only_layers\": [2]", 0}};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+            struct arch_model a;
+            struct hf_config *c;
+            struct gguf_meta *meta = NULL;
+            struct err e = {0};
+            char warning[200] = "";
+            struct arch_warnings w = {ignore_warning, warning};
+            resolve(&a, &c, classes[i], cases[k].config);
+            assert_int_equal(layers_with(&a, "blk.N.ffn_gate_inp.weight"), cases[k].sparse);
+            assert_int_equal(layers_with(&a, "blk.N.ffn_down_exps.weight"), cases[k].sparse);
+            assert_int_equal(layers_with(&a, "blk.N.ffn_down.weight"), 7 & ~cases[k].sparse);
+            assert_int_equal(gguf_meta_new(&meta, &e), 0);
+            assert_int_equal(arch_add_own_keys(&a, meta, &w, &e), 0);
+            assert_int_equal(strstr(warning, "without experts") != NULL, cases[k].sparse != 7);
+            gguf_meta_free(meta);
+            hf_config_free(c);
+        }
 }
 
 static void an_unknown_class_is_refused_with_the_list_of_known_ones(void **state)
@@ -704,6 +747,7 @@ int main(void)
         cmocka_unit_test(expressions_give_sums_products_and_exact_quotients),
         cmocka_unit_test(absent_numbers_take_their_rule_and_are_not_called_stated),
         cmocka_unit_test(impossible_configurations_are_refused_by_field),
+        cmocka_unit_test(layers_without_experts_have_a_plain_network_and_a_warning),
         cmocka_unit_test(an_unknown_class_is_refused_with_the_list_of_known_ones),
         cmocka_unit_test(llama_rows_of_q_and_k_are_permuted_by_the_formula),
         cmocka_unit_test(next_rows_are_regrouped_by_the_table),

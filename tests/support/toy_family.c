@@ -20,12 +20,14 @@
 const char *const toy_answer_names[] = {
     "embedding-last", "embedding-mean", "embedding-first", "score", "reward", "stepreward", NULL};
 
-const char *const toy_family_names[] = {"mixtral", "qwen2moe",  "qwen3moe", "qwen3next",
-                                        "qwen35",  "qwen35moe", NULL};
+const char *const toy_family_names[] = {
+    "mixtral",         "qwen2moe",        "qwen3moe",       "qwen3next",  "qwen35", "qwen35moe",
+    "mixtral-stacked", "qwen2moe-window", "qwen3moe-mixed", "qwen3vlmoe", NULL};
 
 enum fill { MATRIX, EMBED, NORM, ZERO_NORM, BIAS, DECAY };
 
-enum where { GLOBAL, EVERY, ATTENTION, LINEAR };
+/* SPARSE and PLAIN: layers with experts, and those that decoder_sparse_step 2 leaves without. */
+enum where { GLOBAL, EVERY, ATTENTION, LINEAR, SPARSE, PLAIN };
 
 struct row {
     const char *families; /* names between spaces */
@@ -35,15 +37,23 @@ struct row {
     uint32_t shape[3];
 };
 
-#define MIX    " mixtral "
-#define Q2     " qwen2moe "
-#define Q3     " qwen3moe "
-#define NEXT   " qwen3next "
-#define Q35    " qwen35 "
-#define Q35MOE " qwen35moe "
-#define HYBRID NEXT Q35 Q35MOE
-#define MOE    Q2 Q3 NEXT Q35MOE
-#define ALL    MIX MOE Q35
+#define MIX1 " mixtral "
+#define MIX2 " mixtral-stacked "
+#define MIX  MIX1 MIX2
+#define Q2                                                                                                   \
+    " qwen2moe "                                                                                             \
+    " qwen2moe-window "
+#define Q3ONE    " qwen3moe "
+#define Q3MIX    " qwen3moe-mixed "
+#define Q3VL     " qwen3vlmoe "
+#define Q3       Q3ONE Q3MIX Q3VL
+#define NEXT     " qwen3next "
+#define Q35      " qwen35 "
+#define Q35MOE   " qwen35moe "
+#define HYBRID   NEXT Q35 Q35MOE
+#define MOE      Q2 Q3 NEXT Q35MOE
+#define ALL      MIX MOE Q35
+#define SEPARATE Q2 Q3ONE NEXT Q35MOE
 /* Dense models that answer once for a text. */
 #define EMBED3 " embedding-last embedding-mean embedding-first "
 #define SCORE3 " score "
@@ -97,18 +107,26 @@ static const struct row rows[] = {
     {Q35 DENSE, EVERY, "mlp.gate_proj.weight", MATRIX, {96, 64}},
     {Q35 DENSE, EVERY, "mlp.up_proj.weight", MATRIX, {96, 64}},
     {Q35 DENSE, EVERY, "mlp.down_proj.weight", MATRIX, {64, 96}},
-    {MOE, EVERY, "mlp.gate.weight", MATRIX, {N_EXPERTS, 64}},
-    {MOE, EVERY, "mlp.experts.J.gate_proj.weight", MATRIX, {32, 64}},
-    {MOE, EVERY, "mlp.experts.J.up_proj.weight", MATRIX, {32, 64}},
-    {MOE, EVERY, "mlp.experts.J.down_proj.weight", MATRIX, {64, 32}},
+    {Q3MIX, PLAIN, "mlp.gate_proj.weight", MATRIX, {96, 64}},
+    {Q3MIX, PLAIN, "mlp.up_proj.weight", MATRIX, {96, 64}},
+    {Q3MIX, PLAIN, "mlp.down_proj.weight", MATRIX, {64, 96}},
+    {MOE MIX2, SPARSE, "mlp.gate.weight", MATRIX, {N_EXPERTS, 64}},
+    {SEPARATE, EVERY, "mlp.experts.J.gate_proj.weight", MATRIX, {32, 64}},
+    {SEPARATE, EVERY, "mlp.experts.J.up_proj.weight", MATRIX, {32, 64}},
+    {SEPARATE, EVERY, "mlp.experts.J.down_proj.weight", MATRIX, {64, 32}},
+    /* as newer transformers write them; for qwen3vlmoe as published, with the last axes swapped, where
+     * gate and up together are square */
+    {Q3MIX MIX2 Q3VL, SPARSE, "mlp.experts.gate_up_proj", MATRIX, {N_EXPERTS, 64, 64}},
+    {Q3MIX MIX2, SPARSE, "mlp.experts.down_proj", MATRIX, {N_EXPERTS, 64, 32}},
+    {Q3VL, SPARSE, "mlp.experts.down_proj", MATRIX, {N_EXPERTS, 32, 64}},
     {Q2 NEXT Q35MOE, EVERY, "mlp.shared_expert.gate_proj.weight", MATRIX, {32, 64}},
     {Q2 NEXT Q35MOE, EVERY, "mlp.shared_expert.up_proj.weight", MATRIX, {32, 64}},
     {Q2 NEXT Q35MOE, EVERY, "mlp.shared_expert.down_proj.weight", MATRIX, {64, 32}},
     {Q2 NEXT Q35MOE, EVERY, "mlp.shared_expert_gate.weight", MATRIX, {1, 64}},
-    {MIX, EVERY, "block_sparse_moe.gate.weight", MATRIX, {N_EXPERTS, 64}},
-    {MIX, EVERY, "block_sparse_moe.experts.J.w1.weight", MATRIX, {32, 64}},
-    {MIX, EVERY, "block_sparse_moe.experts.J.w2.weight", MATRIX, {64, 32}},
-    {MIX, EVERY, "block_sparse_moe.experts.J.w3.weight", MATRIX, {32, 64}},
+    {MIX1, EVERY, "block_sparse_moe.gate.weight", MATRIX, {N_EXPERTS, 64}},
+    {MIX1, EVERY, "block_sparse_moe.experts.J.w1.weight", MATRIX, {32, 64}},
+    {MIX1, EVERY, "block_sparse_moe.experts.J.w2.weight", MATRIX, {64, 32}},
+    {MIX1, EVERY, "block_sparse_moe.experts.J.w3.weight", MATRIX, {32, 64}},
 };
 
 #define COMMON                                                                                               \
@@ -157,6 +175,24 @@ static const struct {
      "{\"architectures\": [\"Qwen3MoeForCausalLM\"], \"model_type\": \"qwen3_moe\", " COMMON PLAIN_ROPE
          EXPERTS "\"head_dim\": 16, \"intermediate_size\": 96, \"norm_topk_prob\": true, "
      "\"use_sliding_window\": false, \"tie_word_embeddings\": false}"},
+    {"mixtral-stacked",
+     "{\"architectures\": [\"MixtralForCausalLM\"], \"model_type\": \"mixtral\", " COMMON PLAIN_ROPE
+     "\"intermediate_size\": 32, \"num_local_experts\": 8, \"num_experts_per_tok\": 3, "
+     "\"sliding_window\": null, \"tie_word_embeddings\": false}"},
+    {"qwen2moe-window",
+     "{\"architectures\": [\"Qwen2MoeForCausalLM\"], \"model_type\": \"qwen2_moe\", " COMMON PLAIN_ROPE
+         EXPERTS SHARED "\"intermediate_size\": 96, \"norm_topk_prob\": true, \"use_sliding_window\": true, "
+     "\"sliding_window\": 9, \"max_window_layers\": 3, \"tie_word_embeddings\": false}"},
+    {"qwen3moe-mixed",
+     "{\"architectures\": [\"Qwen3MoeForCausalLM\"], \"model_type\": \"qwen3_moe\", " COMMON PLAIN_ROPE
+     "\"num_experts\": 8, \"num_experts_per_tok\": 3, \"moe_intermediate_size\": 32, "
+     "\"decoder_sparse_step\": 2, \"head_dim\": 16, \"intermediate_size\": 96, \"norm_topk_prob\": false, "
+     "\"use_sliding_window\": true, \"sliding_window\": 50, \"tie_word_embeddings\": false}"},
+    {"qwen3vlmoe",
+     "{\"architectures\": [\"Qwen3VLMoeForConditionalGeneration\"], \"model_type\": "
+     "\"qwen3_vl_moe_text\", " COMMON PLAIN_ROPE EXPERTS "\"head_dim\": 16, \"intermediate_size\": 96, "
+     "\"rope_scaling\": {\"rope_type\": \"default\", \"mrope_interleaved\": true, \"mrope_section\": [4, 2, "
+     "2]}, \"tie_word_embeddings\": false}"},
     {"qwen3next",
      "{\"architectures\": [\"Qwen3NextForCausalLM\"], \"model_type\": \"qwen3_next\", " COMMON EXPERTS SHARED
          LINEAR_KEYS "\"rope_theta\": 10000.0, \"partial_rotary_factor\": 0.5, \"intermediate_size\": 96, "
@@ -218,7 +254,7 @@ static int fill_tensor(struct safetensors_writer *w, const char *name, const str
                        struct err *e)
 {
     (void)name;
-    uint16_t buffer[VOCAB * 64];
+    uint16_t buffer[N_EXPERTS * 64 * 64];
     size_t n = r->shape[0], n_cols = r->shape[2] ? r->shape[2] : r->shape[1];
     for (uint64_t d = 1; d < n_dims_of(r); d++)
         n *= r->shape[d];
@@ -228,8 +264,8 @@ static int fill_tensor(struct safetensors_writer *w, const char *name, const str
 }
 
 /* One row of the table: one tensor, or one for each layer and expert that has it. */
-static int visit_row(struct safetensors_writer *w, const struct row *r, uint32_t n_layers, bool hybrid,
-                     visit fn, struct rng *rng, struct err *e)
+static int visit_row(struct safetensors_writer *w, const struct row *r, const char *family, uint32_t n_layers,
+                     bool hybrid, visit fn, struct rng *rng, struct err *e)
 {
     char name[160], rest[128];
     int rc = 0;
@@ -238,7 +274,9 @@ static int visit_row(struct safetensors_writer *w, const struct row *r, uint32_t
     const char *expert = strstr(r->name, ".J.");
     for (uint32_t layer = 0; rc == 0 && layer < n_layers; layer++) {
         bool linear = hybrid && layer % 4 != 3;
-        if ((r->where == LINEAR && !linear) || (r->where == ATTENTION && linear))
+        bool dense = strcmp(family, "qwen3moe-mixed") == 0 && layer % 2 == 0;
+        if ((r->where == LINEAR && !linear) || (r->where == ATTENTION && linear) ||
+            (r->where == SPARSE && dense) || (r->where == PLAIN && !dense))
             continue;
         for (int j = 0; rc == 0 && j < (expert ? N_EXPERTS : 1); j++) {
             snprintf(rest, sizeof rest, "%s", r->name);
@@ -253,12 +291,12 @@ static int visit_row(struct safetensors_writer *w, const struct row *r, uint32_t
 
 static int visit_all(struct safetensors_writer *w, const char *family, visit fn, struct err *e)
 {
-    bool hybrid = strstr(HYBRID, family) && strcmp(family, "qwen3moe") != 0;
+    bool hybrid = strcmp(family, "qwen3next") == 0 || strncmp(family, "qwen35", 6) == 0;
     struct rng rng = {20261120};
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof rows / sizeof *rows; i++)
         if (belongs(&rows[i], family))
-            rc = visit_row(w, &rows[i], hybrid ? 4 : 3, hybrid, fn, &rng, e);
+            rc = visit_row(w, &rows[i], family, hybrid ? 4 : 3, hybrid, fn, &rng, e);
     return rc;
 }
 
