@@ -86,7 +86,23 @@ static const struct {
     {ARCH_KC, "ssm.conv_kernel"},
 };
 
-/* Which layers are gated delta nets: a list, else all but every n-th; prediction blocks never are. */
+static bool has_tensor(const struct model *m, uint64_t layer, const char *suffix)
+{
+    char name[128];
+    snprintf(name, sizeof name, "blk.%" PRIu64 ".%s.weight", layer, suffix);
+    return model_find(m, name) != NULL;
+}
+
+/* No key says which layers have no experts: their tensors do. */
+static bool is_plain_layer(const struct model *m, uint64_t layer)
+{
+    return !has_tensor(m, layer, "ffn_gate_inp") &&
+           (has_tensor(m, layer, "ffn_gate") || has_tensor(m, layer, "ffn_up") ||
+            has_tensor(m, layer, "ffn_down"));
+}
+
+/* Which layers are gated delta nets: a list, else all but every n-th; prediction blocks never are. Which of a
+ * sparse model have no experts. */
 static void layers_of(struct arch_model *a, const struct model *m)
 {
     char key[256];
@@ -100,6 +116,8 @@ static void layers_of(struct arch_model *a, const struct model *m)
                                                        : interval != 0 && (i + 1) % interval != 0;
         if (linear)
             a->linear_layers[i / 64] |= (uint64_t)1 << (i % 64);
+        if (is_plain_layer(m, i))
+            a->dense_layers[i / 64] |= (uint64_t)1 << (i % 64);
     }
 }
 

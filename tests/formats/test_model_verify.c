@@ -131,6 +131,12 @@ static void each_layer_needs_the_tensors_of_its_kind(void **state)
     make("qwen3moe");
     damage("blk.1.ffn_up_exps.weight", "blk.1.ffn_xx_exps.weight");
     expect("tensor 'blk.1.ffn_up_exps.weight' is missing");
+    make("qwen3moe-mixed"); /* layers 0 and 2 have no experts */
+    damage("blk.0.ffn_up.weight", "blk.0.ffn_xx.weight");
+    expect("tensor 'blk.0.ffn_up.weight' is missing");
+    make("qwen3moe-mixed");
+    damage("blk.1.ffn_down_exps.weight", "blk.1.ffn_xxxx_exps.weight");
+    expect("tensor 'blk.1.ffn_down_exps.weight' is missing");
     make("mixtral");
     damage("blk.2.ffn_gate_inp.weight", "blk.2.ffn_gate_xxx.weight");
     expect("tensor 'blk.2.ffn_gate_inp.weight' is missing");
