@@ -3,13 +3,18 @@
 
 #include "libquant/base/arena.h"
 #include "libquant/base/checked.h"
+#include "libquant/base/filemap.h"
+#include "libquant/base/outset.h"
 
 #include <assert.h>
-#include <errno.h>
+#include <dirent.h>
 #include <inttypes.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 struct part {
     const char *path; /* in the arena */
@@ -266,9 +271,42 @@ struct outfile *gguf_parts_outfile(const struct gguf_parts *p, uint32_t part)
 
 /* --- writing --- */
 
+/* Does the file begin as this part will? */
+static bool has_header(void *ctx, size_t i)
+{
+    const struct gguf_parts *p = ctx;
+    const struct part *part = &p->parts[i];
+    struct filemap m;
+    if (filemap_open(&m, part->path, NULL) != 0)
+        return false;
+    bool same = m.size == part->file_bytes && memcmp(m.data, part->header, part->header_bytes) == 0;
+    filemap_close(&m);
+    return same;
+}
+
+bool gguf_parts_finished(const struct gguf_parts *p)
+{
+    for (size_t i = 0; i < p->n_parts; i++)
+        if (!has_header((void *)p, i))
+            return false;
+    return true;
+}
+
+int gguf_parts_recover(struct gguf_parts *p, struct err *e)
+{
+    const char **paths = arena_array(&p->arena, p->n_parts, sizeof *paths);
+    if (!paths)
+        return no_memory(e);
+    for (size_t i = 0; i < p->n_parts; i++)
+        paths[i] = p->parts[i].path;
+    return outset_recover(paths, p->n_parts, has_header, p, e);
+}
+
 int gguf_parts_open(struct gguf_parts *p, struct err *e)
 {
-    int rc = 0;
+    int rc = gguf_parts_recover(p, e);
+    for (size_t i = 0; i < p->n_parts && rc == 0; i++) /* all, before the first file is made */
+        rc = outfile_check_target(p->parts[i].path, p->opt.overwrite, e);
     for (size_t i = 0; i < p->n_parts && rc == 0; i++) {
         struct part *part = &p->parts[i];
         struct outfile_options opt = {.overwrite = p->opt.overwrite,
@@ -324,23 +362,75 @@ int gguf_parts_write(struct gguf_parts *p, size_t tensor, uint64_t at, const voi
 
 int gguf_parts_commit(struct gguf_parts *p, struct err *e)
 {
-    /* A full disk may show only now: before any file of a set has its name. */
-    for (size_t i = 0; p->n_parts > 1 && i < p->n_parts; i++)
-        if (fsync(outfile_fd(p->parts[i].file)) != 0)
-            return err_set(e, ERR_IO, "%s: cannot flush to disk: %s", p->parts[i].path, strerror(errno));
+    struct outfile **files = arena_array(&p->arena, p->n_parts, sizeof *files);
+    int rc = files ? 0 : no_memory(e);
+    for (size_t i = 0; i < p->n_parts && rc == 0; i++) /* a full disk may show only now */
+        rc = outfile_seal(p->parts[i].file, p->parts[i].file_bytes, e);
+    if (rc)
+        return rc; /* gguf_parts_free drops or keeps them */
     for (size_t i = 0; i < p->n_parts; i++) {
-        struct outfile *f = p->parts[i].file;
-        p->parts[i].file = NULL; /* commit frees it in every case */
-        int rc = outfile_commit(f, p->parts[i].file_bytes, e);
-        if (rc && i && p->opt.overwrite)
-            return err_context(e, rc, "parts 1 to %zu are already replaced", i);
-        if (rc) {
-            while (i--)
-                unlink(p->parts[i].path);
-            return rc;
-        }
+        files[i] = p->parts[i].file;
+        p->parts[i].file = NULL; /* freed in every case */
     }
-    return 0;
+    return outset_commit(files, p->n_parts, e);
+}
+
+/* --- what stands beside the output --- */
+
+/* "<prefix>-00001-of-00003.gguf<ending>" with another count than ours? */
+static bool other_count(const struct gguf_parts *p, const char *prefix, const char *name, const char *ending,
+                        uint32_t *count)
+{
+    size_t len = strlen(name), n_end = strlen(ending), prefix_len;
+    char part[NAME_MAX + 1];
+    uint32_t no;
+    if (len < n_end || len - n_end > NAME_MAX || strcmp(name + len - n_end, ending) != 0)
+        return false;
+    memcpy(part, name, len - n_end);
+    part[len - n_end] = 0;
+    return gguf_split_parse(part, &prefix_len, &no, count) && no == 0 && prefix_len == strlen(prefix) &&
+           memcmp(part, prefix, prefix_len) == 0 && (p->n_parts == 1 || *count != p->n_parts);
+}
+
+int gguf_parts_remarks(const struct gguf_parts *p, int (*say)(void *ctx, const char *text, struct err *e),
+                       void *ctx, struct err *e)
+{
+    size_t prefix_len;
+    uint32_t no, count;
+    char text[700];
+    if (!gguf_split_parse(p->parts[0].path, &prefix_len, &no, &count))
+        return 0; /* one file */
+    char *copy = strdup(p->parts[0].path), *prefix = strndup(p->parts[0].path, prefix_len);
+    DIR *d = copy && prefix ? opendir(dirname(copy)) : NULL;
+    int rc = copy && prefix ? 0 : no_memory(e);
+    for (struct dirent *ent; rc == 0 && d && (ent = readdir(d));) {
+        const char *base = strrchr(prefix, '/');
+        base = base ? base + 1 : prefix;
+        text[0] = 0;
+        if (other_count(p, base, ent->d_name, "", &count))
+            snprintf(text, sizeof text,
+                     "%.300s: an older set of %" PRIu32
+                     " parts stays beside the new one of %zu; remove it if "
+                     "it is not needed",
+                     ent->d_name, count, p->n_parts);
+        else if (other_count(p, base, ent->d_name, ".kerf-part", &count))
+            snprintf(text, sizeof text,
+                     "%.300s: left by a run that split into %" PRIu32 " parts; resume that run with its "
+                     "options, or remove its *.kerf-part files",
+                     ent->d_name, count);
+        else if (other_count(p, base, ent->d_name, ".kerf-old", &count))
+            snprintf(text, sizeof text,
+                     "%.300s: set aside by a run that split into %" PRIu32 " parts and was killed; the same "
+                     "run again puts it back",
+                     ent->d_name, count);
+        if (text[0])
+            rc = say(ctx, text, e);
+    }
+    if (d)
+        closedir(d);
+    free(copy);
+    free(prefix);
+    return rc;
 }
 
 void gguf_parts_free(struct gguf_parts *p)

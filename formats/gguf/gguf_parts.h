@@ -1,11 +1,11 @@
 /* gguf_parts.h - a GGUF output as one file or as a split set, laid out at once, written in any order, and
  * there whole or not at all.
  *
- *     gguf_parts_plan(&p, meta, tensors, n, path, &opt, e);      sizes and names are known; nothing is
- * written gguf_parts_open(p, e);                                     temporary files with their headers
- *     gguf_parts_write(p, i, at, data, n, e);                    any tensor, any piece, any thread
- *     gguf_parts_commit(p, e);                                   all files under their names
- *     gguf_parts_free(p);                                        without a commit: nothing is left behind
+ *     gguf_parts_plan(&p, meta, tensors, n, path, &opt, e);  sizes and names are known; nothing is written
+ *     gguf_parts_open(p, e);                                 temporary files with their headers
+ *     gguf_parts_write(p, i, at, data, n, e);                any tensor, any piece, any thread
+ *     gguf_parts_commit(p, e);                               all files under their names
+ *     gguf_parts_free(p);                                    without a commit: nothing is left behind
  *
  * Truth: specification, architectures 21.4. */
 #ifndef KERF_GGUF_PARTS_H
@@ -37,6 +37,19 @@ uint64_t gguf_parts_file_bytes(const struct gguf_parts *p, uint32_t part);
 uint64_t gguf_parts_total_bytes(const struct gguf_parts *p);
 uint32_t gguf_parts_of_tensor(const struct gguf_parts *p, size_t tensor);
 
+/* Bring the names out of a commit that was killed: the older set is put back, new parts become temporary
+ * files again. gguf_parts_open begins with it; earlier by those who look at the files before. ERR_IO also
+ * when another process is at this set. */
+int gguf_parts_recover(struct gguf_parts *p, struct err *e);
+
+/* Does every file stand under its name, of the right size and with the header of this plan? */
+bool gguf_parts_finished(const struct gguf_parts *p);
+
+/* What stands beside a split set with the same prefix and another number of parts: older sets, which are not
+ * touched, and what killed runs left. One call of `say` for each; a nonzero return ends it. */
+int gguf_parts_remarks(const struct gguf_parts *p, int (*say)(void *ctx, const char *text, struct err *e),
+                       void *ctx, struct err *e);
+
 /* Create every temporary file, reserve its space, write its header. What `resume` finds is left as it is,
  * since it may belong to another plan: follow with gguf_parts_write_headers once that is settled, or
  * gguf_parts_restart. */
@@ -60,8 +73,9 @@ int gguf_parts_write(struct gguf_parts *p, size_t tensor, uint64_t at, const voi
 /* The output of a part, between open and commit; borrowed. For reading back what a resumed run kept. */
 struct outfile *gguf_parts_outfile(const struct gguf_parts *p, uint32_t part);
 
-/* Flush all, then rename all. When one of several fails, the parts that are already under their names are
- * removed again (unless they have replaced older files: then the message says which are new). */
+/* Flush all, then give all their names, as outset.h says: whoever opens the first part finds nothing, the
+ * whole older set, or the whole new one, also after a failure or a kill. On failure the older set stands
+ * again, and the new parts are dropped, or kept with `keep_partial`. */
 int gguf_parts_commit(struct gguf_parts *p, struct err *e);
 
 /* Drop what was not committed. NULL is allowed. */

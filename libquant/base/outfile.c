@@ -1,11 +1,11 @@
 /* outfile.c - see outfile.h. */
-#include "outfile.h"
+#define _GNU_SOURCE /* renameat2 */
+#include "outfile_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,51 +15,61 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-struct outfile {
-    int fd;
-    char *path, *temp, *folder; /* owned */
-    uint64_t pos;
-    struct outfile_options opt;
-    bool resumed;
-    int slot; /* in the table for the signal handler, or -1 */
+/* --- the table for the signal handler --- */
+
+/* A list of chunks that only ever grows, because a handler may neither lock nor allocate: it walks what is
+ * there. The first chunk needs no memory, and a set of many parts gets what it needs. */
+#define CHUNK_SLOTS 64
+struct chunk {
+    _Atomic(char *) temps[CHUNK_SLOTS];
+    _Atomic(struct chunk *) next;
 };
-
-/* A fixed table, because a signal handler may neither lock nor allocate. A full table only means that a
- * signal leaves a temporary file behind; nothing breaks. */
-#define N_SLOTS 64
-static _Atomic(char *) live_temps[N_SLOTS];
-
-static int slot_take(char *temp)
-{
-    for (int i = 0; i < N_SLOTS; i++) {
-        char *expected = NULL;
-        if (atomic_compare_exchange_strong(&live_temps[i], &expected, temp))
-            return i;
-    }
-    return -1;
-}
-
-void outfile_abort_all_from_signal(void)
-{
-    for (int i = 0; i < N_SLOTS; i++) {
-        char *t = atomic_load(&live_temps[i]);
-        if (t)
-            unlink(t);
-    }
-}
+static struct chunk live;
 
 int outfile_guard(char *path)
 {
-    return slot_take(path);
+    int base = 0;
+    for (struct chunk *c = &live;; base += CHUNK_SLOTS) {
+        for (int i = 0; i < CHUNK_SLOTS; i++) {
+            char *expected = NULL;
+            if (atomic_compare_exchange_strong(&c->temps[i], &expected, path))
+                return base + i;
+        }
+        struct chunk *next = atomic_load(&c->next);
+        if (!next) {
+            struct chunk *more = calloc(1, sizeof *more);
+            if (!more)
+                return -1;
+            if (atomic_compare_exchange_strong(&c->next, &next, more))
+                next = more;
+            else
+                free(more); /* another thread was first; `next` is its chunk */
+        }
+        c = next;
+    }
 }
 
 void outfile_unguard(int slot)
 {
-    if (slot >= 0)
-        atomic_store(&live_temps[slot], NULL);
+    struct chunk *c = &live;
+    if (slot < 0)
+        return;
+    for (; slot >= CHUNK_SLOTS; slot -= CHUNK_SLOTS)
+        c = atomic_load(&c->next);
+    atomic_store(&c->temps[slot], NULL);
 }
 
-static void destroy(struct outfile *f)
+void outfile_abort_all_from_signal(void)
+{
+    for (struct chunk *c = &live; c; c = atomic_load(&c->next))
+        for (int i = 0; i < CHUNK_SLOTS; i++) {
+            char *t = atomic_load(&c->temps[i]);
+            if (t)
+                unlink(t);
+        }
+}
+
+void outfile_release(struct outfile *f)
 {
     if (!f)
         return;
@@ -72,7 +82,9 @@ static void destroy(struct outfile *f)
     free(f);
 }
 
-static int check_target(const char *path, bool overwrite, struct err *e)
+/* --- names --- */
+
+int outfile_check_target(const char *path, bool overwrite, struct err *e)
 {
     struct stat st;
     if (lstat(path, &st) != 0) {
@@ -86,6 +98,91 @@ static int check_target(const char *path, bool overwrite, struct err *e)
         return err_set(e, ERR_IO, "%s: exists already; use --force to replace it", path);
     return 0;
 }
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+int outfile_check_input(const char *path, const char *input, struct err *e)
+{
+    static const char *const endings[] = {"", ".kerf-part", ".kerf-part.journal", ".kerf-old"};
+    size_t n = strlen(path) + 32;
+    char *name = malloc(n);
+    int rc = name ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    for (size_t i = 0; rc == 0 && i < sizeof endings / sizeof *endings; i++) {
+        snprintf(name, n, "%s%s", path, endings[i]);
+        if (!same_file(name, input))
+            continue;
+        if (i == 0)
+            rc = err_set(e, ERR_ARG,
+                         "%s: is the same file as the input %s; inputs are never replaced, choose another "
+                         "name for the output",
+                         path, input);
+        else
+            rc = err_set(e, ERR_ARG,
+                         "%s: this output would be written by way of %s, which is the input %s; choose "
+                         "another name for the output",
+                         path, name, input);
+    }
+    free(name);
+    return rc;
+}
+
+/* renameat2 came late to some file systems (EINVAL) and kernels (ENOSYS). A hard link does not replace
+ * either; where even that is unknown, looking first is all that is left. */
+int outfile_rename_new(const char *from, const char *to)
+{
+    struct stat st;
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS && errno != ENOTSUP)
+        return -1;
+    if (link(from, to) == 0) {
+        if (unlink(from) == 0)
+            return 0;
+        int cause = errno;
+        unlink(to);
+        errno = cause;
+        return -1;
+    }
+    if (errno != EPERM && errno != ENOTSUP && errno != ENOSYS && errno != EMLINK)
+        return -1;
+    if (lstat(to, &st) == 0) {
+        errno = EEXIST;
+        return -1;
+    }
+    return rename(from, to);
+}
+
+void outfile_sync_folder(const char *folder)
+{
+    int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return;
+    (void)fsync(dir);
+    close(dir);
+}
+
+int outfile_lock(int fd, const char *path, struct err *e)
+{
+    int rc;
+    do
+        rc = flock(fd, LOCK_EX | LOCK_NB);
+    while (rc != 0 && errno == EINTR);
+    if (rc == 0)
+        return 0;
+    int cause = errno;
+    rc = cause == EWOULDBLOCK
+             ? err_set(e, ERR_IO, "%s: another process is writing this output", path)
+             : err_set(e, ERR_IO, "%s: cannot be locked: %s; write to a file system that has locks", path,
+                       strerror(cause));
+    errno = cause;
+    return rc;
+}
+
+/* --- one output --- */
 
 static int reserve(struct outfile *f, struct err *e)
 {
@@ -117,12 +214,19 @@ static int open_temp(struct outfile *f, struct stat *st, struct err *e)
         f->fd = open(f->temp, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
         if (f->fd < 0)
             return err_set(e, ERR_IO, "%s: cannot be created: %s", f->temp, strerror(errno));
-        if (flock(f->fd, LOCK_EX | LOCK_NB) != 0)
-            return err_set(e, ERR_IO, "%s: another process is writing this output", f->temp);
+        int rc = outfile_lock(f->fd, f->temp, e);
+        if (rc && errno != EWOULDBLOCK && fstat(f->fd, st) == 0 && st->st_size == 0)
+            unlink(f->temp); /* new, or as good as new */
+        if (rc)
+            return rc;
         if (fstat(f->fd, st) != 0 || !S_ISREG(st->st_mode))
             return err_set(e, ERR_IO, "%s: is not a regular file; remove it", f->temp);
-        if (lstat(f->temp, &named) == 0 && named.st_dev == st->st_dev && named.st_ino == st->st_ino)
+        bool current =
+            lstat(f->temp, &named) == 0 && named.st_dev == st->st_dev && named.st_ino == st->st_ino;
+        if (current && st->st_nlink == 1)
             return 0;
+        if (current) /* linked to its final name and then killed: not a partial file any more */
+            unlink(f->temp);
         close(f->fd);
         f->fd = -1;
     }
@@ -133,7 +237,7 @@ int outfile_open(struct outfile **out, const char *path, const struct outfile_op
     static const struct outfile_options defaults;
     if (!opt)
         opt = &defaults;
-    int rc = check_target(path, opt->overwrite, e);
+    int rc = outfile_check_target(path, opt->overwrite, e);
     if (rc)
         return rc;
     struct outfile *f = calloc(1, sizeof *f);
@@ -152,26 +256,26 @@ int outfile_open(struct outfile **out, const char *path, const struct outfile_op
     }
     free(scratch);
     if (!f->folder) {
-        destroy(f);
+        outfile_release(f);
         return err_set(e, ERR_NOMEM, "%s: out of memory", path);
     }
     struct stat st;
     rc = open_temp(f, &st, e);
     if (rc) {
-        destroy(f);
+        outfile_release(f);
         return rc;
     }
     f->resumed = opt->resume && st.st_size > 0;
     if (!f->resumed && ftruncate(f->fd, 0) != 0)
         rc = err_set(e, ERR_IO, "%s: cannot truncate: %s", f->temp, strerror(errno));
     if (!opt->keep_partial)
-        f->slot = slot_take(f->temp);
+        f->slot = outfile_guard(f->temp);
     if (rc == 0 && opt->size_bytes)
         rc = reserve(f, e);
     if (rc) {
         if (!f->resumed)
             unlink(f->temp);
-        destroy(f);
+        outfile_release(f);
         return rc;
     }
     *out = f;
@@ -224,33 +328,40 @@ int outfile_write(struct outfile *f, const void *data, size_t n, struct err *e)
     return rc;
 }
 
+int outfile_seal(struct outfile *f, uint64_t n_bytes, struct err *e)
+{
+    if (n_bytes && ftruncate(f->fd, (off_t)n_bytes) != 0)
+        return err_set(e, ERR_IO, "%s: cannot set the size: %s", f->path, strerror(errno));
+    if (fsync(f->fd) != 0)
+        return err_set(e, ERR_IO, "%s: cannot flush to disk: %s", f->path, strerror(errno));
+    return 0;
+}
+
 int outfile_commit(struct outfile *f, uint64_t n_bytes, struct err *e)
 {
-    int rc = check_target(f->path, f->opt.overwrite, e);
-    if (rc == 0 && n_bytes && ftruncate(f->fd, (off_t)n_bytes) != 0)
-        rc = err_set(e, ERR_IO, "%s: cannot set the size: %s", f->path, strerror(errno));
-    if (rc == 0 && fsync(f->fd) != 0)
-        rc = err_set(e, ERR_IO, "%s: cannot flush to disk: %s", f->path, strerror(errno));
-    if (rc == 0 && rename(f->temp, f->path) != 0)
-        rc = err_set(e, ERR_IO, "%s: cannot rename the finished file: %s", f->path, strerror(errno));
-    if (rc == 0) {
-        int dir = open(f->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (dir >= 0) {
-            (void)fsync(dir); /* some file systems refuse; the rename itself is done */
-            close(dir);
-        }
-    } else {
-        unlink(f->temp);
+    int rc = outfile_check_target(f->path, f->opt.overwrite, e);
+    if (rc == 0)
+        rc = outfile_seal(f, n_bytes, e);
+    if (rc == 0 &&
+        (f->opt.overwrite ? rename(f->temp, f->path) : outfile_rename_new(f->temp, f->path)) != 0) {
+        rc = errno == EEXIST /* since we looked; nothing is overwritten unasked */
+                 ? err_set(e, ERR_IO, "%s: exists already; use --force to replace it", f->path)
+                 : err_set(e, ERR_IO, "%s: cannot rename the finished file: %s", f->path, strerror(errno));
     }
-    destroy(f);
-    return rc;
+    if (rc) {
+        outfile_abort(f);
+        return rc;
+    }
+    outfile_sync_folder(f->folder);
+    outfile_release(f);
+    return 0;
 }
 
 void outfile_abort(struct outfile *f)
 {
     if (f && !f->opt.keep_partial)
         unlink(f->temp);
-    destroy(f);
+    outfile_release(f);
 }
 
 int outfile_write_all(const char *path, const void *data, size_t n, bool overwrite, struct err *e)

@@ -2,7 +2,8 @@
  *
  * Bytes go to a temporary file in the same folder (so the final rename cannot cross file systems);
  * outfile_commit flushes it to the disk and renames it. Until then whatever stood at the name stands there
- * untouched, also when the output is the mapped input. */
+ * untouched. Without `overwrite` the rename itself refuses to replace, so nothing that appears meanwhile is
+ * lost. Several outputs that belong together are committed by outset.h. */
 #ifndef KERF_OUTFILE_H
 #define KERF_OUTFILE_H
 
@@ -16,7 +17,7 @@ struct outfile;
 
 struct outfile_options {
     bool overwrite;      /* allow an existing file at `path` (checked at open and again at commit) */
-    bool keep_partial;   /* on abort keep the temporary file, for a later `resume` */
+    bool keep_partial;   /* on abort, and when a commit fails, keep the temporary file for a later `resume` */
     bool resume;         /* continue an existing partial file of this name, if there is one */
     uint64_t size_bytes; /* reserve this much; ERR_IO names what is needed and what is free. 0: unknown */
 };
@@ -40,8 +41,12 @@ int outfile_write_at(struct outfile *f, uint64_t offset, const void *data, size_
 /* Append at the running position (single thread). */
 int outfile_write(struct outfile *f, const void *data, size_t n, struct err *e);
 
-/* Truncate to `n_bytes` (0: leave), fsync, rename, fsync the folder. Frees `f` in every case; on failure the
- * temporary file is removed. */
+/* Truncate to `n_bytes` (0: leave) and flush to the disk: the last that can fail for want of space. The file
+ * stays open. */
+int outfile_seal(struct outfile *f, uint64_t n_bytes, struct err *e);
+
+/* Seal, rename, flush the folder. Frees `f` in every case; on failure the temporary file is removed, unless
+ * `keep_partial`. */
 int outfile_commit(struct outfile *f, uint64_t n_bytes, struct err *e);
 
 /* Drop everything (or keep the partial file, see options). NULL is allowed. */
@@ -51,9 +56,17 @@ void outfile_abort(struct outfile *f);
 void outfile_abort_all_from_signal(void);
 
 /* Let outfile_abort_all_from_signal unlink one more file (a companion of an output). `path` is borrowed until
- * outfile_unguard. Returns a slot, or -1 when the table is full: then a signal leaves that file behind. */
+ * outfile_unguard. Returns a slot, or -1 when memory is refused: then a signal leaves that file behind. */
 int outfile_guard(char *path);
 void outfile_unguard(int slot);
+
+/* What outfile_open would refuse at once, for callers with hours of work before their output: a folder at
+ * `path`, or an existing file without `overwrite`. */
+int outfile_check_target(const char *path, bool overwrite, struct err *e);
+
+/* ERR_ARG when `path`, or a temporary name beside it, is the same file as `input`: by name, by a link of
+ * either kind, or by another way to the folder. A missing file is none. */
+int outfile_check_input(const char *path, const char *input, struct err *e);
 
 /* Whole small file in one call: open, write, commit. */
 int outfile_write_all(const char *path, const void *data, size_t n, bool overwrite, struct err *e);

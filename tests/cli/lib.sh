@@ -43,7 +43,9 @@ absent()
 {
     [ ! -e "$1" ] || fail "$1 exists"
     [ ! -e "$1.kerf-part" ] || fail "$1.kerf-part was left behind"
-    [ ! -e "$1.kerf-part.journal" ] || fail "$1.kerf-part.journal was left behind"
+    for ending in kerf-part.journal kerf-part.journal.new kerf-old; do
+        [ ! -e "$1.$ending" ] || fail "$1.$ending was left behind"
+    done
     n_checks=$((n_checks + 1))
 }
 

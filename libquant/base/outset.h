@@ -1,0 +1,38 @@
+/* outset.h - several outputs that appear as one: the parts of a split set, of which a reader opens the first.
+ *
+ *     outfile_open(&files[i], ...);  outfile_write_at(...);  outfile_seal(files[i], ...);      for each
+ *     outset_commit(files, n, e);
+ *
+ * One rename is atomic, n are not. The order makes up for it; an older set, with `overwrite`, is set aside as
+ * `<path>.kerf-old`:
+ *
+ *     1. first part of the older set aside       from here on no set stands under the name
+ *     2. its other parts aside
+ *     3. new parts 2 .. n to their names
+ *     4. new part 1 to its name                  from here on the new set stands
+ *     5. the older parts removed, the first one last
+ *
+ * What is guaranteed, whatever fails and whenever the process is killed or the power goes:
+ *   - whoever opens the first part finds nothing, the whole older set, or the whole new set, never a mix;
+ *   - when a step up to 4 fails, all are taken back: the older set stands again, the new parts are temporary
+ *     files again (kept or removed as `keep_partial` says);
+ *   - after a kill between 1 and 4, outset_recover takes them back in the same way, so nothing of the older
+ *     set is lost, and a run that is resumed has all its parts. Until then the older parts that are not under
+ *     their names stand as `<path>.kerf-old`. After a kill in step 5, outset_recover removes what is left;
+ *   - without `overwrite` nothing that exists is replaced, also when it appears during the commit. */
+#ifndef KERF_OUTSET_H
+#define KERF_OUTSET_H
+
+#include "outfile.h"
+
+/* Rename `n` sealed outputs of one folder. Frees every files[i] and sets it to NULL, in every case. */
+int outset_commit(struct outfile **files, size_t n, struct err *e);
+
+/* Bring the set of these paths out of an interrupted commit; to be called before its outputs are opened.
+ * Nothing happens when there was none. Parts that have their names already, while the first has not, are ours
+ * only if `is_ours` (ctx, index) says so: somebody else's file is left alone. ERR_IO: another process is at
+ * this set, or a rename failed; the message says what stands where. */
+int outset_recover(const char *const *paths, size_t n, bool (*is_ours)(void *ctx, size_t i), void *ctx,
+                   struct err *e);
+
+#endif
