@@ -328,6 +328,11 @@ static int run(struct job *j, const char *model, uint64_t chunks, struct err *e)
         rc = eval_open(j->r, model, 0, e);
     if (rc == 0)
         rc = net_need_tokens(&j->r->models[0].net, "allocation by measured loss", e);
+    const char *outputs[] = {o->output, o->html, o->table};
+    for (size_t i = 0; rc == 0 && i < sizeof outputs / sizeof *outputs; i++)
+        rc = eval_check_inputs(j->r, outputs[i], e);
+    for (size_t i = 0; rc == 0 && o->table && i < 2; i++) /* read when it exists */
+        rc = outputs[i] ? outfile_check_input(outputs[i], o->table, e) : 0;
     if (rc == 0)
         rc = open_table(j, chunks, e);
     struct allocate_options ao = {.rules = j->rules,

@@ -170,6 +170,8 @@ int cmd_compare(int argc, char **argv)
     if (rc == 0)
         rc = check_gates(&r.models[0].net, &gates, &e);
     if (rc == 0)
+        rc = eval_check_inputs(&r, html, &e);
+    if (rc == 0)
         rc = eval_open_text(&r, &e);
     if (rc == 0)
         rc = eval_run_models(&r, REPORT_COMPARE, &e);

@@ -72,7 +72,8 @@ static int run(const struct opt_command *cmd, const char *input, const char *out
     if (rc == 0)
         rc = collect(meta, gguf_reader_meta(in), ed, &e);
     if (rc == 0) {
-        struct repack_options ro = {.set = meta, .remove = ed->remove.items, .n_remove = ed->remove.n};
+        struct repack_options ro = {
+            .set = meta, .remove = ed->remove.items, .n_remove = ed->remove.n, .in_place = true};
         status = repack_and_report(in, output, &ro, s);
     } else {
         status = rc == ERR_ARG && in ? cmd_usage(cmd, "%s", e.msg) : cmd_fail(&e);

@@ -218,6 +218,10 @@ static int run(struct eval_run *r, const char *model, const struct collect_args 
     if (rc == 0)
         rc = eval_open(r, model, 0, e);
     if (rc == 0)
+        rc = eval_check_inputs(r, a->output, e);
+    if (rc == 0)
+        rc = eval_check_inputs(r, state, e);
+    if (rc == 0)
         rc = eval_open_text(r, e);
     if (rc == 0 && r->shared->dry_run) {
         print_plan(r, model, a);

@@ -2,6 +2,7 @@
 #include "imatrix_command.h"
 
 #include "formats/json.h"
+#include "libquant/base/outfile.h"
 
 #include <stdio.h>
 
@@ -108,6 +109,8 @@ int cmd_imatrix_merge(int argc, char **argv)
     struct err e = {0};
     struct imatrix *m = NULL;
     int rc = shared.dry_run ? 0 : cmd_check_folder(output, &e);
+    for (size_t i = 0; rc == 0 && i < args.n; i++)
+        rc = outfile_check_input(output, args.items[i], &e);
     if (rc == 0)
         rc = load_all(&m, &args, &shared, &e);
     if (rc == 0 && prior)

@@ -64,6 +64,8 @@ int cmd_ladder(int argc, char **argv)
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = eval_add_mix(&r, levels[i], requantize, &e);
     if (rc == 0)
+        rc = eval_check_inputs(&r, html, &e);
+    if (rc == 0)
         rc = eval_open_text(&r, &e);
     if (rc == 0)
         rc = eval_run_models(&r, REPORT_LADDER, &e);

@@ -146,6 +146,8 @@ int cmd_perplexity(int argc, char **argv)
     if (rc == 0)
         rc = net_need_tokens(&r.models[0].net, "perplexity", &e);
     if (rc == 0)
+        rc = eval_check_inputs(&r, logits, &e);
+    if (rc == 0)
         rc = eval_open_text(&r, &e);
     if (rc == 0 && logits && !shared.dry_run)
         rc = save_logits(&r, logits, &e);

@@ -1,6 +1,7 @@
 /* eval_command.c - see eval_command.h. */
 #include "eval_command.h"
 
+#include "formats/convert/model_files.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "libquant/base/outfile.h"
 
@@ -37,6 +38,22 @@ int eval_check_output(const char *path, bool force, struct err *e)
     int rc = path ? cmd_check_folder(path, e) : 0;
     if (rc == 0 && path && !force && access(path, F_OK) == 0)
         rc = err_set(e, ERR_IO, "%s: exists already; use --force to replace it", path);
+    return rc;
+}
+
+int eval_check_inputs(const struct eval_run *r, const char *path, struct err *e)
+{
+    int rc = 0;
+    if (!path)
+        return 0;
+    for (size_t i = 0; rc == 0 && i < r->n_models; i++)
+        rc = model_files_refuse(r->models[i].path, path, e);
+    for (size_t i = 0; rc == 0 && i < r->text->texts.n; i++)
+        rc = outfile_check_input(path, r->text->texts.items[i], e);
+    if (rc == 0 && r->text->ids)
+        rc = outfile_check_input(path, r->text->ids, e);
+    if (rc == 0 && r->imatrix_path)
+        rc = outfile_check_input(path, r->imatrix_path, e);
     return rc;
 }
 

@@ -116,6 +116,10 @@ int eval_check_options(const struct opt_command *cmd, struct text_options *t);
  * and may not be replaced, or its folder is not there or takes no files. */
 int eval_check_output(const char *path, bool force, struct err *e);
 
+/* ERR_ARG when `path` (may be NULL) is one of the models, texts or other files that the run reads. After the
+ * models are open. */
+int eval_check_inputs(const struct eval_run *r, const char *path, struct err *e);
+
 /* Start the session and open the reference, room for `n_candidates` more. */
 int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, struct err *e);
 int eval_add_file(struct eval_run *r, const char *path, struct err *e);

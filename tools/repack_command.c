@@ -33,6 +33,10 @@ static void print_json(const struct repack_report *r, const char *output, double
         jw_end(&w);
     }
     jw_end(&w);
+    jw_key(&w, "warnings"), jw_array(&w);
+    for (size_t i = 0; i < r->n_warnings; i++)
+        jw_string(&w, r->warnings[i]);
+    jw_end(&w);
     jw_end(&w);
 }
 
@@ -65,6 +69,8 @@ int repack_and_report(const struct gguf_reader *in, const char *output, struct r
     progress_end(&bar);
     if (rc)
         return cmd_fail(&e);
+    for (size_t i = 0; i < r.n_warnings; i++)
+        cmd_warn(s, "%s", r.warnings[i]);
     if (s->json)
         print_json(&r, output, session_seconds() - begin);
     else

@@ -6,6 +6,7 @@
 
 #include "formats/convert/rewrite.h"
 #include "formats/json.h"
+#include "libquant/base/outfile.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -223,6 +224,8 @@ static int open_inputs(struct inputs *in, const char *path, const struct options
     int rc = o->output && !s->dry_run ? cmd_check_folder(o->output, e) : 0;
     if (rc == 0)
         rc = session_open(&in->session, s, e);
+    if (rc == 0 && o->plan && o->output)
+        rc = outfile_check_input(o->output, o->plan, e);
     if (rc == 0 && o->plan)
         rc = plan_load(&in->plan, o->plan, e);
     if (rc == 0 && o->imatrix)
@@ -317,7 +320,9 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
         {"split-max-size", 0, OPT_SIZE, &o.split_max_bytes, "SIZE", "write parts of at most this size", NULL,
          OPT_RANGE(.min = 1)},
         {"resume", 0, OPT_FLAG, &o.resume, NULL,
-         "continue a run that was stopped, and keep what is done when this one stops", NULL, NULL},
+         "continue a run that was stopped, and keep what is done when this one stops; an output that is "
+         "finished is left as it is",
+         NULL, NULL},
     };
     const struct opt_command cmd = {
         wc->name, "MODEL -o OUT.gguf", wc->description, options, sizeof options / sizeof *options, 1, 1};

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define PIECE_BYTES ((size_t)8 << 20)
 
@@ -121,6 +122,47 @@ void repack_report_release(struct repack_report *r)
     *r = (struct repack_report){0};
 }
 
+/* Is the output the input under its own name, and not a link to it? */
+static bool same_name(const char *input, const char *output)
+{
+    struct stat st;
+    if (lstat(output, &st) != 0 || !S_ISREG(st.st_mode))
+        return false;
+    char *a = realpath(input, NULL), *b = realpath(output, NULL);
+    bool same = a && b && strcmp(a, b) == 0;
+    free(a);
+    free(b);
+    return same;
+}
+
+static int check_inputs(const struct gguf_reader *in, const struct gguf_parts *parts,
+                        const struct repack_options *opt, struct err *e)
+{
+    int rc = 0;
+    for (uint32_t i = 0; i < gguf_parts_n(parts); i++)
+        for (uint32_t k = 0; k < gguf_reader_n_parts(in) && rc == 0; k++) {
+            const char *input = gguf_reader_part_path(in, k), *output = gguf_parts_path(parts, i);
+            if (opt->in_place && opt->overwrite && gguf_parts_n(parts) == 1 && gguf_reader_n_parts(in) == 1 &&
+                same_name(input, output))
+                continue;
+            rc = outfile_check_input(output, input, e);
+        }
+    return rc;
+}
+
+static int add_warning(void *ctx, const char *text, struct err *e)
+{
+    struct repack_report *r = ctx;
+    const char **w = arena_array(r->owner, r->n_warnings + 1, sizeof *w);
+    if (w && r->n_warnings)
+        memcpy(w, r->warnings, r->n_warnings * sizeof *w);
+    if (!w || !(w[r->n_warnings] = arena_strdup(r->owner, text)))
+        return err_set(e, ERR_NOMEM, "report: out of memory");
+    r->warnings = w;
+    r->n_warnings++;
+    return 0;
+}
+
 int gguf_repack(const struct gguf_reader *in, const char *path, const struct repack_options *opt,
                 struct repack_report *report, struct err *e)
 {
@@ -138,8 +180,12 @@ int gguf_repack(const struct gguf_reader *in, const char *path, const struct rep
         rc = gguf_parts_plan(&parts, meta, tensors, gguf_reader_n_tensors(in), path, &layout, e);
     if (rc == 0)
         rc = fill_report(&done, parts, gguf_reader_n_tensors(in), e);
+    if (rc == 0)
+        rc = check_inputs(in, parts, opt, e);
     if (rc == 0 && !opt->dry_run)
         rc = copy_all(parts, in, opt, e);
+    if (rc == 0)
+        rc = gguf_parts_remarks(parts, add_warning, &done, e);
     if (rc == 0 && report) {
         *report = done;
         done = (struct repack_report){0};

@@ -7,6 +7,7 @@
 
 struct repack_options {
     bool overwrite;
+    bool in_place;               /* the one output may replace the one input, as an edit does */
     bool dry_run;                /* plan and report only */
     uint64_t max_bytes;          /* of each part, header included; 0: no bound */
     uint64_t max_tensors;        /* in each part; 0: no bound. With a bound the output is a split set. */
@@ -27,13 +28,16 @@ struct repack_report {
         uint64_t n_bytes;
         size_t n_tensors;
     } * files;
+    size_t n_warnings;
+    const char **warnings;
     void *owner; /* internal */
 };
 
 /* Write `in` to `path`, or with a bound to the split set of that prefix (a final ".gguf" is dropped). The
  * files appear under their names all together at the end. split.* keys belong to the layout and cannot be
- * edited. `in` may be the file at `path` (with overwrite). `opt` NULL: one file, no edits. *report (may be
- * NULL): caller frees with repack_report_release. ERR_ARG for edits that are not possible, and as
+ * edited. An output that is a part of `in`, by whatever name, is refused (ERR_ARG); with in_place and
+ * overwrite a model of one file may be replaced under its own name. `opt` NULL: one file, no edits. *report
+ * (may be NULL): caller frees with repack_report_release. ERR_ARG for edits that are not possible, and as
  * gguf_parts_plan. */
 int gguf_repack(const struct gguf_reader *in, const char *path, const struct repack_options *opt,
                 struct repack_report *report, struct err *e);

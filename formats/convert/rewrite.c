@@ -2,14 +2,15 @@
  *
  * Plan (rewrite_plan.c, rewrite_meta.c), open the outputs, run the jobs (rewrite_pipeline.c), commit. All
  * parts of a split set stay temporary until all are complete. */
+#include "model_files.h"
 #include "rewrite_internal.h"
 
-#include <errno.h>
+#include "libquant/base/outfile.h"
+
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 /* --- report --- */
 
@@ -102,29 +103,34 @@ static int prepare(struct rw_run *run, struct rw_plan *p, const char *path, cons
                    struct rw_journal **journal, struct err *e)
 {
     bool kept = false, matches = false;
-    int rc = rw_journal_discard_orphan(path, p, e);
+    int rc = rw_journal_discard_orphan(p, e);
     if (rc == 0)
         rc = gguf_parts_open(p->parts, e); /* takes their locks */
     if (rc == 0)
         kept = gguf_parts_resumed(p->parts);
     if (rc == 0 && run->opt->resume && kept)
-        rc = rw_journal_load(path, identity, run, &matches, e);
+        rc = rw_journal_load(identity, run, &matches, e);
     if (rc == 0 && run->opt->resume && !matches)
-        rc =
-            rw_plan_warn(p, e,
-                         kept ? "%s: the unfinished output belongs to other sources or options; started again"
-                              : "%s: nothing to resume; started from the beginning",
-                         path);
+        rc = rw_plan_warn(p, e,
+                          kept ? "%s: the unfinished output belongs to another version, other sources or "
+                                 "other options; started again"
+                               : "%s: nothing to resume; started from the beginning",
+                          path);
     if (rc == 0 && !matches) {
-        rc = rw_journal_discard(path, e);
+        rc = rw_journal_discard(p, e);
         if (rc == 0)
             rc = gguf_parts_restart(p->parts, e);
     } else if (rc == 0) {
         rc = gguf_parts_write_headers(p->parts, e);
     }
     if (rc == 0)
-        rc = rw_journal_open(journal, path, identity, matches, run, e);
+        rc = rw_journal_open(journal, identity, matches, run, e);
     return rc;
+}
+
+static int say_remark(void *ctx, const char *text, struct err *e)
+{
+    return rw_plan_warn(ctx, e, "%s", text);
 }
 
 static int write_model(struct rewrite_report *out, struct model *m, struct rw_plan *p, const char *path,
@@ -135,19 +141,24 @@ static int write_model(struct rewrite_report *out, struct model *m, struct rw_pl
     char identity[65];
     run.done = calloc(p->n_jobs ? p->n_jobs : 1, sizeof *run.done);
     run.sse = calloc(p->n_jobs ? p->n_jobs : 1, sizeof *run.sse);
-    int rc = run.done && run.sse ? rw_journal_identity(identity, m, p, opt, e)
+    int rc = run.done && run.sse ? rw_journal_identity(identity, KERF_VERSION, m, p, opt, e)
                                  : err_set(e, ERR_NOMEM, "out of memory for the job list");
     if (rc == 0)
         rc = prepare(&run, p, path, identity, &journal, e);
     if (rc == 0)
         rc = rw_pipeline_run(&run, e);
-    rw_journal_close(journal, rc != 0 && opt->resume);
-    if (rc == 0)
+    if (journal) { /* complete before the commit, which may fail or be killed */
+        int stopped = rw_journal_stop(journal, rc == 0 || opt->resume, rc == 0 ? e : NULL);
+        rc = rc ? rc : stopped;
+    }
+    if (rc == 0) {
         rc = gguf_parts_commit(p->parts, e);
-    else if (opt->resume)
-        journal = NULL; /* kept, with the temporary files, for the next attempt */
-    if (journal)
-        (void)rw_journal_discard(path, NULL);
+        if (rc && opt->resume)
+            err_context(e, rc, "what is done is kept, --resume goes on from there");
+    }
+    rw_journal_free(journal, rc == 0 || !opt->resume);
+    if (rc == 0)
+        rc = gguf_parts_remarks(p->parts, say_remark, p, e);
     if (rc == 0 && out)
         rc = make_report(out, p, &run, e);
     free((void *)run.done);
@@ -155,12 +166,75 @@ static int write_model(struct rewrite_report *out, struct model *m, struct rw_pl
     return rc;
 }
 
+static bool is_later(const struct timespec *a, const struct timespec *b)
+{
+    return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
+}
+
+/* With `resume`, an output that a run with these options has finished: of this header, and younger than what
+ * it was made from. The way to tell a run that was killed after its last step from one that never began. */
+static int find_finished(bool *found, const struct model *m, const struct rw_plan *p, const char *path,
+                         const struct rewrite_options *opt, struct err *e)
+{
+    struct sha256 ignored;
+    struct timespec newest = {0};
+    struct stat st;
+    bool any = false, older = false;
+    *found = false;
+    sha256_init(&ignored);
+    int rc = gguf_parts_recover(p->parts, e);
+    if (rc == 0)
+        rc = model_files_hash(&ignored, model_path(m), &newest, e);
+    if (rc)
+        return rc;
+    if (opt->imatrix_path && stat(opt->imatrix_path, &st) == 0 && is_later(&st.st_mtim, &newest))
+        newest = st.st_mtim;
+    for (uint32_t i = 0; i < gguf_parts_n(p->parts); i++)
+        if (stat(gguf_parts_path(p->parts, i), &st) == 0) {
+            any = true;
+            older = older || is_later(&newest, &st.st_mtim);
+        }
+    if (!any)
+        return 0;
+    if (!gguf_parts_finished(p->parts))
+        return err_set(e, ERR_IO,
+                       "%s: exists already, and is not what this run would write; nothing to resume, use "
+                       "--force to replace it",
+                       path);
+    if (older)
+        return err_set(e, ERR_IO,
+                       "%s: is finished, but its source has changed since; use --force to write it again",
+                       path);
+    *found = true;
+    return rw_journal_discard_orphan(p, e); /* killed before it could do so itself */
+}
+
+static int check_inputs(const struct model *m, const struct rw_plan *p, const struct rewrite_options *opt,
+                        struct err *e)
+{
+    int rc = 0;
+    for (uint32_t i = 0; i < gguf_parts_n(p->parts) && rc == 0; i++) {
+        const char *path = gguf_parts_path(p->parts, i);
+        rc = model_files_refuse(model_path(m), path, e);
+        if (rc == 0 && opt->imatrix_path)
+            rc = outfile_check_input(path, opt->imatrix_path, e);
+    }
+    return rc;
+}
+
 int rewrite_model(struct rewrite_report *out, struct model *m, const char *path,
                   const struct rewrite_options *opt, struct err *e)
 {
     struct rw_plan plan = {0};
+    bool finished = false;
     int rc = rw_plan_make(&plan, m, path, opt, e);
-    if (rc == 0 && opt->dry_run)
+    if (rc == 0)
+        rc = check_inputs(m, &plan, opt, e);
+    if (rc == 0 && opt->resume && !opt->overwrite && !opt->dry_run)
+        rc = find_finished(&finished, m, &plan, path, opt, e);
+    if (rc == 0 && finished)
+        rc = rw_plan_warn(&plan, e, "%s: is finished already; --force writes it again", path);
+    if (rc == 0 && (opt->dry_run || finished))
         rc = out ? make_report(out, &plan, NULL, e) : 0;
     else if (rc == 0 && !model_has_weights(m))
         rc = err_set(e, ERR_IO, "%s: the weights are not there; only --dry-run works without them",

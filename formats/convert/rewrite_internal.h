@@ -70,30 +70,35 @@ int rw_pipeline_run(struct rw_run *run, struct err *e);
 /* The tensor of a job, and its rows. */
 const struct rw_tensor *rw_job_rows(const struct rw_plan *p, size_t job, uint64_t *row0, uint64_t *n_rows);
 
-/* The journal beside a temporary output: which jobs are safely on the disk (rewrite_resume.c). */
+/* The journal beside the first temporary output: which jobs are safely on the disk (rewrite_resume.c). */
 struct rw_journal;
 
-int rw_journal_identity(char out[65], const struct model *m, const struct rw_plan *p,
+/* Hash of all that decides about the output's bytes; `version` of the program: another one may encode the
+ * same rows to other bytes. */
+int rw_journal_identity(char out[65], const char *version, const struct model *m, const struct rw_plan *p,
                         const struct rewrite_options *opt, struct err *e);
 
-/* Read the journal of `path`. When it belongs to `identity`, marks done[] and sse[] and sets *matches. A
- * missing or foreign journal is no error. */
-int rw_journal_load(const char *path, const char identity[65], struct rw_run *run, bool *matches,
+/* Read the journal. When it belongs to `identity`, marks done[] and sse[] and sets *matches. A missing or
+ * foreign journal is no error. */
+int rw_journal_load(const char identity[65], struct rw_run *run, bool *matches, struct err *e);
+
+/* Start or (`keep`) continue the journal; a thread of its own flushes finished jobs to the disk and records
+ * them, until rw_journal_stop. *out: caller ends it with rw_journal_free. */
+int rw_journal_open(struct rw_journal **out, const char identity[65], bool keep, struct rw_run *run,
                     struct err *e);
 
-/* Start (truncate) or continue the journal; a thread of its own flushes finished jobs to the disk and records
- * them, until rw_journal_close. */
-int rw_journal_open(struct rw_journal **out, const char *path, const char identity[65], bool keep,
-                    struct rw_run *run, struct err *e);
+/* End the thread; `record`: note what is done. The outputs must still be open. ERR_IO when one of them could
+ * not be flushed at any time: then its bytes are not to be trusted. */
+int rw_journal_stop(struct rw_journal *j, bool record, struct err *e);
 
-/* Stop the thread; `record`: note first what is done. The file stays. NULL is allowed. */
-void rw_journal_close(struct rw_journal *j, bool record);
+/* `remove`: and the file with it. NULL is allowed. */
+void rw_journal_free(struct rw_journal *j, bool remove);
 
-/* Remove a journal that is of no use any more, or that does not belong to the run that begins. */
-int rw_journal_discard(const char *path, struct err *e);
+/* Remove a journal that does not belong to the run that begins. */
+int rw_journal_discard(const struct rw_plan *p, struct err *e);
 
 /* The same when a temporary output is missing: its journal must not vouch for a new one. To be called before
  * the outputs are opened. */
-int rw_journal_discard_orphan(const char *path, const struct rw_plan *p, struct err *e);
+int rw_journal_discard_orphan(const struct rw_plan *p, struct err *e);
 
 #endif

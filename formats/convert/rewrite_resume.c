@@ -1,21 +1,23 @@
 /* rewrite_resume.c - the journal beside an unfinished output: which jobs are safely on the disk.
  *
- * A killed run leaves OUT.kerf-part and OUT.kerf-part.journal. With `resume` the next run of the same sources
- * and options does only the jobs that the journal lacks; since a job's bytes depend on nothing else, the file
- * ends identical. Written by one thread:
+ * A killed run leaves OUT.kerf-part and OUT.kerf-part.journal, where OUT is the first file of a split set:
+ * the lock of that temporary file is the lock of the journal. With `resume` the next run of the same version,
+ * sources and options does only the jobs that the journal lacks; since a job's bytes depend on nothing else,
+ * the file ends identical. Written by one thread:
  *
  *     "kerf-journal 1\n"  identity (64 hexadecimal digits)  "\n"
  *     batches:  u64 n;  n x {u64 job, f64 squared error};  u64 checksum of the batch's bytes before it
  *
  * A batch is appended only after fdatasync of the outputs, so it never promises bytes that a power cut could
- * take. A torn last batch fails its checksum and is dropped. It refuses nothing: a journal that does not fit
- * just means starting again. */
+ * take. A torn last batch fails its checksum and is dropped; going on, the file is written anew beside the
+ * old one and renamed over it, so that no kill finds it half empty. It refuses nothing: a journal that does
+ * not fit just means starting again. */
+#include "model_files.h"
 #include "rewrite_internal.h"
 
 #include "libquant/base/sha256.h"
 #include "libquant/base/slice.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -37,6 +39,9 @@ struct record {
 };
 _Static_assert(sizeof(struct record) == 16, "journal records are written as they stand in memory");
 
+#define ENDING     ".kerf-part.journal"
+#define ENDING_NEW ".kerf-part.journal.new"
+
 struct rw_journal {
     struct rw_run *run;
     char *path; /* owned */
@@ -45,20 +50,22 @@ struct rw_journal {
     struct record *batch;
     size_t cap;
     pthread_t thread;
-    bool started, stop, failed;
+    bool started, stop;
+    bool failed;      /* nothing more is recorded */
+    int flush_failed; /* errno of an output that could not be flushed */
     pthread_mutex_t lock;
     pthread_cond_t wake;
 };
 
-static char *journal_path(const char *path)
+/* Beside the first file of the output; malloc'ed. */
+static char *beside(const struct rw_plan *p, const char *ending)
 {
-    size_t n = strlen(path);
-    char *p = malloc(n + sizeof ".kerf-part.journal");
-    if (p) {
-        memcpy(p, path, n);
-        memcpy(p + n, ".kerf-part.journal", sizeof ".kerf-part.journal");
-    }
-    return p;
+    const char *first = gguf_parts_path(p->parts, 0);
+    size_t n = strlen(first) + strlen(ending) + 1;
+    char *s = malloc(n);
+    if (s)
+        snprintf(s, n, "%s%s", first, ending);
+    return s;
 }
 
 /* --- identity --- */
@@ -73,83 +80,6 @@ static void hash_u64(struct sha256 *h, uint64_t v)
     sha256_update(h, &v, sizeof v);
 }
 
-static void hash_file(struct sha256 *h, const char *path, const char *name)
-{
-    struct stat st;
-    hash_text(h, name);
-    if (stat(path, &st) != 0)
-        return;
-    hash_u64(h, (uint64_t)st.st_size);
-    hash_u64(h, (uint64_t)st.st_mtim.tv_sec);
-    hash_u64(h, (uint64_t)st.st_mtim.tv_nsec);
-}
-
-static int by_text(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* Every regular file of a checkpoint folder, by name. */
-static int hash_folder(struct sha256 *h, const char *folder, struct err *e)
-{
-    DIR *d = opendir(folder);
-    if (!d)
-        return err_set(e, ERR_IO, "%s: cannot list: %s", folder, strerror(errno));
-    char **names = NULL;
-    size_t n = 0;
-    int rc = 0;
-    for (struct dirent *ent; rc == 0 && (ent = readdir(d));) {
-        if (strcmp(ent->d_name, ".") == 0 || strcmp(ent->d_name, "..") == 0)
-            continue;
-        char **more = realloc(names, (n + 1) * sizeof *names);
-        if (more)
-            names = more;
-        if (!more || !(names[n] = strdup(ent->d_name)))
-            rc = err_set(e, ERR_NOMEM, "%s: out of memory", folder);
-        else
-            n++;
-    }
-    closedir(d);
-    if (n)
-        qsort(names, n, sizeof *names, by_text);
-    for (size_t i = 0; i < n; i++) {
-        char path[4096];
-        struct stat st;
-        /* Our own files beside the source, when the output goes there, are not part of it. */
-        bool fits = snprintf(path, sizeof path, "%s/%s", folder, names[i]) < (int)sizeof path;
-        if (rc == 0 && fits && stat(path, &st) == 0 && S_ISREG(st.st_mode) && !strstr(names[i], ".gguf"))
-            hash_file(h, path, names[i]);
-        free(names[i]);
-    }
-    free(names);
-    return rc;
-}
-
-static int hash_source(struct sha256 *h, const char *path, struct err *e)
-{
-    struct stat st;
-    size_t prefix_len;
-    uint32_t no, count;
-    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-        return hash_folder(h, path, e);
-    if (!gguf_split_parse(path, &prefix_len, &no, &count)) {
-        hash_file(h, path, path);
-        return 0;
-    }
-    char *prefix = strndup(path, prefix_len);
-    int rc = 0;
-    for (uint32_t i = 0; rc == 0 && i < count; i++) {
-        char *name = prefix ? gguf_split_name(prefix, i, count) : NULL;
-        if (name)
-            hash_file(h, name, name);
-        else
-            rc = err_set(e, ERR_NOMEM, "%s: out of memory", path);
-        free(name);
-    }
-    free(prefix);
-    return rc;
-}
-
 static void hash_importance(struct sha256 *h, const struct rw_plan *p)
 {
     for (size_t i = 0; i < p->n_tensors; i++) {
@@ -162,13 +92,14 @@ static void hash_importance(struct sha256 *h, const struct rw_plan *p)
     }
 }
 
-int rw_journal_identity(char out[65], const struct model *m, const struct rw_plan *p,
+int rw_journal_identity(char out[65], const char *version, const struct model *m, const struct rw_plan *p,
                         const struct rewrite_options *opt, struct err *e)
 {
     struct sha256 h;
     sha256_init(&h);
     hash_text(&h, MAGIC);
-    int rc = hash_source(&h, model_path(m), e);
+    hash_text(&h, version);
+    int rc = model_files_hash(&h, model_path(m), NULL, e);
     if (rc)
         return rc;
     hash_u64(&h, opt->measure);
@@ -176,7 +107,7 @@ int rw_journal_identity(char out[65], const struct model *m, const struct rw_pla
     for (uint32_t i = 0; i < gguf_parts_n(p->parts); i++) { /* metadata, names, types and shapes */
         size_t n;
         const uint8_t *header = gguf_parts_header(p->parts, i, &n);
-        hash_text(&h, gguf_parts_path(p->parts, i));
+        hash_u64(&h, n);
         sha256_update(&h, header, n);
     }
     for (size_t i = 0; i < p->n_tensors; i++)
@@ -241,12 +172,16 @@ static void take_batches(const uint8_t *p, size_t n, struct rw_run *run)
     }
 }
 
-int rw_journal_load(const char *path, const char identity[65], struct rw_run *run, bool *matches,
-                    struct err *e)
+static int no_memory(struct err *e)
 {
-    char *name = journal_path(path);
+    return err_set(e, ERR_NOMEM, "out of memory for the journal");
+}
+
+int rw_journal_load(const char identity[65], struct rw_run *run, bool *matches, struct err *e)
+{
+    char *name = beside(run->plan, ENDING);
     if (!name)
-        return err_set(e, ERR_NOMEM, "%s: out of memory", path);
+        return no_memory(e);
     size_t n;
     uint8_t *data = read_all(name, &n);
     *matches = data && n >= HEADER_BYTES && memcmp(data, MAGIC, sizeof MAGIC - 1) == 0 &&
@@ -275,8 +210,9 @@ static bool write_fully(int fd, const void *data, size_t n)
     return true;
 }
 
-/* Flush the outputs and record the jobs that were finished before the flush began. A failure only ends
- * recording: the run itself meets the same trouble where it can be reported. */
+/* Flush the outputs and record the jobs that were finished before the flush began. A journal that cannot be
+ * written only ends recording. An output that cannot be flushed ends the run, in rw_journal_stop: the system
+ * reports such a failure once, so the flush of the commit could pass over lost bytes. */
 static void checkpoint(struct rw_journal *j)
 {
     const struct rw_run *run = j->run;
@@ -290,8 +226,10 @@ static void checkpoint(struct rw_journal *j)
         return;
     const struct gguf_parts *parts = run->plan->parts;
     for (uint32_t i = 0; i < gguf_parts_n(parts); i++)
-        if (fdatasync(outfile_fd(gguf_parts_outfile(parts, i))) != 0)
+        if (fdatasync(outfile_fd(gguf_parts_outfile(parts, i))) != 0) {
             j->failed = true;
+            j->flush_failed = errno;
+        }
     /* The count sits in the half record before the first one. */
     uint8_t *start = (uint8_t *)(j->batch + 1) - 8;
     uint64_t count = n, sum;
@@ -347,11 +285,11 @@ static void sync_folder(const char *path)
     free(copy);
 }
 
-int rw_journal_discard(const char *path, struct err *e)
+static int discard_one(const struct rw_plan *p, const char *ending, struct err *e)
 {
-    char *name = journal_path(path);
+    char *name = beside(p, ending);
     if (!name)
-        return err_set(e, ERR_NOMEM, "%s: out of memory", path);
+        return no_memory(e);
     int rc = 0;
     if (unlink(name) == 0)
         sync_folder(name); /* before the partial file is overwritten, or an old promise could outlive it */
@@ -361,19 +299,25 @@ int rw_journal_discard(const char *path, struct err *e)
     return rc;
 }
 
-int rw_journal_discard_orphan(const char *path, const struct rw_plan *p, struct err *e)
+int rw_journal_discard(const struct rw_plan *p, struct err *e)
+{
+    int rc = discard_one(p, ENDING_NEW, e);
+    return rc ? rc : discard_one(p, ENDING, e);
+}
+
+int rw_journal_discard_orphan(const struct rw_plan *p, struct err *e)
 {
     for (uint32_t i = 0; i < gguf_parts_n(p->parts); i++) {
         const char *part = gguf_parts_path(p->parts, i);
         size_t n = strlen(part) + sizeof ".kerf-part";
         char *temp = malloc(n);
         if (!temp)
-            return err_set(e, ERR_NOMEM, "%s: out of memory", path);
+            return no_memory(e);
         snprintf(temp, n, "%s.kerf-part", part);
         bool missing = access(temp, F_OK) != 0;
         free(temp);
         if (missing)
-            return rw_journal_discard(path, e);
+            return rw_journal_discard(p, e);
     }
     return 0;
 }
@@ -389,34 +333,52 @@ static void journal_free(struct rw_journal *j)
     free(j);
 }
 
-int rw_journal_open(struct rw_journal **out, const char *path, const char identity[65], bool keep,
-                    struct rw_run *run, struct err *e)
+/* Identity and, going on, all that is known as one batch, under the name of the journal. */
+static int start_file(struct rw_journal *j, const char identity[65], bool keep, struct err *e)
+{
+    char header[HEADER_BYTES + 1];
+    char *fresh = beside(j->run->plan, ENDING_NEW);
+    if (!fresh)
+        return no_memory(e);
+    int rc = 0;
+    j->fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (j->fd < 0)
+        rc = err_set(e, ERR_IO, "%s: cannot be created: %s", fresh, strerror(errno));
+    snprintf(header, sizeof header, "%s%s\n", MAGIC, identity);
+    if (rc == 0 && !write_fully(j->fd, header, HEADER_BYTES))
+        rc = err_set(e, ERR_IO, "%s: cannot write: %s", fresh, strerror(errno));
+    if (rc == 0 && keep)
+        checkpoint(j);
+    if (rc == 0 && j->failed)
+        rc = err_set(e, ERR_IO, "%s: cannot be written; is the disk full?", fresh);
+    if (rc == 0 && (fdatasync(j->fd) != 0 || rename(fresh, j->path) != 0))
+        rc = err_set(e, ERR_IO, "%s: cannot be written: %s", j->path, strerror(errno));
+    if (rc == 0)
+        sync_folder(j->path);
+    else if (j->fd >= 0)
+        unlink(fresh);
+    free(fresh);
+    return rc;
+}
+
+int rw_journal_open(struct rw_journal **out, const char identity[65], bool keep, struct rw_run *run,
+                    struct err *e)
 {
     size_t n = run->plan->n_jobs;
     struct rw_journal *j = calloc(1, sizeof *j);
     if (!j)
-        return err_set(e, ERR_NOMEM, "%s: out of memory", path);
+        return no_memory(e);
     j->fd = j->guard = -1;
     j->run = run;
     j->cap = n;
-    j->path = journal_path(path);
+    j->path = beside(run->plan, ENDING);
     j->recorded = calloc(n ? n : 1, 1);
     j->batch = calloc(n + 2, sizeof *j->batch);
-    int rc = j->path && j->recorded && j->batch ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", path);
-    if (rc == 0) {
-        /* Continuing rewrites the file as one batch, which also drops a torn tail. */
-        j->fd = open(j->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
-        if (j->fd < 0)
-            rc = err_set(e, ERR_IO, "%s: cannot be created: %s", j->path, strerror(errno));
-    }
+    int rc = j->path && j->recorded && j->batch ? 0 : no_memory(e);
     if (rc == 0 && !run->opt->resume)
         j->guard = outfile_guard(j->path); /* goes the way of the temporary output */
-    char header[HEADER_BYTES + 1];
-    snprintf(header, sizeof header, "%s%s\n", MAGIC, identity);
-    if (rc == 0 && !write_fully(j->fd, header, HEADER_BYTES))
-        rc = err_set(e, ERR_IO, "%s: cannot write: %s", j->path, strerror(errno));
-    if (rc == 0 && keep)
-        checkpoint(j);
+    if (rc == 0)
+        rc = start_file(j, identity, keep, e);
     if (rc) {
         journal_free(j);
         return rc;
@@ -428,19 +390,33 @@ int rw_journal_open(struct rw_journal **out, const char *path, const char identi
     return 0;
 }
 
-void rw_journal_close(struct rw_journal *j, bool record)
+int rw_journal_stop(struct rw_journal *j, bool record, struct err *e)
 {
-    if (!j)
-        return;
     if (j->started) {
         pthread_mutex_lock(&j->lock);
         j->stop = true;
         pthread_cond_signal(&j->wake);
         pthread_mutex_unlock(&j->lock);
         pthread_join(j->thread, NULL);
+        j->started = false;
     }
     if (record)
         checkpoint(j);
+    return j->flush_failed ? err_set(e, ERR_IO, "%s: cannot flush to disk: %s",
+                                     gguf_parts_path(j->run->plan->parts, 0), strerror(j->flush_failed))
+                           : 0;
+}
+
+void rw_journal_free(struct rw_journal *j, bool remove)
+{
+    struct stat open_file, named;
+    if (!j)
+        return;
+    (void)rw_journal_stop(j, false, NULL);
+    /* After a commit the name may already belong to the next run at this output. */
+    if (remove && fstat(j->fd, &open_file) == 0 && lstat(j->path, &named) == 0 &&
+        open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino)
+        unlink(j->path);
     pthread_mutex_destroy(&j->lock);
     pthread_cond_destroy(&j->wake);
     journal_free(j);

@@ -47,6 +47,12 @@ grep -c "ffn_down.*  Q4_K  " "$work/g.plan" | grep -qx 4 || fail "--fix does not
 ! grep "^token_embd" "$work/g.plan" | grep -q "Q[568]_" || fail "--max does not hold"
 
 # Nothing is overwritten or written for nothing; what is impossible is said.
+cp "$text" "$work/input.txt"
+run 1 allocate "$demo" --text "$work/input.txt" --ctx 64 --chunks 1 --target-bpw 4 -o "$work/input.txt" --force
+says "inputs are never replaced"
+run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/x.plan" --html "$work/losses" --force
+says "inputs are never replaced"
+same "$work/input.txt" "$text"
 run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/a.plan"
 says "exists already"
 run 0 allocate "$demo" --table "$work/losses" --target-bpw 4 --dry-run

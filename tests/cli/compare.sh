@@ -60,4 +60,15 @@ says "does not write"
 run 2 compare "$demo" NVFP4 --text "$text"
 says "--tensor-type"
 run 0 ladder "$work/q4.gguf" --text "$text" --types Q2_K --allow-requantize --ctx 128 --chunks 2
+
+# A page does not take the place of what it is about.
+cp "$text" "$work/input.txt"
+run 1 compare "$demo" Q8_0 --text "$work/input.txt" --ctx 64 --chunks 1 --html "$work/input.txt" --force
+says "inputs are never replaced"
+run 1 ladder "$demo" --text "$work/input.txt" --ctx 64 --chunks 1 --html "$work/input.txt" --force
+says "inputs are never replaced"
+run 1 perplexity "$demo" --text "$work/input.txt" --ctx 64 --chunks 1 --save-logits "$work/input.txt" --force
+says "inputs are never replaced"
+same "$work/input.txt" "$text"
+
 done_testing

@@ -26,10 +26,39 @@ run 0 diff "$work/a.gguf" "$work/c.gguf" --exit-code
 run 3 diff "$work/a.gguf" "$work/bf16.gguf" --exit-code
 prints "rmse"
 
-# Output over the mapped input.
+# An input is never replaced, whatever name it is given, nor the file of an option.
 cp "$work/bf16.gguf" "$work/same.gguf"
-run 0 quantize "$work/same.gguf" -o "$work/same.gguf" --type Q4_K_M --force
-same "$work/same.gguf" "$work/a.gguf"
+ln -s same.gguf "$work/soft.gguf"
+ln "$work/same.gguf" "$work/hard.gguf"
+for name in same soft hard; do
+    run 1 quantize "$work/same.gguf" -o "$work/$name.gguf" --type Q4_K_M --force
+    says "inputs are never replaced"
+done
+same "$work/same.gguf" "$work/bf16.gguf"
+echo "attn_v Q6_K" >"$work/plan"
+run 1 quantize "$work/same.gguf" -o "$work/plan" --plan "$work/plan" --force
+says "inputs are never replaced"
+cp -r "$demo" "$work/ckpt"
+chmod -R u+w "$work/ckpt"
+run 1 convert "$work/ckpt" -o "$work/ckpt/model.safetensors" --force
+says "inputs are never replaced"
+run 1 convert "$work/ckpt" -o "$work/ckpt/model-00001-of-00001.safetensors"
+says "belongs to the checkpoint"
+run 0 convert "$work/ckpt" -o "$work/ckpt/out.gguf"
+cp "$work/ckpt/out.gguf" "$work/want.gguf"
+run 0 convert "$work/ckpt" -o "$work/ckpt/out.gguf" --force
+same "$work/ckpt/out.gguf" "$work/want.gguf"
+
+# --resume of a finished output: there is nothing left to do.
+run 0 convert "$work/ckpt" -o "$work/ckpt/out.gguf" --resume --json
+json
+says "is finished already"
+run 1 convert "$work/ckpt" -o "$work/ckpt/out.gguf" --resume --type Q8_0
+says "not what this run would write"
+touch "$work/ckpt/config.json"
+run 1 convert "$work/ckpt" -o "$work/ckpt/out.gguf" --resume
+says "its source has changed"
+same "$work/ckpt/out.gguf" "$work/want.gguf"
 
 # A quantized source changes type only on request; a copy needs none.
 run 1 quantize "$work/a.gguf" -o "$work/d.gguf" --type Q3_K_M

@@ -129,12 +129,36 @@ prints "tensor 'blk.1.attn_z.weight': architecture qwen3 has no tensor of this n
 run 1 verify "$work/nothing.gguf"
 
 # A full disk: an error and nothing left. Needs a small file system, so only where one may be mounted.
-mkdir "$work/small"
-if mount -t tmpfs -o size=1m tmpfs "$work/small" 2>/dev/null; then
-    run 1 convert "$demo" -o "$work/small/out.gguf"
-    says "are free on this file system"
-    [ -z "$(ls "$work/small")" ] || { umount "$work/small"; fail "something was left on the full disk"; }
-    umount "$work/small"
+small=$work/small
+mkdir "$small"
+run 0 imatrix "$demo" --text "$src/LICENSE" --ctx 64 --chunks 2 -o "$work/im.gguf"
+if mount -t tmpfs -o size=4m tmpfs "$small" 2>/dev/null; then
+    trap 'umount "$small"; rm -rf "$work"' EXIT
+    # full TEXT ARGS...: fails, says so, leaves nothing
+    full()
+    {
+        expected=$1
+        shift
+        run 1 "$@"
+        says "$expected"
+        says "$small/"
+        [ -z "$(ls "$small" | grep -v '^filling$')" ] || fail "kerf $*: left $(ls "$small") on the full disk"
+    }
+    full "are free on this file system" convert "$demo" -o "$small/out.gguf"
+    full "are free on this file system" convert "$demo" -o "$small/out.gguf" --resume
+    full "are free on this file system" convert "$demo" -o "$small/out.gguf" --split-max-size 3MiB
+    full "are free on this file system" quantize "$work/whole.gguf" -o "$small/out.gguf" --type BF16 --allow-requantize
+    full "are free on this file system" split "$work/whole.gguf" -o "$small/out" --max-size 1500KiB
+    full "are free on this file system" merge "$work/whole.gguf" -o "$small/out.gguf"
+    full "are free on this file system" edit "$work/whole.gguf" -o "$small/out.gguf" --set a=b
+    dd if=/dev/zero of="$small/filling" bs=4096 2>/dev/null || true
+    full "space" imatrix "$demo" --text "$src/LICENSE" --ctx 64 --chunks 2 -o "$small/im.gguf"
+    full "space" imatrix merge "$work/im.gguf" "$work/im.gguf" -o "$small/im.dat"
+    full "space" allocate "$demo" --text "$src/LICENSE" --ctx 64 --chunks 1 --target-bpw 5 -o "$small/plan"
+    full "space" perplexity "$demo" --text "$src/LICENSE" --ctx 64 --chunks 1 --save-logits "$small/l"
+    full "space" compare "$demo" Q8_0 --text "$src/LICENSE" --ctx 64 --chunks 1 --html "$small/r.html"
+    umount "$small"
+    trap 'rm -rf "$work"' EXIT
 fi
 
 done_testing

@@ -92,6 +92,14 @@ says "--text"
 run 2 imatrix "$toy" --text "$text" -o "$work/x.gguf" --stride 16
 run 2 imatrix "$toy" --text "$text" -o "$work/x.gguf" --expert-prior 99999999999
 run 2 imatrix merge -o "$work/x.gguf"
+cp "$work/a.gguf" "$work/input.gguf"
+run 1 imatrix merge "$work/input.gguf" "$work/c.gguf" -o "$work/input.gguf" --force
+says "inputs are never replaced"
+run 1 imatrix "$work/q.gguf" --text "$text" -o "$work/q.gguf" --ctx 64 --chunks 2 --force
+says "inputs are never replaced"
+run 1 quantize "$toy" -o "$work/input.gguf" --type Q3_K_M --imatrix "$work/input.gguf" --force
+says "inputs are never replaced"
+same "$work/a.gguf" "$work/input.gguf"
 run 1 imatrix "$toy" --text "$text" -o "$work/no-folder/x.gguf"
 says "no-folder"
 run 1 imatrix "$toy" --text "$work/chat.jsonl" --ctx 100000 -o "$work/x.gguf"

@@ -52,6 +52,9 @@ run 0 edit "$work/e.gguf" -o "$work/e.gguf" --force --remove my.list --set qwen3
     --set "general.name=Demo Qwen3" --set general.size_label=4.2M
 [ "$(model_hash "$work/e.gguf")" = "$content" ] || fail "edits taken back do not give the old content"
 printf '{{ messages }}' >"$work/template"
+ln -s e.gguf "$work/soft.gguf"
+run 1 edit "$work/e.gguf" -o "$work/soft.gguf" --force --set a=b
+says "inputs are never replaced"
 run 0 edit "$a" -o "$work/c.gguf" --chat-template "$work/template"
 run 0 inspect "$work/c.gguf"
 prints "{{ messages }}"

@@ -303,6 +303,119 @@ static void failures_leave_nothing_behind(void **state)
     gguf_meta_free(set);
 }
 
+/* The output is refused when it is the input, or a part of it, by whatever name. */
+static void an_input_is_never_replaced(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    write_model(in_dir("a.gguf"), NULL, false);
+    write_model(in_dir("b.gguf"), NULL, false);
+    repack(in_dir("a.gguf"), in_dir("s"), &(struct repack_options){.max_tensors = 3}, NULL);
+    assert_int_equal(link(in_dir("a.gguf"), in_dir("hard.gguf")), 0);
+    assert_int_equal(symlink("a.gguf", in_dir("soft.gguf")), 0);
+    assert_int_equal(symlink("s-00002-of-00003.gguf", in_dir("part.gguf")), 0);
+    int n_files = n_files_in_dir();
+    const struct {
+        const char *from, *to;
+        uint64_t max_tensors;
+        bool in_place;
+    } cases[] = {
+        {"a.gguf", "a.gguf", 0, false},
+        {"a.gguf", "hard.gguf", 0, false},
+        {"a.gguf", "soft.gguf", 0, false},
+        {"soft.gguf", "a.gguf", 0, false},
+        {"s-00001-of-00003.gguf", "s", 3, false},
+        {"s-00003-of-00003.gguf", "s-00002-of-00003.gguf", 0, false},
+        {"s-00003-of-00003.gguf", "part.gguf", 0, false},
+        {"s-00001-of-00003.gguf", "s-00001-of-00003.gguf", 0, true}, /* the others would be left behind */
+        {"a.gguf", "hard.gguf", 0, true},
+        {"a.gguf", "soft.gguf", 0, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int dry = 0; dry < 2; dry++) {
+            struct gguf_reader *r = open_model(in_dir(cases[i].from));
+            struct repack_options opt = {.overwrite = true,
+                                         .dry_run = dry,
+                                         .in_place = cases[i].in_place,
+                                         .max_tensors = cases[i].max_tensors};
+            assert_int_equal(gguf_repack(r, in_dir(cases[i].to), &opt, NULL, &e), ERR_ARG);
+            assert_non_null(strstr(e.msg, "inputs are never replaced"));
+            gguf_reader_close(r);
+            assert_int_equal(n_files_in_dir(), n_files);
+            same_files(in_dir("a.gguf"), in_dir("b.gguf"));
+        }
+    repack(in_dir("s-00001-of-00003.gguf"), in_dir("m.gguf"), NULL, NULL);
+    same_files(in_dir("a.gguf"), in_dir("m.gguf"));
+}
+
+/* A set of another number of parts has other names: it stays, and is told of. */
+static void older_sets_of_another_size_are_told_of(void **state)
+{
+    (void)state;
+    struct repack_report report;
+    write_model(in_dir("a.gguf"), NULL, false);
+    repack(in_dir("a.gguf"), in_dir("s"), &(struct repack_options){.max_tensors = 3}, &report);
+    assert_int_equal(report.n_files, 3);
+    assert_int_equal(report.n_warnings, 0);
+    repack_report_release(&report);
+    repack(in_dir("a.gguf"), in_dir("s"), &(struct repack_options){.max_tensors = 4}, &report);
+    assert_int_equal(report.n_files, 2);
+    assert_int_equal(report.n_warnings, 1);
+    assert_non_null(strstr(report.warnings[0], "s-00001-of-00003.gguf: an older set of 3 parts"));
+    repack_report_release(&report);
+    repack(in_dir("s-00003-of-00003.gguf"), in_dir("m.gguf"), NULL, NULL);
+    same_files(in_dir("a.gguf"), in_dir("m.gguf"));
+    assert_int_equal(outfile_write_all(in_dir("t-00001-of-00009.gguf.kerf-part"), "x", 1, false, NULL), 0);
+    assert_int_equal(outfile_write_all(in_dir("t-00001-of-00008.gguf.kerf-old"), "x", 1, false, NULL), 0);
+    assert_int_equal(outfile_write_all(in_dir("u-t-00001-of-00009.gguf"), "x", 1, false, NULL), 0);
+    assert_int_equal(outfile_write_all(in_dir("t-00002-of-00009.gguf"), "x", 1, false, NULL), 0);
+    repack(in_dir("a.gguf"), in_dir("t"), &(struct repack_options){.max_tensors = 4}, &report);
+    assert_int_equal(report.n_warnings, 2);
+    repack_report_release(&report);
+}
+
+/* A set whose commit was killed: the parts that have their names already are taken back and written anew,
+ * while a file of another making is in the way. */
+static void a_killed_commit_does_not_stand_in_the_way(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct repack_options opt = {.max_tensors = 3};
+    write_model(in_dir("a.gguf"), NULL, false);
+    repack(in_dir("a.gguf"), in_dir("s"), &opt, NULL);
+    repack(in_dir("a.gguf"), in_dir("t"), &opt, NULL);
+    assert_int_equal(rename(in_dir("s-00001-of-00003.gguf"), in_dir("s-00001-of-00003.gguf.kerf-part")), 0);
+    assert_int_equal(rename(in_dir("s-00002-of-00003.gguf"), in_dir("s-00002-of-00003.gguf.kerf-part")), 0);
+    repack(in_dir("a.gguf"), in_dir("s"), &opt, NULL);
+    for (int i = 1; i <= 3; i++) {
+        char s[64], t[64];
+        snprintf(s, sizeof s, "s-0000%d-of-00003.gguf", i);
+        snprintf(t, sizeof t, "t-0000%d-of-00003.gguf", i);
+        same_files(in_dir(s), in_dir(t));
+    }
+    assert_int_equal(n_files_in_dir(), 7);
+
+    /* killed while it replaced an older set: part 1 and 2 are aside, new parts 3 and 2 in place */
+    assert_int_equal(rename(in_dir("t-00001-of-00003.gguf"), in_dir("s-00001-of-00003.gguf.kerf-part")), 0);
+    assert_int_equal(rename(in_dir("s-00001-of-00003.gguf"), in_dir("s-00001-of-00003.gguf.kerf-old")), 0);
+    assert_int_equal(rename(in_dir("s-00002-of-00003.gguf"), in_dir("s-00002-of-00003.gguf.kerf-old")), 0);
+    assert_int_equal(rename(in_dir("t-00002-of-00003.gguf"), in_dir("s-00002-of-00003.gguf")), 0);
+    assert_int_equal(rename(in_dir("s-00003-of-00003.gguf"), in_dir("s-00003-of-00003.gguf.kerf-old")), 0);
+    assert_int_equal(rename(in_dir("t-00003-of-00003.gguf"), in_dir("s-00003-of-00003.gguf")), 0);
+    struct gguf_reader *r = open_model(in_dir("a.gguf"));
+    assert_int_equal(gguf_repack(r, in_dir("s"), &opt, NULL, &e), ERR_IO);
+    assert_non_null(strstr(e.msg, "exists already"));
+    repack(in_dir("s-00002-of-00003.gguf"), in_dir("m.gguf"), NULL, NULL); /* it stands again */
+    same_files(in_dir("a.gguf"), in_dir("m.gguf"));
+
+    unlink(in_dir("s-00001-of-00003.gguf"));
+    unlink(in_dir("s-00002-of-00003.gguf"));
+    write_model(in_dir("s-00002-of-00003.gguf"), NULL, true);
+    assert_int_equal(gguf_repack(r, in_dir("s"), &opt, NULL, &e), ERR_IO);
+    assert_non_null(strstr(e.msg, "exists already"));
+    gguf_reader_close(r);
+}
+
 static void edits_change_the_metadata_alone(void **state)
 {
     (void)state;
@@ -314,7 +427,8 @@ static void edits_change_the_metadata_alone(void **state)
     assert_int_equal(gguf_meta_set_string(set, "general.architecture", "other", &e), 0);
     assert_int_equal(gguf_meta_set_u32(set, "new.key", 7, &e), 0);
     assert_int_equal(gguf_meta_set_u32(set, "general.alignment", 256, &e), 0);
-    struct repack_options opt = {.set = set, .remove = &gone, .n_remove = 1, .overwrite = true};
+    struct repack_options opt = {
+        .set = set, .remove = &gone, .n_remove = 1, .overwrite = true, .in_place = true};
     struct gguf_reader *before = open_model(in_dir("a.gguf"));
     assert_int_equal(gguf_repack(before, in_dir("a.gguf"), &opt, NULL, &e),
                      0); /* the output replaces the input */
@@ -422,6 +536,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(splitting_and_merging_come_back_to_the_same_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_dry_run_reports_and_writes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(failures_leave_nothing_behind, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_input_is_never_replaced, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(older_sets_of_another_size_are_told_of, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_killed_commit_does_not_stand_in_the_way, set_up, tear_down),
         cmocka_unit_test_setup_teardown(edits_change_the_metadata_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_hash_sees_content_only, set_up, tear_down),
     };

@@ -1,5 +1,7 @@
 /* test_rewrite.c - the engine: same bytes on every machine, bad weights named, stopped runs continued. */
+#include "formats/convert/model_files.h"
 #include "formats/convert/rewrite.h"
+#include "formats/convert/rewrite_internal.h"
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/gguf_write.h"
 #include "libquant/base/rng.h"
@@ -9,6 +11,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>
@@ -27,6 +30,20 @@ static const char *in_folder(char out[256], const char *name)
 {
     snprintf(out, 256, "%s/%s", folder, name);
     return out;
+}
+
+/* The linker puts this in the place of the library's calls (see CMakeLists.txt). */
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
+static int flush_fails; /* how many of the next calls fail */
+
+int __wrap_fdatasync(int fd)
+{
+    if (flush_fails == 0)
+        return __real_fdatasync(fd);
+    flush_fails--;
+    errno = EIO;
+    return -1;
 }
 
 /* --- a small model with experts --- */
@@ -128,9 +145,10 @@ struct setup {
     uint64_t memory;
     const char *isa, *type;
     const struct imatrix *imatrix;
-    bool strict, resume, dry_run, requantize;
+    bool strict, resume, dry_run, requantize, keep_old;
     uint64_t split;
-    size_t cancel_after; /* calls of progress; 0: never */
+    size_t cancel_after;    /* calls of progress; 0: never */
+    const char *in_the_way; /* a folder of this name is made while the run goes on */
     size_t n_calls;
     uint64_t first_done;
     struct rewrite_report *report;
@@ -142,6 +160,8 @@ static int on_progress(void *ctx, const struct rewrite_progress *p)
     if (s->n_calls++ == 0)
         s->first_done = p->done_bytes;
     assert_true(p->done_bytes <= p->total_bytes);
+    if (s->in_the_way)
+        (void)mkdir(s->in_the_way, 0777);
     return s->cancel_after && s->n_calls > s->cancel_after;
 }
 
@@ -159,7 +179,7 @@ static int rewrite(const char *from, const char *to, struct setup *s, struct err
                                   .imatrix_path = "test.imatrix",
                                   .imatrix_strict = s->strict,
                                   .allow_requantize = s->requantize,
-                                  .overwrite = true,
+                                  .overwrite = !s->keep_old,
                                   .resume = s->resume,
                                   .dry_run = s->dry_run,
                                   .measure = true,
@@ -477,6 +497,317 @@ static void a_partial_file_is_trusted_only_when_it_fits(void **state)
     }
 }
 
+static bool told(const struct rewrite_report *r, const char *words)
+{
+    for (size_t i = 0; i < r->n_warnings; i++)
+        if (strstr(r->warnings[i], words))
+            return true;
+    return false;
+}
+
+/* The last step fails: with `resume` the finished temporary files stay, and the next run only has to repeat
+ * that step. */
+static void a_failed_commit_can_be_resumed(void **state)
+{
+    (void)state;
+    for (int split = 0; split < 2; split++) {
+        char src[256], out[256], block[256];
+        struct err e = {0};
+        struct rewrite_report r;
+        write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
+        in_folder(out, "late.gguf");
+        in_folder(block, split ? "late-00002-of-00002.gguf" : "late.gguf");
+        struct setup s = {.type = "Q8_0", .in_the_way = block, .split = split ? 720000 : 0};
+        assert_int_equal(rewrite(src, out, &s, &e), ERR_IO); /* without `resume` nothing is left */
+        assert_non_null(strstr(e.msg, "is a folder"));
+        assert_false(exists(block, ".kerf-part"));
+        assert_int_equal(rmdir(block), 0);
+        s.resume = true;
+        assert_int_equal(rewrite(src, out, &s, &e), ERR_IO);
+        assert_non_null(strstr(e.msg, "--resume goes on from there"));
+        assert_true(exists(block, ".kerf-part"));
+        struct setup again = {
+            .type = "Q8_0", .split = s.split, .resume = true, .report = &r, .in_the_way = block};
+        assert_int_equal(rewrite(src, out, &again, &e), ERR_IO); /* and once more */
+        assert_true(again.n_calls == 0 || again.first_done > 0);
+        assert_int_equal(rmdir(block), 0);
+        again.in_the_way = NULL;
+        again.threads = 1;
+        assert_int_equal(rewrite(src, out, &again, &e), 0);
+        struct model *m;
+        assert_int_equal(model_open(&m, src, &(struct model_options){0}, &e), 0);
+        uint64_t all = 0;
+        for (size_t i = 0; i < model_n_tensors(m); i++)
+            all += model_tensor(m, i)->n_bytes;
+        model_close(m);
+        assert_int_equal(again.first_done, all); /* nothing was computed again */
+        assert_false(told(&r, "started"));
+        assert_int_equal(r.n_files, split ? 2 : 1);
+        for (size_t i = 0; i < r.n_files; i++) {
+            assert_false(exists(r.files[i], ".kerf-part"));
+            assert_false(exists(r.files[i], ".kerf-part.journal"));
+            unlink(r.files[i]);
+        }
+        rewrite_report_release(&r);
+    }
+}
+
+/* The system tells of lost writes once. When the journal hears it, the run must not end well. */
+static void a_flush_that_fails_ends_the_run(void **state)
+{
+    (void)state;
+    char src[256], out[256];
+    struct err e = {0};
+    write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
+    in_folder(out, "flush.gguf");
+    struct setup s = {.type = "Q8_0"};
+    flush_fails = 1; /* that of the new journal */
+    assert_int_equal(rewrite(src, out, &s, &e), ERR_IO);
+    assert_nothing_left(out);
+    /* one for each batch: the journal's thread may or may not come to write one before the last */
+    struct setup stop = {.type = "Q8_0", .cancel_after = 3, .resume = true, .threads = 1};
+    assert_int_equal(rewrite(src, out, &stop, &e), ERR_CANCELLED);
+    flush_fails = 1; /* that of the outputs, before the journal is written anew: the old one must survive */
+    struct setup again = {.type = "Q8_0", .resume = true, .threads = 1};
+    assert_int_equal(rewrite(src, out, &again, &e), ERR_IO);
+    assert_int_equal(flush_fails, 0);
+    assert_true(exists(out, ".kerf-part.journal"));
+    assert_false(exists(out, ".kerf-part.journal.new"));
+    assert_int_equal(rewrite(src, out, &again, &e), 0);
+    assert_true(again.first_done > 0);
+    unlink(out);
+    assert_nothing_left(out);
+}
+
+static int flush_fails_later(void *ctx, const struct rewrite_progress *p)
+{
+    (void)ctx;
+    if (p->done_bytes > p->total_bytes / 2)
+        flush_fails = 1;
+    return 0;
+}
+
+static void a_flush_that_fails_in_the_middle_is_not_forgotten(void **state)
+{
+    (void)state;
+    char src[256], out[256];
+    struct err e = {0};
+    struct model *m;
+    struct pool *pool;
+    write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
+    in_folder(out, "flush.gguf");
+    assert_int_equal(pool_new(&pool, 1, &e), 0);
+    assert_int_equal(model_open(&m, src, &(struct model_options){0}, &e), 0);
+    struct rewrite_options opt = {.recipe = {.recipe = "llama.cpp", .mix = mix_find("Q8_0")},
+                                  .kern = kern_by_name("native"),
+                                  .pool = pool,
+                                  .progress = flush_fails_later};
+    assert_int_equal(rewrite_model(NULL, m, out, &opt, &e), ERR_IO);
+    assert_non_null(strstr(e.msg, "flush.gguf: cannot flush to disk"));
+    assert_int_equal(flush_fails, 0);
+    assert_nothing_left(out);
+    model_close(m);
+    pool_free(pool);
+}
+
+/* One output as one file and as a set: each has its own journal, so neither spoils the other's. */
+static void single_and_split_runs_do_not_share_a_journal(void **state)
+{
+    (void)state;
+    char src[256], whole[256], out[256];
+    struct err e = {0};
+    struct rewrite_report r;
+    write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
+    struct setup plain = {.threads = 1, .type = "Q5_K_M"};
+    assert_int_equal(rewrite(src, in_folder(whole, "whole.gguf"), &plain, &e), 0);
+    in_folder(out, "both.gguf");
+    struct setup stop = {.threads = 1, .type = "Q5_K_M", .cancel_after = 6, .resume = true};
+    assert_int_equal(rewrite(src, out, &stop, &e), ERR_CANCELLED);
+    struct setup set = {.threads = 1, .type = "Q5_K_M", .resume = true, .split = 500000, .report = &r};
+    assert_int_equal(rewrite(src, out, &set, &e), 0);
+    assert_true(r.n_files > 1);
+    for (size_t i = 0; i < r.n_files; i++) {
+        assert_false(exists(r.files[i], ".kerf-part.journal"));
+        unlink(r.files[i]);
+    }
+    rewrite_report_release(&r);
+    struct setup again = {.threads = 1, .type = "Q5_K_M", .resume = true};
+    assert_int_equal(rewrite(src, out, &again, &e), 0);
+    assert_true(again.first_done > 0);
+    assert_same_file(whole, out);
+    unlink(out);
+    assert_nothing_left(out);
+}
+
+/* A run may be killed after its last step, before it could say so: then there is nothing left to resume. */
+static void a_finished_output_needs_no_resuming(void **state)
+{
+    (void)state;
+    for (int split = 0; split < 2; split++) {
+        char src[256], out[256];
+        struct err e = {0};
+        struct rewrite_report r;
+        write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
+        in_folder(out, "done.gguf");
+        struct setup s = {
+            .type = "Q8_0", .resume = true, .keep_old = true, .split = split ? 720000 : 0, .report = &r};
+        assert_int_equal(rewrite(src, out, &s, &e), 0);
+        assert_true(s.n_calls > 0);
+        rewrite_report_release(&r);
+        assert_int_equal(rewrite(src, out, &s, &e), 0);
+        assert_int_equal(s.n_calls, 0);
+        assert_true(told(&r, "is finished already"));
+        assert_true(isnan(r.tensors[0].rmse));
+        s.report = NULL;
+        s.type = "Q4_0"; /* another output has this name */
+        if (!split) {
+            assert_int_equal(rewrite(src, out, &s, &e), ERR_IO);
+            assert_non_null(strstr(e.msg, "not what this run would write"));
+        }
+        s.type = "Q8_0";
+        struct timespec later[2] = {{4000000000, 0}, {4000000000, 0}};
+        assert_int_equal(utimensat(AT_FDCWD, src, later, 0), 0);
+        assert_int_equal(rewrite(src, out, &s, &e), ERR_IO);
+        assert_non_null(strstr(e.msg, "its source has changed"));
+        write_source(src, QTYPE_BF16, -1, 0);
+        s.resume = false;
+        assert_int_equal(rewrite(src, out, &s, &e), ERR_IO);
+        assert_non_null(strstr(e.msg, "exists already"));
+        if (split) { /* a set lacks a part */
+            s.resume = true;
+            unlink(r.files[1]);
+            assert_int_equal(rewrite(src, out, &s, &e), ERR_IO);
+        }
+        for (size_t i = 0; i < r.n_files; i++)
+            unlink(r.files[i]);
+        rewrite_report_release(&r);
+    }
+}
+
+static void another_version_does_not_go_on(void **state)
+{
+    (void)state;
+    char src[256], out[256], a[65], b[65];
+    struct err e = {0};
+    struct model *m;
+    write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
+    assert_int_equal(model_open(&m, src, &(struct model_options){0}, &e), 0);
+    struct rewrite_options opt = {.recipe = {.recipe = "llama.cpp", .mix = mix_find("Q8_0")}};
+    struct rw_plan plan = {0};
+    assert_int_equal(rw_plan_make(&plan, m, in_folder(out, "out.gguf"), &opt, &e), 0);
+    assert_int_equal(rw_journal_identity(a, "1.2.3", m, &plan, &opt, &e), 0);
+    assert_int_equal(rw_journal_identity(b, "1.2.3", m, &plan, &opt, &e), 0);
+    assert_string_equal(a, b);
+    assert_int_equal(rw_journal_identity(b, "1.2.4", m, &plan, &opt, &e), 0);
+    assert_string_not_equal(a, b);
+    rw_plan_release(&plan);
+    model_close(m);
+}
+
+static void an_output_may_not_be_an_input(void **state)
+{
+    (void)state;
+    char src[256], copy[256], soft[256], hard[256];
+    struct err e = {0};
+    write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
+    write_source(in_folder(copy, "first.gguf"), QTYPE_BF16, -1, 0);
+    assert_int_equal(symlink("src.gguf", in_folder(soft, "soft.gguf")), 0);
+    assert_int_equal(link(src, in_folder(hard, "hard.gguf")), 0);
+    const char *const outs[] = {src, soft, hard};
+    for (size_t i = 0; i < sizeof outs / sizeof *outs; i++)
+        for (int way = 0; way < 3; way++) {
+            struct setup s = {.type = "Q8_0", .resume = way == 1, .dry_run = way == 2};
+            assert_int_equal(rewrite(src, outs[i], &s, &e), ERR_ARG);
+            assert_non_null(strstr(e.msg, "inputs are never replaced"));
+            assert_false(exists(outs[i], ".kerf-part"));
+            assert_same_file(src, copy);
+        }
+    unlink(soft);
+    unlink(hard);
+}
+
+static void write_text(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* What a checkpoint folder is for an output in it: its own files are refused; the output, its temporary files
+ * and whatever else lies there do not keep a stopped run from going on. */
+static void an_output_inside_the_checkpoint_folder(void **state)
+{
+    (void)state;
+    static const char *const own[] = {"config.json",     "model-00001-of-00002.safetensors",
+                                      "README.md",       "a.gguf.safetensors",
+                                      "tokenizer.model", "model.safetensors.index.json"};
+    static const char *const others[] = {
+        "out.gguf",          "out.gguf.kerf-part", "out.gguf.kerf-part.journal",
+        "out.bin.kerf-part", "report.html",        "imatrix.dat"};
+    enum { N_OWN = sizeof own / sizeof *own, N_OTHERS = sizeof others / sizeof *others };
+    char ckpt[256], path[700], before[65], after[65], link_path[256], twisted[300], path_beside[256];
+    struct err e = {0};
+    in_folder(ckpt, "ckpt");
+    assert_int_equal(mkdir(ckpt, 0777), 0);
+    for (size_t i = 0; i < N_OWN; i++) {
+        snprintf(path, sizeof path, "%s/%s", ckpt, own[i]);
+        write_text(path, "some bytes");
+    }
+    struct sha256 h;
+    uint8_t digest[32];
+    struct timespec newest = {0};
+    sha256_init(&h);
+    assert_int_equal(model_files_hash(&h, ckpt, &newest, &e), 0);
+    sha256_final(&h, digest);
+    sha256_hex(digest, before);
+    assert_true(newest.tv_sec > 0);
+    for (size_t i = 0; i < N_OTHERS; i++) {
+        snprintf(path, sizeof path, "%s/%s", ckpt, others[i]);
+        write_text(path, strcmp(others[i], "out.gguf") == 0 ? "GGUF" : "x");
+    }
+    snprintf(twisted, sizeof twisted, "%s/../ckpt/.", ckpt);
+    sha256_init(&h);
+    assert_int_equal(model_files_hash(&h, twisted, NULL, &e), 0);
+    sha256_final(&h, digest);
+    sha256_hex(digest, after);
+    assert_string_equal(before, after);
+    for (size_t i = 0; i < N_OWN; i++) { /* what holds or explains the weights counts */
+        snprintf(path, sizeof path, "%s/%s", ckpt, own[i]);
+        write_text(path, "other bytes");
+        sha256_init(&h);
+        assert_int_equal(model_files_hash(&h, ckpt, NULL, &e), 0);
+        sha256_final(&h, digest);
+        sha256_hex(digest, after);
+        bool weights = strcmp(own[i], "README.md") != 0 && strcmp(own[i], "tokenizer.model") != 0;
+        assert_int_equal(strcmp(before, after) != 0, weights);
+        strcpy(before, after);
+    }
+
+    for (size_t i = 0; i < N_OWN; i++) {
+        snprintf(path, sizeof path, "%s/%s", ckpt, own[i]);
+        assert_int_equal(model_files_refuse(ckpt, path, &e), ERR_ARG);
+        assert_non_null(strstr(e.msg, "inputs are never replaced"));
+        assert_int_equal(symlink(path, in_folder(link_path, "to-input")), 0);
+        assert_int_equal(model_files_refuse(ckpt, link_path, &e), ERR_ARG);
+        unlink(link_path);
+    }
+    snprintf(path, sizeof path, "%s/out.gguf", ckpt); /* there, with what a stopped run left */
+    assert_int_equal(model_files_refuse(ckpt, path, &e), 0);
+    snprintf(path, sizeof path, "%s/new.gguf", ckpt);
+    assert_int_equal(model_files_refuse(ckpt, path, &e), 0);
+    snprintf(path, sizeof path, "%s/model-00002-of-00002.safetensors", ckpt); /* not there yet */
+    assert_int_equal(model_files_refuse(ckpt, path, &e), ERR_ARG);
+    assert_non_null(strstr(e.msg, "belongs to the checkpoint"));
+    in_folder(path_beside, "model-00002-of-00002.safetensors"); /* in another folder */
+    assert_int_equal(model_files_refuse(ckpt, path_beside, &e), 0);
+    for (size_t i = 0; i < N_OWN + N_OTHERS; i++) {
+        snprintf(path, sizeof path, "%s/%s", ckpt, i < N_OWN ? own[i] : others[i - N_OWN]);
+        unlink(path);
+    }
+    assert_int_equal(rmdir(ckpt), 0);
+}
+
 static void a_full_disk_is_an_error_and_leaves_nothing(void **state)
 {
     (void)state;
@@ -683,6 +1014,14 @@ int main(void)
         cmocka_unit_test(bad_weights_are_named_and_nothing_is_written),
         cmocka_unit_test(a_stopped_run_leaves_nothing_unless_it_shall_be_resumed),
         cmocka_unit_test(a_partial_file_is_trusted_only_when_it_fits),
+        cmocka_unit_test(a_failed_commit_can_be_resumed),
+        cmocka_unit_test(a_flush_that_fails_ends_the_run),
+        cmocka_unit_test(a_flush_that_fails_in_the_middle_is_not_forgotten),
+        cmocka_unit_test(single_and_split_runs_do_not_share_a_journal),
+        cmocka_unit_test(a_finished_output_needs_no_resuming),
+        cmocka_unit_test(another_version_does_not_go_on),
+        cmocka_unit_test(an_output_may_not_be_an_input),
+        cmocka_unit_test(an_output_inside_the_checkpoint_folder),
         cmocka_unit_test(a_full_disk_is_an_error_and_leaves_nothing),
         cmocka_unit_test(an_importance_matrix_must_fit),
         cmocka_unit_test(quantized_sources_are_copied_or_refused),
