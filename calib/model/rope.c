@@ -48,8 +48,15 @@ static int scale_yarn(struct rope *r, const struct gguf_meta *meta, const char *
                        "%s.rope.scaling: yarn needs a positive factor (found %g) and original_context_length "
                        "(found %g)",
                        arch, factor, context);
-    double low = floor(yarn_index(r->n_rot, context, fast, theta));
-    double high = ceil(yarn_index(r->n_rot, context, slow, theta));
+    double low = yarn_index(r->n_rot, context, fast, theta);
+    double high = yarn_index(r->n_rot, context, slow, theta);
+    bool truncate = true;
+    char key[160];
+    snprintf(key, sizeof key, "%s.ext.yarn_truncate", arch);
+    if (!gguf_meta_get_bool(meta, key, &truncate) || truncate) {
+        low = floor(low);
+        high = ceil(high);
+    }
     low = low > 0 ? low : 0;
     high = high < r->n_rot - 1 ? high : r->n_rot - 1;
     if (low == high)
@@ -87,6 +94,23 @@ static int scale(struct rope *r, const struct gguf_meta *meta, const char *arch,
     return 0;
 }
 
+/* Qwen 1.0: what its files say of texts longer than those of its training. */
+static int read_long_texts(struct rope *r, const struct gguf_meta *meta, const char *arch, struct err *e)
+{
+    char key[160];
+    snprintf(key, sizeof key, "%s.ext.dynamic_ntk", arch);
+    gguf_meta_get_bool(meta, key, &r->dynamic_ntk);
+    snprintf(key, sizeof key, "%s.ext.logn_attention", arch);
+    gguf_meta_get_bool(meta, key, &r->logn);
+    snprintf(key, sizeof key, "%s.ext.train_length", arch);
+    if (gguf_meta_find(meta, key) && (!gguf_meta_get_u64(meta, key, &r->train_length) ||
+                                      r->train_length < 2 || r->train_length > UINT32_MAX))
+        return err_set(e, ERR_FORMAT, "%s: expected a number of tokens, 2 at least", key);
+    if (r->train_length != 0 && r->dynamic_ntk && r->n_rot <= 2)
+        return err_set(e, ERR_FORMAT, "%s: a larger base needs more than %u rotary entries", key, r->n_rot);
+    return 0;
+}
+
 int rope_init(struct rope *out, const struct gguf_meta *meta, const char *arch, uint32_t head_dim,
               const float *divisors, size_t n_divisors, struct err *e)
 {
@@ -99,6 +123,10 @@ int rope_init(struct rope *out, const struct gguf_meta *meta, const char *arch, 
     if (!(theta > 0))
         return err_set(e, ERR_FORMAT, "%s.rope.freq_base: expected a positive number, found %g", arch, theta);
     r.n_rot = (uint32_t)n_rot;
+    r.theta = theta;
+    int rc = read_long_texts(&r, meta, arch, e);
+    if (rc != 0)
+        return rc;
     if (divisors && n_divisors != r.n_rot / 2)
         return err_set(e, ERR_FORMAT, "tensor 'rope_freqs.weight': expected %u values, found %zu",
                        r.n_rot / 2, n_divisors);
@@ -106,7 +134,7 @@ int rope_init(struct rope *out, const struct gguf_meta *meta, const char *arch, 
     if (!r.inv_freq)
         return err_set(e, ERR_NOMEM, "out of memory for rotary frequencies");
     plain_frequencies(r.inv_freq, r.n_rot, theta);
-    int rc = scale(&r, meta, arch, theta, e);
+    rc = scale(&r, meta, arch, theta, e);
     if (rc != 0) {
         free(r.inv_freq);
         return rc;
@@ -125,24 +153,47 @@ void rope_release(struct rope *r)
     *r = (struct rope){0};
 }
 
+/* The base of Qwen 1.0's dynamic NTK: theta * alpha^(n/(n-2)), alpha = 2^k - 1 with the smallest k for which
+ * train_length * 2^(k-1) covers the text. */
+static double ntk_theta(const struct rope *r, size_t n_positions)
+{
+    double covered = (double)r->train_length, alpha = 1;
+    for (; covered < (double)n_positions; covered *= 2)
+        alpha = 2 * alpha + 1;
+    return r->theta * pow(alpha, (double)r->n_rot / (double)(r->n_rot - 2));
+}
+
 int rope_table_init(struct rope_table *out, const struct rope *r, size_t n_positions, struct err *e)
 {
-    struct rope_table t = {n_positions, r->n_rot / 2, r->neighbours, NULL, NULL};
+    struct rope_table t = {.n_positions = n_positions, .n_pairs = r->n_rot / 2, .neighbours = r->neighbours};
+    bool longer = r->train_length != 0 && n_positions > r->train_length;
+    float *inv_freq = r->inv_freq, *own = NULL;
     uint64_t n = 0;
+    if (longer && r->dynamic_ntk && (own = malloc(t.n_pairs * sizeof *own))) {
+        plain_frequencies(own, r->n_rot, ntk_theta(r, n_positions));
+        inv_freq = own;
+    }
+    if (longer && r->logn)
+        t.query_scale = malloc(n_positions * sizeof *t.query_scale);
     if (checked_mul(n_positions, t.n_pairs, &n) && n < SIZE_MAX / sizeof(float)) {
         t.cosine = malloc((size_t)n * sizeof(float));
         t.sine = malloc((size_t)n * sizeof(float));
     }
-    if (!t.cosine || !t.sine) {
+    if (!t.cosine || !t.sine || (longer && r->dynamic_ntk && !own) || (longer && r->logn && !t.query_scale)) {
+        free(own);
         rope_table_release(&t);
         return err_set(e, ERR_NOMEM, "out of memory for the rotary table of %zu positions", n_positions);
     }
+    for (size_t p = 0; t.query_scale && p < n_positions; p++)
+        t.query_scale[p] =
+            p < r->train_length ? 1.0f : (float)(log((double)(p + 1)) / log((double)r->train_length));
     for (size_t p = 0; p < n_positions; p++)
         for (size_t i = 0; i < t.n_pairs; i++) {
-            float angle = (float)p * r->inv_freq[i];
+            float angle = (float)p * inv_freq[i];
             t.cosine[p * t.n_pairs + i] = (float)cos((double)angle) * r->magnitude;
             t.sine[p * t.n_pairs + i] = (float)sin((double)angle) * r->magnitude;
         }
+    free(own);
     *out = t;
     return 0;
 }
@@ -153,6 +204,7 @@ void rope_table_release(struct rope_table *t)
         return;
     free(t->cosine);
     free(t->sine);
+    free(t->query_scale);
     *t = (struct rope_table){0};
 }
 

@@ -3,7 +3,8 @@
  * Plain, linear, YaRN and per-frequency divisors (the Llama 3 form, tensor rope_freqs.weight). Text uses one
  * position axis, on which the multi-axis forms of the vision models collapse to the plain one. The
  * frequencies are F32, one power per index, and the angle is an F32 product, as in the HuggingFace reference.
- * Truth: specification, architectures 0.5 and 17.3; YaRN: Peng et al. 2023. */
+ * The first Qwen also changes the base and the scale of queries in texts longer than those it was trained on.
+ * Truth: specification, architectures 0.5, 1.4 and 17.3; YaRN: Peng et al. 2023. */
 #ifndef KERF_ROPE_H
 #define KERF_ROPE_H
 
@@ -20,6 +21,11 @@ struct rope {
     bool neighbours; /* pairs are (2i, 2i+1) instead of (i, i + n_rot/2) */
     float *inv_freq; /* [n_rot/2], owned */
     float magnitude; /* factor of cosine and sine (YaRN) */
+    /* Qwen 1.0, keys `<arch>.ext.*`: what changes when a text has more tokens than this; 0: nothing does. */
+    uint64_t train_length;
+    bool dynamic_ntk; /* a larger base, for the whole text */
+    bool logn; /* queries at positions behind train_length are scaled by log_train_length(position + 1) */
+    double theta;
 };
 
 /* From the keys `<arch>.rope.*`; `divisors` [n_rot/2] or NULL. ERR_FORMAT names the key; ERR_UNSUPPORTED: a
@@ -32,8 +38,10 @@ struct rope_table {
     size_t n_positions, n_pairs;
     bool neighbours;
     float *cosine, *sine; /* [n_positions, n_pairs], owned */
+    float *query_scale;   /* [n_positions], owned; NULL: 1 everywhere */
 };
 
+/* For a text of n_positions tokens. */
 int rope_table_init(struct rope_table *out, const struct rope *r, size_t n_positions, struct err *e);
 void rope_table_release(struct rope_table *t);
 

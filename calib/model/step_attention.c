@@ -24,7 +24,7 @@ struct heads_run {
     size_t n_heads, dim, stride, ld, n_tokens, first, ctx;
     const float *norm;
     float eps;
-    bool rotate, round;
+    bool rotate, round, queries;
 };
 
 static int heads_job(void *ctx, size_t job, unsigned worker, struct err *e)
@@ -41,6 +41,8 @@ static int heads_job(void *ctx, size_t job, unsigned worker, struct err *e)
             }
             if (r->rotate)
                 rope_apply(r->rope, (r->first + t) % r->ctx, head);
+            if (r->queries && r->rope->query_scale)
+                vec_scale(head, r->rope->query_scale[(r->first + t) % r->ctx], r->dim);
             for (size_t k = 0; r->round && k < r->dim; k++)
                 head[k] = f16_round(head[k]);
         }
@@ -133,7 +135,8 @@ static int attend(struct layer_run *r, size_t first, size_t n, struct err *e)
                                           .n_tokens = n,
                                           .first = first,
                                           .norm = a->q_norm,
-                                          .rotate = true},
+                                          .rotate = true,
+                                          .queries = true},
                        e);
     struct attention_heads heads = {a->n_heads,
                                     a->n_kv_heads,

@@ -125,7 +125,8 @@ static int set_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     return rc;
 }
 
-static int set_yarn(const struct arch_model *a, struct gguf_meta *meta, struct err *e)
+static int set_yarn(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
+                    struct err *e)
 {
     const struct hf_rope *r = &a->rope;
     uint64_t original = r->original_context;
@@ -144,6 +145,24 @@ static int set_yarn(const struct arch_model *a, struct gguf_meta *meta, struct e
         rc = arch_set_f32(a, meta, "rope.scaling.yarn_beta_fast", r->beta_fast, e);
     if (rc == 0 && r->has_beta_slow)
         rc = arch_set_f32(a, meta, "rope.scaling.yarn_beta_slow", r->beta_slow, e);
+    double inferred = r->factor > 1 ? 1 + 0.1 * log(r->factor) : 1;
+    if (rc == 0 && r->has_attention_factor && fabs(r->attention_factor - inferred) > 1e-6)
+        rc = w->add(w->ctx,
+                    "config.json: llama.cpp ignores the attention_factor of yarn scaling and takes 1 + 0.1 "
+                    "ln(factor)",
+                    e);
+    if (rc == 0 && !r->truncate) { /* a key of our own, for our own forward pass */
+        char key[128];
+        rc = key_of(key, sizeof key, a, "ext.yarn_truncate", e);
+        if (rc == 0)
+            rc = gguf_meta_set_bool(meta, key, false, e);
+        if (rc == 0)
+            rc = w->add(
+                w->ctx,
+                "config.json: yarn scaling without truncation of its range; llama.cpp rounds the range, "
+                "results differ slightly",
+                e);
+    }
     return rc;
 }
 
@@ -159,7 +178,7 @@ static int set_rope_scaling(const struct arch_model *a, struct gguf_meta *meta, 
             return 0;
         rc = set_string(a, meta, "rope.scaling.type", "linear", e);
         return rc != 0 ? rc : arch_set_f32(a, meta, "rope.scaling.factor", r->factor, e);
-    case ROPE_YARN: return r->has_factor ? set_yarn(a, meta, e) : 0;
+    case ROPE_YARN: return r->has_factor ? set_yarn(a, meta, w, e) : 0;
     case ROPE_LONGROPE: return set_string(a, meta, "rope.scaling.type", "longrope", e);
     case ROPE_LLAMA3:
         if (a->arch->quirks & ARCH_ROPE_FREQS)

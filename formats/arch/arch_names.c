@@ -93,7 +93,7 @@ const char *arch_drop_reason(const char *name)
                                           ".attn.masked_bias"};
     static const char *const modalities[] = {"visual.", "vision_",    "vision.",     "audio_tower.",
                                              "audio_",  "merger.",    "patch_embed", "multi_modal_projector.",
-                                             "talker.", "token2wav.", "code2wav."};
+                                             "talker.", "token2wav.", "code2wav.",   "transformer.audio."};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         if (ends_with(name, buffers[i]))
             return "a buffer that is computed, not a weight";

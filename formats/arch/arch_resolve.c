@@ -17,12 +17,12 @@ static const struct symbol {
     bool required;
 } symbols[ARCH_N_SYMBOLS] = {
     [ARCH_V] = {"V", "vocab_size", NULL, 1u << 24, true},
-    [ARCH_D] = {"D", "hidden_size", NULL, 1u << 20, true},
-    [ARCH_L] = {"L", "num_hidden_layers", NULL, ARCH_MAX_LAYERS, true},
-    [ARCH_H] = {"H", "num_attention_heads", NULL, 1u << 16, true},
+    [ARCH_D] = {"D", "hidden_size|n_embd", NULL, 1u << 20, true},
+    [ARCH_L] = {"L", "num_hidden_layers|n_layer", NULL, ARCH_MAX_LAYERS, true},
+    [ARCH_H] = {"H", "num_attention_heads|n_head", NULL, 1u << 16, true},
     [ARCH_HKV] = {"Hkv", "num_key_value_heads", "H", 1u << 16, false},
     [ARCH_HD] = {"d", "head_dim|kv_channels", "D/H", 1u << 16, false},
-    [ARCH_F] = {"F", "intermediate_size", NULL, 1u << 24, false},
+    [ARCH_F] = {"F", "intermediate_size|ffn_hidden_size", NULL, 1u << 24, false},
     [ARCH_E] = {"E", "num_local_experts|num_experts|n_routed_experts", NULL, 1u << 16, false},
     [ARCH_K] = {"K", "num_experts_per_tok", NULL, 1u << 16, false},
     [ARCH_FE] = {"Fe", "moe_intermediate_size", NULL, 1u << 24, false},

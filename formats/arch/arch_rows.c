@@ -151,6 +151,19 @@ const struct arch_row arch_rows_ffn[3] = {
     {.hf = "model.layers.N.mlp.down_proj.weight", .gguf = "blk.N.ffn_down.weight", .shape = "D,F"},
 };
 
+int arch_warn_output_bias(const struct arch_model *a, const struct arch_warnings *w, struct err *e)
+{
+    bool biased = false;
+    hf_config_bool(a->config, "attention_bias", &biased, NULL);
+    if (!biased)
+        return 0;
+    return w->add(
+        w->ctx,
+        "config.json: attention_bias is true; llama.cpp knows no attn_output.bias in this architecture and "
+        "refuses a file that has one",
+        e);
+}
+
 static bool from_max_window_layers(const struct arch_model *a, uint64_t layer)
 {
     uint64_t first = 0;

@@ -79,6 +79,10 @@ int arch_warn_dense_layers(const struct arch_model *a, const struct arch_warning
 int arch_add_expert_norm(const struct arch_model *a, struct gguf_meta *meta, bool runtime_normalises,
                          const struct arch_warnings *w, struct err *e);
 
+/* A warning when the configuration gives the output projection a bias, which the runtime does not know in the
+ * Qwen3 families. */
+int arch_warn_output_bias(const struct arch_model *a, const struct arch_warnings *w, struct err *e);
+
 /* HF's sliding window, where a configuration switches it on: writes the keys and warns, because the runtime
  * of the families here computes full attention. */
 int arch_add_sliding_window(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,

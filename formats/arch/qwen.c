@@ -28,20 +28,51 @@ static const struct arch_key keys[] = {
     {.suffix = NULL},
 };
 
-/* Beyond seq_length the reference changes the base and the scale of attention; no runtime does. */
+static int check(struct arch_model *a, struct err *e)
+{
+    double part;
+    if (a->value[ARCH_H] * a->value[ARCH_HD] != a->value[ARCH_D])
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "qwen: %llu heads of %llu do not fill the width %llu, which this architecture cannot express",
+            (unsigned long long)a->value[ARCH_H], (unsigned long long)a->value[ARCH_HD],
+            (unsigned long long)a->value[ARCH_D]);
+    if (hf_config_number(a->config, "rotary_pct", &part, NULL) && part != 1)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "config.json: rotary_pct is %g; architecture 'qwen' rotates whole heads", part);
+    return 0;
+}
+
+static int set_bool(struct gguf_meta *meta, const struct arch_model *a, const char *field, const char *key,
+                    bool *value, struct err *e)
+{
+    *value = false;
+    hf_config_bool(a->config, field, value, NULL);
+    return gguf_meta_set_bool(meta, key, *value, e);
+}
+
+/* Beyond seq_length the reference changes the base of the rotation and the scale of attention. No key of the
+ * runtime says so; our own are there for our own forward pass. */
 static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
                     struct err *e)
 {
     uint64_t trained, context;
-    (void)meta;
-    if (hf_config_uint(a->config, "seq_length", &trained, NULL) &&
-        hf_config_uint(a->config, "max_position_embeddings", &context, NULL) && trained < context)
-        return w->add(
+    bool logn, ntk;
+    if (!hf_config_uint(a->config, "seq_length", &trained, NULL))
+        return 0;
+    int rc = arch_set_u32(a, meta, "ext.train_length", trained, e);
+    if (rc == 0)
+        rc = set_bool(meta, a, "use_logn_attn", "qwen.ext.logn_attention", &logn, e);
+    if (rc == 0)
+        rc = set_bool(meta, a, "use_dynamic_ntk", "qwen.ext.dynamic_ntk", &ntk, e);
+    if (rc == 0 && (logn || ntk) && gguf_meta_get_u64(meta, "qwen.context_length", &context) &&
+        trained < context)
+        rc = w->add(
             w->ctx,
-            "config.json: beyond seq_length this model needs dynamic NTK and logn scaling, which GGUF "
-            "files cannot express",
+            "config.json: beyond seq_length this model needs dynamic NTK and logn scaling, which llama.cpp "
+            "does not compute; the keys qwen.ext.* keep them for kerf",
             e);
-    return 0;
+    return rc;
 }
 
 const struct arch arch_qwen = {
@@ -52,5 +83,6 @@ const struct arch arch_qwen = {
     .groups = groups,
     .keys = keys,
     .quirks = ARCH_HEAD_MANDATORY,
+    .check = check,
     .add_keys = add_keys,
 };

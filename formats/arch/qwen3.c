@@ -15,6 +15,13 @@ static const struct arch_group groups[] = {
     ARCH_GROUP(arch_rows_ffn),       ARCH_END_GROUPS,
 };
 
+static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
+                    struct err *e)
+{
+    int rc = arch_add_sliding_window(a, meta, w, e);
+    return rc != 0 ? rc : arch_warn_output_bias(a, w, e);
+}
+
 const struct arch arch_qwen3 = {
     .name = "qwen3",
     .title = "Qwen3 dense",
@@ -22,5 +29,5 @@ const struct arch arch_qwen3 = {
     .model_types = model_types,
     .groups = groups,
     .quirks = ARCH_POOLING | ARCH_RERANKER,
-    .add_keys = arch_add_sliding_window,
+    .add_keys = add_keys,
 };

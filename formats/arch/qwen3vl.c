@@ -45,9 +45,10 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
                     struct err *e)
 {
     static const int32_t sections[4] = {24, 20, 20, 0};
-    (void)w;
     int rc = arch_default_sections(a, meta, sections, e);
-    return rc != 0 ? rc : arch_add_deepstack(a, meta, e);
+    if (rc == 0)
+        rc = arch_add_deepstack(a, meta, e);
+    return rc != 0 ? rc : arch_warn_output_bias(a, w, e);
 }
 
 static bool is_omni(const struct arch_model *a)

@@ -61,6 +61,18 @@ static const struct {
     const char *model_types[MAX_TYPES];
     struct class_default values[MAX_VALUES]; /* ends at the first NULL key */
 } classes[] = {
+    {{"qwen"}, /* configuration_qwen.py of the published repositories; their files state seq_length */
+     {{"vocab_size", U, 151936},
+      {"hidden_size", U, 4096},
+      {"intermediate_size", U, 22016},
+      {"num_hidden_layers", U, 32},
+      {"num_attention_heads", U, 32}, /* KV heads: as many as heads */
+      {"max_position_embeddings", U, 8192},
+      {"layer_norm_epsilon", N, 1e-6},
+      {"rotary_emb_base", N, 1e4},
+      {"use_dynamic_ntk", B, 1},
+      {"use_logn_attn", B, 1},
+      TIED(0)}},
     {{"qwen2", "qwen2_audio"},
      {SIZES(151936, 4096, 22016, 32, 32, 32),
       CONTEXT(32768, 1e-6, 1e4, 1),

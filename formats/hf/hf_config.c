@@ -186,7 +186,10 @@ bool hf_config_tied(const struct hf_config *c)
     enum hf_default_kind kind;
     bool tied;
     double d;
-    if (json_bool(json_get(c->root, key), &tied) || json_bool(json_get(c->text, key), &tied))
+    /* The model that owns the head decides: the thinker's flag, not that of the text part inside it. */
+    if (json_bool(json_get(c->root, key), &tied) ||
+        json_bool(json_get(json_get(c->root, "thinker_config"), key), &tied) ||
+        json_bool(json_get(c->text, key), &tied))
         return tied;
     return hf_class_default(c->model_type, key, &kind, &d) && d != 0;
 }

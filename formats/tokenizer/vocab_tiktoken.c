@@ -214,6 +214,22 @@ static int add_special(struct vocab_build *b, size_t *id, const char *text, stru
     return rc;
 }
 
+/* Qwen-VL's program has nine more. Its config.json states the id of "<img>", which shows whether this is the
+ * list that is meant. */
+static int qwen_vl_specials(struct vocab_build *b, size_t id, struct err *e)
+{
+    static const char *const names[] = {"<ref>",   "</ref>", "<box>",  "</box>",  "<quad>",
+                                        "</quad>", "<img>",  "</img>", "<imgpad>"};
+    uint64_t image;
+    const struct json *visual = b->config ? json_get(hf_config_root(b->config), "visual") : NULL;
+    int rc = 0;
+    if (!json_uint(json_get(visual, "image_start_id"), &image) || image != id + 6)
+        return 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names && rc == 0; i++)
+        rc = add_special(b, &id, names[i], e);
+    return rc;
+}
+
 /* Ids after the ranks, in the order of Qwen's tokenization_qwen.py. */
 static int qwen_specials(struct vocab_build *b, size_t id, struct err *e)
 {
@@ -228,7 +244,7 @@ static int qwen_specials(struct vocab_build *b, size_t id, struct err *e)
         rc = add_special(b, &id, text, e);
     }
     b->v->bos = b->v->eos = b->v->unk = (int64_t)end_of_text;
-    return rc;
+    return rc == 0 ? qwen_vl_specials(b, id, e) : rc;
 }
 
 /* Ids after the ranks, in the order of Llama 3's tokenizer.py. */

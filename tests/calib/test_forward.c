@@ -168,7 +168,69 @@ static void every_family_gives_the_likelihoods_of_the_reference(void **state)
         n_models++;
     }
     fclose(f);
-    assert_true(n_models >= 15);
+    assert_true(n_models >= 17);
+}
+
+/* transformers 5.23, ROPE_INIT_FUNCTIONS["yarn"]: head_dim 32, theta 1e4, factor 8, trained on 128 positions.
+ */
+static void yarn_frequencies_are_those_of_the_reference(void **state)
+{
+    (void)state;
+    static const float want[2][6] = {
+        {1.0f, 0.468369335f, 0.210539103f, 0.0886782855f, 0.033156611f, 0.00924813375f}, /* truncate: false */
+        {1.0f, 0.480333209f, 0.223994657f, 0.100028217f, 0.0416666642f, 0.0152300783f}};
+    for (int truncate = 0; truncate < 2; truncate++) {
+        struct gguf_meta *m = NULL;
+        struct rope r = {0};
+        struct err e = {0};
+        assert_int_equal(gguf_meta_new(&m, &e), 0);
+        assert_int_equal(gguf_meta_set_string(m, "qwen3.rope.scaling.type", "yarn", &e), 0);
+        assert_int_equal(gguf_meta_set_f32(m, "qwen3.rope.scaling.factor", 8, &e), 0);
+        assert_int_equal(gguf_meta_set_u32(m, "qwen3.rope.scaling.original_context_length", 128, &e), 0);
+        if (!truncate)
+            assert_int_equal(gguf_meta_set_bool(m, "qwen3.ext.yarn_truncate", false, &e), 0);
+        if (rope_init(&r, m, "qwen3", 32, NULL, 0, &e) != 0)
+            fail_msg("%s", e.msg);
+        for (int i = 0; i < 6; i++)
+            assert_true(fabsf(r.inv_freq[i] - want[truncate][i]) <= 1e-6f * want[truncate][i]);
+        assert_true(fabsf(r.magnitude - 1.2079442f) < 1e-6f);
+        rope_release(&r);
+        gguf_meta_free(m);
+    }
+}
+
+/* Qwen 1.0, trained on 100 tokens: alpha = 2^ceil(log2(n/100) + 1) - 1, queries scaled by log_100(p + 1). */
+static void long_texts_change_base_and_query_scale_of_the_first_qwen(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t n;
+        double alpha;
+    } rows[] = {{100, 1}, {101, 3}, {200, 3}, {201, 7}, {900, 31}};
+    struct gguf_meta *m = NULL;
+    struct rope r = {0};
+    struct err e = {0};
+    assert_int_equal(gguf_meta_new(&m, &e), 0);
+    assert_int_equal(gguf_meta_set_u32(m, "qwen.ext.train_length", 100, &e), 0);
+    assert_int_equal(gguf_meta_set_bool(m, "qwen.ext.dynamic_ntk", true, &e), 0);
+    assert_int_equal(gguf_meta_set_bool(m, "qwen.ext.logn_attention", true, &e), 0);
+    assert_int_equal(rope_init(&r, m, "qwen", 64, NULL, 0, &e), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct rope_table t;
+        assert_int_equal(rope_table_init(&t, &r, rows[i].n, &e), 0);
+        double theta = 10000 * pow(rows[i].alpha, 64.0 / 62.0), f = pow(theta, -2.0 * 5 / 64);
+        assert_true(fabs((double)t.sine[3 * t.n_pairs + 5] - sin(3 * f)) < 1e-6);
+        assert_true((t.query_scale != NULL) == (rows[i].n > 100));
+        if (t.query_scale) {
+            assert_true(t.query_scale[99] == 1.0f);
+            assert_true(fabs((double)t.query_scale[100] - log(101) / log(100)) < 1e-6);
+        }
+        rope_table_release(&t);
+    }
+    rope_release(&r);
+    assert_int_equal(gguf_meta_set_u32(m, "qwen.ext.train_length", 1, &e), 0); /* log 1 divides nothing */
+    assert_int_equal(rope_init(&r, m, "qwen", 64, NULL, 0, &e), ERR_FORMAT);
+    gguf_meta_free(m);
 }
 
 static void demo_logits_are_those_of_the_reference(void **state)
@@ -316,6 +378,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_family_gives_the_likelihoods_of_the_reference),
+        cmocka_unit_test(yarn_frequencies_are_those_of_the_reference),
+        cmocka_unit_test(long_texts_change_base_and_query_scale_of_the_first_qwen),
         cmocka_unit_test(demo_logits_are_those_of_the_reference),
         cmocka_unit_test(threads_and_memory_do_not_change_a_bit),
         cmocka_unit_test(observers_see_the_inputs_of_every_product),

@@ -213,6 +213,8 @@ static void other_modalities_and_buffers_are_dropped_weights_are_not(void **stat
                                        "model.layers.0.self_attn.rotary_emb.inv_freq",
                                        "h.0.attn.masked_bias",
                                        "code2wav.x",
+                                       "transformer.audio.conv1.weight",
+                                       "transformer.visual.proj",
                                        "vision_tower.x"};
     static const char *const keep[] = {"model.layers.0.self_attn.q_proj.bias", "lm_head.weight",
                                        "model.norm.weight", "model.layers.0.mlp.gate_proj.weight"};
@@ -669,6 +671,92 @@ static void an_active_sliding_window_is_written_and_warned_about(void **state)
     gguf_meta_free(m);
 }
 
+static void the_window_of_mistral_is_written_that_of_a_llama_file_is_not(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *class_name, *extra;
+        uint32_t window; /* 0: none */
+    } rows[] = {{"MistralForCausalLM", "\"sliding_window\": 64", 64},
+                {"MixtralForCausalLM", "\"sliding_window\": 64", 64},
+                {"MistralForCausalLM", "\"sliding_window\": null", 0},
+                {"MistralForCausalLM", "\"sliding_window\": 512", 0}, /* as long as the context */
+                {"MistralForCausalLM", "", 0},
+                {"LlamaForCausalLM", "\"sliding_window\": 64", 0}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char warning[200] = "";
+        struct gguf_meta *m = keys_of(rows[i].class_name, rows[i].extra, warning);
+        if (rows[i].window)
+            expect_u32(m, "llama.attention.sliding_window", rows[i].window);
+        else
+            assert_null(gguf_meta_find(m, "llama.attention.sliding_window"));
+        assert_true((strstr(warning, "full attention") != NULL) == (rows[i].window != 0));
+        gguf_meta_free(m);
+    }
+}
+
+static void expect_bool(const struct gguf_meta *meta, const char *key, bool want)
+{
+    bool v;
+    if (!gguf_meta_get_bool(meta, key, &v))
+        fail_msg("no key %s", key);
+    assert_int_equal(v, want);
+}
+
+static void what_the_runtime_lacks_is_kept_in_keys_of_our_own(void **state)
+{
+    (void)state;
+    char warning[200] = "";
+    static const char heads[] = "\"seq_length\": 128, \"rotary_emb_base\": 500, "
+                                "\"use_dynamic_ntk\": true, \"use_logn_attn\": false";
+    struct gguf_meta *m = keys_of("QWenLMHeadModel", heads, warning);
+    expect_u32(m, "qwen.ext.train_length", 128);
+    expect_bool(m, "qwen.ext.dynamic_ntk", true);
+    expect_bool(m, "qwen.ext.logn_attention", false);
+    assert_non_null(strstr(warning, "dynamic NTK"));
+    gguf_meta_free(m);
+
+    warning[0] = '\0'; /* trained on the whole context: nothing to warn about */
+    m = keys_of("QWenLMHeadModel", "\"seq_length\": 512, \"use_dynamic_ntk\": true", warning);
+    expect_u32(m, "qwen.ext.train_length", 512);
+    assert_int_equal(warning[0], '\0');
+    gguf_meta_free(m);
+    expect_refusal("QWenLMHeadModel", "\"rotary_pct\": 0.5", ERR_UNSUPPORTED, "rotary_pct");
+    expect_refusal("QWenLMHeadModel", "\"kv_channels\": 32", ERR_UNSUPPORTED, "do not fill the width");
+
+    m = keys_of("Qwen3ForCausalLM",
+                "\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0, \"truncate\": false}", warning);
+    expect_bool(m, "qwen3.ext.yarn_truncate", false);
+    assert_non_null(strstr(warning, "truncation"));
+    gguf_meta_free(m);
+
+    m = keys_of("Qwen3ForCausalLM", "\"attention_bias\": true", warning);
+    assert_non_null(strstr(warning, "attn_output.bias"));
+    gguf_meta_free(m);
+}
+
+/* Names that the configuration of the very first Qwen release had. */
+static void the_first_configuration_of_qwen_has_other_names(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"architectures\": [\"QWenLMHeadModel\"], \"vocab_size\": 151936, \"n_embd\": 4096, \"n_head\": "
+        "32, "
+        "\"n_layer\": 30, \"ffn_hidden_size\": 22016, \"n_positions\": 6144, \"kv_channels\": 128}";
+    struct arch_model a;
+    struct hf_config *c = NULL;
+    struct err e = {0};
+    assert_int_equal(hf_config_parse(&c, text, sizeof text - 1, "config.json", &e), 0);
+    if (arch_resolve(&a, c, &e) != 0)
+        fail_msg("%s", e.msg);
+    assert_int_equal(a.value[ARCH_D], 4096);
+    assert_int_equal(a.value[ARCH_H], 32);
+    assert_int_equal(a.value[ARCH_L], 30);
+    assert_int_equal(a.value[ARCH_F], 22016);
+    assert_int_equal(a.value[ARCH_HD], 128);
+    hf_config_free(c);
+}
+
 static void expert_normalisation_other_than_the_runtimes_is_noted(void **state)
 {
     (void)state;
@@ -761,6 +849,9 @@ int main(void)
         cmocka_unit_test(keys_of_a_dense_model_have_the_types_the_runtime_checks),
         cmocka_unit_test(rope_scaling_is_written_as_the_runtime_reads_it),
         cmocka_unit_test(an_active_sliding_window_is_written_and_warned_about),
+        cmocka_unit_test(the_window_of_mistral_is_written_that_of_a_llama_file_is_not),
+        cmocka_unit_test(what_the_runtime_lacks_is_kept_in_keys_of_our_own),
+        cmocka_unit_test(the_first_configuration_of_qwen_has_other_names),
         cmocka_unit_test(expert_normalisation_other_than_the_runtimes_is_noted),
     };
     return cmocka_run_group_tests_name("arch", tests, NULL, NULL);

@@ -244,6 +244,10 @@ static void the_tie_flag_is_the_roots_then_the_text_parts_then_the_class(void **
         {"{\"tie_word_embeddings\":true,\"text_config\":{\"tie_word_embeddings\":false}}", true},
         {"{\"text_config\":{\"tie_word_embeddings\":true}}", true},
         {"{\"tie_word_embeddings\":null,\"text_config\":{\"tie_word_embeddings\":true}}", true},
+        {"{\"thinker_config\":{\"tie_word_embeddings\":false,\"text_config\":{\"tie_word_embeddings\":true}}"
+         "}",
+         false},
+        {"{\"thinker_config\":{\"text_config\":{\"tie_word_embeddings\":true}}}", true},
         {"{\"model_type\":\"qwen3\"}", false},
         {"{\"model_type\":\"qwen3_vl_moe\"}", true},
         {"{\"model_type\":\"unknown\"}", false},

@@ -485,6 +485,20 @@ static void tiktoken_ranks_become_merges(void **state)
     assert_int_equal(v->unk, 7);
     assert_string_equal(v->pre, "qwen2");
     vocabulary_free(v);
+    /* Qwen-VL: nine more, where the configuration says that "<img>" is the seventh of them. */
+    static const char *const configs[] = {"{\"visual\":{\"image_start_id\":221}}",
+                                          "{\"visual\":{\"image_start_id\":222}}"};
+    for (int i = 0; i < 2; i++) {
+        struct hf_config *c = NULL;
+        assert_int_equal(hf_config_parse(&c, configs[i], strlen(configs[i]), "config.json", NULL), 0);
+        v = load(s.folder, c, 225);
+        expect_token(v, 215, i == 0 ? "<ref>" : "[PAD215]", i == 0 ? TOKEN_CONTROL : TOKEN_UNUSED);
+        expect_token(v, 221, i == 0 ? "<img>" : "[PAD221]", i == 0 ? TOKEN_CONTROL : TOKEN_UNUSED);
+        expect_token(v, 223, i == 0 ? "<imgpad>" : "[PAD223]", i == 0 ? TOKEN_CONTROL : TOKEN_UNUSED);
+        expect_token(v, 224, "[PAD224]", TOKEN_UNUSED);
+        vocabulary_free(v);
+        hf_config_free(c);
+    }
     static const struct {
         const char *text, *words;
     } bad[] = {

@@ -21,8 +21,8 @@ const char *const toy_answer_names[] = {
     "embedding-last", "embedding-mean", "embedding-first", "score", "reward", "stepreward", NULL};
 
 const char *const toy_family_names[] = {
-    "mixtral",         "qwen2moe",        "qwen3moe",       "qwen3next",  "qwen35", "qwen35moe",
-    "mixtral-stacked", "qwen2moe-window", "qwen3moe-mixed", "qwen3vlmoe", NULL};
+    "qwen",      "mixtral",         "qwen2moe",        "qwen3moe",       "qwen3next",  "qwen35",
+    "qwen35moe", "mixtral-stacked", "qwen2moe-window", "qwen3moe-mixed", "qwen3vlmoe", NULL};
 
 enum fill { MATRIX, EMBED, NORM, ZERO_NORM, BIAS, DECAY };
 
@@ -37,6 +37,7 @@ struct row {
     uint32_t shape[3];
 };
 
+#define Q1   " qwen "
 #define MIX1 " mixtral "
 #define MIX2 " mixtral-stacked "
 #define MIX  MIX1 MIX2
@@ -66,6 +67,17 @@ struct row {
 /* Width 64; 4 query and 2 key heads of 16; experts of 32; delta net: 2 key and 4 value heads of 8, kernel 4.
  */
 static const struct row rows[] = {
+    {Q1, GLOBAL, "transformer.wte.weight", EMBED, {VOCAB, 64}},
+    {Q1, GLOBAL, "transformer.ln_f.weight", NORM, {64}},
+    {Q1, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
+    {Q1, EVERY, "ln_1.weight", NORM, {64}},
+    {Q1, EVERY, "ln_2.weight", NORM, {64}},
+    {Q1, EVERY, "attn.c_attn.weight", MATRIX, {192, 64}},
+    {Q1, EVERY, "attn.c_attn.bias", BIAS, {192}},
+    {Q1, EVERY, "attn.c_proj.weight", MATRIX, {64, 64}},
+    {Q1, EVERY, "mlp.w1.weight", MATRIX, {96, 64}},
+    {Q1, EVERY, "mlp.w2.weight", MATRIX, {96, 64}},
+    {Q1, EVERY, "mlp.c_proj.weight", MATRIX, {64, 96}},
     {ALL DENSE, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
     {MIX MOE DENSE2, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
     {SCORE3, GLOBAL, "score.weight", MATRIX, {1, 64}},
@@ -162,6 +174,12 @@ static const struct row rows[] = {
 static const struct {
     const char *name, *config;
 } configs[] = {
+    {"qwen", /* trained on 48 tokens only: longer texts show dynamic NTK and logn scaling */
+     "{\"architectures\": [\"QWenLMHeadModel\"], \"model_type\": \"qwen\", \"hidden_size\": 64, "
+     "\"num_attention_heads\": 4, \"num_hidden_layers\": 3, \"intermediate_size\": 192, \"kv_channels\": 16, "
+     "\"vocab_size\": 320, \"max_position_embeddings\": 512, \"seq_length\": 48, \"layer_norm_epsilon\": "
+     "1e-06, \"rotary_emb_base\": 10000, \"rotary_pct\": 1.0, \"use_dynamic_ntk\": true, "
+     "\"use_logn_attn\": true, \"no_bias\": true, \"tie_word_embeddings\": false}"},
     {"mixtral",
      "{\"architectures\": [\"MixtralForCausalLM\"], \"model_type\": \"mixtral\", " COMMON PLAIN_ROPE
      "\"intermediate_size\": 32, \"num_local_experts\": 8, \"num_experts_per_tok\": 3, "
@@ -267,6 +285,7 @@ static int fill_tensor(struct safetensors_writer *w, const char *name, const str
 static int visit_row(struct safetensors_writer *w, const struct row *r, const char *family, uint32_t n_layers,
                      bool hybrid, visit fn, struct rng *rng, struct err *e)
 {
+    const char *layers = strcmp(r->families, Q1) == 0 ? "transformer.h" : "model.layers";
     char name[160], rest[128];
     int rc = 0;
     if (r->where == GLOBAL)
@@ -282,7 +301,7 @@ static int visit_row(struct safetensors_writer *w, const struct row *r, const ch
             snprintf(rest, sizeof rest, "%s", r->name);
             if (expert)
                 snprintf(rest, sizeof rest, "%.*s.%d.%s", (int)(expert - r->name), r->name, j, expert + 3);
-            snprintf(name, sizeof name, "model.layers.%u.%s", layer, rest);
+            snprintf(name, sizeof name, "%s.%u.%s", layers, layer, rest);
             rc = fn(w, name, r, rng, e);
         }
     }

@@ -1,7 +1,8 @@
-/* toy_family.h - random-weight checkpoints of the families with routed experts and delta-net layers, which
- * toy_checkpoint.h does not make: one fixed small shape each, written from a table of tensor names.
+/* toy_family.h - random-weight checkpoints of the families with routed experts and delta-net layers, and of
+ * the first Qwen, which toy_checkpoint.h does not make: one fixed small shape each, written from a table of
+ * tensor names.
  *
- * Four layers (three for plain mixtures) of width 64, a vocabulary of 320, bf16. Weights are large enough
+ * Four layers (three without delta nets) of width 64, a vocabulary of 320, bf16. Weights are large enough
  * that every part of a layer shows in the predictions. Same name, same bytes. */
 #ifndef KERF_TOY_FAMILY_H
 #define KERF_TOY_FAMILY_H
@@ -10,7 +11,7 @@
 
 #include <stddef.h>
 
-/* Names in a fixed order, NULL at the end: "mixtral", "qwen2moe", "qwen3moe", "qwen3next", "qwen35",
+/* Names in a fixed order, NULL at the end: "qwen", "mixtral", "qwen2moe", "qwen3moe", "qwen3next", "qwen35",
  * "qwen35moe", and variants: "mixtral-stacked" (experts as newer transformers store them), "qwen2moe-window",
  * "qwen3moe-mixed" (stacked, every other layer without experts, a window, weights not renormalised),
  * "qwen3vlmoe" (stacks as published, with swapped axes). */
