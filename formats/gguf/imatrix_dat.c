@@ -7,7 +7,7 @@
  * value = S / C * ncall, where ncall is the number of chunks. Reading keeps value and ncall as they are (sum
  * and count in chunks), so that writing gives the same numbers again. */
 #include "formats/utf8.h"
-#include "imatrix_priv.h"
+#include "imatrix_internal.h"
 #include "libquant/base/slice.h"
 
 #include <inttypes.h>

@@ -2,7 +2,7 @@
  * are in imatrix_dat.c and imatrix_gguf.c. See imatrix_file.h. */
 #include "imatrix_file.h"
 
-#include "imatrix_priv.h"
+#include "imatrix_internal.h"
 #include "libquant/base/filemap.h"
 
 #include <inttypes.h>

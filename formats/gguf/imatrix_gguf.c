@@ -2,7 +2,7 @@
  * each entry two f32 tensors, "<name>.in_sum2" with the raw sums and "<name>.counts" with the tokens. */
 #include "gguf_read.h"
 #include "gguf_write.h"
-#include "imatrix_priv.h"
+#include "imatrix_internal.h"
 #include "libquant/base/slice.h"
 
 #include <inttypes.h>

@@ -1,6 +1,6 @@
 /* imatrix_prior.c - what experts without enough calibration data borrow from their layer, see imatrix_file.h.
  */
-#include "imatrix_priv.h"
+#include "imatrix_internal.h"
 
 #include <stdlib.h>
 

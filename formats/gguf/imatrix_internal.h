@@ -1,7 +1,7 @@
-/* imatrix_priv.h - what the files of the importance matrix share among themselves; no one else includes this.
+/* imatrix_internal.h - what the files of the importance matrix share among themselves; no one else includes this.
  */
-#ifndef KERF_IMATRIX_PRIV_H
-#define KERF_IMATRIX_PRIV_H
+#ifndef KERF_IMATRIX_INTERNAL_H
+#define KERF_IMATRIX_INTERNAL_H
 
 #include "imatrix_file.h"
 #include "libquant/base/arena.h"
