@@ -101,6 +101,9 @@ struct arch_row {
     arch_map rows, cols; /* NULL: identity. Not together with J */
     enum arch_op op;
     bool (*when)(const struct arch_model *a, uint64_t layer); /* NULL: every layer */
+    /* Of an optional row: the config flags, separated by '|', that say whether checkpoints have the tensor.
+     * Asked only when the configuration is all there is; NULL: they do not have it. */
+    const char *flag;
 };
 
 /* Rows that several families share are kept in groups (arch_rows.h); a family may bind a group to some
@@ -159,6 +162,9 @@ struct arch {
 /* Does the row exist in this layer? (0 for rows without N) */
 bool arch_row_applies(const struct arch_model *a, const struct arch_group *g, const struct arch_row *row,
                       uint64_t layer);
+
+/* Does the configuration alone say that checkpoints have the tensor of this row? Not for ARCH_HEAD. */
+bool arch_row_expected(const struct arch_model *a, const struct arch_row *row);
 
 size_t arch_count(void);
 const struct arch *arch_at(size_t i);

@@ -216,6 +216,22 @@ static const char *missing_field(const struct arch_model *a, const char *expr)
     return NULL;
 }
 
+bool arch_row_expected(const struct arch_model *a, const struct arch_row *row)
+{
+    char field[64];
+    bool value = false;
+    if (row->presence != ARCH_OPTIONAL)
+        return true;
+    for (int pass = 0; pass < 2; pass++) {
+        const char *list = row->flag ? row->flag : "";
+        while (next_field(&list, field, sizeof field))
+            if ((pass == 1 || hf_config_get(a->config, field)) &&
+                hf_config_bool(a->config, field, &value, NULL))
+                return value;
+    }
+    return false;
+}
+
 int arch_shape(const struct arch_model *a, const char *shape, uint64_t *dims, uint32_t max, uint32_t *n_dims,
                struct err *e)
 {

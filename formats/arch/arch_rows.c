@@ -122,22 +122,26 @@ const struct arch_row arch_rows_qkv_bias[3] = {
     {.hf = "model.layers.N.self_attn.q_proj.bias",
      .gguf = "blk.N.attn_q.bias",
      .shape = "H*d",
-     .presence = ARCH_OPTIONAL},
+     .presence = ARCH_OPTIONAL,
+     .flag = "attention_bias|qkv_bias"},
     {.hf = "model.layers.N.self_attn.k_proj.bias",
      .gguf = "blk.N.attn_k.bias",
      .shape = "Hkv*d",
-     .presence = ARCH_OPTIONAL},
+     .presence = ARCH_OPTIONAL,
+     .flag = "attention_bias|qkv_bias"},
     {.hf = "model.layers.N.self_attn.v_proj.bias",
      .gguf = "blk.N.attn_v.bias",
      .shape = "Hkv*d",
-     .presence = ARCH_OPTIONAL},
+     .presence = ARCH_OPTIONAL,
+     .flag = "attention_bias|qkv_bias"},
 };
 
 const struct arch_row arch_rows_o_bias[1] = {
     {.hf = "model.layers.N.self_attn.o_proj.bias",
      .gguf = "blk.N.attn_output.bias",
      .shape = "D",
-     .presence = ARCH_OPTIONAL},
+     .presence = ARCH_OPTIONAL,
+     .flag = "attention_bias"},
 };
 
 const struct arch_row arch_rows_qk_norm[2] = {

@@ -21,6 +21,7 @@ struct mapping {
     size_t n, cap;
     struct strmap by_name; /* GGUF name -> index of items */
     uint64_t position;     /* of the source being placed */
+    bool expected;         /* no sources: the rows say what there would be */
 };
 
 static int no_memory(struct err *e)
@@ -54,7 +55,7 @@ static int add_item(struct mapping *map, struct hf_tensor *t, struct err *e)
     return 0;
 }
 
-/* Shape of the output, and how many sources make it. */
+/* Shape of the output, and how many sources make it (one stands for a whole stack when none are there). */
 static int new_item(struct mapping *map, const struct arch_row *row, const char *name, struct hf_tensor **out,
                     struct err *e)
 {
@@ -77,7 +78,7 @@ static int new_item(struct mapping *map, const struct arch_row *row, const char 
     if (!t)
         return no_memory(e);
     t->row = row;
-    t->n_sources = stacked ? (size_t)map->a->value[ARCH_E] : 1;
+    t->n_sources = stacked && !map->expected ? (size_t)map->a->value[ARCH_E] : 1;
     t->sources = arena_array(map->arena, t->n_sources, sizeof *t->sources);
     t->pub.name = name;
     t->pub.n_dims = n;
@@ -425,6 +426,80 @@ static int by_order(const void *pa, const void *pb)
     return a->sub_order < b->sub_order ? -1 : a->sub_order > b->sub_order;
 }
 
+/* The tensor of one row in one layer, unless another layout of it stands before. */
+static int expect(struct mapping *map, const struct arch_row *row, uint64_t layer, const struct source *like,
+                  struct err *e)
+{
+    struct hf_tensor *t;
+    const char *name = arch_name_of(row->gguf, layer, map->arena);
+    if (!name)
+        return no_memory(e);
+    if ((row->presence == ARCH_HEAD ? map->a->tied : !arch_row_expected(map->a, row)) || find_item(map, name))
+        return 0;
+    int rc = new_item(map, row, name, &t, e);
+    if (rc != 0)
+        return rc;
+    struct source *s = arena_alloc(map->arena, sizeof *s);
+    if (!s)
+        return no_memory(e);
+    *s = *like;
+    s->name = arch_name_of(row->hf, layer, map->arena);
+    if (!s->name)
+        return no_memory(e);
+    t->sources[0] = s;
+    t->order = ++map->position;
+    return 0;
+}
+
+static int expect_group(struct mapping *map, const struct arch_group *g, uint64_t layer, bool layered,
+                        const struct source *like, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < g->n; i++)
+        if ((strstr(g->rows[i].gguf, ".N.") != NULL) == layered &&
+            arch_row_applies(map->a, g, &g->rows[i], layer))
+            rc = expect(map, &g->rows[i], layer, like, e);
+    return rc;
+}
+
+/* What no layer owns, then layer by layer. */
+static int expect_all(struct mapping *map, const struct source *like, struct err *e)
+{
+    const struct arch_group *groups = map->a->arch->groups;
+    uint64_t n_layers = map->a->value[ARCH_L] + map->a->n_extra;
+    int rc = 0;
+    for (const struct arch_group *g = groups; rc == 0 && g->rows; g++)
+        rc = expect_group(map, g, 0, false, like, e);
+    for (uint64_t layer = 0; rc == 0 && layer < n_layers; layer++)
+        for (const struct arch_group *g = groups; rc == 0 && g->rows; g++)
+            rc = expect_group(map, g, layer, true, like, e);
+    return rc;
+}
+
+/* From the items to the model's list. */
+static int finish(struct mapping *map, struct err *e)
+{
+    struct model *m = map->m;
+    int rc = settle_head(map, e);
+    for (size_t i = 0; rc == 0 && i < map->n; i++)
+        rc = finish_item(map, map->items[i], e);
+    if (rc == 0) {
+        qsort(map->items, map->n, sizeof *map->items, by_order);
+        m->tensors = arena_array(&m->arena, map->n + 1, sizeof *m->tensors);
+        m->n_tensors = map->n;
+        rc = m->tensors ? 0 : no_memory(e);
+        for (size_t i = 0; rc == 0 && i < map->n; i++)
+            m->tensors[i] = &map->items[i]->pub;
+    }
+    return rc;
+}
+
+static void release(struct mapping *map)
+{
+    strmap_release(&map->by_name);
+    free(map->items);
+}
+
 int hf_map(struct model *m, const struct arch_model *a, const struct source *sources, size_t n_sources,
            bool keep_mtp, struct err *e)
 {
@@ -437,18 +512,19 @@ int hf_map(struct model *m, const struct arch_model *a, const struct source *sou
     if (rc == 0)
         rc = check_complete(&map, e);
     if (rc == 0)
-        rc = settle_head(&map, e);
-    for (size_t i = 0; rc == 0 && i < map.n; i++)
-        rc = finish_item(&map, map.items[i], e);
-    if (rc == 0) {
-        qsort(map.items, map.n, sizeof *map.items, by_order);
-        m->tensors = arena_array(&m->arena, map.n + 1, sizeof *m->tensors);
-        m->n_tensors = map.n;
-        rc = m->tensors ? 0 : no_memory(e);
-        for (size_t i = 0; rc == 0 && i < map.n; i++)
-            m->tensors[i] = &map.items[i]->pub;
-    }
-    strmap_release(&map.by_name);
-    free(map.items);
+        rc = finish(&map, e);
+    release(&map);
+    return rc;
+}
+
+int hf_map_expected(struct model *m, const struct arch_model *a, const struct source *like, struct err *e)
+{
+    struct mapping map = {.m = m, .a = a, .arena = &m->arena, .expected = true};
+    int rc = add_rope_freqs(&map, e);
+    if (rc == 0)
+        rc = expect_all(&map, like, e);
+    if (rc == 0)
+        rc = finish(&map, e);
+    release(&map);
     return rc;
 }

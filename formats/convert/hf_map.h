@@ -25,6 +25,11 @@ struct hf_tensor {
 int hf_map(struct model *m, const struct arch_model *a, const struct source *sources, size_t n_sources,
            bool keep_mtp, struct err *e);
 
+/* The same without any source: the tensors that a checkpoint of this configuration has, from the rows of its
+ * family alone, in the order of the rows. `like` stands for each source: its file and type count. It must
+ * live as long as the model. */
+int hf_map_expected(struct model *m, const struct arch_model *a, const struct source *like, struct err *e);
+
 /* Rows of a mapped tensor, see model_read_rows. */
 int hf_read_rows(const struct arch_model *a, const struct kern *k, const struct hf_tensor *t, uint64_t row0,
                  uint64_t n, float *dst, struct err *e);

@@ -33,19 +33,42 @@ static int folder_name(char **out, const char *folder, struct err *e)
     return *out ? 0 : no_memory(e);
 }
 
-static int add_general(struct gguf_meta *meta, const char *folder, const struct arch_model *a,
-                       const struct metadata_sizes *sizes, const struct arch_warnings *w, struct err *e)
+/* "Qwen3-8B_config.json" is Qwen3-8B; a plain config.json is called as its folder. */
+static int config_name(char **out, const char *path, struct err *e)
+{
+    static const char tail[] = "config.json";
+    const char *slash = strrchr(path, '/'), *file = slash ? slash + 1 : path;
+    size_t n = strlen(file), k = sizeof tail - 1;
+    if (strcmp(file, tail) == 0) {
+        char *folder = slash ? strndup(path, (size_t)(slash - path) + (slash == path)) : strdup(".");
+        int rc = folder ? folder_name(out, folder, e) : no_memory(e);
+        free(folder);
+        return rc;
+    }
+    if (n > k && strcmp(file + n - k, tail) == 0)
+        n -= k;
+    else if (n > 5 && strcmp(file + n - 5, ".json") == 0)
+        n -= 5;
+    while (n > 1 && strchr("._-", file[n - 1]))
+        n--;
+    *out = strndup(file, n);
+    return *out ? 0 : no_memory(e);
+}
+
+static int add_general(struct gguf_meta *meta, const char *folder, const char *path,
+                       const struct arch_model *a, const struct metadata_sizes *sizes,
+                       const struct arch_warnings *w, struct err *e)
 {
     struct json_doc *generation = NULL;
     struct filemap readme = {0};
     char *generation_path = NULL, *readme_path = NULL, *name = NULL;
     struct err soft = {0};
-    int rc = folder_name(&name, folder, e);
-    if (rc == 0 && hf_file_exists(folder, "generation_config.json")) {
+    int rc = folder ? folder_name(&name, folder, e) : config_name(&name, path, e);
+    if (rc == 0 && folder && hf_file_exists(folder, "generation_config.json")) {
         generation_path = hf_path(folder, "generation_config.json");
         rc = generation_path ? 0 : no_memory(e);
     }
-    if (rc == 0 && hf_file_exists(folder, "README.md")) {
+    if (rc == 0 && folder && hf_file_exists(folder, "README.md")) {
         readme_path = hf_path(folder, "README.md");
         rc = readme_path ? filemap_open(&readme, readme_path, e) : no_memory(e);
     }
@@ -135,7 +158,7 @@ static int add_pooling(struct gguf_meta *meta, const char *folder, const struct 
     struct json_doc *modules = NULL, *pooling = NULL;
     char *path = NULL, *sub = NULL, *config = NULL;
     uint32_t type;
-    if (!(a->arch->quirks & ARCH_POOLING) || !hf_file_exists(folder, "modules.json"))
+    if (!folder || !(a->arch->quirks & ARCH_POOLING) || !hf_file_exists(folder, "modules.json"))
         return 0;
     path = hf_path(folder, "modules.json");
     int rc = path ? json_load(&modules, path, 1u << 20, e) : no_memory(e);
@@ -167,15 +190,15 @@ done:
     return rc;
 }
 
-int metadata_from_folder(struct gguf_meta *meta, const char *folder, const struct arch_model *a,
-                         const struct vocabulary *vocabulary, const struct metadata_sizes *sizes,
-                         const struct arch_warnings *w, struct err *e)
+int metadata_from_folder(struct gguf_meta *meta, const char *folder, const char *path,
+                         const struct arch_model *a, const struct vocabulary *vocabulary,
+                         const struct metadata_sizes *sizes, const struct arch_warnings *w, struct err *e)
 {
     int rc = gguf_meta_set_string(meta, "general.architecture", a->arch->name, e);
     if (rc == 0)
         rc = gguf_meta_set_string(meta, "general.type", "model", e);
     if (rc == 0)
-        rc = add_general(meta, folder, a, sizes, w, e);
+        rc = add_general(meta, folder, path, a, sizes, w, e);
     if (rc == 0)
         rc = arch_add_common_keys(a, meta, w, e);
     if (rc == 0)

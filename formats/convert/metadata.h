@@ -18,11 +18,12 @@ struct metadata_sizes {
     uint32_t file_type;                        /* of an output at source precision */
 };
 
-/* Fill the empty list `meta`. `vocabulary` NULL: no tokenizer keys. Odd but harmless files (an unreadable
- * model card or generation_config.json) become warnings. */
-int metadata_from_folder(struct gguf_meta *meta, const char *folder, const struct arch_model *a,
-                         const struct vocabulary *vocabulary, const struct metadata_sizes *sizes,
-                         const struct arch_warnings *w, struct err *e);
+/* Fill the empty list `meta`. `folder` NULL: there is only a configuration, at `path`, whose name is the
+ * model's; else `path` is not used. `vocabulary` NULL: no tokenizer keys. Odd but harmless files (an
+ * unreadable model card or generation_config.json) become warnings. */
+int metadata_from_folder(struct gguf_meta *meta, const char *folder, const char *path,
+                         const struct arch_model *a, const struct vocabulary *vocabulary,
+                         const struct metadata_sizes *sizes, const struct arch_warnings *w, struct err *e);
 
 /* The general.* part without file_type and quantization_version, from texts (for tests): `readme` and
  * `generation` may be NULL. `folder_name`: last path component. */

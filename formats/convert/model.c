@@ -80,6 +80,11 @@ static int open_kind(struct model *m, const char *path, const struct model_optio
     if (dot && strcmp(dot, ".safetensors") == 0)
         return err_set(e, ERR_ARG,
                        "%s: a single safetensors file is not a model; give the folder that holds it", path);
+    if (dot && strcmp(dot, ".json") == 0)
+        return opt->allow_missing_weights
+                   ? model_open_hf(m, path, opt, e)
+                   : err_set(e, ERR_ARG, "%s: a configuration holds no weights; give the folder that does",
+                             path);
     return err_set(e, ERR_FORMAT, "%s: neither a GGUF file nor a checkpoint folder", path);
 }
 

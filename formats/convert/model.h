@@ -30,7 +30,8 @@ struct model_tensor {
 };
 
 struct model_options {
-    bool allow_missing_weights; /* planning on index and config only */
+    bool allow_missing_weights; /* planning: a folder may hold index and configuration without weights, or the
+                                 * configuration alone; a path that ends in .json is such a configuration */
     bool keep_mtp;              /* keep multi-token-prediction blocks */
     const struct kern *kern;    /* NULL: native */
 };

@@ -2,7 +2,8 @@
  * vocabulary.
  *
  * Tensors come in the order of llama.cpp's converter: shards by file name, names sorted within a shard, a
- * stack of experts where its last expert stands, computed tensors first. */
+ * stack of experts where its last expert stands, computed tensors first. Without weights the names of the
+ * index count, without an index the rows of the descriptor: enough to plan by. */
 #include "hf_map.h"
 #include "metadata.h"
 #include "rerank.h"
@@ -12,11 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct hf_model {
     struct hf_config *config;
-    struct hf_quant *quant; /* how weights are packed; NULL: they are not */
-    struct hf_checkpoint *checkpoint;
+    struct hf_quant *quant;           /* how weights are packed; NULL: they are not */
+    struct hf_checkpoint *checkpoint; /* NULL: a configuration by itself */
     struct arch_model arch;
 };
 
@@ -103,9 +105,10 @@ static void count_parameters(const struct model *m, struct metadata_sizes *s)
 
 static int take_vocabulary(struct model *m, const struct hf_model *h, const char *folder, struct err *e)
 {
-    if (!has_tokenizer(folder))
-        return model_add_line(m, &m->warnings, e, "%s: no tokenizer files; the model has no vocabulary",
-                              folder);
+    if (!folder || !has_tokenizer(folder))
+        return model_add_line(m, &m->warnings, e, "%s: no tokenizer files; the model has no vocabulary%s",
+                              m->path,
+                              m->has_weights ? "" : ", whose size (some MiB) is not in what is planned");
     int rc = vocabulary_load_hf(&m->vocabulary, folder, h->config, h->arch.value[ARCH_V], e);
     for (size_t i = 0; rc == 0 && i < m->vocabulary->n_warnings; i++)
         rc = model_add_line(m, &m->warnings, e, "%s", m->vocabulary->warnings[i]);
@@ -132,40 +135,111 @@ static int count_mtp(struct hf_model *h, const struct source *sources, size_t n,
     return 0;
 }
 
+/* Elements of the checkpoint that became tensors, and how many of them the output holds as float32. False:
+ * not known, since some are packed or were cut. */
+static bool count_stored(const struct model *m, const struct hf_model *h, double *n_elems, double *n_f32)
+{
+    const struct model_tensor *embd = model_find(m, "token_embd.weight");
+    *n_elems = *n_f32 = 0;
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const struct hf_tensor *t = (const struct hf_tensor *)m->tensors[i];
+        if (t->computed)
+            continue;
+        if (t->sources[0]->packed || h->arch.answer != ARCH_TOKENS)
+            return false;
+        if (embd && &t->pub != embd && t->sources[0] == ((const struct hf_tensor *)embd)->sources[0])
+            continue; /* a tied head that is written twice */
+        double n = (double)t->pub.ne[0] * (double)t->pub.n_rows;
+        *n_elems += n;
+        *n_f32 += t->pub.always_f32 ? n : 0;
+    }
+    return true;
+}
+
+/* What the index says about bytes must agree with the shapes that the configuration gives to its names; norms
+ * and the like may be stored as float32, tensors left out may have any size. */
+static int check_total_size(struct model *m, const struct hf_model *h, struct err *e)
+{
+    double total, n_elems, n_f32;
+    enum qtype type = assumed_type(h->config);
+    if (!hf_checkpoint_total_size(h->checkpoint, &total) || !count_stored(m, h, &n_elems, &n_f32))
+        return 0;
+    double least = n_elems * (type == QTYPE_F32 ? 4 : 2), most = least + n_f32 * (type == QTYPE_F32 ? 0 : 2);
+    if (total >= least && (total <= most || m->skipped.n != 0))
+        return 0;
+    return model_add_line(
+        m, &m->warnings, e,
+        "%s: metadata.total_size of model.safetensors.index.json is %.0f, but the tensors it names "
+        "take %.0f bytes as %s by config.json",
+        m->path, total, least, qtype_name(type));
+}
+
+/* No weights and no names. */
+static int expect_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)
+{
+    enum qtype type = assumed_type(h->config);
+    const struct source like = {
+        .file = "config.json", .type_name = qtype_name(type), .type = type, .is_weight = true};
+    int rc = model_add_line(
+        m, &m->warnings, e,
+        "%s: neither weights nor an index; the tensors are those that %s models have%s%s%s", m->path,
+        h->arch.arch->name, h->quant ? ", unpacked from " : "", h->quant ? hf_quant_name(h->quant) : "",
+        h->quant ? ", whose types config.json does not give" : "");
+    if (rc == 0 && opt->keep_mtp)
+        rc = count_mtp(h, NULL, 0, e);
+    return rc == 0 ? hf_map_expected(m, &h->arch, &like, e) : rc;
+}
+
 static int take_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)
 {
     struct source *sources;
     size_t n;
-    int rc = source_list(&sources, &n, h->checkpoint, h->quant, assumed_type(h->config), &m->arena, e);
+    int rc;
+    if (!h->checkpoint || (!m->has_weights && hf_checkpoint_n_tensors(h->checkpoint) == 0)) {
+        rc = expect_tensors(m, h, opt, e);
+        return rc == 0 ? model_index(m, e) : rc;
+    }
+    rc = source_list(&sources, &n, h->checkpoint, h->quant, assumed_type(h->config), &m->arena, e);
     if (rc == 0 && opt->keep_mtp)
         rc = count_mtp(h, sources, n, e);
     if (rc == 0)
         rc = hf_map(m, &h->arch, sources, n, opt->keep_mtp, e);
-    return rc == 0 ? model_index(m, e) : rc;
+    if (rc == 0)
+        rc = model_index(m, e);
+    return rc == 0 && !m->has_weights ? check_total_size(m, h, e) : rc;
 }
 
-int model_open_hf(struct model *m, const char *folder, const struct model_options *opt, struct err *e)
+static int open_checkpoint(struct model *m, struct hf_model *h, const char *folder,
+                           const struct model_options *opt, struct err *e)
+{
+    int rc = hf_checkpoint_open(&h->checkpoint, folder, opt->allow_missing_weights, e);
+    if (rc != 0)
+        return rc;
+    m->has_weights = hf_checkpoint_has_weights(h->checkpoint);
+    for (size_t i = 0; rc == 0 && i < hf_checkpoint_n_warnings(h->checkpoint); i++)
+        rc = model_add_line(m, &m->warnings, e, "%s", hf_checkpoint_warning(h->checkpoint, i));
+    return rc;
+}
+
+int model_open_hf(struct model *m, const char *path, const struct model_options *opt, struct err *e)
 {
     struct hf_model *h = calloc(1, sizeof *h);
     if (!h)
         return model_out_of_memory(e);
     m->ops = &hf_ops;
     m->source = h;
-    int rc = hf_config_load(&h->config, folder, e);
+    struct stat st;
+    const char *folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? path : NULL;
+    int rc = folder ? hf_config_load(&h->config, folder, e) : hf_config_load_file(&h->config, path, e);
     if (rc == 0)
         rc = arch_resolve(&h->arch, h->config, e);
     if (rc == 0)
         rc = hf_quant_load(&h->quant, h->config, folder, e);
     if (rc != 0)
-        return err_context(e, rc, "%s", folder);
+        return err_context(e, rc, "%s", path);
     m->arch_name = h->arch.arch->name;
 
-    rc = hf_checkpoint_open(&h->checkpoint, folder, opt->allow_missing_weights, e);
-    if (rc != 0)
-        return rc;
-    m->has_weights = hf_checkpoint_has_weights(h->checkpoint);
-    for (size_t i = 0; rc == 0 && i < hf_checkpoint_n_warnings(h->checkpoint); i++)
-        rc = model_add_line(m, &m->warnings, e, "%s", hf_checkpoint_warning(h->checkpoint, i));
+    rc = folder ? open_checkpoint(m, h, folder, opt, e) : 0;
     if (rc == 0)
         rc = take_vocabulary(m, h, folder, e);
     if (rc == 0)
@@ -180,7 +254,7 @@ int model_open_hf(struct model *m, const char *folder, const struct model_option
     count_parameters(m, &sizes);
     rc = gguf_meta_new(&m->own_meta, e);
     if (rc == 0)
-        rc = metadata_from_folder(m->own_meta, folder, &h->arch, m->vocabulary, &sizes, &w, e);
+        rc = metadata_from_folder(m->own_meta, folder, path, &h->arch, m->vocabulary, &sizes, &w, e);
     m->meta = m->own_meta;
     return rc;
 }

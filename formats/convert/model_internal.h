@@ -43,7 +43,7 @@ struct model {
 /* Fill an empty model (path, kern and ops == NULL set by model_open). On failure the caller runs model_close.
  */
 int model_open_gguf(struct model *m, const char *path, const struct model_options *opt, struct err *e);
-int model_open_hf(struct model *m, const char *folder, const struct model_options *opt, struct err *e);
+int model_open_hf(struct model *m, const char *path, const struct model_options *opt, struct err *e);
 
 /* Index `tensors` by name and compute nothing else. ERR_FORMAT on a repeated name. */
 int model_index(struct model *m, struct err *e);

@@ -74,8 +74,12 @@ static int find_token(uint64_t *row, const struct vocabulary *v, const char *tex
 
 static int is_reranker(bool *yes, const struct arch_model *a, const char *folder, struct err *e)
 {
-    int rc = readme_says(yes, folder, e);
-    *yes |= folder_says(folder);
+    int rc = 0;
+    *yes = false;
+    if (folder) {
+        rc = readme_says(yes, folder, e);
+        *yes |= folder_says(folder);
+    }
     *yes |= names_reranker(json_string(json_get(hf_config_root(a->config), "_name_or_path")));
     *yes |= names_reranker(hf_config_model_type(a->config));
     return rc;

@@ -8,7 +8,9 @@
 
 struct vocabulary;
 
-/* Set a->answer to ARCH_YES_NO and the rows when README.md, the folder's name or config.json say so. Needs
+/* `folder` NULL: there is only the configuration.
+ *
+ * Set a->answer to ARCH_YES_NO and the rows when README.md, the folder's name or config.json say so. Needs
  * the vocabulary to find the rows: ERR_FORMAT when it has no plain tokens "yes" and "no", or there is none.
  */
 int rerank_detect(struct arch_model *a, const char *folder, const struct vocabulary *v, struct err *e);

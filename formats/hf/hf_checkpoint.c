@@ -144,7 +144,7 @@ static bool ends_with(const char *s, const char *tail)
 }
 
 /* Add every model*.safetensors of the folder, sorted by name. */
-static int find_shards(struct hf_checkpoint *c, struct err *e)
+static int find_shards(struct hf_checkpoint *c, bool allow_none, struct err *e)
 {
     DIR *d = opendir(c->folder);
     if (!d)
@@ -175,9 +175,10 @@ static int find_shards(struct hf_checkpoint *c, struct err *e)
             rc = out_of_memory(c, e);
     }
     closedir(d);
-    if (rc == 0 && c->n_shards == 0)
+    if (rc == 0 && c->n_shards == 0 &&
+        (!allow_none || pickle || hf_file_exists(c->folder, "adapter_config.json")))
         rc = no_weights(c, pickle, e);
-    if (rc == 0)
+    if (rc == 0 && c->n_shards != 0)
         qsort(c->shards, c->n_shards, sizeof *c->shards, by_text);
     return rc;
 }
@@ -252,7 +253,7 @@ static int open_shards(struct hf_checkpoint *c, struct err *e)
     for (size_t i = 0; i < c->n_shards && rc == 0; i++)
         for (size_t k = 0; k < safetensors_n_tensors(c->shards[i].reader) && rc == 0; k++)
             rc = add_tensor(c, safetensors_tensor(c->shards[i].reader, k), i, e);
-    c->has_weights = rc == 0;
+    c->has_weights = rc == 0 && c->n_shards != 0;
     return rc;
 }
 
@@ -383,7 +384,7 @@ int hf_checkpoint_open(struct hf_checkpoint **out, const char *folder, bool allo
     } else if (path_exists(index_path)) {
         rc = open_indexed(c, index_path, allow_missing_weights, e);
     } else {
-        rc = find_shards(c, e);
+        rc = find_shards(c, allow_missing_weights, e);
         if (rc == 0)
             rc = check_numbering(c, e);
         if (rc == 0)
@@ -422,6 +423,13 @@ const char *hf_checkpoint_folder(const struct hf_checkpoint *c)
 bool hf_checkpoint_has_weights(const struct hf_checkpoint *c)
 {
     return c->has_weights;
+}
+
+bool hf_checkpoint_total_size(const struct hf_checkpoint *c, double *n_bytes)
+{
+    if (c->index.has_total_size)
+        *n_bytes = c->index.total_size;
+    return c->index.has_total_size;
 }
 
 size_t hf_checkpoint_n_tensors(const struct hf_checkpoint *c)

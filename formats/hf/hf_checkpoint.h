@@ -15,15 +15,18 @@ struct hf_checkpoint;
  * disagree, ERR_IO the files that are missing, ERR_UNSUPPORTED says when the weights are pickles or an
  * adapter.
  *
- * `allow_missing_weights`: a folder with an index but no shards opens with names only, n_dims 0 and data NULL
- * (for --dry-run and planning). Warnings (total_size mismatch) are collected, see below. A checkpoint is
- * immutable, so threads may share it. *out: caller frees with hf_checkpoint_close. */
+ * `allow_missing_weights`: a folder with an index but no shards opens with names only, n_dims 0 and data
+ * NULL, one with neither without any tensor (for --dry-run and planning). Warnings (total_size mismatch) are
+ * collected, see below. A checkpoint is immutable, so threads may share it. *out: caller frees with
+ * hf_checkpoint_close. */
 int hf_checkpoint_open(struct hf_checkpoint **out, const char *folder, bool allow_missing_weights,
                        struct err *e);
 void hf_checkpoint_close(struct hf_checkpoint *c);
 
 const char *hf_checkpoint_folder(const struct hf_checkpoint *c);
 bool hf_checkpoint_has_weights(const struct hf_checkpoint *c);
+/* metadata.total_size of the index: bytes of all tensors. False: not stated. */
+bool hf_checkpoint_total_size(const struct hf_checkpoint *c, double *n_bytes);
 size_t hf_checkpoint_n_tensors(const struct hf_checkpoint *c);
 const struct st_tensor *hf_checkpoint_tensor(const struct hf_checkpoint *c,
                                              size_t i);                         /* shard order, data order */

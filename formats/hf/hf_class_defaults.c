@@ -4,7 +4,7 @@
  * of the transformers configuration classes (specification, architectures 0.4; Llama, Mistral and Mixtral
  * read from transformers 5.23). A head_dim that a class derives as hidden_size / num_attention_heads is
  * absent here: the model layer derives it. Classes that always renormalise expert weights, whatever the file
- * says, have norm_topk_prob true. */
+ * says, have norm_topk_prob true; those that always have biases on q, k and v have qkv_bias true. */
 #include "hf_class_defaults.h"
 
 #include <stddef.h>
@@ -50,6 +50,10 @@ struct class_default {
     {                                                                                                        \
         "full_attention_interval", U, 4                                                                      \
     }
+#define QKV_BIAS                                                                                             \
+    {                                                                                                        \
+        "qkv_bias", B, 1                                                                                     \
+    }
 #define TIED(b)                                                                                              \
     {                                                                                                        \
         "tie_word_embeddings", B, b                                                                          \
@@ -78,6 +82,7 @@ static const struct {
       CONTEXT(32768, 1e-6, 1e4, 1),
       WINDOW(4096),
       {"max_window_layers", U, 28},
+      QKV_BIAS,
       TIED(0)}},
     {{"qwen2_moe"},
      {SIZES(151936, 2048, 5632, 24, 16, 16),
@@ -88,6 +93,7 @@ static const struct {
       {"shared_expert_intermediate_size", U, 5632},
       {"norm_topk_prob", B, 0},
       {"decoder_sparse_step", U, 1},
+      QKV_BIAS,
       TIED(0)}},
     {{"qwen3"},
      {SIZES(151936, 4096, 22016, 32, 32, 32),
@@ -139,12 +145,14 @@ static const struct {
       CONTEXT(32768, 1e-5, 1e6, 1),
       WINDOW(4096),
       {"max_window_layers", U, 80},
+      QKV_BIAS,
       TIED(0)}},
     {{"qwen2_5_omni_text", "qwen2_5_omni_thinker", "qwen2_5_omni"},
      {SIZES(152064, 3584, 18944, 28, 28, 4),
       CONTEXT(32768, 1e-6, 1e6, 1),
       WINDOW(32768),
       {"max_window_layers", U, 28},
+      QKV_BIAS,
       TIED(0)}},
     {{"qwen3_vl_text", "qwen3_vl"},
      {SIZES(151936, 4096, 22016, 32, 32, 32), {"head_dim", U, 128}, CONTEXT(128000, 1e-6, 5e6, 1), TIED(0)}},

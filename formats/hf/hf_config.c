@@ -67,17 +67,21 @@ static int adopt(struct hf_config **out, struct json_doc *doc, const char *what,
 
 int hf_config_load(struct hf_config **out, const char *folder, struct err *e)
 {
-    struct json_doc *doc = NULL;
     char *path = hf_path(folder, "config.json");
     if (!path)
         return err_set(e, ERR_NOMEM, "%s: out of memory", folder);
     bool absent = access(path, F_OK) != 0 && errno == ENOENT;
     int rc = absent ? err_set(e, ERR_IO, "%s: does not exist, so the folder is no checkpoint", path)
-                    : json_load(&doc, path, MAX_CONFIG_BYTES, e);
-    if (rc == 0)
-        rc = adopt(out, doc, path, e);
+                    : hf_config_load_file(out, path, e);
     free(path);
     return rc;
+}
+
+int hf_config_load_file(struct hf_config **out, const char *path, struct err *e)
+{
+    struct json_doc *doc = NULL;
+    int rc = json_load(&doc, path, MAX_CONFIG_BYTES, e);
+    return rc == 0 ? adopt(out, doc, path, e) : rc;
 }
 
 int hf_config_parse(struct hf_config **out, const char *text, size_t len, const char *what, struct err *e)

@@ -10,6 +10,7 @@ struct hf_config;
 /* Read <folder>/config.json (at most 16 MiB). *out: caller frees with hf_config_free. A config is immutable,
  * so threads may share it. */
 int hf_config_load(struct hf_config **out, const char *folder, struct err *e);
+int hf_config_load_file(struct hf_config **out, const char *path, struct err *e); /* whatever its name */
 int hf_config_parse(struct hf_config **out, const char *text, size_t len, const char *what, struct err *e);
 void hf_config_free(struct hf_config *c);
 

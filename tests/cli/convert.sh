@@ -78,6 +78,26 @@ run 0 convert "$demo" -o "$work/g.gguf" --type Q2_K --dry-run --json
 json
 prints '"rmse": null'
 absent "$work/g.gguf"
+cp "$work/out" "$work/planned"
+
+# The same plan without weights: from the configuration and the tokenizer alone (what was seconds may differ).
+mkdir "$work/bare"
+cp "$demo"/*.json "$work/bare"
+rm -f "$work/bare"/*.index.json
+run 0 convert "$work/bare" -o "$work/g.gguf" --type Q2_K --dry-run --json
+json
+says "neither weights nor an index"
+tensors() { sed -n '/"tensors"/,/"warnings"/p' "$1" | grep -v warnings | tr -d ' ,\n' | sed 's/}{/}\n{/g' | sort; }
+tensors "$work/planned" >"$work/planned.tensors"
+tensors "$work/out" >"$work/bare.tensors"
+grep -q blk.3.ffn_down.weight "$work/bare.tensors" || fail "no tensors are listed"
+same "$work/planned.tensors" "$work/bare.tensors"
+run 0 convert "$work/bare/config.json" --type Q2_K --dry-run
+says "no vocabulary"
+prints "would be Q2_K"
+run 1 convert "$work/bare" -o "$work/g.gguf"
+says "found neither"
+absent "$work/g.gguf"
 run 2 convert "$demo" -o "$work/g.gguf" --type IQ1_S
 says "does not write"
 absent "$work/g.gguf"

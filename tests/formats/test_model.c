@@ -781,7 +781,7 @@ static void misfits_are_refused_by_name(void **state)
     free(b);
 
     expect_refusal(in_dir("nothing-here"), ERR_IO, "no such file or folder");
-    expect_refusal(in_dir("bad/config.json"), ERR_FORMAT, "neither a GGUF file nor a checkpoint folder");
+    expect_refusal(in_dir("bad/config.json"), ERR_ARG, "a configuration holds no weights");
     expect_refusal(in_dir("bad/model.safetensors"), ERR_ARG, "give the folder");
 }
 
