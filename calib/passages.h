@@ -16,7 +16,7 @@ struct passage_options {
     size_t max;      /* the first so many texts; 0: all */
     int32_t eos;     /* what a text ends in, also when it is cut; -1: nothing */
     int32_t step;    /* the token whose positions are answers (a step of a solution); -1: none */
-    size_t n_padded; /* tokens of a group after which it is complete; 0: 8192 */
+    size_t n_padded; /* tokens of a group after which it is complete; 0: 2048 */
 };
 
 struct passage {
