@@ -3,15 +3,17 @@
 # the whole new one; only documented leftovers stand beside it; and the next run ends in identical bytes.
 #
 # Takes minutes and some 5 GB of disk: run by hand, `ninja soak-kill`.
-# KERF_KILLS (default 50), KERF_PRESET (of make_checkpoint, default qwen3-0.6b), TMPDIR (where the files go).
+# KERF_KILLS (default 50), KERF_MODEL (options of make_checkpoint, default "--preset qwen3-0.6b"), TMPDIR (where the
+# files go).
 . "$(dirname "$0")/../cli/lib.sh"
 
 kills=${KERF_KILLS:-50}
-preset=${KERF_PRESET:-qwen3-0.6b}
+model=${KERF_MODEL:---preset qwen3-0.6b}
 ckpt=$work/ckpt
 out=$work/to/out # every run writes below here
 mkdir "$work/to"
-"$bin/make_checkpoint" --preset "$preset" --shards 3 "$ckpt" >/dev/null || fail "make_checkpoint"
+# shellcheck disable=SC2086 # options
+"$bin/make_checkpoint" $model --shards 3 "$ckpt" >/dev/null || fail "make_checkpoint"
 run 0 convert "$ckpt" -o "$work/bf16.gguf"
 
 total_bytes=$(wc -c <"$work/bf16.gguf")
@@ -72,7 +74,7 @@ n_parts=$(ls "$work/convert.split" | wc -l)
 
 killed=0 nothing=0 older=0 newer=0 resumed=0 through=0 decile=
 i=0
-while [ "$i" -lt "$kills" ]; do
+while [ "$killed" -lt "$kills" ] && [ "$i" -lt $((3 * kills)) ]; do
     case $((i % 2)) in 0) mode=convert other=quantize ;; *) mode=quantize other=convert ;; esac
     case $((i / 2 % 2)) in 0) layout=single ;; *) layout=split ;; esac
     case $((i / 4 % 2)) in 0) resume=--resume ;; *) resume= ;; esac
@@ -99,6 +101,7 @@ while [ "$i" -lt "$kills" ]; do
     wait "$pid" 2>/dev/null || status=$?
     if [ "$status" -eq 0 ]; then
         through=$((through + 1))
+        eval "ms_${mode}_$layout=$((ms * 3 / 4))" # the machine is faster now
     else
         [ "$status" -eq 137 ] || fail "kerf $cmd: exit $status"
         killed=$((killed + 1))
@@ -124,8 +127,10 @@ while [ "$i" -lt "$kills" ]; do
     again=--resume
     [ "$(random 3)" -ne 0 ] || again=
     if [ "$found" != "$right" ] || [ -n "$force" ]; then
+        begin=$(now)
         # shellcheck disable=SC2086
         run 0 $cmd $again $force
+        [ -n "$again" ] || eval "ms_${mode}_$layout=$((($(now) - begin) / 1000000))"
         if [ -n "$again" ] && [ "$found" != "$right" ] && ! grep -q started "$work/err"; then
             resumed=$((resumed + 1))
         fi
@@ -145,6 +150,6 @@ while [ "$i" -lt "$kills" ]; do
     done
     n_checks=$((n_checks + 4))
 done
-echo "$killed of $kills killed ($through came through); found after the kill: nothing $nothing, the older output $older," \
+echo "$killed of $i runs killed ($through came through); found after the kill: nothing $nothing, the older output $older," \
     "the new one $newer; resumed $resumed; tenths of the run at which they were killed:$decile"
 done_testing
