@@ -138,6 +138,7 @@ static void print_json(const struct rewrite_report *r, const struct model *m, co
         jw_key(&w, "n_bytes"), jw_uint(&w, t->n_bytes);
         jw_key(&w, "rmse"), jw_double(&w, t->rmse);
         jw_key(&w, "no_importance"), jw_bool(&w, t->no_importance);
+        jw_key(&w, "repacked"), jw_bool(&w, t->repacked);
         jw_end(&w);
     }
     jw_end(&w);
@@ -167,21 +168,27 @@ static void print_tensors(const struct rewrite_report *r)
     }
 }
 
-/* "Q4_K 24 tensors, 2.1 MiB" for each type in use. */
+/* "Q4_K 24 tensors, 2.1 MiB" for each type in use; how many of them are the checkpoint's own packed weights.
+ */
 static void print_types(const struct rewrite_report *r)
 {
     for (uint32_t type = 0; type < QTYPE_COUNT; type++) {
         uint64_t n_bytes = 0;
-        size_t n = 0;
+        size_t n = 0, n_repacked = 0;
         char size[32];
         for (size_t i = 0; i < r->n_tensors; i++)
             if (r->tensors[i].type == (enum qtype)type) {
                 n++;
+                n_repacked += r->tensors[i].repacked;
                 n_bytes += r->tensors[i].n_bytes;
             }
         if (n)
-            printf("  %-8s %4zu tensor%s %12s\n", qtype_name(type), n, n == 1 ? " " : "s",
+            printf("  %-8s %4zu tensor%s %12s", qtype_name(type), n, n == 1 ? " " : "s",
                    format_bytes(size, (double)n_bytes));
+        if (n_repacked)
+            printf("  (%zu repacked without loss)", n_repacked);
+        if (n)
+            putchar('\n');
     }
 }
 
@@ -230,8 +237,10 @@ static int open_inputs(struct inputs *in, const char *path, const struct options
         rc = plan_load(&in->plan, o->plan, e);
     if (rc == 0 && o->imatrix)
         rc = imatrix_load(&in->imatrix, o->imatrix, e);
-    struct model_options mo = {
-        .allow_missing_weights = s->dry_run, .keep_mtp = o->keep_mtp, .kern = in->session.kern};
+    struct model_options mo = {.allow_missing_weights = s->dry_run,
+                               .keep_mtp = o->keep_mtp,
+                               .keep_packed = !o->type || strcmp(o->type, "auto") == 0,
+                               .kern = in->session.kern};
     if (rc == 0)
         rc = model_open(&in->model, path, &mo, e);
     return rc;
@@ -286,8 +295,10 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
     const struct opt options[] = {
         {"output", 'o', OPT_TEXT, &o.output, "FILE", "the GGUF file to write", NULL, NULL},
         {"type", 0, OPT_TEXT, &o.type, "T",
-         wc->needs_type ? "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ..."
-                        : "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ...; auto keeps the source's precision",
+         wc->needs_type
+             ? "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ..."
+             : "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ...; auto keeps the source's precision, and NVFP4 "
+               "and MXFP4 weights of a checkpoint as they are",
          NULL, NULL},
         {"tensor-type", 0, OPT_LIST, &o.tensor_types, "REGEX=TYPE",
          "type of the tensors whose GGUF name the expression finds; first match wins", NULL, NULL},

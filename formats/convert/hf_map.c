@@ -418,6 +418,74 @@ static int finish_item(struct mapping *map, struct hf_tensor *t, struct err *e)
     return 0;
 }
 
+/* The factors of the matrices of `t`: from each expert's source, or from the stack. */
+static float factor_of(const struct hf_tensor *t, uint64_t m)
+{
+    return t->n_sources == 1 ? hf_packed_block_factor(t->sources[0]->packed, m)
+                             : hf_packed_block_factor(t->sources[m]->packed, 0);
+}
+
+/* Keep `t` in the blocks that its sources are made of; factors beside them become a tensor of their own. */
+static int keep_packed(struct mapping *map, struct hf_tensor *t, struct err *e)
+{
+    static const struct arch_row scale_row = {.hf = "", .gguf = "", .shape = ""};
+    struct model_tensor *p = &t->pub;
+    uint64_t row_bytes, n_mats = p->ne[2] * p->ne[3];
+    enum qtype type;
+    bool all_one = true;
+    if (!hf_block_type(map->a, t, &type) || !qtype_row_bytes(type, p->ne[0], &row_bytes))
+        return 0;
+    p->type = type;
+    p->has_blocks = true;
+    p->n_bytes = row_bytes * p->n_rows;
+    for (uint64_t m = 0; m < n_mats; m++)
+        all_one = all_one && factor_of(t, m) == 1;
+    if (all_one)
+        return 0;
+    size_t stem = strlen(p->name) - strlen(".weight");
+    struct hf_tensor *s = arena_alloc(map->arena, sizeof *s);
+    float *values = arena_array(map->arena, n_mats, sizeof *values);
+    char *name = arena_printf(map->arena, "%.*s.scale", (int)stem, p->name);
+    if (!s || !values || !name)
+        return no_memory(e);
+    for (uint64_t m = 0; m < n_mats; m++)
+        values[m] = factor_of(t, m);
+    *s = (struct hf_tensor){.row = &scale_row, .computed = values, .order = t->order};
+    s->sub_order = t->sub_order + ((uint64_t)1 << 32); /* behind the weights of its source */
+    s->pub = (struct model_tensor){.name = name,
+                                   .n_dims = 1,
+                                   .ne = {n_mats, 1, 1, 1},
+                                   .n_rows = 1,
+                                   .type = QTYPE_F32,
+                                   .source_type = "F32",
+                                   .always_f32 = true,
+                                   .n_bytes = 4 * n_mats,
+                                   .origin = p->origin};
+    p->scale = &s->pub;
+    return add_item(map, s, e);
+}
+
+/* Weights in 4-bit floats that could not be kept, in one line. */
+static int report_unpacked(struct mapping *map, struct err *e)
+{
+    const struct hf_tensor *first = NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < map->n; i++) {
+        const struct hf_tensor *t = map->items[i];
+        if (t->pub.has_blocks || t->n_sources == 0 || !t->sources[0]->packed ||
+            !hf_packed_is_fp4(t->sources[0]->packed))
+            continue;
+        first = first ? first : t;
+        n++;
+    }
+    if (n == 0)
+        return 0;
+    return model_add_line(map->m, &map->m->warnings, e,
+                          "%zu weight%s of 4-bit floats cannot stay packed and %s dequantized, the first is "
+                          "'%s': rows or experts do not fit into whole blocks",
+                          n, n == 1 ? "" : "s", n == 1 ? "is" : "are", first->pub.name);
+}
+
 static int by_order(const void *pa, const void *pb)
 {
     const struct hf_tensor *a = *(struct hf_tensor *const *)pa, *b = *(struct hf_tensor *const *)pb;
@@ -476,13 +544,19 @@ static int expect_all(struct mapping *map, const struct source *like, struct err
     return rc;
 }
 
-/* From the items to the model's list. */
-static int finish(struct mapping *map, struct err *e)
+/* From the items to the model's list; `packed_too`: weights in 4-bit floats stay in their blocks. */
+static int finish(struct mapping *map, bool packed_too, struct err *e)
 {
     struct model *m = map->m;
     int rc = settle_head(map, e);
-    for (size_t i = 0; rc == 0 && i < map->n; i++)
+    size_t n_mapped = map->n;
+    for (size_t i = 0; rc == 0 && i < n_mapped; i++) {
         rc = finish_item(map, map->items[i], e);
+        if (rc == 0 && packed_too)
+            rc = keep_packed(map, map->items[i], e);
+    }
+    if (rc == 0 && packed_too)
+        rc = report_unpacked(map, e);
     if (rc == 0) {
         qsort(map->items, map->n, sizeof *map->items, by_order);
         m->tensors = arena_array(&m->arena, map->n + 1, sizeof *m->tensors);
@@ -501,10 +575,10 @@ static void release(struct mapping *map)
 }
 
 int hf_map(struct model *m, const struct arch_model *a, const struct source *sources, size_t n_sources,
-           bool keep_mtp, struct err *e)
+           const struct model_options *opt, struct err *e)
 {
     struct mapping map = {.m = m, .a = a, .arena = &m->arena};
-    int rc = map_all(&map, sources, n_sources, keep_mtp, e);
+    int rc = map_all(&map, sources, n_sources, opt->keep_mtp, e);
     if (rc == 0)
         rc = settle_square_stacks(&map, e);
     if (rc == 0)
@@ -512,7 +586,7 @@ int hf_map(struct model *m, const struct arch_model *a, const struct source *sou
     if (rc == 0)
         rc = check_complete(&map, e);
     if (rc == 0)
-        rc = finish(&map, e);
+        rc = finish(&map, opt->keep_packed, e);
     release(&map);
     return rc;
 }
@@ -524,7 +598,7 @@ int hf_map_expected(struct model *m, const struct arch_model *a, const struct so
     if (rc == 0)
         rc = expect_all(&map, like, e);
     if (rc == 0)
-        rc = finish(&map, e);
+        rc = finish(&map, false, e);
     release(&map);
     return rc;
 }

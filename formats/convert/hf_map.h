@@ -23,7 +23,7 @@ struct hf_tensor {
  * two sources for one output, a type that is no weight. Left-out tensors are recorded in m->skipped, remarks
  * in m->warnings; m->tensors is filled in the converter's order. */
 int hf_map(struct model *m, const struct arch_model *a, const struct source *sources, size_t n_sources,
-           bool keep_mtp, struct err *e);
+           const struct model_options *opt, struct err *e);
 
 /* The same without any source: the tensors that a checkpoint of this configuration has, from the rows of its
  * family alone, in the order of the rows. `like` stands for each source: its file and type count. It must
@@ -33,6 +33,14 @@ int hf_map_expected(struct model *m, const struct arch_model *a, const struct so
 /* Rows of a mapped tensor, see model_read_rows. */
 int hf_read_rows(const struct arch_model *a, const struct kern *k, const struct hf_tensor *t, uint64_t row0,
                  uint64_t n, float *dst, struct err *e);
+
+/* Can the tensor be put together from the blocks of its sources, and of which type? Rows may move, columns
+ * only as whole blocks; all sources are of one kind. */
+bool hf_block_type(const struct arch_model *a, const struct hf_tensor *t, enum qtype *type);
+
+/* Rows of such a tensor, see model_read_blocks. */
+int hf_read_blocks(const struct arch_model *a, const struct hf_tensor *t, uint64_t row0, uint64_t n,
+                   uint8_t *dst, struct err *e);
 void hf_hint_rows(const struct hf_tensor *t, uint64_t row0, uint64_t n, bool want);
 
 #endif

@@ -200,6 +200,65 @@ int hf_read_rows(const struct arch_model *a, const struct kern *k, const struct 
     return rc;
 }
 
+/* Does the map of the columns, if there is one, move them `n` at a time? */
+static bool moves_whole(const struct arch_model *a, const struct hf_tensor *t, uint64_t n)
+{
+    for (uint64_t c = 0; t->row->cols && c < t->pub.ne[0]; c++) {
+        uint64_t first = t->row->cols(a, c / n * n);
+        if (first % n != 0 || first + n > t->pub.ne[0] || t->row->cols(a, c) != first + c % n)
+            return false;
+    }
+    return true;
+}
+
+bool hf_block_type(const struct arch_model *a, const struct hf_tensor *t, enum qtype *type)
+{
+    if (t->computed || t->pub.n_dims < 2 || t->pub.always_f32 || t->row->transpose || t->row->op != ARCH_KEEP)
+        return false;
+    for (size_t j = 0; j < t->n_sources; j++) {
+        enum qtype one;
+        const struct source *s = t->sources[j];
+        if (!s->packed || s->shape[s->n_dims - 1] != t->pub.ne[0] || !hf_packed_block_type(s->packed, &one) ||
+            (j > 0 && one != *type))
+            return false;
+        *type = one;
+    }
+    return t->n_sources != 0 && moves_whole(a, t, qtype_info(*type)->block_elems);
+}
+
+/* Blocks of one row in the order of the output's columns. */
+static void gather_blocks(const struct arch_model *a, const struct hf_tensor *t, const uint8_t *src,
+                          uint8_t *dst)
+{
+    const struct qtype_info *info = qtype_info(t->pub.type);
+    for (uint64_t c = 0; c < t->pub.ne[0]; c += info->block_elems, dst += info->block_bytes)
+        memcpy(dst, src + t->row->cols(a, c) / info->block_elems * info->block_bytes, info->block_bytes);
+}
+
+int hf_read_blocks(const struct arch_model *a, const struct hf_tensor *t, uint64_t row0, uint64_t n,
+                   uint8_t *dst, struct err *e)
+{
+    uint64_t per_source = t->pub.n_rows / t->n_sources, row_bytes = t->pub.n_bytes / t->pub.n_rows;
+    bool one_by_one = t->row->rows || t->row->cols;
+    uint8_t *row = t->row->cols ? malloc(row_bytes) : NULL;
+    int rc = t->row->cols && !row ? err_set(e, ERR_NOMEM, "out of memory: one row of '%s'", t->pub.name) : 0;
+    for (uint64_t k; rc == 0 && n != 0; row0 += k, n -= k, dst += k * row_bytes) {
+        const struct source *s = t->sources[row0 / per_source];
+        uint64_t at = row0 % per_source, left = per_source - at;
+        k = one_by_one ? 1 : n < left ? n : left;
+        if (t->row->rows)
+            at = t->row->rows(a, at);
+        if (at + k > s->n_elems / t->pub.ne[0])
+            rc = bad_map(t, e);
+        else
+            rc = hf_packed_read_blocks(s->packed, at, k, row ? row : dst, e);
+        if (rc == 0 && row)
+            gather_blocks(a, t, row, dst);
+    }
+    free(row);
+    return rc;
+}
+
 void hf_hint_rows(const struct hf_tensor *t, uint64_t row0, uint64_t n, bool want)
 {
     if (t->computed)

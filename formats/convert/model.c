@@ -177,8 +177,8 @@ const char *model_warning(const struct model *m, size_t i)
     return m->warnings.items[i];
 }
 
-int model_read_rows(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
-                    float *dst, struct err *e)
+static int check_range(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
+                       struct err *e)
 {
     if (row0 > t->n_rows || n > t->n_rows - row0)
         return err_set(e, ERR_ARG, "%s: tensor '%s': rows %llu + %llu asked, it has %llu", m->path, t->name,
@@ -186,7 +186,23 @@ int model_read_rows(const struct model *m, const struct model_tensor *t, uint64_
     if (!m->has_weights)
         return err_set(e, ERR_ARG, "%s: tensor '%s': the model was opened without its weights", m->path,
                        t->name);
-    return n == 0 ? 0 : m->ops->read_rows(m, t, row0, n, dst, e);
+    return 0;
+}
+
+int model_read_rows(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
+                    float *dst, struct err *e)
+{
+    int rc = check_range(m, t, row0, n, e);
+    return rc != 0 || n == 0 ? rc : m->ops->read_rows(m, t, row0, n, dst, e);
+}
+
+int model_read_blocks(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
+                      uint8_t *dst, struct err *e)
+{
+    int rc = check_range(m, t, row0, n, e);
+    if (rc == 0 && (!t->has_blocks || !m->ops->read_blocks))
+        return err_set(e, ERR_ARG, "%s: tensor '%s': there are no blocks to read", m->path, t->name);
+    return rc != 0 || n == 0 ? rc : m->ops->read_blocks(m, t, row0, n, dst, e);
 }
 
 static void hint(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n, bool want)

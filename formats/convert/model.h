@@ -25,7 +25,11 @@ struct model_tensor {
     bool always_f32;         /* must be F32 in an output file (norms, biases, routers; specification 0.3) */
     const uint8_t *raw; /* the bytes of `type`, rows contiguous in output order, if the source holds them so;
                          * else NULL (transformed, stacked, not loaded). Mapped: see filemap.h for hints. */
+    bool has_blocks;    /* raw is NULL, but model_read_blocks puts the bytes of `type` together */
     uint64_t n_bytes;   /* of the tensor in `type` */
+    /* A tensor of this model, F32, with one factor for each matrix of the stack, which `type` does not hold:
+     * "X.scale" beside "X.weight". model_read_rows applies it. NULL: none. */
+    const struct model_tensor *scale;
     const char *origin; /* file and source tensor name(s), for messages */
 };
 
@@ -33,7 +37,8 @@ struct model_options {
     bool allow_missing_weights; /* planning: a folder may hold index and configuration without weights, or the
                                  * configuration alone; a path that ends in .json is such a configuration */
     bool keep_mtp;              /* keep multi-token-prediction blocks */
-    const struct kern *kern;    /* NULL: native */
+    bool keep_packed; /* packed weights of a checkpoint in the block type that holds them without loss */
+    const struct kern *kern; /* NULL: native */
 };
 
 /* *out: caller frees with model_close. ERR_* messages name the file and tensor. Every source tensor is
@@ -55,6 +60,10 @@ const struct model_tensor *model_find(const struct model *m, const char *name); 
  */
 int model_read_rows(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
                     float *dst, struct err *e);
+
+/* The same rows as bytes of t->type, for tensors with has_blocks. No factor is in them. */
+int model_read_blocks(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
+                      uint8_t *dst, struct err *e);
 
 /* Hints: the rows will be read soon / are not needed any more. Never fail. */
 void model_want_rows(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n);

@@ -1,10 +1,12 @@
 /* model_gguf.c - a GGUF file (or split set) as a model: tensors and metadata as they are.
  *
- * Nothing is transformed: rows are decoded from the mapped blocks. Truth: gguf_read.h. */
+ * Rows are decoded from the mapped blocks, and multiplied by the factors of "X.scale" where "X.weight" has
+ * such a neighbour, as the runtime does with the results. Truth: gguf_read.h. */
 #include "model_internal.h"
 
 #include "formats/gguf/gguf_read.h"
 #include "libquant/base/filemap.h"
+#include "libquant/base/slice.h"
 #include "libquant/quant.h"
 
 #include <assert.h>
@@ -20,6 +22,16 @@ static uint64_t row_bytes(const struct model_tensor *t)
     return n;
 }
 
+static void apply_scale(const struct model_tensor *t, uint64_t row0, uint64_t n, float *dst)
+{
+    for (uint64_t r = 0; r < n; r++) {
+        uint64_t m = t->scale->ne[0] == 1 ? 0 : (row0 + r) / t->ne[1];
+        float factor = load_f32(t->scale->raw + 4 * m);
+        for (uint64_t i = 0; i < t->ne[0]; i++)
+            dst[r * t->ne[0] + i] *= factor;
+    }
+}
+
 static int read_rows(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
                      float *dst, struct err *e)
 {
@@ -27,6 +39,8 @@ static int read_rows(const struct model *m, const struct model_tensor *t, uint64
         return err_set(e, ERR_FORMAT, "%s: tensor '%s': the file ends before its data", m->path, t->name);
     uint64_t bytes = row_bytes(t);
     int rc = quant_decode_rows(m->kern, t->type, t->raw + row0 * bytes, n * bytes, dst, n, t->ne[0], e);
+    if (rc == 0 && t->scale)
+        apply_scale(t, row0, n, dst);
     return rc == 0 ? 0 : err_context(e, rc, "%s: tensor '%s'", m->path, t->name);
 }
 
@@ -48,7 +62,26 @@ static void close_source(struct model *m)
     gguf_reader_close(m->source);
 }
 
-static const struct model_source_ops gguf_ops = {read_rows, hint_rows, close_source};
+static const struct model_source_ops gguf_ops = {read_rows, NULL, hint_rows, close_source};
+
+/* Join weights with their factors. One that does not fit is a tensor like any other. */
+static int link_scales(struct model *m, struct err *e)
+{
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const struct model_tensor *s = m->tensors[i];
+        size_t n = strlen(s->name);
+        if (n < 6 || strcmp(s->name + n - 6, ".scale") != 0 || s->type != QTYPE_F32 || !s->raw ||
+            s->n_rows != 1)
+            continue;
+        char *name = arena_printf(&m->arena, "%.*s.weight", (int)(n - 6), s->name);
+        if (!name)
+            return model_out_of_memory(e);
+        struct model_tensor *w = (struct model_tensor *)model_find(m, name); /* ours, see model_open_gguf */
+        if (w && w->n_dims >= 2 && (s->ne[0] == 1 || s->ne[0] == w->ne[2] * w->ne[3]))
+            w->scale = s;
+    }
+    return 0;
+}
 
 /* The metadata a single output file should have: split.* describes the parts that were read, not the model.
  */
@@ -118,5 +151,6 @@ int model_open_gguf(struct model *m, const char *path, const struct model_option
             m->has_weights = false;
         m->tensors[i] = t;
     }
-    return model_index(m, e);
+    rc = model_index(m, e);
+    return rc == 0 ? link_scales(m, e) : rc;
 }

@@ -29,6 +29,13 @@ static int read_rows(const struct model *m, const struct model_tensor *t, uint64
     return hf_read_rows(&h->arch, m->kern, (const struct hf_tensor *)t, row0, n, dst, e);
 }
 
+static int read_blocks(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
+                       uint8_t *dst, struct err *e)
+{
+    const struct hf_model *h = m->source;
+    return hf_read_blocks(&h->arch, (const struct hf_tensor *)t, row0, n, dst, e);
+}
+
 static void hint_rows(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
                       bool want)
 {
@@ -45,7 +52,7 @@ static void close_source(struct model *m)
     free(h);
 }
 
-static const struct model_source_ops hf_ops = {read_rows, hint_rows, close_source};
+static const struct model_source_ops hf_ops = {read_rows, read_blocks, hint_rows, close_source};
 
 static int add_warning(void *ctx, const char *text, struct err *e)
 {
@@ -203,7 +210,7 @@ static int take_tensors(struct model *m, struct hf_model *h, const struct model_
     if (rc == 0 && opt->keep_mtp)
         rc = count_mtp(h, sources, n, e);
     if (rc == 0)
-        rc = hf_map(m, &h->arch, sources, n, opt->keep_mtp, e);
+        rc = hf_map(m, &h->arch, sources, n, opt, e);
     if (rc == 0)
         rc = model_index(m, e);
     return rc == 0 && !m->has_weights ? check_total_size(m, h, e) : rc;

@@ -18,6 +18,9 @@ struct model_lines {
 struct model_source_ops {
     int (*read_rows)(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
                      float *dst, struct err *e);
+    /* NULL: no tensor of this kind has has_blocks */
+    int (*read_blocks)(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
+                       uint8_t *dst, struct err *e);
     void (*hint_rows)(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
                       bool want);
     void (*close)(struct model *m);

@@ -21,6 +21,7 @@ struct rewrite_tensor_report {
     uint64_t ne[4];
     uint64_t n_bytes;
     double rmse;        /* sqrt(mean((decoded - source)^2)); 0 for copies; NaN with dry_run */
+    bool repacked;      /* the packed form of the checkpoint, its codes and scales in the order of `type` */
     bool no_importance; /* an imatrix was given, has nothing for this tensor, and the type would use it */
 };
 

@@ -14,6 +14,7 @@ struct rw_tensor {
     const struct model_tensor *src;
     enum qtype type;
     bool copy;                        /* the source's bytes are the output's bytes */
+    bool repack;                      /* ... but have to be put together (model_read_blocks) */
     bool no_importance;               /* see rewrite_tensor_report */
     bool from_plan;                   /* a line of the plan decided its type */
     const struct imatrix_entry *imat; /* NULL: none */

@@ -42,6 +42,19 @@ static bool is_mostly_planned(const struct rw_plan *p)
     return planned > all / 2;
 }
 
+/* Does the output keep weights in a packed form of the checkpoint? Then that names the file, as the
+ * reference converter has it; *file_type is its number. */
+static const char *kept_form(const struct rw_plan *p, uint32_t *file_type)
+{
+    bool nv = false, mx = false;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        nv |= p->tensors[i].repack && p->tensors[i].type == QTYPE_NVFP4;
+        mx |= p->tensors[i].repack && p->tensors[i].type == QTYPE_MXFP4;
+    }
+    *file_type = nv ? 39 : 38;
+    return nv ? "NVFP4" : mx ? "MXFP4_MOE" : NULL;
+}
+
 /* The peer's way to set a key: a replaced one moves to the end. */
 static int append_u32(struct gguf_meta *m, const char *key, uint32_t v, struct err *e)
 {
@@ -159,6 +172,12 @@ int rw_plan_meta(struct rw_plan *p, const struct model *m, const struct rewrite_
             rc = append_u32(p->meta, "general.file_type", mix->file_type, e);
     } else if (mix) {
         rc = gguf_meta_set_u32(p->meta, "general.file_type", mix->file_type, e);
+    }
+    uint32_t file_type;
+    const char *kept = opt->recipe.mix || opt->recipe.plan ? NULL : kept_form(p, &file_type);
+    if (rc == 0 && kept) {
+        p->type_name = kept;
+        rc = gguf_meta_set_u32(p->meta, "general.file_type", file_type, e);
     }
     if (rc == 0)
         rc = set_extra(p->meta, opt->extra, e);

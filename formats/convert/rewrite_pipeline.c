@@ -252,6 +252,25 @@ static int encode_rows(struct pipeline *pl, struct slot *s, const struct rw_tens
     return 0;
 }
 
+/* Blocks put together from what the checkpoint stores. */
+static int repack_rows(struct pipeline *pl, struct slot *s, const struct rw_tensor *t, uint64_t row0,
+                       uint64_t n, struct err *e)
+{
+    uint64_t batch = pl->slot_bytes / t->row_bytes;
+    for (uint64_t r = 0; r < n; r += batch) {
+        uint64_t k = n - r < batch ? n - r : batch;
+        int rc = model_read_blocks(pl->run->model, t->src, row0 + r, k, s->mem, e);
+        if (rc == 0)
+            rc = check_blocks(t, row0 + r, s->mem, k * t->row_bytes, "in the source", e);
+        if (rc == 0)
+            rc = gguf_parts_write(pl->run->plan->parts, index_of(pl, t), (row0 + r) * t->row_bytes, s->mem,
+                                  k * t->row_bytes, e);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
 static int convert_rows(struct pipeline *pl, struct slot *s, const struct rw_tensor *t, uint64_t row0,
                         uint64_t n, double *sse, struct err *e)
 {
@@ -328,7 +347,10 @@ static int run_job(void *ctx, size_t job, unsigned worker, struct err *e)
         struct slot *s = take_slot(pl);
         if (!s->mem)
             s->mem = aligned_alloc(64, (pl->slot_bytes + 63) & ~(uint64_t)63);
-        if (s->mem)
+        if (s->mem && t->repack) {
+            s->weights_of = NULL; /* overwritten */
+            rc = repack_rows(pl, s, t, row0, n, e);
+        } else if (s->mem)
             rc = convert_rows(pl, s, t, row0, n, &sse, e);
         else
             rc = err_set(e, ERR_NOMEM, "out of memory: %" PRIu64 " bytes for a worker; lower --memory",

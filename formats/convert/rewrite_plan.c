@@ -188,6 +188,8 @@ static int assign(struct rw_plan *p, const struct model *m, const struct rewrite
     if (rc == 0)
         rc = recipe_assign(&ro, model_meta(m), r, p->n_tensors, false, e);
     for (size_t i = 0; rc == 0 && i < p->n_tensors; i++) {
+        if (!opt->recipe.mix && p->tensors[i].src->has_blocks && r[i].why && strcmp(r[i].why, "mix") == 0)
+            r[i].type = r[i].source_type; /* "auto" is as the source has it */
         p->tensors[i].type = r[i].type;
         p->tensors[i].from_plan = r[i].why && strcmp(r[i].why, "plan") == 0;
         if (r[i].why && strncmp(r[i].why, "fallback", 8) == 0)
@@ -204,22 +206,24 @@ static int assign(struct rw_plan *p, const struct model *m, const struct rewrite
     return rc;
 }
 
-/* Rules about sources, and what a job needs to know. */
+/* Rules about sources, and what a job needs to know. A checkpoint has no other weights than its packed ones.
+ */
 static int finish_tensor(struct rw_plan *p, struct rw_tensor *t, const struct rewrite_options *opt,
-                         struct err *e)
+                         bool from_checkpoint, struct err *e)
 {
     const struct model_tensor *s = t->src;
     const struct qtype_info *to = qtype_info(t->type);
     if (t->type != s->type && !is_weight(s->type))
         return err_set(e, ERR_UNSUPPORTED, "tensor '%s': %s cannot be converted to %s", s->name,
                        qtype_name(s->type), to->name);
-    if (t->type != s->type && qtype_info(s->type)->is_quantized && !opt->allow_requantize)
+    if (t->type != s->type && qtype_info(s->type)->is_quantized && !from_checkpoint && !opt->allow_requantize)
         return err_set(e, ERR_ARG,
                        "tensor '%s' is already quantized (%s); start from the original weights, or add "
                        "--allow-requantize to go on to %s with the losses of both",
                        s->name, qtype_name(s->type), to->name);
-    t->copy = t->type == s->type && (s->raw || opt->dry_run);
-    if (!t->copy && !to->can_encode)
+    t->repack = t->type == s->type && s->has_blocks;
+    t->copy = t->type == s->type && !t->repack && (s->raw || opt->dry_run);
+    if (!t->copy && !t->repack && !to->can_encode)
         return err_set(e, ERR_UNSUPPORTED, "tensor '%s': %s cannot be written", s->name, to->name);
     if (!qtype_row_bytes(t->type, s->ne[0], &t->row_bytes) ||
         !checked_mul(t->row_bytes, s->n_rows, &t->n_bytes))
@@ -227,7 +231,7 @@ static int finish_tensor(struct rw_plan *p, struct rw_tensor *t, const struct re
                        "tensor '%s': rows of %" PRIu64 " do not divide into the %u-element blocks of %s; "
                        "choose another type for it with --tensor-type",
                        s->name, s->ne[0], to->block_elems, to->name);
-    if (t->copy || to->importance == IMPORTANCE_IGNORED)
+    if (t->copy || t->repack || to->importance == IMPORTANCE_IGNORED)
         t->imat = NULL;
     else
         t->no_importance = opt->imatrix && !t->imat;
@@ -239,6 +243,21 @@ static int finish_tensor(struct rw_plan *p, struct rw_tensor *t, const struct re
     p->source_bytes += s->n_bytes;
     p->n_parameters += s->ne[0] * s->n_rows;
     return 0;
+}
+
+/* Weights that change type are read with their factors in them: the tensors of these go. */
+static void drop_scales(struct rw_plan *p)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        bool folded = false;
+        for (size_t k = 0; k < p->n_tensors && p->tensors[i].src->n_dims == 1 && !folded; k++)
+            folded = p->tensors[k].src->scale == p->tensors[i].src &&
+                     p->tensors[k].type != p->tensors[k].src->type;
+        if (!folded)
+            p->tensors[n++] = p->tensors[i];
+    }
+    p->n_tensors = n;
 }
 
 static uint64_t n_without_data(const struct imatrix_entry *x)
@@ -341,8 +360,10 @@ int rw_plan_types(struct rw_plan *p, const struct model *m, const struct rewrite
         mix = mix_find(qtype_name(auto_type(m)));
     int rc = assign(p, m, opt, mix, e);
     p->type_name = mix ? mix->name : NULL;
+    if (rc == 0)
+        drop_scales(p);
     for (size_t i = 0; rc == 0 && i < p->n_tensors; i++)
-        rc = finish_tensor(p, &p->tensors[i], opt, e);
+        rc = finish_tensor(p, &p->tensors[i], opt, !gguf, e);
     return rc ? rc : report_importance(p, opt, e);
 }
 

@@ -18,6 +18,7 @@
 #include "safetensors_read.h"
 
 #include "libquant/base/arena.h"
+#include "libquant/types.h"
 
 struct hf_quant;
 
@@ -67,6 +68,20 @@ const struct st_tensor *hf_packed_codes(const struct hf_packed *w);
 /* Elements [first, first+n) in row-major order. Thread-safe. ERR_FORMAT when values of the file lead outside
  * of it (group index), which is only seen here. Many rows at once are much faster than one by one. */
 int hf_packed_read(const struct hf_packed *w, uint64_t first, uint64_t n, float *dst, struct err *e);
+
+/* Is it one of 4-bit floats with a scale for each group of columns (MXFP4, NVFP4)? */
+bool hf_packed_is_fp4(const struct hf_packed *w);
+
+/* The block type whose bytes hold the same codes and scales: MXFP4, NVFP4. False: there is none, or rows do
+ * not divide into its blocks. */
+bool hf_packed_block_type(const struct hf_packed *w, enum qtype *type);
+
+/* What every value of matrix `m` of the stack is multiplied by, and blocks do not hold: 1 but for NVFP4. */
+float hf_packed_block_factor(const struct hf_packed *w, uint64_t m);
+
+/* Rows [row0, row0+n), counted over the stack, as blocks of that type. Thread-safe. ERR_FORMAT: a scale that
+ * is no number. */
+int hf_packed_read_blocks(const struct hf_packed *w, uint64_t row0, uint64_t n, uint8_t *dst, struct err *e);
 
 /* Announce or drop the codes of elements [first, first+n). */
 void hf_packed_hint(const struct hf_packed *w, uint64_t first, uint64_t n, bool want);

@@ -4,7 +4,8 @@
  * layout stores them, then zero points and scales, row by row with a small table for its groups.
  *
  * Arithmetic is that of the reference programs: code - zero is exact in float32, one multiplication by the
- * scale follows; only NVFP4 rounds its scale once more, when the global factor goes into it. */
+ * scale follows. In 4-bit floats that product is exact too, and the global factor of NVFP4 multiplies it: the
+ * very values that blocks with a factor beside them give (hf_packed_blocks.c), rounded once. */
 #include "hf_packed_internal.h"
 
 #include "libquant/base/filemap.h"
@@ -152,7 +153,9 @@ static void row_tables(const struct reading *r, uint64_t row, uint64_t g0, uint6
         if (s->data)
             v = scale_at(s->data, s->dtype,
                          mat * s->stride_m + o / s->block_o * s->stride_o + g * s->stride_i);
-        r->scale[g - g0] = w->global_divides ? v / global : v * global;
+        if (w->codes != CODES_FP4)
+            v = w->global_divides ? v / global : v * global;
+        r->scale[g - g0] = v;
         if (w->zeros != ZERO_NONE)
             r->zero[g - g0] = zero_at(w, mat, o, g);
     }
@@ -162,6 +165,7 @@ static void scale_row(const struct reading *r, uint64_t row, uint64_t c0, uint64
 {
     const struct hf_packed *w = r->w;
     const bool shifted = w->zeros != ZERO_NONE;
+    const float factor = w->codes == CODES_FP4 ? hf_packed_block_factor(w, row / w->n_rows) : w->factor;
     if (r->group) {
         row_tables(r, row, 0, w->n_groups);
         for (uint64_t c = c0; c < c1; c++) {
@@ -176,7 +180,7 @@ static void scale_row(const struct reading *r, uint64_t row, uint64_t c0, uint64
         uint64_t g = c / block, end = (g + 1) * block < c1 ? (g + 1) * block : c1;
         float scale = r->scale[g - g0], zero = shifted ? r->zero[g - g0] : 0;
         for (; c < end; c++)
-            x[c - c0] = scale * (x[c - c0] - zero) * w->factor;
+            x[c - c0] = scale * (x[c - c0] - zero) * factor;
     }
 }
 

@@ -33,6 +33,16 @@ static void read_weight(const struct hf_packed *w)
     must_say_why(hf_packed_read(w, n - take, take, x, &e), &e);
     must_say_why(hf_packed_read(w, n / 2, 1, x, &e), &e);
     hf_packed_hint(w, 0, n, true);
+    enum qtype type;
+    if (hf_packed_block_type(w, &type)) { /* the last row as blocks */
+        uint64_t n_cols = shape[n_dims - 1], bytes;
+        if (n_cols == 0 || n_cols > 4096 || !qtype_row_bytes(type, n_cols, &bytes))
+            return;
+        uint8_t *row = malloc(bytes);
+        if (row)
+            must_say_why(hf_packed_read_blocks(w, n / n_cols - 1, 1, row, &e), &e);
+        free(row);
+    }
 }
 
 static void group(const struct hf_quant *q, const struct safetensors_reader *r)
