@@ -329,6 +329,8 @@ static int run(struct job *j, const char *model, uint64_t chunks, struct err *e)
     if (rc == 0)
         rc = net_need_tokens(&j->r->models[0].net, "allocation by measured loss", e);
     const char *outputs[] = {o->output, o->html, o->table};
+    if (rc == 0 && o->output && o->html && strcmp(o->output, o->html) == 0)
+        rc = err_set(e, ERR_ARG, "%s: named for the plan and for the page; give each its own", o->html);
     for (size_t i = 0; rc == 0 && i < sizeof outputs / sizeof *outputs; i++)
         rc = eval_check_inputs(j->r, outputs[i], e);
     for (size_t i = 0; rc == 0 && o->table && i < 2; i++) /* read when it exists */

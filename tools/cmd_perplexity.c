@@ -35,6 +35,19 @@ static int check_logits(const char *path, bool force, struct err *e)
     return rc;
 }
 
+/* Neither may be a file that the run reads. */
+static int check_inputs(const struct eval_run *r, const char *path, struct err *e)
+{
+    if (!path)
+        return 0;
+    char *ids = ids_name(path);
+    int rc = ids ? eval_check_inputs(r, path, e) : err_set(e, ERR_NOMEM, "out of memory");
+    if (rc == 0)
+        rc = eval_check_inputs(r, ids, e);
+    free(ids);
+    return rc;
+}
+
 static int write_ids(const struct windows *w, const char *path, bool overwrite, struct err *e)
 {
     char *name = ids_name(path), *text = NULL;
@@ -146,7 +159,7 @@ int cmd_perplexity(int argc, char **argv)
     if (rc == 0)
         rc = net_need_tokens(&r.models[0].net, "perplexity", &e);
     if (rc == 0)
-        rc = eval_check_inputs(&r, logits, &e);
+        rc = check_inputs(&r, logits, &e);
     if (rc == 0)
         rc = eval_open_text(&r, &e);
     if (rc == 0 && logits && !shared.dry_run)

@@ -50,6 +50,8 @@ grep -c "ffn_down.*  Q4_K  " "$work/g.plan" | grep -qx 4 || fail "--fix does not
 cp "$text" "$work/input.txt"
 run 1 allocate "$demo" --text "$work/input.txt" --ctx 64 --chunks 1 --target-bpw 4 -o "$work/input.txt" --force
 says "inputs are never replaced"
+run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/x.plan" --html "$work/x.plan"
+says "give each its own"
 run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/x.plan" --html "$work/losses" --force
 says "inputs are never replaced"
 same "$work/input.txt" "$text"

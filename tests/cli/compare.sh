@@ -67,6 +67,15 @@ run 1 compare "$demo" Q8_0 --text "$work/input.txt" --ctx 64 --chunks 1 --html "
 says "inputs are never replaced"
 run 1 ladder "$demo" --text "$work/input.txt" --ctx 64 --chunks 1 --html "$work/input.txt" --force
 says "inputs are never replaced"
+# The ids that go with saved logits are an output as well: FILE.json may be an input.
+cp -r "$demo" "$work/own"
+cp "$work/own/config.json" "$work/config.before"
+run 1 perplexity "$work/own" --text "$work/input.txt" --ctx 64 --chunks 1 --save-logits "$work/own/config" --force
+says "config.json: is the same file as the input"
+cmp -s "$work/own/config.json" "$work/config.before" || fail "the checkpoint's configuration was touched"
+printf '[1, 2, 3, 4, 5, 6, 7, 8]' >"$work/own.json"
+run 1 perplexity "$demo" --ids "$work/own.json" --ctx 4 --save-logits "$work/own" --force
+[ "$(cat "$work/own.json")" = '[1, 2, 3, 4, 5, 6, 7, 8]' ] || fail "the ids were touched"
 run 1 perplexity "$demo" --text "$work/input.txt" --ctx 64 --chunks 1 --save-logits "$work/input.txt" --force
 says "inputs are never replaced"
 same "$work/input.txt" "$text"
