@@ -4,7 +4,8 @@
  * GNU long options (`--type Q4_K_M` or `--type=Q4_K_M`), a few short ones (`-o FILE`, `-oFILE`, `-qv`),
  * options and operands in any order, `--` ends options, `-` alone is an operand. Long names are not
  * abbreviated: a script keeps its meaning when options are added. The last one wins when a scalar is given
- * twice. */
+ * twice. Of rows with one name the first counts, so a command may redefine what follows, shared options
+ * included. */
 #ifndef KERF_OPT_H
 #define KERF_OPT_H
 

@@ -97,6 +97,15 @@ static void print_option(const struct opt *o)
     print_wrapped(line, at, HELP_COLUMN);
 }
 
+/* The first row of a name counts: a command may give a shared option another meaning. */
+static bool is_redefined(const struct opt_command *cmd, size_t n_before, const char *name)
+{
+    for (size_t i = 0; name && i < n_before; i++)
+        if (cmd->options[i].name && strcmp(cmd->options[i].name, name) == 0)
+            return true;
+    return false;
+}
+
 void opt_print_help(const struct opt_command *cmd, const struct opt shared[OPT_N_SHARED])
 {
     printf("usage: kerf %s %s [options]\n\n", cmd->name, cmd->operands);
@@ -104,7 +113,9 @@ void opt_print_help(const struct opt_command *cmd, const struct opt shared[OPT_N
     if (cmd->n_options && cmd->options[0].kind != OPT_HEADING)
         printf("\nOptions:\n");
     for (size_t i = 0; i < cmd->n_options; i++)
-        print_option(&cmd->options[i]);
+        if (!is_redefined(cmd, i, cmd->options[i].name))
+            print_option(&cmd->options[i]);
     for (size_t i = 0; i < OPT_N_SHARED; i++)
-        print_option(&shared[i]);
+        if (!is_redefined(cmd, cmd->n_options, shared[i].name))
+            print_option(&shared[i]);
 }
