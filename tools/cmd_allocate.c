@@ -4,6 +4,7 @@
 
 #include "calib/solve/allocate.h"
 #include "calib/solve/allocate_page.h"
+#include "formats/convert/footprint.h"
 #include "formats/json.h"
 #include "libquant/base/outfile.h"
 
@@ -14,13 +15,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DEFAULT_TYPES  "Q2_K,Q3_K,IQ4_XS,Q4_K,Q5_K,Q6_K,Q8_0"
-#define DEFAULT_PROBES "Q2_K,Q4_K"
-#define MAX_TYPES      QTYPE_COUNT
+#define DEFAULT_TYPES        "Q2_K,Q3_K,IQ4_XS,Q4_K,Q5_K,Q6_K,Q8_0"
+#define DEFAULT_PROBES       "Q2_K,Q4_K"
+#define MAX_TYPES            QTYPE_COUNT
+#define LEAST_WORKING_MEMORY ((uint64_t)1 << 20)
 
 struct options {
-    const char *output, *table, *imatrix, *types, *probes, *html;
-    uint64_t target_size, device_memory, device_ctx;
+    const char *output, *table, *imatrix, *types, *probes, *html, *kv_type;
+    uint64_t target_size, memory, ctx; /* memory and ctx: 0 when not given */
     double target_bpw;
     struct opt_list min, max, fix;
     bool requantize, free_pairs;
@@ -85,13 +87,28 @@ static int parse_rules(const struct opt_command *cmd, struct job *j, const char 
     return 0;
 }
 
+/* The target is a device: --memory and --ctx describe it. */
+static bool for_device(const struct options *o)
+{
+    return o->target_size == 0 && o->target_bpw == 0;
+}
+
 static int check_options(const struct opt_command *cmd, struct job *j)
 {
     struct options *o = j->o;
     size_t n = o->min.n + o->max.n + o->fix.n;
-    int n_targets = (o->target_size > 0) + (o->target_bpw > 0) + (o->device_memory > 0), status = 0;
-    if (n_targets != 1)
-        return cmd_usage(cmd, "give one of --target-size, --target-bpw and --device-memory");
+    int status = 0;
+    if (o->target_size > 0 && o->target_bpw > 0)
+        return cmd_usage(cmd, "give one of --target-size and --target-bpw");
+    if (for_device(o) && (o->memory == 0 || o->ctx == 0))
+        return cmd_usage(cmd, "give one of --target-size, --target-bpw, and --memory with --ctx");
+    if (for_device(o) && o->ctx > FOOTPRINT_MAX_CTX)
+        return cmd_usage(cmd, "--ctx: expected at most %" PRIu64 " tokens", FOOTPRINT_MAX_CTX);
+    if (!for_device(o) && o->kv_type)
+        return cmd_usage(
+            cmd, "--kv-type is for a device, which --memory and --ctx describe without another target");
+    if (!for_device(o) && o->memory && o->memory < LEAST_WORKING_MEMORY)
+        return cmd_usage(cmd, "--memory: expected a size of at least 1MiB as the bound on working memory");
     if (!o->output && !j->shared->dry_run)
         return cmd_usage(cmd, "--output is missing: where shall the plan go?");
     j->rules = calloc(n + 1, sizeof *j->rules);
@@ -165,38 +182,45 @@ static int open_table(struct job *j, uint64_t chunks, struct err *e)
 
 /* --- the budget --- */
 
-/* Keys and values of `ctx` tokens in F16, and the states of recurrent layers in F32. */
-static uint64_t cache_bytes(const struct net *net, uint64_t ctx)
+/* What the cache and the working space of the device leave for weights. */
+static int weights_of_device(const struct job *j, uint64_t *n_bytes, struct err *e)
 {
-    uint64_t n = 0;
-    for (uint32_t i = 0; i < net->n_layers; i++) {
-        const struct net_layer *l = &net->layers[i];
-        const struct delta_net *d = &l->delta_net;
-        if (l->steps[0] == STEP_ATTENTION)
-            n += 2 * ctx * (l->attention.k.n_rows + l->attention.v.n_rows);
-        else if (l->steps[0] == STEP_DELTA_NET)
-            n += 4 * ((uint64_t)d->n_v_heads * d->k_dim * d->v_dim +
-                      (uint64_t)d->kernel * (2 * d->n_k_heads * d->k_dim + d->n_v_heads * d->v_dim));
-    }
-    return n;
+    const struct options *o = j->o;
+    struct footprint f;
+    enum qtype kv = QTYPE_F16;
+    int rc = footprint_init(&f, j->r->models[0].model, e);
+    if (rc != 0)
+        return rc;
+    if (o->kv_type)
+        qtype_from_name(o->kv_type, &kv); /* a choice of the option, so it is one */
+    uint64_t cache = footprint_cache_bytes(&f, o->ctx, kv), work = footprint_work_bytes(&f, o->ctx);
+    uint64_t taken = footprint_total_bytes(&f, 0, o->ctx, kv);
+    if (f.trained_ctx && o->ctx > f.trained_ctx)
+        cmd_warn(j->shared, "%" PRIu64 " tokens are more than the %" PRIu64 " that the model was trained for",
+                 o->ctx, f.trained_ctx);
+    footprint_release(&f);
+    if (taken >= o->memory)
+        return err_set(e, ERR_ARG,
+                       "the cache of %" PRIu64 " tokens takes %" PRIu64 " bytes and working space %" PRIu64
+                       ", which leaves nothing of --memory for weights",
+                       o->ctx, cache, work);
+    *n_bytes = o->memory - taken;
+    return 0;
 }
 
 static int budget_of(const struct job *j, uint64_t *budget, struct err *e)
 {
     const struct options *o = j->o;
+    uint64_t n_bytes = 0;
     *budget = o->target_size;
     if (o->target_bpw > 0)
         *budget = allocator_budget_of_bits(j->allocator, o->target_bpw);
-    if (o->device_memory == 0)
+    if (!for_device(o))
         return 0;
-    uint64_t cache = cache_bytes(&j->r->models[0].net, o->device_ctx);
-    if (cache >= o->device_memory)
-        return err_set(e, ERR_ARG,
-                       "the cache of %" PRIu64 " tokens takes %" PRIu64 " bytes, which leaves nothing of "
-                       "--device-memory for weights",
-                       o->device_ctx, cache);
-    *budget = allocator_budget_of_weights(j->allocator, o->device_memory - cache);
-    return 0;
+    int rc = weights_of_device(j, &n_bytes, e);
+    if (rc == 0)
+        *budget = allocator_budget_of_weights(j->allocator, n_bytes);
+    return rc;
 }
 
 /* --- output --- */
@@ -372,7 +396,7 @@ int cmd_allocate(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
     struct text_options text = TEXT_OPTIONS_INIT;
-    struct options o = {.device_ctx = 4096};
+    struct options o = {.target_size = 0};
     text.chunks = 8;
     const struct opt options[] = {
         {"output", 'o', OPT_TEXT, &o.output, "PLAN", "the plan to write, for kerf quantize --plan", NULL,
@@ -381,10 +405,18 @@ int cmd_allocate(int argc, char **argv)
         {"target-size", 0, OPT_SIZE, &o.target_size, "SIZE",
          "the whole output file, metadata and padding included, has at most this size", NULL, NULL},
         {"target-bpw", 0, OPT_REAL, &o.target_bpw, "B", "bits per weight, over all tensors", NULL, NULL},
-        {"device-memory", 0, OPT_SIZE, &o.device_memory, "SIZE",
-         "weights and the cache of --device-ctx tokens (F16) fit in this much memory", NULL, NULL},
-        {"device-ctx", 0, OPT_UINT, &o.device_ctx, "N", "tokens of the cache for --device-memory", NULL,
-         NULL},
+        {"memory", 0, OPT_SIZE, &o.memory, "SIZE",
+         "with --ctx and no other target: weights, cache and working space fit in this much memory of a "
+         "device, by "
+         "the figures of kerf fit. Beside another target: bound on working memory of this run",
+         "1GiB beside another target", OPT_RANGE(.min = 1)},
+        {"ctx", 0, OPT_UINT, &o.ctx, "N",
+         "with --memory and no other target: tokens of the device's context; texts are measured in windows "
+         "of 512. "
+         "Beside another target: tokens per window",
+         "512 beside another target", OPT_RANGE(.min = 2, .max = 1 << 24)},
+        {"kv-type", 0, OPT_CHOICE, &o.kv_type, "f16|q8_0|q4_0",
+         "type of keys and values in the device's cache", "f16", NULL},
         {.kind = OPT_HEADING, .help = "Choice:"},
         {"types", 0, OPT_TEXT, &o.types, "LIST", "types to choose from, separated by commas",
          DEFAULT_TYPES ", and the type a tensor has", NULL},
@@ -410,7 +442,7 @@ int cmd_allocate(int argc, char **argv)
     };
     const struct opt_command cmd = {
         "allocate",
-        "MODEL --text TEXT (--target-size SIZE | --target-bpw B | --device-memory SIZE) -o PLAN",
+        "MODEL --text TEXT (--target-size SIZE | --target-bpw B | --memory SIZE --ctx N) -o PLAN",
         "Choose a type for every tensor so that the expected loss is least within a budget. The loss of each "
         "tensor is measured: quantized alone, the model's predictions on the text (--chunks windows, evenly "
         "spread) are compared with the unquantized model's. This costs about as much as "
@@ -429,6 +461,10 @@ int cmd_allocate(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &shared, &args), rc = 0;
     bool has_table = o.table && access(o.table, F_OK) == 0, has_text = text.texts.n || text.ids;
     if (status == OPT_CONTINUE) {
+        if (!for_device(&o) && o.ctx)
+            text.ctx = o.ctx;
+        if (!for_device(&o) && o.memory)
+            shared.memory_bytes = o.memory;
         status = has_table && !has_text ? 0 : eval_check_options(&cmd, &text);
         if (status == 0)
             status = check_options(&cmd, &j);

@@ -38,8 +38,21 @@ same "$work/a.lines" "$work/d.lines"
 # Other budgets and rules from the same table.
 run 0 allocate "$demo" --table "$work/losses" --target-bpw 4.5 -o "$work/e.plan" --json
 awk "BEGIN { exit !($(value bits_per_weight) <= 4.5 && $(value bits_per_weight) > 4.4) }" || fail "bits per weight"
-run 0 allocate "$demo" --table "$work/losses" --device-memory 4MiB --device-ctx 512 -o "$work/f.plan" --json
-[ "$(value n_bytes)" -lt 4300000 ] || fail "weights and cache do not fit"
+
+# A device: the plan, written, takes at most its memory by the figures of fit, and all but a little of it.
+memory=17000000
+run 0 allocate "$demo" --table "$work/losses" --memory $memory --ctx 512 -o "$work/f.plan" --json
+f16=$(value n_bytes)
+run 0 quantize "$demo" --plan "$work/f.plan" -o "$work/f.gguf"
+run 0 fit "$work/f.gguf" --memory $memory --ctx 512 --json --types Q8_0
+total=$(value total_bytes)
+[ "$(value fits)" = true ] && [ "$total" -gt $((memory - 65536)) ] || fail "$total bytes of $memory"
+run 0 allocate "$demo" --table "$work/losses" --memory $memory --ctx 512 --kv-type q4_0 -o "$work/f4.plan" --json
+[ "$(value n_bytes)" -gt $((f16 + 500000)) ] || fail "a smaller cache leaves no more for weights"
+run 0 allocate "$demo" --table "$work/losses" --memory 24MB --ctx 2048 -o "$work/f2.plan" --dry-run
+says "more than the 512"
+run 0 allocate "$demo" --table "$work/losses" --memory 256MiB --target-bpw 4.5 -o "$work/e2.plan"
+same "$work/e.plan" "$work/e2.plan"
 run 0 allocate "$demo" --table "$work/losses" --target-bpw 4.5 -o "$work/g.plan" --min attn_v=Q6_K \
     --fix 'ffn_down=Q4_K' --max token_embd=Q4_K
 grep -c "ffn_down.*  Q4_K  " "$work/g.plan" | grep -qx 4 || fail "--fix does not hold"
@@ -64,7 +77,7 @@ run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/x.plan" -
 says "was not measured as Q5_1"
 run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/x.plan" --min attn_x=Q4_K
 says "finds no tensor"
-run 1 allocate "$demo" --table "$work/losses" --device-memory 1MiB --device-ctx 100000 -o "$work/x.plan"
+run 1 allocate "$demo" --table "$work/losses" --memory 1MiB --ctx 100000 -o "$work/x.plan"
 says "leaves nothing"
 echo '{"kerf_loss_table": 1' >"$work/broken"
 run 1 allocate "$demo" --table "$work/broken" --target-bpw 4 -o "$work/x.plan"
@@ -73,6 +86,12 @@ run 2 allocate "$demo" --target-bpw 4 -o "$work/x.plan"
 says "--text"
 run 2 allocate "$demo" $measure -o "$work/x.plan"
 says "give one of"
+run 2 allocate "$demo" --table "$work/losses" --memory 8MiB -o "$work/x.plan"
+says "--memory with --ctx"
+run 2 allocate "$demo" --table "$work/losses" --target-bpw 4 --kv-type q8_0 -o "$work/x.plan"
+says "--kv-type is for a device"
+run 2 allocate "$demo" --table "$work/losses" --target-bpw 4 --memory 1000 -o "$work/x.plan"
+says "at least 1MiB"
 run 2 allocate "$demo" $measure --target-bpw 4
 says "--output is missing"
 run 2 allocate "$demo" $measure --target-bpw 4 -o "$work/x.plan" --types Q4_KK
