@@ -25,11 +25,6 @@ struct state_parts {
     size_t n;
 };
 
-static void hash_u64(struct sha256 *h, uint64_t v)
-{
-    sha256_update(h, &v, sizeof v);
-}
-
 static void hash_text(struct sha256 *h, const char *s)
 {
     sha256_update(h, s, strlen(s) + 1);
@@ -41,17 +36,17 @@ static void checksum(const struct imatrix_sums *s, const struct imatrix_state *s
     uint8_t digest[32];
     sha256_init(&h);
     hash_text(&h, state->identity);
-    hash_u64(&h, state->n_windows);
-    hash_u64(&h, state->n_nll);
+    sha256_update_u64(&h, state->n_windows);
+    sha256_update_u64(&h, state->n_nll);
     sha256_update(&h, state->nll, state->n_nll * sizeof *state->nll);
     for (size_t i = 0; i < s->n; i++) {
         const struct sums_entry *x = &s->entries[i];
         hash_text(&h, x->name);
-        hash_u64(&h, x->n_others);
+        sha256_update_u64(&h, x->n_others);
         for (size_t k = 0; k < x->n_others; k++)
             hash_text(&h, x->others[k]);
-        hash_u64(&h, x->n_cols);
-        hash_u64(&h, x->n_mats);
+        sha256_update_u64(&h, x->n_cols);
+        sha256_update_u64(&h, x->n_mats);
         sha256_update(&h, x->sums, (size_t)(x->n_mats * x->n_cols) * sizeof *x->sums);
         sha256_update(&h, x->counts, (size_t)x->n_mats * sizeof *x->counts);
     }

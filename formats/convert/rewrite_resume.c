@@ -15,13 +15,13 @@
 #include "model_files.h"
 #include "rewrite_internal.h"
 
+#include "libquant/base/names.h"
 #include "libquant/base/sha256.h"
 #include "libquant/base/slice.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,9 +38,6 @@ struct record {
     double sse;
 };
 _Static_assert(sizeof(struct record) == 16, "journal records are written as they stand in memory");
-
-#define ENDING     ".kerf-part.journal"
-#define ENDING_NEW ".kerf-part.journal.new"
 
 struct rw_journal {
     struct rw_run *run;
@@ -60,12 +57,7 @@ struct rw_journal {
 /* Beside the first file of the output; malloc'ed. */
 static char *beside(const struct rw_plan *p, const char *ending)
 {
-    const char *first = gguf_parts_path(p->parts, 0);
-    size_t n = strlen(first) + strlen(ending) + 1;
-    char *s = malloc(n);
-    if (s)
-        snprintf(s, n, "%s%s", first, ending);
-    return s;
+    return name_with(gguf_parts_path(p->parts, 0), ending);
 }
 
 /* --- identity --- */
@@ -73,11 +65,6 @@ static char *beside(const struct rw_plan *p, const char *ending)
 static void hash_text(struct sha256 *h, const char *s)
 {
     sha256_update(h, s, strlen(s) + 1);
-}
-
-static void hash_u64(struct sha256 *h, uint64_t v)
-{
-    sha256_update(h, &v, sizeof v);
 }
 
 static void hash_importance(struct sha256 *h, const struct rw_plan *p)
@@ -102,16 +89,16 @@ int rw_journal_identity(char out[65], const char *version, const struct model *m
     int rc = model_files_hash(&h, model_path(m), NULL, e);
     if (rc)
         return rc;
-    hash_u64(&h, opt->measure);
-    hash_u64(&h, p->n_jobs);
+    sha256_update_u64(&h, opt->measure);
+    sha256_update_u64(&h, p->n_jobs);
     for (uint32_t i = 0; i < gguf_parts_n(p->parts); i++) { /* metadata, names, types and shapes */
         size_t n;
         const uint8_t *header = gguf_parts_header(p->parts, i, &n);
-        hash_u64(&h, n);
+        sha256_update_u64(&h, n);
         sha256_update(&h, header, n);
     }
     for (size_t i = 0; i < p->n_tensors; i++)
-        hash_u64(&h, p->tensors[i].rows_per_job);
+        sha256_update_u64(&h, p->tensors[i].rows_per_job);
     hash_importance(&h, p);
     uint8_t digest[32];
     sha256_final(&h, digest);
@@ -179,7 +166,7 @@ static int no_memory(struct err *e)
 
 int rw_journal_load(const char identity[65], struct rw_run *run, bool *matches, struct err *e)
 {
-    char *name = beside(run->plan, ENDING);
+    char *name = beside(run->plan, NAME_JOURNAL);
     if (!name)
         return no_memory(e);
     size_t n;
@@ -274,17 +261,6 @@ static void *journal_main(void *arg)
     return NULL;
 }
 
-static void sync_folder(const char *path)
-{
-    char *copy = strdup(path);
-    int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (fd >= 0) {
-        (void)fsync(fd);
-        close(fd);
-    }
-    free(copy);
-}
-
 static int discard_one(const struct rw_plan *p, const char *ending, struct err *e)
 {
     char *name = beside(p, ending);
@@ -292,7 +268,8 @@ static int discard_one(const struct rw_plan *p, const char *ending, struct err *
         return no_memory(e);
     int rc = 0;
     if (unlink(name) == 0)
-        sync_folder(name); /* before the partial file is overwritten, or an old promise could outlive it */
+        outfile_sync_beside(
+            name); /* before the partial file is overwritten, or an old promise could outlive it */
     else if (errno != ENOENT)
         rc = err_set(e, ERR_IO, "%s: cannot remove: %s", name, strerror(errno));
     free(name);
@@ -301,19 +278,16 @@ static int discard_one(const struct rw_plan *p, const char *ending, struct err *
 
 int rw_journal_discard(const struct rw_plan *p, struct err *e)
 {
-    int rc = discard_one(p, ENDING_NEW, e);
-    return rc ? rc : discard_one(p, ENDING, e);
+    int rc = discard_one(p, NAME_JOURNAL_NEW, e);
+    return rc ? rc : discard_one(p, NAME_JOURNAL, e);
 }
 
 int rw_journal_discard_orphan(const struct rw_plan *p, struct err *e)
 {
     for (uint32_t i = 0; i < gguf_parts_n(p->parts); i++) {
-        const char *part = gguf_parts_path(p->parts, i);
-        size_t n = strlen(part) + sizeof ".kerf-part";
-        char *temp = malloc(n);
+        char *temp = name_with(gguf_parts_path(p->parts, i), NAME_PART);
         if (!temp)
             return no_memory(e);
-        snprintf(temp, n, "%s.kerf-part", part);
         bool missing = access(temp, F_OK) != 0;
         free(temp);
         if (missing)
@@ -337,7 +311,7 @@ static void journal_free(struct rw_journal *j)
 static int start_file(struct rw_journal *j, const char identity[65], bool keep, struct err *e)
 {
     char header[HEADER_BYTES + 1];
-    char *fresh = beside(j->run->plan, ENDING_NEW);
+    char *fresh = beside(j->run->plan, NAME_JOURNAL_NEW);
     if (!fresh)
         return no_memory(e);
     int rc = 0;
@@ -354,7 +328,7 @@ static int start_file(struct rw_journal *j, const char identity[65], bool keep, 
     if (rc == 0 && (fdatasync(j->fd) != 0 || rename(fresh, j->path) != 0))
         rc = err_set(e, ERR_IO, "%s: cannot be written: %s", j->path, strerror(errno));
     if (rc == 0)
-        sync_folder(j->path);
+        outfile_sync_beside(j->path);
     else if (j->fd >= 0)
         unlink(fresh);
     free(fresh);
@@ -371,7 +345,7 @@ int rw_journal_open(struct rw_journal **out, const char identity[65], bool keep,
     j->fd = j->guard = -1;
     j->run = run;
     j->cap = n;
-    j->path = beside(run->plan, ENDING);
+    j->path = beside(run->plan, NAME_JOURNAL);
     j->recorded = calloc(n ? n : 1, 1);
     j->batch = calloc(n + 2, sizeof *j->batch);
     int rc = j->path && j->recorded && j->batch ? 0 : no_memory(e);
@@ -415,7 +389,7 @@ void rw_journal_free(struct rw_journal *j, bool remove)
     (void)rw_journal_stop(j, false, NULL);
     /* After a commit the name may already belong to the next run at this output. */
     if (remove && fstat(j->fd, &open_file) == 0 && lstat(j->path, &named) == 0 &&
-        open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino)
+        stat_is_same(&open_file, &named))
         unlink(j->path);
     pthread_mutex_destroy(&j->lock);
     pthread_cond_destroy(&j->wake);

@@ -1,5 +1,6 @@
 /* outfile.c - see outfile.h. */
 #define _GNU_SOURCE /* renameat2 */
+#include "names.h"
 #include "outfile_internal.h"
 
 #include <errno.h>
@@ -102,20 +103,20 @@ int outfile_check_target(const char *path, bool overwrite, struct err *e)
 static bool same_file(const char *a, const char *b)
 {
     struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && stat_is_same(&x, &y);
 }
 
 int outfile_check_input(const char *path, const char *input, struct err *e)
 {
-    static const char *const endings[] = {"", ".kerf-part", ".kerf-part.journal", ".kerf-old"};
-    size_t n = strlen(path) + 32;
-    char *name = malloc(n);
-    int rc = name ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    static const char *const endings[] = {"", NAME_PART, NAME_JOURNAL, NAME_JOURNAL_NEW, NAME_OLD};
+    int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof endings / sizeof *endings; i++) {
-        snprintf(name, n, "%s%s", path, endings[i]);
-        if (!same_file(name, input))
-            continue;
-        if (i == 0)
+        char *name = name_with(path, endings[i]);
+        if (!name)
+            rc = err_set(e, ERR_NOMEM, "%s: out of memory", path);
+        else if (!same_file(name, input))
+            rc = 0;
+        else if (i == 0)
             rc = err_set(e, ERR_ARG,
                          "%s: is the same file as the input %s; inputs are never replaced, choose another "
                          "name for the output",
@@ -125,8 +126,8 @@ int outfile_check_input(const char *path, const char *input, struct err *e)
                          "%s: this output would be written by way of %s, which is the input %s; choose "
                          "another name for the output",
                          path, name, input);
+        free(name);
     }
-    free(name);
     return rc;
 }
 
@@ -163,6 +164,14 @@ void outfile_sync_folder(const char *folder)
         return;
     (void)fsync(dir);
     close(dir);
+}
+
+void outfile_sync_beside(const char *path)
+{
+    char *copy = strdup(path);
+    if (copy)
+        outfile_sync_folder(dirname(copy));
+    free(copy);
 }
 
 int outfile_lock(int fd, const char *path, struct err *e)
@@ -221,8 +230,7 @@ static int open_temp(struct outfile *f, struct stat *st, struct err *e)
             return rc;
         if (fstat(f->fd, st) != 0 || !S_ISREG(st->st_mode))
             return err_set(e, ERR_IO, "%s: is not a regular file; remove it", f->temp);
-        bool current =
-            lstat(f->temp, &named) == 0 && named.st_dev == st->st_dev && named.st_ino == st->st_ino;
+        bool current = lstat(f->temp, &named) == 0 && stat_is_same(&named, st);
         if (current && st->st_nlink == 1)
             return 0;
         if (current) /* linked to its final name and then killed: not a partial file any more */
@@ -230,6 +238,30 @@ static int open_temp(struct outfile *f, struct stat *st, struct err *e)
         close(f->fd);
         f->fd = -1;
     }
+}
+
+/* Empty the temporary file. What a journal beside it promises of its bytes goes first, and for good: else a
+ * later run could take the next bytes for the promised ones. */
+static int empty_temp(struct outfile *f, struct err *e)
+{
+    static const char *const journals[] = {NAME_JOURNAL_NEW, NAME_JOURNAL};
+    bool removed = false;
+    for (size_t i = 0; i < sizeof journals / sizeof *journals; i++) {
+        char *name = name_with(f->path, journals[i]);
+        int rc = name ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", f->path);
+        if (rc == 0 && unlink(name) == 0)
+            removed = true;
+        else if (rc == 0 && errno != ENOENT)
+            rc = err_set(e, ERR_IO, "%s: belongs to the bytes of an earlier run; cannot be removed: %s", name,
+                         strerror(errno));
+        free(name);
+        if (rc)
+            return rc;
+    }
+    if (removed)
+        outfile_sync_folder(f->folder);
+    return ftruncate(f->fd, 0) == 0 ? 0
+                                    : err_set(e, ERR_IO, "%s: cannot truncate: %s", f->temp, strerror(errno));
 }
 
 int outfile_open(struct outfile **out, const char *path, const struct outfile_options *opt, struct err *e)
@@ -246,14 +278,10 @@ int outfile_open(struct outfile **out, const char *path, const struct outfile_op
     f->fd = f->slot = -1;
     f->opt = *opt;
     f->path = strdup(path);
-    size_t len = strlen(path);
-    f->temp = malloc(len + sizeof ".kerf-part");
+    f->temp = name_with(path, NAME_PART);
     char *scratch = strdup(path);
-    if (f->path && f->temp && scratch) {
-        memcpy(f->temp, path, len);
-        memcpy(f->temp + len, ".kerf-part", sizeof ".kerf-part");
+    if (f->path && f->temp && scratch)
         f->folder = strdup(dirname(scratch));
-    }
     free(scratch);
     if (!f->folder) {
         outfile_release(f);
@@ -266,8 +294,8 @@ int outfile_open(struct outfile **out, const char *path, const struct outfile_op
         return rc;
     }
     f->resumed = opt->resume && st.st_size > 0;
-    if (!f->resumed && ftruncate(f->fd, 0) != 0)
-        rc = err_set(e, ERR_IO, "%s: cannot truncate: %s", f->temp, strerror(errno));
+    if (!f->resumed)
+        rc = empty_temp(f, e);
     if (!opt->keep_partial)
         f->slot = outfile_guard(f->temp);
     if (rc == 0 && opt->size_bytes)
@@ -291,8 +319,9 @@ int outfile_restart(struct outfile *f, struct err *e)
 {
     if (!f->resumed)
         return 0; /* new, and reserved when it was opened */
-    if (ftruncate(f->fd, 0) != 0)
-        return err_set(e, ERR_IO, "%s: cannot truncate: %s", f->temp, strerror(errno));
+    int rc = empty_temp(f, e);
+    if (rc)
+        return rc;
     f->resumed = false;
     f->pos = 0;
     return f->opt.size_bytes ? reserve(f, e) : 0;

@@ -22,8 +22,9 @@ struct outfile_options {
     uint64_t size_bytes; /* reserve this much; ERR_IO names what is needed and what is free. 0: unknown */
 };
 
-/* The temporary name is `<path>.kerf-part`, exclusive to one process (a second one is refused).
- * *out: caller ends it with outfile_commit or outfile_abort. */
+/* The temporary name is `<path>.kerf-part`, exclusive to one process (a second one is refused). A journal
+ * beside it (names.h) goes before its bytes do, so that none outlives what it vouches for. *out: caller ends
+ * it with outfile_commit or outfile_abort. */
 int outfile_open(struct outfile **out, const char *path, const struct outfile_options *opt, struct err *e);
 
 /* True when outfile_open found and kept a partial file (`resume`). */
@@ -67,6 +68,10 @@ int outfile_check_target(const char *path, bool overwrite, struct err *e);
 /* ERR_ARG when `path`, or a temporary name beside it, is the same file as `input`: by name, by a link of
  * either kind, or by another way to the folder. A missing file is none. */
 int outfile_check_input(const char *path, const char *input, struct err *e);
+
+/* Put renames and removals in the folder of `path` on the disk. Never fails: some file systems refuse, and
+ * what was done is done. */
+void outfile_sync_beside(const char *path);
 
 /* Whole small file in one call: open, write, commit. */
 int outfile_write_all(const char *path, const void *data, size_t n, bool overwrite, struct err *e);

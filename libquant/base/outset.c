@@ -5,25 +5,16 @@
  * of the first two names; the first part's own name tells on which side of step 4 we are. */
 #include "outset.h"
 
+#include "names.h"
 #include "outfile_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static char *with_ending(const char *path, const char *ending)
-{
-    size_t n = strlen(path) + strlen(ending) + 1;
-    char *s = malloc(n);
-    if (s)
-        snprintf(s, n, "%s%s", path, ending);
-    return s;
-}
 
 static bool exists(const char *path)
 {
@@ -39,7 +30,7 @@ static int no_memory(const char *path, struct err *e)
 static bool one_file(const char *a, const char *b)
 {
     struct stat x, y;
-    return lstat(a, &x) == 0 && lstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    return lstat(a, &x) == 0 && lstat(b, &y) == 0 && stat_is_same(&x, &y);
 }
 
 /* --- commit --- */
@@ -156,7 +147,7 @@ int outset_commit(struct outfile **files, size_t n, struct err *e)
     c.there = calloc(n, sizeof *c.there);
     int rc = c.old && c.aside && c.there ? 0 : no_memory(files[0]->path, e);
     for (size_t i = 0; i < n && rc == 0; i++)
-        if (!(c.old[i] = with_ending(files[i]->path, ".kerf-old")))
+        if (!(c.old[i] = name_with(files[i]->path, NAME_OLD)))
             rc = no_memory(files[i]->path, e);
     if (rc == 0)
         rc = run_commit(&c, e);
@@ -195,8 +186,7 @@ static int lock_first(const char *part, int *fd, struct err *e)
         int rc = outfile_lock(*fd, part, e);
         if (rc)
             return rc;
-        if (fstat(*fd, &st) == 0 && lstat(part, &named) == 0 && st.st_dev == named.st_dev &&
-            st.st_ino == named.st_ino)
+        if (fstat(*fd, &st) == 0 && lstat(part, &named) == 0 && stat_is_same(&st, &named))
             return 0;
         close(*fd); /* renamed while we waited: look again */
         *fd = -1;
@@ -210,12 +200,41 @@ static int stuck(const char *from, const char *to, struct err *e)
                    to, strerror(errno));
 }
 
-/* The new set stands: what is left of the older one goes. */
+/* A first part stands. Only when the whole set does, and nothing of it is temporary any more, is it the new
+ * one, as step 4 left it. Else somebody put a file there after a kill, and what is aside may be the only
+ * copy.
+ */
+static int check_complete(const char *const *paths, const struct names *names, size_t n, const char *old,
+                          struct err *e)
+{
+    for (size_t i = 0; i < n; i++) {
+        bool there = exists(paths[i]);
+        if (there && (!exists(names[i].part) || one_file(paths[i], names[i].part)))
+            continue;
+        return err_set(
+            e, ERR_IO,
+            "%s: an interrupted run set it aside, and %s, which stands now, is not that run's output: %s %s. "
+            "Nothing was changed. Move %s away and run the same command again, which puts the older "
+            "set back; or rename its *" NAME_OLD " files yourself",
+            old, paths[0], there ? names[i].part : paths[i], there ? "still stands" : "is missing", paths[0]);
+    }
+    return 0;
+}
+
+/* What is left of the older set goes, if the new one stands. */
 static int clean(const char *const *paths, const struct names *names, size_t n, struct err *e)
 {
+    bool checked = false;
+    for (size_t i = 0; i < n; i++) /* a link without its unlink: the file has its own name as well */
+        if (one_file(paths[i], names[i].old))
+            unlink(names[i].old);
     for (size_t i = n; i-- > 0;) {
         if (!exists(names[i].old))
             continue;
+        int rc = checked ? 0 : check_complete(paths, names, n, names[i].old, e);
+        if (rc)
+            return rc;
+        checked = true;
         if (!exists(names[0].old)) /* it goes last, so this is no commit of ours */
             return err_set(e, ERR_IO, "%s: left of an older set, while %s is not; move it away, or remove it",
                            names[i].old, names[0].old);
@@ -254,12 +273,11 @@ int outset_recover(const char *const *paths, size_t n, bool (*is_ours)(void *ctx
     if (n < 2)
         return 0; /* one rename */
     struct names *names = calloc(n, sizeof *names);
-    char *copy = strdup(paths[0]);
-    if (!names || !copy)
+    if (!names)
         rc = no_memory(paths[0], e);
     for (size_t i = 0; i < n && rc == 0; i++) {
-        names[i].part = with_ending(paths[i], ".kerf-part");
-        names[i].old = with_ending(paths[i], ".kerf-old");
+        names[i].part = name_with(paths[i], NAME_PART);
+        names[i].old = name_with(paths[i], NAME_OLD);
         if (!names[i].part || !names[i].old)
             rc = no_memory(paths[i], e);
     }
@@ -269,7 +287,7 @@ int outset_recover(const char *const *paths, size_t n, bool (*is_ours)(void *ctx
         rc = clean(paths, names, n, e);
     } else if (rc == 0) {
         rc = restore(paths, names, n, is_ours, ctx, e);
-        outfile_sync_folder(dirname(copy));
+        outfile_sync_beside(paths[0]);
     }
     if (fd >= 0)
         close(fd);
@@ -278,6 +296,5 @@ int outset_recover(const char *const *paths, size_t n, bool (*is_ours)(void *ctx
         free(names[i].old);
     }
     free(names);
-    free(copy);
     return rc;
 }

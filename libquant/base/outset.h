@@ -18,7 +18,9 @@
  *     files again (kept or removed as `keep_partial` says);
  *   - after a kill between 1 and 4, outset_recover takes them back in the same way, so nothing of the older
  *     set is lost, and a run that is resumed has all its parts. Until then the older parts that are not under
- *     their names stand as `<path>.kerf-old`. After a kill in step 5, outset_recover removes what is left;
+ *     their names stand as `<path>.kerf-old`. After a kill in step 5, outset_recover removes what is left,
+ * which it does only when every new part is in its place: if somebody else put a file under the first name
+ *     meanwhile, it changes nothing and says so;
  *   - without `overwrite` nothing that exists is replaced, also when it appears during the commit. */
 #ifndef KERF_OUTSET_H
 #define KERF_OUTSET_H
@@ -31,7 +33,8 @@ int outset_commit(struct outfile **files, size_t n, struct err *e);
 /* Bring the set of these paths out of an interrupted commit; to be called before its outputs are opened.
  * Nothing happens when there was none. Parts that have their names already, while the first has not, are ours
  * only if `is_ours` (ctx, index) says so: somebody else's file is left alone. ERR_IO: another process is at
- * this set, or a rename failed; the message says what stands where. */
+ * this set, a rename failed, or what stands there is the state of no commit; the message says what stands
+ * where. */
 int outset_recover(const char *const *paths, size_t n, bool (*is_ours)(void *ctx, size_t i), void *ctx,
                    struct err *e);
 

@@ -74,6 +74,11 @@ void sha256_update(struct sha256 *s, const void *data, size_t n)
         memcpy(s->block, p, n);
 }
 
+void sha256_update_u64(struct sha256 *s, uint64_t v)
+{
+    sha256_update(s, &v, sizeof v);
+}
+
 void sha256_final(struct sha256 *s, uint8_t digest[32])
 {
     uint64_t n_bits = s->n_bytes * 8;

@@ -13,6 +13,7 @@ struct sha256 {
 
 void sha256_init(struct sha256 *s);
 void sha256_update(struct sha256 *s, const void *data, size_t n);
+void sha256_update_u64(struct sha256 *s, uint64_t v); /* its eight bytes as they stand in memory */
 void sha256_final(struct sha256 *s, uint8_t digest[32]);
 
 /* 64 lower-case hexadecimal digits and a NUL. */

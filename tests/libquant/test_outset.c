@@ -443,6 +443,7 @@ static void a_failed_commit_keeps_what_shall_be_resumed(void **state)
         assert_int_equal(outfile_open(&f, paths[0], &opt, &e), 0);
         assert_int_equal(outfile_write(f, "all of it", 9, &e), 0);
         fault = FAILS;
+        n_calls = 0;
         assert_int_equal(outfile_commit(f, 0, &e), ERR_IO);
         no_fault();
         assert_int_equal(count_files("", false), keep);
@@ -491,6 +492,107 @@ static void recovery_leaves_alone_what_is_not_its_own(void **state)
     remove_dir();
 }
 
+/* What is aside goes only when the new set is complete. Else it may be the only copy, whoever put a file at
+ * the first name after a kill. */
+static void recovery_removes_nothing_unless_the_new_set_stands(void **state)
+{
+    (void)state;
+    char text[32], old[600], part[600];
+    for (int way = 0; way < 6; way++) {
+        struct err e = {0};
+        make_dir();
+        old_kernel = way % 2;
+        write_old();
+        /* of 2 * N renames, which are two calls each where links make them */
+        write_in_a_child_that_dies_at(way < 2 ? N : way < 4 ? N + 2 : N / 2, true);
+        no_fault();
+        assert_int_equal(look(), NOTHING);
+        assert_true(count_files(".kerf-old", false) > 0);
+        snprintf(old, sizeof old, "%s.kerf-old", paths[0]);
+        old_text(text, 0);
+        assert_true(holds(old, text));
+        put(paths[0], way == 0 ? text : "foreign !"); /* a copy by hand, or somebody's file */
+        int n_files = count_files("", false);
+        assert_int_equal(outset_recover(path_list, N, is_new, NULL, &e), ERR_IO);
+        assert_non_null(strstr(e.msg, ".kerf-old"));
+        assert_non_null(strstr(e.msg, paths[0]));
+        assert_non_null(strstr(e.msg, "Nothing was changed"));
+        assert_int_equal(count_files("", false), n_files);
+
+        assert_int_equal(unlink(paths[0]), 0); /* as the message says */
+        assert_int_equal(outset_recover(path_list, N, is_new, NULL, &e), 0);
+        assert_int_equal(look(), OLD_SET);
+        remove_dir();
+    }
+    for (int missing = 0; missing < 2; missing++) { /* no temporary file, but a part is missing */
+        struct err e = {0};
+        make_dir();
+        write_old();
+        for (int i = 0; i < N; i++) {
+            snprintf(old, sizeof old, "%s.kerf-old", paths[i]);
+            old_text(text, i);
+            put(old, text);
+        }
+        if (missing)
+            unlink(paths[2]);
+        assert_int_equal(outset_recover(path_list, N, is_new, NULL, &e), missing ? ERR_IO : 0);
+        assert_int_equal(count_files(".kerf-old", false), missing ? N : 0);
+        if (missing)
+            assert_non_null(strstr(e.msg, "s-3 is missing"));
+        remove_dir();
+    }
+    struct err e = {0};
+    make_dir(); /* killed in the last step but one: link without its unlink */
+    old_kernel = true;
+    write_old();
+    snprintf(old, sizeof old, "%s.kerf-old", paths[0]);
+    snprintf(part, sizeof part, "%s.kerf-part", paths[0]);
+    put(old, "older");
+    assert_int_equal(__real_link(paths[0], part), 0);
+    assert_int_equal(outset_recover(path_list, N, is_new, NULL, &e), 0);
+    assert_int_equal(count_files(".kerf-old", false), 0);
+    assert_int_equal(look(), OLD_SET);
+    remove_dir();
+}
+
+/* A journal vouches for the bytes of one run: it goes before they do. */
+static void no_journal_outlives_its_bytes(void **state)
+{
+    (void)state;
+    char part[600], journal[600], fresh[600];
+    for (int way = 0; way < 3; way++) { /* anew; resumed; resumed and begun anew */
+        struct outfile *f;
+        struct err e = {0};
+        struct outfile_options opt = {.keep_partial = true, .resume = way > 0};
+        make_dir();
+        snprintf(part, sizeof part, "%s.kerf-part", paths[0]);
+        snprintf(journal, sizeof journal, "%s.kerf-part.journal", paths[0]);
+        snprintf(fresh, sizeof fresh, "%s.kerf-part.journal.new", paths[0]);
+        put(part, "half");
+        put(journal, "promises");
+        put(fresh, "promises");
+        assert_int_equal(outfile_open(&f, paths[0], &opt, &e), 0);
+        if (way == 2)
+            assert_int_equal(outfile_restart(f, &e), 0);
+        assert_int_equal(count_files(".journal", false), way == 1);
+        assert_int_equal(count_files(".journal.new", false), way == 1);
+        assert_true(holds(part, way == 1 ? "half" : ""));
+        outfile_abort(f);
+        remove_dir();
+    }
+    struct outfile *f; /* one that cannot go keeps its bytes */
+    struct err e = {0};
+    make_dir();
+    snprintf(part, sizeof part, "%s.kerf-part", paths[0]);
+    snprintf(journal, sizeof journal, "%s.kerf-part.journal", paths[0]);
+    put(part, "half");
+    assert_int_equal(mkdir(journal, 0777), 0);
+    assert_int_equal(outfile_open(&f, paths[0], &(struct outfile_options){.keep_partial = true}, &e), ERR_IO);
+    assert_non_null(strstr(e.msg, ".kerf-part.journal: belongs to the bytes of an earlier run"));
+    assert_int_equal(rmdir(journal), 0);
+    remove_dir();
+}
+
 /* A temporary file that is another name of a finished output must not be emptied. */
 static void a_linked_temporary_file_is_not_written_to(void **state)
 {
@@ -533,10 +635,14 @@ static void an_output_that_is_an_input_is_found_by_any_name(void **state)
     put(paths[1], "input"); /* the same bytes are not the same file */
     assert_int_equal(outfile_check_input(paths[1], paths[0], &e), 0);
     assert_int_equal(outfile_check_input(paths[1], paths[2], &e), 0); /* not there */
-    snprintf(part, sizeof part, "%s.kerf-part", paths[1]);
-    put(part, "an input of an odd name");
-    assert_int_equal(outfile_check_input(paths[1], part, &e), ERR_ARG);
-    assert_non_null(strstr(e.msg, "by way of"));
+    static const char *const endings[] = {".kerf-part", ".kerf-part.journal", ".kerf-part.journal.new",
+                                          ".kerf-old"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        snprintf(part, sizeof part, "%s%s", paths[1], endings[i]);
+        put(part, "an input of an odd name");
+        assert_int_equal(outfile_check_input(paths[1], part, &e), ERR_ARG);
+        assert_non_null(strstr(e.msg, "by way of"));
+    }
     assert_int_equal(rmdir(sub), 0);
     remove_dir();
 }
@@ -596,6 +702,8 @@ int main(void)
         cmocka_unit_test(what_appears_during_a_commit_is_not_replaced),
         cmocka_unit_test(a_failed_commit_keeps_what_shall_be_resumed),
         cmocka_unit_test(recovery_leaves_alone_what_is_not_its_own),
+        cmocka_unit_test(recovery_removes_nothing_unless_the_new_set_stands),
+        cmocka_unit_test(no_journal_outlives_its_bytes),
         cmocka_unit_test(a_linked_temporary_file_is_not_written_to),
         cmocka_unit_test(an_output_that_is_an_input_is_found_by_any_name),
         cmocka_unit_test(a_file_system_without_locks_is_not_another_process),

@@ -1,0 +1,27 @@
+/* names.c - see names.h. */
+#include "names.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+char *name_with(const char *path, const char *ending)
+{
+    size_t n = strlen(path) + strlen(ending) + 1;
+    char *s = malloc(n);
+    if (s)
+        snprintf(s, n, "%s%s", path, ending);
+    return s;
+}
+
+bool name_ends_with(const char *name, const char *ending)
+{
+    size_t n = strlen(name), k = strlen(ending);
+    return n >= k && memcmp(name + n - k, ending, k) == 0;
+}
+
+bool stat_is_same(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
