@@ -6,6 +6,7 @@
 #include "model_internal.h"
 
 #include "formats/gguf/gguf_read.h"
+#include "formats/gguf/gguf_write.h"
 #include "formats/tokenizer/vocabulary.h"
 
 #include <assert.h>
@@ -68,8 +69,9 @@ static int open_kind(struct model *m, const char *path, const struct model_optio
 {
     struct stat st;
     if (stat(path, &st) != 0)
-        return errno == ENOENT ? err_set(e, ERR_IO, "%s: no such file or folder", path)
-                               : err_set(e, ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+        return errno == ENOENT
+                   ? gguf_split_missing(path, err_set(e, ERR_IO, "%s: no such file or folder", path), e)
+                   : err_set(e, ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     if (access(path, R_OK) != 0)
         return err_set(e, ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     if (S_ISDIR(st.st_mode))

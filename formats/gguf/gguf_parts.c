@@ -4,6 +4,7 @@
 #include "libquant/base/arena.h"
 #include "libquant/base/checked.h"
 #include "libquant/base/filemap.h"
+#include "libquant/base/names.h"
 #include "libquant/base/outset.h"
 
 #include <assert.h>
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 struct part {
     const char *path; /* in the arena */
@@ -269,6 +271,109 @@ struct outfile *gguf_parts_outfile(const struct gguf_parts *p, uint32_t part)
     return p->parts[part].file;
 }
 
+/* --- what stands beside the output --- */
+
+/* "<base>-00001-of-00003.gguf<ending>" with another count than ours? `base`: the prefix without its folder.
+ */
+static bool other_count(const struct gguf_parts *p, const char *base, const char *name, const char *ending,
+                        uint32_t *count)
+{
+    size_t len = strlen(name), n_end = strlen(ending), prefix_len;
+    char part[NAME_MAX + 1];
+    uint32_t no;
+    if (!name_ends_with(name, ending) || len - n_end > NAME_MAX)
+        return false;
+    memcpy(part, name, len - n_end);
+    part[len - n_end] = 0;
+    return gguf_split_parse(part, &prefix_len, &no, count) && no == 0 && prefix_len == strlen(base) &&
+           memcmp(part, base, prefix_len) == 0 && (p->n_parts == 1 || *count != p->n_parts);
+}
+
+/* What sees a file of the output's folder; nonzero ends the look. */
+typedef int see_fn(const struct gguf_parts *p, const char *base, const char *folder, const char *name,
+                   void *ctx, struct err *e);
+
+/* Nothing when the output is one file of a plain name. */
+static int look_beside(const struct gguf_parts *p, see_fn *see, void *ctx, struct err *e)
+{
+    size_t prefix_len;
+    uint32_t no, count;
+    if (!gguf_split_parse(p->parts[0].path, &prefix_len, &no, &count))
+        return 0;
+    char *copy = strdup(p->parts[0].path), *prefix = strndup(p->parts[0].path, prefix_len);
+    const char *folder = copy ? dirname(copy) : NULL;
+    DIR *d = folder && prefix ? opendir(folder) : NULL;
+    int rc = folder && prefix ? 0 : no_memory(e);
+    for (struct dirent *ent; rc == 0 && d && (ent = readdir(d));) {
+        const char *base = strrchr(prefix, '/');
+        rc = see(p, base ? base + 1 : prefix, folder, ent->d_name, ctx, e);
+    }
+    if (d)
+        closedir(d);
+    free(copy);
+    free(prefix);
+    return rc;
+}
+
+/* The first part of a set is aside, and none stands under its name: a commit was killed, and these may be the
+ * only copies. */
+static int refuse_aside(const struct gguf_parts *p, const char *base, const char *folder, const char *name,
+                        void *ctx, struct err *e)
+{
+    uint32_t count;
+    char first[PATH_MAX];
+    (void)ctx;
+    if (!other_count(p, base, name, NAME_OLD, &count))
+        return 0;
+    snprintf(first, sizeof first, "%s/%.*s", folder, (int)(strlen(name) - strlen(NAME_OLD)), name);
+    if (access(first, F_OK) == 0)
+        return 0; /* a set stands; see gguf_parts_remarks */
+    return err_set(
+        e, ERR_IO,
+        "%s/%s: a run that split into %" PRIu32 " parts was killed while it replaced a set, which it "
+        "had set aside. Run that command again, which puts the set back first; or rename or remove "
+        "its *" NAME_OLD " files yourself",
+        folder, name, count);
+}
+
+struct listener {
+    int (*say)(void *ctx, const char *text, struct err *e);
+    void *ctx;
+};
+
+static int remark(const struct gguf_parts *p, const char *base, const char *folder, const char *name,
+                  void *ctx, struct err *e)
+{
+    const struct listener *l = ctx;
+    uint32_t count;
+    char text[700];
+    (void)folder;
+    if (other_count(p, base, name, "", &count))
+        snprintf(text, sizeof text,
+                 "%.300s: an older set of %" PRIu32 " parts stays beside the new one of %zu; remove it if "
+                 "it is not needed",
+                 name, count, p->n_parts);
+    else if (other_count(p, base, name, NAME_PART, &count))
+        snprintf(text, sizeof text,
+                 "%.300s: left by a run that split into %" PRIu32 " parts; resume that run with its "
+                 "options, or remove its *" NAME_PART " files",
+                 name, count);
+    else if (other_count(p, base, name, NAME_OLD, &count))
+        snprintf(text, sizeof text,
+                 "%.300s: set aside by a run that split into %" PRIu32 " parts and was killed; the same run "
+                 "again puts things right",
+                 name, count);
+    else
+        return 0;
+    return l->say(l->ctx, text, e);
+}
+
+int gguf_parts_remarks(const struct gguf_parts *p, int (*say)(void *ctx, const char *text, struct err *e),
+                       void *ctx, struct err *e)
+{
+    return look_beside(p, remark, &(struct listener){say, ctx}, e);
+}
+
 /* --- writing --- */
 
 /* Does the file begin as this part will? */
@@ -292,6 +397,19 @@ bool gguf_parts_finished(const struct gguf_parts *p)
     return true;
 }
 
+bool gguf_parts_holds(const struct gguf_parts *p, size_t tensor, uint64_t at, const void *data, size_t n)
+{
+    const struct gguf_out_tensor *t = &p->tensors[tensor];
+    assert(at <= t->n_bytes && n <= t->n_bytes - at);
+    struct filemap m;
+    if (filemap_open(&m, p->parts[p->part_of[tensor]].path, NULL) != 0)
+        return false;
+    uint64_t begin = t->offset + at;
+    bool same = begin <= m.size && n <= m.size - begin && memcmp(m.data + begin, data, n) == 0;
+    filemap_close(&m);
+    return same;
+}
+
 int gguf_parts_recover(struct gguf_parts *p, struct err *e)
 {
     const char **paths = arena_array(&p->arena, p->n_parts, sizeof *paths);
@@ -305,6 +423,8 @@ int gguf_parts_recover(struct gguf_parts *p, struct err *e)
 int gguf_parts_open(struct gguf_parts *p, struct err *e)
 {
     int rc = gguf_parts_recover(p, e);
+    if (rc == 0)
+        rc = look_beside(p, refuse_aside, NULL, e);
     for (size_t i = 0; i < p->n_parts && rc == 0; i++) /* all, before the first file is made */
         rc = outfile_check_target(p->parts[i].path, p->opt.overwrite, e);
     for (size_t i = 0; i < p->n_parts && rc == 0; i++) {
@@ -373,64 +493,6 @@ int gguf_parts_commit(struct gguf_parts *p, struct err *e)
         p->parts[i].file = NULL; /* freed in every case */
     }
     return outset_commit(files, p->n_parts, e);
-}
-
-/* --- what stands beside the output --- */
-
-/* "<prefix>-00001-of-00003.gguf<ending>" with another count than ours? */
-static bool other_count(const struct gguf_parts *p, const char *prefix, const char *name, const char *ending,
-                        uint32_t *count)
-{
-    size_t len = strlen(name), n_end = strlen(ending), prefix_len;
-    char part[NAME_MAX + 1];
-    uint32_t no;
-    if (len < n_end || len - n_end > NAME_MAX || strcmp(name + len - n_end, ending) != 0)
-        return false;
-    memcpy(part, name, len - n_end);
-    part[len - n_end] = 0;
-    return gguf_split_parse(part, &prefix_len, &no, count) && no == 0 && prefix_len == strlen(prefix) &&
-           memcmp(part, prefix, prefix_len) == 0 && (p->n_parts == 1 || *count != p->n_parts);
-}
-
-int gguf_parts_remarks(const struct gguf_parts *p, int (*say)(void *ctx, const char *text, struct err *e),
-                       void *ctx, struct err *e)
-{
-    size_t prefix_len;
-    uint32_t no, count;
-    char text[700];
-    if (!gguf_split_parse(p->parts[0].path, &prefix_len, &no, &count))
-        return 0; /* one file */
-    char *copy = strdup(p->parts[0].path), *prefix = strndup(p->parts[0].path, prefix_len);
-    DIR *d = copy && prefix ? opendir(dirname(copy)) : NULL;
-    int rc = copy && prefix ? 0 : no_memory(e);
-    for (struct dirent *ent; rc == 0 && d && (ent = readdir(d));) {
-        const char *base = strrchr(prefix, '/');
-        base = base ? base + 1 : prefix;
-        text[0] = 0;
-        if (other_count(p, base, ent->d_name, "", &count))
-            snprintf(text, sizeof text,
-                     "%.300s: an older set of %" PRIu32
-                     " parts stays beside the new one of %zu; remove it if "
-                     "it is not needed",
-                     ent->d_name, count, p->n_parts);
-        else if (other_count(p, base, ent->d_name, ".kerf-part", &count))
-            snprintf(text, sizeof text,
-                     "%.300s: left by a run that split into %" PRIu32 " parts; resume that run with its "
-                     "options, or remove its *.kerf-part files",
-                     ent->d_name, count);
-        else if (other_count(p, base, ent->d_name, ".kerf-old", &count))
-            snprintf(text, sizeof text,
-                     "%.300s: set aside by a run that split into %" PRIu32 " parts and was killed; the same "
-                     "run again puts it back",
-                     ent->d_name, count);
-        if (text[0])
-            rc = say(ctx, text, e);
-    }
-    if (d)
-        closedir(d);
-    free(copy);
-    free(prefix);
-    return rc;
 }
 
 void gguf_parts_free(struct gguf_parts *p)

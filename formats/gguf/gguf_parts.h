@@ -45,6 +45,10 @@ int gguf_parts_recover(struct gguf_parts *p, struct err *e);
 /* Does every file stand under its name, of the right size and with the header of this plan? */
 bool gguf_parts_finished(const struct gguf_parts *p);
 
+/* Are these bytes, `n` at byte `at` of tensor `tensor`, in the finished file? Safe to call from several
+ * threads. False also when the file cannot be read. */
+bool gguf_parts_holds(const struct gguf_parts *p, size_t tensor, uint64_t at, const void *data, size_t n);
+
 /* What stands beside a split set with the same prefix and another number of parts: older sets, which are not
  * touched, and what killed runs left. One call of `say` for each; a nonzero return ends it. */
 int gguf_parts_remarks(const struct gguf_parts *p, int (*say)(void *ctx, const char *text, struct err *e),
@@ -52,7 +56,8 @@ int gguf_parts_remarks(const struct gguf_parts *p, int (*say)(void *ctx, const c
 
 /* Create every temporary file, reserve its space, write its header. What `resume` finds is left as it is,
  * since it may belong to another plan: follow with gguf_parts_write_headers once that is settled, or
- * gguf_parts_restart. */
+ * gguf_parts_restart. ERR_IO also when a killed run with another number of parts left a set of this prefix
+ * aside, and none under its name. */
 int gguf_parts_open(struct gguf_parts *p, struct err *e);
 int gguf_parts_write_headers(struct gguf_parts *p, struct err *e);
 

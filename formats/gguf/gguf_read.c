@@ -172,6 +172,8 @@ static int open_set(struct gguf_reader *r, struct gguf_part *given, const char *
                 return err_set(e, ERR_NOMEM, "%s: out of memory", path);
             rc = filemap_open(&p->map, p->path, e);
             if (rc)
+                rc = gguf_split_missing(p->path, rc, e);
+            if (rc)
                 return err_context(e, rc, "%s: part %" PRIu32 " of %" PRIu32 " of its split set is needed",
                                    path, i + 1, r->n_parts);
             rc = gguf_part_take_metadata(p, e);
@@ -218,8 +220,7 @@ int gguf_reader_open(struct gguf_reader **out, const char *path, const struct gg
         return rc;
     given.path = arena_strdup(&r->arena, path);
     rc = given.path ? filemap_open(&given.map, path, e) : err_set(e, ERR_NOMEM, "%s: out of memory", path);
-    if (rc == 0)
-        rc = gguf_part_take_metadata(&given, e);
+    rc = rc ? gguf_split_missing(path, rc, e) : gguf_part_take_metadata(&given, e);
     if (rc)
         goto done;
     if ((opt && opt->single_part) || !gguf_meta_get_u64(given.meta, "split.count", &count) || count <= 1)

@@ -1,10 +1,13 @@
 /* gguf_split.c - names of the parts of a split set (specification, architectures 21.4). */
 #include "gguf_write.h"
 
+#include "libquant/base/names.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TAIL_LEN (sizeof "-00001-of-00003.gguf" - 1)
 
@@ -44,4 +47,22 @@ bool gguf_split_parse(const char *path, size_t *prefix_len, uint32_t *no, uint32
     *no = index - 1;
     *count = total;
     return true;
+}
+
+int gguf_split_missing(const char *path, int rc, struct err *e)
+{
+    size_t prefix_len;
+    uint32_t no, count;
+    if (!gguf_split_parse(path, &prefix_len, &no, &count) || access(path, F_OK) == 0)
+        return rc;
+    char *old = name_with(path, NAME_OLD);
+    if (old && access(old, F_OK) == 0)
+        rc = err_set(
+            e, ERR_IO,
+            "%s: is missing, while %s stands: a run that was replacing this set was killed. Run the same "
+            "command again, which first puts the older set back; or rename its *" NAME_OLD
+            " files back yourself",
+            path, old);
+    free(old);
+    return rc;
 }

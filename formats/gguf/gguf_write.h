@@ -43,4 +43,8 @@ char *gguf_split_name(const char *prefix, uint32_t no, uint32_t count);
 /* Is `path` such a name (five digits each, 1 <= index <= count)? Then *prefix_len, *no (0-based), *count. */
 bool gguf_split_parse(const char *path, size_t *prefix_len, uint32_t *no, uint32_t *count);
 
+/* After opening `path` has failed with `rc`: when it is a missing part of a set whose replacement was killed
+ * (outset.h), `e` says so and what to do. Returns the error code. */
+int gguf_split_missing(const char *path, int rc, struct err *e);
+
 #endif

@@ -369,8 +369,19 @@ static void older_sets_of_another_size_are_told_of(void **state)
     assert_int_equal(outfile_write_all(in_dir("t-00001-of-00008.gguf.kerf-old"), "x", 1, false, NULL), 0);
     assert_int_equal(outfile_write_all(in_dir("u-t-00001-of-00009.gguf"), "x", 1, false, NULL), 0);
     assert_int_equal(outfile_write_all(in_dir("t-00002-of-00009.gguf"), "x", 1, false, NULL), 0);
+    /* Aside, while no set stands: it may be the only copy, so nothing is written beside it. */
+    struct err e = {0};
+    struct gguf_reader *r = open_model(in_dir("a.gguf"));
+    int n_files = n_files_in_dir();
+    assert_int_equal(gguf_repack(r, in_dir("t"), &(struct repack_options){.max_tensors = 4}, NULL, &e),
+                     ERR_IO);
+    assert_non_null(
+        strstr(e.msg, "t-00001-of-00008.gguf.kerf-old: a run that split into 8 parts was killed"));
+    assert_int_equal(n_files_in_dir(), n_files);
+    gguf_reader_close(r);
+    assert_int_equal(outfile_write_all(in_dir("t-00001-of-00008.gguf"), "x", 1, false, NULL), 0);
     repack(in_dir("a.gguf"), in_dir("t"), &(struct repack_options){.max_tensors = 4}, &report);
-    assert_int_equal(report.n_warnings, 2);
+    assert_int_equal(report.n_warnings, 3);
     repack_report_release(&report);
 }
 
@@ -402,6 +413,13 @@ static void a_killed_commit_does_not_stand_in_the_way(void **state)
     assert_int_equal(rename(in_dir("t-00002-of-00003.gguf"), in_dir("s-00002-of-00003.gguf")), 0);
     assert_int_equal(rename(in_dir("s-00003-of-00003.gguf"), in_dir("s-00003-of-00003.gguf.kerf-old")), 0);
     assert_int_equal(rename(in_dir("t-00003-of-00003.gguf"), in_dir("s-00003-of-00003.gguf")), 0);
+    static const char *const parts[] = {"s-00001-of-00003.gguf", "s-00002-of-00003.gguf"};
+    for (size_t i = 0; i < 2; i++) { /* a reader says what the matter is, whichever part it is given */
+        struct gguf_reader *none;
+        assert_int_equal(gguf_reader_open(&none, in_dir(parts[i]), NULL, &e), ERR_IO);
+        assert_non_null(strstr(e.msg, "s-00001-of-00003.gguf: is missing, while "));
+        assert_non_null(strstr(e.msg, "s-00001-of-00003.gguf.kerf-old stands"));
+    }
     struct gguf_reader *r = open_model(in_dir("a.gguf"));
     assert_int_equal(gguf_repack(r, in_dir("s"), &opt, NULL, &e), ERR_IO);
     assert_non_null(strstr(e.msg, "exists already"));
