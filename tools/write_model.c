@@ -273,7 +273,7 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
     if (rc == 0) {
         progress_begin(&watch.bar, s, "writing", "B", 0);
         signals_cooperate(true);
-        rc = rewrite_model(&report, in->model, o->output ? o->output : "(dry run)", &ro, &e);
+        rc = rewrite_model(&report, in->model, o->output, &ro, &e);
         signals_cooperate(false);
         progress_end(&watch.bar);
     }

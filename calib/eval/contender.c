@@ -32,7 +32,7 @@ static int plan_file(struct contender *c, const struct model *m, const struct re
                                 .memory_bytes = 1u << 28,
                                 .kern = opt->kern,
                                 .pool = opt->pool};
-    int rc = rewrite_model(&report, (struct model *)(uintptr_t)m, "kerf-ladder.gguf", &r, e);
+    int rc = rewrite_model(&report, m, NULL, &r, e);
     if (rc == 0) {
         c->n_bytes = report.n_bytes;
         c->bits_per_weight = report.bits_per_weight;

@@ -274,7 +274,7 @@ static int lay_out(const struct allocator *a, const size_t *choice, const struct
     r.recipe.plan = plan;
     r.recipe.has_imatrix = a->table->imatrix != NULL;
     if (rc == 0)
-        rc = rewrite_model(out, (struct model *)(uintptr_t)a->table->model, "kerf-plan.gguf", &r, e);
+        rc = rewrite_model(out, a->table->model, NULL, &r, e);
     plan_free(plan);
     free(text);
     return rc;

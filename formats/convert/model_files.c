@@ -3,6 +3,7 @@
 
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/gguf_write.h"
+#include "libquant/base/names.h"
 #include "libquant/base/outfile.h"
 
 #include <dirent.h>
@@ -13,25 +14,18 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && strcmp(s + n - m, end) == 0;
-}
-
 static bool is_weight_file(const char *name)
 {
-    return ends_with(name, ".safetensors") || ends_with(name, "config.json") ||
-           ends_with(name, ".index.json");
+    return name_ends_with(name, ".safetensors") || name_ends_with(name, "config.json") ||
+           name_ends_with(name, ".index.json");
 }
 
 /* Files in a checkpoint folder that are outputs, finished or not, and never read as a part of it. */
 static bool is_output(const char *path)
 {
-    static const char *const endings[] = {".kerf-part", ".journal", ".journal.new", ".kerf-old",
-                                          ".kerf-state"};
+    static const char *const endings[] = {NAME_PART, NAME_JOURNAL, NAME_JOURNAL_NEW, NAME_OLD, ".kerf-state"};
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
-        if (ends_with(path, endings[i]))
+        if (name_ends_with(path, endings[i]))
             return true;
     return gguf_is_gguf_file(path);
 }
@@ -137,7 +131,7 @@ static int list_model(struct list *l, const char *model, bool deeper, struct err
 static bool same_folder(const char *a, const char *b)
 {
     struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && stat_is_same(&x, &y);
 }
 
 static int refuse_name(const char *folder, const char *output, struct err *e)
@@ -175,9 +169,17 @@ static bool is_later(const struct timespec *a, const struct timespec *b)
     return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
 }
 
-static void hash_u64(struct sha256 *h, uint64_t v)
+void model_files_later(struct timespec *newest, const struct stat *st)
 {
-    sha256_update(h, &v, sizeof v);
+    if (is_later(&st->st_mtim, newest))
+        *newest = st->st_mtim;
+    if (is_later(&st->st_ctim, newest))
+        *newest = st->st_ctim;
+}
+
+bool model_files_is_older(const struct stat *st, const struct timespec *newest)
+{
+    return is_later(newest, &st->st_mtim);
 }
 
 int model_files_hash(struct sha256 *h, const char *model, struct timespec *newest, struct err *e)
@@ -191,11 +193,11 @@ int model_files_hash(struct sha256 *h, const char *model, struct timespec *newes
         if ((folder && !is_weight_file(name)) || stat(l.items[i], &st) != 0)
             continue;
         sha256_update(h, name, strlen(name) + 1); /* without the folder: it may be reached in another way */
-        hash_u64(h, (uint64_t)st.st_size);
-        hash_u64(h, (uint64_t)st.st_mtim.tv_sec);
-        hash_u64(h, (uint64_t)st.st_mtim.tv_nsec);
-        if (newest && is_later(&st.st_mtim, newest))
-            *newest = st.st_mtim;
+        sha256_update_u64(h, (uint64_t)st.st_size);
+        sha256_update_u64(h, (uint64_t)st.st_mtim.tv_sec);
+        sha256_update_u64(h, (uint64_t)st.st_mtim.tv_nsec);
+        if (newest)
+            model_files_later(newest, &st);
     }
     list_release(&l);
     return rc;

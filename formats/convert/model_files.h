@@ -10,14 +10,25 @@
 #include "libquant/base/err.h"
 #include "libquant/base/sha256.h"
 
+#include <stdbool.h>
 #include <time.h>
+
+struct stat;
 
 /* ERR_ARG when `output`, or a temporary name beside it, is a file of the model: any part of a split set, any
  * file of a checkpoint folder but GGUF files and unfinished outputs there, also by way of a link; or when it
  * is in the folder and has a name that belongs to the checkpoint. */
 int model_files_refuse(const char *model, const char *output, struct err *e);
 
-/* Names, sizes and times of the files with the weights. `newest` (may be NULL): the latest of these times. */
+/* Names, sizes and times of the files with the weights. `newest` (may be NULL): the latest time at which one
+ * of them was changed or came under its name, as model_files_later has it. */
 int model_files_hash(struct sha256 *h, const char *model, struct timespec *newest, struct err *e);
+
+/* Raise *newest to when this file was written (mtime), or to when it was renamed, linked or given an older
+ * mtime (ctime, which nothing sets back). */
+void model_files_later(struct timespec *newest, const struct stat *st);
+
+/* Was the file, an output, written before that? */
+bool model_files_is_older(const struct stat *st, const struct timespec *newest);
 
 #endif

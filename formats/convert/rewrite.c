@@ -134,7 +134,7 @@ static int say_remark(void *ctx, const char *text, struct err *e)
     return rw_plan_warn(ctx, e, "%s", text);
 }
 
-static int write_model(struct rewrite_report *out, struct model *m, struct rw_plan *p, const char *path,
+static int write_model(struct rewrite_report *out, const struct model *m, struct rw_plan *p, const char *path,
                        const struct rewrite_options *opt, struct err *e)
 {
     struct rw_run run = {.model = m, .plan = p, .opt = opt};
@@ -167,20 +167,26 @@ static int write_model(struct rewrite_report *out, struct model *m, struct rw_pl
     return rc;
 }
 
-static bool is_later(const struct timespec *a, const struct timespec *b)
+static int not_ours(const char *path, struct err *e)
 {
-    return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
+    return err_set(
+        e, ERR_IO,
+        "%s: exists already, and is not what this run would write; nothing to resume, use --force to "
+        "replace it",
+        path);
 }
 
-/* With `resume`, an output that a run with these options has finished: of this header, and younger than what
- * it was made from. The way to tell a run that was killed after its last step from one that never began. */
+/* With `resume`, an output that a run with these options has finished: of this header, younger than what it
+ * was made from, and with the bytes that these weights, importance and encoders give, in some rows of every
+ * tensor. The way to tell a run that was killed after its last step from one that never began. */
 static int find_finished(bool *found, const struct model *m, const struct rw_plan *p, const char *path,
                          const struct rewrite_options *opt, struct err *e)
 {
+    struct rw_run run = {.model = m, .plan = p, .opt = opt};
     struct sha256 ignored;
     struct timespec newest = {0};
     struct stat st;
-    bool any = false, older = false;
+    bool any = false, older = false, same = false;
     *found = false;
     sha256_init(&ignored);
     int rc = gguf_parts_recover(p->parts, e);
@@ -188,24 +194,26 @@ static int find_finished(bool *found, const struct model *m, const struct rw_pla
         rc = model_files_hash(&ignored, model_path(m), &newest, e);
     if (rc)
         return rc;
-    if (opt->imatrix_path && stat(opt->imatrix_path, &st) == 0 && is_later(&st.st_mtim, &newest))
-        newest = st.st_mtim;
+    if (opt->imatrix_path && stat(opt->imatrix_path, &st) == 0)
+        model_files_later(&newest, &st);
     for (uint32_t i = 0; i < gguf_parts_n(p->parts); i++)
         if (stat(gguf_parts_path(p->parts, i), &st) == 0) {
             any = true;
-            older = older || is_later(&newest, &st.st_mtim);
+            older = older || model_files_is_older(&st, &newest);
         }
     if (!any)
         return 0;
     if (!gguf_parts_finished(p->parts))
-        return err_set(e, ERR_IO,
-                       "%s: exists already, and is not what this run would write; nothing to resume, use "
-                       "--force to replace it",
-                       path);
+        return not_ours(path, e);
     if (older)
         return err_set(e, ERR_IO,
                        "%s: is finished, but its source has changed since; use --force to write it again",
                        path);
+    rc = rw_pipeline_check(&run, &same, e);
+    if (rc)
+        return rc;
+    if (!same)
+        return not_ours(path, e);
     *found = true;
     return rw_journal_discard_orphan(p, e); /* killed before it could do so itself */
 }
@@ -223,23 +231,25 @@ static int check_inputs(const struct model *m, const struct rw_plan *p, const st
     return rc;
 }
 
-int rewrite_model(struct rewrite_report *out, struct model *m, const char *path,
+int rewrite_model(struct rewrite_report *out, const struct model *m, const char *path,
                   const struct rewrite_options *opt, struct err *e)
 {
     struct rw_plan plan = {0};
     bool finished = false;
-    int rc = rw_plan_make(&plan, m, path, opt, e);
-    if (rc == 0)
+    if (!path && !opt->dry_run)
+        return err_set(e, ERR_ARG, "a run that writes needs the name of its output");
+    int rc = rw_plan_make(&plan, m, path ? path : "(dry run)", opt, e);
+    if (rc == 0 && path)
         rc = check_inputs(m, &plan, opt, e);
+    if (rc == 0 && !opt->dry_run && !model_has_weights(m))
+        rc = err_set(e, ERR_IO, "%s: the weights are not there; only --dry-run works without them",
+                     model_path(m));
     if (rc == 0 && opt->resume && !opt->overwrite && !opt->dry_run)
         rc = find_finished(&finished, m, &plan, path, opt, e);
     if (rc == 0 && finished)
         rc = rw_plan_warn(&plan, e, "%s: is finished already; --force writes it again", path);
     if (rc == 0 && (opt->dry_run || finished))
         rc = out ? make_report(out, &plan, NULL, e) : 0;
-    else if (rc == 0 && !model_has_weights(m))
-        rc = err_set(e, ERR_IO, "%s: the weights are not there; only --dry-run works without them",
-                     model_path(m));
     else if (rc == 0)
         rc = write_model(out, m, &plan, path, opt, e);
     rw_plan_release(&plan);

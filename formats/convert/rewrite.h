@@ -66,8 +66,10 @@ struct rewrite_report {
     void *owner; /* internal */
 };
 
-/* Write `m` to `path` (or its split set). *out (may be NULL): caller frees with rewrite_report_release. */
-int rewrite_model(struct rewrite_report *out, struct model *m, const char *path,
+/* Write `m` to `path` (or its split set). `path` NULL, with dry_run alone: sizes and types of no file in
+ * particular. With `resume` a finished output is left as it is, if some rows of each tensor show that it is
+ * this run's; ERR_IO if not. *out (may be NULL): caller frees with rewrite_report_release. */
+int rewrite_model(struct rewrite_report *out, const struct model *m, const char *path,
                   const struct rewrite_options *opt, struct err *e);
 void rewrite_report_release(struct rewrite_report *r);
 

@@ -68,6 +68,11 @@ struct rw_run {
 /* Run all jobs that are not done yet. */
 int rw_pipeline_run(struct rw_run *run, struct err *e);
 
+/* Compare a finished output with what this run would write: some rows of each tensor, the first and the last
+ * among them. Writes nothing. ERR_*: the source cannot be read or encoded; an output that cannot be read is
+ * just not the same. */
+int rw_pipeline_check(struct rw_run *run, bool *same, struct err *e);
+
 /* The tensor of a job, and its rows. */
 const struct rw_tensor *rw_job_rows(const struct rw_plan *p, size_t job, uint64_t *row0, uint64_t *n_rows);
 

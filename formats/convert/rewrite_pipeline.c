@@ -31,6 +31,8 @@ struct pipeline {
     struct slot *slots; /* fewer than workers when memory is tight: the others wait their turn */
     unsigned n_slots, ahead;
     uint64_t slot_bytes, widest;
+    bool check;            /* compare with a finished output instead of writing */
+    atomic_bool different; /* it is not what would be written */
     pthread_mutex_t lock;
     pthread_cond_t freed;
 };
@@ -177,9 +179,18 @@ static int check_blocks(const struct rw_tensor *t, uint64_t row0, const uint8_t 
 
 /* --- jobs --- */
 
-static size_t index_of(const struct pipeline *pl, const struct rw_tensor *t)
+/* Finished rows, from row `row0` of the tensor: to the output, or compared with it. */
+static int put_rows(struct pipeline *pl, const struct rw_tensor *t, uint64_t row0, const void *data,
+                    uint64_t n_bytes, struct err *e)
 {
-    return (size_t)(t - pl->run->plan->tensors);
+    const struct gguf_parts *parts = pl->run->plan->parts;
+    size_t i = (size_t)(t - pl->run->plan->tensors);
+    uint64_t at = row0 * t->row_bytes;
+    if (!pl->check)
+        return gguf_parts_write(pl->run->plan->parts, i, at, data, n_bytes, e);
+    if (!gguf_parts_holds(parts, i, at, data, n_bytes))
+        atomic_store(&pl->different, true);
+    return 0;
 }
 
 static int copy_rows(struct pipeline *pl, const struct rw_tensor *t, uint64_t row0, uint64_t n, struct err *e)
@@ -189,7 +200,7 @@ static int copy_rows(struct pipeline *pl, const struct rw_tensor *t, uint64_t ro
     int rc = check_blocks(t, row0, from, n_bytes, "in the source", e);
     if (rc)
         return rc;
-    return gguf_parts_write(pl->run->plan->parts, index_of(pl, t), row0 * t->row_bytes, from, n_bytes, e);
+    return put_rows(pl, t, row0, from, n_bytes, e);
 }
 
 /* Squared distance of one row. Eight lanes in a fixed order: fast, and the same sum on every machine. */
@@ -263,8 +274,7 @@ static int repack_rows(struct pipeline *pl, struct slot *s, const struct rw_tens
         if (rc == 0)
             rc = check_blocks(t, row0 + r, s->mem, k * t->row_bytes, "in the source", e);
         if (rc == 0)
-            rc = gguf_parts_write(pl->run->plan->parts, index_of(pl, t), (row0 + r) * t->row_bytes, s->mem,
-                                  k * t->row_bytes, e);
+            rc = put_rows(pl, t, row0 + r, s->mem, k * t->row_bytes, e);
         if (rc)
             return rc;
     }
@@ -294,8 +304,7 @@ static int convert_rows(struct pipeline *pl, struct slot *s, const struct rw_ten
         if (rc == 0 && pl->run->opt->measure)
             rc = measure_rows(pl, t, rows, blocks, k, decoded, sse, e);
         if (rc == 0)
-            rc = gguf_parts_write(pl->run->plan->parts, index_of(pl, t), (row0 + r) * t->row_bytes, blocks,
-                                  k * t->row_bytes, e);
+            rc = put_rows(pl, t, row0 + r, blocks, k * t->row_bytes, e);
         if (rc)
             return rc;
     }
@@ -326,6 +335,30 @@ static void tell(struct rw_run *run, const struct rw_tensor *t)
         atomic_store(&run->cancelled, true);
 }
 
+static int do_rows(struct pipeline *pl, const struct rw_tensor *t, uint64_t row0, uint64_t n, double *sse,
+                   struct err *e)
+{
+    int rc;
+    if (t->copy) {
+        rc = copy_rows(pl, t, row0, n, e);
+    } else {
+        struct slot *s = take_slot(pl);
+        if (!s->mem)
+            s->mem = aligned_alloc(64, (pl->slot_bytes + 63) & ~(uint64_t)63);
+        if (s->mem && t->repack) {
+            s->weights_of = NULL; /* overwritten */
+            rc = repack_rows(pl, s, t, row0, n, e);
+        } else if (s->mem)
+            rc = convert_rows(pl, s, t, row0, n, sse, e);
+        else
+            rc = err_set(e, ERR_NOMEM, "out of memory: %" PRIu64 " bytes for a worker; lower --memory",
+                         pl->slot_bytes);
+        give_slot(pl, s);
+    }
+    model_drop_rows(pl->run->model, t->src, row0, n);
+    return rc;
+}
+
 static int run_job(void *ctx, size_t job, unsigned worker, struct err *e)
 {
     struct pipeline *pl = ctx;
@@ -339,25 +372,8 @@ static int run_job(void *ctx, size_t job, unsigned worker, struct err *e)
     if (atomic_load(&run->done[job]))
         return 0;
     hint_job(run, job + pl->ahead);
-    int rc = 0;
     double sse = 0;
-    if (t->copy) {
-        rc = copy_rows(pl, t, row0, n, e);
-    } else {
-        struct slot *s = take_slot(pl);
-        if (!s->mem)
-            s->mem = aligned_alloc(64, (pl->slot_bytes + 63) & ~(uint64_t)63);
-        if (s->mem && t->repack) {
-            s->weights_of = NULL; /* overwritten */
-            rc = repack_rows(pl, s, t, row0, n, e);
-        } else if (s->mem)
-            rc = convert_rows(pl, s, t, row0, n, &sse, e);
-        else
-            rc = err_set(e, ERR_NOMEM, "out of memory: %" PRIu64 " bytes for a worker; lower --memory",
-                         pl->slot_bytes);
-        give_slot(pl, s);
-    }
-    model_drop_rows(run->model, t->src, row0, n);
+    int rc = do_rows(pl, t, row0, n, &sse, e);
     if (rc)
         return rc;
     run->sse[job] = sse;
@@ -366,22 +382,55 @@ static int run_job(void *ctx, size_t job, unsigned worker, struct err *e)
     return 0;
 }
 
-int rw_pipeline_run(struct rw_run *run, struct err *e)
+/* Rows of a tensor that are compared, spread evenly from the first to the last: enough that other weights,
+ * experts or importance show, and a small part of the work of a run. */
+#define N_SAMPLES 8
+
+static int check_tensor(void *ctx, size_t i, unsigned worker, struct err *e)
 {
-    struct pipeline pl = {.run = run};
-    int rc = size_slots(&pl, e);
+    struct pipeline *pl = ctx;
+    const struct rw_tensor *t = &pl->run->plan->tensors[i];
+    uint64_t n = t->src->n_rows, n_samples = n < N_SAMPLES ? n : N_SAMPLES;
+    int rc = 0;
+    (void)worker;
+    for (uint64_t k = 0; k < n_samples && rc == 0 && !atomic_load(&pl->different); k++) {
+        double ignored = 0;
+        /* n * k could be too large a number */
+        uint64_t row = k + 1 == n_samples ? n - 1 : n / n_samples * k;
+        rc = do_rows(pl, t, row, 1, &ignored, e);
+    }
+    return rc;
+}
+
+static int run_pipeline(struct pipeline *pl, size_t n_jobs, pool_job job, struct err *e)
+{
+    struct rw_run *run = pl->run;
+    int rc = size_slots(pl, e);
     if (rc)
         return rc;
-    pthread_mutex_init(&pl.lock, NULL);
-    pthread_cond_init(&pl.freed, NULL);
-    pl.ahead = 2 * pool_n_threads(run->opt->pool);
-    for (unsigned i = 0; i < pl.ahead; i++)
+    pthread_mutex_init(&pl->lock, NULL);
+    pthread_cond_init(&pl->freed, NULL);
+    for (unsigned i = 0; i < pl->ahead; i++)
         hint_job(run, i);
-    rc = pool_run(run->opt->pool, run->plan->n_jobs, run_job, &pl, e);
-    for (unsigned i = 0; i < pl.n_slots; i++)
-        free(pl.slots[i].mem);
-    free(pl.slots);
-    pthread_cond_destroy(&pl.freed);
-    pthread_mutex_destroy(&pl.lock);
+    rc = pool_run(run->opt->pool, n_jobs, job, pl, e);
+    for (unsigned i = 0; i < pl->n_slots; i++)
+        free(pl->slots[i].mem);
+    free(pl->slots);
+    pthread_cond_destroy(&pl->freed);
+    pthread_mutex_destroy(&pl->lock);
+    return rc;
+}
+
+int rw_pipeline_run(struct rw_run *run, struct err *e)
+{
+    struct pipeline pl = {.run = run, .ahead = 2 * pool_n_threads(run->opt->pool)};
+    return run_pipeline(&pl, run->plan->n_jobs, run_job, e);
+}
+
+int rw_pipeline_check(struct rw_run *run, bool *same, struct err *e)
+{
+    struct pipeline pl = {.run = run, .check = true};
+    int rc = run_pipeline(&pl, run->plan->n_tensors, check_tensor, e);
+    *same = rc == 0 && !atomic_load(&pl.different);
     return rc;
 }

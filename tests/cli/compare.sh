@@ -45,6 +45,15 @@ run 0 compare "$demo" Q8_0 Q2_K --text "$text" --ctx 128 --chunks 4 --json --act
 run 1 ladder "$demo" --text "$text" --ctx 128 --types Q8_0 --html "$work/page.html"
 says "--force"
 
+# A model may have any name: sizes are planned without one.
+mkdir "$work/names"
+cp "$work/q4.gguf" "$work/names/kerf-ladder.gguf"
+cp "$work/q4.gguf" "$work/names/kerf-plan.gguf"
+cd "$work/names"
+run 0 ladder kerf-ladder.gguf --text "$text" --ctx 128 --chunks 1 --types Q8_0 --allow-requantize
+run 0 compare "$demo" kerf-plan.gguf --text "$text" --ctx 128 --chunks 1
+cd "$src"
+
 # What cannot be right.
 run 2 ladder "$demo" --text "$text" --types Q4_K_M,Q9_X
 says "Q9_X"

@@ -55,6 +55,18 @@ json
 says "is finished already"
 run 1 convert "$work/ckpt" -o "$work/ckpt/out.gguf" --resume --type Q8_0
 says "not what this run would write"
+
+# The same of a checkpoint of that folder's name, of that shape, and older, but with other weights.
+mkdir "$work/twin"
+cp -r "$demo" "$work/twin/ckpt"
+chmod -R u+w "$work/twin/ckpt"
+size=$(wc -c <"$work/twin/ckpt/model.safetensors")
+dd if=/dev/zero of="$work/twin/ckpt/model.safetensors" bs=1 seek=$((size - 64)) count=64 conv=notrunc 2>/dev/null
+run 0 convert "$work/ckpt" -o "$work/twin/out.gguf"
+run 0 convert "$work/ckpt" -o "$work/twin/out.gguf" --resume
+says "is finished already"
+run 1 convert "$work/twin/ckpt" -o "$work/twin/out.gguf" --resume
+says "not what this run would write"
 touch "$work/ckpt/config.json"
 run 1 convert "$work/ckpt" -o "$work/ckpt/out.gguf" --resume
 says "its source has changed"

@@ -71,6 +71,9 @@ static const struct spec specs[] = {
 };
 #define N_SPECS (sizeof specs / sizeof *specs)
 
+/* What write_source draws the weights from. */
+static uint64_t seed = 7;
+
 /* Write the model as F32, F16 or BF16; `poison` >= 0 puts `value` at that element of blk.0.attn_q.weight. */
 static void write_source(const char *path, enum qtype type, long poison, float value)
 {
@@ -95,7 +98,7 @@ static void write_source(const char *path, enum qtype type, long poison, float v
     struct outfile *f;
     assert_int_equal(outfile_open(&f, path, &(struct outfile_options){.overwrite = true}, &e), 0);
     assert_int_equal(outfile_write_at(f, 0, header, header_bytes, &e), 0);
-    struct rng rng = {7};
+    struct rng rng = {seed};
     for (size_t i = 0; i < N_SPECS; i++) {
         uint64_t n = specs[i].ne[0] * specs[i].ne[1] * specs[i].ne[2];
         float *x = malloc(n * sizeof *x);
@@ -684,6 +687,109 @@ static void a_finished_output_needs_no_resuming(void **state)
     }
 }
 
+/* Same shapes, same names, older: only the bytes tell that a finished output was made from something else. */
+static void an_output_of_another_source_is_not_finished(void **state)
+{
+    (void)state;
+    char src[256], other[256], last[256], out[256];
+    struct err e = {0};
+    write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
+    seed = 8;
+    write_source(in_folder(other, "other.gguf"), QTYPE_BF16, -1, 0);
+    seed = 7;
+    write_source(in_folder(last, "last.gguf"), QTYPE_BF16, 96 * N_COLS - 1, 0.75f); /* one value */
+    in_folder(out, "done.gguf");
+    struct imatrix *a = make_imatrix(true), *b = make_imatrix(true);
+    assert_true(imatrix_n(b) > 0);
+    for (size_t i = 0; i < imatrix_n(b); i++) {
+        struct imatrix_entry *x = (struct imatrix_entry *)imatrix_entry_at(b, i);
+        for (uint64_t k = 0; k < x->n_values; k += 3)
+            x->sums[k] *= 40;
+    }
+    for (int way = 0; way < 2; way++) { /* encoded, copied */
+        struct setup s = {.type = way ? "BF16" : "Q4_K_M", .resume = true, .keep_old = true};
+        s.imatrix = way ? NULL : a;
+        assert_int_equal(rewrite(src, out, &s, &e), 0);
+        assert_int_equal(rewrite(src, out, &s, &e), 0);
+        assert_int_equal(s.n_calls, 0);
+        for (int k = 0; k < 2; k++) {
+            assert_int_equal(rewrite(k ? last : other, out, &s, &e), ERR_IO);
+            assert_non_null(strstr(e.msg, "not what this run would write"));
+        }
+        s.imatrix = b;
+        if (way == 0) {
+            assert_int_equal(rewrite(src, out, &s, &e), ERR_IO);
+            assert_non_null(strstr(e.msg, "not what this run would write"));
+        }
+        s.imatrix = way ? NULL : a;
+        assert_int_equal(rewrite(src, out, &s, &e), 0); /* nothing of it has touched the output */
+        assert_int_equal(s.n_calls, 0);
+        /* An older time of a source that came later does not hide that it did. */
+        struct timespec old_times[2] = {{1000000000, 0}, {1000000000, 0}};
+        assert_int_equal(utimensat(AT_FDCWD, out, old_times, 0), 0);
+        old_times[0].tv_sec = old_times[1].tv_sec = 999999999;
+        assert_int_equal(utimensat(AT_FDCWD, src, old_times, 0), 0);
+        assert_int_equal(rewrite(src, out, &s, &e), ERR_IO);
+        assert_non_null(strstr(e.msg, "its source has changed"));
+        unlink(out);
+    }
+    imatrix_free(a);
+    imatrix_free(b);
+    unlink(other);
+    unlink(last);
+}
+
+/* Another command at the same output begins anew where a resumable run stopped, and is killed as well. */
+static void bytes_of_another_command_are_not_resumed(void **state)
+{
+    (void)state;
+    char src[256], whole[256], out[256];
+    struct err e = {0};
+    struct outfile *f;
+    write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
+    in_folder(out, "commands.gguf");
+    struct setup s = {.threads = 1, .type = "Q5_K_M"};
+    assert_int_equal(rewrite(src, in_folder(whole, "whole.gguf"), &s, &e), 0);
+    struct setup stop = {.threads = 1, .type = "Q5_K_M", .cancel_after = 6, .resume = true};
+    assert_int_equal(rewrite(src, out, &stop, &e), ERR_CANCELLED);
+    assert_true(exists(out, ".kerf-part.journal"));
+    size_t n;
+    uint8_t *bytes = read_file(whole, &n);
+    memset(bytes + n / 4, 0x11, n - n / 4);
+    assert_int_equal(outfile_open(&f, out, &(struct outfile_options){.keep_partial = true}, &e), 0);
+    assert_int_equal(outfile_write(f, bytes, n, &e), 0);
+    outfile_abort(f); /* as if killed: what was written stays */
+    free(bytes);
+    struct setup again = {.threads = 1, .type = "Q5_K_M", .resume = true};
+    assert_int_equal(rewrite(src, out, &again, &e), 0);
+    assert_same_file(whole, out);
+    unlink(out);
+    assert_nothing_left(out);
+}
+
+/* Sizes alone: no output, so no name that an input could have. */
+static void a_plan_of_sizes_needs_no_output(void **state)
+{
+    (void)state;
+    char src[256], before[600];
+    struct err e = {0};
+    struct rewrite_report r = {0};
+    write_source(in_folder(src, "(dry run)"), QTYPE_BF16, -1, 0); /* as messages call it */
+    assert_non_null(getcwd(before, sizeof before));
+    *strrchr(src, '/') = 0;
+    assert_int_equal(chdir(src), 0);
+    strcpy(src, "(dry run)");
+    struct setup s = {.type = "Q8_0", .dry_run = true, .report = &r};
+    assert_int_equal(rewrite(src, NULL, &s, &e), 0);
+    assert_true(r.n_bytes > 0 && r.n_bytes < 1 << 30);
+    rewrite_report_release(&r);
+    s.dry_run = false;
+    s.report = NULL;
+    assert_int_equal(rewrite(src, NULL, &s, &e), ERR_ARG);
+    unlink(src);
+    assert_int_equal(chdir(before), 0);
+}
+
 static void another_version_does_not_go_on(void **state)
 {
     (void)state;
@@ -1019,6 +1125,9 @@ int main(void)
         cmocka_unit_test(a_flush_that_fails_in_the_middle_is_not_forgotten),
         cmocka_unit_test(single_and_split_runs_do_not_share_a_journal),
         cmocka_unit_test(a_finished_output_needs_no_resuming),
+        cmocka_unit_test(an_output_of_another_source_is_not_finished),
+        cmocka_unit_test(bytes_of_another_command_are_not_resumed),
+        cmocka_unit_test(a_plan_of_sizes_needs_no_output),
         cmocka_unit_test(another_version_does_not_go_on),
         cmocka_unit_test(an_output_may_not_be_an_input),
         cmocka_unit_test(an_output_inside_the_checkpoint_folder),
