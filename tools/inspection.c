@@ -3,6 +3,7 @@
 
 #include "formats/convert/recipe.h"
 #include "formats/convert/source.h"
+#include "libquant/base/names.h"
 #include "libquant/quant.h"
 
 #include <stdio.h>
@@ -142,17 +143,11 @@ static bool starts_like_safetensors(const char *path)
     return n == sizeof head && head[8] == '{';
 }
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && strcmp(s + n - m, end) == 0;
-}
-
 /* No other sign than that it reads as the old form of an importance matrix, which has no magic number. */
 static int open_unnamed(struct inspection *in, const char *path, struct err *e)
 {
     int rc = open_imatrix(in, path, e);
-    if (rc != ERR_FORMAT || ends_with(path, ".dat") || ends_with(path, ".imatrix"))
+    if (rc != ERR_FORMAT || name_ends_with(path, ".dat") || name_ends_with(path, ".imatrix"))
         return rc;
     return err_set(
         e, ERR_FORMAT,
@@ -170,9 +165,9 @@ int inspection_open(struct inspection *in, const char *path, struct err *e)
         rc = open_checkpoint(in, path, e);
     else if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         rc = err_set(e, ERR_IO, "%s: expected a file or a folder, found a device or a pipe", path);
-    else if (gguf_is_gguf_file(path) || ends_with(path, ".gguf"))
+    else if (gguf_is_gguf_file(path) || name_ends_with(path, ".gguf"))
         rc = open_gguf(in, path, e);
-    else if (ends_with(path, ".safetensors") || starts_like_safetensors(path))
+    else if (name_ends_with(path, ".safetensors") || starts_like_safetensors(path))
         rc = open_safetensors(in, path, e);
     else
         rc = open_unnamed(in, path, e);

@@ -1,6 +1,8 @@
 /* arch_names.c - tensor names: patterns, prefixes, and what is left out (specification 0.3, 0.7, 0.8). */
 #include "arch.h"
 
+#include "libquant/base/names.h"
+
 #include <string.h>
 
 /* A path component that is a decimal index without leading zeros; at most 6 digits. */
@@ -53,12 +55,6 @@ static bool starts_with(const char *s, const char *prefix)
     return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
-static bool ends_with(const char *s, const char *suffix)
-{
-    size_t n = strlen(s), k = strlen(suffix);
-    return n >= k && strcmp(s + n - k, suffix) == 0;
-}
-
 /* A name that starts at a part of the backbone comes from a checkpoint of the bare backbone (rule 3): no
  * other family uses these roots, so the class name need not be asked. */
 static bool lacks_model_prefix(const char *name)
@@ -95,7 +91,7 @@ const char *arch_drop_reason(const char *name)
                                              "audio_",  "merger.",    "patch_embed", "multi_modal_projector.",
                                              "talker.", "token2wav.", "code2wav.",   "transformer.audio."};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
-        if (ends_with(name, buffers[i]))
+        if (name_ends_with(name, buffers[i]))
             return "a buffer that is computed, not a weight";
     for (size_t i = 0; i < sizeof modalities / sizeof *modalities; i++)
         if (strstr(name, modalities[i]))
@@ -107,10 +103,10 @@ bool arch_always_f32(const char *gguf_name, uint32_t n_dims)
 {
     static const char *const names[] = {"_norm.weight", ".ffn_gate_inp.weight", ".ffn_gate_inp_shexp.weight",
                                         ".ssm_conv1d.weight"};
-    if (n_dims <= 1 || !ends_with(gguf_name, ".weight"))
+    if (n_dims <= 1 || !name_ends_with(gguf_name, ".weight"))
         return true;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (ends_with(gguf_name, names[i]))
+        if (name_ends_with(gguf_name, names[i]))
             return true;
     return false;
 }

@@ -5,6 +5,7 @@
 #include "arch.h"
 
 #include "libquant/base/checked.h"
+#include "libquant/base/names.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -77,12 +78,6 @@ static int read_symbol(struct arch_model *a, enum arch_symbol id, struct err *e)
     return 0;
 }
 
-static bool ends_with(const char *s, const char *suffix)
-{
-    size_t n = strlen(s), k = strlen(suffix);
-    return n >= k && strcmp(s + n - k, suffix) == 0;
-}
-
 /* The class says what the head is. HuggingFace counts labels by their names, and takes two when there are
  * none; the reward classes have their numbers built in (specification 5.6). */
 static int read_answer(struct arch_model *a, struct err *e)
@@ -90,12 +85,12 @@ static int read_answer(struct arch_model *a, struct err *e)
     const char *class_name = hf_config_architecture(a->config);
     const struct json *names = hf_config_get(a->config, "id2label");
     uint64_t n;
-    if (ends_with(class_name, "ForSequenceClassification")) {
+    if (name_ends_with(class_name, "ForSequenceClassification")) {
         a->answer = ARCH_SCORE;
         n = json_is_object(names) ? json_n_children(names) : a->known[ARCH_C] ? a->value[ARCH_C] : 2;
-    } else if (ends_with(class_name, "RewardModel")) {
+    } else if (name_ends_with(class_name, "RewardModel")) {
         a->answer = ARCH_REWARD;
-        n = ends_with(class_name, "ProcessRewardModel") ? 2 : 1;
+        n = name_ends_with(class_name, "ProcessRewardModel") ? 2 : 1;
     } else {
         return 0;
     }

@@ -6,6 +6,7 @@
 #include "formats/hf/hf_checkpoint.h"
 #include "formats/tokenizer/vocabulary.h"
 #include "libquant/base/filemap.h"
+#include "libquant/base/names.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -113,18 +114,12 @@ static int pooling_type(const struct json *pooling, uint32_t *type)
     return ERR_UNSUPPORTED;
 }
 
-static bool ends_with(const char *s, const char *suffix)
-{
-    size_t n = strlen(s), k = strlen(suffix);
-    return n >= k && strcmp(s + n - k, suffix) == 0;
-}
-
 /* The path of the first module whose type ends in "Pooling"; NULL when there is none. */
 static const char *pooling_path(const struct json *modules)
 {
     for (const struct json *m = json_first(modules); m; m = json_next(m)) {
         const char *type = json_string(json_get(m, "type"));
-        if (type && ends_with(type, "Pooling"))
+        if (type && name_ends_with(type, "Pooling"))
             return json_string(json_get(m, "path"));
     }
     return NULL;
@@ -141,7 +136,7 @@ static int warn_of_modules(const struct json *modules, const char *path, const s
         const char *type = json_string(json_get(m, "type"));
         bool expected = !type;
         for (size_t i = 0; !expected && i < 3; i++)
-            expected = ends_with(type, known[i]);
+            expected = name_ends_with(type, known[i]);
         char text[600];
         snprintf(text, sizeof text,
                  "%.250s: module '%.200s' is not converted: embeddings are those before it", path,

@@ -12,6 +12,8 @@
 #include "plan.h"
 #include "recipe_rules.h"
 
+#include "libquant/base/names.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,12 +77,6 @@ static const struct {
     {"mm.a.code_embd", "kept: audio code book", false},
 };
 
-static bool ends_with(const char *s, const char *end)
-{
-    const size_t n = strlen(s), m = strlen(end);
-    return n >= m && strcmp(s + n - m, end) == 0;
-}
-
 static bool is_matrix(const struct recipe_tensor *t)
 {
     return t->ne[1] > 1 || t->ne[2] > 1 || t->ne[3] > 1;
@@ -96,7 +92,7 @@ static const char *kept_because(const struct recipe_options *opt, const struct r
 {
     if (!is_matrix(t))
         return "kept: one dimension";
-    if (!ends_with(t->name, "weight"))
+    if (!name_ends_with(t->name, "weight"))
         return "kept: not a weight";
     if (opt->leave_output && strcmp(t->name, "output.weight") == 0)
         return "kept: output left as it is";

@@ -5,6 +5,8 @@
 
 #include "hf_index.h"
 
+#include "libquant/base/names.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -137,12 +139,6 @@ static int no_weights(const struct hf_checkpoint *c, bool pickle, struct err *e)
                    c->folder);
 }
 
-static bool ends_with(const char *s, const char *tail)
-{
-    size_t n = strlen(s), m = strlen(tail);
-    return n >= m && strcmp(s + n - m, tail) == 0;
-}
-
 /* Add every model*.safetensors of the folder, sorted by name. */
 static int find_shards(struct hf_checkpoint *c, bool allow_none, struct err *e)
 {
@@ -154,8 +150,8 @@ static int find_shards(struct hf_checkpoint *c, bool allow_none, struct err *e)
     bool pickle = false;
     int rc = 0;
     for (struct dirent *ent; rc == 0 && (ent = readdir(d)) != NULL;) {
-        pickle |= ends_with(ent->d_name, ".bin") || ends_with(ent->d_name, ".pt") ||
-                  ends_with(ent->d_name, ".pth") || ends_with(ent->d_name, ".bin.index.json");
+        pickle |= name_ends_with(ent->d_name, ".bin") || name_ends_with(ent->d_name, ".pt") ||
+                  name_ends_with(ent->d_name, ".pth") || name_ends_with(ent->d_name, ".bin.index.json");
         if (!is_weight_file(ent->d_name))
             continue;
         if (c->n_shards == cap) {
@@ -167,7 +163,7 @@ static int find_shards(struct hf_checkpoint *c, bool allow_none, struct err *e)
             }
             c->shards = grown;
         }
-        const char *sep = ends_with(c->folder, "/") ? "" : "/";
+        const char *sep = name_ends_with(c->folder, "/") ? "" : "/";
         c->shards[c->n_shards] = (struct shard){
             .path = arena_printf(&c->arena, "%s%s%s", c->folder, sep, ent->d_name),
         };
@@ -207,7 +203,7 @@ static int take_shards(struct hf_checkpoint *c, struct listing *missing, struct 
     c->shards = calloc(c->n_shards, sizeof *c->shards);
     if (!c->shards)
         return out_of_memory(c, e);
-    const char *sep = ends_with(c->folder, "/") ? "" : "/";
+    const char *sep = name_ends_with(c->folder, "/") ? "" : "/";
     for (size_t i = 0; i < c->n_shards; i++) {
         c->shards[i].path = arena_printf(&c->arena, "%s%s%s", c->folder, sep, c->index.files[i]);
         if (!c->shards[i].path)

@@ -3,15 +3,10 @@
 #include "hf_index.h"
 
 #include "formats/json.h"
+#include "libquant/base/names.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static bool ends_with(const char *s, const char *tail)
-{
-    size_t n = strlen(s), m = strlen(tail);
-    return n >= m && strcmp(s + n - m, tail) == 0;
-}
 
 static int check_file_name(const char *path, const char *tensor, const char *file, struct err *e)
 {
@@ -19,7 +14,7 @@ static int check_file_name(const char *path, const char *tensor, const char *fil
         return err_set(e, ERR_FORMAT,
                        "%s: tensor '%.120s': file '%.120s' must be a plain name in the same folder", path,
                        tensor, file);
-    if (!ends_with(file, ".safetensors"))
+    if (!name_ends_with(file, ".safetensors"))
         return err_set(
             e, ERR_UNSUPPORTED,
             "%s: tensor '%.120s': file '%.120s' is not a safetensors file; pickled weights are not "

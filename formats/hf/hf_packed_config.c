@@ -7,6 +7,8 @@
 
 #include "hf_checkpoint.h"
 
+#include "libquant/base/names.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -176,16 +178,11 @@ static int take_compressed_tensors(struct hf_quant *q, struct err *e)
     return rc;
 }
 
-static bool ends_with(const char *s, const char *suffix)
-{
-    size_t n = strlen(s), k = strlen(suffix);
-    return n >= k && strcmp(s + n - k, suffix) == 0;
-}
-
 static int check_algorithm(const struct hf_quant *q, const char *algo, struct err *e)
 {
     if (strcmp(algo, "FP8") == 0 || strcmp(algo, "FP8_PER_CHANNEL_PER_TOKEN") == 0 ||
-        strcmp(algo, "MIXED_PRECISION") == 0 || strcmp(algo, "NVFP4") == 0 || ends_with(algo, "A16_NVFP4"))
+        strcmp(algo, "MIXED_PRECISION") == 0 || strcmp(algo, "NVFP4") == 0 ||
+        name_ends_with(algo, "A16_NVFP4"))
         return 0;
     return unsupported(q, "quant_algo", algo, e);
 }
