@@ -3,6 +3,7 @@
 
 #include "formats/json.h"
 #include "formats/text.h"
+#include "formats/tokenizer/codepoint.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "libquant/base/checked.h"
 #include "libquant/base/sha256.h"
@@ -59,6 +60,14 @@ int corpus_check_tokenizer(const struct corpus *c, const struct tokenizer *t, co
                    path);
 }
 
+void corpus_note_replaced(struct corpus *c, const char *text, size_t len)
+{
+    struct corpus_text *t = &c->texts[c->n_texts - 1];
+    size_t first = 0;
+    t->n_replaced = utf8_n_ill_formed(text, len, &first);
+    t->first_replaced = first;
+}
+
 int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *path, bool parse_special,
                     struct err *e)
 {
@@ -78,6 +87,8 @@ int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *pat
         rc = corpus_add_tokens(c, path, ids, n, sha256, len, e);
     else
         err_context(e, rc, "%s", path);
+    if (rc == 0)
+        corpus_note_replaced(c, text, len);
     free(ids);
     free(text);
     return rc;
@@ -88,11 +99,15 @@ int corpus_end_record(struct corpus *c, size_t at, struct err *e)
     if (c->n_records == c->records_cap) {
         size_t cap = c->records_cap ? 2 * c->records_cap : 256;
         size_t *grown = cap < SIZE_MAX / sizeof *grown ? realloc(c->record_ends, cap * sizeof *grown) : NULL;
-        if (!grown)
+        if (grown)
+            c->record_ends = grown;
+        bool *cut = grown ? realloc(c->record_cut, cap * sizeof *cut) : NULL;
+        if (!cut)
             return err_set(e, ERR_NOMEM, "out of memory for %zu texts", cap);
-        c->record_ends = grown;
+        c->record_cut = cut;
         c->records_cap = cap;
     }
+    c->record_cut[c->n_records] = false;
     c->record_ends[c->n_records++] = at;
     return 0;
 }
@@ -140,6 +155,7 @@ void corpus_release(struct corpus *c)
     free(c->texts);
     free(c->ids);
     free(c->record_ends);
+    free(c->record_cut);
     *c = (struct corpus){0};
 }
 

@@ -22,7 +22,8 @@ struct corpus_text {
     char *path; /* as given; owned */
     size_t begin, end;
     uint64_t n_bytes;
-    char sha256[65]; /* of the bytes of the (decompressed) text, or of the ids as int32 */
+    char sha256[65];                     /* of the bytes of the (decompressed) text, or of the ids as int32 */
+    uint64_t n_replaced, first_replaced; /* bytes that are not UTF-8, taken as U+FFFD; offset of the first */
 };
 
 /* Caller-owned; a zeroed struct is empty. */
@@ -33,6 +34,7 @@ struct corpus {
     size_t n_texts;
     bool from_ids;  /* given as ids: taken as they are */
     bool allow_eos; /* set before adding: texts may end in EOS, as models that pool the last token have it */
+    bool *record_cut;    /* [n_records] a record was made shorter to fit (jsonl_options.ctx) */
     size_t *record_ends; /* [n_records] ends of the single texts, in ids; see corpus_add_lines */
     size_t n_records, records_cap;
 };
@@ -49,13 +51,15 @@ int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *pat
  * names the line; ERR_UNSUPPORTED: as above, or messages that no known template renders.
  *
  * `separate`: each record is a text of its own, as corpus_add_lines has it, and no line end is added. A
- * record may then also be an object {"query", "document"}, which is put into `pair_template`. */
+ * record may then also be an object {"query", "document"}, which is put into `pair_template`; ERR_ARG: not
+ * even the start of its document fits into ctx tokens. */
 struct jsonl_options {
     const char *field;
     const char *chat_template; /* NULL: none; then messages are refused */
     bool parse_special;        /* in strings */
     bool separate;
     const char *pair_template; /* with {query} and {document} in it; NULL: none */
+    size_t ctx; /* of a pair: the document is cut until the whole prompt has so many tokens; 0: any number */
 };
 int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *path,
                      const struct jsonl_options *opt, struct err *e);
@@ -64,6 +68,9 @@ int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *pa
  * answer once for a text. It ends where the next entry of record_ends says. */
 int corpus_add_lines(struct corpus *c, const struct tokenizer *t, const char *path, bool parse_special,
                      struct err *e);
+
+/* Count what was not UTF-8 in the text that was added last. */
+void corpus_note_replaced(struct corpus *c, const char *text, size_t len);
 
 /* Note that a text of its own ends at the `at`-th id. */
 int corpus_end_record(struct corpus *c, size_t at, struct err *e);

@@ -21,6 +21,7 @@ struct jsonl {
     bool parse_special, separate;
     const char *chat_text;      /* the model's template; NULL: none */
     const char *pair_text;      /* the same for a query and a document */
+    size_t ctx;                 /* most tokens of a pair; 0: any number */
     struct chat_template *chat; /* made when the first messages come */
     int32_t *ids;
     size_t n, cap;
@@ -42,6 +43,14 @@ static int add_ids(struct jsonl *s, const int32_t *ids, size_t n, struct err *e)
     return 0;
 }
 
+static int add_encoded(struct jsonl *s, const int32_t *ids, size_t n, struct err *e)
+{
+    int rc = add_ids(s, ids, n, e);
+    if (rc == 0 && n > 0 && s->separate)
+        rc = corpus_end_record(s->corpus, s->corpus->n_ids + s->n, e);
+    return rc;
+}
+
 static int add_record(struct jsonl *s, const char *text, size_t len, bool parse_special, struct err *e)
 {
     struct tokenize_options opt = {.add_special = true, .parse_special = parse_special};
@@ -49,9 +58,7 @@ static int add_record(struct jsonl *s, const char *text, size_t len, bool parse_
     size_t n = 0;
     int rc = tokenizer_encode(s->t, text, len, &opt, &ids, &n, e);
     if (rc == 0)
-        rc = add_ids(s, ids, n, e);
-    if (rc == 0 && n > 0 && s->separate)
-        rc = corpus_end_record(s->corpus, s->corpus->n_ids + s->n, e);
+        rc = add_encoded(s, ids, n, e);
     free(ids);
     return rc;
 }
@@ -111,7 +118,92 @@ static int add_string(struct jsonl *s, const char *text, struct err *e)
     return rc;
 }
 
-/* The template with its two placeholders filled in. What the texts hold is not searched for placeholders. */
+/* The template with its two placeholders filled in; of the document, n bytes. What the texts hold is not
+ * searched for placeholders. *out: caller frees. */
+static int render_pair(char **out, size_t *len, const struct jsonl *s, const char *query,
+                       const char *document, size_t n, struct err *e)
+{
+    FILE *f = open_memstream(out, len);
+    if (!f)
+        return err_set(e, ERR_NOMEM, "out of memory for a record");
+    for (const char *p = s->pair_text; *p;) {
+        bool q = strncmp(p, "{query}", 7) == 0, d = strncmp(p, "{document}", 10) == 0;
+        if (q)
+            fputs(query, f);
+        else if (d)
+            fwrite(document, 1, n, f);
+        else
+            fputc(*p, f);
+        p += q ? 7 : d ? 10 : 1;
+    }
+    return fclose(f) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory for a record");
+}
+
+/* The pair with the first n bytes of its document, as ids; caller frees. */
+static int encode_pair(int32_t **ids, size_t *n_ids, const struct jsonl *s, const char *query,
+                       const char *document, size_t n, struct err *e)
+{
+    struct tokenize_options opt = {.add_special = true, .parse_special = true};
+    char *text = NULL;
+    size_t len = 0;
+    int rc = render_pair(&text, &len, s, query, document, n, e);
+    if (rc == 0)
+        rc = tokenizer_encode(s->t, text, len, &opt, ids, n_ids, e);
+    free(text);
+    return rc;
+}
+
+/* Where the code point that byte n is inside of begins; `from` at the least. */
+static size_t code_point_start(const char *text, size_t n, size_t from)
+{
+    while (n > from && ((unsigned char)text[n] & 0xc0) == 0x80)
+        n--;
+    return n;
+}
+
+/* As much of the document, at least its first code point, as leaves the prompt whole within ctx tokens: the
+ * answer is read from the end of the prompt, so that is not what may be lost. The cut is found by halving. */
+static int shorten_pair(int32_t **ids, size_t *n_ids, const struct jsonl *s, const char *query,
+                        const char *document, struct err *e)
+{
+    size_t low = 1, high = strlen(document); /* `low` bytes fit, `high` bytes do not */
+    while (low < high && ((unsigned char)document[low] & 0xc0) == 0x80)
+        low++;
+    int rc = encode_pair(ids, n_ids, s, query, document, low < high ? low : high, e);
+    if (rc != 0)
+        return rc;
+    if (*n_ids > s->ctx) {
+        size_t needed = *n_ids;
+        free(*ids);
+        *ids = NULL;
+        return err_set(e, ERR_ARG,
+                       "the model's prompt with the query and the first character of the document has %zu "
+                       "tokens, and --ctx allows %zu: give --ctx %zu or more",
+                       needed, s->ctx, needed);
+    }
+    for (;;) {
+        size_t middle = code_point_start(document, low + (high - low) / 2, low), n = 0;
+        int32_t *found = NULL;
+        if (middle <= low) /* the upper half may begin with one long code point */
+            for (middle = low + 1; middle < high && ((unsigned char)document[middle] & 0xc0) == 0x80;)
+                middle++;
+        if (middle >= high)
+            return 0;
+        rc = encode_pair(&found, &n, s, query, document, middle, e);
+        if (rc != 0 || n > s->ctx) {
+            high = middle;
+            free(found);
+        } else {
+            low = middle;
+            free(*ids);
+            *ids = found;
+            *n_ids = n;
+        }
+        if (rc != 0)
+            return rc;
+    }
+}
+
 static int add_pair(struct jsonl *s, const char *query, const char *document, struct err *e)
 {
     if (!s->pair_text)
@@ -119,23 +211,20 @@ static int add_pair(struct jsonl *s, const char *query, const char *document, st
                        "field '%s' holds a query and a document, and the model has no template for them "
                        "(tokenizer.chat_template.rerank); give the rendered text as a string field",
                        s->field);
-    char *text = NULL;
-    size_t len = 0;
-    FILE *f = open_memstream(&text, &len);
-    if (!f)
-        return err_set(e, ERR_NOMEM, "out of memory for a record");
-    for (const char *p = s->pair_text; *p;) {
-        bool q = strncmp(p, "{query}", 7) == 0, d = strncmp(p, "{document}", 10) == 0;
-        if (q || d)
-            fputs(q ? query : document, f);
-        else
-            fputc(*p, f);
-        p += q ? 7 : d ? 10 : 1;
+    int32_t *ids = NULL;
+    size_t n = 0;
+    int rc = encode_pair(&ids, &n, s, query, document, strlen(document), e);
+    bool cut = rc == 0 && s->ctx > 0 && n > s->ctx;
+    if (cut) {
+        free(ids);
+        ids = NULL;
+        rc = shorten_pair(&ids, &n, s, query, document, e);
     }
-    int rc = fclose(f) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory for a record");
     if (rc == 0)
-        rc = add_record(s, text, len, true, e);
-    free(text);
+        rc = add_encoded(s, ids, n, e);
+    if (rc == 0 && cut && n > 0)
+        s->corpus->record_cut[s->corpus->n_records - 1] = true;
+    free(ids);
     return rc;
 }
 
@@ -213,6 +302,8 @@ static int add_file(struct jsonl *s, const char *path, struct err *e)
         hash_text(text, len, sha256);
         rc = corpus_add_tokens(s->corpus, path, s->ids, s->n, sha256, len, e);
     }
+    if (rc == 0)
+        corpus_note_replaced(s->corpus, text, len);
     chat_template_free(s->chat);
     free(s->ids);
     free(text);
@@ -228,7 +319,8 @@ int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *pa
                       .parse_special = opt->parse_special,
                       .separate = opt->separate,
                       .chat_text = opt->chat_template,
-                      .pair_text = opt->pair_template};
+                      .pair_text = opt->pair_template,
+                      .ctx = opt->ctx};
     return add_file(&s, path, e);
 }
 

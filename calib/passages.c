@@ -10,6 +10,7 @@
 
 struct cut {
     size_t begin, len; /* in the corpus */
+    bool cut;          /* already there */
 };
 
 /* All texts in their order. Ids have no records: pieces of ctx. */
@@ -18,12 +19,12 @@ static size_t list_texts(struct cut *out, const struct corpus *c, size_t ctx, si
     size_t n = 0, at = 0;
     if (c->from_ids) {
         for (; at < c->n_ids && n < max; at += ctx, n++)
-            out[n] = (struct cut){at, c->n_ids - at < ctx ? c->n_ids - at : ctx};
+            out[n] = (struct cut){at, c->n_ids - at < ctx ? c->n_ids - at : ctx, false};
         return n;
     }
     for (size_t i = 0; i < c->n_records && n < max; at = c->record_ends[i++])
         if (c->record_ends[i] > at)
-            out[n++] = (struct cut){at, c->record_ends[i] - at};
+            out[n++] = (struct cut){at, c->record_ends[i] - at, c->record_cut[i]};
     return n;
 }
 
@@ -66,10 +67,8 @@ static int fill(struct passages *p, const struct corpus *c, const struct cut *te
     for (size_t i = 0; i < p->n; i++) {
         struct passage *x = &p->items[i];
         *x = (struct passage){.begin = at, .len = texts[i].len};
-        if (x->len > opt->ctx) {
-            x->len = opt->ctx;
-            p->n_cut++;
-        }
+        p->n_cut += texts[i].cut || x->len > opt->ctx;
+        x->len = x->len < opt->ctx ? x->len : opt->ctx;
         memcpy(p->ids + at, c->ids + texts[i].begin, x->len * sizeof *p->ids);
         at += x->len;
         if (x->len < texts[i].len && opt->eos >= 0)

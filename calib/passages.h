@@ -25,7 +25,7 @@ struct passage {
 };
 
 struct passages {
-    size_t n, n_cut; /* texts; those of them that were cut */
+    size_t n, n_cut; /* texts; those of them that were cut, here or in the corpus */
     struct passage *items;
     int32_t *ids;     /* owned */
     uint32_t *points; /* [n_points] positions inside their text, owned */

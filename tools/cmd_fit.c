@@ -4,7 +4,6 @@
 #include "progress.h"
 #include "type_options.h"
 
-#include "calib/eval/ladder.h"
 #include "formats/convert/fit.h"
 #include "formats/json.h"
 
@@ -205,11 +204,7 @@ int cmd_fit(int argc, char **argv)
         return status;
     if (o.memory == 0)
         return cmd_usage(&cmd, "--memory is missing: how much has the device? 8GiB, 24GiB, ...");
-    status = 0;
-    if (ladder_parse_types(&j.mixes, &j.n_mixes, o.types, &e) != 0)
-        status = e.code == ERR_ARG ? cmd_usage(&cmd, "--types: %s", e.msg) : cmd_fail(&e);
-    for (size_t i = 0; i < j.n_mixes && status == 0; i++)
-        status = check_mix(&cmd, "--types", j.mixes[i]);
+    status = parse_mixes(&cmd, "--types", o.types, &j.mixes, &j.n_mixes);
     if (status == 0)
         status = run(&j, args.items[0], &e) ? cmd_fail(&e) : CMD_DONE;
     job_release(&j);

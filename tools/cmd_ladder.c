@@ -2,8 +2,6 @@
 #include "eval_command.h"
 #include "type_options.h"
 
-#include "calib/eval/ladder.h"
-
 #include <stdlib.h>
 
 int cmd_ladder(int argc, char **argv)
@@ -47,13 +45,9 @@ int cmd_ladder(int argc, char **argv)
     struct err e = {0};
     const struct mix **levels = NULL;
     size_t n = 0;
-    if (ladder_parse_types(&levels, &n, types, &e) != 0)
-        status = e.code == ERR_ARG ? cmd_usage(&cmd, "--types: %s", e.msg) : cmd_fail(&e);
-    for (size_t i = 0; i < n && status == 0; i++)
-        status = check_mix(&cmd, "--types", levels[i]);
+    status = parse_mixes(&cmd, "--types", types, &levels, &n);
     if (status != 0) {
         opt_list_release(&text.texts);
-        free(levels);
         return status;
     }
     struct eval_run r = {

@@ -115,7 +115,8 @@ static int read_texts(struct eval_run *r, const struct tokenizer *t, const char 
                                         .chat_template = chat_template,
                                         .parse_special = o->parse_special,
                                         .separate = single_texts(r),
-                                        .pair_template = pair};
+                                        .pair_template = pair,
+                                        .ctx = (size_t)o->ctx};
     int rc = 0;
     /* What llama.cpp allows, too: the end token belongs to texts of such a model. */
     r->corpus.allow_eos = single_texts(r) || r->models[0].net.pooling == NET_POOLING_LAST;
@@ -126,6 +127,9 @@ static int read_texts(struct eval_run *r, const struct tokenizer *t, const char 
             rc = corpus_add_lines(&r->corpus, t, o->texts.items[i], o->parse_special, e);
         else
             rc = corpus_add_text(&r->corpus, t, o->texts.items[i], o->parse_special, e);
+    for (size_t i = 0; rc == 0 && i < r->corpus.n_texts; i++)
+        cmd_warn_replaced(r->shared, r->corpus.texts[i].path, r->corpus.texts[i].n_replaced,
+                          r->corpus.texts[i].first_replaced);
     free(pair);
     return rc;
 }
@@ -245,6 +249,7 @@ static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
     p->version = KERF_VERSION;
     p->architecture = r->models[0].net.arch;
     p->pooling = r->models[0].net.pooling;
+    p->label = r->models[0].net.score.label_name;
     p->n_parameters = weights_n_parameters(r->models[0].weights);
     p->corpus = &r->corpus;
     corpus_hash(&r->corpus, p->ids_sha256);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -59,6 +60,15 @@ void cmd_warn(const struct shared_options *o, const char *fmt, ...)
     if (!o->quiet)
         say("kerf: warning: ", fmt, ap);
     va_end(ap);
+}
+
+void cmd_warn_replaced(const struct shared_options *o, const char *path, uint64_t n, uint64_t first)
+{
+    if (n > 0)
+        cmd_warn(o,
+                 "%s: %" PRIu64 " byte%s not UTF-8 (the first at offset %" PRIu64
+                 "): read as U+FFFD, the replacement character",
+                 path, n, n == 1 ? " is" : "s are", first);
 }
 
 void cmd_note(const struct shared_options *o, const char *fmt, ...)

@@ -1,6 +1,7 @@
 /* type_options.c - see type_options.h. */
 #include "type_options.h"
 
+#include "calib/eval/ladder.h"
 #include "formats/convert/pattern.h"
 
 #include <stdlib.h>
@@ -61,6 +62,27 @@ int parse_mix(const struct opt_command *cmd, const char *option, const char *tex
     const char *near = opt_nearest(text, names, n);
     return cmd_usage(cmd, "%s: unknown type or mix '%s'%s%s%s", option, text, near ? "; did you mean " : "",
                      near ? near : "", near ? "?" : "");
+}
+
+int parse_mixes(const struct opt_command *cmd, const char *option, const char *text, const struct mix ***out,
+                size_t *n)
+{
+    const struct mix **list = NULL, *none = NULL;
+    char unknown[64];
+    struct err e = {0};
+    int status = 0;
+    if (ladder_parse_types(&list, n, text, unknown, &e) != 0)
+        return e.code != ERR_ARG ? cmd_fail(&e)
+               : unknown[0]      ? parse_mix(cmd, option, unknown, &none) /* says what it could be */
+                                 : cmd_usage(cmd, "%s: %s", option, e.msg);
+    for (size_t i = 0; i < *n && status == 0; i++)
+        status = check_mix(cmd, option, list[i]);
+    if (status != 0) {
+        free(list);
+        return status;
+    }
+    *out = list;
+    return 0;
 }
 
 int parse_type_rule(const struct opt_command *cmd, const char *option, const char *text, char **pattern,

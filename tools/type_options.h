@@ -15,6 +15,11 @@ int parse_tensor_type(const struct opt_command *cmd, const char *option, const c
 /* A mix that can be written. */
 int parse_mix(const struct opt_command *cmd, const char *option, const char *text, const struct mix **out);
 
+/* A list of them, separated by commas; NULL: the levels of a ladder. 0, or the exit status after the message.
+ * *out: caller frees with free(). */
+int parse_mixes(const struct opt_command *cmd, const char *option, const char *text, const struct mix ***out,
+                size_t *n);
+
 /* Refuse a mix made of types that are read but not written, before any work, and name what comes near. */
 int check_mix(const struct opt_command *cmd, const char *option, const struct mix *mix);
 

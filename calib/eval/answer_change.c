@@ -51,7 +51,7 @@ int answer_change_of(struct answer_change *out, const struct text_evaluation *v,
     if (v->answer == NET_SCORE)
         c.score_mean = stat_mean(x, v->n).value;
     if (v->answer == NET_SCORE && m > 0) {
-        c.delta = stat_mean_difference(x, ref, v->n);
+        c.delta = stat_mean_difference_of_groups(x, ref, v->ends, v->n_texts);
         spread(&c.delta_rms, &c.delta_max, x, ref, v->n, NULL);
         if (v->has_probability)
             spread(&c.probability_rms, &c.probability_max, x, ref, v->n, probability);

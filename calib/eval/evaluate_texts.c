@@ -180,8 +180,11 @@ static int allocate(struct run *r, struct err *e)
     size_t n = v->answer == NET_SCORE ? r->p->n_points : r->p->n;
     v->value = calloc(r->n_asked, sizeof *v->value);
     v->seconds = calloc(r->n_asked, sizeof *v->seconds);
-    bool ok = v->value && v->seconds;
-    v->n_models = ok ? r->n_asked : 0;
+    v->ends = malloc(r->p->n * sizeof *v->ends + 1);
+    bool ok = v->value && v->seconds && v->ends;
+    for (size_t i = 0, at = 0; ok && i < r->p->n; i++)
+        v->ends[i] = at += v->answer == NET_SCORE ? r->p->items[i].n_points : 1;
+    v->n_models = v->value ? r->n_asked : 0;
     for (size_t m = 0; ok && m < r->n_asked; m++)
         ok = (v->value[m] = malloc(n * sizeof **v->value)) != NULL;
     return ok ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu answers", n);
@@ -258,5 +261,6 @@ void text_evaluation_release(struct text_evaluation *v)
         free(v->value[m]);
     free(v->value);
     free(v->seconds);
+    free(v->ends);
     *v = (struct text_evaluation){0};
 }

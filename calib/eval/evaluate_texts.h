@@ -15,6 +15,7 @@ struct text_evaluation {
     bool has_probability; /* scores are log-odds */
     size_t n_models;      /* fewer than asked when the run was stopped between candidates */
     size_t n_texts, n_tokens;
+    size_t *ends;    /* [n_texts] ends of the answers of each text */
     size_t n;        /* answers: texts, or scored positions */
     double **value;  /* [n_models][n] NET_EMBEDDING: cosine distance to the reference; NET_SCORE: the score */
     double *seconds; /* [n_models] */

@@ -19,7 +19,7 @@ static struct estimate root_mean_square(const double *x, double *scratch, size_t
 {
     for (size_t i = 0; i < n; i++)
         scratch[i] = x[i] * x[i];
-    struct estimate square = stat_mean(scratch, n), r = {sqrt(square.value), 0};
+    struct estimate square = stat_mean(scratch, n), r = {sqrt(square.value), square.error};
     if (r.value > 0)
         r.error = 0.5 * square.error / r.value;
     return r;
@@ -39,7 +39,7 @@ static void ratios(struct divergence *d, const struct divergence_series *s)
         d->correlation = NAN;
     double u = d->ppl.perplexity_stderr, v = ref.perplexity_stderr;
     double square = u * u + v * v - 2 * d->ppl.perplexity * ref.perplexity * cov;
-    d->ppl_difference = (struct estimate){d->ppl.perplexity - ref.perplexity, square > 0 ? sqrt(square) : 0};
+    d->ppl_difference = (struct estimate){d->ppl.perplexity - ref.perplexity, square <= 0 ? 0 : sqrt(square)};
 }
 
 void divergence_of(struct divergence *out, const struct divergence_series *s, double *scratch)

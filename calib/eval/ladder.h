@@ -11,7 +11,7 @@ extern const char *const ladder_default_types[];
 extern const size_t ladder_n_default_types;
 
 /* Mixes named in `text`, separated by commas; NULL: the default. *out: malloc'ed, caller frees with free().
- * ERR_ARG names the word that is no mix. */
-int ladder_parse_types(const struct mix ***out, size_t *n, const char *text, struct err *e);
+ * ERR_ARG names the word that is no mix, which is also in `unknown`, else "". */
+int ladder_parse_types(const struct mix ***out, size_t *n, const char *text, char unknown[64], struct err *e);
 
 #endif

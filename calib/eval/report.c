@@ -229,6 +229,7 @@ static void answer_members(struct json_writer *w, const struct report *r)
     bool texts = r->answer != NET_TOKENS;
     key_string(w, "answer", r->answer == NET_EMBEDDING ? "embedding" : texts ? "score" : "tokens");
     key_string(w, "pooling", texts ? pooling_name(r->pooling) : NULL);
+    key_string(w, "score_label", r->answer == NET_SCORE ? r->label : NULL);
     key_double(w, "n_texts", texts ? (double)r->n_texts : NAN);
     key_double(w, "n_texts_cut", texts ? (double)r->n_texts_cut : NAN);
     key_double(w, "n_answers", texts ? (double)r->n_answers : NAN);

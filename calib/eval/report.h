@@ -38,6 +38,7 @@ struct report {
     enum net_answer answer; /* NET_TOKENS: windows of text were scored; else single texts: */
     enum net_pooling pooling;
     bool has_probability; /* scores are log-odds */
+    const char *label;    /* what is scored, or NULL: not named */
     size_t n_texts, n_texts_asked, n_texts_cut, n_answers, n_text_tokens;
     enum activations activations;
     const char *imatrix, *recipe; /* NULL when no mix was applied */

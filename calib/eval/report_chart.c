@@ -210,13 +210,14 @@ void report_chart(const struct report *r, FILE *out)
         const struct divergence *d = &c->d;
         double error = isnan(d->kld_window_stderr) ? d->kld.error : d->kld_window_stderr;
         double px = place(&x, c->bits_per_weight), py = place(&y, d->kld.value);
-        fprintf(out, "<line class=\"bar\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", px, px,
-                place(&y, d->kld.value - 2 * error), place(&y, d->kld.value + 2 * error));
-        fprintf(
-            out,
-            "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"><title>%.6f ± %.6f at %.3f bits</title>"
-            "</circle>\n",
-            px, py, d->kld.value, error, c->bits_per_weight);
+        if (!isnan(error))
+            fprintf(out, "<line class=\"bar\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", px, px,
+                    place(&y, d->kld.value - 2 * error), place(&y, d->kld.value + 2 * error));
+        fprintf(out, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"><title>%.6f", px, py,
+                d->kld.value);
+        if (!isnan(error))
+            fprintf(out, " ± %.6f", error);
+        fprintf(out, " at %.3f bits</title></circle>\n", c->bits_per_weight);
     }
     struct box *taken = calloc(r->n_candidates, sizeof *taken);
     for (size_t i = 0; taken && i < r->n_candidates; i++)

@@ -100,6 +100,29 @@ static const char *lead(const struct report *r)
                  "token by token.";
 }
 
+/* A dash where a figure cannot be known: an error from one text, an order of equal scores. */
+static void put_figure(FILE *out, int decimals, double v)
+{
+    if (isnan(v))
+        fputs("–", out);
+    else
+        fprintf(out, "%.*f", decimals, v);
+}
+
+static void estimate_cell(FILE *out, double scale, int decimals, struct estimate v)
+{
+    fprintf(out, "<td>%.*f <span class=\"e\">±&#8239;", decimals, v.value * scale);
+    put_figure(out, decimals, v.error * scale);
+    fputs("</span></td>", out);
+}
+
+static void figure_cell(FILE *out, int decimals, double v)
+{
+    fputs("<td>", out);
+    put_figure(out, decimals, v);
+    fputs("</td>", out);
+}
+
 static void head(const struct report *r, FILE *out)
 {
     static const char stopped[] = " The run was stopped before its end; the figures cover what was finished.";
@@ -113,22 +136,17 @@ static void head(const struct report *r, FILE *out)
     put(out, name);
     fprintf(out, "%s</h1>\n", r->partial ? "<span class=\"flag\">partial</span>" : "");
     fprintf(out, "<p class=\"lead\">%s</p>\n", lead(r));
-    if (r->answer == NET_TOKENS)
+    if (r->answer == NET_TOKENS) {
         fprintf(out,
                 "<p class=\"soft\">%zu scored tokens in %zu windows of %zu. Perplexity of the reference "
-                "%.4f&#8239;±&#8239;%.4f.%s</p>\n",
-                r->n_scored, r->n_windows, r->ctx, r->reference.ppl.perplexity,
-                r->reference.ppl.perplexity_stderr, r->partial ? stopped : "");
-    else
+                "%.4f&#8239;±&#8239;",
+                r->n_scored, r->n_windows, r->ctx, r->reference.ppl.perplexity);
+        put_figure(out, 4, r->reference.ppl.perplexity_stderr);
+        fprintf(out, ".%s</p>\n", r->partial ? stopped : "");
+    } else
         fprintf(out,
                 "<p class=\"soft\">%zu answers for %zu texts, %zu of which were cut to %zu tokens.%s</p>\n",
                 r->n_answers, r->n_texts, r->n_texts_cut, r->ctx, r->partial ? stopped : "");
-}
-
-static void estimate_cell(FILE *out, double scale, int decimals, struct estimate v)
-{
-    fprintf(out, "<td>%.*f <span class=\"e\">±&#8239;%.*f</span></td>", decimals, v.value * scale, decimals,
-            v.error * scale);
 }
 
 static void first_cells(const struct report_model *c, FILE *out)
@@ -168,7 +186,9 @@ static void score_table(const struct report *r, FILE *out)
         fprintf(out, "<td>%.5f</td><td>%.5f</td>", c->delta_rms, c->delta_max);
         if (r->has_probability)
             fprintf(out, "<td>%.5f</td>", c->probability_rms);
-        fprintf(out, "<td>%.4f</td><td>%.4f</td></tr>\n", c->kendall, c->spearman);
+        figure_cell(out, 4, c->kendall);
+        figure_cell(out, 4, c->spearman);
+        fputs("</tr>\n", out);
     }
 }
 
@@ -190,6 +210,11 @@ static void answers_table(const struct report *r, FILE *out)
                 "the order of the texts; 1 is the same order.",
           out);
     fputs(r->has_probability ? " Scores are log-odds." : "", out);
+    if (r->answer == NET_SCORE && r->label) {
+        fputs(" What is scored is the label ‘", out);
+        put(out, r->label);
+        fputs("’.", out);
+    }
     fputs(" ± is one standard error.</p>\n", out);
 }
 
@@ -215,10 +240,11 @@ static void table(const struct report *r, FILE *out)
         fprintf(out, "<td>%.2f</td>", divergence_kept(d));
         estimate_cell(out, 100, 2, d->top1);
         estimate_cell(out, 100, 3, d->delta_p_rms);
-        if (c->has_step)
-            fprintf(out, "<td>%+.6f <span class=\"e\">±&#8239;%.6f</span></td></tr>\n", c->step.value,
-                    c->step.error);
-        else
+        if (c->has_step) {
+            fprintf(out, "<td>%+.6f <span class=\"e\">±&#8239;", c->step.value);
+            put_figure(out, 6, c->step.error);
+            fputs("</span></td></tr>\n", out);
+        } else
             fputs("<td></td></tr>\n", out);
     }
     fputs("</tbody></table></div>\n<p class=\"soft\" style=\"font-size:.88rem\">KLD: Kullback-Leibler "

@@ -29,6 +29,19 @@ static void cell(FILE *out, const char *text, int width)
     fprintf(out, "%*s%s", width > width_of(text) ? width - width_of(text) : 0, "", text);
 }
 
+struct figure {
+    char text[40];
+};
+
+/* A dash where a figure cannot be known: an error from one text, an order of equal scores. */
+static struct figure figure(int decimals, double v)
+{
+    struct figure f = {"-"};
+    if (!isnan(v))
+        snprintf(f.text, sizeof f.text, "%.*f", decimals, v);
+    return f;
+}
+
 /* Windows of running text, or single texts. */
 static void amount(const struct report *r, FILE *out)
 {
@@ -45,6 +58,8 @@ static void amount(const struct report *r, FILE *out)
         fprintf(out, "; embedding of each: %s", pooled[r->pooling]);
     else
         fprintf(out, "; %zu scores%s", r->n_answers, r->has_probability ? ", as log-odds" : "");
+    if (r->answer == NET_SCORE && r->label)
+        fprintf(out, " of the label '%s'", r->label);
 }
 
 static void settings(const struct report *r, FILE *out)
@@ -70,13 +85,13 @@ static void perplexity_text(const struct report *r, FILE *out)
     const struct perplexity *p = &r->reference.ppl;
     fprintf(out, "%-11s %s\n", "model", r->reference.path);
     settings(r, out);
-    fprintf(out, "%-11s %.4f ± %.4f%s\n", "perplexity", p->perplexity, p->perplexity_stderr,
+    fprintf(out, "%-11s %.4f ± %s%s\n", "perplexity", p->perplexity, figure(4, p->perplexity_stderr).text,
             r->partial ? " (partial)" : "");
     if (!isnan(p->window_stderr))
         fprintf(out, "%-11s ± %.4f from the means of windows, which count related tokens as related\n", "",
                 p->window_stderr);
-    fprintf(out, "%-11s %.5f ± %.5f nats per token over %zu tokens\n", "nll", p->nll.value, p->nll.error,
-            p->n_scored);
+    fprintf(out, "%-11s %.5f ± %s nats per token over %zu tokens\n", "nll", p->nll.value,
+            figure(5, p->nll.error).text, p->n_scored);
     fprintf(out, "%-11s %.0f tokens per second\n", "speed", r->reference.tokens_per_second);
 }
 
@@ -104,13 +119,13 @@ static void table_row(const struct report_model *c, int name_width, FILE *out)
     name_cell(out, name, name_width);
     size_text(size, c->n_bytes);
     fprintf(out, " %10s %6.3f %9.4f", size, c->bits_per_weight, c->ppl.perplexity);
-    snprintf(text, sizeof text, "%.4f ±%.4f", d->ppl_ratio.value, d->ppl_ratio.error);
+    snprintf(text, sizeof text, "%.4f ±%s", d->ppl_ratio.value, figure(4, d->ppl_ratio.error).text);
     cell(out, text, 16);
     fprintf(out, " %6.2f", divergence_kept(d));
-    snprintf(text, sizeof text, "%.6f ±%.6f", d->kld.value, d->kld.error);
+    snprintf(text, sizeof text, "%.6f ±%s", d->kld.value, figure(6, d->kld.error).text);
     cell(out, text, 20);
     fprintf(out, " %9.6f %8.5f %8.4f", d->kld_at[6], d->kld_at[10], d->kld_at[12]);
-    snprintf(text, sizeof text, "%.2f ±%.2f", 100 * d->top1.value, 100 * d->top1.error);
+    snprintf(text, sizeof text, "%.2f ±%s", 100 * d->top1.value, figure(2, 100 * d->top1.error).text);
     cell(out, text, 13);
     snprintf(text, sizeof text, "%.2f", 100 * d->delta_p_rms.value);
     cell(out, text, 7);
@@ -127,7 +142,7 @@ static void embedding_row(const struct report_model *m, FILE *out)
 {
     const struct answer_change *c = &m->change;
     char text[64];
-    snprintf(text, sizeof text, "%.7f ±%.7f", c->distance.value, c->distance.error);
+    snprintf(text, sizeof text, "%.7f ±%s", c->distance.value, figure(7, c->distance.error).text);
     cell(out, text, 24);
     fprintf(out, " %10.7f %10.7f %10.7f %10.7f\n", c->distance_median, c->distance_p95, c->distance_p99,
             c->distance_max);
@@ -147,12 +162,12 @@ static void score_row(const struct report *r, const struct report_model *m, FILE
     const struct answer_change *c = &m->change;
     char text[64];
     fprintf(out, " %10.4f", c->score_mean);
-    snprintf(text, sizeof text, "%+.5f ±%.5f", c->delta.value, c->delta.error);
+    snprintf(text, sizeof text, "%+.5f ±%s", c->delta.value, figure(5, c->delta.error).text);
     cell(out, text, 22);
     fprintf(out, " %9.5f %9.5f", c->delta_rms, c->delta_max);
     if (r->has_probability)
         fprintf(out, " %11.5f", c->probability_rms);
-    fprintf(out, " %8.4f %8.4f\n", c->kendall, c->spearman);
+    fprintf(out, " %8s %8s\n", figure(4, c->kendall).text, figure(4, c->spearman).text);
 }
 
 /* The table of models that answer once for a text. */
@@ -185,8 +200,8 @@ static void comparison_text(const struct report *r, FILE *out)
             r->reference.bits_per_weight);
     settings(r, out);
     if (r->answer == NET_TOKENS)
-        fprintf(out, "%-11s %.4f ± %.4f (reference)\n\n", "perplexity", r->reference.ppl.perplexity,
-                r->reference.ppl.perplexity_stderr);
+        fprintf(out, "%-11s %.4f ± %s (reference)\n\n", "perplexity", r->reference.ppl.perplexity,
+                figure(4, r->reference.ppl.perplexity_stderr).text);
     else if (r->answer == NET_SCORE)
         fprintf(out, "%-11s %.4f on average (reference)\n\n", "score", r->reference.change.score_mean);
     else

@@ -14,7 +14,7 @@ static double mean_of(const double *x, size_t n)
 
 struct estimate stat_mean(const double *x, size_t n)
 {
-    struct estimate m = {mean_of(x, n), 0};
+    struct estimate m = {mean_of(x, n), NAN};
     double s = 0;
     for (size_t i = 0; i < n; i++)
         s += (x[i] - m.value) * (x[i] - m.value);
@@ -28,17 +28,34 @@ double stat_covariance(const double *a, const double *b, size_t n)
     double ma = mean_of(a, n), mb = mean_of(b, n), s = 0;
     for (size_t i = 0; i < n; i++)
         s += (a[i] - ma) * (b[i] - mb);
-    return n > 1 ? s / (double)n / (double)(n - 1) : 0;
+    return n > 1 ? s / (double)n / (double)(n - 1) : NAN;
 }
 
 struct estimate stat_mean_difference(const double *a, const double *b, size_t n)
 {
-    struct estimate d = {mean_of(a, n) - mean_of(b, n), 0};
+    struct estimate d = {mean_of(a, n) - mean_of(b, n), NAN};
     double s = 0;
     for (size_t i = 0; i < n; i++)
         s += (a[i] - b[i] - d.value) * (a[i] - b[i] - d.value);
     if (n > 1)
         d.error = sqrt(s / (double)n / (double)(n - 1));
+    return d;
+}
+
+struct estimate stat_mean_difference_of_groups(const double *a, const double *b, const size_t *ends,
+                                               size_t n_groups)
+{
+    size_t n = n_groups ? ends[n_groups - 1] : 0;
+    struct estimate d = {mean_of(a, n) - mean_of(b, n), NAN};
+    double s = 0;
+    for (size_t i = 0, k = 0; k < n_groups; k++) {
+        double t = 0;
+        for (; i < ends[k]; i++)
+            t += a[i] - b[i] - d.value;
+        s += t * t;
+    }
+    if (n_groups > 1)
+        d.error = sqrt(s * (double)n_groups / (double)(n_groups - 1)) / (double)n;
     return d;
 }
 
@@ -59,7 +76,7 @@ struct estimate stat_mean_of_runs(const double *x, size_t n, size_t run)
 struct estimate stat_share(size_t k, size_t n)
 {
     double f = n ? (double)k / (double)n : NAN;
-    return (struct estimate){f, n > 1 ? sqrt(f * (1 - f) / (double)(n - 1)) : 0};
+    return (struct estimate){f, n > 1 ? sqrt(f * (1 - f) / (double)(n - 1)) : NAN};
 }
 
 double stat_quantile(const double *sorted, size_t n, double q)

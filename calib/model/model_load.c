@@ -170,6 +170,25 @@ static int load_ends(struct net *net, struct err *e)
     return rc;
 }
 
+/* The name in classifier.output_labels, for people to read: without control characters. */
+static int load_label_name(struct net *net, struct err *e)
+{
+    char key[160];
+    struct gguf_string s;
+    snprintf(key, sizeof key, "%s.classifier.output_labels", net->arch);
+    const struct gguf_value *v = gguf_meta_find(model_meta(net->model), key);
+    if (!v || !gguf_array_string(v, net->score.label, &s) || s.len == 0)
+        return 0;
+    char *name = arena_strndup(&net->arena, s.data, s.len);
+    if (!name)
+        return err_set(e, ERR_NOMEM, "out of memory for the name of a label");
+    for (char *p = name; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = ' ';
+    net->score.label_name = name;
+    return 0;
+}
+
 /* Rows of the score head are the labels; reward models have a layer before it (specification, architectures
  * 5.6, 12), and where these have two labels, the second one is the good one. */
 static int load_score(struct net *net, struct err *e)
@@ -192,7 +211,7 @@ static int load_score(struct net *net, struct err *e)
     s->output.n_rows = s->n_labels;
     s->hidden.n_rows = net->n_embd;
     s->label = s->hidden.tensor ? s->n_labels - 1 : 0;
-    return rc;
+    return rc == 0 ? load_label_name(net, e) : rc;
 }
 
 static int load_answer(struct net *net, struct err *e)

@@ -87,6 +87,7 @@ struct score_head {
     struct matrix output; /* [n_labels, n_embd] */
     uint32_t n_labels;    /* 1 or 2 */
     uint32_t label;
+    const char *label_name; /* as the file has it, on one line; NULL: it has none */
 };
 
 struct net_layer {

@@ -114,7 +114,7 @@ static int pooling_type(const struct json *pooling, uint32_t *type)
     return ERR_UNSUPPORTED;
 }
 
-/* The path of the first module whose type ends in "Pooling"; NULL when there is none. */
+/* The path of the first module whose type ends in "Pooling"; NULL when there is none, or it has no path. */
 static const char *pooling_path(const struct json *modules)
 {
     for (const struct json *m = json_first(modules); m; m = json_next(m)) {
@@ -147,19 +147,47 @@ static int warn_of_modules(const struct json *modules, const char *path, const s
     return rc;
 }
 
+/* Without a pooling the file is read as a language model, which is not what a folder with modules.json is. A
+ * score head says by itself what is made of the states. */
+static int warn_of_no_pooling(const char *path, const struct arch_model *a, const struct arch_warnings *w,
+                              struct err *e)
+{
+    char text[600];
+    if (a->answer != ARCH_TOKENS)
+        return 0;
+    if (a->arch->quirks & ARCH_POOLING)
+        snprintf(
+            text, sizeof text,
+            "%.250s: no module of a type that ends in 'Pooling' has a path: no pooling is written, so the "
+            "file is one of a language model and gives no embeddings",
+            path);
+    else
+        snprintf(text, sizeof text,
+                 "%.250s: pooling cannot be written for architecture '%.60s': the file is one of a language "
+                 "model and gives no embeddings",
+                 path, a->arch->name);
+    return w->add(w->ctx, text, e);
+}
+
 static int add_pooling(struct gguf_meta *meta, const char *folder, const struct arch_model *a,
                        const struct arch_warnings *w, struct err *e)
 {
     struct json_doc *modules = NULL, *pooling = NULL;
     char *path = NULL, *sub = NULL, *config = NULL;
     uint32_t type;
-    if (!folder || !(a->arch->quirks & ARCH_POOLING) || !hf_file_exists(folder, "modules.json"))
+    if (!folder || !hf_file_exists(folder, "modules.json"))
         return 0;
     path = hf_path(folder, "modules.json");
     int rc = path ? json_load(&modules, path, 1u << 20, e) : no_memory(e);
-    const char *name = rc == 0 ? pooling_path(json_root(modules)) : NULL;
-    if (!name)
+    if (rc == 0)
+        rc = warn_of_modules(json_root(modules), path, w, e);
+    if (rc != 0)
         goto done;
+    const char *name = a->arch->quirks & ARCH_POOLING ? pooling_path(json_root(modules)) : NULL;
+    if (!name) {
+        rc = warn_of_no_pooling(path, a, w, e);
+        goto done;
+    }
     if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') || strchr(name, '\\')) {
         rc =
             err_set(e, ERR_FORMAT, "%s: pooling path '%s' is not the name of a folder beside it", path, name);
@@ -168,8 +196,6 @@ static int add_pooling(struct gguf_meta *meta, const char *folder, const struct 
     sub = hf_path(folder, name);
     config = sub ? hf_path(sub, "config.json") : NULL;
     rc = config ? json_load(&pooling, config, 1u << 20, e) : no_memory(e);
-    if (rc == 0)
-        rc = warn_of_modules(json_root(modules), path, w, e);
     if (rc != 0)
         goto done;
     rc = pooling_type(json_root(pooling), &type);

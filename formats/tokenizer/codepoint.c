@@ -85,6 +85,21 @@ char *utf8_repair(const char *text, size_t len, size_t *out_len)
     return out;
 }
 
+size_t utf8_n_ill_formed(const char *text, size_t len, size_t *first)
+{
+    const uint8_t *p = (const uint8_t *)text;
+    size_t n_ill = 0;
+    for (size_t i = 0; i < len;) {
+        bool ok;
+        unsigned n = scan(p + i, len - i, &ok);
+        if (!ok && n_ill == 0)
+            *first = i;
+        n_ill += ok ? 0 : n;
+        i += n;
+    }
+    return n_ill;
+}
+
 static bool is_itself(uint32_t b)
 {
     return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || (b >= 0xAE && b <= 0xFF);

@@ -292,6 +292,37 @@ static void candidates_lose_more_with_fewer_bits(void **state)
     }
 }
 
+/* Steps of a text are related: the error counts texts. */
+static void errors_of_steps_are_those_of_texts(void **state)
+{
+    (void)state;
+    struct scene s;
+    struct passages p;
+    struct err e = {0};
+    struct text_evaluation v;
+    struct answer_change c;
+    make_texts(&p, 49);
+    open_scene(&s, "stepreward", 2);
+    assert_int_equal(run(&v, &s, &p, 1 << 28, NULL, NULL, &e), 0);
+    assert_int_equal(answer_change_of(&c, &v, 2, &e), 0);
+    assert_true(v.n > v.n_texts);
+    assert_int_equal(v.ends[v.n_texts - 1], v.n);
+    double sum = 0, groups = (double)v.n_texts;
+    for (size_t t = 0, i = 0; t < v.n_texts; t++) {
+        double of_text = 0;
+        assert_int_equal(v.ends[t] - i, p.items[t].n_points);
+        for (; i < v.ends[t]; i++)
+            of_text += v.value[2][i] - v.value[0][i] - c.delta.value;
+        sum += of_text * of_text;
+    }
+    double want = sqrt(groups / (groups - 1) * sum) / (double)v.n;
+    assert_true(fabs(c.delta.error - want) < 1e-12);
+    assert_true(fabs(c.delta.error / stat_mean_difference(v.value[2], v.value[0], v.n).error - 1) > 0.01);
+    text_evaluation_release(&v);
+    close_scene(&s);
+    passages_release(&p);
+}
+
 struct stopper {
     size_t after_texts; /* stop when so many are finished */
     const char *stage;  /* or when this model begins */
@@ -477,6 +508,7 @@ int main(void)
         cmocka_unit_test(texts_are_sorted_cut_and_padded),
         cmocka_unit_test(threads_and_memory_do_not_change_a_bit),
         cmocka_unit_test(candidates_lose_more_with_fewer_bits),
+        cmocka_unit_test(errors_of_steps_are_those_of_texts),
         cmocka_unit_test(a_stopped_run_keeps_what_was_finished),
         cmocka_unit_test(models_that_answer_differently_are_not_compared),
         cmocka_unit_test(reports_have_the_figures_of_the_kind_and_null_for_the_others),

@@ -69,6 +69,48 @@ static void assert_is_parts(const struct corpus *c, const char *const *parts, si
     assert_int_equal(at, c->n_ids);
 }
 
+/* The last tokens of the prompt are the model's question: a long document must not push them out. */
+static void long_pairs_lose_the_end_of_the_document(void **state)
+{
+    (void)state;
+    static const char tail[] = "<|im_end|>\nIs it so?";
+    struct tokenize_options special = {.parse_special = true};
+    struct jsonl_options opt = {.field = "p",
+                                .separate = true,
+                                .pair_template = "<|im_start|>Q: {query} D: {document}<|im_end|>\nIs it so?"};
+    struct err e = {0};
+    int32_t *end = NULL;
+    size_t n_end = 0, whole;
+    struct corpus c = {0};
+    write_text("{\"p\": {\"query\": \"why\", \"document\": "
+               "\"\u00e9\u4e16 it is long {query} and \u00e9\u4e16 has many words, more than fit\"}}\n");
+    assert_int_equal(tokenizer_encode(tok, tail, strlen(tail), &special, &end, &n_end, &e), 0);
+    assert_int_equal(corpus_add_jsonl(&c, tok, path, &opt, &e), 0);
+    whole = c.n_ids;
+    assert_false(c.record_cut[0]);
+    corpus_release(&c);
+    size_t smallest = 0;
+    for (opt.ctx = whole; opt.ctx > 0; opt.ctx--) {
+        int rc = corpus_add_jsonl(&c, tok, path, &opt, &e);
+        if (rc != 0) {
+            char want[40];
+            assert_int_equal(rc, ERR_ARG);
+            snprintf(want, sizeof want, "give --ctx %zu or more", opt.ctx + 1);
+            assert_non_null(strstr(e.msg, want));
+            corpus_release(&c);
+            break;
+        }
+        assert_int_equal(c.n_records, 1);
+        assert_true(c.record_cut[0] == (opt.ctx < whole));
+        assert_true(c.n_ids <= opt.ctx && c.n_ids + 6 >= opt.ctx);
+        assert_memory_equal(c.ids + c.n_ids - n_end, end, n_end * sizeof *end);
+        smallest = c.n_ids;
+        corpus_release(&c);
+    }
+    assert_true(opt.ctx > n_end && smallest > 0 && smallest < whole - 10);
+    free(end);
+}
+
 static void strings_of_json_lines_follow_each_other(void **state)
 {
     (void)state;
@@ -186,6 +228,7 @@ static void windows_do_not_cross_texts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(long_pairs_lose_the_end_of_the_document),
         cmocka_unit_test(strings_of_json_lines_follow_each_other),
         cmocka_unit_test(messages_are_rendered_as_the_template_says),
         cmocka_unit_test(bad_lines_are_named),

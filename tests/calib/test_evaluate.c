@@ -197,17 +197,20 @@ static void lists_of_levels_are_read(void **state)
     (void)state;
     const struct mix **list = NULL;
     size_t n = 0;
+    char unknown[64];
     struct err e = {0};
-    assert_int_equal(ladder_parse_types(&list, &n, NULL, &e), 0);
+    assert_int_equal(ladder_parse_types(&list, &n, NULL, unknown, &e), 0);
     assert_int_equal(n, ladder_n_default_types);
     free(list);
-    assert_int_equal(ladder_parse_types(&list, &n, "q8_0, Q2_K", &e), 0);
+    assert_int_equal(ladder_parse_types(&list, &n, "q8_0, Q2_K", unknown, &e), 0);
     assert_int_equal(n, 2);
     assert_string_equal(list[1]->name, "Q2_K");
     free(list);
-    assert_int_equal(ladder_parse_types(&list, &n, "Q4_K_M,nonsense", &e), ERR_ARG);
+    assert_int_equal(ladder_parse_types(&list, &n, "Q4_K_M,nonsense", unknown, &e), ERR_ARG);
     assert_non_null(strstr(e.msg, "nonsense"));
-    assert_int_equal(ladder_parse_types(&list, &n, " ,", &e), ERR_ARG);
+    assert_string_equal(unknown, "nonsense");
+    assert_int_equal(ladder_parse_types(&list, &n, " ,", unknown, &e), ERR_ARG);
+    assert_string_equal(unknown, "");
 }
 
 int main(void)

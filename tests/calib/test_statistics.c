@@ -22,7 +22,7 @@ static void means_carry_their_errors(void **state)
     struct estimate m = stat_mean(x, 4); /* mean 3, mean square 12.5, variance 3.5 */
     near_to(m.value, 3);
     near_to(m.error, sqrt(3.5 / 3));
-    near_to(stat_mean(x, 1).error, 0);
+    assert_true(isnan(stat_mean(x, 1).error)); /* one value says nothing about its error */
     const double y[4] = {1, 3, 3, 5};
     near_to(stat_covariance(x, y, 4), 10.0 / 4 / 3);   /* products of deviations: 4 0 0 6 */
     struct estimate d = stat_mean_difference(x, y, 4); /* 0 -1 0 1: mean 0, variance 1/2 */
@@ -35,6 +35,38 @@ static void means_carry_their_errors(void **state)
     struct estimate s = stat_share(3, 5);
     near_to(s.value, 0.6);
     near_to(s.error, sqrt(0.24 / 4));
+    assert_true(isnan(stat_covariance(x, y, 1)) && isnan(stat_mean_difference(x, y, 1).error));
+    assert_true(isnan(stat_share(1, 1).error));
+}
+
+static void related_values_count_as_groups(void **state)
+{
+    (void)state;
+    const double x[6] = {1, 2, 3, 6, 4, 8}, zero[6] = {0};
+    const size_t singles[6] = {1, 2, 3, 4, 5, 6}, pairs[3] = {2, 4, 6}, uneven[2] = {1, 6}, one[1] = {6};
+    near_to(stat_mean_difference_of_groups(x, zero, singles, 6).error, stat_mean(x, 6).error);
+    struct estimate d = stat_mean_difference_of_groups(x, zero, pairs, 3);
+    near_to(d.value, 4);
+    near_to(d.error, stat_mean_of_runs(x, 6, 2).error);
+    assert_true(d.error > 1.2 * stat_mean(x, 6).error);
+    /* sums of x - 4 are -3 and 3 */
+    near_to(stat_mean_difference_of_groups(x, zero, uneven, 2).error, sqrt(2.0 / 1 * 18) / 6);
+    assert_true(isnan(stat_mean_difference_of_groups(x, zero, one, 1).error));
+}
+
+static void one_token_has_no_errors(void **state)
+{
+    (void)state;
+    const double ref[1] = {log(2)}, cand[1] = {log(4)}, kld[1] = {0.1};
+    const bool same[1] = {true};
+    double scratch[1];
+    struct divergence_series s = {ref, cand, kld, same, 1, 1};
+    struct divergence d;
+    divergence_of(&d, &s, scratch);
+    near_to(d.ppl_ratio.value, 2);
+    assert_true(isnan(d.ppl_ratio.error) && isnan(d.ppl_difference.error) && isnan(d.kld.error) &&
+                isnan(d.top1.error) && isnan(d.delta_p.error) && isnan(d.delta_p_rms.error) &&
+                isnan(d.ppl.perplexity_stderr) && isnan(d.correlation));
 }
 
 static void quantiles_interpolate_between_neighbours(void **state)
@@ -96,6 +128,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(means_carry_their_errors),
+        cmocka_unit_test(related_values_count_as_groups),
+        cmocka_unit_test(one_token_has_no_errors),
         cmocka_unit_test(quantiles_interpolate_between_neighbours),
         cmocka_unit_test(perplexity_is_the_exponential_of_the_mean),
         cmocka_unit_test(divergence_summary_follows_its_formulas),

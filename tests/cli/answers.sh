@@ -55,6 +55,30 @@ says "--max-score-rms for rerankers"
 run 0 imatrix "$model" --text "$text" --ctx 64 -o "$work/imatrix.gguf" --json
 [ "$(value perplexity)" = null ] || fail "perplexity without a language head"
 
+# A folder whose pooling cannot be told says so, and what else of it is lost.
+model=$work/embedding-mean
+cp "$model/modules.json" "$work/modules.json"
+lacks() { if grep -qF -e "$1" "$work/err"; then fail "standard error has: $1"; fi; }
+run 0 convert "$model" -o "$work/m.gguf" --force
+lacks "modules.json"
+printf '%s' '[{"type": "a.Transformer", "path": ""}, {"type": "a.Pooling", "path": null}]' >"$model/modules.json"
+run 0 convert "$model" -o "$work/m.gguf" --force
+says "no pooling is written"
+printf '%s' '[{"type": "a.Transformer", "path": ""}, {"type": "a.Dense", "path": "2_Dense"}]' >"$model/modules.json"
+run 0 convert "$model" -o "$work/m.gguf" --force
+says "no pooling is written"
+says "module 'a.Dense' is not converted"
+cp "$work/modules.json" "$model/modules.json"
+
+# One text tells nothing about errors or orders.
+head -n 1 "$text" >"$work/one.txt"
+model=$work/embedding-last
+run 0 compare "$model" Q4_0 --text "$work/one.txt" --html "$work/one.html" --force
+prints "±-"
+grep -qi nan "$work/out" "$work/one.html" && fail "nan in a report on one text"
+run 0 compare "$model" Q4_0 --text "$work/one.txt" --json
+[ "$(value cosine_distance_stderr)" = null ] || fail "an error from one text: $(value cosine_distance_stderr)"
+
 # A score: records of JSON lines; a pair where the model has a prompt for it.
 model=$work/score
 "$make" score "$model" || fail "make_family"
@@ -62,6 +86,7 @@ run 0 convert "$model" -o "$model.gguf" --quiet
 printf '%s\n' '{"t": "a first text"}' '{"t": "and a second, longer one"}' '' '{"t": "three"}' '{"t": "four"}' >"$work/t.jsonl"
 run 0 compare "$model" "$model.gguf" Q8_0 Q4_0 --text "$work/t.jsonl" --jsonl t --json
 [ "$(value n_texts)" = 4 ] || fail "$(value n_texts) records"
+[ "$(value score_label)" = '"LABEL_0"' ] || fail "score_label: $(value score_label)"
 [ "$(value score_delta_max 1)" = 0 ] && [ "$(value rank_kendall 1)" = 1 ] || fail "the file scores otherwise"
 less "$(value score_delta_rms 2)" "$(value score_delta_rms 3)"
 less 0 "$(value probability_delta_rms 3)"
@@ -75,6 +100,24 @@ says "tokenizer.chat_template.rerank"
 echo "# Qwen3-Reranker-0.6B" >"$model/README.md"
 run 0 compare "$model" Q4_0 --text "$work/p.jsonl" --jsonl t --json
 [ "$(value n_tokens)" -gt 100 ] || fail "the prompt was not put around the pair"
+run 0 compare "$model" Q4_0 --text "$work/one.txt" --html "$work/one.html" --force
+prints "±-"
+prints " -        -"
+grep -qi nan "$work/out" "$work/one.html" && fail "nan in a report on one text"
+
+# A pair that is too long loses the end of its document, not the end of the prompt, at which the answer is read.
+long=$(awk 'BEGIN { for (i = 0; i < 400; i++) printf "word%d é ", i }')
+printf '{"t": {"query": "what", "document": "this %s"}}\n{"t": {"query": "what", "document": "that %s"}}\n' "$long" "$long" >"$work/long.jsonl"
+run 1 compare "$model" Q4_0 --text "$work/long.jsonl" --jsonl t --ctx 32
+says "and --ctx allows 32: give --ctx "
+needed=$(sed -n 's/.*give --ctx \([0-9]*\) or more.*/\1/p' "$work/err")
+run 1 compare "$model" Q4_0 --text "$work/long.jsonl" --jsonl t --ctx $((needed - 1))
+says "line 1"
+run 0 compare "$model" Q4_0 --text "$work/long.jsonl" --jsonl t --ctx "$needed" --json
+[ "$(value n_texts_cut)" = 2 ] || fail "$(value n_texts_cut) pairs were cut"
+run 0 compare "$model" Q4_0 --text "$work/long.jsonl" --jsonl t --ctx $((needed + 20)) --json
+says "2 of 2 texts are longer than $((needed + 20)) tokens and were cut"
+[ "$(value rank_kendall)" != null ] || fail "both documents have the same score"
 
 # Reward models: two layers, under names of our own, with a warning; every step is scored.
 for kind in reward stepreward; do
@@ -89,7 +132,16 @@ for kind in reward stepreward; do
     run 1 perplexity "$model.gguf" --text "$text"
     says "no language head"
 done
-[ "$(value probability_delta_rms 2)" != null ] || fail "two labels have a probability"
+run 0 compare "$model" Q8_0 --text "$text" --ctx 64 --json
+less 0 "$(value probability_delta_rms)" # two labels have a probability
+
+# A score says which label it is of.
+[ "$(value score_label)" = '"right"' ] || fail "score_label: $(value score_label)"
+run 0 compare "$model" Q8_0 --text "$text" --ctx 64 --html "$work/label.html"
+prints "as log-odds of the label 'right'"
+grep -q "the label ‘right’" "$work/label.html" || fail "the page does not name the label"
+run 0 compare "$work/embedding-last" Q8_0 --text "$text" --ctx 64 --json
+[ "$(value score_label)" = null ] || fail "an embedding has a label"
 run 1 compare "$work/embedding-last" "$work/score" --text "$text"
 says "cannot be compared"
 run 1 compare "$demo" "$work/embedding-last" --text "$text" --ctx 64

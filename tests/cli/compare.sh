@@ -55,6 +55,8 @@ run 0 compare "$demo" kerf-plan.gguf --text "$text" --ctx 128 --chunks 1
 cd "$src"
 
 # What cannot be right.
+run 2 ladder "$demo" --text "$text" --types Q4_K_M,MXFP4
+says "MXFP4 is a type for single tensors"
 run 2 ladder "$demo" --text "$text" --types Q4_K_M,Q9_X
 says "Q9_X"
 run 2 compare "$demo" --text "$text"

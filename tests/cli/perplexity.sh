@@ -64,4 +64,15 @@ says "4096"
 printf 'GGUF' >"$work/broken.gguf"
 run 1 perplexity "$work/broken.gguf" --text "$text"
 says "broken.gguf"
+
+# Text that is not UTF-8 is read with replacement characters, and said to be.
+printf 'caf\351 and \360\237 and so on, and on.\n' | cat - "$text" >"$work/latin.txt"
+run 0 tokenize "$demo" "$work/latin.txt"
+says "latin.txt: 3 bytes are not UTF-8 (the first at offset 3)"
+run 0 perplexity "$demo" --text "$work/latin.txt" --ctx 64 --chunks 1
+says "latin.txt: 3 bytes are not UTF-8 (the first at offset 3)"
+run 0 imatrix "$demo" --text "$work/latin.txt" --ctx 64 --chunks 1 -o "$work/latin.gguf"
+says "latin.txt: 3 bytes are not UTF-8 (the first at offset 3)"
+run 0 tokenize "$demo" "$text"
+! grep -q UTF-8 "$work/err" || fail "a warning about UTF-8 without need"
 done_testing
