@@ -245,19 +245,30 @@ static int finish_tensor(struct rw_plan *p, struct rw_tensor *t, const struct re
     return 0;
 }
 
-/* Weights that change type are read with their factors in them: the tensors of these go. */
-static void drop_scales(struct rw_plan *p)
+static int by_address(const void *a, const void *b)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < p->n_tensors; i++) {
-        bool folded = false;
-        for (size_t k = 0; k < p->n_tensors && p->tensors[i].src->n_dims == 1 && !folded; k++)
-            folded = p->tensors[k].src->scale == p->tensors[i].src &&
-                     p->tensors[k].type != p->tensors[k].src->type;
-        if (!folded)
+    uintptr_t x = (uintptr_t) * (const struct model_tensor *const *)a;
+    uintptr_t y = (uintptr_t) * (const struct model_tensor *const *)b;
+    return (x > y) - (x < y);
+}
+
+/* Weights that change type are read with their factors in them: the tensors of these go. */
+static int drop_scales(struct rw_plan *p, struct err *e)
+{
+    size_t n = 0, n_folded = 0;
+    const struct model_tensor **folded = calloc(p->n_tensors + 1, sizeof *folded);
+    if (!folded)
+        return no_memory(e);
+    for (size_t i = 0; i < p->n_tensors; i++)
+        if (p->tensors[i].src->scale && p->tensors[i].type != p->tensors[i].src->type)
+            folded[n_folded++] = p->tensors[i].src->scale;
+    qsort(folded, n_folded, sizeof *folded, by_address);
+    for (size_t i = 0; i < p->n_tensors; i++)
+        if (!bsearch(&p->tensors[i].src, folded, n_folded, sizeof *folded, by_address))
             p->tensors[n++] = p->tensors[i];
-    }
     p->n_tensors = n;
+    free(folded);
+    return 0;
 }
 
 static uint64_t n_without_data(const struct imatrix_entry *x)
@@ -361,7 +372,7 @@ int rw_plan_types(struct rw_plan *p, const struct model *m, const struct rewrite
     int rc = assign(p, m, opt, mix, e);
     p->type_name = mix ? mix->name : NULL;
     if (rc == 0)
-        drop_scales(p);
+        rc = drop_scales(p, e);
     for (size_t i = 0; rc == 0 && i < p->n_tensors; i++)
         rc = finish_tensor(p, &p->tensors[i], opt, !gguf, e);
     return rc ? rc : report_importance(p, opt, e);
