@@ -18,10 +18,8 @@ echo "kerf convert $demo -o $out --type Q4_K_M"
 "$kerf" convert "$demo" -o "$out" --type Q4_K_M --force
 "$kerf" verify "$out"
 
-# The text is the project's own documentation, prose of the kind the demo model was trained on.
-text=$build/demo-text.md
-cat libquant/README.md libquant/kern/README.md formats/README.md formats/*/README.md calib/README.md tools/README.md \
-    tests/README.md >"$text"
+# The text is the project's own documentation as it once stood, prose of the kind the demo model was trained on.
+text=tests/data/prose.md
 echo "kerf ladder $demo --ctx 256 --text $text --html $build/demo-ladder.html"
 "$kerf" ladder "$demo" --ctx 256 --text "$text" --html "$build/demo-ladder.html" --force
 echo "quickstart: $demo converted to $out, its ladder measured on the documentation and drawn in $build/demo-ladder.html"
