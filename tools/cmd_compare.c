@@ -178,6 +178,7 @@ int cmd_compare(int argc, char **argv)
     if (rc == 0)
         rc = eval_print(&r, html, &e);
     bool broken = rc == 0 && !shared.dry_run && gates_broken(&r.report, &gates);
+    bool partial = r.report.partial; /* the figures are out, but not those that were asked for */
     eval_release(&r);
-    return rc ? cmd_fail(&e) : broken ? CMD_GATE : CMD_DONE;
+    return rc ? cmd_fail(&e) : broken ? CMD_GATE : partial ? CMD_FAILED : CMD_DONE;
 }

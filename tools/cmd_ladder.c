@@ -65,7 +65,8 @@ int cmd_ladder(int argc, char **argv)
         rc = eval_run_models(&r, REPORT_LADDER, &e);
     if (rc == 0)
         rc = eval_print(&r, html, &e);
+    bool partial = r.report.partial; /* the figures are out, but not those that were asked for */
     eval_release(&r);
     free(levels);
-    return rc ? cmd_fail(&e) : CMD_DONE;
+    return rc ? cmd_fail(&e) : partial ? CMD_FAILED : CMD_DONE;
 }

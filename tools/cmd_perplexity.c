@@ -169,6 +169,7 @@ int cmd_perplexity(int argc, char **argv)
         rc = eval_run_models(&r, REPORT_PERPLEXITY, &e);
     if (rc == 0)
         rc = eval_print(&r, NULL, &e);
+    bool partial = r.report.partial; /* the figures are out, but not those that were asked for */
     eval_release(&r);
-    return rc ? cmd_fail(&e) : CMD_DONE;
+    return rc ? cmd_fail(&e) : partial ? CMD_FAILED : CMD_DONE;
 }

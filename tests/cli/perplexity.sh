@@ -75,4 +75,13 @@ run 0 imatrix "$demo" --text "$work/latin.txt" --ctx 64 --chunks 1 -o "$work/lat
 says "latin.txt: 3 bytes are not UTF-8 (the first at offset 3)"
 run 0 tokenize "$demo" "$text"
 ! grep -q UTF-8 "$work/err" || fail "a warning about UTF-8 without need"
+
+# A measurement that is stopped says what it has, marks it, and ends by the signal: no script takes it for done.
+for _ in 1 2 3 4 5 6 7 8; do cat "$text" "$text" "$text" "$text"; done >"$work/four.txt"
+for _ in 1 2 3 4 5 6 7 8; do cat "$work/four.txt" "$work/four.txt"; done >"$work/long.txt"
+status=0
+timeout --preserve-status -s INT 3 "$kerf" perplexity "$demo" --text "$work/long.txt" >"$work/out" 2>"$work/err" ||
+    status=$?
+[ "$status" -eq 130 ] || fail "a stopped perplexity ends with $status, expected 130"
+if grep -q '^perplexity' "$work/out"; then prints "PARTIAL"; fi
 done_testing
