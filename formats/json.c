@@ -6,6 +6,7 @@
  * keys and marks the integers the scanner has seen (both go through the document in the same order). */
 #include "json.h"
 
+#include "git_lfs.h"
 #include "libquant/base/filemap.h"
 #include "libquant/base/strmap.h"
 #include "utf8.h"
@@ -348,7 +349,8 @@ int json_parse(struct json_doc **out, const char *text, size_t len, const char *
 {
     struct scan s = {.what = what, .text = (const unsigned char *)text, .len = len, .e = e};
     struct json_doc *d = NULL;
-    int rc = scan_document(&s);
+    int rc =
+        git_lfs_is_pointer(text, len) ? err_set(e, ERR_FORMAT, GIT_LFS_POINTER_FMT, what) : scan_document(&s);
     if (rc)
         goto done;
     rc = ERR_NOMEM;

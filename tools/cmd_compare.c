@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
 struct gates {
@@ -57,14 +58,22 @@ static bool gates_broken(const struct report *r, const struct gates *g)
     return broken || (any && r->partial);
 }
 
-/* The name of a mix that cannot be applied is wrong usage, before a model is opened. */
+/* The name of a mix that cannot be applied, or that looks like one, is wrong usage, before a model is opened.
+ */
 static int check_candidate(const struct opt_command *cmd, const char *arg)
 {
     const struct mix *mix;
     enum qtype type;
     struct stat st;
-    bool is_name = stat(arg, &st) != 0 && (mix_find(arg) || qtype_from_name(arg, &type));
-    return is_name ? parse_mix(cmd, "candidate", arg, &mix) : 0;
+    if (stat(arg, &st) == 0)
+        return 0;
+    if (mix_find(arg) || qtype_from_name(arg, &type))
+        return parse_mix(cmd, "candidate", arg, &mix);
+    if (strpbrk(arg, "./")) /* a path, and no name of a type */
+        return 0;
+    const char *near = nearest_mix(arg);
+    return cmd_usage(cmd, "candidate '%s' is neither a file or folder nor a known type or mix%s%s%s", arg,
+                     near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
 /* A candidate is a model, or the name of a mix to apply to the reference when no file has that name. */

@@ -191,8 +191,7 @@ static void print_text(const struct imatrix_collected *c, const struct collect_a
     printf("%s: %zu entries from %zu windows of %zu tokens, %.1fs\n", a->output, imatrix_n(c->imatrix),
            c->n_windows, ctx, seconds);
     if (c->n_scored)
-        printf("perplexity %.4f +/- %.4f over %zu tokens\n", c->perplexity, c->perplexity_stderr,
-               c->n_scored);
+        printf("perplexity %.4f ± %.4f over %zu tokens\n", c->perplexity, c->perplexity_stderr, c->n_scored);
     if (n_starved)
         printf("%zu experts saw no token; see 'kerf imatrix show %s'\n", n_starved, a->output);
 }

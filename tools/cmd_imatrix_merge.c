@@ -5,6 +5,7 @@
 #include "libquant/base/outfile.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static int load_all(struct imatrix **out, const struct opt_operands *args,
                     const struct shared_options *shared, struct err *e)
@@ -87,23 +88,32 @@ int cmd_imatrix_merge(int argc, char **argv)
          .fallback = IMATRIX_PRIOR_FALLBACK,
          .range = OPT_RANGE(.max = UINT32_MAX)},
     };
-    const struct opt_command cmd = {
+    const struct opt_command convert = {
+        "imatrix convert",
+        "A -o B.{gguf,dat}",
+        "Write an importance matrix in the other form; the ending of the output says which.",
+        options,
+        sizeof options / sizeof *options,
+        1,
+        1,
+    };
+    const struct opt_command merge = {
         "imatrix merge",
         "A [B...] -o C.{gguf,dat}",
         "Add importance matrices: sums and token counts add up, data sets are listed in order. With one "
-        "input "
-        "this converts between the two forms.",
+        "input this is 'kerf imatrix convert'.",
         options,
         sizeof options / sizeof *options,
         1,
         SIZE_MAX,
     };
+    const struct opt_command *cmd = strcmp(argv[0], "convert") == 0 ? &convert : &merge;
     struct opt_operands args;
     enum imatrix_format format;
-    int status = opt_parse(&cmd, argc, argv, &shared, &args);
+    int status = opt_parse(cmd, argc, argv, &shared, &args);
     if (status != OPT_CONTINUE)
         return status;
-    status = imatrix_check_output(&cmd, output, &format);
+    status = imatrix_check_output(cmd, output, &format);
     if (status != 0)
         return status;
     struct err e = {0};

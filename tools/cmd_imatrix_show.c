@@ -5,7 +5,17 @@
 #include "formats/json.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
+
+/* The last column: a dash where there is no layer below to compare with. */
+static void print_cosine(int width, double v)
+{
+    if (isnan(v))
+        printf(" %*s", width, "-");
+    else
+        printf(" %*.4f", width, v);
+}
 
 static void print_table(const struct imatrix *m, const struct imatrix_stats *s, const char *path)
 {
@@ -19,19 +29,21 @@ static void print_table(const struct imatrix *m, const struct imatrix_stats *s, 
            "max", "mean", "std", "active%", "N", "entropy", "E(norm)", "ZD%", "tokens", "cos");
     for (size_t i = 0; i < s->n_tensors; i++) {
         const struct imatrix_tensor_stats *t = &s->tensors[i];
-        printf("%-32s %12.4f %10.4f %10.4f %10.4f %10.4f %8.2f %8" PRIu64
-               " %8.4f %7.2f%% %7.2f%% %10.0f %8.4f",
+        printf("%-32s %12.4f %10.4f %10.4f %10.4f %10.4f %8.2f %8" PRIu64 " %8.4f %7.2f%% %7.2f%% %10.0f",
                t->name, t->sum, t->min, t->max, t->mean, t->std_dev, t->active, t->n_values, t->entropy,
-               t->entropy_norm, t->z_density, t->tokens_mean, t->cos_sim);
+               t->entropy_norm, t->z_density, t->tokens_mean);
+        print_cosine(8, t->cos_sim);
         if (t->n_experts > 1)
             printf("  experts %" PRIu64 ", without data %" PRIu64 ", tokens %.0f to %.0f", t->n_experts,
                    t->n_starved, t->tokens_min, t->tokens_max);
         putchar('\n');
     }
     printf("\n%-8s %14s %10s %10s\n", "layer", "sum(act^2)", "ZD%", "cos");
-    for (size_t i = 0; i < s->n_layers; i++)
-        printf("%-8" PRId64 " %14.4f %9.2f%% %10.4f\n", s->layers[i].layer, s->layers[i].sum,
-               s->layers[i].z_density, s->layers[i].cos_sim);
+    for (size_t i = 0; i < s->n_layers; i++) {
+        printf("%-8" PRId64 " %14.4f %9.2f%%", s->layers[i].layer, s->layers[i].sum, s->layers[i].z_density);
+        print_cosine(10, s->layers[i].cos_sim);
+        putchar('\n');
+    }
     printf("\ncoverage: %zu of %zu tensors have data", s->n_tensors - s->n_without_data, s->n_tensors);
     if (s->n_starved_experts)
         printf("; %zu experts saw no token", s->n_starved_experts);

@@ -6,6 +6,7 @@
 #include "progress.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 
 /* A node of config.json as it is. */
@@ -93,9 +94,10 @@ static void print_json(const struct inspection *in, bool stats, uint64_t max_ele
     jw_key(&w, "architecture"), jw_string(&w, in->architecture);
     jw_key(&w, "file_type"), jw_string(&w, in->file_type);
     jw_key(&w, "n_tensors"), jw_uint(&w, in->n_tensors);
-    jw_key(&w, "n_parameters"), jw_uint(&w, in->n_parameters);
+    jw_key(&w, "n_parameters");
+    in->imatrix ? jw_null(&w) : jw_uint(&w, in->n_parameters); /* statistics are no weights */
     jw_key(&w, "n_bytes"), jw_uint(&w, in->n_bytes);
-    jw_key(&w, "bits_per_weight"), jw_double(&w, bits_per_weight(in));
+    jw_key(&w, "bits_per_weight"), jw_double(&w, in->imatrix ? NAN : bits_per_weight(in));
     jw_key(&w, "metadata"), metadata_json(&w, in, max_elems);
     jw_key(&w, "tensors"), jw_array(&w);
     for (size_t i = 0; i < in->n_tensors; i++) {
@@ -153,11 +155,15 @@ static void print_metadata(const struct inspection *in)
 static void print_text(const struct inspection *in, const char *path, bool stats)
 {
     char size[32], params[32];
-    printf("%s: %s%s%s%s%s, %zu tensor%s, %s parameters, %s, %.2f bits per weight\n", path, in->format,
-           in->architecture ? ", " : "", in->architecture ? in->architecture : "", in->file_type ? ", " : "",
-           in->file_type ? in->file_type : "", in->n_tensors, format_plural(in->n_tensors),
-           format_count(params, (double)in->n_parameters), format_bytes(size, (double)in->n_bytes),
-           bits_per_weight(in));
+    printf("%s: %s%s%s%s%s, %zu tensor%s", path, in->format, in->architecture ? ", " : "",
+           in->architecture ? in->architecture : "", in->file_type ? ", " : "",
+           in->file_type ? in->file_type : "", in->n_tensors, format_plural(in->n_tensors));
+    if (!in->imatrix)
+        printf(", %s parameters", format_count(params, (double)in->n_parameters));
+    printf(", %s", format_bytes(size, (double)in->n_bytes));
+    if (!in->imatrix)
+        printf(", %.2f bits per weight", bits_per_weight(in));
+    putchar('\n');
     print_metadata(in);
     for (size_t i = 0; i < in->n_tensors; i++) {
         const struct inspect_tensor *t = &in->tensors[i];

@@ -17,7 +17,7 @@ int cmd_split(int argc, char **argv)
     };
     const struct opt_command cmd = {
         "split",
-        "IN.gguf -o PREFIX --max-size SIZE",
+        "IN.gguf -o PREFIX {--max-size SIZE | --max-tensors N}",
         "Split a GGUF file (or split a set anew). Tensor bytes are copied as they are; "
         "all parts appear together at the end. Runtimes load the first part.",
         options,

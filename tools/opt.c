@@ -73,6 +73,8 @@ bool opt_parse_size(const char *text, uint64_t *out)
     }
     if (*unit == 'B' || *unit == 'b')
         unit++;
+    if (factor == 1 && v != floor(v)) /* a forgotten unit: 2.6 means no bytes */
+        return false;
     v *= factor;
     if (*unit || !isfinite(v) || v < 0 || v >= 9.2e18)
         return false;

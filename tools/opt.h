@@ -83,7 +83,7 @@ struct opt_operands {
 int opt_parse(const struct opt_command *cmd, int argc, char **argv, struct shared_options *shared,
               struct opt_operands *operands);
 
-/* Size text to bytes; false when malformed, negative or beyond 2^63. */
+/* Size text to bytes; false when malformed, negative, beyond 2^63, or a fraction without a unit. */
 bool opt_parse_size(const char *text, uint64_t *out);
 bool opt_parse_uint(const char *text, uint64_t *out);
 bool opt_parse_real(const char *text, double *out);

@@ -42,6 +42,15 @@ int check_mix(const struct opt_command *cmd, const char *option, const struct mi
                      option, mix->name, qtype_name((uint32_t)mix->base));
 }
 
+const char *nearest_mix(const char *text)
+{
+    const char *names[128];
+    size_t n = 0;
+    for (; n < mix_count() && n < 128; n++)
+        names[n] = mix_at(n)->name;
+    return opt_nearest(text, names, n);
+}
+
 int parse_mix(const struct opt_command *cmd, const char *option, const char *text, const struct mix **out)
 {
     enum qtype type;
@@ -55,11 +64,7 @@ int parse_mix(const struct opt_command *cmd, const char *option, const char *tex
                          option, qtype_name((uint32_t)type), qtype_name((uint32_t)type),
                          qtype_name((uint32_t)type),
                          type == QTYPE_MXFP4 ? "; for a model with experts there is the mix MXFP4_MOE" : "");
-    const char *names[128];
-    size_t n = 0;
-    for (; n < mix_count() && n < 128; n++)
-        names[n] = mix_at(n)->name;
-    const char *near = opt_nearest(text, names, n);
+    const char *near = nearest_mix(text);
     return cmd_usage(cmd, "%s: unknown type or mix '%s'%s%s%s", option, text, near ? "; did you mean " : "",
                      near ? near : "", near ? "?" : "");
 }

@@ -15,6 +15,9 @@ int parse_tensor_type(const struct opt_command *cmd, const char *option, const c
 /* A mix that can be written. */
 int parse_mix(const struct opt_command *cmd, const char *option, const char *text, const struct mix **out);
 
+/* The mix whose name is closest to the word, or NULL when none is near. Borrowed. */
+const char *nearest_mix(const char *text);
+
 /* A list of them, separated by commas; NULL: the levels of a ladder. 0, or the exit status after the message.
  * *out: caller frees with free(). */
 int parse_mixes(const struct opt_command *cmd, const char *option, const char *text, const struct mix ***out,

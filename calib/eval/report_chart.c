@@ -61,7 +61,7 @@ static double tick_step(double span, int n)
     return power * (m < 1.5 ? 1 : m < 3.5 ? 2 : m < 7.5 ? 5 : 10);
 }
 
-static void decade_label(FILE *out, double v)
+void report_decade(FILE *out, double v)
 {
     int p = (int)lround(log10(v));
     if (p >= -3 && p <= 3)
@@ -78,7 +78,7 @@ static void vertical_decades(const struct axis *y, double x1, double x2, FILE *o
                 "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/><text x=\"%.1f\" "
                 "y=\"%.1f\" text-anchor=\"end\">",
                 x1, x2, at, at, x1 - 8, at + 4);
-        decade_label(out, v);
+        report_decade(out, v);
         fputs("</text>\n", out);
     }
 }
@@ -274,7 +274,7 @@ void report_spread(const struct report *r, FILE *out)
             "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%g\" y2=\"%.1f\"/><text x=\"%.1f\" y=\"%.1f\" "
             "text-anchor=\"middle\">",
             at, at, TOP - 6, height - 30, at, height - 12);
-        decade_label(out, v);
+        report_decade(out, v);
         fputs("</text>\n", out);
     }
     for (size_t i = 0; i < r->n_candidates; i++)

@@ -61,6 +61,9 @@ const char report_style[] =
     "svg .mid{fill:var(--bg);stroke:var(--accent2);stroke-width:2}\n"
     "svg .mean{fill:var(--accent)}\n"
     ".scroll{overflow-x:auto;margin-top:.6rem}\n"
+    /* A table of many columns takes the width of the window, not that of the text. */
+    ".wide{width:max-content;min-width:100%;max-width:calc(100vw - 3rem);position:relative;left:50%;"
+    "transform:translateX(-50%)}\n"
     "table{border-collapse:collapse;width:100%;font:13.5px/1.4 ui-sans-serif,system-ui,'Segoe UI',sans-serif;"
     "font-variant-numeric:tabular-nums;}\n"
     "td{white-space:nowrap}\n"
@@ -221,7 +224,7 @@ static void answers_table(const struct report *r, FILE *out)
 static void table(const struct report *r, FILE *out)
 {
     fputs("<h2>Figures</h2>\n<div "
-          "class=\"scroll\"><table>\n<thead><tr><th>Candidate</th><th>Size</th><th>Bits per "
+          "class=\"scroll wide\"><table>\n<thead><tr><th>Candidate</th><th>Size</th><th>Bits per "
           "weight</th><th>Mean KLD</th><th>Median</th><th>99 %</th><th>99.9 %</th><th>Max</th>"
           "<th>Perplexity</th><th>Perplexity ratio</th><th>Quality kept, %</th><th>Same first token, "
           "%</th><th>RMS Δp, %</th><th>Step in "
@@ -316,7 +319,9 @@ void report_html(const struct report *r, FILE *out)
         report_chart(r, out);
         fputs(
             "<figcaption>Mean divergence from the reference, on a logarithmic scale, against the size of the "
-            "weights. Bars are two standard errors from the means of windows. Down and to the left is "
+            "weights. Bars are two standard errors to each side, "
+            "from the means of windows; where none is seen, it is shorter than its dot. Down and to the left "
+            "is "
             "better.</figcaption>\n</figure>\n<h2>How the loss is spread over tokens</h2>\n<figure>\n",
             out);
         report_spread(r, out);

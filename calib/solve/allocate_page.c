@@ -190,12 +190,15 @@ static void fit_axes(struct axes *a, const struct mark *m, size_t n)
 
 static void grid(const struct axes *a, FILE *out)
 {
-    for (double d = a->y0; d <= a->y1; d++)
+    for (double d = a->y0; d <= a->y1; d++) {
         fprintf(out,
                 "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/><text x=\"%.1f\" "
-                "y=\"%.1f\" text-anchor=\"end\">10<tspan dy=\"-5\" font-size=\"9\">%s%g</tspan></text>\n",
+                "y=\"%.1f\" text-anchor=\"end\">",
                 a->left, a->right, at_y(a, pow(10, d)), at_y(a, pow(10, d)), a->left - 8,
-                at_y(a, pow(10, d)) + 4, d < 0 ? "−" : "", fabs(d));
+                at_y(a, pow(10, d)) + 4);
+        report_decade(out, pow(10, d));
+        fputs("</text>\n", out);
+    }
     for (double b = ceil(a->x0); b <= a->x1; b++)
         fprintf(out,
                 "<line class=\"axis\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%g\" y2=\"%g\"/><text x=\"%.1f\" y=\"%g\" "
@@ -298,9 +301,9 @@ int allocate_page(const struct allocator *a, const struct allocation *r, const c
     head(a, r, out);
     fputs("<h2>Where the bits go</h2>\n<figure>\n", out);
     int rc = map(a, r, out, e);
-    fputs("<figcaption>Layers from left to right, kinds of tensors from top to bottom; the darker, the more "
-          "bits "
-          "for a weight. Tensors outside of layers stand in the first column.</figcaption>\n</figure>\n"
+    fputs("<figcaption>Layers from left to right, kinds of tensors from top to bottom; the stronger the "
+          "colour, the more bits for a weight. Tensors outside of layers stand in the first "
+          "column.</figcaption>\n</figure>\n"
           "<h2>Loss against size</h2>\n<figure>\n",
           out);
     if (rc == 0)

@@ -29,7 +29,7 @@ static double cosine(const double *a, const double *b, uint64_t n)
         aa += a[i] * a[i];
         bb += b[i] * b[i];
     }
-    return aa > 0 && bb > 0 ? ab / (sqrt(aa) * sqrt(bb)) : 0;
+    return aa > 0 && bb > 0 ? ab / (sqrt(aa) * sqrt(bb)) : NAN;
 }
 
 static double layer_below(const struct imatrix *m, const struct imatrix_entry *entry, int64_t layer,
@@ -37,10 +37,10 @@ static double layer_below(const struct imatrix *m, const struct imatrix_entry *e
 {
     char name[512];
     if (layer <= 0 || snprintf(name, sizeof name, "blk.%" PRId64 ".%s", layer - 1, kind) >= (int)sizeof name)
-        return 0;
+        return NAN;
     const struct imatrix_entry *below = imatrix_find(m, name);
     return below && below->n_values == entry->n_values ? cosine(entry->sums, below->sums, entry->n_values)
-                                                       : 0;
+                                                       : NAN;
 }
 
 static void coverage(struct imatrix_tensor_stats *t, const struct imatrix_entry *entry)
@@ -120,7 +120,7 @@ static int by_layer(const void *pa, const void *pb)
 
 static void sum_layers(struct imatrix_stats *s)
 {
-    double *weight = calloc(s->n_tensors + 1, sizeof *weight);
+    double(*weight)[2] = calloc(s->n_tensors + 1, sizeof *weight); /* of all, and of those with a cosine */
     if (!weight)
         return; /* the caller sees n_layers 0 and reports it */
     for (size_t i = 0; i < s->n_tensors; i++) {
@@ -133,15 +133,18 @@ static void sum_layers(struct imatrix_stats *s)
         if (k == s->n_layers)
             s->layers[s->n_layers++] = (struct imatrix_layer_stats){.layer = t->layer};
         double w = (double)t->n_values;
-        weight[k] += w;
+        weight[k][0] += w;
         s->layers[k].sum += w * t->sum;
         s->layers[k].z_density += w * t->z_density;
-        s->layers[k].cos_sim += w * t->cos_sim;
+        if (!isnan(t->cos_sim)) {
+            weight[k][1] += w;
+            s->layers[k].cos_sim += w * t->cos_sim;
+        }
     }
     for (size_t k = 0; k < s->n_layers; k++) {
-        s->layers[k].sum /= weight[k];
-        s->layers[k].z_density /= weight[k];
-        s->layers[k].cos_sim /= weight[k];
+        s->layers[k].sum /= weight[k][0];
+        s->layers[k].z_density /= weight[k][0];
+        s->layers[k].cos_sim = weight[k][1] > 0 ? s->layers[k].cos_sim / weight[k][1] : NAN;
     }
     free(weight);
     qsort(s->layers, s->n_layers, sizeof *s->layers, by_layer);

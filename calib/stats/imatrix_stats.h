@@ -17,7 +17,8 @@ struct imatrix_tensor_stats {
     double entropy;      /* bits, of the distribution a / sum */
     double entropy_norm; /* percent of log2 n */
     double z_density;    /* percent of values more than one standard deviation above the mean */
-    double cos_sim; /* of the raw sums with those of the same tensor one layer below; 0 when there is none */
+    double
+        cos_sim; /* of the raw sums with those of the same tensor one layer below; NaN: none, or all zero */
     uint64_t n_experts;                         /* number of counts: 1 for plain tensors */
     uint64_t n_starved;                         /* counts of zero */
     double tokens_min, tokens_mean, tokens_max; /* over the counts */
@@ -25,7 +26,8 @@ struct imatrix_tensor_stats {
 
 struct imatrix_layer_stats {
     int64_t layer;
-    double sum, z_density, cos_sim; /* averages weighted by n_values */
+    double sum, z_density; /* averages weighted by n_values */
+    double cos_sim;        /* the same, over the tensors that have one; NaN: none has */
 };
 
 struct imatrix_stats {

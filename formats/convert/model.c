@@ -76,9 +76,9 @@ static int open_kind(struct model *m, const char *path, const struct model_optio
         return err_set(e, ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     if (S_ISDIR(st.st_mode))
         return model_open_hf(m, path, opt, e);
-    if (gguf_is_gguf_file(path))
-        return model_open_gguf(m, path, opt, e);
     const char *dot = strrchr(path, '.');
+    if (gguf_is_gguf_file(path) || (dot && strcmp(dot, ".gguf") == 0))
+        return model_open_gguf(m, path, opt, e);
     if (dot && strcmp(dot, ".safetensors") == 0)
         return err_set(e, ERR_ARG,
                        "%s: a single safetensors file is not a model; give the folder that holds it", path);

@@ -4,6 +4,7 @@
  * is bounded by a small multiple of the file's size. Truth: specification, architectures 21.1 to 21.3. */
 #include "gguf_part.h"
 
+#include "formats/git_lfs.h"
 #include "formats/utf8.h"
 #include "gguf_write.h"
 #include "libquant/base/checked.h"
@@ -76,6 +77,8 @@ static int take_version(struct gguf_part *p, struct err *e)
     if (memcmp(m, "FUGG", 4) == 0)
         return err_set(e, ERR_UNSUPPORTED,
                        "%s: the magic is reversed (FUGG); only little-endian GGUF files are read", p->path);
+    if (git_lfs_is_pointer(m, p->map.size))
+        return err_set(e, ERR_FORMAT, GIT_LFS_POINTER_FMT, p->path);
     if (memcmp(m, "GGUF", 4) != 0)
         return err_set(e, ERR_FORMAT,
                        "%s: not a GGUF file: the magic is %02x %02x %02x %02x, expected 47 47 55 46", p->path,

@@ -5,6 +5,7 @@
  * Cost is that of sorting: 100000 tensors open in well under a second. */
 #include "safetensors_read.h"
 
+#include "formats/git_lfs.h"
 #include "formats/json.h"
 #include "libquant/base/arena.h"
 #include "libquant/base/checked.h"
@@ -66,9 +67,6 @@ static const char *shape_text(char out[224], const struct st_tensor *t)
 /* Two mistakes are so common that the generic message would send people the wrong way. */
 static const char *familiar_content(const uint8_t *p, size_t n)
 {
-    static const char lfs[] = "version https://git-lfs";
-    if (n >= sizeof lfs - 1 && memcmp(p, lfs, sizeof lfs - 1) == 0)
-        return "; this is a git-lfs pointer, fetch the real file with `git lfs pull`";
     if (n >= 4 && memcmp(p, "PK\x03\x04", 4) == 0)
         return "; this is a zip archive, probably a PyTorch pickle, which is not supported: "
                "convert it to safetensors";
@@ -82,6 +80,8 @@ static int find_header(struct slice *out, const struct safetensors_reader *r, st
     if (r->size < LENGTH_BYTES)
         return err_set(e, ERR_FORMAT, "%s: expected at least %d bytes of header length, the file has %zu",
                        r->path, LENGTH_BYTES, r->size);
+    if (git_lfs_is_pointer(r->base, r->size))
+        return err_set(e, ERR_FORMAT, GIT_LFS_POINTER_FMT, r->path);
     uint64_t n = load_u64(r->base);
     if (n > MAX_HEADER_BYTES)
         return err_set(e, ERR_FORMAT, "%s: header length %" PRIu64 " exceeds the format's limit of %u%s",

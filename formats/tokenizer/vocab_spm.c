@@ -12,6 +12,7 @@
  * Refuses: model types other than BPE (their algorithm is another). */
 #include "vocab_build.h"
 
+#include "formats/git_lfs.h"
 #include "formats/utf8.h"
 #include "libquant/base/filemap.h"
 
@@ -178,6 +179,8 @@ int vocab_parse_spm(struct vocab_build *b, struct slice file, const char *what, 
     struct field f;
     bool trained = false;
     int more, rc = 0;
+    if (git_lfs_is_pointer(file.data, file.len))
+        return err_set(e, ERR_FORMAT, GIT_LFS_POINTER_FMT, what);
     while (rc == 0 && (more = next_field(&p, &f)) != 0) {
         if (more < 0)
             return damaged(what, e);

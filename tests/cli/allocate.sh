@@ -17,6 +17,7 @@ done
 n_bytes=$(value n_bytes)
 [ "$n_bytes" -le 2500000 ] && [ "$n_bytes" -gt 2450000 ] || fail "$n_bytes bytes of 2500000"
 grep -q "</html>" "$work/a.html" || fail "the page is not whole"
+grep -q ">0.01</text>" "$work/a.html" || fail "the axis of losses is not written as on the ladder's page"
 head -1 "$work/a.plan" | grep -qx "# kerf plan 1" || fail "not a plan"
 run 0 quantize "$demo" --plan "$work/a.plan" -o "$work/a.gguf"
 [ "$(wc -c <"$work/a.gguf")" -eq "$n_bytes" ] || fail "the file has $(wc -c <"$work/a.gguf") bytes, not $n_bytes"

@@ -24,7 +24,7 @@ run 1 imatrix "$toy" --text "$text" -o "$work/a.gguf" --ctx 64
 says "exists already"
 run 0 imatrix collect "$toy" --text "$text" -o "$work/b.gguf" --ctx 64 --chunks 40 --threads 1 --memory 1MiB --save-every 16
 prints "14 entries from 40 windows of 64 tokens"
-prints "perplexity"
+prints " ± "
 same "$work/a.gguf" "$work/b.gguf"
 run 0 imatrix "$toy" --text "$text" -o "$work/dry.gguf" --dry-run --ctx 64 --chunks 3
 prints "would be collected from 3 windows of 64 tokens (192 tokens)"
@@ -62,7 +62,19 @@ run 0 imatrix show "$work/ac.gguf"
 prints "14 entries, 45 chunks of 64 tokens"
 prints "blk.1.ffn_down.weight"
 prints "coverage: 14 of 14 tensors have data"
+grep -qE '^blk\.0\.ffn_down\.weight .* -$' "$work/out" || fail "a cosine with the layer below the first"
+grep -qE '^blk\.1\.ffn_down\.weight .* -?[01]\.[0-9]{4}$' "$work/out" || fail "no cosine with the layer below"
+run 0 inspect "$work/ac.gguf"
+! grep -q "parameters\|bits per weight" "$work/out" || fail "an importance matrix has no weights"
+run 0 inspect "$work/ac.gguf" --json
+prints '"n_parameters": null'
+prints '"bits_per_weight": null'
+run 0 imatrix convert --help
+prints "usage: kerf imatrix convert A -o"
+run 2 imatrix convert "$work/a.gguf" "$work/c.gguf" -o "$work/x.gguf"
+says "unexpected operand"
 run 0 imatrix show "$work/a.dat" --json
+prints '"cos_sim": null'
 for key in path n_entries n_chunks ctx expert_prior n_without_data n_starved_experts datasets entries layers \
     tokens_mean entropy cos_sim; do
     prints "\"$key\":"

@@ -28,6 +28,12 @@ usage "--save-every: expected" imatrix "$demo" --text "$text" -o "$work/x.gguf" 
 usage "--expert-prior: expected a whole number from 0 to 4294967295" imatrix merge "$work/im.gguf" \
     -o "$work/x.gguf" --expert-prior 4294967296
 
+usage "expected a size, such as 4GiB, 512MiB or 5GB, found '2.6'" allocate "$demo" --text "$text" --target-size 2.6 \
+    -o "$work/x"
+usage "{--max-size SIZE | --max-tensors N}" split "$work/m.gguf" extra -o "$work/p"
+usage "'Q4_K_N' is neither a file or folder nor a known type or mix; did you mean Q4_K_M?" compare "$demo" Q4_K_N \
+    --text "$text"
+
 # Gates that nothing can meet.
 for gate in "--min-top1 2" "--min-top1 -0.1" "--max-ppl-ratio -1" "--max-ppl-ratio 0" "--max-kld -1" "--max-kld nan"; do
     # shellcheck disable=SC2086 # an option and its value
@@ -66,6 +72,19 @@ json
 prints '"findings": ["is an importance matrix'
 prints '"n_tensors": null'
 prints '"n_bytes": null'
+
+# Files that git-lfs has not fetched.
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:%064d\nsize 11422654\n' 1 >"$work/pointer"
+cp "$work/pointer" "$work/pointer.gguf"
+for file in config.json tokenizer.json model.safetensors; do
+    rm -rf "$work/unfetched"
+    cp -r "$demo" "$work/unfetched"
+    cp "$work/pointer" "$work/unfetched/$file"
+    run 1 convert "$work/unfetched" -o "$work/x.gguf"
+    says "$file: this is a git-lfs pointer, not the file; fetch the real one with \`git lfs pull\`"
+done
+run 1 convert "$work/pointer.gguf" -o "$work/x.gguf"
+says "pointer.gguf: this is a git-lfs pointer"
 
 # Keys that a model cannot be used without: kept by edit, missed by verify.
 for key in general.architecture qwen3.block_count qwen3.context_length qwen3.attention.layer_norm_rms_epsilon \

@@ -58,7 +58,7 @@ static const struct {
     {"field-twice", "dtype"},
     {"file-empty", "expected at least 8 bytes of header length, the file has 0"},
     {"file-too-short", "expected at least 8 bytes of header length, the file has 7"},
-    {"git-lfs-pointer", "git lfs pull"},
+    {"git-lfs-pointer", "git-lfs-pointer.safetensors: this is a git-lfs pointer"},
     {"header-beyond-file", "header needs 4096 bytes after the first 8, the file has"},
     {"header-empty", "header must begin with '{', found an empty header"},
     {"header-is-array", "header must begin with '{'"},
