@@ -226,6 +226,8 @@ static int run(struct eval_run *r, const char *model, const struct collect_args 
         print_plan(r, model, a);
         return 0;
     }
+    if (rc == 0 && !a->resume && access(state, F_OK) == 0)
+        cmd_warn(r->shared, "%s: the sums of a stopped run are given up; --resume goes on from them", state);
     if (rc == 0)
         rc = collect(r, a, state, &c, e);
     if (rc == 0) {

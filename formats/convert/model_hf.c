@@ -113,9 +113,11 @@ static void count_parameters(const struct model *m, struct metadata_sizes *s)
 static int take_vocabulary(struct model *m, const struct hf_model *h, const char *folder, struct err *e)
 {
     if (!folder || !has_tokenizer(folder))
-        return model_add_line(m, &m->warnings, e, "%s: no tokenizer files; the model has no vocabulary%s",
-                              m->path,
-                              m->has_weights ? "" : ", whose size (some MiB) is not in what is planned");
+        return model_add_line(
+            m, &m->warnings, e, "%s: no tokenizer files; the model has no vocabulary%s", m->path,
+            m->has_weights ? ", without which llama.cpp will not load it; put tokenizer.json (or what the "
+                             "model was published with) into the folder"
+                           : ", whose size (some MiB) is not in what is planned");
     int rc = vocabulary_load_hf(&m->vocabulary, folder, h->config, h->arch.value[ARCH_V], e);
     for (size_t i = 0; rc == 0 && i < m->vocabulary->n_warnings; i++)
         rc = model_add_line(m, &m->warnings, e, "%s", m->vocabulary->warnings[i]);

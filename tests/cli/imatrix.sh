@@ -152,4 +152,8 @@ run 0 imatrix "$@" --resume --force
 says "nothing to continue"
 same "$work/k.gguf" "$work/want.gguf"
 echo "resumed: $n_resumed of 3"
+: >"$work/k.gguf.kerf-state"
+run 0 imatrix "$@" --force
+says "are given up; --resume goes on"
+same "$work/k.gguf" "$work/want.gguf"
 done_testing
