@@ -24,7 +24,8 @@ struct job {
     const struct shared_options *s;
     const struct mix **mixes; /* owned */
     size_t n_mixes;
-    struct model *model;
+    struct model *model;  /* as convert opens it: weights that can stay packed do */
+    struct model *floats; /* NULL: nothing stays packed */
     struct imatrix *imatrix;
     struct footprint footprint;
     struct fit_level *levels; /* owned */
@@ -36,6 +37,7 @@ static void job_release(struct job *j)
     free(j->levels);
     footprint_release(&j->footprint);
     imatrix_free(j->imatrix);
+    model_close(j->floats);
     model_close(j->model);
     free(j->mixes);
 }
@@ -89,6 +91,12 @@ static void print_text(const struct job *j)
     }
 }
 
+/* The model that mixes are made from. */
+static struct model *float_model(const struct job *j)
+{
+    return j->floats ? j->floats : j->model;
+}
+
 static void tell_remarks(const struct job *j)
 {
     for (size_t i = 0; i < model_n_warnings(j->model); i++)
@@ -101,7 +109,7 @@ static void tell_remarks(const struct job *j)
     if (j->footprint.trained_ctx && j->o->ctx > j->footprint.trained_ctx)
         cmd_warn(j->s, "%" PRIu64 " tokens are more than the %" PRIu64 " that the model was trained for",
                  j->o->ctx, j->footprint.trained_ctx);
-    if (!j->o->types && !fit_has_levels(j->model))
+    if (!j->o->types && !fit_has_levels(float_model(j)))
         cmd_note(j->s,
                  "the model is quantized below 8 bits already; --types asks for other levels all the same");
 }
@@ -120,25 +128,39 @@ static int find_levels(struct job *j, struct err *e)
     j->levels = calloc(j->n_mixes + 1, sizeof *j->levels);
     if (!j->levels)
         return err_set(e, ERR_NOMEM, "out of memory for the levels");
+    struct model *m = float_model(j);
     int rc = fit_level(&j->levels[0], j->model, NULL, &q, e);
     j->n_levels = rc == 0;
-    for (size_t i = 0; rc == 0 && i < j->n_mixes && (j->o->types || fit_has_levels(j->model)); i++) {
+    for (size_t i = 0; rc == 0 && i < j->n_mixes && (j->o->types || fit_has_levels(m)); i++) {
         struct fit_level l;
         if (strcmp(j->mixes[i]->name, j->levels[0].type) == 0)
             continue;
-        rc = fit_level(&l, j->model, j->mixes[i], &q, e);
+        rc = fit_level(&l, m, j->mixes[i], &q, e);
         if (rc == 0 && (j->o->types || l.weights_bytes < j->levels[0].weights_bytes))
             j->levels[j->n_levels++] = l;
     }
     return rc;
 }
 
+/* Twice when weights stay packed: quantize makes its mixes from floats. */
+static int open_models(struct job *j, const char *path, struct err *e)
+{
+    struct model_options mo = {.allow_missing_weights = true, .keep_packed = true};
+    int rc = model_open(&j->model, path, &mo, e);
+    for (size_t i = 0; rc == 0 && i < model_n_tensors(j->model); i++) {
+        if (!model_tensor(j->model, i)->has_blocks)
+            continue;
+        mo.keep_packed = false;
+        return model_open(&j->floats, path, &mo, e);
+    }
+    return rc;
+}
+
 static int run(struct job *j, const char *path, struct err *e)
 {
-    const struct model_options mo = {.allow_missing_weights = true};
     int rc = j->o->imatrix ? imatrix_load(&j->imatrix, j->o->imatrix, e) : 0;
     if (rc == 0)
-        rc = model_open(&j->model, path, &mo, e);
+        rc = open_models(j, path, e);
     if (rc == 0)
         rc = footprint_init(&j->footprint, j->model, e);
     if (rc == 0)
@@ -182,7 +204,8 @@ int cmd_fit(int argc, char **argv)
         "the cache of keys and values (with the states of recurrent layers) of one sequence, and working "
         "space; "
         "and the largest context that fits, at most that of the training. MODEL may also be a folder without "
-        "weights, or only its config.json. The first level is the model as it is. Cache and states are to "
+        "weights, or only its config.json. The first level is the model as kerf convert writes it. Cache and "
+        "states are to "
         "the byte "
         "those of llama.cpp with flash attention and batches of 512. Working space is an estimate of its "
         "compute "

@@ -52,7 +52,10 @@ bool opt_parse_real(const char *text, double *out)
     return true;
 }
 
-bool opt_parse_size(const char *text, uint64_t *out)
+static const double size_limit = 0x1p63;
+
+/* Bytes, whether or not they are below size_limit; false: malformed. */
+static bool size_value(const char *text, double *out)
 {
     if (!isdigit((unsigned char)text[0]) && text[0] != '.')
         return false;
@@ -76,7 +79,16 @@ bool opt_parse_size(const char *text, uint64_t *out)
     if (factor == 1 && v != floor(v)) /* a forgotten unit: 2.6 means no bytes */
         return false;
     v *= factor;
-    if (*unit || !isfinite(v) || v < 0 || v >= 9.2e18)
+    if (*unit || isnan(v) || v < 0)
+        return false;
+    *out = v;
+    return true;
+}
+
+bool opt_parse_size(const char *text, uint64_t *out)
+{
+    double v;
+    if (!size_value(text, &v) || v >= size_limit)
         return false;
     *out = (uint64_t)v;
     return true;
@@ -216,6 +228,10 @@ static int wrong_number(const struct parser *p, const struct opt *o, const char 
 {
     const char *what = o->kind == OPT_UINT ? "a whole number" : o->kind == OPT_SIZE ? "a size" : "a number";
     char min[32], max[32], range[80] = "";
+    double size;
+    if (o->kind == OPT_SIZE && (!o->range || o->range->max == 0) && size_value(text, &size) &&
+        size >= size_limit)
+        return opt_usage(p->cmd, "--%s: '%s' is too large, expected a size below 8EiB", o->name, text);
     if (o->range) {
         bound_text(o, o->range->min, min);
         bound_text(o, o->range->max, max);

@@ -26,8 +26,11 @@ static const char *own_name(const struct model *m, const struct rewrite_report *
     const struct mix *mix = NULL;
     if (!model_is_gguf(m))
         return r->type_name;
-    if (gguf_meta_get_u64(model_meta(m), "general.file_type", &file_type) && file_type <= UINT32_MAX)
+    if (gguf_meta_get_u64(model_meta(m), "general.file_type", &file_type) && file_type <= UINT32_MAX) {
+        if (rewrite_kept_form(file_type))
+            return rewrite_kept_form(file_type);
         mix = mix_by_file_type((uint32_t)file_type);
+    }
     return mix ? mix->name : qtype_name((uint32_t)main_type(m));
 }
 

@@ -145,6 +145,18 @@ static bool is_recurrent(const struct keys *k, uint64_t layer, uint64_t n_main, 
     return interval ? (layer + 1) % interval != 0 : n_kv_heads == 0;
 }
 
+/* Families whose prediction layers, those behind the main ones, llama.cpp gives no cache in a context that
+ * generates text (llama_model::create_memory); for the others it allocates one in every layer. */
+static bool predicts_without_cache(const char *arch)
+{
+    static const char *const known[] = {"qwen3next", "qwen35", "qwen35moe",  "step35",
+                                        "hy_v3",     "mimo2",  "deepseek32", "glm-dsa"};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(known[i], arch) == 0)
+            return true;
+    return false;
+}
+
 static uint64_t state_bytes(const struct keys *k)
 {
     uint64_t inner = value_or(k, "ssm.inner_size", 0, 0), state = value_or(k, "ssm.state_size", 0, 0);
@@ -156,6 +168,8 @@ static uint64_t state_bytes(const struct keys *k)
 static void read_layer(struct footprint *f, const struct keys *k, uint64_t layer, uint64_t n_main)
 {
     struct footprint_layer *l = &f->layers[layer];
+    if (layer >= n_main && predicts_without_cache(k->arch))
+        return;
     uint64_t heads = value_or(k, "attention.head_count", layer, 0);
     uint64_t kv_heads = value_or(k, "attention.head_count_kv", layer, heads);
     uint64_t head = heads ? f->width / heads : 0;

@@ -11,7 +11,8 @@
  *
  * Cache. Per attention layer a row of keys and a row of values for each of the cells: ctx rounded up to 256;
  * with a sliding window at most window + T, rounded up likewise. Families of formats/arch have full attention
- * in every layer, since llama.cpp computes it so even where a configuration names a window. A gated delta net
+ * in every layer, since llama.cpp computes it so even where a configuration names a window; prediction layers
+ * of hybrids (--keep-mtp) have no cache. A gated delta net
  * holds, in F32 and whatever ctx, its state (d_state * d_inner) and kernel - 1 columns of its convolution
  * (d_inner + 2 * groups * d_state). These numbers are llama.cpp's to the byte ("KV buffer size", "RS buffer
  * size").

@@ -218,8 +218,8 @@ bool hf_block_type(const struct arch_model *a, const struct hf_tensor *t, enum q
     for (size_t j = 0; j < t->n_sources; j++) {
         enum qtype one;
         const struct source *s = t->sources[j];
-        if (!s->packed || s->shape[s->n_dims - 1] != t->pub.ne[0] || !hf_packed_block_type(s->packed, &one) ||
-            (j > 0 && one != *type))
+        if (!s->packed || s->n_dims == 0 || s->shape[s->n_dims - 1] != t->pub.ne[0] ||
+            !hf_packed_block_type(s->packed, &one) || (j > 0 && one != *type))
             return false;
         *type = one;
     }

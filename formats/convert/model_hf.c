@@ -199,6 +199,18 @@ static int expect_tensors(struct model *m, struct hf_model *h, const struct mode
     return rc == 0 ? hf_map_expected(m, &h->arch, &like, e) : rc;
 }
 
+/* Which weights stay packed shows in tensors, not in names. */
+static int tell_unseen_blocks(struct model *m, const struct hf_model *h, struct err *e)
+{
+    if (m->has_weights || !h->quant || !hf_quant_has_fp4(h->quant))
+        return 0;
+    return model_add_line(m, &m->warnings, e,
+                          "%s: without weights it is not known which of them (%s) are blocks of 4-bit floats "
+                          "that stay packed; they are planned unpacked, and a conversion of the checkpoint "
+                          "at the precision of its source comes out smaller",
+                          m->path, hf_quant_name(h->quant));
+}
+
 static int take_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)
 {
     struct source *sources;
@@ -255,6 +267,8 @@ int model_open_hf(struct model *m, const char *path, const struct model_options 
         rc = rerank_detect(&h->arch, folder, m->vocabulary, e);
     if (rc == 0)
         rc = take_tensors(m, h, opt, e);
+    if (rc == 0 && opt->keep_packed)
+        rc = tell_unseen_blocks(m, h, e);
     if (rc != 0)
         return rc;
 

@@ -73,4 +73,8 @@ int rewrite_model(struct rewrite_report *out, const struct model *m, const char 
                   const struct rewrite_options *opt, struct err *e);
 void rewrite_report_release(struct rewrite_report *r);
 
+/* What a file of packed weights kept from a checkpoint is called, by its general.file_type (llama.cpp's
+ * LLAMA_FTYPE_MOSTLY_MXFP4_MOE and _NVFP4); NULL: it is none. */
+const char *rewrite_kept_form(uint64_t file_type);
+
 #endif

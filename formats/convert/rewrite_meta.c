@@ -42,6 +42,11 @@ static bool is_mostly_planned(const struct rw_plan *p)
     return planned > all / 2;
 }
 
+const char *rewrite_kept_form(uint64_t file_type)
+{
+    return file_type == 39 ? "NVFP4" : file_type == 38 ? "MXFP4_MOE" : NULL;
+}
+
 /* Does the output keep weights in a packed form of the checkpoint? Then that names the file, as the
  * reference converter has it; *file_type is its number. */
 static const char *kept_form(const struct rw_plan *p, uint32_t *file_type)
@@ -52,7 +57,7 @@ static const char *kept_form(const struct rw_plan *p, uint32_t *file_type)
         mx |= p->tensors[i].repack && p->tensors[i].type == QTYPE_MXFP4;
     }
     *file_type = nv ? 39 : 38;
-    return nv ? "NVFP4" : mx ? "MXFP4_MOE" : NULL;
+    return nv || mx ? rewrite_kept_form(*file_type) : NULL;
 }
 
 /* The peer's way to set a key: a replaced one moves to the end. */
@@ -188,10 +193,10 @@ int rw_plan_meta(struct rw_plan *p, const struct model *m, const struct rewrite_
     }
     if (rc == 0 && !p->type_name) { /* a GGUF copied as it is keeps the name of what it was */
         uint64_t id;
-        const struct mix *old = gguf_meta_get_u64(p->meta, "general.file_type", &id) && id <= UINT32_MAX
-                                    ? mix_by_file_type((uint32_t)id)
-                                    : NULL;
-        p->type_name = old ? old->name : "auto";
+        bool known = gguf_meta_get_u64(p->meta, "general.file_type", &id) && id <= UINT32_MAX;
+        const struct mix *old = known ? mix_by_file_type((uint32_t)id) : NULL;
+        const char *form = known ? rewrite_kept_form(id) : NULL;
+        p->type_name = old ? old->name : form ? form : "auto";
     }
     return rc;
 }

@@ -31,6 +31,9 @@ void hf_quant_free(struct hf_quant *q);
 
 const char *hf_quant_name(const struct hf_quant *q); /* "gptq"; for people */
 
+/* Does it say that there are weights of 4-bit floats (MXFP4, NVFP4)? For plans that see no tensors. */
+bool hf_quant_has_fp4(const struct hf_quant *q);
+
 struct hf_packed; /* one weight; lives in the arena of its list */
 
 struct hf_packed_input {

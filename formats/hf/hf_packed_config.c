@@ -153,7 +153,9 @@ static int take_group(struct hf_quant *q, const struct json *group, struct err *
     if (rc != 0 || !is_stated(weights))
         return rc;
     struct quant_scheme *s = &q->schemes[q->n_schemes++];
+    const char *kind = json_string(json_get(weights, "type"));
     rc = take_size(q, weights, "num_bits", &s->bits, e);
+    q->has_fp4 |= s->bits == 4 && kind && strcmp(kind, "float") == 0;
     if (rc == 0)
         rc = take_size(q, weights, "group_size", &s->group_size, e);
     return rc == 0 ? take_block(q, weights, "block_structure", s, e) : rc;
@@ -178,8 +180,9 @@ static int take_compressed_tensors(struct hf_quant *q, struct err *e)
     return rc;
 }
 
-static int check_algorithm(const struct hf_quant *q, const char *algo, struct err *e)
+static int check_algorithm(struct hf_quant *q, const char *algo, struct err *e)
 {
+    q->has_fp4 |= name_ends_with(algo, "NVFP4");
     if (strcmp(algo, "FP8") == 0 || strcmp(algo, "FP8_PER_CHANNEL_PER_TOKEN") == 0 ||
         strcmp(algo, "MIXED_PRECISION") == 0 || strcmp(algo, "NVFP4") == 0 ||
         name_ends_with(algo, "A16_NVFP4"))
@@ -323,4 +326,9 @@ void hf_quant_free(struct hf_quant *q)
 const char *hf_quant_name(const struct hf_quant *q)
 {
     return q->name;
+}
+
+bool hf_quant_has_fp4(const struct hf_quant *q)
+{
+    return q->has_fp4;
 }

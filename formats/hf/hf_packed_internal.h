@@ -42,6 +42,7 @@ struct hf_quant {
     size_t n_schemes;
     bool zeros_minus_one; /* gptq: stored zero points are one too low */
     bool mixed_bits;      /* gptq: single modules may differ from `bits` */
+    bool has_fp4;         /* compressed-tensors, modelopt: weights of 4-bit floats are announced */
 };
 
 enum part {

@@ -57,6 +57,68 @@ run 0 fit "$work/q8.gguf" --memory 20MiB --ctx 512 --json
 [ "$(value type)" = '"Q8_0"' ] && [ "$(value type 2)" = '"Q6_K"' ] || fail "levels below Q8_0"
 [ "$(value weights_bytes 4)" = "$mixed" ] || fail "Q4_K_M of the file"
 
+# A checkpoint of packed weights: the first level is what convert writes, mixes are those of quantize. One layer
+# of NVFP4 zeros, its safetensors header padded to 4096 bytes.
+packed=$work/packed
+mkdir "$packed"
+cat >"$packed/config.json" <<'END'
+{"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": 256, "num_hidden_layers": 1,
+ "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 64, "intermediate_size": 256, "vocab_size": 32,
+ "max_position_embeddings": 512, "rms_norm_eps": 1e-6, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+ "quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}
+END
+awk -v index_file="$packed/model.safetensors.index.json" '
+function add(name, type, shape, bytes)
+{
+    header = header sprintf("%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%d,%d]}", n ? "," : "", name, type, shape, at, at + bytes)
+    map = map sprintf("%s\"%s\":\"model.safetensors\"", n++ ? "," : "", name)
+    at += bytes
+}
+BEGIN {
+    add("model.embed_tokens.weight", "BF16", "32,256", 16384)
+    add("model.norm.weight", "BF16", "256", 512)
+    layer = "model.layers.0."
+    add(layer "input_layernorm.weight", "BF16", "256", 512)
+    add(layer "post_attention_layernorm.weight", "BF16", "256", 512)
+    add(layer "self_attn.q_norm.weight", "BF16", "64", 128)
+    add(layer "self_attn.k_norm.weight", "BF16", "64", 128)
+    k = split("self_attn.q_proj self_attn.k_proj self_attn.v_proj self_attn.o_proj mlp.gate_proj mlp.up_proj mlp.down_proj", m, " ")
+    for (i = 1; i <= k; i++) {
+        add(layer m[i] ".weight", "U8", "256,128", 32768)
+        add(layer m[i] ".weight_scale", "F8_E4M3", "256,16", 4096)
+        add(layer m[i] ".weight_scale_2", "F32", "", 4)
+    }
+    printf "%-4096s", "{" header "}"
+    printf "{\"weight_map\":{%s}}", map > index_file
+}' >"$work/header"
+[ "$(wc -c <"$work/header")" -eq 4096 ] || fail "the header of the packed checkpoint"
+{
+    printf '\000\020\000\000\000\000\000\000'
+    cat "$work/header"
+    head -c $((16384 + 3 * 512 + 2 * 128 + 7 * (32768 + 4096 + 4))) /dev/zero
+} >"$packed/model.safetensors"
+demo_before=$demo
+demo=$packed
+as_is=$(sum_of_tensors)
+mixed_packed=$(sum_of_tensors --type Q2_K)
+demo=$demo_before
+[ "$as_is" -lt 300000 ] || fail "convert keeps the packed weights: $as_is bytes"
+run 0 fit "$packed" --memory 20MiB --ctx 512 --json
+[ "$(value type)" = '"NVFP4"' ] && [ "$(value weights_bytes)" = "$as_is" ] || fail "packed weights as they are"
+run 0 fit "$packed" --memory 20MiB --ctx 512 --json --types Q2_K,Q8_0
+[ "$(value type 2)" = '"Q2_K"' ] && [ "$(value weights_bytes 2)" = "$mixed_packed" ] || fail "Q2_K of packed weights"
+run 0 convert "$packed" -o "$work/packed.gguf"
+run 0 fit "$work/packed.gguf" --memory 20MiB --ctx 512 --json
+[ "$(value type)" = '"NVFP4"' ] && [ "$(value weights_bytes)" = "$as_is" ] || fail "the file of packed weights"
+rm "$packed/model.safetensors"
+run 0 convert "$packed" --dry-run
+says "comes out smaller"
+run 0 fit "$packed" --memory 20MiB --ctx 512 --json
+says "comes out smaller"
+[ "$(value type)" != '"NVFP4"' ] && [ "$(value weights_bytes)" -gt "$as_is" ] || fail "planned unpacked"
+run 0 fit "$packed/config.json" --memory 20MiB --ctx 512
+says "comes out smaller"
+
 # An importance matrix is part of the recipe.
 run 0 imatrix "$demo" --text "$src/LICENSE" --ctx 64 --chunks 2 -o "$work/im.gguf"
 run 0 fit "$demo" --memory 20MiB --ctx 512 --json --types Q2_K_S --imatrix "$work/im.gguf"
@@ -67,6 +129,10 @@ says "Q2_K_S"
 # Wrong usage, and what is no model.
 run 2 fit "$demo"
 says "--memory is missing"
+run 2 fit "$demo" --memory 16EiB
+says "--memory: '16EiB' is too large"
+run 2 fit "$demo" --memory 16XiB
+says "expected a size"
 run 2 fit "$demo" --memory 8GiB --types Q4_KK
 says "--types"
 run 2 fit "$demo" --memory 8GiB --kv-type q5_0

@@ -265,6 +265,38 @@ static void test_described_families_keep_the_whole_context(void **state)
     close_opened(&o);
 }
 
+/* Prediction layers, kept with --keep-mtp: hybrids cache nothing for them, families outside llama.cpp's list
+ * as for any layer. */
+static void test_prediction_layers_of_hybrids_have_no_cache(void **state)
+{
+    (void)state;
+    struct opened o;
+    struct footprint with;
+    struct err e = {0};
+    open_config(&o, qwen35_27b);
+    struct gguf_meta *meta = (struct gguf_meta *)(uintptr_t)model_meta(o.m); /* the test's own model */
+    assert_int_equal(gguf_meta_set_u32(meta, "qwen35.block_count", 65, &e), 0);
+    assert_int_equal(gguf_meta_set_u32(meta, "qwen35.nextn_predict_layers", 1, &e), 0);
+    if (footprint_init(&with, o.m, &e) != 0)
+        fail_msg("%s", e.msg);
+    assert_int_equal(with.n_layers, 65);
+    assert_int_equal(footprint_cache_bytes(&with, 4096, QTYPE_F16),
+                     footprint_cache_bytes(&o.f, 4096, QTYPE_F16));
+    assert_int_equal(footprint_work_bytes(&with, 4096), footprint_work_bytes(&o.f, 4096));
+    footprint_release(&with);
+    close_opened(&o);
+
+    open_windowed(&o, NULL);
+    meta = (struct gguf_meta *)(uintptr_t)model_meta(o.m);
+    assert_int_equal(gguf_meta_set_u32(meta, "gemma3.nextn_predict_layers", 1, &e), 0);
+    if (footprint_init(&with, o.m, &e) != 0)
+        fail_msg("%s", e.msg);
+    assert_int_equal(footprint_cache_bytes(&with, 4096, QTYPE_F16),
+                     footprint_cache_bytes(&o.f, 4096, QTYPE_F16));
+    footprint_release(&with);
+    close_opened(&o);
+}
+
 /* Rows of keys and values that fill no whole block are padded to one; nothing overflows. */
 static void test_odd_rows_and_large_numbers(void **state)
 {
@@ -384,6 +416,7 @@ int main(void)
         cmocka_unit_test(test_working_space_is_near_the_peers),
         cmocka_unit_test(test_sliding_windows_bound_the_cache),
         cmocka_unit_test(test_described_families_keep_the_whole_context),
+        cmocka_unit_test(test_prediction_layers_of_hybrids_have_no_cache),
         cmocka_unit_test(test_odd_rows_and_large_numbers),
         cmocka_unit_test(test_largest_context_is_what_counting_finds),
         cmocka_unit_test(test_levels_are_what_quantize_would_write),

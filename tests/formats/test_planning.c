@@ -7,6 +7,7 @@
 #include "scratch.h"
 #include "toy_checkpoint.h"
 #include "toy_family.h"
+#include "toy_packed.h"
 
 #include <dirent.h>
 #include <inttypes.h>
@@ -227,6 +228,69 @@ static void test_total_size_is_checked(void **state)
     m = open_plan(s.folder);
     assert_true(warns(m, "metadata.total_size"));
     model_close(m);
+    scratch_remove(&s);
+}
+
+/* The names of the small model with its matrices packed as `kind`, and what config.json then says. */
+static void write_packed_index(const struct scratch *s, enum toy_packing kind)
+{
+    static const char *const plain[] = {"embed_tokens",
+                                        "norm",
+                                        "layers.0.input_layernorm",
+                                        "layers.0.post_attention_layernorm",
+                                        "layers.0.self_attn.q_norm",
+                                        "layers.0.self_attn.k_norm"};
+    static const char *const packed[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+                                         "self_attn.o_proj", "mlp.gate_proj",    "mlp.up_proj",
+                                         "mlp.down_proj"};
+    struct toy_packed p = {.seed = 1};
+    char text[8000], config[2000], stem[100];
+    int n = snprintf(text, sizeof text, "{\"weight_map\": {");
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s\"model.%s.weight\": \"a.safetensors\"",
+                      i ? ", " : "", plain[i]);
+    for (size_t i = 0; i < sizeof packed / sizeof *packed; i++) {
+        snprintf(stem, sizeof stem, "model.layers.0.%s", packed[i]);
+        toy_packed_add(&p, kind, stem, 8, 96); /* for the names of its parts */
+    }
+    for (size_t i = 0; i < p.n; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, ", \"%s\": \"a.safetensors\"", p.t[i].name);
+    snprintf(text + n, sizeof text - (size_t)n, "}}");
+    toy_packed_release(&p);
+    scratch_text(s, "model.safetensors.index.json", text);
+    snprintf(config, sizeof config, "%.*s, \"quantization_config\": %s}", (int)strlen(small_config) - 1,
+             small_config, toy_packing_config(kind));
+    scratch_text(s, "config.json", config);
+}
+
+/* Opened as for the precision of the source: shapes come from config.json, and what may stay packed is told.
+ */
+static void test_indices_of_packed_checkpoints(void **state)
+{
+    (void)state;
+    struct scratch s;
+    scratch_make(&s);
+    for (int kind = 0; kind < TOY_PACKING_COUNT; kind++) {
+        const bool fp4 = kind == TOY_CT_NVFP4 || kind == TOY_CT_MXFP4 || kind == TOY_MODELOPT_NVFP4;
+        char config[120];
+        snprintf(config, sizeof config, "%s/config.json", s.folder);
+        write_packed_index(&s, (enum toy_packing)kind);
+        for (int alone = 0; alone < 2; alone++) {
+            struct model *m = NULL;
+            struct err e = {0};
+            const struct model_options opt = {.allow_missing_weights = true, .keep_packed = true};
+            if (model_open(&m, alone ? config : s.folder, &opt, &e) != 0)
+                fail_msg("%s: %s", toy_packing_name((enum toy_packing)kind), e.msg);
+            assert_int_equal(n_parameters(m), SMALL_ELEMS);
+            for (size_t i = 0; i < model_n_tensors(m); i++)
+                assert_false(model_tensor(m, i)->has_blocks);
+            if (warns(m, "comes out smaller") != fp4)
+                fail_msg("%s: %s", toy_packing_name((enum toy_packing)kind), fp4 ? "no warning" : "warns");
+            assert_true(planned_bytes(m, NULL) >= 2 * SMALL_ELEMS);
+            assert_in_range(planned_bytes(m, "Q8_0"), SMALL_ELEMS, 2 * SMALL_ELEMS);
+            model_close(m);
+        }
+    }
     scratch_remove(&s);
 }
 
@@ -514,6 +578,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_four_say_the_same),
         cmocka_unit_test(test_total_size_is_checked),
+        cmocka_unit_test(test_indices_of_packed_checkpoints),
         cmocka_unit_test(test_what_cannot_be_planned_is_refused),
         cmocka_unit_test(test_real_conversions),
         cmocka_unit_test(test_every_real_configuration),
