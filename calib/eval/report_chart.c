@@ -10,6 +10,7 @@
 #define LEFT  70.0
 #define RIGHT 30.0
 #define TOP   16.0
+#define HEAD  20.0 /* room for the name of the upright axis, above every point */
 #define FLOOR 1e-9 /* divergences below are drawn there: the logarithmic axis has no zero */
 
 struct axis {
@@ -169,7 +170,7 @@ static void label(const struct report *r, size_t i, const struct axis *x, const 
     size_t best = 0;
     for (size_t s = 0; s < N_SPOTS; s++) {
         struct box b = spot_box(s, px, py, candidate_name(c));
-        bool free_spot = b.x1 > LEFT && b.x2 < WIDTH && b.y1 > TOP;
+        bool free_spot = b.x1 > LEFT && b.x2 < WIDTH && b.y1 > TOP + HEAD;
         for (size_t j = 0; free_spot && j < r->n_candidates; j++) {
             double qx = place(x, r->candidates[j].bits_per_weight),
                    qy = place(y, r->candidates[j].d.kld.value);
@@ -190,8 +191,8 @@ static void label(const struct report *r, size_t i, const struct axis *x, const 
 
 void report_chart(const struct report *r, FILE *out)
 {
-    const double height = 430, bottom = height - 52;
-    struct axis x = {.from = LEFT, .to = WIDTH - RIGHT}, y = {.from = bottom, .to = TOP};
+    const double height = 430 + HEAD, bottom = height - 52;
+    struct axis x = {.from = LEFT, .to = WIDTH - RIGHT}, y = {.from = bottom, .to = TOP + HEAD};
     chart_axes(r, &x, &y);
     fprintf(out,
             "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"Mean KL divergence against bits per "
@@ -203,7 +204,7 @@ void report_chart(const struct report *r, FILE *out)
     size_ticks(&x, bottom, out);
     fprintf(out, "<text x=\"%g\" y=\"%g\" text-anchor=\"end\">bits per weight</text>\n", WIDTH - RIGHT,
             bottom + 42);
-    fprintf(out, "<text x=\"%g\" y=\"%g\">mean KLD, nats per token</text>\n", LEFT + 4, TOP + 12);
+    fprintf(out, "<text x=\"%g\" y=\"%g\">mean KLD, nats per token</text>\n", LEFT, TOP + 4);
     curve(r, &x, &y, out);
     for (size_t i = 0; i < r->n_candidates; i++) {
         const struct report_model *c = &r->candidates[i];
