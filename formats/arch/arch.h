@@ -132,6 +132,15 @@ enum arch_quirk {
     ARCH_ROPE_FREQS = 4,     /* "llama3" frequency scaling becomes the tensor rope_freqs.weight (17.3) */
 };
 
+/* Weights whose factor beside the blocks the runtime's graph of the family multiplies by; attention
+ * projections and the head are understood in all. Read off llama.cpp (d32676d7). */
+enum arch_factors {
+    ARCH_FACTOR_FFN = 1,
+    ARCH_FACTOR_EXPERTS = 2,
+    ARCH_FACTOR_SHARED = 4, /* shared experts */
+    ARCH_FACTOR_DELTA = 8,  /* gated delta nets */
+};
+
 /* Receiver of remarks about what the output cannot express; a nonzero answer stops. */
 struct arch_warnings {
     int (*add)(void *ctx, const char *text, struct err *e);
@@ -146,6 +155,7 @@ struct arch {
     const struct arch_group *groups; /* ended by a group without rows */
     const struct arch_key *keys;     /* ended by a NULL suffix; NULL: none */
     unsigned quirks;                 /* enum arch_quirk */
+    unsigned factors;                /* enum arch_factors */
     /* Refuse what the descriptor cannot do; NULL: nothing to refuse. */
     int (*check)(struct arch_model *a, struct err *e);
     /* Keys that no table expresses, and warnings; NULL: none. */
@@ -158,6 +168,9 @@ struct arch {
      * itself when nothing changes, NULL when memory is refused. */
     const char *(*rename)(const struct arch_model *a, const char *name, struct arena *arena);
 };
+
+/* May the tensor `weight` (its GGUF name) have a factor "X.scale" beside it in files of this family? */
+bool arch_reads_factor(const struct arch *arch, const char *weight);
 
 /* Does the row exist in this layer? (0 for rows without N) */
 bool arch_row_applies(const struct arch_model *a, const struct arch_group *g, const struct arch_row *row,

@@ -174,6 +174,7 @@ const struct arch arch_llama = {
     .classes = classes,
     .model_types = model_types,
     .groups = groups,
+    .factors = ARCH_FACTOR_FFN | ARCH_FACTOR_EXPERTS,
     .keys = keys,
     .quirks = ARCH_ROPE_FREQS | ARCH_HEAD_DIM_KEY,
     .check = check,

@@ -28,6 +28,7 @@ const struct arch arch_qwen3 = {
     .classes = classes,
     .model_types = model_types,
     .groups = groups,
+    .factors = ARCH_FACTOR_FFN,
     .quirks = ARCH_POOLING | ARCH_RERANKER,
     .add_keys = add_keys,
 };

@@ -45,6 +45,7 @@ const struct arch arch_qwen3moe = {
     .classes = classes,
     .model_types = model_types,
     .groups = groups,
+    .factors = ARCH_FACTOR_EXPERTS,
     .keys = keys,
     .check = arch_check_experts,
     .add_keys = add_keys,

@@ -96,6 +96,7 @@ const struct arch arch_qwen3next = {
     .classes = classes,
     .model_types = model_types,
     .groups = groups,
+    .factors = ARCH_FACTOR_EXPERTS | ARCH_FACTOR_SHARED,
     .keys = arch_keys_hybrid,
     .check = check,
     .add_keys = add_keys,

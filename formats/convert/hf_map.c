@@ -435,11 +435,13 @@ static int keep_packed(struct mapping *map, struct hf_tensor *t, struct err *e)
     bool all_one = true;
     if (!hf_block_type(map->a, t, &type) || !qtype_row_bytes(type, p->ne[0], &row_bytes))
         return 0;
+    for (uint64_t m = 0; m < n_mats; m++)
+        all_one = all_one && factor_of(t, m) == 1;
+    if (!all_one && !arch_reads_factor(map->a->arch, p->name))
+        return 0;
     p->type = type;
     p->has_blocks = true;
     p->n_bytes = row_bytes * p->n_rows;
-    for (uint64_t m = 0; m < n_mats; m++)
-        all_one = all_one && factor_of(t, m) == 1;
     if (all_one)
         return 0;
     size_t stem = strlen(p->name) - strlen(".weight");
@@ -480,10 +482,12 @@ static int report_unpacked(struct mapping *map, struct err *e)
     }
     if (n == 0)
         return 0;
-    return model_add_line(map->m, &map->m->warnings, e,
-                          "%zu weight%s of 4-bit floats cannot stay packed and %s dequantized, the first is "
-                          "'%s': rows or experts do not fit into whole blocks",
-                          n, n == 1 ? "" : "s", n == 1 ? "is" : "are", first->pub.name);
+    return model_add_line(
+        map->m, &map->m->warnings, e,
+        "%zu weight%s of 4-bit floats cannot stay packed and %s dequantized, the first is "
+        "'%s': rows or experts do not fit into whole blocks, or llama.cpp would not multiply "
+        "by their factor",
+        n, n == 1 ? "" : "s", n == 1 ? "is" : "are", first->pub.name);
 }
 
 static int by_order(const void *pa, const void *pb)

@@ -195,8 +195,9 @@ static void shape_text(const uint64_t ne[4], char out[96])
         at += (size_t)snprintf(out + at, 96 - at, "%" PRIu64 "%s", ne[d - 1], d > 1 ? ", " : "]");
 }
 
-/* "X.scale" and "X.input_scale" beside a weight: factors of weights in 4-bit floats. */
-static bool is_factor(const struct model *m, const char *name)
+/* "X.scale" and "X.input_scale" beside a weight: factors of weights in 4-bit floats, where the runtime has
+ * them. */
+static bool is_factor(const struct model *m, const struct arch *arch, const char *name)
 {
     static const char *const suffixes[] = {".input_scale", ".scale"};
     size_t n = strlen(name);
@@ -205,7 +206,7 @@ static bool is_factor(const struct model *m, const char *name)
         char weight[256];
         if (n > k && n < 200 && strcmp(name + n - k, suffixes[i]) == 0) {
             snprintf(weight, sizeof weight, "%.*s.weight", (int)(n - k), name);
-            return model_find(m, weight) != NULL;
+            return model_find(m, weight) != NULL && arch_reads_factor(arch, weight);
         }
     }
     return false;
@@ -221,7 +222,7 @@ static int check_shapes(struct owner *o, const struct arch_model *a, const struc
         switch (judge(a, t, want)) {
         case SHAPE_FITS: break;
         case SHAPE_UNKNOWN_NAME:
-            if (strcmp(t->name, "rope_freqs.weight") != 0 && !is_factor(m, t->name))
+            if (strcmp(t->name, "rope_freqs.weight") != 0 && !is_factor(m, a->arch, t->name))
                 rc = add_line(o, &o->findings, e, "tensor '%s': architecture %s has no tensor of this name",
                               t->name, a->arch->name);
             break;

@@ -822,9 +822,40 @@ static void vision_families_write_sections_and_deepstack(void **state)
     expect_refusal("Qwen2_5_VLForConditionalGeneration", "", ERR_FORMAT, "mrope_section");
 }
 
+/* Where llama.cpp multiplies by a factor beside blocks: in every graph for attention and head, in some for
+ * the rest. */
+static void factors_stand_only_where_the_runtime_reads_them(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *arch, *weight;
+        bool reads;
+    } cases[] = {
+        {"qwen3", "blk.3.ffn_up.weight", true},
+        {"llama", "blk.3.ffn_down_exps.weight", true},
+        {"qwen2", "blk.3.attn_q.weight", true},
+        {"qwen2", "output.weight", true},
+        {"qwen2", "blk.3.ffn_up.weight", false},
+        {"qwen3vl", "blk.3.ffn_down.weight", false},
+        {"qwen2moe", "blk.3.ffn_up_exps.weight", false},
+        {"qwen3moe", "blk.3.ffn_up_exps.weight", true},
+        {"qwen35", "blk.3.attn_qkv.weight", true},
+        {"qwen3next", "blk.3.attn_qkv.weight", false},
+        {"qwen3next", "blk.3.ssm_ba.weight", false},
+        {"qwen3next", "blk.3.ffn_up_shexp.weight", true},
+        {"qwen3", "token_embd.weight", false},
+        {"qwen35moe", "blk.3.ssm_out.weight", true},
+        {"qwen35moe", "blk.3.ffn_gate_inp.weight", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (arch_reads_factor(arch_by_name(cases[i].arch), cases[i].weight) != cases[i].reads)
+            fail_msg("%s %s", cases[i].arch, cases[i].weight);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(factors_stand_only_where_the_runtime_reads_them),
         cmocka_unit_test(every_row_of_every_family_has_a_valid_shape),
         cmocka_unit_test(no_class_belongs_to_two_families),
         cmocka_unit_test(the_table_lists_every_class),
