@@ -8,6 +8,7 @@
 #include "libquant/types.h"
 
 #include <assert.h>
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -425,6 +426,29 @@ static float factor_of(const struct hf_tensor *t, uint64_t m)
                              : hf_packed_block_factor(t->sources[m]->packed, 0);
 }
 
+/* Are all factors 1? Refuse those that no quantizer means: the largest value of a block, 6 times a scale of
+ * 448, must stay a float. A factor of zero may stand beside weights that are all zero, but tell of it. */
+static int check_factors(struct mapping *map, const struct hf_tensor *t, bool *all_one, struct err *e)
+{
+    uint64_t n_mats = t->pub.ne[2] * t->pub.ne[3];
+    int rc = 0;
+    *all_one = true;
+    for (uint64_t m = 0; rc == 0 && m < n_mats; m++) {
+        float v = factor_of(t, m);
+        const struct source *s = t->sources[t->n_sources == 1 ? 0 : m];
+        *all_one = *all_one && v == 1;
+        if (!(v >= 0) || v > FLT_MAX / (6 * 448))
+            rc = err_set(e, ERR_FORMAT,
+                         "%s: weight '%s': its global scale makes a factor of %g, expected a positive one "
+                         "that keeps every value finite; the checkpoint is damaged, fetch it again",
+                         s->file, s->name, (double)v);
+        else if (v == 0)
+            rc = model_add_line(map->m, &map->m->warnings, e,
+                                "weight '%s' has a global scale that makes all its values zero", s->name);
+    }
+    return rc;
+}
+
 /* Keep `t` in the blocks that its sources are made of; factors beside them become a tensor of their own. */
 static int keep_packed(struct mapping *map, struct hf_tensor *t, struct err *e)
 {
@@ -432,11 +456,12 @@ static int keep_packed(struct mapping *map, struct hf_tensor *t, struct err *e)
     struct model_tensor *p = &t->pub;
     uint64_t row_bytes, n_mats = p->ne[2] * p->ne[3];
     enum qtype type;
-    bool all_one = true;
+    bool all_one;
     if (!hf_block_type(map->a, t, &type) || !qtype_row_bytes(type, p->ne[0], &row_bytes))
         return 0;
-    for (uint64_t m = 0; m < n_mats; m++)
-        all_one = all_one && factor_of(t, m) == 1;
+    int rc = check_factors(map, t, &all_one, e);
+    if (rc)
+        return rc;
     if (!all_one && !arch_reads_factor(map->a->arch, p->name))
         return 0;
     p->type = type;

@@ -286,12 +286,40 @@ static void a_scale_that_is_no_number_is_refused(void **state)
     }
 }
 
+static void a_factor_that_cannot_be_right_is_told(void **state)
+{
+    (void)state;
+    static const float factors[] = {0, -1, 1e36f, NAN};
+    for (size_t i = 0; i < sizeof factors / sizeof *factors; i++) {
+        struct toy_packed p = {.seed = 90};
+        struct err e = {0};
+        struct model *m = NULL;
+        bool warned = false;
+        write_checkpoint(&p, TOY_MODELOPT_NVFP4);
+        const struct st_tensor *t = toy_packed_find(&p, P "mlp.experts.1.up_proj.weight_scale_2");
+        memcpy((uint8_t *)(uintptr_t)t->data, &factors[i], sizeof factors[i]);
+        if (toy_packed_write(&p, in_dir("model.safetensors"), &e) != 0)
+            fail_msg("%s", e.msg);
+        struct model_options opt = {.keep_packed = true};
+        int rc = model_open(&m, dir.folder, &opt, &e);
+        assert_int_equal(rc, i == 0 ? 0 : ERR_FORMAT);
+        if (rc != 0)
+            assert_non_null(strstr(e.msg, "experts.1.up_proj.weight"));
+        for (size_t w = 0; rc == 0 && w < model_n_warnings(m); w++)
+            warned |= strstr(model_warning(m, w), "experts.1.up_proj.weight' has a global scale") != NULL;
+        assert_int_equal(warned, i == 0);
+        model_close(m);
+        toy_packed_release(&p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packed_weights_keep_every_value),
         cmocka_unit_test(a_checkpoint_opened_plainly_is_dequantized),
         cmocka_unit_test(a_scale_that_is_no_number_is_refused),
+        cmocka_unit_test(a_factor_that_cannot_be_right_is_told),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
