@@ -30,6 +30,7 @@ bool arch_reads_factor(const struct arch *arch, const char *weight)
         {"blk.N.ssm_alpha.weight", ARCH_FACTOR_DELTA},
         {"blk.N.ssm_beta.weight", ARCH_FACTOR_DELTA},
         {"blk.N.ssm_out.weight", ARCH_FACTOR_DELTA},
+        {"blk.N.nextn.eh_proj.weight", ARCH_FACTOR_DELTA | ARCH_FACTOR_SHARED},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (arch_match(rows[i].pattern, weight, NULL, NULL))

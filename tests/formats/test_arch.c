@@ -846,6 +846,8 @@ static void factors_stand_only_where_the_runtime_reads_them(void **state)
         {"qwen3", "token_embd.weight", false},
         {"qwen35moe", "blk.3.ssm_out.weight", true},
         {"qwen35moe", "blk.3.ffn_gate_inp.weight", false},
+        {"qwen35", "blk.4.nextn.eh_proj.weight", true},
+        {"qwen3next", "blk.4.nextn.eh_proj.weight", true},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (arch_reads_factor(arch_by_name(cases[i].arch), cases[i].weight) != cases[i].reads)
