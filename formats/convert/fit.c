@@ -41,10 +41,9 @@ int fit_level(struct fit_level *out, struct model *m, const struct mix *mix, con
                                        .imatrix = mix ? q->imatrix : NULL,
                                        .imatrix_path = q->imatrix_path,
                                        .allow_requantize = q->requantize,
-                                       .overwrite = true,
                                        .dry_run = true};
     struct rewrite_report r = {0};
-    int rc = rewrite_model(&r, m, "(dry run)", &ro, e);
+    int rc = rewrite_model(&r, m, NULL, &ro, e);
     if (rc != 0)
         return err_context(e, rc, "%s", mix ? mix->name : model_path(m));
     struct fit_level l = {.cache_bytes = footprint_cache_bytes(q->footprint, q->ctx, q->kv),

@@ -144,4 +144,8 @@ run 1 fit "$src/tests/data/demo-qwen3/tokenizer.json" --memory 8GiB
 run 0 fit --help
 [ "$(grep -c -e "--memory SIZE" "$work/out")" -eq 2 ] || fail "--memory stands in the help more than in usage and options"
 
+# What is planned is no file: no model's name is in its way.
+run 0 convert "$demo" -o "$work/(dry run)" --type Q8_0
+(cd "$work" && "$kerf" fit "(dry run)" --memory 64MiB >"$work/out" 2>"$work/err") || fail "a model named (dry run)"
+
 done_testing
