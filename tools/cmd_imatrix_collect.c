@@ -4,6 +4,7 @@
 
 #include "calib/stats/imatrix_collect.h"
 #include "formats/json.h"
+#include "libquant/base/names.h"
 #include "libquant/base/sha256.h"
 
 #include <inttypes.h>
@@ -312,13 +313,8 @@ int cmd_imatrix_collect(int argc, char **argv)
     struct eval_run r = {.shared = &shared, .text = &text};
     char *state = NULL;
     if (status == 0) {
-        size_t n = strlen(a.output) + sizeof ".kerf-state";
-        state = malloc(n);
-        int rc = state ? 0 : err_set(&e, ERR_NOMEM, "out of memory");
-        if (rc == 0) {
-            snprintf(state, n, "%s.kerf-state", a.output);
-            rc = run(&r, args.items[0], &a, state, &e);
-        }
+        state = name_with(a.output, ".kerf-state");
+        int rc = state ? run(&r, args.items[0], &a, state, &e) : err_set(&e, ERR_NOMEM, "out of memory");
         status = rc ? cmd_fail(&e) : CMD_DONE;
     }
     free(state);

@@ -4,6 +4,7 @@
 
 #include "calib/model/forward.h"
 #include "formats/json.h"
+#include "libquant/base/names.h"
 #include "libquant/base/outfile.h"
 
 #include <stdio.h>
@@ -12,52 +13,14 @@
 
 #define BLOCK_BYTES (64u << 20) /* of logits computed at once */
 
-/* FILE.json; malloc'ed, NULL when memory is refused. */
-static char *ids_name(const char *path)
-{
-    size_t n = strlen(path) + sizeof ".json";
-    char *name = malloc(n);
-    if (name)
-        snprintf(name, n, "%s.json", path);
-    return name;
-}
-
-/* Both files that --save-logits writes. */
-static int check_logits(const char *path, bool force, struct err *e)
-{
-    if (!path)
-        return 0;
-    char *ids = ids_name(path);
-    int rc = ids ? eval_check_output(path, force, e) : err_set(e, ERR_NOMEM, "out of memory");
-    if (rc == 0)
-        rc = eval_check_output(ids, force, e);
-    free(ids);
-    return rc;
-}
-
-/* Neither may be a file that the run reads. */
-static int check_inputs(const struct eval_run *r, const char *path, struct err *e)
-{
-    if (!path)
-        return 0;
-    char *ids = ids_name(path);
-    int rc = ids ? eval_check_inputs(r, path, e) : err_set(e, ERR_NOMEM, "out of memory");
-    if (rc == 0)
-        rc = eval_check_inputs(r, ids, e);
-    free(ids);
-    return rc;
-}
-
 static int write_ids(const struct windows *w, const char *path, bool overwrite, struct err *e)
 {
-    char *name = ids_name(path), *text = NULL;
+    char *text = NULL;
     size_t n = 0;
     struct json_writer j;
-    FILE *f = name ? open_memstream(&text, &n) : NULL;
-    if (!f) {
-        free(name);
+    FILE *f = open_memstream(&text, &n);
+    if (!f)
         return err_set(e, ERR_NOMEM, "out of memory for the ids");
-    }
     jw_begin(&j, f);
     jw_array(&j);
     for (size_t i = 0; i < w->ctx; i++)
@@ -65,9 +28,8 @@ static int write_ids(const struct windows *w, const char *path, bool overwrite, 
     jw_end(&j);
     int rc = fclose(f) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory for the ids");
     if (rc == 0)
-        rc = outfile_write_all(name, text, n, overwrite, e);
+        rc = outfile_write_all(path, text, n, overwrite, e);
     free(text);
-    free(name);
     return rc;
 }
 
@@ -101,7 +63,7 @@ static int write_logits(struct eval_run *r, const struct hidden *states, const c
     return rc;
 }
 
-static int save_logits(struct eval_run *r, const char *path, struct err *e)
+static int save_logits(struct eval_run *r, const char *path, const char *ids, struct err *e)
 {
     struct hidden *states = NULL;
     struct forward_options f = {
@@ -111,7 +73,7 @@ static int save_logits(struct eval_run *r, const char *path, struct err *e)
     if (rc == 0)
         rc = write_logits(r, states, path, e);
     if (rc == 0)
-        rc = write_ids(&r->windows, path, r->shared->force, e);
+        rc = write_ids(&r->windows, ids, r->shared->force, e);
     hidden_free(states);
     return rc;
 }
@@ -153,17 +115,24 @@ int cmd_perplexity(int argc, char **argv)
         return status;
     struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text};
-    int rc = check_logits(logits, shared.force, &e);
+    char *ids = logits ? name_with(logits, ".json") : NULL; /* written with them */
+    int rc = logits && !ids ? err_set(&e, ERR_NOMEM, "out of memory") : 0;
+    if (rc == 0)
+        rc = eval_check_output(logits, shared.force, &e);
+    if (rc == 0)
+        rc = eval_check_output(ids, shared.force, &e);
     if (rc == 0)
         rc = eval_open(&r, args.items[0], 0, &e);
     if (rc == 0)
         rc = net_need_tokens(&r.models[0].net, "perplexity", &e);
     if (rc == 0)
-        rc = check_inputs(&r, logits, &e);
+        rc = eval_check_inputs(&r, logits, &e);
+    if (rc == 0)
+        rc = eval_check_inputs(&r, ids, &e);
     if (rc == 0)
         rc = eval_open_text(&r, &e);
     if (rc == 0 && logits && !shared.dry_run)
-        rc = save_logits(&r, logits, &e);
+        rc = save_logits(&r, logits, ids, &e);
     r.report.logits = logits;
     if (rc == 0)
         rc = eval_run_models(&r, REPORT_PERPLEXITY, &e);
@@ -171,5 +140,6 @@ int cmd_perplexity(int argc, char **argv)
         rc = eval_print(&r, NULL, &e);
     bool partial = r.report.partial; /* the figures are out, but not those that were asked for */
     eval_release(&r);
+    free(ids);
     return rc ? cmd_fail(&e) : partial ? CMD_FAILED : CMD_DONE;
 }
