@@ -11,6 +11,53 @@ struct gates {
     double max_kld, max_ppl_ratio, min_top1;   /* NaN: not asked for */
     double max_cosine_distance, max_score_rms; /* of models that answer once for a text */
 };
+#define GATES_INIT                                                                                           \
+    {                                                                                                        \
+        NAN, NAN, NAN, NAN, NAN                                                                              \
+    }
+
+/* Rows of the option table. */
+#define GATE_OPTIONS(g)                                                                                      \
+    {.kind = OPT_HEADING, .help = "Gates (exit code 3 when one is not met):"},                               \
+        {.name = "max-kld",                                                                                  \
+         .kind = OPT_REAL,                                                                                   \
+         .value = &(g).max_kld,                                                                              \
+         .arg = "X",                                                                                         \
+         .help = "largest mean KL divergence, nats per token",                                               \
+         .fallback = "no limit",                                                                             \
+         .range = OPT_RANGE(.min = 0)},                                                                      \
+        {.name = "max-ppl-ratio",                                                                            \
+         .kind = OPT_REAL,                                                                                   \
+         .value = &(g).max_ppl_ratio,                                                                        \
+         .arg = "X",                                                                                         \
+         .help = "largest ratio of perplexities, candidate over reference",                                  \
+         .fallback = "no limit",                                                                             \
+         .range = OPT_RANGE(.min = 0, .above = true)},                                                       \
+        {.name = "min-top1",                                                                                 \
+         .kind = OPT_REAL,                                                                                   \
+         .value = &(g).min_top1,                                                                             \
+         .arg = "X",                                                                                         \
+         .help = "smallest share of tokens with the same first choice, 0 to 1",                              \
+         .fallback = "no limit",                                                                             \
+         .range = OPT_RANGE(.min = 0, .max = 1)},                                                            \
+        {.name = "max-cosine-distance",                                                                      \
+         .kind = OPT_REAL,                                                                                   \
+         .value = &(g).max_cosine_distance,                                                                  \
+         .arg = "X",                                                                                         \
+         .help = "largest mean cosine distance of embeddings",                                               \
+         .fallback = "no limit",                                                                             \
+         .range = OPT_RANGE(.min = 0)},                                                                      \
+    {                                                                                                        \
+        .name = "max-score-rms", .kind = OPT_REAL, .value = &(g).max_score_rms, .arg = "X",                  \
+        .help = "largest root mean square of the differences of scores", .fallback = "no limit",             \
+        .range = OPT_RANGE(.min = 0)                                                                         \
+    }
+
+struct options {
+    struct gates gates;
+    const char *html, *imatrix, *recipe;
+    bool requantize;
+};
 
 /* A gate on a figure that this kind of model does not have can neither hold nor break. */
 static int check_gates(const struct net *net, const struct gates *g, struct err *e)
@@ -76,6 +123,14 @@ static int check_candidate(const struct opt_command *cmd, const char *arg)
                      near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
+static int check_candidates(const struct opt_command *cmd, const struct opt_operands *args)
+{
+    int status = 0;
+    for (size_t i = 1; i < args->n && status == 0; i++)
+        status = check_candidate(cmd, args->items[i]);
+    return status;
+}
+
 /* A candidate is a model, or the name of a mix to apply to the reference when no file has that name. */
 static int add_candidate(struct eval_run *r, const char *arg, bool requantize, struct err *e)
 {
@@ -86,55 +141,40 @@ static int add_candidate(struct eval_run *r, const char *arg, bool requantize, s
     return eval_add_file(r, arg, e);
 }
 
+static int open_models(struct eval_run *r, const struct options *o, const struct opt_operands *args,
+                       struct err *e)
+{
+    int rc = eval_open(r, args->items[0], args->n - 1, e);
+    for (size_t i = 1; rc == 0 && i < args->n; i++)
+        rc = add_candidate(r, args->items[i], o->requantize, e);
+    return rc == 0 ? check_gates(&r->models[0].net, &o->gates, e) : rc;
+}
+
+static int run(struct eval_run *r, const struct options *o, const struct opt_operands *args)
+{
+    struct err e = {0};
+    int rc = eval_check_output(o->html, r->shared->force, &e);
+    if (rc == 0)
+        rc = open_models(r, o, args, &e);
+    if (rc == 0)
+        rc = eval_measure(r, REPORT_COMPARE, o->html, &e);
+    if (rc == 0 && !r->shared->dry_run && gates_broken(&r->report, &o->gates))
+        return CMD_GATE;
+    return eval_status(r, rc, &e);
+}
+
 int cmd_compare(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
     struct text_options text = TEXT_OPTIONS_INIT;
-    struct gates gates = {NAN, NAN, NAN, NAN, NAN};
-    const char *html = NULL, *imatrix = NULL, *recipe = "llama.cpp";
-    bool requantize = false;
+    struct options o = {.gates = GATES_INIT, .recipe = "llama.cpp"};
     const struct opt options[] = {
         TEXT_OPTIONS(text),
         {.kind = OPT_HEADING, .help = "Candidates that are names of mixes:"},
-        MIX_OPTIONS(imatrix, recipe, requantize),
-        {.kind = OPT_HEADING, .help = "Gates (exit code 3 when one is not met):"},
-        {.name = "max-kld",
-         .kind = OPT_REAL,
-         .value = &gates.max_kld,
-         .arg = "X",
-         .help = "largest mean KL divergence, nats per token",
-         .fallback = "no limit",
-         .range = OPT_RANGE(.min = 0)},
-        {.name = "max-ppl-ratio",
-         .kind = OPT_REAL,
-         .value = &gates.max_ppl_ratio,
-         .arg = "X",
-         .help = "largest ratio of perplexities, candidate over reference",
-         .fallback = "no limit",
-         .range = OPT_RANGE(.min = 0, .above = true)},
-        {.name = "min-top1",
-         .kind = OPT_REAL,
-         .value = &gates.min_top1,
-         .arg = "X",
-         .help = "smallest share of tokens with the same first choice, 0 to 1",
-         .fallback = "no limit",
-         .range = OPT_RANGE(.min = 0, .max = 1)},
-        {.name = "max-cosine-distance",
-         .kind = OPT_REAL,
-         .value = &gates.max_cosine_distance,
-         .arg = "X",
-         .help = "largest mean cosine distance of embeddings",
-         .fallback = "no limit",
-         .range = OPT_RANGE(.min = 0)},
-        {.name = "max-score-rms",
-         .kind = OPT_REAL,
-         .value = &gates.max_score_rms,
-         .arg = "X",
-         .help = "largest root mean square of the differences of scores",
-         .fallback = "no limit",
-         .range = OPT_RANGE(.min = 0)},
+        MIX_OPTIONS(o.imatrix, o.recipe, o.requantize),
+        GATE_OPTIONS(o.gates),
         {.kind = OPT_HEADING, .help = "Output:"},
-        HTML_OPTION(html),
+        HTML_OPTION(o.html),
     };
     const struct opt_command cmd = {
         "compare",
@@ -160,34 +200,13 @@ int cmd_compare(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &shared, &args);
     if (status != OPT_CONTINUE)
         return status;
-    status = eval_check_options(&cmd, &text);
-    for (size_t i = 1; i < args.n && status == 0; i++) {
-        status = check_candidate(&cmd, args.items[i]);
-        if (status != 0)
-            opt_list_release(&text.texts);
-    }
-    if (status != 0)
-        return status;
-    struct err e = {0};
     struct eval_run r = {
-        .shared = &shared, .text = &text, .imatrix_path = imatrix, .recipe = recipe, .take_texts = true};
-    int rc = eval_check_output(html, shared.force, &e);
-    if (rc == 0)
-        rc = eval_open(&r, args.items[0], args.n - 1, &e);
-    for (size_t i = 1; rc == 0 && i < args.n; i++)
-        rc = add_candidate(&r, args.items[i], requantize, &e);
-    if (rc == 0)
-        rc = check_gates(&r.models[0].net, &gates, &e);
-    if (rc == 0)
-        rc = eval_check_inputs(&r, html, &e);
-    if (rc == 0)
-        rc = eval_open_text(&r, &e);
-    if (rc == 0)
-        rc = eval_run_models(&r, REPORT_COMPARE, &e);
-    if (rc == 0)
-        rc = eval_print(&r, html, &e);
-    bool broken = rc == 0 && !shared.dry_run && gates_broken(&r.report, &gates);
-    bool partial = r.report.partial; /* the figures are out, but not those that were asked for */
+        .shared = &shared, .text = &text, .imatrix_path = o.imatrix, .recipe = o.recipe, .take_texts = true};
+    status = eval_check_options(&cmd, &text);
+    if (status == 0)
+        status = check_candidates(&cmd, &args);
+    if (status == 0)
+        status = run(&r, &o, &args);
     eval_release(&r);
-    return rc ? cmd_fail(&e) : broken ? CMD_GATE : partial ? CMD_FAILED : CMD_DONE;
+    return status;
 }

@@ -4,24 +4,39 @@
 
 #include <stdlib.h>
 
+struct options {
+    const char *html, *imatrix, *recipe, *types;
+    bool requantize;
+};
+
+static int run(struct eval_run *r, const struct options *o, const char *model, const struct mix **levels,
+               size_t n, struct err *e)
+{
+    int rc = eval_check_output(o->html, r->shared->force, e);
+    if (rc == 0)
+        rc = eval_open(r, model, n, e);
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = eval_add_mix(r, levels[i], o->requantize, e);
+    return rc == 0 ? eval_measure(r, REPORT_LADDER, o->html, e) : rc;
+}
+
 int cmd_ladder(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
     struct text_options text = TEXT_OPTIONS_INIT;
-    const char *html = NULL, *imatrix = NULL, *recipe = "llama.cpp", *types = NULL;
-    bool requantize = false;
+    struct options o = {.recipe = "llama.cpp"};
     const struct opt options[] = {
         TEXT_OPTIONS(text),
         {.kind = OPT_HEADING, .help = "Levels:"},
         {.name = "types",
          .kind = OPT_TEXT,
-         .value = &types,
+         .value = &o.types,
          .arg = "LIST",
          .help = "types and mixes, separated by commas",
          .fallback = "Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K"},
-        MIX_OPTIONS(imatrix, recipe, requantize),
+        MIX_OPTIONS(o.imatrix, o.recipe, o.requantize),
         {.kind = OPT_HEADING, .help = "Output:"},
-        HTML_OPTION(html),
+        HTML_OPTION(o.html),
     };
     const struct opt_command cmd = {
         "ladder",
@@ -39,34 +54,17 @@ int cmd_ladder(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &shared, &args);
     if (status != OPT_CONTINUE)
         return status;
-    status = eval_check_options(&cmd, &text);
-    if (status != 0)
-        return status;
     struct err e = {0};
+    struct eval_run r = {
+        .shared = &shared, .text = &text, .imatrix_path = o.imatrix, .recipe = o.recipe, .take_texts = true};
     const struct mix **levels = NULL;
     size_t n = 0;
-    status = parse_mixes(&cmd, "--types", types, &levels, &n);
-    if (status != 0) {
-        opt_list_release(&text.texts);
-        return status;
-    }
-    struct eval_run r = {
-        .shared = &shared, .text = &text, .imatrix_path = imatrix, .recipe = recipe, .take_texts = true};
-    int rc = eval_check_output(html, shared.force, &e);
-    if (rc == 0)
-        rc = eval_open(&r, args.items[0], n, &e);
-    for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = eval_add_mix(&r, levels[i], requantize, &e);
-    if (rc == 0)
-        rc = eval_check_inputs(&r, html, &e);
-    if (rc == 0)
-        rc = eval_open_text(&r, &e);
-    if (rc == 0)
-        rc = eval_run_models(&r, REPORT_LADDER, &e);
-    if (rc == 0)
-        rc = eval_print(&r, html, &e);
-    bool partial = r.report.partial; /* the figures are out, but not those that were asked for */
+    status = eval_check_options(&cmd, &text);
+    if (status == 0)
+        status = parse_mixes(&cmd, "--types", o.types, &levels, &n);
+    if (status == 0)
+        status = eval_status(&r, run(&r, &o, args.items[0], levels, n, &e), &e);
     eval_release(&r);
     free(levels);
-    return rc ? cmd_fail(&e) : partial ? CMD_FAILED : CMD_DONE;
+    return status;
 }

@@ -78,6 +78,30 @@ static int save_logits(struct eval_run *r, const char *path, const char *ids, st
     return rc;
 }
 
+/* `logits` and `ids` (may be NULL): the files to write of the first window. */
+static int run(struct eval_run *r, const char *model, const char *logits, const char *ids, struct err *e)
+{
+    int rc = eval_check_output(logits, r->shared->force, e);
+    if (rc == 0)
+        rc = eval_check_output(ids, r->shared->force, e);
+    if (rc == 0)
+        rc = eval_open(r, model, 0, e);
+    if (rc == 0)
+        rc = net_need_tokens(&r->models[0].net, "perplexity", e);
+    if (rc == 0)
+        rc = eval_check_inputs(r, logits, e);
+    if (rc == 0)
+        rc = eval_check_inputs(r, ids, e);
+    if (rc == 0)
+        rc = eval_open_text(r, e);
+    if (rc == 0 && logits && !r->shared->dry_run)
+        rc = save_logits(r, logits, ids, e);
+    r->report.logits = logits;
+    if (rc == 0)
+        rc = eval_run_models(r, REPORT_PERPLEXITY, e);
+    return rc == 0 ? eval_print(r, NULL, e) : rc;
+}
+
 int cmd_perplexity(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
@@ -110,36 +134,16 @@ int cmd_perplexity(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &shared, &args);
     if (status != OPT_CONTINUE)
         return status;
-    status = eval_check_options(&cmd, &text);
-    if (status != 0)
-        return status;
     struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text};
-    char *ids = logits ? name_with(logits, ".json") : NULL; /* written with them */
-    int rc = logits && !ids ? err_set(&e, ERR_NOMEM, "out of memory") : 0;
-    if (rc == 0)
-        rc = eval_check_output(logits, shared.force, &e);
-    if (rc == 0)
-        rc = eval_check_output(ids, shared.force, &e);
-    if (rc == 0)
-        rc = eval_open(&r, args.items[0], 0, &e);
-    if (rc == 0)
-        rc = net_need_tokens(&r.models[0].net, "perplexity", &e);
-    if (rc == 0)
-        rc = eval_check_inputs(&r, logits, &e);
-    if (rc == 0)
-        rc = eval_check_inputs(&r, ids, &e);
-    if (rc == 0)
-        rc = eval_open_text(&r, &e);
-    if (rc == 0 && logits && !shared.dry_run)
-        rc = save_logits(&r, logits, ids, &e);
-    r.report.logits = logits;
-    if (rc == 0)
-        rc = eval_run_models(&r, REPORT_PERPLEXITY, &e);
-    if (rc == 0)
-        rc = eval_print(&r, NULL, &e);
-    bool partial = r.report.partial; /* the figures are out, but not those that were asked for */
+    status = eval_check_options(&cmd, &text);
+    if (status == 0) {
+        char *ids = logits ? name_with(logits, ".json") : NULL; /* written with them */
+        int rc = logits && !ids ? err_set(&e, ERR_NOMEM, "out of memory")
+                                : run(&r, args.items[0], logits, ids, &e);
+        status = eval_status(&r, rc, &e);
+        free(ids);
+    }
     eval_release(&r);
-    free(ids);
-    return rc ? cmd_fail(&e) : partial ? CMD_FAILED : CMD_DONE;
+    return status;
 }

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static int check_text_options(const struct opt_command *cmd, const struct text_options *t)
+int eval_check_options(const struct opt_command *cmd, const struct text_options *t)
 {
     if ((t->texts.n > 0) == (t->ids != NULL))
         return cmd_usage(cmd, t->ids ? "--text and --ids exclude each other"
@@ -23,14 +23,6 @@ static int check_text_options(const struct opt_command *cmd, const struct text_o
         return cmd_usage(cmd, "--stride %llu: expected less than --ctx (%llu)", (unsigned long long)t->stride,
                          (unsigned long long)t->ctx);
     return 0;
-}
-
-int eval_check_options(const struct opt_command *cmd, struct text_options *t)
-{
-    int status = check_text_options(cmd, t);
-    if (status)
-        opt_list_release(&t->texts);
-    return status;
 }
 
 int eval_check_output(const char *path, bool force, struct err *e)
@@ -343,6 +335,21 @@ int eval_print(struct eval_run *r, const char *html, struct err *e)
         report_text(&r->report, stdout);
     r->report.title = NULL;
     return rc;
+}
+
+int eval_measure(struct eval_run *r, enum report_kind kind, const char *html, struct err *e)
+{
+    int rc = eval_check_inputs(r, html, e);
+    if (rc == 0)
+        rc = eval_open_text(r, e);
+    if (rc == 0)
+        rc = eval_run_models(r, kind, e);
+    return rc == 0 ? eval_print(r, html, e) : rc;
+}
+
+int eval_status(const struct eval_run *r, int rc, const struct err *e)
+{
+    return rc ? cmd_fail(e) : r->report.partial ? CMD_FAILED : CMD_DONE;
 }
 
 void eval_release(struct eval_run *r)

@@ -1,5 +1,17 @@
 /* eval_command.h - what perplexity, compare and ladder have in common: the options about text, opening text
- * and models, progress, and writing the report. */
+ * and models, progress, and writing the report.
+ *
+ *     struct eval_run r = {.shared = &shared, .text = &text};
+ *     status = eval_check_options(&cmd, &text);
+ *     if (status == 0) {
+ *         rc = eval_open(&r, model, n_candidates, &e);
+ *         ...eval_add_file or eval_add_mix for each candidate...
+ *         if (rc == 0)
+ *             rc = eval_measure(&r, REPORT_COMPARE, html, &e);
+ *         status = eval_status(&r, rc, &e);
+ *     }
+ *     eval_release(&r);      with the texts: for every way out behind opt_parse
+ */
 #ifndef KERF_EVAL_COMMAND_H
 #define KERF_EVAL_COMMAND_H
 
@@ -109,8 +121,8 @@ struct eval_run {
     double start;
 };
 
-/* 0, or the status of a usage error; the lists of `t` are released then. */
-int eval_check_options(const struct opt_command *cmd, struct text_options *t);
+/* 0, or the status of a usage error. */
+int eval_check_options(const struct opt_command *cmd, const struct text_options *t);
 
 /* Refuse before the work, which may take hours, what would be refused after it: `path` (may be NULL) exists
  * and may not be replaced, or its folder is not there or takes no files. */
@@ -135,6 +147,15 @@ int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e);
 
 /* The report to stdout (text or JSON), and to `html` if it is not NULL (not with --dry-run). */
 int eval_print(struct eval_run *r, const char *html, struct err *e);
+
+/* What follows once the models are open: `html` is none of the inputs, open the text, run, print. */
+int eval_measure(struct eval_run *r, enum report_kind kind, const char *html, struct err *e);
+
+/* The exit status of a run that ended with `rc`, the message of `e` with it. A run that was stopped has
+ * printed figures, but not those that were asked for: it failed. */
+int eval_status(const struct eval_run *r, int rc, const struct err *e);
+
+/* All that the run holds, and the lists of its text options. A run that was never opened is allowed. */
 void eval_release(struct eval_run *r);
 
 #endif
