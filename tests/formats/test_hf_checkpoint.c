@@ -1,6 +1,7 @@
 /* test_hf_checkpoint.c - a folder is opened whole or refused with the files and tensors that disagree. */
 #include "formats/hf/hf_checkpoint.h"
 #include "formats/hf/safetensors_write.h"
+#include "scratch.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -15,29 +16,12 @@
 
 #include <cmocka.h>
 
-static char dir[] = "/tmp/kerf-checkpoint-XXXXXX";
-
-static int make_dir(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[600];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
-}
-
 /* --- folders to open -------------------------------------------------------------------------------------
  */
 
 static const char *new_folder(const char *name)
 {
-    static char path[256];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
+    const char *path = in_scratch(name);
     assert_int_equal(mkdir(path, 0700), 0);
     return path;
 }
@@ -55,16 +39,6 @@ static void write_shard(const char *folder, const char *file, const char *names)
     for (const char *p = names; *p; p++)
         assert_int_equal(safetensors_writer_write(w, (char[]){*p, *p, *p, *p}, 4, &e), 0);
     assert_int_equal(safetensors_writer_commit(w, &e), 0);
-}
-
-static void write_text(const char *folder, const char *file, const char *text)
-{
-    char *path = hf_path(folder, file);
-    FILE *f = fopen(path, "wb");
-    free(path);
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
 }
 
 static struct hf_checkpoint *open_good(const char *folder, bool allow_missing)
@@ -151,10 +125,11 @@ static void shards_stand_behind_one_lookup(void **state)
     write_shard(folder, "model-00001-of-00002.safetensors", "ca");
     write_shard(folder, "model-00002-of-00002.safetensors", "db");
     write_shard(folder, "model-extra.safetensors", "x"); /* not in the index: not read */
-    write_text(folder, "model.safetensors.index.json",
-               "{\"metadata\":{\"total_size\":16},\"weight_map\":{"
-               "\"a\":\"model-00001-of-00002.safetensors\",\"b\":\"model-00002-of-00002.safetensors\","
-               "\"c\":\"model-00001-of-00002.safetensors\",\"d\":\"model-00002-of-00002.safetensors\"}}");
+    scratch_text_in(
+        folder, "model.safetensors.index.json",
+        "{\"metadata\":{\"total_size\":16},\"weight_map\":{"
+        "\"a\":\"model-00001-of-00002.safetensors\",\"b\":\"model-00002-of-00002.safetensors\","
+        "\"c\":\"model-00001-of-00002.safetensors\",\"d\":\"model-00002-of-00002.safetensors\"}}");
     struct hf_checkpoint *c = open_good(folder, false);
     assert_string_equal(hf_checkpoint_folder(c), folder);
     assert_true(hf_checkpoint_has_weights(c));
@@ -187,7 +162,7 @@ static void without_an_index_the_files_of_the_folder_count(void **state)
     hf_checkpoint_close(c);
     folder = new_folder("single");
     write_shard(folder, "model.safetensors", "z");
-    write_text(folder, "training_args.bin", "x");
+    scratch_text_in(folder, "training_args.bin", "x");
     char with_slash[300];
     snprintf(with_slash, sizeof with_slash, "%s/", folder);
     c = open_good(with_slash, false);
@@ -207,7 +182,7 @@ static void a_wrong_total_size_is_a_warning(void **state)
                  "{\"metadata\":{\"total_size\":%s},\"weight_map\":{\"a\":\"model-1.safetensors\","
                  "\"b\":\"model-1.safetensors\"}}",
                  totals[i]);
-        write_text(folder, "model.safetensors.index.json", text);
+        scratch_text_in(folder, "model.safetensors.index.json", text);
         struct hf_checkpoint *c = open_good(folder, false);
         assert_int_equal(hf_checkpoint_n_warnings(c), i < 3);
         if (i < 3)
@@ -221,9 +196,9 @@ static void names_are_enough_when_absent_weights_are_allowed(void **state)
 {
     (void)state;
     const char *folder = new_folder("names");
-    write_text(folder, "model.safetensors.index.json",
-               "{\"metadata\":{\"total_size\":16},\"weight_map\":{\"z\":\"m2.safetensors\","
-               "\"y\":\"m1.safetensors\",\"x\":\"m2.safetensors\"}}");
+    scratch_text_in(folder, "model.safetensors.index.json",
+                    "{\"metadata\":{\"total_size\":16},\"weight_map\":{\"z\":\"m2.safetensors\","
+                    "\"y\":\"m1.safetensors\",\"x\":\"m2.safetensors\"}}");
     struct hf_checkpoint *c = open_good(folder, true);
     assert_false(hf_checkpoint_has_weights(c));
     assert_int_equal(hf_checkpoint_n_tensors(c), 3);
@@ -278,7 +253,7 @@ static void a_broken_shard_is_named(void **state)
 {
     (void)state;
     const char *folder = new_folder("broken");
-    write_text(folder, "model.safetensors", "version https://git-lfs.github.com/spec/v1\n");
+    scratch_text_in(folder, "model.safetensors", "version https://git-lfs.github.com/spec/v1\n");
     struct hf_checkpoint *c = NULL;
     struct err e = {0};
     assert_int_equal(hf_checkpoint_open(&c, folder, false, &e), ERR_FORMAT);
@@ -327,5 +302,5 @@ int main(void)
         cmocka_unit_test(real_indexes_open_without_weights),
         cmocka_unit_test(the_demo_opens),
     };
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, scratch_begin, scratch_end);
 }

@@ -4,6 +4,7 @@
 #include "formats/hf/hf_checkpoint.h"
 #include "formats/hf/hf_packed.h"
 #include "libquant/base/rng.h"
+#include "scratch.h"
 #include "toy_checkpoint.h"
 #include "toy_packed.h"
 
@@ -23,31 +24,6 @@
 #define STEM "model.layers.0.mlp.up_proj"
 
 enum { ROWS = 24, COLS = 96 };
-
-static char dir[] = "/tmp/kerf-packed-XXXXXX";
-
-static int make_dir(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[600];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
-}
-
-static const char *in_dir(const char *name)
-{
-    static char path[4][400];
-    static int turn;
-    char *p = path[turn++ % 4];
-    snprintf(p, 400, "%s/%s", dir, name);
-    return p;
-}
 
 /* --- a packed list from tensors in memory ----------------------------------------------------------------
  */
@@ -498,7 +474,7 @@ static void values_that_lead_outside_are_refused(void **state)
 static void expect_published(const char *release, const char *method)
 {
     char from[600];
-    const char *folder = in_dir(release);
+    const char *folder = in_scratch(release);
     mkdir(folder, 0700);
     static const char *const files[] = {"config.json", "hf_quant_config.json"};
     for (int i = 0; i < 2; i++) {
@@ -555,17 +531,12 @@ static void older_releases_state_it_in_a_file_of_its_own(void **state)
          "{\"producer\": {\"name\": \"ModelOpt\"}, \"quantization\": {\"quant_algo\": \"FP8\"}}", "modelopt"},
     };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        const char *folder = in_dir(files[i][2]);
+        const char *folder = in_scratch(files[i][2]);
         struct hf_config *config = NULL;
         struct hf_quant *q = NULL;
         struct err e = {0};
         mkdir(folder, 0700);
-        char *path = hf_path(folder, files[i][0]);
-        FILE *f = fopen(path, "w");
-        assert_non_null(f);
-        fputs(files[i][1], f);
-        fclose(f);
-        free(path);
+        scratch_text_in(folder, files[i][0], files[i][1]);
         assert_int_equal(hf_config_parse(&config, "{\"model_type\": \"qwen2\"}", 23, "config.json", &e), 0);
         assert_int_equal(hf_quant_load(&q, config, folder, &e), 0);
         assert_non_null(q);
@@ -601,7 +572,7 @@ static void rewrite_config(const char *folder, const char *quantization)
 static const char *write_packed_model(const char *name, enum toy_arch arch, enum toy_packing kind,
                                       bool biases, struct toy_packed *p)
 {
-    const char *folder = in_dir(name);
+    const char *folder = in_scratch(name);
     struct toy_spec spec = toy_spec_tiny(arch);
     struct hf_checkpoint *c = NULL;
     struct err e = {0};
@@ -740,5 +711,5 @@ int main(void)
         cmocka_unit_test(a_packed_checkpoint_is_a_model_like_any_other),
         cmocka_unit_test(a_bias_that_says_something_is_not_left_out),
     };
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, scratch_begin, scratch_end);
 }

@@ -3,6 +3,7 @@
  * hand. */
 #include "formats/convert/model.h"
 #include "formats/json.h"
+#include "scratch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,22 +16,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-static char dir[] = "/tmp/kerf-names-XXXXXX";
-
-static int make_dir(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[600];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
-}
 
 static const char *shared(const char *name)
 {
@@ -54,25 +39,15 @@ static char *read_text(const char *path, size_t *n)
     return text;
 }
 
-static void write_text(const char *name, const char *text)
-{
-    char path[300];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
-}
-
 /* Open a planning model of this configuration and index text. */
 static struct model *plan(const char *config, const char *index)
 {
     struct model *m = NULL;
     struct err e = {0};
     struct model_options opt = {.allow_missing_weights = true};
-    write_text("config.json", config);
-    write_text("model.safetensors.index.json", index);
-    if (model_open(&m, dir, &opt, &e) != 0)
+    scratch_text_in(in_scratch(""), "config.json", config);
+    scratch_text_in(in_scratch(""), "model.safetensors.index.json", index);
+    if (model_open(&m, in_scratch(""), &opt, &e) != 0)
         fail_msg("%s", e.msg);
     return m;
 }
@@ -382,5 +357,5 @@ int main(void)
         cmocka_unit_test(mixtral_has_the_published_names),
         cmocka_unit_test(published_indices_map_completely),
     };
-    return cmocka_run_group_tests_name("model_names", tests, make_dir, remove_dir);
+    return cmocka_run_group_tests_name("model_names", tests, scratch_begin, scratch_end);
 }

@@ -5,6 +5,7 @@
 #include "formats/gguf/gguf_parts.h"
 #include "libquant/base/filemap.h"
 #include "libquant/base/sha256.h"
+#include "scratch.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -20,17 +21,6 @@
 #include <cmocka.h>
 
 enum { N_TENSORS = 7 };
-
-static char dir[64];
-
-static const char *in_dir(const char *name)
-{
-    static char paths[4][512];
-    static int next;
-    next = (next + 1) % 4;
-    snprintf(paths[next], sizeof paths[next], "%s/%s", dir, name);
-    return paths[next];
-}
 
 /* Tensors of different types and sizes, and metadata of about 4000 bytes. */
 static void write_model(const char *path, const uint32_t *alignment, bool reversed)
@@ -128,7 +118,7 @@ static struct gguf_parts *small_plan(const char *path, struct gguf_out_tensor *t
 static void a_partial_output_is_untouched_until_its_owner_is_known(void **state)
 {
     (void)state;
-    const char *path = in_dir("partial.gguf");
+    const char *path = in_scratch("partial.gguf");
     char temp[600];
     struct gguf_out_tensor t;
     snprintf(temp, sizeof temp, "%s.kerf-part", path);
@@ -160,40 +150,22 @@ static void a_partial_output_is_untouched_until_its_owner_is_known(void **state)
 static size_t n_files_in_dir(void)
 {
     size_t n = 0;
-    DIR *d = opendir(dir);
+    DIR *d = opendir(in_scratch(""));
     for (struct dirent *ent; (ent = readdir(d)) != NULL;)
         n += ent->d_name[0] != '.';
     closedir(d);
     return n;
 }
 
-static int set_up(void **state)
-{
-    (void)state;
-    strcpy(dir, "/tmp/kerf-test-XXXXXX");
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    DIR *d = opendir(dir);
-    for (struct dirent *ent; (ent = readdir(d)) != NULL;)
-        if (ent->d_name[0] != '.')
-            unlink(in_dir(ent->d_name));
-    closedir(d);
-    return rmdir(dir);
-}
-
 static void copying_gives_the_same_bytes(void **state)
 {
     (void)state;
     for (uint32_t align = 1; align <= 4096; align *= 64) {
-        write_model(in_dir("a.gguf"), &align, false);
-        repack(in_dir("a.gguf"), in_dir("b.gguf"), NULL, NULL);
-        same_files(in_dir("a.gguf"), in_dir("b.gguf"));
-        unlink(in_dir("a.gguf"));
-        unlink(in_dir("b.gguf"));
+        write_model(in_scratch("a.gguf"), &align, false);
+        repack(in_scratch("a.gguf"), in_scratch("b.gguf"), NULL, NULL);
+        same_files(in_scratch("a.gguf"), in_scratch("b.gguf"));
+        unlink(in_scratch("a.gguf"));
+        unlink(in_scratch("b.gguf"));
     }
 }
 
@@ -206,10 +178,10 @@ static void splitting_and_merging_come_back_to_the_same_bytes(void **state)
     };
     static const size_t n_parts[] = {7, 3, 1, 0, 1, 0};
     for (uint32_t align = 32; align <= 64; align *= 2) {
-        write_model(in_dir("a.gguf"), align == 32 ? NULL : &align, false);
+        write_model(in_scratch("a.gguf"), align == 32 ? NULL : &align, false);
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
             struct repack_report report;
-            repack(in_dir("a.gguf"), in_dir("s.gguf"), &cases[i], &report);
+            repack(in_scratch("a.gguf"), in_scratch("s.gguf"), &cases[i], &report);
             assert_int_equal(report.n_tensors, N_TENSORS);
             if (n_parts[i])
                 assert_int_equal(report.n_files, n_parts[i]);
@@ -230,14 +202,14 @@ static void splitting_and_merging_come_back_to_the_same_bytes(void **state)
             assert_int_equal(total, report.n_bytes);
             assert_int_equal(n, N_TENSORS);
             assert_int_equal(n_files_in_dir(), 1 + report.n_files);
-            repack(report.files[report.n_files - 1].path, in_dir("m.gguf"), NULL, NULL);
-            same_files(in_dir("a.gguf"), in_dir("m.gguf"));
+            repack(report.files[report.n_files - 1].path, in_scratch("m.gguf"), NULL, NULL);
+            same_files(in_scratch("a.gguf"), in_scratch("m.gguf"));
             for (size_t k = 0; k < report.n_files; k++)
                 unlink(report.files[k].path);
-            unlink(in_dir("m.gguf"));
+            unlink(in_scratch("m.gguf"));
             repack_report_release(&report);
         }
-        unlink(in_dir("a.gguf"));
+        unlink(in_scratch("a.gguf"));
     }
 }
 
@@ -245,8 +217,8 @@ static void a_dry_run_reports_and_writes_nothing(void **state)
 {
     (void)state;
     struct repack_report report;
-    write_model(in_dir("a.gguf"), NULL, false);
-    repack(in_dir("a.gguf"), in_dir("s"), &(struct repack_options){.max_tensors = 4, .dry_run = true},
+    write_model(in_scratch("a.gguf"), NULL, false);
+    repack(in_scratch("a.gguf"), in_scratch("s"), &(struct repack_options){.max_tensors = 4, .dry_run = true},
            &report);
     assert_int_equal(report.n_files, 2);
     assert_non_null(strstr(report.files[1].path, "/s-00002-of-00002.gguf"));
@@ -265,8 +237,8 @@ static void failures_leave_nothing_behind(void **state)
 {
     (void)state;
     struct err e = {0};
-    write_model(in_dir("a.gguf"), NULL, false);
-    struct gguf_reader *r = open_model(in_dir("a.gguf"));
+    write_model(in_scratch("a.gguf"), NULL, false);
+    struct gguf_reader *r = open_model(in_scratch("a.gguf"));
     struct gguf_meta *set;
     assert_int_equal(gguf_meta_new(&set, &e), 0);
     assert_int_equal(gguf_meta_set_u16(set, "split.count", 1, &e), 0);
@@ -285,19 +257,19 @@ static void failures_leave_nothing_behind(void **state)
         {{.max_tensors = 2, .progress = stop_in_the_middle}, ERR_CANCELLED, "cancelled"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        int rc = gguf_repack(r, in_dir("out.gguf"), &cases[i].opt, NULL, &e);
+        int rc = gguf_repack(r, in_scratch("out.gguf"), &cases[i].opt, NULL, &e);
         if (rc != cases[i].code || !strstr(e.msg, cases[i].words))
             fail_msg("code %d, message '%s', expected '%s'", rc, e.msg, cases[i].words);
         assert_int_equal(n_files_in_dir(), 1);
     }
     /* one part of the set is in the way: none of the others may appear */
-    assert_int_equal(outfile_write_all(in_dir("s-00003-of-00004.gguf"), "old", 3, false, &e), 0);
-    assert_int_equal(gguf_repack(r, in_dir("s"), &(struct repack_options){.max_tensors = 2}, NULL, &e),
+    assert_int_equal(outfile_write_all(in_scratch("s-00003-of-00004.gguf"), "old", 3, false, &e), 0);
+    assert_int_equal(gguf_repack(r, in_scratch("s"), &(struct repack_options){.max_tensors = 2}, NULL, &e),
                      ERR_IO);
     assert_non_null(strstr(e.msg, "s-00003-of-00004.gguf"));
     assert_int_equal(n_files_in_dir(), 2);
     struct repack_options force = {.max_tensors = 2, .overwrite = true};
-    assert_int_equal(gguf_repack(r, in_dir("s"), &force, NULL, &e), 0);
+    assert_int_equal(gguf_repack(r, in_scratch("s"), &force, NULL, &e), 0);
     assert_int_equal(n_files_in_dir(), 5);
     gguf_reader_close(r);
     gguf_meta_free(set);
@@ -308,12 +280,12 @@ static void an_input_is_never_replaced(void **state)
 {
     (void)state;
     struct err e = {0};
-    write_model(in_dir("a.gguf"), NULL, false);
-    write_model(in_dir("b.gguf"), NULL, false);
-    repack(in_dir("a.gguf"), in_dir("s"), &(struct repack_options){.max_tensors = 3}, NULL);
-    assert_int_equal(link(in_dir("a.gguf"), in_dir("hard.gguf")), 0);
-    assert_int_equal(symlink("a.gguf", in_dir("soft.gguf")), 0);
-    assert_int_equal(symlink("s-00002-of-00003.gguf", in_dir("part.gguf")), 0);
+    write_model(in_scratch("a.gguf"), NULL, false);
+    write_model(in_scratch("b.gguf"), NULL, false);
+    repack(in_scratch("a.gguf"), in_scratch("s"), &(struct repack_options){.max_tensors = 3}, NULL);
+    assert_int_equal(link(in_scratch("a.gguf"), in_scratch("hard.gguf")), 0);
+    assert_int_equal(symlink("a.gguf", in_scratch("soft.gguf")), 0);
+    assert_int_equal(symlink("s-00002-of-00003.gguf", in_scratch("part.gguf")), 0);
     int n_files = n_files_in_dir();
     const struct {
         const char *from, *to;
@@ -333,19 +305,19 @@ static void an_input_is_never_replaced(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int dry = 0; dry < 2; dry++) {
-            struct gguf_reader *r = open_model(in_dir(cases[i].from));
+            struct gguf_reader *r = open_model(in_scratch(cases[i].from));
             struct repack_options opt = {.overwrite = true,
                                          .dry_run = dry,
                                          .in_place = cases[i].in_place,
                                          .max_tensors = cases[i].max_tensors};
-            assert_int_equal(gguf_repack(r, in_dir(cases[i].to), &opt, NULL, &e), ERR_ARG);
+            assert_int_equal(gguf_repack(r, in_scratch(cases[i].to), &opt, NULL, &e), ERR_ARG);
             assert_non_null(strstr(e.msg, "inputs are never replaced"));
             gguf_reader_close(r);
             assert_int_equal(n_files_in_dir(), n_files);
-            same_files(in_dir("a.gguf"), in_dir("b.gguf"));
+            same_files(in_scratch("a.gguf"), in_scratch("b.gguf"));
         }
-    repack(in_dir("s-00001-of-00003.gguf"), in_dir("m.gguf"), NULL, NULL);
-    same_files(in_dir("a.gguf"), in_dir("m.gguf"));
+    repack(in_scratch("s-00001-of-00003.gguf"), in_scratch("m.gguf"), NULL, NULL);
+    same_files(in_scratch("a.gguf"), in_scratch("m.gguf"));
 }
 
 /* A set of another number of parts has other names: it stays, and is told of. */
@@ -353,34 +325,35 @@ static void older_sets_of_another_size_are_told_of(void **state)
 {
     (void)state;
     struct repack_report report;
-    write_model(in_dir("a.gguf"), NULL, false);
-    repack(in_dir("a.gguf"), in_dir("s"), &(struct repack_options){.max_tensors = 3}, &report);
+    write_model(in_scratch("a.gguf"), NULL, false);
+    repack(in_scratch("a.gguf"), in_scratch("s"), &(struct repack_options){.max_tensors = 3}, &report);
     assert_int_equal(report.n_files, 3);
     assert_int_equal(report.n_warnings, 0);
     repack_report_release(&report);
-    repack(in_dir("a.gguf"), in_dir("s"), &(struct repack_options){.max_tensors = 4}, &report);
+    repack(in_scratch("a.gguf"), in_scratch("s"), &(struct repack_options){.max_tensors = 4}, &report);
     assert_int_equal(report.n_files, 2);
     assert_int_equal(report.n_warnings, 1);
     assert_non_null(strstr(report.warnings[0], "s-00001-of-00003.gguf: an older set of 3 parts"));
     repack_report_release(&report);
-    repack(in_dir("s-00003-of-00003.gguf"), in_dir("m.gguf"), NULL, NULL);
-    same_files(in_dir("a.gguf"), in_dir("m.gguf"));
-    assert_int_equal(outfile_write_all(in_dir("t-00001-of-00009.gguf.kerf-part"), "x", 1, false, NULL), 0);
-    assert_int_equal(outfile_write_all(in_dir("t-00001-of-00008.gguf.kerf-old"), "x", 1, false, NULL), 0);
-    assert_int_equal(outfile_write_all(in_dir("u-t-00001-of-00009.gguf"), "x", 1, false, NULL), 0);
-    assert_int_equal(outfile_write_all(in_dir("t-00002-of-00009.gguf"), "x", 1, false, NULL), 0);
+    repack(in_scratch("s-00003-of-00003.gguf"), in_scratch("m.gguf"), NULL, NULL);
+    same_files(in_scratch("a.gguf"), in_scratch("m.gguf"));
+    assert_int_equal(outfile_write_all(in_scratch("t-00001-of-00009.gguf.kerf-part"), "x", 1, false, NULL),
+                     0);
+    assert_int_equal(outfile_write_all(in_scratch("t-00001-of-00008.gguf.kerf-old"), "x", 1, false, NULL), 0);
+    assert_int_equal(outfile_write_all(in_scratch("u-t-00001-of-00009.gguf"), "x", 1, false, NULL), 0);
+    assert_int_equal(outfile_write_all(in_scratch("t-00002-of-00009.gguf"), "x", 1, false, NULL), 0);
     /* Aside, while no set stands: it may be the only copy, so nothing is written beside it. */
     struct err e = {0};
-    struct gguf_reader *r = open_model(in_dir("a.gguf"));
+    struct gguf_reader *r = open_model(in_scratch("a.gguf"));
     int n_files = n_files_in_dir();
-    assert_int_equal(gguf_repack(r, in_dir("t"), &(struct repack_options){.max_tensors = 4}, NULL, &e),
+    assert_int_equal(gguf_repack(r, in_scratch("t"), &(struct repack_options){.max_tensors = 4}, NULL, &e),
                      ERR_IO);
     assert_non_null(
         strstr(e.msg, "t-00001-of-00008.gguf.kerf-old: a run that split into 8 parts was killed"));
     assert_int_equal(n_files_in_dir(), n_files);
     gguf_reader_close(r);
-    assert_int_equal(outfile_write_all(in_dir("t-00001-of-00008.gguf"), "x", 1, false, NULL), 0);
-    repack(in_dir("a.gguf"), in_dir("t"), &(struct repack_options){.max_tensors = 4}, &report);
+    assert_int_equal(outfile_write_all(in_scratch("t-00001-of-00008.gguf"), "x", 1, false, NULL), 0);
+    repack(in_scratch("a.gguf"), in_scratch("t"), &(struct repack_options){.max_tensors = 4}, &report);
     assert_int_equal(report.n_warnings, 3);
     repack_report_release(&report);
 }
@@ -392,44 +365,50 @@ static void a_killed_commit_does_not_stand_in_the_way(void **state)
     (void)state;
     struct err e = {0};
     struct repack_options opt = {.max_tensors = 3};
-    write_model(in_dir("a.gguf"), NULL, false);
-    repack(in_dir("a.gguf"), in_dir("s"), &opt, NULL);
-    repack(in_dir("a.gguf"), in_dir("t"), &opt, NULL);
-    assert_int_equal(rename(in_dir("s-00001-of-00003.gguf"), in_dir("s-00001-of-00003.gguf.kerf-part")), 0);
-    assert_int_equal(rename(in_dir("s-00002-of-00003.gguf"), in_dir("s-00002-of-00003.gguf.kerf-part")), 0);
-    repack(in_dir("a.gguf"), in_dir("s"), &opt, NULL);
+    write_model(in_scratch("a.gguf"), NULL, false);
+    repack(in_scratch("a.gguf"), in_scratch("s"), &opt, NULL);
+    repack(in_scratch("a.gguf"), in_scratch("t"), &opt, NULL);
+    assert_int_equal(
+        rename(in_scratch("s-00001-of-00003.gguf"), in_scratch("s-00001-of-00003.gguf.kerf-part")), 0);
+    assert_int_equal(
+        rename(in_scratch("s-00002-of-00003.gguf"), in_scratch("s-00002-of-00003.gguf.kerf-part")), 0);
+    repack(in_scratch("a.gguf"), in_scratch("s"), &opt, NULL);
     for (int i = 1; i <= 3; i++) {
         char s[64], t[64];
         snprintf(s, sizeof s, "s-0000%d-of-00003.gguf", i);
         snprintf(t, sizeof t, "t-0000%d-of-00003.gguf", i);
-        same_files(in_dir(s), in_dir(t));
+        same_files(in_scratch(s), in_scratch(t));
     }
     assert_int_equal(n_files_in_dir(), 7);
 
     /* killed while it replaced an older set: part 1 and 2 are aside, new parts 3 and 2 in place */
-    assert_int_equal(rename(in_dir("t-00001-of-00003.gguf"), in_dir("s-00001-of-00003.gguf.kerf-part")), 0);
-    assert_int_equal(rename(in_dir("s-00001-of-00003.gguf"), in_dir("s-00001-of-00003.gguf.kerf-old")), 0);
-    assert_int_equal(rename(in_dir("s-00002-of-00003.gguf"), in_dir("s-00002-of-00003.gguf.kerf-old")), 0);
-    assert_int_equal(rename(in_dir("t-00002-of-00003.gguf"), in_dir("s-00002-of-00003.gguf")), 0);
-    assert_int_equal(rename(in_dir("s-00003-of-00003.gguf"), in_dir("s-00003-of-00003.gguf.kerf-old")), 0);
-    assert_int_equal(rename(in_dir("t-00003-of-00003.gguf"), in_dir("s-00003-of-00003.gguf")), 0);
+    assert_int_equal(
+        rename(in_scratch("t-00001-of-00003.gguf"), in_scratch("s-00001-of-00003.gguf.kerf-part")), 0);
+    assert_int_equal(
+        rename(in_scratch("s-00001-of-00003.gguf"), in_scratch("s-00001-of-00003.gguf.kerf-old")), 0);
+    assert_int_equal(
+        rename(in_scratch("s-00002-of-00003.gguf"), in_scratch("s-00002-of-00003.gguf.kerf-old")), 0);
+    assert_int_equal(rename(in_scratch("t-00002-of-00003.gguf"), in_scratch("s-00002-of-00003.gguf")), 0);
+    assert_int_equal(
+        rename(in_scratch("s-00003-of-00003.gguf"), in_scratch("s-00003-of-00003.gguf.kerf-old")), 0);
+    assert_int_equal(rename(in_scratch("t-00003-of-00003.gguf"), in_scratch("s-00003-of-00003.gguf")), 0);
     static const char *const parts[] = {"s-00001-of-00003.gguf", "s-00002-of-00003.gguf"};
     for (size_t i = 0; i < 2; i++) { /* a reader says what the matter is, whichever part it is given */
         struct gguf_reader *none;
-        assert_int_equal(gguf_reader_open(&none, in_dir(parts[i]), NULL, &e), ERR_IO);
+        assert_int_equal(gguf_reader_open(&none, in_scratch(parts[i]), NULL, &e), ERR_IO);
         assert_non_null(strstr(e.msg, "s-00001-of-00003.gguf: is missing, while "));
         assert_non_null(strstr(e.msg, "s-00001-of-00003.gguf.kerf-old stands"));
     }
-    struct gguf_reader *r = open_model(in_dir("a.gguf"));
-    assert_int_equal(gguf_repack(r, in_dir("s"), &opt, NULL, &e), ERR_IO);
+    struct gguf_reader *r = open_model(in_scratch("a.gguf"));
+    assert_int_equal(gguf_repack(r, in_scratch("s"), &opt, NULL, &e), ERR_IO);
     assert_non_null(strstr(e.msg, "exists already"));
-    repack(in_dir("s-00002-of-00003.gguf"), in_dir("m.gguf"), NULL, NULL); /* it stands again */
-    same_files(in_dir("a.gguf"), in_dir("m.gguf"));
+    repack(in_scratch("s-00002-of-00003.gguf"), in_scratch("m.gguf"), NULL, NULL); /* it stands again */
+    same_files(in_scratch("a.gguf"), in_scratch("m.gguf"));
 
-    unlink(in_dir("s-00001-of-00003.gguf"));
-    unlink(in_dir("s-00002-of-00003.gguf"));
-    write_model(in_dir("s-00002-of-00003.gguf"), NULL, true);
-    assert_int_equal(gguf_repack(r, in_dir("s"), &opt, NULL, &e), ERR_IO);
+    unlink(in_scratch("s-00001-of-00003.gguf"));
+    unlink(in_scratch("s-00002-of-00003.gguf"));
+    write_model(in_scratch("s-00002-of-00003.gguf"), NULL, true);
+    assert_int_equal(gguf_repack(r, in_scratch("s"), &opt, NULL, &e), ERR_IO);
     assert_non_null(strstr(e.msg, "exists already"));
     gguf_reader_close(r);
 }
@@ -440,17 +419,17 @@ static void edits_change_the_metadata_alone(void **state)
     struct err e = {0};
     struct gguf_meta *set;
     const char *gone = "z.text";
-    write_model(in_dir("a.gguf"), NULL, false);
+    write_model(in_scratch("a.gguf"), NULL, false);
     assert_int_equal(gguf_meta_new(&set, &e), 0);
     assert_int_equal(gguf_meta_set_string(set, "general.architecture", "other", &e), 0);
     assert_int_equal(gguf_meta_set_u32(set, "new.key", 7, &e), 0);
     assert_int_equal(gguf_meta_set_u32(set, "general.alignment", 256, &e), 0);
     struct repack_options opt = {
         .set = set, .remove = &gone, .n_remove = 1, .overwrite = true, .in_place = true};
-    struct gguf_reader *before = open_model(in_dir("a.gguf"));
-    assert_int_equal(gguf_repack(before, in_dir("a.gguf"), &opt, NULL, &e),
+    struct gguf_reader *before = open_model(in_scratch("a.gguf"));
+    assert_int_equal(gguf_repack(before, in_scratch("a.gguf"), &opt, NULL, &e),
                      0); /* the output replaces the input */
-    struct gguf_reader *after = open_model(in_dir("a.gguf"));
+    struct gguf_reader *after = open_model(in_scratch("a.gguf"));
     struct gguf_string arch;
     assert_true(gguf_meta_get_string(gguf_reader_meta(after), "general.architecture", &arch));
     assert_true(gguf_string_is(arch, "other"));
@@ -486,10 +465,10 @@ static void the_hash_sees_content_only(void **state)
     (void)state;
     struct gguf_reader *r, *q;
     uint32_t align = 512;
-    write_model(in_dir("a.gguf"), NULL, false);
-    write_model(in_dir("b.gguf"), &align, true);
-    repack(in_dir("a.gguf"), in_dir("s"), &(struct repack_options){.max_tensors = 2}, NULL);
-    struct gguf_hash a = hash(in_dir("a.gguf"), 1, &r);
+    write_model(in_scratch("a.gguf"), NULL, false);
+    write_model(in_scratch("b.gguf"), &align, true);
+    repack(in_scratch("a.gguf"), in_scratch("s"), &(struct repack_options){.max_tensors = 2}, NULL);
+    struct gguf_hash a = hash(in_scratch("a.gguf"), 1, &r);
     /* one tensor by the formula of the header, over another path through the code */
     const struct gguf_tensor *t = gguf_reader_find(r, "blk.3.weight");
     struct sha256 s;
@@ -511,7 +490,7 @@ static void the_hash_sees_content_only(void **state)
     assert_memory_equal(a.tensor[3].digest, digest, 32);
     static const char *const same[] = {"b.gguf", "s-00002-of-00004.gguf", "a.gguf"};
     for (size_t i = 0; i < 3; i++) {
-        struct gguf_hash b = hash(in_dir(same[i]), 4, &q);
+        struct gguf_hash b = hash(in_scratch(same[i]), 4, &q);
         assert_memory_equal(a.tensors, b.tensors, 32);
         assert_memory_equal(a.metadata, b.metadata, 32);
         assert_memory_equal(a.model, b.model, 32);
@@ -521,21 +500,21 @@ static void the_hash_sees_content_only(void **state)
     struct gguf_meta *set;
     assert_int_equal(gguf_meta_new(&set, NULL), 0);
     assert_int_equal(gguf_meta_set_string(set, "z.text", "changed", NULL), 0);
-    repack(in_dir("a.gguf"), in_dir("c.gguf"), &(struct repack_options){.set = set}, NULL);
-    struct gguf_hash c = hash(in_dir("c.gguf"), 2, &q);
+    repack(in_scratch("a.gguf"), in_scratch("c.gguf"), &(struct repack_options){.set = set}, NULL);
+    struct gguf_hash c = hash(in_scratch("c.gguf"), 2, &q);
     assert_memory_equal(a.tensors, c.tensors, 32);
     assert_memory_not_equal(a.metadata, c.metadata, 32);
     assert_memory_not_equal(a.model, c.model, 32);
     gguf_hash_release(&c);
     gguf_reader_close(q);
     gguf_meta_free(set);
-    FILE *f = fopen(in_dir("c.gguf"), "r+b"); /* one byte of the last tensor */
+    FILE *f = fopen(in_scratch("c.gguf"), "r+b"); /* one byte of the last tensor */
     fseek(f, -100, SEEK_END);
     int byte = fgetc(f);
     fseek(f, -100, SEEK_END);
     fputc(byte ^ 1, f);
     fclose(f);
-    c = hash(in_dir("c.gguf"), 2, &q);
+    c = hash(in_scratch("c.gguf"), 2, &q);
     assert_memory_not_equal(a.tensors, c.tensors, 32);
     assert_memory_equal(a.tensor[5].digest, c.tensor[5].digest, 32);
     assert_memory_not_equal(a.tensor[6].digest, c.tensor[6].digest, 32);
@@ -550,15 +529,17 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_partial_output_is_untouched_until_its_owner_is_known),
-        cmocka_unit_test_setup_teardown(copying_gives_the_same_bytes, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(splitting_and_merging_come_back_to_the_same_bytes, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_dry_run_reports_and_writes_nothing, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(failures_leave_nothing_behind, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(an_input_is_never_replaced, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(older_sets_of_another_size_are_told_of, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(a_killed_commit_does_not_stand_in_the_way, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(edits_change_the_metadata_alone, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(the_hash_sees_content_only, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(copying_gives_the_same_bytes, scratch_begin, scratch_end),
+        cmocka_unit_test_setup_teardown(splitting_and_merging_come_back_to_the_same_bytes, scratch_begin,
+                                        scratch_end),
+        cmocka_unit_test_setup_teardown(a_dry_run_reports_and_writes_nothing, scratch_begin, scratch_end),
+        cmocka_unit_test_setup_teardown(failures_leave_nothing_behind, scratch_begin, scratch_end),
+        cmocka_unit_test_setup_teardown(an_input_is_never_replaced, scratch_begin, scratch_end),
+        cmocka_unit_test_setup_teardown(older_sets_of_another_size_are_told_of, scratch_begin, scratch_end),
+        cmocka_unit_test_setup_teardown(a_killed_commit_does_not_stand_in_the_way, scratch_begin,
+                                        scratch_end),
+        cmocka_unit_test_setup_teardown(edits_change_the_metadata_alone, scratch_begin, scratch_end),
+        cmocka_unit_test_setup_teardown(the_hash_sees_content_only, scratch_begin, scratch_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

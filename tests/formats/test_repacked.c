@@ -22,32 +22,19 @@
 
 enum { D = 192, HEADS = 4, DV = 96, VALUE = HEADS * DV, KEY = 2 * DV, VOCAB = 320, N_EXPERTS = 3 };
 
-static struct scratch dir;
 static struct pool *pool;
 
 static int make_dir(void **state)
 {
     struct err e = {0};
-    (void)state;
-    scratch_make(&dir);
+    scratch_begin(state);
     return pool_new(&pool, 2, &e);
 }
 
 static int remove_dir(void **state)
 {
-    (void)state;
     pool_free(pool);
-    scratch_remove(&dir);
-    return 0;
-}
-
-static const char *in_dir(const char *name)
-{
-    static char path[4][200];
-    static int turn;
-    char *p = path[turn++ % 4];
-    snprintf(p, 200, "%s/%s", dir.folder, name);
-    return p;
+    return scratch_end(state);
 }
 
 static void plain(struct toy_packed *p, const char *name, uint32_t n_dims, uint64_t d0, uint64_t d1,
@@ -107,9 +94,9 @@ static void write_checkpoint(struct toy_packed *p, enum toy_packing kind)
         scale[40] ^= 128;
     }
     snprintf(text, sizeof text, config, toy_packing_config(kind));
-    scratch_text(&dir, "config.json", text);
-    if (toy_tokenizer_write(dir.folder, VOCAB, 1, &e) != 0 ||
-        toy_packed_write(p, in_dir("model.safetensors"), &e) != 0)
+    scratch_text_in(in_scratch(""), "config.json", text);
+    if (toy_tokenizer_write(in_scratch(""), VOCAB, 1, &e) != 0 ||
+        toy_packed_write(p, in_scratch("model.safetensors"), &e) != 0)
         fail_msg("%s", e.msg);
 }
 
@@ -189,13 +176,13 @@ static void check_kind(enum toy_packing kind)
     struct err e = {0};
     uint64_t file_type = 0;
     write_checkpoint(&p, kind);
-    struct model *source = open_model(dir.folder, false), *m = open_model(dir.folder, true);
+    struct model *source = open_model(in_scratch(""), false), *m = open_model(in_scratch(""), true);
     bool warned = false;
     for (size_t i = 0; i < model_n_warnings(m); i++)
         warned |= strstr(model_warning(m, i), "1 weight of 4-bit floats cannot stay packed") != NULL &&
                   strstr(model_warning(m, i), "blk.0.ssm_out.weight") != NULL;
     assert_int_equal(warned, !mx);
-    if (write_model(&r, m, in_dir("packed.gguf"), NULL, &e) != 0)
+    if (write_model(&r, m, in_scratch("packed.gguf"), NULL, &e) != 0)
         fail_msg("%s", e.msg);
     assert_string_equal(r.type_name, mx ? "MXFP4_MOE" : "NVFP4");
     for (size_t i = 0; i < r.n_tensors; i++) {
@@ -207,7 +194,7 @@ static void check_kind(enum toy_packing kind)
     rewrite_report_release(&r);
     model_close(m);
 
-    m = open_model(in_dir("packed.gguf"), false);
+    m = open_model(in_scratch("packed.gguf"), false);
     assert_true(gguf_meta_get_u64(model_meta(m), "general.file_type", &file_type));
     assert_int_equal(file_type, mx ? 38 : 39);
     for (size_t i = 0; i < n_kept; i++) {
@@ -220,9 +207,9 @@ static void check_kind(enum toy_packing kind)
     check_sound(m);
 
     /* another type takes the factors in, and their tensors go */
-    if (write_model(NULL, m, in_dir("q8.gguf"), "Q8_0", &e) != 0)
+    if (write_model(NULL, m, in_scratch("q8.gguf"), "Q8_0", &e) != 0)
         fail_msg("%s", e.msg);
-    struct model *q8 = open_model(in_dir("q8.gguf"), false);
+    struct model *q8 = open_model(in_scratch("q8.gguf"), false);
     for (size_t i = 0; i < model_n_tensors(q8); i++)
         assert_null(strstr(model_tensor(q8, i)->name, ".scale"));
     for (size_t i = 0; i < n_kept; i++)
@@ -248,10 +235,10 @@ static void a_checkpoint_opened_plainly_is_dequantized(void **state)
     struct toy_packed p = {.seed = 60};
     struct err e = {0};
     write_checkpoint(&p, TOY_MODELOPT_NVFP4);
-    struct model *source = open_model(dir.folder, false);
-    if (write_model(NULL, source, in_dir("f32.gguf"), "F32", &e) != 0)
+    struct model *source = open_model(in_scratch(""), false);
+    if (write_model(NULL, source, in_scratch("f32.gguf"), "F32", &e) != 0)
         fail_msg("%s", e.msg);
-    struct model *m = open_model(in_dir("f32.gguf"), false);
+    struct model *m = open_model(in_scratch("f32.gguf"), false);
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
         assert_int_equal(model_find(m, kept[i])->type, QTYPE_F32);
         assert_null(model_find(m, kept[i])->scale);
@@ -275,10 +262,10 @@ static void a_scale_that_is_no_number_is_refused(void **state)
         write_checkpoint(&p, cases[i].kind);
         const struct st_tensor *t = toy_packed_find(&p, P "mlp.experts.1.up_proj.weight_scale");
         ((uint8_t *)(uintptr_t)t->data)[7 * t->shape[1] + 2] = cases[i].scale;
-        if (toy_packed_write(&p, in_dir("model.safetensors"), &e) != 0)
+        if (toy_packed_write(&p, in_scratch("model.safetensors"), &e) != 0)
             fail_msg("%s", e.msg);
-        struct model *m = open_model(dir.folder, true);
-        assert_int_equal(write_model(NULL, m, in_dir("bad.gguf"), NULL, &e), ERR_FORMAT);
+        struct model *m = open_model(in_scratch(""), true);
+        assert_int_equal(write_model(NULL, m, in_scratch("bad.gguf"), NULL, &e), ERR_FORMAT);
         if (!strstr(e.msg, "experts.1.up_proj.weight_scale") || !strstr(e.msg, "row 7"))
             fail_msg("%s", e.msg);
         model_close(m);
@@ -298,10 +285,10 @@ static void a_factor_that_cannot_be_right_is_told(void **state)
         write_checkpoint(&p, TOY_MODELOPT_NVFP4);
         const struct st_tensor *t = toy_packed_find(&p, P "mlp.experts.1.up_proj.weight_scale_2");
         memcpy((uint8_t *)(uintptr_t)t->data, &factors[i], sizeof factors[i]);
-        if (toy_packed_write(&p, in_dir("model.safetensors"), &e) != 0)
+        if (toy_packed_write(&p, in_scratch("model.safetensors"), &e) != 0)
             fail_msg("%s", e.msg);
         struct model_options opt = {.keep_packed = true};
-        int rc = model_open(&m, dir.folder, &opt, &e);
+        int rc = model_open(&m, in_scratch(""), &opt, &e);
         assert_int_equal(rc, i == 0 ? 0 : ERR_FORMAT);
         if (rc != 0)
             assert_non_null(strstr(e.msg, "experts.1.up_proj.weight"));

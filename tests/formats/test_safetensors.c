@@ -2,6 +2,7 @@
  */
 #include "formats/hf/safetensors_read.h"
 #include "formats/hf/safetensors_write.h"
+#include "scratch.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -14,31 +15,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-static char dir[] = "/tmp/kerf-safetensors-XXXXXX";
-
-static const char *path_of(const char *name)
-{
-    static char path[4][512];
-    static unsigned turn;
-    char *p = path[turn++ % 4];
-    snprintf(p, sizeof path[0], "%s/%s", dir, name);
-    return p;
-}
-
-static int make_dir(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[600];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
-}
 
 /* Every file of tests/data/bad/safetensors, and what its message must say. */
 static const struct {
@@ -206,9 +182,9 @@ static void a_missing_file_is_named(void **state)
     (void)state;
     struct err e = {0};
     struct safetensors_reader *r = NULL;
-    assert_int_equal(safetensors_open(&r, path_of("absent.safetensors"), &e), ERR_IO);
+    assert_int_equal(safetensors_open(&r, in_scratch("absent.safetensors"), &e), ERR_IO);
     assert_non_null(strstr(e.msg, "absent.safetensors"));
-    assert_int_equal(safetensors_open(&r, dir, &e), ERR_IO);
+    assert_int_equal(safetensors_open(&r, in_scratch(""), &e), ERR_IO);
 }
 
 static void every_dtype_survives_writing_and_reading(void **state)
@@ -216,7 +192,7 @@ static void every_dtype_survives_writing_and_reading(void **state)
     (void)state;
     struct err e = {0};
     struct safetensors_writer *w = NULL;
-    const char *path = path_of("all.safetensors");
+    const char *path = in_scratch("all.safetensors");
     assert_int_equal(safetensors_writer_open(&w, path, false, &e), 0);
     assert_int_equal(safetensors_writer_metadata(w, "made by", "a \"test\"\n", &e), 0);
     uint8_t data[ST_DTYPE_COUNT][8 * 8];
@@ -262,7 +238,7 @@ static void the_writer_refuses_half_files_and_impossible_tensors(void **state)
     (void)state;
     struct err e = {0};
     struct safetensors_writer *w = NULL;
-    const char *path = path_of("half.safetensors");
+    const char *path = in_scratch("half.safetensors");
     assert_int_equal(safetensors_writer_open(&w, path, false, &e), 0);
     assert_int_equal(safetensors_writer_add(w, "a", ST_F32, 1, (uint64_t[]){2}, &e), 0);
     assert_int_equal(safetensors_writer_add(w, "a", ST_F32, 1, (uint64_t[]){2}, &e), ERR_ARG);
@@ -283,9 +259,9 @@ static void an_empty_file_can_be_written(void **state)
     struct err e = {0};
     struct safetensors_writer *w = NULL;
     struct safetensors_reader *r = NULL;
-    assert_int_equal(safetensors_writer_open(&w, path_of("none.safetensors"), false, &e), 0);
+    assert_int_equal(safetensors_writer_open(&w, in_scratch("none.safetensors"), false, &e), 0);
     assert_int_equal(safetensors_writer_commit(w, &e), 0);
-    assert_int_equal(safetensors_open(&r, path_of("none.safetensors"), &e), 0);
+    assert_int_equal(safetensors_open(&r, in_scratch("none.safetensors"), &e), 0);
     assert_int_equal(safetensors_n_tensors(r), 0);
     safetensors_close(r);
 }
@@ -296,7 +272,7 @@ static void a_hundred_thousand_tensors_open_quickly(void **state)
     (void)state;
     struct err e = {0};
     struct safetensors_writer *w = NULL;
-    const char *path = path_of("many.safetensors");
+    const char *path = in_scratch("many.safetensors");
     uint8_t row[4] = {1, 2, 3, 4};
     assert_int_equal(safetensors_writer_open(&w, path, false, &e), 0);
     for (unsigned i = 0; i < 100000; i++) {
@@ -344,5 +320,5 @@ int main(void)
         cmocka_unit_test(a_hundred_thousand_tensors_open_quickly),
         cmocka_unit_test(the_demo_checkpoint_reads),
     };
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, scratch_begin, scratch_end);
 }

@@ -4,6 +4,7 @@
 #include "libquant/base/filemap.h"
 #include "libquant/base/strmap.h"
 #include "libquant/half.h"
+#include "scratch.h"
 #include "toy_checkpoint.h"
 #include "toy_tokenizer.h"
 
@@ -18,29 +19,10 @@
 
 #include <cmocka.h>
 
-static char dir[] = "/tmp/kerf-toy-XXXXXX";
-
-static int make_dir(void **state)
-{
-    (void)state;
-    return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    (void)state;
-    char command[600];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
-}
-
 static const char *write_toy(const struct toy_spec *spec, const char *name)
 {
-    static char path[2][256];
-    static unsigned turn;
-    char *p = path[turn++ % 2];
+    const char *p = in_scratch(name);
     struct err e = {0};
-    snprintf(p, sizeof path[0], "%s/%s", dir, name);
     if (toy_checkpoint_write(p, spec, &e) != 0)
         fail_msg("%s", e.msg);
     return p;
@@ -166,8 +148,8 @@ static void the_tokenizer_is_closed_at_any_size(void **state)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         struct err e = {0};
         struct json_doc *doc = NULL;
-        assert_int_equal(toy_tokenizer_write(dir, sizes[i], 5, &e), 0);
-        char *path = hf_path(dir, "tokenizer.json");
+        assert_int_equal(toy_tokenizer_write(in_scratch(""), sizes[i], 5, &e), 0);
+        char *path = hf_path(in_scratch(""), "tokenizer.json");
         assert_int_equal(json_load(&doc, path, 0, &e), 0);
         free(path);
         const struct json *model = json_get(json_root(doc), "model");
@@ -201,7 +183,7 @@ static void the_tokenizer_is_closed_at_any_size(void **state)
         json_free(doc);
     }
     struct err e = {0};
-    assert_int_equal(toy_tokenizer_write(dir, 258, 5, &e), ERR_ARG);
+    assert_int_equal(toy_tokenizer_write(in_scratch(""), 258, 5, &e), ERR_ARG);
 }
 
 static void impossible_sizes_are_refused(void **state)
@@ -210,13 +192,13 @@ static void impossible_sizes_are_refused(void **state)
     struct err e = {0};
     struct toy_spec spec = toy_spec_tiny(TOY_LLAMA);
     spec.n_kv_heads = 3;
-    assert_int_equal(toy_checkpoint_write(dir, &spec, &e), ERR_ARG);
+    assert_int_equal(toy_checkpoint_write(in_scratch(""), &spec, &e), ERR_ARG);
     spec = toy_spec_tiny(TOY_LLAMA);
     spec.n_shards = 1000;
-    assert_int_equal(toy_checkpoint_write(dir, &spec, &e), ERR_ARG);
+    assert_int_equal(toy_checkpoint_write(in_scratch(""), &spec, &e), ERR_ARG);
     spec = toy_spec_tiny(TOY_LLAMA);
     spec.tokenizer_dir = "/nonexistent";
-    assert_int_equal(toy_checkpoint_write(dir, &spec, &e), ERR_ARG);
+    assert_int_equal(toy_checkpoint_write(in_scratch(""), &spec, &e), ERR_ARG);
 }
 
 static void a_tokenizer_can_be_copied(void **state)
@@ -249,5 +231,5 @@ int main(void)
         cmocka_unit_test(impossible_sizes_are_refused),
         cmocka_unit_test(a_tokenizer_can_be_copied),
     };
-    return cmocka_run_group_tests(tests, make_dir, remove_dir);
+    return cmocka_run_group_tests(tests, scratch_begin, scratch_end);
 }
