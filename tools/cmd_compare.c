@@ -171,7 +171,9 @@ int cmd_compare(int argc, char **argv)
     const struct opt options[] = {
         TEXT_OPTIONS(text),
         {.kind = OPT_HEADING, .help = "Candidates that are names of mixes:"},
-        MIX_OPTIONS(o.imatrix, o.recipe, o.requantize),
+        IMATRIX_OPTION(o.imatrix),
+        RECIPE_OPTION(o.recipe),
+        REQUANTIZE_OPTION(o.requantize),
         GATE_OPTIONS(o.gates),
         {.kind = OPT_HEADING, .help = "Output:"},
         HTML_OPTION(o.html),

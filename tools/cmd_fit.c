@@ -191,10 +191,8 @@ int cmd_fit(int argc, char **argv)
          "and none "
          "below 8 bits",
          NULL},
-        {"imatrix", 0, OPT_TEXT, &o.imatrix, "FILE",
-         "importance matrix, with which some mixes choose other types", NULL, NULL},
-        {"recipe", 0, OPT_CHOICE, &o.recipe, "llama.cpp|kerf", "rules that give each tensor its type", NULL,
-         NULL},
+        IMATRIX_OPTION(o.imatrix),
+        RECIPE_OPTION(o.recipe),
     };
     const struct opt_command cmd = {
         "fit",
@@ -204,7 +202,8 @@ int cmd_fit(int argc, char **argv)
         "the cache of keys and values (with the states of recurrent layers) of one sequence, and working "
         "space; "
         "and the largest context that fits, at most that of the training. MODEL may also be a folder without "
-        "weights, or only its config.json. The first level is the model as kerf convert writes it. Cache and "
+        "weights, or only its config.json. The first level is the model as kerf convert writes it; "
+        "--imatrix changes the types of some mixes. Cache and "
         "states are to "
         "the byte "
         "those of llama.cpp with flash attention and batches of 512. Working space is an estimate of its "

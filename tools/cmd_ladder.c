@@ -34,7 +34,9 @@ int cmd_ladder(int argc, char **argv)
          .arg = "LIST",
          .help = "types and mixes, separated by commas",
          .fallback = "Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K"},
-        MIX_OPTIONS(o.imatrix, o.recipe, o.requantize),
+        IMATRIX_OPTION(o.imatrix),
+        RECIPE_OPTION(o.recipe),
+        REQUANTIZE_OPTION(o.requantize),
         {.kind = OPT_HEADING, .help = "Output:"},
         HTML_OPTION(o.html),
     };

@@ -82,19 +82,6 @@ struct text_options {
         .help = "precision of the inputs of products: exact, or rounded as the llama.cpp CPU runtime does"   \
     }
 
-/* Rows of commands that apply mixes on the fly; `requantize` is a bool, the others texts. */
-#define MIX_OPTIONS(imatrix, recipe, requantize)                                                             \
-    {.name = "imatrix", .kind = OPT_TEXT, .value = &(imatrix), .arg = "FILE", .help = "importance matrix"},  \
-        {.name = "recipe",                                                                                   \
-         .kind = OPT_CHOICE,                                                                                 \
-         .value = &(recipe),                                                                                 \
-         .arg = "llama.cpp|kerf",                                                                            \
-         .help = "rules that give each tensor its type"},                                                    \
-    {                                                                                                        \
-        .name = "allow-requantize", .kind = OPT_FLAG, .value = &(requantize),                                \
-        .help = "the model may be quantized itself"                                                          \
-    }
-
 #define HTML_OPTION(html)                                                                                    \
     {                                                                                                        \
         .name = "html", .kind = OPT_TEXT, .value = &(html), .arg = "FILE",                                   \
