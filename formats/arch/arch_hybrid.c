@@ -135,6 +135,12 @@ int arch_check_hybrid(struct arch_model *a, struct err *e)
     return read_layer_types(a, e);
 }
 
+int arch_check_hybrid_experts(struct arch_model *a, struct err *e)
+{
+    int rc = arch_check_experts(a, e);
+    return rc != 0 ? rc : arch_check_hybrid(a, e);
+}
+
 /* The interval says it all when the layers follow it; else a list does. Prediction blocks are never linear.
  */
 static int add_layer_types(const struct arch_model *a, struct gguf_meta *meta, struct err *e)

@@ -123,6 +123,11 @@ const struct arch_row arch_rows_shared_expert[4] = {
      .shape = "1,D"},
 };
 
+const struct arch_key arch_keys_experts[] = {
+    {.suffix = "expert_feed_forward_length", .type = GGUF_U32, .expr = "Fe", .required = true},
+    {.suffix = NULL},
+};
+
 bool arch_is_dense(const struct arch_model *a, uint64_t layer)
 {
     return layer < a->value[ARCH_L] && (a->dense_layers[layer / 64] >> (layer % 64) & 1);

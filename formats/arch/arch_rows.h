@@ -35,6 +35,7 @@ extern const struct arch_row
     arch_rows_experts[9]; /* routed experts: one by one, or stacked with gate and up fused */
 extern const struct arch_row arch_rows_router[1];
 extern const struct arch_row arch_rows_shared_expert[4];
+extern const struct arch_key arch_keys_experts[]; /* the experts' width; of families without a shared one */
 
 /* Rows of the stacked form [E, 2*Fe, D]: the gate half, the up half of each expert. */
 uint64_t arch_gate_half(const struct arch_model *a, uint64_t out);
@@ -55,6 +56,7 @@ bool arch_is_mtp(const struct arch_model *a, uint64_t layer); /* the first predi
 
 /* Read layer_types / full_attention_interval, refuse what the runtime cannot hold. */
 int arch_check_hybrid(struct arch_model *a, struct err *e);
+int arch_check_hybrid_experts(struct arch_model *a, struct err *e); /* and arch_check_experts */
 int arch_add_hybrid_keys(const struct arch_model *a, struct gguf_meta *meta, struct err *e);
 const char *arch_rename_mtp(const struct arch_model *a, const char *name, struct arena *arena);
 

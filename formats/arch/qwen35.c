@@ -94,12 +94,6 @@ static const struct arch_group moe_groups[] = {
     ARCH_END_GROUPS,
 };
 
-static int check_moe(struct arch_model *a, struct err *e)
-{
-    int rc = arch_check_experts(a, e);
-    return rc != 0 ? rc : arch_check_hybrid(a, e);
-}
-
 static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
                     struct err *e)
 {
@@ -130,7 +124,7 @@ const struct arch arch_qwen35moe = {
     .groups = moe_groups,
     .factors = ARCH_FACTOR_EXPERTS | ARCH_FACTOR_SHARED | ARCH_FACTOR_DELTA,
     .keys = arch_keys_hybrid,
-    .check = check_moe,
+    .check = arch_check_hybrid_experts,
     .add_keys = add_keys,
     .rename = arch_rename_mtp,
 };

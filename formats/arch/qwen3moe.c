@@ -19,11 +19,6 @@ static const struct arch_group groups[] = {
     ARCH_END_GROUPS,
 };
 
-static const struct arch_key keys[] = {
-    {.suffix = "expert_feed_forward_length", .type = GGUF_U32, .expr = "Fe", .required = true},
-    {.suffix = NULL},
-};
-
 /* A window, where there is one, holds for all layers. */
 static bool is_windowed(const struct arch_model *a, uint64_t layer)
 {
@@ -46,7 +41,7 @@ const struct arch arch_qwen3moe = {
     .model_types = model_types,
     .groups = groups,
     .factors = ARCH_FACTOR_EXPERTS,
-    .keys = keys,
+    .keys = arch_keys_experts,
     .check = arch_check_experts,
     .add_keys = add_keys,
 };

@@ -77,12 +77,6 @@ static const struct arch_group groups[] = {
     ARCH_END_GROUPS,
 };
 
-static int check(struct arch_model *a, struct err *e)
-{
-    int rc = arch_check_experts(a, e);
-    return rc != 0 ? rc : arch_check_hybrid(a, e);
-}
-
 static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
                     struct err *e)
 {
@@ -98,7 +92,7 @@ const struct arch arch_qwen3next = {
     .groups = groups,
     .factors = ARCH_FACTOR_EXPERTS | ARCH_FACTOR_SHARED,
     .keys = arch_keys_hybrid,
-    .check = check,
+    .check = arch_check_hybrid_experts,
     .add_keys = add_keys,
     .rename = arch_rename_mtp,
 };

@@ -36,11 +36,6 @@ static const struct arch_group moe_groups[] = {
     ARCH_END_GROUPS,
 };
 
-static const struct arch_key moe_keys[] = {
-    {.suffix = "expert_feed_forward_length", .type = GGUF_U32, .expr = "Fe", .required = true},
-    {.suffix = NULL},
-};
-
 static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
                     struct err *e)
 {
@@ -94,7 +89,7 @@ const struct arch arch_qwen3vlmoe = {
     .classes = moe_classes,
     .model_types = moe_types,
     .groups = moe_groups,
-    .keys = moe_keys,
+    .keys = arch_keys_experts,
     .check = arch_check_experts,
     .add_keys = add_moe_keys,
     .after_vocabulary = after_vocabulary,
