@@ -3,6 +3,7 @@
 
 #include "formats/convert/model_files.h"
 #include "formats/tokenizer/tokenizer.h"
+#include "libquant/base/names.h"
 #include "libquant/base/outfile.h"
 
 #include <math.h>
@@ -201,8 +202,7 @@ static int on_progress(void *ctx, const struct evaluate_progress *p)
 
 static const char *contender_label(const struct contender *c)
 {
-    const char *slash = strrchr(c->path, '/');
-    return c->type ? c->type : slash && slash[1] ? slash + 1 : c->path;
+    return c->type ? c->type : name_short(c->path);
 }
 
 static void describe(struct eval_run *r, struct report_model *m, const struct contender *c)

@@ -19,17 +19,12 @@ static int no_memory(struct err *e)
 /* Last component of the folder's path; "." and the like are resolved first. */
 static int folder_name(char **out, const char *folder, struct err *e)
 {
-    size_t n = strlen(folder);
-    while (n > 1 && folder[n - 1] == '/')
-        n--;
-    size_t start = n;
-    while (start && folder[start - 1] != '/')
-        start--;
-    bool relative = (n - start == 1 && folder[start] == '.') ||
-                    (n - start == 2 && folder[start] == '.' && folder[start + 1] == '.');
+    size_t n;
+    const char *last = name_last(folder, &n);
+    bool relative = (n == 1 && last[0] == '.') || (n == 2 && last[0] == '.' && last[1] == '.');
     char *full = relative ? realpath(folder, NULL) : NULL;
     const char *slash = full ? strrchr(full, '/') : NULL;
-    *out = slash ? strdup(slash + 1) : strndup(folder + start, n - start);
+    *out = slash ? strdup(slash + 1) : strndup(last, n);
     free(full);
     return *out ? 0 : no_memory(e);
 }
@@ -41,7 +36,7 @@ static int config_name(char **out, const char *path, struct err *e)
     const char *slash = strrchr(path, '/'), *file = slash ? slash + 1 : path;
     size_t n = strlen(file), k = sizeof tail - 1;
     if (strcmp(file, tail) == 0) {
-        char *folder = slash ? strndup(path, (size_t)(slash - path) + (slash == path)) : strdup(".");
+        char *folder = name_folder(path);
         int rc = folder ? folder_name(out, folder, e) : no_memory(e);
         free(folder);
         return rc;

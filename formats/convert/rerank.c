@@ -4,6 +4,7 @@
 #include "formats/hf/hf_checkpoint.h"
 #include "formats/tokenizer/vocabulary.h"
 #include "libquant/base/filemap.h"
+#include "libquant/base/names.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -50,14 +51,9 @@ static int readme_says(bool *yes, const char *folder, struct err *e)
 /* The last path component only: a parent folder says nothing about the model. */
 static bool folder_says(const char *folder)
 {
-    size_t n = strlen(folder);
-    while (n > 1 && folder[n - 1] == '/')
-        n--;
-    size_t start = n;
-    while (start && folder[start - 1] != '/')
-        start--;
-    return contains(folder + start, n - start, "qwen3-reranker") ||
-           contains(folder + start, n - start, "qwen3-vl-reranker");
+    size_t n;
+    const char *last = name_last(folder, &n);
+    return contains(last, n, "qwen3-reranker") || contains(last, n, "qwen3-vl-reranker");
 }
 
 static int find_token(uint64_t *row, const struct vocabulary *v, const char *text, struct err *e)

@@ -1,8 +1,10 @@
-/* names.h - names of files: those that stand beside an output while it is written, and how names compare. */
+/* names.h - names of files: those that stand beside an output while it is written, the parts of a path, and
+ * how names compare. */
 #ifndef KERF_NAMES_H
 #define KERF_NAMES_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct stat;
 
@@ -16,6 +18,16 @@ struct stat;
 char *name_with(const char *path, const char *ending);
 
 bool name_ends_with(const char *name, const char *ending);
+
+/* The part of `path` that tables show: behind its last slash, or all of it where nothing stands there. */
+const char *name_short(const char *path);
+
+/* The last component of a folder's path, before any slashes at its end: the *n bytes from the pointer on. */
+const char *name_last(const char *path, size_t *n);
+
+/* The path of the folder that a file is in, "." when `path` names none. Owned by the caller (free); NULL
+ * without memory. */
+char *name_folder(const char *path);
 
 /* One file under two names? */
 bool stat_is_same(const struct stat *a, const struct stat *b);

@@ -3,6 +3,7 @@
 #include "libquant/base/checked.h"
 #include "libquant/base/err.h"
 #include "libquant/base/filemap.h"
+#include "libquant/base/names.h"
 #include "libquant/base/outfile.h"
 #include "libquant/base/pool.h"
 #include "libquant/base/sha256.h"
@@ -201,6 +202,33 @@ static void output_appears_whole_or_not_at_all(void **state)
     rmdir(dir);
 }
 
+static void a_path_is_taken_apart_at_its_slashes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path, *brief, *last, *folder;
+    } cases[] = {
+        {"a.gguf", "a.gguf", "a.gguf", "."},
+        {"dir/a.gguf", "a.gguf", "a.gguf", "dir"},
+        {"/a", "a", "a", "/"},
+        {"x/y//", "x/y//", "y", "x/y/"},
+        {"x//y", "y", "y", "x/"},
+        {"..", "..", "..", "."},
+        {"/", "/", "", "/"},
+        {"", "", "", "."},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t n;
+        const char *last = name_last(cases[i].path, &n);
+        char *folder = name_folder(cases[i].path);
+        assert_string_equal(name_short(cases[i].path), cases[i].brief);
+        assert_int_equal(n, strlen(cases[i].last));
+        assert_memory_equal(last, cases[i].last, n);
+        assert_string_equal(folder, cases[i].folder);
+        free(folder);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -211,6 +239,7 @@ int main(void)
         cmocka_unit_test(pool_runs_every_job_and_reports_the_lowest_failure),
         cmocka_unit_test(sha256_gives_the_published_digests),
         cmocka_unit_test(output_appears_whole_or_not_at_all),
+        cmocka_unit_test(a_path_is_taken_apart_at_its_slashes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
