@@ -2,10 +2,16 @@
 #include "report.h"
 
 #include "formats/json.h"
+#include "libquant/base/names.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+const char *report_name(const struct report_model *m)
+{
+    return m->type ? m->type : name_short(m->path);
+}
 
 int report_take(struct report *r, const struct evaluation *v, const struct windows *w, struct err *e)
 {

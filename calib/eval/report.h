@@ -73,6 +73,13 @@ void report_html(const struct report *r, FILE *out);
 /* The style sheet of the page, for other pages of the house. */
 extern const char report_style[];
 
+/* Text of a page, with what HTML would read as markup written otherwise; control characters become spaces,
+ * NULL is nothing. */
+void report_put(FILE *out, const char *s);
+
+/* What tables call a model: the type that was applied, or the last part of its path. */
+const char *report_name(const struct report_model *m);
+
 /* Size of loss against size of file as inline SVG; for report_html. */
 void report_chart(const struct report *r, FILE *out);
 

@@ -30,21 +30,6 @@ static double place(const struct axis *a, double v)
     return a->from + (t < 0 ? 0 : t > 1 ? 1 : t) * (a->to - a->from);
 }
 
-static const char *candidate_name(const struct report_model *c)
-{
-    const char *slash = strrchr(c->path, '/');
-    return c->type ? c->type : slash && slash[1] ? slash + 1 : c->path;
-}
-
-static void put(FILE *out, const char *s)
-{
-    for (; *s; s++)
-        if (*s == '<' || *s == '>' || *s == '&' || (unsigned char)*s < 0x20)
-            fprintf(out, "&#%d;", (unsigned char)*s < 0x20 ? ' ' : *s);
-        else
-            fputc(*s, out);
-}
-
 /* Whole powers of ten around the values. */
 static void fit_decades(struct axis *a, double low, double high)
 {
@@ -169,7 +154,7 @@ static void label(const struct report *r, size_t i, const struct axis *x, const 
     double px = place(x, c->bits_per_weight), py = place(y, c->d.kld.value);
     size_t best = 0;
     for (size_t s = 0; s < N_SPOTS; s++) {
-        struct box b = spot_box(s, px, py, candidate_name(c));
+        struct box b = spot_box(s, px, py, report_name(c));
         bool free_spot = b.x1 > LEFT && b.x2 < WIDTH && b.y1 > TOP + HEAD;
         for (size_t j = 0; free_spot && j < r->n_candidates; j++) {
             double qx = place(x, r->candidates[j].bits_per_weight),
@@ -182,10 +167,10 @@ static void label(const struct report *r, size_t i, const struct axis *x, const 
             break;
         }
     }
-    taken[i] = spot_box(best, px, py, candidate_name(c));
+    taken[i] = spot_box(best, px, py, report_name(c));
     fprintf(out, "<text class=\"name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", px + spots[best].dx,
             py + spots[best].dy, spots[best].anchor);
-    put(out, candidate_name(c));
+    report_put(out, report_name(c));
     fputs("</text>\n", out);
 }
 
@@ -239,7 +224,7 @@ static void spread_row(const struct report_model *c, const struct axis *x, doubl
 {
     const struct divergence *d = &c->d;
     fprintf(out, "<text class=\"name\" x=\"%g\" y=\"%.1f\" text-anchor=\"end\">", x->from - 12, y + 4);
-    put(out, candidate_name(c));
+    report_put(out, report_name(c));
     fputs("</text>", out);
     const double ends[2][2] = {{0.10, 0.999}, {0.25, 0.75}};
     for (int i = 0; i < 2; i++)
@@ -260,7 +245,7 @@ void report_spread(const struct report *r, FILE *out)
         const struct divergence *d = &r->candidates[i].d;
         low = fmin(low, fmax(at_share(d, 0.10), 1e-7));
         high = fmax(high, at_share(d, 0.999));
-        widest = fmax(widest, 7.2 * (double)strlen(candidate_name(&r->candidates[i])));
+        widest = fmax(widest, 7.2 * (double)strlen(report_name(&r->candidates[i])));
     }
     struct axis x = {.from = fmin(fmax(LEFT, widest + 20), WIDTH / 3), .to = WIDTH - RIGHT};
     fit_decades(&x, low, high);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Text that came from outside, as HTML text. */
-static void put(FILE *out, const char *s)
+void report_put(FILE *out, const char *s)
 {
     for (; s && *s; s++)
         switch (*s) {
@@ -81,12 +81,6 @@ const char report_style[] =
     ".flag{border:1px solid var(--accent);color:var(--accent);padding:.05rem .5rem;border-radius:.2rem;"
     "font:.8rem ui-sans-serif,system-ui,sans-serif;vertical-align:.25em;margin-left:.6rem}\n";
 
-static const char *base_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
 static const char *lead(const struct report *r)
 {
     if (r->answer == NET_EMBEDDING)
@@ -129,14 +123,14 @@ static void figure_cell(FILE *out, int decimals, double v)
 static void head(const struct report *r, FILE *out)
 {
     static const char stopped[] = " The run was stopped before its end; the figures cover what was finished.";
-    const char *name = r->title && r->title[0] ? r->title : base_name(r->reference.path);
+    const char *name = r->title && r->title[0] ? r->title : report_name(&r->reference);
     fputs("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
           "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>",
           out);
-    put(out, name);
+    report_put(out, name);
     fprintf(out, " – %s</title>\n<style>\n%s</style>\n</head>\n<body>\n<main>\n<h1>",
             r->kind == REPORT_LADDER ? "quality ladder" : "comparison", report_style);
-    put(out, name);
+    report_put(out, name);
     fprintf(out, "%s</h1>\n", r->partial ? "<span class=\"flag\">partial</span>" : "");
     fprintf(out, "<p class=\"lead\">%s</p>\n", lead(r));
     if (r->answer == NET_TOKENS) {
@@ -155,7 +149,7 @@ static void head(const struct report *r, FILE *out)
 static void first_cells(const struct report_model *c, FILE *out)
 {
     fputs("<tr><td>", out);
-    put(out, c->type ? c->type : base_name(c->path));
+    report_put(out, report_name(c));
     fputs("</td><td>", out);
     put_size(out, c->n_bytes);
     fprintf(out, "</td><td>%.3f</td>", c->bits_per_weight);
@@ -215,7 +209,7 @@ static void answers_table(const struct report *r, FILE *out)
     fputs(r->has_probability ? " Scores are log-odds." : "", out);
     if (r->answer == NET_SCORE && r->label) {
         fputs(" What is scored is the label ‘", out);
-        put(out, r->label);
+        report_put(out, r->label);
         fputs("’.", out);
     }
     fputs(" ± is one standard error.</p>\n", out);
@@ -263,7 +257,7 @@ static void table(const struct report *r, FILE *out)
 static void item(FILE *out, const char *term, const char *text)
 {
     fprintf(out, "<dt>%s</dt><dd>", term);
-    put(out, text);
+    report_put(out, text);
     fputs("</dd>\n", out);
 }
 
@@ -281,13 +275,13 @@ static void settings(const struct report *r, FILE *out)
     put_size(out, r->reference.n_bytes);
     fprintf(out, ", %.3f bits per weight, %" PRIu64 " parameters, architecture ",
             r->reference.bits_per_weight, r->n_parameters);
-    put(out, r->architecture);
+    report_put(out, r->architecture);
     fputs("</dd>\n", out);
     hash_item(out, "Content of the reference", r->reference.sha256);
     for (size_t i = 0; i < r->corpus->n_texts; i++) {
         const struct corpus_text *t = &r->corpus->texts[i];
         fputs("<dt>Text</dt><dd>", out);
-        put(out, t->path);
+        report_put(out, t->path);
         fprintf(out, ", %" PRIu64 " bytes, %zu tokens<br><code>%s</code></dd>\n", t->n_bytes,
                 t->end - t->begin, t->sha256);
     }

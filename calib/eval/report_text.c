@@ -95,12 +95,6 @@ static void perplexity_text(const struct report *r, FILE *out)
     fprintf(out, "%-11s %.0f tokens per second\n", "speed", r->reference.tokens_per_second);
 }
 
-static void candidate_name(char *out, size_t n, const struct report_model *c)
-{
-    const char *slash = strrchr(c->path, '/');
-    snprintf(out, n, "%s", c->type ? c->type : slash && slash[1] ? slash + 1 : c->path);
-}
-
 /* The right edge of a long name says more than its left one. */
 static void name_cell(FILE *out, const char *name, int width)
 {
@@ -113,10 +107,9 @@ static void name_cell(FILE *out, const char *name, int width)
 
 static void table_row(const struct report_model *c, int name_width, FILE *out)
 {
-    char name[256], text[64], size[32];
+    char text[64], size[32];
     const struct divergence *d = &c->d;
-    candidate_name(name, sizeof name, c);
-    name_cell(out, name, name_width);
+    name_cell(out, report_name(c), name_width);
     size_text(size, c->n_bytes);
     fprintf(out, " %10s %6.3f %9.4f", size, c->bits_per_weight, c->ppl.perplexity);
     snprintf(text, sizeof text, "%.4f ±%s", d->ppl_ratio.value, figure(4, d->ppl_ratio.error).text);
@@ -179,9 +172,8 @@ static void answers_table(const struct report *r, int width, FILE *out)
         embedding_head(width, out);
     for (size_t i = 0; i < r->n_candidates; i++) {
         const struct report_model *c = &r->candidates[i];
-        char name[256], size[32];
-        candidate_name(name, sizeof name, c);
-        name_cell(out, name, width);
+        char size[32];
+        name_cell(out, report_name(c), width);
         size_text(size, c->n_bytes);
         fprintf(out, " %10s %6.3f", size, c->bits_per_weight);
         if (r->answer == NET_SCORE)
@@ -207,9 +199,8 @@ static void comparison_text(const struct report *r, FILE *out)
     else
         fputc('\n', out);
     for (size_t i = 0; i < r->n_candidates; i++) {
-        char name[256];
-        candidate_name(name, sizeof name, &r->candidates[i]);
-        width = (int)strlen(name) > width ? (int)strlen(name) : width;
+        int n = (int)strlen(report_name(&r->candidates[i]));
+        width = n > width ? n : width;
     }
     width = width < 36 ? width : 36;
     if (r->answer != NET_TOKENS) {
@@ -227,7 +218,7 @@ static void comparison_text(const struct report *r, FILE *out)
 /* What would be done: no figure is known yet but counts and sizes. */
 static void plan_text(const struct report *r, FILE *out)
 {
-    char size[32], name[256];
+    char size[32];
     bool texts = r->answer != NET_TOKENS;
     uint64_t n_tokens = texts ? r->n_text_tokens : (uint64_t)r->n_windows * r->ctx;
     size_text(size, r->reference.n_bytes);
@@ -236,9 +227,8 @@ static void plan_text(const struct report *r, FILE *out)
     settings(r, out);
     for (size_t i = 0; i < r->n_candidates; i++) {
         const struct report_model *c = &r->candidates[i];
-        candidate_name(name, sizeof name, c);
         size_text(size, c->n_bytes);
-        fprintf(out, "%-11s %s (%s, %.2f bits per weight)\n", i ? "" : "candidates", name, size,
+        fprintf(out, "%-11s %s (%s, %.2f bits per weight)\n", i ? "" : "candidates", report_name(c), size,
                 c->bits_per_weight);
     }
     fprintf(out, "%-11s %" PRIu64 " tokens through %zu model%s, %zu %s\n", "would run", n_tokens,

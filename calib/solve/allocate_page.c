@@ -20,16 +20,6 @@ struct mark {
     const char *name; /* NULL: a point of the frontier */
 };
 
-/* Text that came from outside, as HTML text. */
-static void put(FILE *out, const char *s)
-{
-    for (; s && *s; s++)
-        if (strchr("<>&\"'", *s) || (unsigned char)*s < 0x20)
-            fprintf(out, "&#%d;", (unsigned char)*s < 0x20 ? ' ' : *s);
-        else
-            fputc(*s, out);
-}
-
 static double bits_of(const struct loss_tensor *t, const struct loss_option *o)
 {
     return 8.0 * (double)o->n_bytes / ((double)t->tensor->n_rows * (double)t->tensor->ne[0]);
@@ -69,7 +59,7 @@ static void cell(FILE *out, double x, double y, double w, double h, const struct
             "<g><rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"var(--accent2)\" "
             "fill-opacity=\"%.2f\"/><title>",
             x, y, w, h, 0.06 + 0.6 * shade);
-    put(out, t->tensor->name);
+    report_put(out, t->tensor->name);
     fprintf(out, ": %s, %.2f bits, %" PRIu64 " bytes, expected loss %.3g</title>", qtype_name(o->type), bits,
             o->n_bytes, o->loss);
     if (w >= 50)
@@ -84,7 +74,7 @@ static void kind_label(FILE *out, const char *kind, double x, double y)
     fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">", x, y);
     for (size_t i = 0; i < cut; i++) {
         char c[2] = {kind[i], 0};
-        put(out, c);
+        report_put(out, c);
     }
     fputs("</text>\n", out);
 }
@@ -268,7 +258,7 @@ static int frontier_chart(const struct allocator *a, const struct allocation *r,
 static void item(FILE *out, const char *term, const char *text)
 {
     fprintf(out, "<dt>%s</dt><dd><code>", term);
-    put(out, text);
+    report_put(out, text);
     fputs("</code></dd>\n", out);
 }
 
@@ -282,10 +272,10 @@ static void head(const struct allocator *a, const struct allocation *r, FILE *ou
     fputs("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
           "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>",
           out);
-    put(out, name[0] ? name : model_arch_name(m));
+    report_put(out, name[0] ? name : model_arch_name(m));
     fprintf(out, " – bit allocation</title>\n<style>\n%s</style>\n</head>\n<body>\n<main>\n<h1>",
             report_style);
-    put(out, name[0] ? name : model_arch_name(m));
+    report_put(out, name[0] ? name : model_arch_name(m));
     fprintf(out,
             "</h1>\n<p class=\"lead\">A type for every tensor, so that the expected loss is least in %" PRIu64
             " bytes.</p>\n<p class=\"soft\">%" PRIu64
