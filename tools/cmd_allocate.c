@@ -7,6 +7,7 @@
 #include "formats/convert/footprint.h"
 #include "formats/json.h"
 #include "libquant/base/outfile.h"
+#include "libquant/base/textfile.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -314,18 +315,12 @@ static void print_text(const struct job *j)
 
 static int write_page(const struct job *j, struct err *e)
 {
-    char *text = NULL;
-    size_t n = 0;
-    FILE *f = open_memstream(&text, &n);
-    if (!f)
-        return err_set(e, ERR_NOMEM, "out of memory for the page");
-    int rc = allocate_page(j->allocator, &j->allocation, KERF_VERSION, f, e);
-    bool ok = fclose(f) == 0;
-    if (rc == 0)
-        rc = ok ? outfile_write_all(j->o->html, text, n, j->shared->force, e)
-                : err_set(e, ERR_NOMEM, "out of memory for the page");
-    free(text);
-    return rc;
+    struct textfile f;
+    int rc = textfile_begin(&f, j->o->html, e);
+    if (rc != 0)
+        return rc;
+    rc = allocate_page(j->allocator, &j->allocation, KERF_VERSION, f.out, e);
+    return textfile_end(&f, rc, j->shared->force, e);
 }
 
 static int write_plan(const struct job *j, struct err *e)

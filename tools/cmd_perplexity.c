@@ -6,6 +6,7 @@
 #include "formats/json.h"
 #include "libquant/base/names.h"
 #include "libquant/base/outfile.h"
+#include "libquant/base/textfile.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,22 +16,17 @@
 
 static int write_ids(const struct windows *w, const char *path, bool overwrite, struct err *e)
 {
-    char *text = NULL;
-    size_t n = 0;
+    struct textfile f;
     struct json_writer j;
-    FILE *f = open_memstream(&text, &n);
-    if (!f)
-        return err_set(e, ERR_NOMEM, "out of memory for the ids");
-    jw_begin(&j, f);
+    int rc = textfile_begin(&f, path, e);
+    if (rc != 0)
+        return rc;
+    jw_begin(&j, f.out);
     jw_array(&j);
     for (size_t i = 0; i < w->ctx; i++)
         jw_int(&j, w->inputs[i]);
     jw_end(&j);
-    int rc = fclose(f) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory for the ids");
-    if (rc == 0)
-        rc = outfile_write_all(path, text, n, overwrite, e);
-    free(text);
-    return rc;
+    return textfile_end(&f, 0, overwrite, e);
 }
 
 /* Logits of every position of the first window, in blocks of rows. */

@@ -5,6 +5,7 @@
 #include "formats/tokenizer/tokenizer.h"
 #include "libquant/base/names.h"
 #include "libquant/base/outfile.h"
+#include "libquant/base/textfile.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -290,17 +291,12 @@ int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
 
 static int write_html(struct eval_run *r, const char *path, struct err *e)
 {
-    char *text = NULL;
-    size_t n = 0;
-    FILE *f = open_memstream(&text, &n);
-    if (!f)
-        return err_set(e, ERR_NOMEM, "out of memory for the page");
-    report_html(&r->report, f);
-    bool ok = fclose(f) == 0 && text;
-    int rc = ok ? outfile_write_all(path, text, n, r->shared->force, e)
-                : err_set(e, ERR_NOMEM, "out of memory for the page");
-    free(text);
-    return rc;
+    struct textfile f;
+    int rc = textfile_begin(&f, path, e);
+    if (rc != 0)
+        return rc;
+    report_html(&r->report, f.out);
+    return textfile_end(&f, 0, r->shared->force, e);
 }
 
 /* general.name as a NUL-terminated text. */

@@ -11,10 +11,9 @@
 #include "loss_table.h"
 
 #include "formats/json.h"
-#include "libquant/base/outfile.h"
+#include "libquant/base/textfile.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define VERSION 1
@@ -68,13 +67,12 @@ static void put_tensor(struct json_writer *w, const struct loss_tensor *t)
 
 int loss_table_save(const struct loss_table *t, const char *path, bool overwrite, struct err *e)
 {
-    char *text = NULL;
-    size_t n = 0;
+    struct textfile f;
     struct json_writer w;
-    FILE *f = open_memstream(&text, &n);
-    if (!f)
-        return err_set(e, ERR_NOMEM, "out of memory for the loss table");
-    jw_begin(&w, f);
+    int rc = textfile_begin(&f, path, e);
+    if (rc != 0)
+        return rc;
+    jw_begin(&w, f.out);
     jw_object(&w);
     put_count(&w, "kerf_loss_table", VERSION);
     put_hash(&w, "weights_sha256", t->weights_sha256);
@@ -89,10 +87,7 @@ int loss_table_save(const struct loss_table *t, const char *path, bool overwrite
         put_tensor(&w, &t->tensors[i]);
     jw_end(&w);
     jw_end(&w);
-    int rc = fclose(f) == 0 ? outfile_write_all(path, text, n, overwrite, e)
-                            : err_set(e, ERR_NOMEM, "out of memory for the loss table");
-    free(text);
-    return rc;
+    return textfile_end(&f, 0, overwrite, e);
 }
 
 /* --- reading --- */

@@ -8,6 +8,7 @@
 #include "libquant/base/pool.h"
 #include "libquant/base/sha256.h"
 #include "libquant/base/strmap.h"
+#include "libquant/base/textfile.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -202,6 +203,35 @@ static void output_appears_whole_or_not_at_all(void **state)
     rmdir(dir);
 }
 
+static void a_printed_file_is_written_unless_printing_failed(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/kerf-test-XXXXXX", path[64];
+    struct err e = {0};
+    struct textfile t;
+    struct filemap m;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/out.txt", dir);
+    assert_int_equal(textfile_begin(&t, path, &e), 0);
+    fputs("never", t.out);
+    assert_int_equal(textfile_end(&t, ERR_FORMAT, true, &e), ERR_FORMAT);
+    assert_int_equal(access(path, F_OK), -1);
+    for (int overwrite = 0; overwrite < 2; overwrite++) {
+        assert_int_equal(textfile_begin(&t, path, &e), 0);
+        fprintf(t.out, "%d of 2", overwrite);
+        assert_int_equal(access(path, F_OK), overwrite - 1);
+        assert_int_equal(textfile_end(&t, 0, overwrite, &e), 0);
+    }
+    assert_int_equal(textfile_begin(&t, path, &e), 0);
+    assert_int_equal(textfile_end(&t, 0, false, &e), ERR_IO);
+    assert_int_equal(filemap_open(&m, path, &e), 0);
+    assert_int_equal(m.size, 6);
+    assert_memory_equal(m.data, "1 of 2", 6);
+    filemap_close(&m);
+    unlink(path);
+    rmdir(dir);
+}
+
 static void a_path_is_taken_apart_at_its_slashes(void **state)
 {
     (void)state;
@@ -239,6 +269,7 @@ int main(void)
         cmocka_unit_test(pool_runs_every_job_and_reports_the_lowest_failure),
         cmocka_unit_test(sha256_gives_the_published_digests),
         cmocka_unit_test(output_appears_whole_or_not_at_all),
+        cmocka_unit_test(a_printed_file_is_written_unless_printing_failed),
         cmocka_unit_test(a_path_is_taken_apart_at_its_slashes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
