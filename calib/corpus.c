@@ -60,12 +60,13 @@ int corpus_check_tokenizer(const struct corpus *c, const struct tokenizer *t, co
                    path);
 }
 
-void corpus_note_replaced(struct corpus *c, const char *text, size_t len)
+void corpus_note_bytes(struct corpus *c, const char *text, size_t len)
 {
     struct corpus_text *t = &c->texts[c->n_texts - 1];
     size_t first = 0;
     t->n_replaced = utf8_n_ill_formed(text, len, &first);
     t->first_replaced = first;
+    text_doubt(t->doubt, text, len);
 }
 
 int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *path, bool parse_special,
@@ -88,7 +89,7 @@ int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *pat
     else
         err_context(e, rc, "%s", path);
     if (rc == 0)
-        corpus_note_replaced(c, text, len);
+        corpus_note_bytes(c, text, len);
     free(ids);
     free(text);
     return rc;

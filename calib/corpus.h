@@ -10,6 +10,7 @@
 #ifndef KERF_CORPUS_H
 #define KERF_CORPUS_H
 
+#include "formats/text_doubt.h"
 #include "libquant/base/err.h"
 
 #include <stdbool.h>
@@ -24,6 +25,7 @@ struct corpus_text {
     uint64_t n_bytes;
     char sha256[65];                     /* of the bytes of the (decompressed) text, or of the ids as int32 */
     uint64_t n_replaced, first_replaced; /* bytes that are not UTF-8, taken as U+FFFD; offset of the first */
+    char doubt[TEXT_DOUBT_BYTES];        /* why it is evidently no text (text_doubt.h); empty: it may be */
 };
 
 /* Caller-owned; a zeroed struct is empty. */
@@ -69,8 +71,8 @@ int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *pa
 int corpus_add_lines(struct corpus *c, const struct tokenizer *t, const char *path, bool parse_special,
                      struct err *e);
 
-/* Count what was not UTF-8 in the text that was added last. */
-void corpus_note_replaced(struct corpus *c, const char *text, size_t len);
+/* Note what was not UTF-8 in the text that was added last, and whether it is text at all. */
+void corpus_note_bytes(struct corpus *c, const char *text, size_t len);
 
 /* Note that a text of its own ends at the `at`-th id. */
 int corpus_end_record(struct corpus *c, size_t at, struct err *e);

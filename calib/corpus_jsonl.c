@@ -303,7 +303,7 @@ static int add_file(struct jsonl *s, const char *path, struct err *e)
         rc = corpus_add_tokens(s->corpus, path, s->ids, s->n, sha256, len, e);
     }
     if (rc == 0)
-        corpus_note_replaced(s->corpus, text, len);
+        corpus_note_bytes(s->corpus, text, len);
     chat_template_free(s->chat);
     free(s->ids);
     free(text);

@@ -5,6 +5,7 @@
 #include "formats/convert/model.h"
 #include "formats/json.h"
 #include "formats/text.h"
+#include "formats/text_doubt.h"
 #include "formats/tokenizer/codepoint.h"
 #include "formats/tokenizer/tokenizer.h"
 
@@ -86,7 +87,9 @@ static int run(const char *model_path, const char *text_path, const struct optio
         rc = tokenizer_encode(t, text, len, &how, &ids, &n, e);
     if (rc == 0) {
         size_t first = 0, n_ill = utf8_n_ill_formed(text, len, &first);
-        cmd_warn_replaced(shared, text_path, n_ill, first);
+        char doubt[TEXT_DOUBT_BYTES] = "";
+        text_doubt(doubt, text, len);
+        cmd_warn_text(shared, text_path, doubt, n_ill, first);
     }
     if (rc == 0 && shared->json)
         print_json(t, ids, n, o->pieces);

@@ -122,8 +122,8 @@ static int read_texts(struct eval_run *r, const struct tokenizer *t, const char 
         else
             rc = corpus_add_text(&r->corpus, t, o->texts.items[i], o->parse_special, e);
     for (size_t i = 0; rc == 0 && i < r->corpus.n_texts; i++)
-        cmd_warn_replaced(r->shared, r->corpus.texts[i].path, r->corpus.texts[i].n_replaced,
-                          r->corpus.texts[i].first_replaced);
+        cmd_warn_text(r->shared, r->corpus.texts[i].path, r->corpus.texts[i].doubt,
+                      r->corpus.texts[i].n_replaced, r->corpus.texts[i].first_replaced);
     free(pair);
     return rc;
 }

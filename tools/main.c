@@ -62,9 +62,13 @@ void cmd_warn(const struct shared_options *o, const char *fmt, ...)
     va_end(ap);
 }
 
-void cmd_warn_replaced(const struct shared_options *o, const char *path, uint64_t n, uint64_t first)
+void cmd_warn_text(const struct shared_options *o, const char *path, const char *doubt, uint64_t n,
+                   uint64_t first)
 {
-    if (n > 0)
+    if (doubt[0])
+        cmd_warn(o, "%s: this does not look like a text: it %s; its bytes are read as a text all the same",
+                 strcmp(path, "-") == 0 ? "standard input" : path, doubt);
+    else if (n > 0)
         cmd_warn(o,
                  "%s: %" PRIu64 " byte%s not UTF-8 (the first at offset %" PRIu64
                  "): read as U+FFFD, the replacement character",

@@ -76,6 +76,30 @@ says "latin.txt: 3 bytes are not UTF-8 (the first at offset 3)"
 run 0 tokenize "$demo" "$text"
 ! grep -q UTF-8 "$work/err" || fail "a warning about UTF-8 without need"
 
+# What is evidently no text is named once, and used: its bytes are legal input.
+run 0 convert "$demo" -o "$work/model.gguf" --type Q8_0
+head -c 20000 "$work/model.gguf" >"$work/head.gguf"
+for command in perplexity compare ladder imatrix allocate tokenize; do
+    case $command in
+    compare) set -- compare "$demo" "$work/model.gguf" ;;
+    imatrix) set -- imatrix "$demo" -o "$work/new.gguf" ;;
+    allocate) set -- allocate "$demo" --target-bpw 5 -o "$work/new.plan" ;;
+    *) set -- "$command" "$demo" ;;
+    esac
+    if [ "$command" = tokenize ]; then set -- "$@" "$work/head.gguf"; else set -- "$@" --text "$work/head.gguf" --dry-run; fi
+    run 0 "$@"
+    says "head.gguf: this does not look like a text: it begins as a GGUF file does"
+    [ "$(grep -c 'warning.*head.gguf' "$work/err")" -eq 1 ] || fail "$command: expected one warning"
+done
+{ printf 'A text.'; head -c 100 /dev/zero; cat "$text"; } >"$work/nul.txt"
+run 0 perplexity "$demo" --text "$work/nul.txt" --dry-run
+says "nul.txt: this does not look like a text: it has 100 NUL bytes among its first"
+run 0 perplexity "$demo" --text "$text" --dry-run
+! grep -q warning "$work/err" || fail "a warning about a text"
+printf 'GGUF\003\000\000\000' >"$work/short.txt"
+run 0 tokenize "$demo" "$work/short.txt"
+! grep -q warning "$work/err" || fail "a warning about a short string"
+
 # A measurement that is stopped says what it has, marks it, and ends by the signal: no script takes it for done.
 for _ in 1 2 3 4 5 6 7 8; do cat "$text" "$text" "$text" "$text"; done >"$work/four.txt"
 for _ in 1 2 3 4 5 6 7 8; do cat "$work/four.txt" "$work/four.txt"; done >"$work/long.txt"

@@ -1,0 +1,19 @@
+/* text_doubt.h - does an input that is to be read as text evidently hold something else?
+ *
+ * Any bytes are legal input and have tokens, so nothing is refused; but a model file, an archive or a text in
+ * another encoding gives figures that mean nothing, often after hours, and whoever asked should hear of it.
+ */
+#ifndef KERF_TEXT_DOUBT_H
+#define KERF_TEXT_DOUBT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define TEXT_DOUBT_BYTES 96
+
+/* Is it doubtful that `text` is UTF-8 text? The head of a known kind of file, NUL bytes, or bytes that are
+ * not UTF-8 in its first 8 KiB, more of them than a stray one here and there. `why`: what was seen, as the
+ * end of the sentence "it ..."; untouched without a doubt. Less than 64 bytes are never doubted. */
+bool text_doubt(char why[TEXT_DOUBT_BYTES], const char *text, size_t len);
+
+#endif

@@ -1,0 +1,67 @@
+/* test_text_doubt.c - what is evidently no text is known, and texts are left alone. */
+#include "formats/text_doubt.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define N 9000
+
+/* `unit` again and again. */
+static void fill(char *out, const char *unit, size_t n)
+{
+    for (size_t i = 0; i < N; i++)
+        out[i] = unit[i % n];
+}
+
+static void texts_are_not_doubted(void **state)
+{
+    (void)state;
+    char text[N], why[TEXT_DOUBT_BYTES] = "";
+    static const char *const units[] = {
+        "Plain words, and more.\n",
+        "\xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82 ", /* UTF-8; 8192 falls into a letter */
+        "Pr\xfc"
+        "fung der Stra\xdf"
+        "e und so weiter\n", /* Latin-1 */
+    };
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        fill(text, units[i], strlen(units[i]));
+        assert_false(text_doubt(why, text, N));
+    }
+    memset(text, 0, 40); /* short */
+    assert_false(text_doubt(why, text, 40));
+    assert_string_equal(why, "");
+}
+
+static void other_bytes_are_doubted(void **state)
+{
+    (void)state;
+    char text[N], why[TEXT_DOUBT_BYTES];
+    fill(text, "\xcf\xf0\xe8\xe2\xe5\xf2 ", 7); /* another code page */
+    assert_true(text_doubt(why, text, N));
+    assert_non_null(strstr(why, "bytes that are not UTF-8 among its first 8192"));
+    fill(text, "a\0", 2);
+    assert_true(text_doubt(why, text, N));
+    assert_string_equal(why, "has 4096 NUL bytes among its first 8192");
+    fill(text, "A text.\n", 8);
+    memcpy(text, "\x10\x27\0\0\0\0\0\0{\"", 10);
+    assert_true(text_doubt(why, text, N));
+    assert_string_equal(why, "begins as a safetensors file does");
+    memcpy(text, "GGUF\x03\0\0\0", 8);
+    assert_true(text_doubt(why, text, 64));
+    assert_string_equal(why, "begins as a GGUF file does");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(texts_are_not_doubted),
+        cmocka_unit_test(other_bytes_are_doubted),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
