@@ -77,8 +77,7 @@ int cmd_verify(int argc, char **argv)
                                     "Check a GGUF file or a checkpoint folder: structure, the keys and "
                                     "tensors that the architecture asks "
                                     "for, in every layer, shapes, the vocabulary, finite values, valid "
-                                    "blocks. Exit code 3 when something is "
-                                    "wrong.",
+                                    "blocks and factors. Exit code 3 when something is wrong.",
                                     NULL,
                                     0,
                                     1,

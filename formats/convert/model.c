@@ -130,6 +130,10 @@ bool model_is_gguf(const struct model *m)
 {
     return m->is_gguf;
 }
+const struct gguf_reader *model_gguf(const struct model *m)
+{
+    return m->is_gguf ? m->source : NULL;
+}
 bool model_has_weights(const struct model *m)
 {
     return m->has_weights;

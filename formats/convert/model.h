@@ -13,6 +13,7 @@
 struct model;
 struct vocabulary;
 struct arch;
+struct gguf_reader;
 
 struct model_tensor {
     const char *name; /* GGUF name */
@@ -48,6 +49,7 @@ void model_close(struct model *m);
 
 const char *model_path(const struct model *m);
 bool model_is_gguf(const struct model *m);
+const struct gguf_reader *model_gguf(const struct model *m); /* borrowed; NULL for a folder */
 bool model_has_weights(const struct model *m);
 const char *model_arch_name(const struct model *m); /* general.architecture */
 const struct gguf_meta *

@@ -6,30 +6,19 @@
  * Truth: specification, architectures (tables of tensors), quantization 6.6 (valid blocks). */
 #include "model_verify.h"
 
+#include "model_verify_internal.h"
+
 #include "formats/arch/arch.h"
+#include "formats/gguf/gguf_read.h"
 #include "formats/tokenizer/vocabulary.h"
-#include "libquant/quant.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK_ELEMS ((uint64_t)1 << 18)
-
-struct lines {
-    const char **items;
-    size_t n, cap;
-};
-
-struct owner {
-    struct arena arena;
-    struct lines findings, notes;
-};
-
-static int add_line(struct owner *o, struct lines *l, struct err *e, const char *fmt, ...)
+int verify_add(struct verify_owner *o, struct verify_lines *l, struct err *e, const char *fmt, ...)
 {
     char text[700];
     va_list ap;
@@ -107,6 +96,8 @@ static void layers_of(struct arch_model *a, const struct model *m)
 {
     char key[256];
     uint64_t interval = 4;
+    memset(a->linear_layers, 0, sizeof a->linear_layers);
+    memset(a->dense_layers, 0, sizeof a->dense_layers);
     snprintf(key, sizeof key, "%s.attention.recurrent_layers", model_arch_name(m));
     const struct gguf_value *list = gguf_meta_find(model_meta(m), key);
     arch_number(m, "full_attention_interval", &interval);
@@ -146,6 +137,41 @@ static void numbers_of(struct arch_model *a, const struct model *m)
         set(a, ARCH_HD, a->value[ARCH_D] / a->value[ARCH_H]);
     if (arch_number(m, "ssm.inner_size", &v) && a->known[ARCH_HV] && a->value[ARCH_HV])
         set(a, ARCH_DV, v / a->value[ARCH_HV]);
+}
+
+/* The layers that have a tensor. */
+struct layer_use {
+    uint64_t used[(ARCH_MAX_LAYERS + ARCH_MAX_EXTRA) / 64]; /* bit per layer */
+    uint64_t n, end;                                        /* how many; the last and one */
+};
+
+static bool is_used(const struct layer_use *use, uint64_t layer)
+{
+    return layer / 64 < sizeof use->used / sizeof *use->used && (use->used[layer / 64] >> (layer % 64) & 1);
+}
+
+/* "blk.7.attn_q.weight" */
+static bool layer_of(const char *name, uint64_t *layer)
+{
+    char *end;
+    if (strncmp(name, "blk.", 4) != 0 || name[4] < '0' || name[4] > '9')
+        return false;
+    *layer = strtoull(name + 4, &end, 10);
+    return *end == '.';
+}
+
+static struct layer_use layers_in_use(const struct model *m)
+{
+    struct layer_use use = {.n = 0};
+    uint64_t layer;
+    for (size_t i = 0; i < model_n_tensors(m); i++) {
+        if (!layer_of(model_tensor(m, i)->name, &layer) || layer >= ARCH_MAX_LAYERS || is_used(&use, layer))
+            continue;
+        use.used[layer / 64] |= (uint64_t)1 << (layer % 64);
+        use.n++;
+        use.end = layer >= use.end ? layer + 1 : use.end;
+    }
+    return use;
 }
 
 /* Shape of a row's output in GGUF order, padded with 1; false when the metadata lacks a number for it. */
@@ -195,24 +221,15 @@ static void shape_text(const uint64_t ne[4], char out[96])
         at += (size_t)snprintf(out + at, 96 - at, "%" PRIu64 "%s", ne[d - 1], d > 1 ? ", " : "]");
 }
 
-/* "X.scale" and "X.input_scale" beside a weight: factors of weights in 4-bit floats, where the runtime has
- * them. */
+/* A factor that the runtime multiplies by. */
 static bool is_factor(const struct model *m, const struct arch *arch, const char *name)
 {
-    static const char *const suffixes[] = {".input_scale", ".scale"};
-    size_t n = strlen(name);
-    for (size_t i = 0; i < 2; i++) {
-        size_t k = strlen(suffixes[i]);
-        char weight[256];
-        if (n > k && n < 200 && strcmp(name + n - k, suffixes[i]) == 0) {
-            snprintf(weight, sizeof weight, "%.*s.weight", (int)(n - k), name);
-            return model_find(m, weight) != NULL && arch_reads_factor(arch, weight);
-        }
-    }
-    return false;
+    const struct model_tensor *weight = verify_factor_of(m, name);
+    return weight && arch_reads_factor(arch, weight->name);
 }
 
-static int check_shapes(struct owner *o, const struct arch_model *a, const struct model *m, struct err *e)
+static int check_shapes(struct verify_owner *o, const struct arch_model *a, const struct model *m,
+                        struct err *e)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < model_n_tensors(m); i++) {
@@ -223,18 +240,18 @@ static int check_shapes(struct owner *o, const struct arch_model *a, const struc
         case SHAPE_FITS: break;
         case SHAPE_UNKNOWN_NAME:
             if (strcmp(t->name, "rope_freqs.weight") != 0 && !is_factor(m, a->arch, t->name))
-                rc = add_line(o, &o->findings, e, "tensor '%s': architecture %s has no tensor of this name",
-                              t->name, a->arch->name);
+                rc = verify_add(o, &o->findings, e, "tensor '%s': architecture %s has no tensor of this name",
+                                t->name, a->arch->name);
             break;
         case SHAPE_UNCHECKED:
-            rc = add_line(o, &o->notes, e, "tensor '%s': the metadata lacks the numbers to check its shape",
-                          t->name);
+            rc = verify_add(o, &o->notes, e, "tensor '%s': the metadata lacks the numbers to check its shape",
+                            t->name);
             break;
         case SHAPE_WRONG:
             shape_text(want, want_text);
             shape_text(t->ne, have_text);
-            rc = add_line(o, &o->findings, e, "tensor '%s': expected shape %s, found %s", t->name, want_text,
-                          have_text);
+            rc = verify_add(o, &o->findings, e, "tensor '%s': expected shape %s, found %s", t->name,
+                            want_text, have_text);
             break;
         }
     }
@@ -242,7 +259,8 @@ static int check_shapes(struct owner *o, const struct arch_model *a, const struc
 }
 
 /* Does some layer have the tensor of this row? */
-static bool is_anywhere(struct owner *o, const struct arch_row *row, const struct model *m, uint64_t n_layers)
+static bool is_anywhere(struct verify_owner *o, const struct arch_row *row, const struct model *m,
+                        uint64_t n_layers)
 {
     for (uint64_t layer = 0; layer < n_layers; layer++) {
         const char *name = arch_name_of(row->gguf, layer, &o->arena);
@@ -252,33 +270,47 @@ static bool is_anywhere(struct owner *o, const struct arch_row *row, const struc
     return false;
 }
 
-static int check_row(struct owner *o, const struct arch_model *a, const struct arch_group *g,
-                     const struct arch_row *row, bool required, const struct model *m, struct err *e)
+static bool is_required(const struct arch *arch, const struct arch_row *row)
 {
-    bool per_layer = strstr(row->gguf, ".N.") != NULL;
+    return row->presence == ARCH_REQUIRED ||
+           (row->presence == ARCH_HEAD && (arch->quirks & ARCH_HEAD_MANDATORY));
+}
+
+/* One look at which tensors are missing: of layers that have some, each a finding; or of those that have
+ * none, which are counted. */
+struct presence {
+    const struct layer_use *use;
+    bool unused_layers;
+    uint64_t n_missing; /* of unused layers */
+    const char *example;
+};
+
+static int check_row(struct verify_owner *o, const struct arch_model *a, const struct arch_group *g,
+                     const struct arch_row *row, struct presence *p, const struct model *m, struct err *e)
+{
+    bool per_layer = strstr(row->gguf, ".N.") != NULL, required = is_required(a->arch, row);
     uint64_t n_layers = a->value[ARCH_L];
-    if (!required && !(per_layer && is_anywhere(o, row, m, n_layers)))
+    if ((p->unused_layers && !per_layer) || (!required && !(per_layer && is_anywhere(o, row, m, n_layers))))
         return 0;
     uint64_t n = !per_layer ? 1 : required ? n_layers + a->n_extra : n_layers;
     for (uint64_t layer = 0; layer < n; layer++) {
+        if (per_layer && is_used(p->use, layer) == p->unused_layers)
+            continue;
         if (g->when && !g->when(a, layer))
             continue;
         const char *name = arch_name_of(row->gguf, layer, &o->arena);
         if (!name)
             return err_set(e, ERR_NOMEM, "out of memory for the findings");
-        int rc = model_find(m, name) ? 0
-                                     : add_line(o, &o->findings, e, "tensor '%s' is missing%s", name,
-                                                required ? "" : ", though other layers have theirs");
+        if (model_find(m, name))
+            continue;
+        p->example = p->n_missing++ ? p->example : name;
+        int rc = p->unused_layers ? 0
+                                  : verify_add(o, &o->findings, e, "tensor '%s' is missing%s", name,
+                                               required ? "" : ", though other layers have theirs");
         if (rc)
             return rc;
     }
     return 0;
-}
-
-static bool is_required(const struct arch *arch, const struct arch_row *row)
-{
-    return row->presence == ARCH_REQUIRED ||
-           (row->presence == ARCH_HEAD && (arch->quirks & ARCH_HEAD_MANDATORY));
 }
 
 /* Several rows may make the same tensor, which is asked for once: by the one that requires it, else the
@@ -299,7 +331,8 @@ static bool speaks_for_name(const struct arch *arch, const struct arch_row *row)
     return first == row;
 }
 
-static int check_presence(struct owner *o, const struct arch_model *a, const struct model *m, struct err *e)
+static int check_presence(struct verify_owner *o, const struct arch_model *a, struct presence *p,
+                          const struct model *m, struct err *e)
 {
     int rc = 0;
     for (const struct arch_group *g = a->arch->groups; g->rows; g++)
@@ -307,8 +340,64 @@ static int check_presence(struct owner *o, const struct arch_model *a, const str
             const struct arch_row *row = &g->rows[i];
             bool is_head = row->presence == ARCH_HEAD; /* its condition is about rerankers */
             if ((!row->when || is_head) && speaks_for_name(a->arch, row))
-                rc = check_row(o, a, g, row, is_required(a->arch, row), m, e);
+                rc = check_row(o, a, g, row, p, m, e);
         }
+    return rc;
+}
+
+/* Layers that block_count counts and that have no tensor. */
+static int check_unused_layers(struct verify_owner *o, const struct arch_model *a, uint64_t stated,
+                               const struct layer_use *use, const struct model *m, struct err *e)
+{
+    struct presence p = {.use = use, .unused_layers = true, .example = ""};
+    uint64_t n = 0, first = 0;
+    for (uint64_t i = stated; i > 0; i--)
+        if (!is_used(use, i - 1)) {
+            n++;
+            first = i - 1;
+        }
+    int rc = n ? check_presence(o, a, &p, m, e) : 0;
+    if (rc || n == 0)
+        return rc;
+    return verify_add(o, &o->findings, e,
+                      "key '%s.block_count' is %" PRIu64 ", but %" PRIu64
+                      " of these layers (the first is layer %" PRIu64 ") ha%s no tensors: %" PRIu64
+                      " tensor%s missing, '%s' among them",
+                      a->arch->name, stated, n, first, n == 1 ? "s" : "ve", p.n_missing,
+                      p.n_missing == 1 ? " is" : "s are", p.example);
+}
+
+/* Layers that have tensors and that block_count does not count. */
+static int check_layers_beyond(struct verify_owner *o, const struct arch_model *a, uint64_t stated,
+                               const struct model *m, struct err *e)
+{
+    const char *example = NULL;
+    uint64_t n = 0, layer;
+    for (size_t i = 0; i < model_n_tensors(m); i++)
+        if (layer_of(model_tensor(m, i)->name, &layer) && layer >= stated) {
+            example = example ? example : model_tensor(m, i)->name;
+            n++;
+        }
+    return n == 0 ? 0
+                  : verify_add(o, &o->findings, e,
+                               "key '%s.block_count' is %" PRIu64 ", but %" PRIu64
+                               " tensor%s of layers beyond that, '%s' among them",
+                               a->arch->name, stated, n, n == 1 ? " is" : "s are", example);
+}
+
+/* Does block_count fit the tensors? If not, that is one finding in place of one for each tensor, and `a` gets
+ * the number of layers that there are, unless some are missing in between. */
+static int check_layer_count(struct verify_owner *o, struct arch_model *a, const struct layer_use *use,
+                             const struct model *m, struct err *e)
+{
+    uint64_t stated = a->value[ARCH_L] + a->n_extra;
+    int rc = check_unused_layers(o, a, stated, use, m, e);
+    if (rc == 0)
+        rc = check_layers_beyond(o, a, stated, m, e);
+    if (use->n == use->end && use->end > a->n_extra && use->end != stated) {
+        a->value[ARCH_L] = use->end - a->n_extra;
+        layers_of(a, m);
+    }
     return rc;
 }
 
@@ -351,17 +440,17 @@ bool model_needs_key(const char *arch_name, const char *key)
     return is_needed(arch, suffix);
 }
 
-static int check_key(struct owner *o, const struct model *m, const char *suffix, struct err *e)
+static int check_key(struct verify_owner *o, const struct model *m, const char *suffix, struct err *e)
 {
     char key[256];
     snprintf(key, sizeof key, "%s.%s", model_arch_name(m), suffix);
     return gguf_meta_find(model_meta(m), key)
                ? 0
-               : add_line(o, &o->findings, e, "key '%s' is missing: no runtime loads the model without it",
-                          key);
+               : verify_add(o, &o->findings, e, "key '%s' is missing: no runtime loads the model without it",
+                            key);
 }
 
-static int check_keys(struct owner *o, const struct arch *arch, const struct model *m, struct err *e)
+static int check_keys(struct verify_owner *o, const struct arch *arch, const struct model *m, struct err *e)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof needed_suffixes / sizeof *needed_suffixes; i++)
@@ -373,140 +462,76 @@ static int check_keys(struct owner *o, const struct arch *arch, const struct mod
 }
 
 /* A file without a vocabulary is fit for little; one with a broken vocabulary for nothing. */
-static int check_vocabulary(struct owner *o, const struct model *m, struct err *e)
+static int check_vocabulary(struct verify_owner *o, const struct model *m, struct err *e)
 {
     struct vocabulary *v = NULL;
     struct err why = {0};
     if (!gguf_meta_find(model_meta(m), "tokenizer.ggml.model") &&
         !gguf_meta_find(model_meta(m), "tokenizer.ggml.tokens"))
-        return add_line(o, &o->notes, e, "no vocabulary: there are no tokenizer.ggml keys");
+        return verify_add(o, &o->notes, e, "no vocabulary: there are no tokenizer.ggml keys");
     int rc = vocabulary_from_gguf(&v, model_meta(m), &why);
     vocabulary_free(v);
     if (rc == ERR_NOMEM)
         return err_set(e, rc, "%s", why.msg);
-    return rc == 0
-               ? 0
-               : add_line(o, rc == ERR_UNSUPPORTED ? &o->notes : &o->findings, e, "vocabulary: %s", why.msg);
+    return rc == 0 ? 0
+                   : verify_add(o, rc == ERR_UNSUPPORTED ? &o->notes : &o->findings, e, "vocabulary: %s",
+                                why.msg);
 }
 
-static int check_names(struct owner *o, const struct model *m, struct err *e)
+static int check_names(struct verify_owner *o, const struct model *m, struct err *e)
 {
     const struct arch *arch = arch_by_name(model_arch_name(m));
     if (!model_is_gguf(m))
         return 0; /* opening a checkpoint has checked names and shapes */
     if (!model_arch_name(m)[0])
-        return add_line(o, &o->findings, e,
-                        "key 'general.architecture' is missing: nothing says what model this is");
+        return verify_add(o, &o->findings, e,
+                          "key 'general.architecture' is missing: nothing says what model this is");
     int rc = check_vocabulary(o, m, e);
     if (rc)
         return rc;
     if (!arch)
-        return add_line(o, &o->notes, e,
-                        "architecture '%s' is unknown here: names and shapes were not checked",
-                        model_arch_name(m));
+        return verify_add(o, &o->notes, e,
+                          "architecture '%s' is unknown here: names and shapes were not checked",
+                          model_arch_name(m));
     struct arch_model a = {.arch = arch};
     numbers_of(&a, m);
     rc = check_keys(o, arch, m, e);
     if (rc || !a.known[ARCH_L] || !a.known[ARCH_D] || !a.known[ARCH_H])
         return rc; /* without these numbers nothing below means anything */
     if (a.value[ARCH_L] > ARCH_MAX_LAYERS)
-        return add_line(o, &o->findings, e, "key '%s.block_count' is %" PRIu64 ", expected at most %d layers",
-                        arch->name, a.value[ARCH_L], ARCH_MAX_LAYERS);
-    rc = check_shapes(o, &a, m, e);
+        return verify_add(o, &o->findings, e,
+                          "key '%s.block_count' is %" PRIu64 ", expected at most %d layers", arch->name,
+                          a.value[ARCH_L], ARCH_MAX_LAYERS);
+    struct layer_use use = layers_in_use(m);
+    struct presence p = {.use = &use};
+    rc = check_layer_count(o, &a, &use, m, e);
     if (rc == 0)
-        rc = check_presence(o, &a, m, e);
+        rc = check_shapes(o, &a, m, e);
+    if (rc == 0)
+        rc = check_presence(o, &a, &p, m, e);
     const struct gguf_value *tokens = gguf_meta_find(model_meta(m), "tokenizer.ggml.tokens");
     if (rc == 0 && tokens && tokens->type == GGUF_ARRAY && a.known[ARCH_V] && tokens->a.n > a.value[ARCH_V])
-        rc = add_line(o, &o->findings, e,
-                      "vocabulary: %" PRIu64 " tokens, but the embedding has %" PRIu64 " rows", tokens->a.n,
-                      a.value[ARCH_V]);
+        rc = verify_add(o, &o->findings, e,
+                        "vocabulary: %" PRIu64 " tokens, but the embedding has %" PRIu64 " rows", tokens->a.n,
+                        a.value[ARCH_V]);
     return rc;
 }
 
-/* --- values --- */
-
-struct chunk_result {
-    bool bad;
-    uint64_t row, col;
-    char why[120];
-};
-
-struct job {
-    const struct model *m;
-    const struct model_tensor *t;
-    uint64_t per_chunk;
-    struct chunk_result *results;
-};
-
-static int check_read(const struct job *j, uint64_t row0, uint64_t n, struct chunk_result *r, struct err *e)
+/* Files end with the padding of their last tensor. */
+static int check_ends(struct verify_owner *o, const struct model *m, struct err *e)
 {
-    uint64_t n_cols = j->t->ne[0];
-    float *x = malloc(n * n_cols * sizeof *x);
-    if (!x)
-        return err_set(e, ERR_NOMEM, "out of memory for %" PRIu64 " rows of %" PRIu64, n, n_cols);
-    int rc = model_read_rows(j->m, j->t, row0, n, x, e);
-    size_t bad = rc == 0 ? quant_find_bad(x, n * n_cols, INFINITY) : n * n_cols;
-    if (bad < n * n_cols) {
-        *r = (struct chunk_result){.bad = true, .row = row0 + bad / n_cols, .col = bad % n_cols};
-        snprintf(r->why, sizeof r->why, "expected a finite value, found %s", isnan(x[bad]) ? "NaN" : "Inf");
-    }
-    free(x);
-    return rc;
-}
-
-static void check_raw(const struct job *j, uint64_t row0, uint64_t n, struct chunk_result *r)
-{
-    uint64_t row_bytes = j->t->n_bytes / j->t->n_rows;
-    const struct qtype_info *info = qtype_info(j->t->type);
-    size_t bad = 0;
-    struct err why = {0};
-    if (quant_validate(j->t->type, j->t->raw + row0 * row_bytes, n * row_bytes, &bad, &why) == 0)
-        return;
-    *r = (struct chunk_result){.bad = true,
-                               .row = row0 + bad / row_bytes,
-                               .col = bad % row_bytes / info->block_bytes * info->block_elems};
-    float v = 0;
-    if (!info->is_quantized &&
-        quant_decode_rows(kern_native(), j->t->type, j->t->raw + row0 * row_bytes + bad, info->block_bytes,
-                          &v, 1, 1, NULL) == 0)
-        snprintf(r->why, sizeof r->why, "expected a finite value, found %s", isnan(v) ? "NaN" : "Inf");
-    else
-        snprintf(r->why, sizeof r->why, "%.*s", (int)sizeof r->why - 1, why.msg);
-}
-
-static int run_chunk(void *ctx, size_t index, unsigned worker, struct err *e)
-{
-    const struct job *j = ctx;
-    (void)worker;
-    uint64_t row0 = index * j->per_chunk;
-    uint64_t n = j->t->n_rows - row0 < j->per_chunk ? j->t->n_rows - row0 : j->per_chunk;
+    const struct gguf_reader *r = model_gguf(m);
     int rc = 0;
-    if (j->t->raw)
-        check_raw(j, row0, n, &j->results[index]);
-    else
-        rc = check_read(j, row0, n, &j->results[index], e);
-    model_drop_rows(j->m, j->t, row0, n);
-    return rc;
-}
-
-static int check_values(struct owner *o, const struct model *m, const struct model_tensor *t,
-                        struct pool *pool, struct err *e)
-{
-    if (t->n_bytes == 0 || t->ne[0] == 0)
-        return 0;
-    struct job j = {m, t, t->ne[0] < CHUNK_ELEMS ? CHUNK_ELEMS / t->ne[0] : 1, NULL};
-    size_t n = (size_t)((t->n_rows + j.per_chunk - 1) / j.per_chunk);
-    j.results = calloc(n, sizeof *j.results);
-    if (!j.results)
-        return err_set(e, ERR_NOMEM, "out of memory for the check");
-    int rc = pool_run(pool, n, run_chunk, &j, e);
-    for (size_t i = 0; rc == 0 && i < n; i++)
-        if (j.results[i].bad) {
-            rc = add_line(o, &o->findings, e, "tensor '%s' (%s): row %" PRIu64 ", column %" PRIu64 ": %s",
-                          t->name, qtype_name(t->type), j.results[i].row, j.results[i].col, j.results[i].why);
-            break;
-        }
-    free(j.results);
+    for (uint32_t i = 0; rc == 0 && r && i < gguf_reader_n_parts(r); i++) {
+        uint64_t n = gguf_reader_n_trailing_bytes(r, i);
+        const char *verb = n == 1 ? " stands" : "s stand";
+        if (n && gguf_reader_n_parts(r) > 1)
+            rc = verify_add(o, &o->findings, e, "%" PRIu64 " byte%s behind the last tensor of %s", n, verb,
+                            gguf_reader_part_path(r, i));
+        else if (n)
+            rc = verify_add(o, &o->findings, e,
+                            "%" PRIu64 " byte%s behind the last tensor, where the file should end", n, verb);
+    }
     return rc;
 }
 
@@ -514,7 +539,7 @@ int model_verify(struct verify_report *out, const struct model *m, struct pool *
                  int (*progress)(void *ctx, uint64_t done, uint64_t total, const char *name), void *ctx,
                  struct err *e)
 {
-    struct owner *o = calloc(1, sizeof *o);
+    struct verify_owner *o = calloc(1, sizeof *o);
     if (!o)
         return err_set(e, ERR_NOMEM, "out of memory for the check");
     struct verify_report r = {.owner = o, .n_tensors = model_n_tensors(m)};
@@ -527,9 +552,11 @@ int model_verify(struct verify_report *out, const struct model *m, struct pool *
         if (progress && progress(ctx, done, r.n_bytes, t->name) != 0)
             rc = err_set(e, ERR_CANCELLED, "the check was interrupted");
         else
-            rc = check_values(o, m, t, pool, e);
+            rc = verify_values(o, m, t, pool, e);
         done += t->n_bytes;
     }
+    if (rc == 0)
+        rc = check_ends(o, m, e);
     r.findings = o->findings.items;
     r.n_findings = o->findings.n;
     r.notes = o->notes.items;
@@ -545,7 +572,7 @@ void verify_report_release(struct verify_report *r)
 {
     if (!r)
         return;
-    struct owner *o = r->owner;
+    struct verify_owner *o = r->owner;
     if (o)
         arena_release(&o->arena);
     free(o);

@@ -15,7 +15,8 @@ struct gguf_part {
     uint32_t version;
     uint64_t alignment;
     uint64_t n_tensors, n_kv;
-    uint64_t pos; /* how far the header has been read */
+    uint64_t pos;      /* how far the header has been read */
+    uint64_t data_end; /* of the last tensor with its padding; once the directory has been read */
 };
 
 uint64_t gguf_part_remaining(const struct gguf_part *p);

@@ -77,6 +77,8 @@ static int place_tensors(struct gguf_reader *r, struct gguf_part *p, size_t firs
         t->offset = pos;
         t->data = inside ? p->map.data + pos : NULL;
     }
+    if (!checked_add(start, expected, &p->data_end))
+        p->data_end = UINT64_MAX;
     return 0;
 }
 
@@ -287,6 +289,12 @@ uint32_t gguf_reader_n_parts(const struct gguf_reader *r)
 const char *gguf_reader_part_path(const struct gguf_reader *r, uint32_t part)
 {
     return r->parts[part].path;
+}
+
+uint64_t gguf_reader_n_trailing_bytes(const struct gguf_reader *r, uint32_t part)
+{
+    const struct gguf_part *p = &r->parts[part];
+    return p->map.size > p->data_end ? p->map.size - p->data_end : 0;
 }
 
 uint64_t gguf_reader_alignment(const struct gguf_reader *r)

@@ -48,6 +48,8 @@ void gguf_reader_close(struct gguf_reader *r);
 uint32_t gguf_reader_version(const struct gguf_reader *r);
 uint32_t gguf_reader_n_parts(const struct gguf_reader *r);
 const char *gguf_reader_part_path(const struct gguf_reader *r, uint32_t part);
+/* Bytes behind the padding of the last tensor of a part, where the format has nothing. */
+uint64_t gguf_reader_n_trailing_bytes(const struct gguf_reader *r, uint32_t part);
 uint64_t gguf_reader_alignment(const struct gguf_reader *r);
 const struct gguf_meta *gguf_reader_meta(const struct gguf_reader *r); /* of part 0, split.* keys included */
 size_t gguf_reader_n_tensors(const struct gguf_reader *r);

@@ -117,6 +117,9 @@ printf '\377\177' | dd of="$work/nan/model.safetensors" bs=1 seek=$((size - 2)) 
 run 3 verify "$work/nan"
 prints "found NaN"
 refuse "found NaN" "$work/nan"
+printf '\200\377' | dd of="$work/nan/model.safetensors" bs=1 seek=$((size - 2)) conv=notrunc 2>/dev/null
+run 3 verify "$work/nan"
+prints "found Inf"
 
 # verify: shapes against the architecture, missing tensors.
 run 0 verify "$work/whole.gguf" --json

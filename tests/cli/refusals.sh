@@ -101,6 +101,29 @@ run 0 verify "$work/without.gguf"
 run 0 edit "$work/m.gguf" -o "$work/tall.gguf" --set qwen3.block_count=4000000000
 run 3 verify "$work/tall.gguf"
 prints "block_count' is 4000000000"
+# A block_count that does not fit the tensors is one finding, not one for each tensor.
+run 0 edit "$work/m.gguf" -o "$work/more.gguf" --set qwen3.block_count=40
+run 3 verify "$work/more.gguf"
+prints "block_count' is 40, but 36 of these layers (the first is layer 4) have no tensors: 396 tensors are missing, 'blk.4.attn_norm.weight' among them"
+prints ": 1 problem"
+run 0 edit "$work/m.gguf" -o "$work/fewer.gguf" --set qwen3.block_count=2
+run 3 verify "$work/fewer.gguf"
+prints "block_count' is 2, but 22 tensors are of layers beyond that, 'blk.2."
+prints ": 1 problem"
+sed 's/blk\.1\./blk.7./g' "$work/m.gguf" >"$work/gap.gguf"
+run 3 verify "$work/gap.gguf"
+prints "block_count' is 4, but 11 tensors are of layers beyond that, 'blk.7."
+prints "block_count' is 4, but 1 of these layers (the first is layer 1) has no tensors: 11 tensors are missing"
+prints ": 2 problems"
+# Nothing belongs behind the last tensor, in any part.
+{ cat "$work/m.gguf" && printf 'more'; } >"$work/longer.gguf"
+run 3 verify "$work/longer.gguf"
+prints "longer.gguf: 4 bytes stand behind the last tensor, where the file should end"
+run 0 split "$work/m.gguf" -o "$work/parts" --max-tensors 40
+printf 'x' >>"$work/parts-00002-of-00002.gguf"
+run 3 verify "$work/parts-00001-of-00002.gguf"
+prints "1 byte stands behind the last tensor of $work/parts-00002-of-00002.gguf"
+rm "$work"/parts-*
 head -c 2000 "$work/m.gguf" >"$work/cut.gguf"
 run 3 verify "$work/cut.gguf"
 [ "$(grep -o 'cut.gguf' "$work/out" | wc -l)" -eq "$(wc -l <"$work/out")" ] || fail "the name of the file stands twice"

@@ -2,6 +2,7 @@
  * whose rows and columns move, keeps every value to the bit in blocks and the factors beside them. */
 #include "formats/convert/model_verify.h"
 #include "formats/convert/rewrite.h"
+#include "formats/gguf/gguf_read.h"
 #include "libquant/base/pool.h"
 #include "scratch.h"
 #include "toy_packed.h"
@@ -300,6 +301,57 @@ static void a_factor_that_cannot_be_right_is_told(void **state)
     }
 }
 
+static void put(const char *path, uint64_t at, const void *data, size_t n)
+{
+    FILE *f = fopen(path, "rb+");
+    assert_non_null(f);
+    assert_int_equal(fseek(f, (long)at, SEEK_SET), 0);
+    assert_int_equal(fwrite(data, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Of a GGUF file the factors are known to be factors, and none but a positive number can be meant. */
+static void factors_of_a_file_are_checked(void **state)
+{
+    (void)state;
+    static const struct {
+        float factor;
+        const char *why;
+    } cases[] = {{0, "expected a factor above zero for the weights beside it, found 0"},
+                 {-0.5f, "expected a factor above zero for the weights beside it, found -0.5"},
+                 {INFINITY, "expected a finite value, found Inf"},
+                 {NAN, "expected a finite value, found NaN"}};
+    static const char *const names[] = {"blk.0.ffn_up_exps.scale", "blk.0.attn_qkv.scale"};
+    struct toy_packed p = {.seed = 95};
+    struct err e = {0};
+    write_checkpoint(&p, TOY_MODELOPT_NVFP4);
+    struct model *m = open_model(in_scratch(""), true);
+    const char *path = in_scratch("factors.gguf");
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        const char *name = names[i % 2];
+        struct gguf_reader *r;
+        struct verify_report v = {0};
+        char sentence[200];
+        if (write_model(NULL, m, path, NULL, &e) != 0 || gguf_reader_open(&r, path, NULL, &e) != 0)
+            fail_msg("%s", e.msg);
+        const struct gguf_tensor *t = gguf_reader_find(r, name);
+        uint64_t last = t->ne[0] - 1;
+        put(path, t->offset + 4 * last, &cases[i / 2].factor, 4);
+        gguf_reader_close(r);
+        struct model *damaged = open_model(path, false);
+        assert_int_equal(model_verify(&v, damaged, pool, NULL, NULL, &e), 0);
+        snprintf(sentence, sizeof sentence, "tensor '%s' (F32): row 0, column %u: %s", name, (unsigned)last,
+                 cases[i / 2].why);
+        if (v.n_findings != 1)
+            fail_msg("%zu findings, expected: %s", v.n_findings, sentence);
+        assert_string_equal(v.findings[0], sentence);
+        verify_report_release(&v);
+        model_close(damaged);
+    }
+    model_close(m);
+    toy_packed_release(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -307,6 +359,7 @@ int main(void)
         cmocka_unit_test(a_checkpoint_opened_plainly_is_dequantized),
         cmocka_unit_test(a_scale_that_is_no_number_is_refused),
         cmocka_unit_test(a_factor_that_cannot_be_right_is_told),
+        cmocka_unit_test(factors_of_a_file_are_checked),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
