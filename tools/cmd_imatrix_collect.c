@@ -99,14 +99,10 @@ static int identify(const struct eval_run *r, const struct collect_args *a, char
     return rc;
 }
 
-static int collect(struct eval_run *r, const struct collect_args *a, const char *state,
-                   struct imatrix_collected *c, struct err *e)
+static struct imatrix_collect_options collect_options(struct eval_run *r, const struct collect_args *a,
+                                                      const char *state, const char *identity)
 {
-    char identity[65];
-    int rc = identify(r, a, identity, e);
-    if (rc != 0)
-        return rc;
-    struct imatrix_collect_options opt = {
+    return (struct imatrix_collect_options){
         .pool = r->session.pool,
         .memory_bytes = r->shared->memory_bytes,
         .activations = strcmp(r->text->activations, "q8") == 0 ? ACTIVATIONS_Q8 : ACTIVATIONS_F32,
@@ -119,6 +115,16 @@ static int collect(struct eval_run *r, const struct collect_args *a, const char 
         .progress = on_progress,
         .progress_ctx = r,
     };
+}
+
+static int collect(struct eval_run *r, const struct collect_args *a, const char *state,
+                   struct imatrix_collected *c, struct err *e)
+{
+    char identity[65];
+    int rc = identify(r, a, identity, e);
+    if (rc != 0)
+        return rc;
+    struct imatrix_collect_options opt = collect_options(r, a, state, identity);
     progress_begin(&r->bar, r->shared, "collecting", "tokens", (uint64_t)r->windows.n * r->windows.ctx);
     signals_cooperate(true);
     rc = imatrix_collect(c, &r->models[0].net, r->models[0].weights, &r->windows, &opt, e);
@@ -171,6 +177,7 @@ static void print_json(const struct imatrix_collected *c, const struct collect_a
     jw_key(&w, "n_entries");
     c->imatrix ? jw_uint(&w, n) : jw_null(&w);
     jw_key(&w, "n_chunks"), jw_uint(&w, c->n_windows);
+    jw_key(&w, "n_chunks_resumed"), jw_uint(&w, c->n_resumed);
     jw_key(&w, "n_tokens"), jw_uint(&w, c->n_tokens);
     jw_key(&w, "ctx"), jw_uint(&w, ctx);
     jw_key(&w, "perplexity"), jw_double(&w, c->perplexity);
@@ -197,17 +204,34 @@ static void print_text(const struct imatrix_collected *c, const struct collect_a
         printf("%zu experts saw no token; see 'kerf imatrix show %s'\n", n_starved, a->output);
 }
 
-static void print_plan(const struct eval_run *r, const char *model, const struct collect_args *a)
+/* What would be run, and with --resume from where; fails as the run would. */
+static int print_plan(struct eval_run *r, const char *model, const struct collect_args *a, const char *state,
+                      struct err *e)
 {
     struct imatrix_collected c = {.n_windows = r->windows.n,
                                   .n_tokens = r->windows.n * r->windows.ctx,
                                   .perplexity = NAN,
                                   .perplexity_stderr = NAN};
-    if (r->shared->json)
+    char identity[65];
+    int rc = a->resume ? identify(r, a, identity, e) : 0;
+    if (rc == 0 && a->resume) {
+        struct imatrix_collect_options opt = collect_options(r, a, state, identity);
+        rc = imatrix_collect_look(&c.n_resumed, &r->models[0].net, &r->windows, &opt, e);
+    }
+    if (rc != 0)
+        return rc;
+    if (r->shared->json) {
         print_json(&c, a, r->windows.ctx, session_seconds() - r->start);
-    else
-        printf("%s: would be collected from %zu windows of %zu tokens (%zu tokens) through %s\n", a->output,
-               c.n_windows, r->windows.ctx, c.n_tokens, model);
+        return 0;
+    }
+    printf("%s: would be collected from %zu windows of %zu tokens (%zu tokens) through %s\n", a->output,
+           c.n_windows, r->windows.ctx, c.n_tokens, model);
+    if (c.n_resumed)
+        printf("%zu of %zu windows are done and kept in %s; the run would go on from there\n", c.n_resumed,
+               c.n_windows, state);
+    else if (a->resume)
+        printf("there is nothing to continue; all windows would be run\n");
+    return 0;
 }
 
 static int run(struct eval_run *r, const char *model, const struct collect_args *a, const char *state,
@@ -223,12 +247,11 @@ static int run(struct eval_run *r, const char *model, const struct collect_args 
         rc = eval_check_inputs(r, state, e);
     if (rc == 0)
         rc = eval_open_text(r, e);
-    if (rc == 0 && r->shared->dry_run) {
-        print_plan(r, model, a);
-        return 0;
-    }
     if (rc == 0 && !a->resume && access(state, F_OK) == 0)
-        cmd_warn(r->shared, "%s: the sums of a stopped run are given up; --resume goes on from them", state);
+        cmd_warn(r->shared, "%s: the sums of a stopped run %s given up; --resume goes on from them", state,
+                 r->shared->dry_run ? "would be" : "are");
+    if (rc == 0 && r->shared->dry_run)
+        return print_plan(r, model, a, state, e);
     if (rc == 0)
         rc = collect(r, a, state, &c, e);
     if (rc == 0) {

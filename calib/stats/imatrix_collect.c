@@ -153,6 +153,32 @@ static int finish(struct imatrix_collected *out, const struct run *r, struct err
     return 0;
 }
 
+/* Log-likelihoods of a whole run. */
+static size_t n_scores(const struct net *net, const struct windows *w,
+                       const struct imatrix_collect_options *opt)
+{
+    return opt->perplexity && net->answer == NET_TOKENS ? w->n * windows_n_scored(w) : 0;
+}
+
+int imatrix_collect_look(size_t *n_windows, const struct net *net, const struct windows *w,
+                         const struct imatrix_collect_options *opt, struct err *e)
+{
+    struct imatrix_collect_options own = *opt;
+    size_t max_nll = n_scores(net, w, opt), n_done = 0;
+    own.perplexity = max_nll > 0;
+    own.resume = true;
+    struct run r = {.net = net, .w = w, .opt = &own};
+    r.state.identity = opt->identity ? opt->identity : "";
+    r.state.nll = malloc(max_nll * sizeof *r.state.nll + 1);
+    int rc = r.state.nll ? take_over(&r, max_nll, &n_done, e)
+                         : err_set(e, ERR_NOMEM, "out of memory for %zu positions", max_nll);
+    imatrix_sums_release(&r.sums);
+    free(r.state.nll);
+    if (rc == 0)
+        *n_windows = n_done;
+    return rc;
+}
+
 int imatrix_collect(struct imatrix_collected *out, const struct net *net, struct weights *weights,
                     const struct windows *w, const struct imatrix_collect_options *opt, struct err *e)
 {
@@ -164,8 +190,7 @@ int imatrix_collect(struct imatrix_collected *out, const struct net *net, struct
     r.sums.head = net->head.tensor;
     r.sums.process_output = opt->process_output;
     r.state.identity = opt->identity ? opt->identity : "";
-    size_t wave = wave_windows(opt, weights, w), run = windows_n_scored(w),
-           max_nll = opt->perplexity ? w->n * run : 0;
+    size_t wave = wave_windows(opt, weights, w), run = windows_n_scored(w), max_nll = n_scores(net, w, opt);
     struct imatrix_collected c = {0};
     r.state.nll = malloc(max_nll * sizeof *r.state.nll + 1);
     r.scores = malloc((opt->perplexity ? wave * run : 0) * sizeof *r.scores + 1);

@@ -52,6 +52,11 @@ struct imatrix_collected {
  * what is kept. */
 int imatrix_collect(struct imatrix_collected *out, const struct net *net, struct weights *weights,
                     const struct windows *w, const struct imatrix_collect_options *opt, struct err *e);
+
+/* How many windows a run with these options and `resume` would find done at state_path; 0 also when there is
+ * no state. Fails as that run would. */
+int imatrix_collect_look(size_t *n_windows, const struct net *net, const struct windows *w,
+                         const struct imatrix_collect_options *opt, struct err *e);
 void imatrix_collected_release(struct imatrix_collected *c);
 
 #endif

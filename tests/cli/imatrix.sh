@@ -143,6 +143,17 @@ for signal in KILL KILL TERM; do
     fi
     run 1 imatrix "$@" --resume --no-perplexity
     says "another model, text or options"
+    run 1 imatrix "$@" --resume --no-perplexity --dry-run
+    says "another model, text or options"
+    cp "$work/k.gguf.kerf-state" "$work/state"
+    run 0 imatrix "$@" --resume --dry-run
+    prints "windows are done and kept in $work/k.gguf.kerf-state; the run would go on from there"
+    done_windows=$(sed -n 's/^\([0-9]*\) of [0-9]* windows are done.*/\1/p' "$work/out")
+    [ "$done_windows" -gt 0 ] || fail "no windows are said to be done"
+    run 0 imatrix "$@" --resume --dry-run --json
+    json
+    prints "\"n_chunks_resumed\": $done_windows,"
+    same "$work/k.gguf.kerf-state" "$work/state"
     run 0 imatrix "$@" --resume
     ! grep -q "continued after" "$work/err" || n_resumed=$((n_resumed + 1))
     same "$work/k.gguf" "$work/want.gguf"
@@ -153,7 +164,13 @@ says "nothing to continue"
 same "$work/k.gguf" "$work/want.gguf"
 echo "resumed: $n_resumed of 3"
 : >"$work/k.gguf.kerf-state"
+run 0 imatrix "$@" --force --dry-run
+says "would be given up; --resume goes on"
+run 1 imatrix "$@" --force --resume --dry-run
+says "k.gguf.kerf-state"
 run 0 imatrix "$@" --force
 says "are given up; --resume goes on"
+run 0 imatrix "$@" --force --resume --dry-run
+prints "there is nothing to continue"
 same "$work/k.gguf" "$work/want.gguf"
 done_testing
