@@ -257,7 +257,7 @@ int model_open_hf(struct model *m, const char *path, const struct model_options 
     if (rc == 0)
         rc = hf_quant_load(&h->quant, h->config, folder, e);
     if (rc != 0)
-        return err_context(e, rc, "%s", path);
+        return err_context_path(e, rc, path);
     m->arch_name = h->arch.arch->name;
 
     rc = folder ? open_checkpoint(m, h, folder, opt, e) : 0;

@@ -3,6 +3,7 @@
 #include "vocab_build.h"
 
 #include "formats/hf/hf_checkpoint.h"
+#include "libquant/base/names.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -186,7 +187,9 @@ int vocab_finish(struct vocab_build *b, float pad_score, bool clip, struct err *
 
 const char *vocab_path(struct vocab_build *b, const char *name)
 {
-    return b->folder ? arena_printf(b->arena, "%s/%s", b->folder, name) : NULL;
+    if (!b->folder)
+        return NULL;
+    return arena_printf(b->arena, name_ends_with(b->folder, "/") ? "%s%s" : "%s/%s", b->folder, name);
 }
 
 bool vocab_file_exists(struct vocab_build *b, const char *name)

@@ -93,7 +93,7 @@ int vocabulary_load_hf(struct vocabulary **out, const char *folder, const struct
         b.n_rows = 0;
     rc = load(&b, e);
     if (rc != 0) {
-        err_context(e, rc, "%s", folder);
+        err_context_path(e, rc, folder);
         vocabulary_free(b.v);
     } else {
         *out = b.v;

@@ -68,3 +68,12 @@ int err_context(struct err *e, int code, const char *fmt, ...)
     take(e, text);
     return code;
 }
+
+int err_context_path(struct err *e, int code, const char *path)
+{
+    size_t n = strlen(path);
+    if (e && n > 0 && strncmp(e->msg, path, n) == 0 &&
+        (path[n - 1] == '/' || e->msg[n] == '/' || e->msg[n] == ':'))
+        return code;
+    return err_context(e, code, "%s", path);
+}

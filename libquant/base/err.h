@@ -34,4 +34,7 @@ int err_set(struct err *e, enum err_code code, const char *fmt, ...) KERF_PRINTF
 /* Put "context: " in front of the message while the failure travels up. Returns `code`. */
 int err_context(struct err *e, int code, const char *fmt, ...) KERF_PRINTF(3, 4);
 
+/* The same with a path, unless the message begins with it, or with that of a file in it, already. */
+int err_context_path(struct err *e, int code, const char *path);
+
 #endif

@@ -86,6 +86,18 @@ done
 run 1 convert "$work/pointer.gguf" -o "$work/x.gguf"
 says "pointer.gguf: this is a git-lfs pointer"
 
+# A damaged file of a folder is named once, with its folder.
+for file in config.json tokenizer.json tokenizer_config.json hf_quant_config.json model.safetensors.index.json; do
+    rm -rf "$work/broken"
+    cp -r "$demo" "$work/broken"
+    printf '{"a": [1,' >"$work/broken/$file"
+    for folder in "$work/broken" "$work/broken/"; do
+        run 1 convert "$folder" -o "$work/x.gguf"
+        says "error: $work/broken/$file: not valid JSON"
+        [ "$(grep -o "$work/broken" "$work/err" | wc -l)" -eq 1 ] || fail "the folder stands twice"
+    done
+done
+
 # Keys that a model cannot be used without: kept by edit, missed by verify.
 for key in general.architecture qwen3.block_count qwen3.context_length qwen3.attention.layer_norm_rms_epsilon \
     tokenizer.ggml.tokens; do

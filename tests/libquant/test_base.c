@@ -51,6 +51,22 @@ static void context_grows_leftwards_and_control_characters_are_scrubbed(void **s
     assert_int_equal(err_set(NULL, ERR_IO, "nobody listens"), ERR_IO);
 }
 
+static void a_path_stands_in_front_once(void **state)
+{
+    (void)state;
+    static const char *const cases[][3] = {
+        {"d", "e.json: no", "d: e.json: no"},   {"d", "d/e.json: no", "d/e.json: no"},
+        {"d/", "d/e.json: no", "d/e.json: no"}, {"d", "d: no", "d: no"},
+        {"d", "do not", "d: do not"},           {"", "no", ": no"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err e = {0};
+        err_set(&e, ERR_IO, "%s", cases[i][1]);
+        assert_int_equal(err_context_path(&e, ERR_IO, cases[i][0]), ERR_IO);
+        assert_string_equal(e.msg, cases[i][2]);
+    }
+    assert_int_equal(err_context_path(NULL, ERR_IO, "d"), ERR_IO);
+}
+
 static void arithmetic_refuses_to_wrap(void **state)
 {
     (void)state;
@@ -263,6 +279,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(context_grows_leftwards_and_control_characters_are_scrubbed),
+        cmocka_unit_test(a_path_stands_in_front_once),
         cmocka_unit_test(arithmetic_refuses_to_wrap),
         cmocka_unit_test(arena_memory_is_zeroed_and_survives_growth),
         cmocka_unit_test(map_finds_what_was_put_and_keeps_the_first),
