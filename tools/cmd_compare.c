@@ -11,6 +11,7 @@ struct gates {
     double max_kld, max_ppl_ratio, min_top1;   /* NaN: not asked for */
     double max_cosine_distance, max_score_rms; /* of models that answer once for a text */
 };
+#define N_GATES 5
 #define GATES_INIT                                                                                           \
     {                                                                                                        \
         NAN, NAN, NAN, NAN, NAN                                                                              \
@@ -75,34 +76,58 @@ static int check_gates(const struct net *net, const struct gates *g, struct err 
     return 0;
 }
 
-static bool breaks(const char *name, const char *what, double found, double limit, bool at_least)
+static double kld_of(const struct report_model *c)
 {
-    bool broken = at_least ? !(found >= limit) : !(found <= limit);
-    if (!isnan(limit) && broken)
-        fprintf(stderr, "kerf: gate: %s: %s %.6g, %s %.6g is allowed\n", name, what, found,
-                at_least ? "no less than" : "no more than", limit);
-    return !isnan(limit) && broken;
+    return c->d.kld.value;
+}
+static double ppl_ratio_of(const struct report_model *c)
+{
+    return c->d.ppl_ratio.value;
+}
+static double top1_of(const struct report_model *c)
+{
+    return c->d.top1.value;
+}
+static double distance_of(const struct report_model *c)
+{
+    return c->change.distance.value;
+}
+static double score_rms_of(const struct report_model *c)
+{
+    return c->change.delta_rms;
 }
 
-/* True when a candidate misses a gate, or a partial run leaves it open. */
-static bool gates_broken(const struct report *r, const struct gates *g)
+/* The gates that were asked for; returns how many. */
+static size_t list_gates(struct report_gate list[N_GATES], const struct gates *g)
 {
-    bool broken = false;
-    for (size_t i = 0; i < r->n_candidates; i++) {
-        const struct report_model *c = &r->candidates[i];
-        const char *name = c->type ? c->type : c->path;
-        broken |= breaks(name, "mean KLD", c->d.kld.value, g->max_kld, false);
-        broken |= breaks(name, "PPL ratio", c->d.ppl_ratio.value, g->max_ppl_ratio, false);
-        broken |= breaks(name, "top-1 agreement", c->d.top1.value, g->min_top1, true);
-        broken |=
-            breaks(name, "mean cosine distance", c->change.distance.value, g->max_cosine_distance, false);
-        broken |= breaks(name, "rms of the score differences", c->change.delta_rms, g->max_score_rms, false);
-    }
-    bool any = !isnan(g->max_kld) || !isnan(g->max_ppl_ratio) || !isnan(g->min_top1) ||
-               !isnan(g->max_cosine_distance) || !isnan(g->max_score_rms);
-    if (any && r->partial && !broken)
+    const struct report_gate all[N_GATES] = {
+        {"max-kld", "mean KLD", kld_of, g->max_kld, false},
+        {"max-ppl-ratio", "PPL ratio", ppl_ratio_of, g->max_ppl_ratio, false},
+        {"min-top1", "top-1 agreement", top1_of, g->min_top1, true},
+        {"max-cosine-distance", "mean cosine distance", distance_of, g->max_cosine_distance, false},
+        {"max-score-rms", "rms of the score differences", score_rms_of, g->max_score_rms, false}};
+    size_t n = 0;
+    for (size_t i = 0; i < N_GATES; i++)
+        if (!isnan(all[i].limit))
+            list[n++] = all[i];
+    return n;
+}
+
+/* Say which gates are not met; false when all are. */
+static bool gates_broken(const struct report *r)
+{
+    for (size_t i = 0; i < r->n_candidates; i++)
+        for (size_t k = 0; k < r->n_gates; k++) {
+            const struct report_model *c = &r->candidates[i];
+            const struct report_gate *g = &r->gates[k];
+            if (report_judge(r, g, c) == REPORT_MISSED)
+                fprintf(stderr, "kerf: gate: %s: %s %.6g, %s %.6g is allowed\n", c->type ? c->type : c->path,
+                        g->what, g->figure(c), g->at_least ? "no less than" : "no more than", g->limit);
+        }
+    enum report_verdict all = report_judge_all(r);
+    if (all == REPORT_OPEN)
         fprintf(stderr, "kerf: gate: the run was stopped, so the gates are not met\n");
-    return broken || (any && r->partial);
+    return all != REPORT_MET;
 }
 
 /* The name of a mix that cannot be applied, or that looks like one, is wrong usage, before a model is opened.
@@ -158,7 +183,7 @@ static int run(struct eval_run *r, const struct options *o, const struct opt_ope
         rc = open_models(r, o, args, &e);
     if (rc == 0)
         rc = eval_measure(r, REPORT_COMPARE, o->html, &e);
-    if (rc == 0 && !r->shared->dry_run && gates_broken(&r->report, &o->gates))
+    if (rc == 0 && !r->shared->dry_run && gates_broken(&r->report))
         return CMD_GATE;
     return eval_status(r, rc, &e);
 }
@@ -204,6 +229,9 @@ int cmd_compare(int argc, char **argv)
         return status;
     struct eval_run r = {
         .shared = &shared, .text = &text, .imatrix_path = o.imatrix, .recipe = o.recipe, .take_texts = true};
+    struct report_gate gates[N_GATES];
+    r.report.gates = gates;
+    r.report.n_gates = list_gates(gates, &o.gates);
     status = eval_check_options(&cmd, &text);
     if (status == 0)
         status = check_candidates(&cmd, &args);

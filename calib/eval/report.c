@@ -147,6 +147,27 @@ void report_release(struct report *r)
     r->n_candidates = 0;
 }
 
+enum report_verdict report_judge(const struct report *r, const struct report_gate *g,
+                                 const struct report_model *c)
+{
+    double found = g->figure(c);
+    bool met = g->at_least ? found >= g->limit : found <= g->limit;
+    if (r->planned)
+        return REPORT_OPEN;
+    return !met ? REPORT_MISSED : r->partial ? REPORT_OPEN : REPORT_MET;
+}
+
+enum report_verdict report_judge_all(const struct report *r)
+{
+    enum report_verdict all = REPORT_MET;
+    for (size_t i = 0; i < r->n_candidates; i++)
+        for (size_t k = 0; k < r->n_gates; k++) {
+            enum report_verdict v = report_judge(r, &r->gates[k], &r->candidates[i]);
+            all = v == REPORT_MISSED || all == REPORT_MET ? v : all;
+        }
+    return all;
+}
+
 static void key_double(struct json_writer *w, const char *key, double v)
 {
     jw_key(w, key);
@@ -289,6 +310,32 @@ static double kld_at(const struct divergence *d, double share)
     return NAN;
 }
 
+static void key_verdict(struct json_writer *w, const char *key, enum report_verdict v)
+{
+    jw_key(w, key);
+    if (v == REPORT_OPEN)
+        jw_null(w);
+    else
+        jw_bool(w, v == REPORT_MET);
+}
+
+/* What was asked, what was found, and whether that will do. */
+static void key_gates(struct json_writer *w, const struct report *r, const struct report_model *c)
+{
+    jw_key(w, "gates");
+    jw_array(w);
+    for (size_t i = 0; i < r->n_gates; i++) {
+        const struct report_gate *g = &r->gates[i];
+        jw_object(w);
+        key_string(w, "gate", g->name);
+        key_double(w, "limit", g->limit);
+        key_double(w, "found", g->figure(c));
+        key_verdict(w, "met", report_judge(r, g, c));
+        jw_end(w);
+    }
+    jw_end(w);
+}
+
 static void candidate(struct json_writer *w, const struct report *r, const struct report_model *c)
 {
     const struct divergence *d = &c->d;
@@ -328,6 +375,8 @@ static void candidate(struct json_writer *w, const struct report *r, const struc
     change_members(w, r, &c->change);
     key_double(w, "tokens_per_second", c->tokens_per_second);
     key_string(w, "model_sha256", c->sha256);
+    if (r->kind == REPORT_COMPARE)
+        key_gates(w, r, c);
     jw_end(w);
 }
 
@@ -350,6 +399,8 @@ void report_json(const struct report *r, FILE *out)
             candidate(&w, r, &r->candidates[i]);
         jw_end(&w);
     }
+    if (r->kind == REPORT_COMPARE)
+        key_verdict(&w, "gates_met", r->n_gates ? report_judge_all(r) : REPORT_OPEN);
     if (r->kind != REPORT_PERPLEXITY)
         answer_members(&w, r);
     settings_members(&w, r);

@@ -26,6 +26,21 @@ struct report_model {
     struct answer_change change; /* of models that answer once for a text; then d and ppl are NaN */
 };
 
+/* A limit that was set for a figure of every candidate. */
+struct report_gate {
+    const char *name; /* of the option that sets it: "max-kld" */
+    const char *what; /* the figure, for people */
+    double (*figure)(const struct report_model *c);
+    double limit;
+    bool at_least; /* the figure may be no less than the limit; else no more */
+};
+
+enum report_verdict {
+    REPORT_MET,
+    REPORT_MISSED, /* also by a figure that is NaN */
+    REPORT_OPEN,   /* nothing was run, or only a part that would meet it */
+};
+
 struct report {
     enum report_kind kind;
     const char *version; /* of the program */
@@ -51,6 +66,8 @@ struct report {
     struct report_model reference;
     struct report_model *candidates; /* owned */
     size_t n_candidates;
+    const struct report_gate *gates; /* borrowed; the caller's to set */
+    size_t n_gates;
 };
 
 /* Take the figures of an evaluation: fills the reference's and the candidates' figures, counts, `partial`;
@@ -65,6 +82,12 @@ int report_plan(struct report *r, size_t n_candidates, const struct windows *w, 
 int report_plan_texts(struct report *r, size_t n_candidates, enum net_answer answer, const struct passages *p,
                       size_t ctx, struct err *e);
 void report_release(struct report *r);
+
+/* Does this candidate meet this gate? And all of them every gate: missed when one is, else open when the run
+ * is, else met. */
+enum report_verdict report_judge(const struct report *r, const struct report_gate *g,
+                                 const struct report_model *c);
+enum report_verdict report_judge_all(const struct report *r);
 
 void report_text(const struct report *r, FILE *out);
 void report_json(const struct report *r, FILE *out);

@@ -192,6 +192,77 @@ static void reports_say_what_was_found(void **state)
     evaluation_release(&x);
 }
 
+static double kld_of(const struct report_model *c)
+{
+    return c->d.kld.value;
+}
+static double top1_of(const struct report_model *c)
+{
+    return c->d.top1.value;
+}
+
+/* A figure that is missed is missed whatever was left out; one that is met may still be missed. */
+static void gates_are_judged_and_reported(void **state)
+{
+    (void)state;
+    static const struct report_gate gates[] = {{"max-kld", "mean KLD", kld_of, 0.02, false},
+                                               {"min-top1", "top-1", top1_of, 0.9, true}};
+    static const struct {
+        double kld, top1;
+        bool partial, planned;
+        enum report_verdict want[3]; /* of the gates, of all */
+    } cases[] = {{0.02, 0.9, false, false, {REPORT_MET, REPORT_MET, REPORT_MET}},
+                 {0.021, 0.95, false, false, {REPORT_MISSED, REPORT_MET, REPORT_MISSED}},
+                 {0.01, 0.89, false, false, {REPORT_MET, REPORT_MISSED, REPORT_MISSED}},
+                 {NAN, 0.95, false, false, {REPORT_MISSED, REPORT_MET, REPORT_MISSED}},
+                 {0.01, 0.95, true, false, {REPORT_OPEN, REPORT_OPEN, REPORT_OPEN}},
+                 {0.03, 0.95, true, false, {REPORT_MISSED, REPORT_OPEN, REPORT_MISSED}},
+                 {NAN, NAN, false, true, {REPORT_OPEN, REPORT_OPEN, REPORT_OPEN}}};
+    struct corpus corpus = {.n_texts = 0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct report_model c[2] = {{.path = "a"}, {.path = "b"}};
+        struct report r = {.kind = REPORT_COMPARE,
+                           .corpus = &corpus,
+                           .partial = cases[i].partial,
+                           .planned = cases[i].planned,
+                           .candidates = c,
+                           .n_candidates = 2,
+                           .gates = gates,
+                           .n_gates = 2};
+        c[0].d.top1.value = 1;
+        c[1].d.kld.value = cases[i].kld;
+        c[1].d.top1.value = cases[i].top1;
+        for (size_t k = 0; k < 2; k++)
+            assert_int_equal(report_judge(&r, &gates[k], &c[1]), cases[i].want[k]);
+        assert_int_equal(report_judge_all(&r), cases[i].want[2]);
+
+        char *out = NULL;
+        size_t n = 0;
+        FILE *f = open_memstream(&out, &n);
+        report_json(&r, f);
+        fclose(f);
+        struct json_doc *doc = NULL;
+        assert_int_equal(json_parse(&doc, out, n, "report", NULL), 0);
+        const struct json *gate =
+            json_first(json_get(json_next(json_first(json_get(json_root(doc), "candidates"))), "gates"));
+        const struct json *met[3] = {json_get(gate, "met"), json_get(json_next(gate), "met"),
+                                     json_get(json_root(doc), "gates_met")};
+        assert_string_equal(json_string(json_get(gate, "gate")), "max-kld");
+        assert_true(number(gate, "limit") == 0.02);
+        assert_true(isnan(cases[i].kld) ? json_is_null(json_get(gate, "found"))
+                                        : number(gate, "found") == cases[i].kld);
+        for (size_t k = 0; k < 3; k++) {
+            bool yes = false;
+            if (cases[i].want[k] == REPORT_OPEN)
+                assert_true(json_is_null(met[k]));
+            else
+                assert_true(json_bool(met[k], &yes) && yes == (cases[i].want[k] == REPORT_MET));
+        }
+        json_free(doc);
+        free(out);
+    }
+}
+
 static void lists_of_levels_are_read(void **state)
 {
     (void)state;
@@ -220,6 +291,7 @@ int main(void)
         cmocka_unit_test(a_stop_between_waves_keeps_what_was_finished),
         cmocka_unit_test(a_stop_between_candidates_scores_those_that_are_done),
         cmocka_unit_test(reports_say_what_was_found),
+        cmocka_unit_test(gates_are_judged_and_reported),
         cmocka_unit_test(lists_of_levels_are_read),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

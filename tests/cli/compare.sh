@@ -31,6 +31,19 @@ run 3 compare "$demo" "$work/q4.gguf" --text "$text" --ctx 128 --max-ppl-ratio 0
 run 3 compare "$demo" "$work/q4.gguf" --text "$text" --ctx 128 --min-top1 0.9999
 says "top-1"
 
+# The same in JSON, for each candidate.
+run 3 compare "$demo" "$demo" "$work/q4.gguf" --text "$text" --ctx 128 --json --max-kld 0.000001 --min-top1 0.5
+json
+[ "$(value gate 1) $(value limit 1) $(value found 1) $(value met 1)" = '"max-kld" 1e-06 0 true' ] || fail "first gate"
+[ "$(value gate 4) $(value limit 4) $(value met 4)" = '"min-top1" 0.5 true' ] || fail "fourth gate"
+[ "$(value found 3) $(value met 3)" = "$(value kld_mean 2) false" ] || fail "third gate"
+[ "$(value gates_met 1)" = false ] || fail "gates_met"
+run 0 compare "$demo" "$demo" --text "$text" --ctx 128 --json --max-kld 1 --dry-run
+[ "$(value found 1) $(value met 1) $(value gates_met 1)" = "null null null" ] || fail "gates of a dry run"
+run 0 compare "$demo" "$demo" --text "$text" --ctx 128 --chunks 1 --json
+[ "$(value gates_met 1)" = null ] || fail "gates_met without gates"
+prints '"gates": []'
+
 # The ladder, and its page.
 run 0 ladder "$demo" --text "$text" --ctx 128 --chunks 4 --types q8_0,Q2_K --json --html "$work/page.html"
 [ "$(value type 1)" = '"Q8_0"' ] && [ "$(value type 2)" = '"Q2_K"' ] || fail "types of the ladder"
