@@ -23,30 +23,13 @@ int model_out_of_memory(struct err *e)
     return err_set(e, ERR_NOMEM, "out of memory while opening the model");
 }
 
-int model_add_line(struct model *m, struct model_lines *lines, struct err *e, const char *fmt, ...)
+int model_add_line(struct model *m, struct lines *lines, struct err *e, const char *fmt, ...)
 {
-    if (lines->n == lines->cap) {
-        size_t cap = lines->cap ? 2 * lines->cap : 16;
-        const char **items = arena_array(&m->arena, cap, sizeof *items);
-        if (!items)
-            return model_out_of_memory(e);
-        if (lines->n)
-            memcpy(items, lines->items, lines->n * sizeof *items);
-        lines->items = items;
-        lines->cap = cap;
-    }
     va_list args;
     va_start(args, fmt);
-    int n = vsnprintf(NULL, 0, fmt, args);
+    int rc = lines_vadd(lines, &m->arena, fmt, args);
     va_end(args);
-    char *text = n < 0 ? NULL : arena_alloc(&m->arena, (size_t)n + 1);
-    if (!text)
-        return model_out_of_memory(e);
-    va_start(args, fmt);
-    vsnprintf(text, (size_t)n + 1, fmt, args);
-    va_end(args);
-    lines->items[lines->n++] = text;
-    return 0;
+    return rc == 0 ? 0 : model_out_of_memory(e);
 }
 
 int model_index(struct model *m, struct err *e)

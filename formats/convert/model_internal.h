@@ -6,14 +6,8 @@
 
 #include "model.h"
 
-#include "libquant/base/arena.h"
+#include "libquant/base/lines.h"
 #include "libquant/base/strmap.h"
-
-/* Growing list of report lines; texts live in the model's arena. */
-struct model_lines {
-    const char **items;
-    size_t n, cap;
-};
 
 struct model_source_ops {
     int (*read_rows)(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
@@ -39,8 +33,8 @@ struct model {
     const struct model_tensor **tensors; /* in the writer's order */
     size_t n_tensors;
     struct strmap by_name;
-    struct vocabulary *vocabulary; /* loaded on demand (GGUF) or at open (folder); NULL: not there yet */
-    struct model_lines skipped, warnings;
+    struct vocabulary *vocabulary;  /* loaded on demand (GGUF) or at open (folder); NULL: not there yet */
+    struct lines skipped, warnings; /* in `arena` */
 };
 
 /* Fill an empty model (path, kern and ops == NULL set by model_open). On failure the caller runs model_close.
@@ -51,7 +45,7 @@ int model_open_hf(struct model *m, const char *path, const struct model_options 
 /* Index `tensors` by name and compute nothing else. ERR_FORMAT on a repeated name. */
 int model_index(struct model *m, struct err *e);
 
-int model_add_line(struct model *m, struct model_lines *lines, struct err *e, const char *fmt, ...)
+int model_add_line(struct model *m, struct lines *lines, struct err *e, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
 int model_out_of_memory(struct err *e);

@@ -18,25 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-int verify_add(struct verify_owner *o, struct verify_lines *l, struct err *e, const char *fmt, ...)
+int verify_add(struct verify_owner *o, struct lines *l, struct err *e, const char *fmt, ...)
 {
-    char text[700];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    if (l->n == l->cap) {
-        size_t cap = l->cap ? 2 * l->cap : 16;
-        const char **items = arena_array(&o->arena, cap, sizeof *items);
-        if (!items)
-            return err_set(e, ERR_NOMEM, "out of memory for the findings");
-        if (l->n)
-            memcpy(items, l->items, l->n * sizeof *items);
-        l->items = items;
-        l->cap = cap;
-    }
-    l->items[l->n] = arena_strdup(&o->arena, text);
-    return l->items[l->n] ? (l->n++, 0) : err_set(e, ERR_NOMEM, "out of memory for the findings");
+    va_list args;
+    va_start(args, fmt);
+    int rc = lines_vadd(l, &o->arena, fmt, args);
+    va_end(args);
+    return rc == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory for the findings");
 }
 
 /* --- names and shapes --- */

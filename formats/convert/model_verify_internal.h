@@ -4,20 +4,15 @@
 
 #include "model_verify.h"
 
-#include "libquant/base/arena.h"
-
-struct verify_lines { /* in the owner's arena */
-    const char **items;
-    size_t n, cap;
-};
+#include "libquant/base/lines.h"
 
 /* Behind verify_report.owner. */
 struct verify_owner {
     struct arena arena;
-    struct verify_lines findings, notes;
+    struct lines findings, notes; /* in `arena` */
 };
 
-int verify_add(struct verify_owner *o, struct verify_lines *l, struct err *e, const char *fmt, ...)
+int verify_add(struct verify_owner *o, struct lines *l, struct err *e, const char *fmt, ...)
     KERF_PRINTF(4, 5);
 
 /* "X.scale" or "X.input_scale" beside "X.weight": factors of weights in 4-bit floats. Returns the weight. */

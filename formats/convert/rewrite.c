@@ -65,12 +65,12 @@ static int make_report(struct rewrite_report *out, const struct rw_plan *p, cons
     struct rewrite_report r = {.owner = o, .n_parameters = p->n_parameters, .n_tensors = p->n_tensors};
     r.type_name = arena_strdup(&o->arena, p->type_name);
     r.tensors = arena_array(&o->arena, p->n_tensors ? p->n_tensors : 1, sizeof *r.tensors);
-    r.n_warnings = p->n_warnings;
+    r.n_warnings = p->warnings.n;
     r.n_files = gguf_parts_n(p->parts);
     r.n_bytes = gguf_parts_total_bytes(p->parts);
     r.files = arena_array(&o->arena, r.n_files, sizeof *r.files);
     bool ok = r.type_name && r.tensors && r.files &&
-              copy_texts(&r.warnings, &o->arena, p->warnings, p->n_warnings) == 0;
+              copy_texts(&r.warnings, &o->arena, p->warnings.items, p->warnings.n) == 0;
     for (uint32_t i = 0; ok && i < r.n_files; i++)
         ok = (r.files[i] = arena_strdup(&o->arena, gguf_parts_path(p->parts, i))) != NULL;
     for (size_t i = 0; ok && i < p->n_tensors; i++) {

@@ -5,7 +5,7 @@
 #include "rewrite.h"
 
 #include "formats/gguf/gguf_parts.h"
-#include "libquant/base/arena.h"
+#include "libquant/base/lines.h"
 
 #include <stdatomic.h>
 
@@ -37,8 +37,7 @@ struct rw_plan {
     struct gguf_meta *meta;
     struct gguf_out_tensor *out; /* [n_tensors], for the layout */
     struct gguf_parts *parts;    /* the output files */
-    const char **warnings;
-    size_t n_warnings, warnings_cap;
+    struct lines warnings;       /* in `arena` */
 };
 
 /* Decide types, order, metadata and layout. The caller runs rw_plan_release in every case. */

@@ -23,26 +23,11 @@ static int no_memory(struct err *e)
 
 int rw_plan_warn(struct rw_plan *p, struct err *e, const char *fmt, ...)
 {
-    char text[1000];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    if (p->n_warnings == p->warnings_cap) {
-        size_t cap = p->warnings_cap ? 2 * p->warnings_cap : 8;
-        const char **w = arena_array(&p->arena, cap, sizeof *w);
-        if (!w)
-            return no_memory(e);
-        if (p->n_warnings)
-            memcpy(w, p->warnings, p->n_warnings * sizeof *w);
-        p->warnings = w;
-        p->warnings_cap = cap;
-    }
-    p->warnings[p->n_warnings] = arena_strdup(&p->arena, text);
-    if (!p->warnings[p->n_warnings])
-        return no_memory(e);
-    p->n_warnings++;
-    return 0;
+    va_list args;
+    va_start(args, fmt);
+    int rc = lines_vadd(&p->warnings, &p->arena, fmt, args);
+    va_end(args);
+    return rc == 0 ? 0 : no_memory(e);
 }
 
 bool rw_is_plain(const struct rewrite_options *opt)
