@@ -11,16 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void hash_of(const void *data, size_t n, char out[65])
-{
-    struct sha256 s;
-    uint8_t digest[32];
-    sha256_init(&s);
-    sha256_update(&s, data, n);
-    sha256_final(&s, digest);
-    sha256_hex(digest, out);
-}
-
 int corpus_add_tokens(struct corpus *c, const char *path, const int32_t *ids, size_t n, const char *sha256,
                       uint64_t n_bytes, struct err *e)
 {
@@ -44,7 +34,7 @@ int corpus_add_tokens(struct corpus *c, const char *path, const int32_t *ids, si
         memcpy(t->sha256, sha256, sizeof t->sha256);
     } else {
         t->n_bytes = n * sizeof *ids;
-        hash_of(ids, n * sizeof *ids, t->sha256);
+        sha256_hex_of(ids, n * sizeof *ids, t->sha256);
     }
     c->n_ids += n;
     return 0;
@@ -81,7 +71,7 @@ int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *pat
     rc = text_read(&text, &len, path, 0, e);
     if (rc != 0)
         return rc;
-    hash_of(text, len, sha256);
+    sha256_hex_of(text, len, sha256);
     struct tokenize_options opt = {.add_special = true, .parse_special = parse_special};
     rc = tokenizer_encode(t, text, len, &opt, &ids, &n, e);
     if (rc == 0)
@@ -162,7 +152,7 @@ void corpus_release(struct corpus *c)
 
 void corpus_hash(const struct corpus *c, char out[65])
 {
-    hash_of(c->ids, c->n_ids * sizeof *c->ids, out);
+    sha256_hex_of(c->ids, c->n_ids * sizeof *c->ids, out);
 }
 
 static size_t windows_of(size_t n_tokens, size_t ctx, size_t stride)

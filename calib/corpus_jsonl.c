@@ -279,16 +279,6 @@ static int add_lines(struct jsonl *s, const char *path, const char *text, size_t
     return rc;
 }
 
-static void hash_text(const char *text, size_t len, char out[65])
-{
-    struct sha256 h;
-    uint8_t digest[32];
-    sha256_init(&h);
-    sha256_update(&h, text, len);
-    sha256_final(&h, digest);
-    sha256_hex(digest, out);
-}
-
 static int add_file(struct jsonl *s, const char *path, struct err *e)
 {
     char *text = NULL, sha256[65];
@@ -299,7 +289,7 @@ static int add_file(struct jsonl *s, const char *path, struct err *e)
     if (rc == 0)
         rc = add_lines(s, path, text, len, e);
     if (rc == 0) {
-        hash_text(text, len, sha256);
+        sha256_hex_of(text, len, sha256);
         rc = corpus_add_tokens(s->corpus, path, s->ids, s->n, sha256, len, e);
     }
     if (rc == 0)

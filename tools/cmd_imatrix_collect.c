@@ -76,7 +76,6 @@ static int identify(const struct eval_run *r, const struct collect_args *a, char
 {
     const struct model *m = r->models[0].model;
     struct sha256 h;
-    uint8_t digest[32];
     char ids[65], line[256];
     uint64_t most = 0;
     int rc = 0;
@@ -93,8 +92,7 @@ static int identify(const struct eval_run *r, const struct collect_args *a, char
     int n = snprintf(line, sizeof line, "%s %zu %zu %d %d %d %s", ids, r->windows.ctx, r->windows.n,
                      r->windows.inputs[0], a->process_output, a->no_perplexity, r->text->activations);
     sha256_update(&h, line, (size_t)n);
-    sha256_final(&h, digest);
-    sha256_hex(digest, out);
+    sha256_final_hex(&h, out);
     free(row);
     return rc;
 }

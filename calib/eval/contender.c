@@ -165,7 +165,6 @@ static int hash_folder(struct contender *c, struct err *e)
     struct dirent **list = NULL;
     int n = scandir(c->path, &list, is_content, by_bytes), rc = 0;
     struct sha256 s;
-    uint8_t digest[32];
     if (n < 0)
         return err_set(e, ERR_IO, "%s: cannot list the folder: %s", c->path, strerror(errno));
     sha256_init(&s);
@@ -175,9 +174,8 @@ static int hash_folder(struct contender *c, struct err *e)
         free(list[i]);
     }
     free(list);
-    sha256_final(&s, digest);
     if (rc == 0)
-        sha256_hex(digest, c->sha256);
+        sha256_final_hex(&s, c->sha256);
     return rc;
 }
 

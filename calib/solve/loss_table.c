@@ -114,7 +114,6 @@ static int add_type(struct loss_table *t, const struct recipe_tensor *list, stru
 static int hash_weights(struct loss_table *t, struct err *e)
 {
     struct sha256 s;
-    uint8_t digest[32];
     int rc = 0;
     sha256_init(&s);
     for (size_t i = 0; rc == 0 && i < t->n_tensors; i++) {
@@ -131,15 +130,13 @@ static int hash_weights(struct loss_table *t, struct err *e)
         }
         free(row);
     }
-    sha256_final(&s, digest);
-    sha256_hex(digest, t->weights_sha256);
+    sha256_final_hex(&s, t->weights_sha256);
     return rc;
 }
 
 static void hash_importance(struct loss_table *t)
 {
     struct sha256 s;
-    uint8_t digest[32];
     if (!t->imatrix)
         return;
     sha256_init(&s);
@@ -149,8 +146,7 @@ static void hash_importance(struct loss_table *t)
         sha256_update(&s, m->sums, (size_t)m->n_values * sizeof *m->sums);
         sha256_update(&s, m->counts, (size_t)m->n_mats * sizeof *m->counts);
     }
-    sha256_final(&s, digest);
-    sha256_hex(digest, t->imatrix_sha256);
+    sha256_final_hex(&s, t->imatrix_sha256);
 }
 
 int loss_table_init(struct loss_table *out, const struct model *m, const struct imatrix *imatrix,

@@ -33,7 +33,6 @@ static void hash_text(struct sha256 *h, const char *s)
 static void checksum(const struct imatrix_sums *s, const struct imatrix_state *state, char out[65])
 {
     struct sha256 h;
-    uint8_t digest[32];
     sha256_init(&h);
     hash_text(&h, state->identity);
     sha256_update_u64(&h, state->n_windows);
@@ -50,8 +49,7 @@ static void checksum(const struct imatrix_sums *s, const struct imatrix_state *s
         sha256_update(&h, x->sums, (size_t)(x->n_mats * x->n_cols) * sizeof *x->sums);
         sha256_update(&h, x->counts, (size_t)x->n_mats * sizeof *x->counts);
     }
-    sha256_final(&h, digest);
-    sha256_hex(digest, out);
+    sha256_final_hex(&h, out);
 }
 
 static void add_part(struct state_parts *p, const double *data, uint64_t n_cols, uint64_t n_rows)

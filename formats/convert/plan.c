@@ -203,7 +203,6 @@ bool plan_find(const struct plan *p, const char *tensor, enum qtype *out)
 void plan_hash(const struct plan *p, char out[65])
 {
     struct sha256 s;
-    uint8_t digest[32];
     sha256_init(&s);
     for (size_t i = 0; i < p->n; i++) {
         const char *type = qtype_name((uint32_t)p->lines[i].type);
@@ -212,6 +211,5 @@ void plan_hash(const struct plan *p, char out[65])
         sha256_update(&s, type, strlen(type));
         sha256_update(&s, "\n", 1);
     }
-    sha256_final(&s, digest);
-    sha256_hex(digest, out);
+    sha256_final_hex(&s, out);
 }

@@ -100,9 +100,7 @@ int rw_journal_identity(char out[65], const char *version, const struct model *m
     for (size_t i = 0; i < p->n_tensors; i++)
         sha256_update_u64(&h, p->tensors[i].rows_per_job);
     hash_importance(&h, p);
-    uint8_t digest[32];
-    sha256_final(&h, digest);
-    sha256_hex(digest, out);
+    sha256_final_hex(&h, out);
     return 0;
 }
 

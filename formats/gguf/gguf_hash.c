@@ -19,11 +19,6 @@ static void add_u32(struct sha256 *s, uint32_t v)
     sha256_update(s, &v, sizeof v);
 }
 
-static void add_u64(struct sha256 *s, uint64_t v)
-{
-    sha256_update(s, &v, sizeof v);
-}
-
 /* --- tensors --- */
 
 static int hash_tensor(void *ctx, size_t job, unsigned worker, struct err *e)
@@ -44,11 +39,11 @@ static int hash_tensor(void *ctx, size_t job, unsigned worker, struct err *e)
     sha256_final(&s, h->data);
     sha256_init(&s);
     add_text(&s, "kerf tensor 1\n");
-    add_u64(&s, strlen(t->name));
+    sha256_update_u64(&s, strlen(t->name));
     add_text(&s, t->name);
     add_u32(&s, (uint32_t)t->type);
     for (int d = 0; d < 4; d++)
-        add_u64(&s, t->ne[d]);
+        sha256_update_u64(&s, t->ne[d]);
     sha256_update(&s, h->data, sizeof h->data);
     sha256_final(&s, h->digest);
     return 0;
@@ -67,7 +62,7 @@ static void add_value(struct sha256 *s, const struct gguf_value *v)
     float f;
     switch (v->type) {
     case GGUF_STRING:
-        add_u64(s, v->s.len);
+        sha256_update_u64(s, v->s.len);
         sha256_update(s, v->s.data, v->s.len);
         break;
     case GGUF_F32:
@@ -78,9 +73,9 @@ static void add_value(struct sha256 *s, const struct gguf_value *v)
     case GGUF_ARRAY: {
         struct gguf_string text;
         add_u32(s, (uint32_t)v->a.elem);
-        add_u64(s, v->a.n);
+        sha256_update_u64(s, v->a.n);
         for (uint64_t i = 0; gguf_array_string(v, i, &text); i++) {
-            add_u64(s, text.len);
+            sha256_update_u64(s, text.len);
             sha256_update(s, text.data, text.len);
         }
         if (v->a.elem != GGUF_STRING)
@@ -111,10 +106,10 @@ static int hash_metadata(const struct gguf_meta *m, uint8_t digest[32], struct e
     struct sha256 s;
     sha256_init(&s);
     add_text(&s, "kerf metadata 1\n");
-    add_u64(&s, n);
+    sha256_update_u64(&s, n);
     for (size_t i = 0; i < n; i++) {
         const struct gguf_value *v = gguf_meta_find(m, keys[i]);
-        add_u64(&s, strlen(keys[i]));
+        sha256_update_u64(&s, strlen(keys[i]));
         add_text(&s, keys[i]);
         add_u32(&s, (uint32_t)v->type);
         add_value(&s, v);
@@ -144,7 +139,7 @@ int gguf_hash_model(struct gguf_hash *out, const struct gguf_reader *r, struct p
         qsort(h.tensor, h.n_tensors, sizeof *h.tensor, by_name);
     sha256_init(&s);
     add_text(&s, "kerf tensors 1\n");
-    add_u64(&s, h.n_tensors);
+    sha256_update_u64(&s, h.n_tensors);
     for (size_t i = 0; i < h.n_tensors; i++)
         sha256_update(&s, h.tensor[i].digest, sizeof h.tensor[i].digest);
     sha256_final(&s, h.tensors);

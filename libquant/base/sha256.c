@@ -100,3 +100,18 @@ void sha256_hex(const uint8_t digest[32], char out[65])
     }
     out[64] = 0;
 }
+
+void sha256_final_hex(struct sha256 *s, char out[65])
+{
+    uint8_t digest[32];
+    sha256_final(s, digest);
+    sha256_hex(digest, out);
+}
+
+void sha256_hex_of(const void *data, size_t n, char out[65])
+{
+    struct sha256 s;
+    sha256_init(&s);
+    sha256_update(&s, data, n);
+    sha256_final_hex(&s, out);
+}
