@@ -169,16 +169,15 @@ static int measure(struct job *j, uint64_t chunks, struct err *e)
 }
 
 /* From the file if it exists, else from the model. */
-static int open_table(struct job *j, uint64_t chunks, struct err *e)
+static int take_losses(struct job *j, uint64_t chunks, struct err *e)
 {
     struct eval_run *r = j->r;
     bool exists = j->o->table && access(j->o->table, F_OK) == 0;
-    int rc = loss_table_init(&j->table, r->models[0].model, r->imatrix, j->types, j->n_types, e);
-    if (rc == 0 && exists && !(r->shared->force && (r->text->texts.n || r->text->ids))) {
+    if (exists && !(r->shared->force && (r->text->texts.n || r->text->ids))) {
         cmd_note(r->shared, "losses from %s", j->o->table);
         return loss_table_load(&j->table, j->o->table, e);
     }
-    return rc == 0 ? measure(j, chunks, e) : rc;
+    return measure(j, chunks, e);
 }
 
 /* --- the budget --- */
@@ -355,7 +354,7 @@ static int run(struct job *j, const char *model, uint64_t chunks, struct err *e)
     for (size_t i = 0; rc == 0 && o->table && i < 2; i++) /* read when it exists */
         rc = outputs[i] ? outfile_check_input(outputs[i], o->table, e) : 0;
     if (rc == 0)
-        rc = open_table(j, chunks, e);
+        rc = loss_table_init(&j->table, j->r->models[0].model, j->r->imatrix, j->types, j->n_types, e);
     struct allocate_options ao = {.rules = j->rules,
                                   .n_rules = j->n_rules,
                                   .without_source = o->types != NULL,
@@ -368,12 +367,14 @@ static int run(struct job *j, const char *model, uint64_t chunks, struct err *e)
         rc = allocator_new(&j->allocator, &j->table, &ao, e);
     if (rc == 0)
         rc = budget_of(j, &budget, e);
-    if (rc == 0 && j->planned) {
-        j->allocation.budget_bytes = budget;
+    if (rc == 0) /* before the work, which may take hours */
         rc = allocator_check(j->allocator, budget, e);
-    } else if (rc == 0) {
+    if (rc == 0)
+        rc = take_losses(j, chunks, e);
+    if (rc == 0 && j->planned)
+        j->allocation.budget_bytes = budget;
+    else if (rc == 0)
         rc = allocator_solve(j->allocator, budget, &j->allocation, e);
-    }
     if (rc == 0 && !j->shared->dry_run)
         rc = write_plan(j, e);
     if (rc == 0 && o->html && !j->shared->dry_run)

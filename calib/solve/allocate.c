@@ -43,6 +43,29 @@ static uint64_t padded(const struct allocator *a, uint64_t n)
     return (n + a->alignment - 1) / a->alignment * a->alignment;
 }
 
+/* A tensor with factors beside its blocks ("X.scale") keeps them while it keeps its type: another one takes
+ * them in. NULL: there are none, or they go. */
+static const struct model_tensor *kept_scale(const struct model_tensor *t, enum qtype type)
+{
+    return type == t->type ? t->scale : NULL;
+}
+
+/* Bytes of a GGUF tensor record: name, dimensions, type, offset. */
+static uint64_t record_bytes(const struct model_tensor *t)
+{
+    return 8 + strlen(t->name) + 4 + 8 * (uint64_t)t->n_dims + 4 + 8;
+}
+
+/* What the choice of `type` adds to a file: the tensor, and with its factors their tensor and the record of
+ * it.
+ */
+static uint64_t file_bytes(const struct allocator *a, const struct model_tensor *t,
+                           const struct loss_option *o)
+{
+    const struct model_tensor *scale = kept_scale(t, o->type);
+    return padded(a, o->n_bytes) + (scale ? padded(a, scale->n_bytes) + record_bytes(scale) : 0);
+}
+
 /* --- rules --- */
 
 /* The type this tensor gets when asked for `type`: rows that do not divide have a fallback. */
@@ -172,14 +195,13 @@ static int make_item(struct allocator *a, struct item *it, struct err *e)
         const struct loss_option *o = &t->options[i], *p = NULL;
         if (!is_allowed(a, it->tensors[0], o->type))
             continue;
-        struct knapsack_option k = {padded(a, o->n_bytes), o->loss};
+        struct knapsack_option k = {.n_bytes = file_bytes(a, t->tensor, o)};
         if (it->n_tensors == 2) {
             const struct loss_tensor *u = &a->table->tensors[it->tensors[1]];
             p = loss_table_option(u, o->type);
             if (!p || !is_allowed(a, it->tensors[1], o->type))
                 continue;
-            k.n_bytes += padded(a, p->n_bytes);
-            k.loss += p->loss;
+            k.n_bytes += file_bytes(a, u->tensor, p);
             it->picks[1][it->n_options] = (size_t)(p - u->options);
         }
         it->picks[0][it->n_options] = i;
@@ -280,14 +302,26 @@ static int lay_out(const struct allocator *a, const size_t *choice, const struct
     return rc;
 }
 
-static uint64_t data_bytes(const struct allocator *a, const size_t *choice, bool pad)
+/* Of the tensors of the table: in a file, and their data alone, both with the factors that are kept. */
+static void add_up(const struct allocator *a, const size_t *choice, uint64_t *in_file, uint64_t *data)
 {
-    uint64_t n = 0;
+    *in_file = *data = 0;
     for (size_t i = 0; i < a->table->n_tensors; i++) {
-        uint64_t b = a->table->tensors[i].options[choice[i]].n_bytes;
-        n += pad ? padded(a, b) : b;
+        const struct loss_tensor *t = &a->table->tensors[i];
+        const struct loss_option *o = &t->options[choice[i]];
+        const struct model_tensor *scale = kept_scale(t->tensor, o->type);
+        *in_file += file_bytes(a, t->tensor, o);
+        *data += o->n_bytes + (scale ? scale->n_bytes : 0);
     }
-    return n;
+}
+
+/* Records of factors move the end of the header, whose padding is then another one. */
+static uint64_t header_slack(const struct allocator *a)
+{
+    for (size_t i = 0; i < a->table->n_tensors; i++)
+        if (a->table->tensors[i].tensor->scale)
+            return a->alignment - 1;
+    return 0;
 }
 
 /* What the file holds besides the tensors of the table. The name of the importance matrix is part of the
@@ -306,8 +340,10 @@ static int measure_overhead(struct allocator *a, struct err *e)
     int rc = choice ? lay_out(a, choice, NULL, a->table->imatrix ? path : NULL, &r, e) : no_memory(e);
     if (rc == 0) {
         double tensor_bytes = r.bits_per_weight * (double)r.n_parameters / 8;
-        a->overhead = r.n_bytes - data_bytes(a, choice, true);
-        a->fixed_bytes = (uint64_t)llround(tensor_bytes) - data_bytes(a, choice, false);
+        uint64_t in_file, data;
+        add_up(a, choice, &in_file, &data);
+        a->overhead = r.n_bytes - in_file + header_slack(a);
+        a->fixed_bytes = (uint64_t)llround(tensor_bytes) - data;
         a->n_parameters = r.n_parameters;
     }
     rewrite_report_release(&r);
@@ -384,12 +420,26 @@ int allocator_check(const struct allocator *a, uint64_t budget_bytes, struct err
                        (double)(a->n_parameters + !a->n_parameters));
 }
 
+/* The losses of the table as they are now. */
+static void take_losses(const struct allocator *a)
+{
+    for (size_t i = 0; i < a->n_items; i++) {
+        struct item *it = &a->items[i];
+        for (size_t o = 0; o < it->n_options; o++) {
+            it->options[o].loss = 0;
+            for (size_t j = 0; j < it->n_tensors; j++)
+                it->options[o].loss += a->table->tensors[it->tensors[j]].options[it->picks[j][o]].loss;
+        }
+    }
+}
+
 static int solve_items(const struct allocator *a, uint64_t data_budget, struct allocation *out, struct err *e)
 {
     struct knapsack_item *list = calloc(a->n_items + 1, sizeof *list);
     size_t *choice = calloc(a->n_items + 1, sizeof *choice);
     struct knapsack_result result = {0};
     int rc = list && choice ? 0 : no_memory(e);
+    take_losses(a);
     for (size_t i = 0; rc == 0 && i < a->n_items; i++)
         list[i] = (struct knapsack_item){a->items[i].options, a->items[i].n_options};
     if (rc == 0)

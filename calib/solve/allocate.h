@@ -6,10 +6,11 @@
  *     allocation_release(&result);
  *     allocator_free(a);
  *
- * Budgets count the whole output file: header, metadata, padding, and the tensors that no plan changes, as
- * the writer will lay them out. The choice is the multiple-choice knapsack of knapsack.h over the losses of
- * loss_table.h; gate and up projections of one layer get the same type, since runtimes run them as one
- * product only then. The same table and options give the same choice on every machine. */
+ * Budgets count the whole output file: header, metadata, padding, the tensors that no plan changes, and the
+ * factors beside blocks that a tensor keeps with its type, as the writer will lay them out. The choice is the
+ * multiple-choice knapsack of knapsack.h over the losses of loss_table.h; gate and up projections of one
+ * layer get the same type, since runtimes run them as one product only then. The same table and options give
+ * the same choice on every machine. */
 #ifndef KERF_ALLOCATE_H
 #define KERF_ALLOCATE_H
 
@@ -46,8 +47,9 @@ struct allocation {
 
 struct allocator;
 
-/* Borrows `table` and the options' pointers until allocator_free. ERR_ARG: a rule that matches nothing, or
- * rules that leave a tensor without a type. */
+/* Borrows `table` and the options' pointers until allocator_free. Its losses are looked at by
+ * allocator_solve: they may come later, and what is possible is known before. ERR_ARG: a rule that matches
+ * nothing, or rules that leave a tensor without a type. */
 int allocator_new(struct allocator **out, const struct loss_table *table, const struct allocate_options *opt,
                   struct err *e);
 void allocator_free(struct allocator *a);

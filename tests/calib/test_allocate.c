@@ -4,6 +4,8 @@
 #include "calib/solve/allocate_page.h"
 #include "formats/convert/plan.h"
 #include "formats/convert/rewrite.h"
+#include "formats/gguf/gguf_read.h"
+#include "formats/gguf/gguf_write.h"
 #include "formats/gguf/imatrix_file.h"
 #include "toy_checkpoint.h"
 
@@ -286,6 +288,105 @@ static void the_page_is_whole(void **state)
     allocator_free(a);
 }
 
+/* The model with its feed-forward weights in NVFP4 and factors beside them, as conversions of packed
+ * checkpoints have them. */
+static void write_packed(const char *path)
+{
+    enum { MOST = 100 };
+    struct err e = {0};
+    char plain[128];
+    struct recipe_override nvfp4 = {"ffn_(gate|up)", QTYPE_NVFP4};
+    struct rewrite_options opt = {.recipe = {.recipe = "llama.cpp", .overrides = &nvfp4, .n_overrides = 1},
+                                  .overwrite = true,
+                                  .kern = kern_native(),
+                                  .memory_bytes = 1 << 26,
+                                  .pool = pool};
+    snprintf(plain, sizeof plain, "%s/plain.gguf", folder);
+    check(rewrite_model(NULL, model, plain, &opt, &e), &e);
+    struct gguf_reader *r;
+    struct gguf_out_tensor out[2 * MOST];
+    const void *data[2 * MOST];
+    static char names[MOST][GGUF_MAX_NAME + 1];
+    static const float factor = 2;
+    size_t n = 0, header_bytes;
+    uint8_t *header;
+    uint64_t file_bytes;
+    check(gguf_reader_open(&r, plain, NULL, &e), &e);
+    assert_true(gguf_reader_n_tensors(r) <= MOST);
+    for (size_t i = 0; i < gguf_reader_n_tensors(r); i++) {
+        const struct gguf_tensor *g = gguf_reader_tensor(r, i);
+        out[n] = (struct gguf_out_tensor){.name = g->name, .type = g->type, .n_dims = g->n_dims};
+        memcpy(out[n].ne, g->ne, sizeof g->ne);
+        data[n++] = g->data;
+        if (g->type != QTYPE_NVFP4)
+            continue;
+        snprintf(names[i], sizeof names[i], "%.*s.scale", (int)(strlen(g->name) - strlen(".weight")),
+                 g->name);
+        out[n] =
+            (struct gguf_out_tensor){.name = names[i], .type = QTYPE_F32, .n_dims = 1, .ne = {1, 1, 1, 1}};
+        data[n++] = &factor;
+    }
+    assert_int_equal(n, gguf_reader_n_tensors(r) + 4); /* two layers */
+    check(gguf_layout(gguf_reader_meta(r), out, n, &header, &header_bytes, &file_bytes, &e), &e);
+    uint8_t *bytes = calloc(1, file_bytes);
+    memcpy(bytes, header, header_bytes);
+    for (size_t i = 0; i < n; i++)
+        memcpy(bytes + out[i].offset, data[i], out[i].n_bytes);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, file_bytes, f), file_bytes);
+    assert_int_equal(fclose(f), 0);
+    free(bytes);
+    free(header);
+    gguf_reader_close(r);
+}
+
+/* Factors stay with the type of their weight and go with it: what was said to be possible is, to the byte. */
+static void factors_beside_blocks_are_in_the_budget(void **state)
+{
+    (void)state;
+    static const enum qtype few[] = {QTYPE_Q4_0, QTYPE_Q8_0};
+    struct err e = {0};
+    char path[128];
+    struct model *packed;
+    struct loss_table t;
+    struct allocator *a;
+    size_t n_kept = 0, n_changed = 0;
+    snprintf(path, sizeof path, "%s/packed.gguf", folder);
+    write_packed(path);
+    check(model_open(&packed, path, NULL, &e), &e);
+    for (int without_small = 0; without_small < 2;
+         without_small++) { /* the smallest types may be the source's */
+        check(loss_table_init(&t, packed, NULL, few + without_small, 2 - without_small, &e), &e);
+        struct allocate_options opt = {.requantize = true, .pool = pool, .kern = kern_native()};
+        check(allocator_new(&a, &t, &opt, &e), &e);
+        for (size_t i = 0; i < t.n_tensors; i++) /* behind the allocator's making */
+            for (size_t o = 0; o < t.tensors[i].n_options; o++)
+                t.tensors[i].options[o].loss =
+                    t.tensors[i].options[o].type == t.tensors[i].tensor->type
+                        ? 0
+                        : (double)(i + 1) / (double)t.tensors[i].options[o].n_bytes;
+        uint64_t low = allocator_min_bytes(a), high = allocator_max_bytes(a);
+        assert_int_equal(allocator_check(a, low - 1, &e), ERR_ARG);
+        for (int i = 0; i <= 100; i++) {
+            struct allocation r = {0}, again = {0};
+            check(allocator_check(a, low + (high - low) * (uint64_t)i / 100, &e), &e);
+            check(allocator_solve(a, low + (high - low) * (uint64_t)i / 100, &r, &e), &e);
+            for (size_t k = 0; k < t.n_tensors; k++)
+                if (t.tensors[k].tensor->scale)
+                    *(t.tensors[k].options[r.choice[k]].type == QTYPE_NVFP4 ? &n_kept : &n_changed) += 1;
+            if (r.n_bytes >= low) /* a target as tight as can be */
+                check(allocator_solve(a, r.n_bytes, &again, &e), &e);
+            allocation_release(&r);
+            allocation_release(&again);
+        }
+        allocator_free(a);
+        loss_table_release(&t);
+    }
+    assert_true(n_kept > 0 && n_changed > 0);
+    model_close(packed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,6 +396,7 @@ int main(void)
         cmocka_unit_test(gate_and_up_agree_unless_set_free),
         cmocka_unit_test(a_mix_has_its_price),
         cmocka_unit_test(the_page_is_whole),
+        cmocka_unit_test(factors_beside_blocks_are_in_the_budget),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -74,7 +74,10 @@ says "exists already"
 run 0 allocate "$demo" --table "$work/losses" --target-bpw 4 --dry-run
 run 1 allocate "$demo" --table "$work/losses" --target-size 1MB -o "$work/x.plan"
 says "the smallest with these types and rules has"
-run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/x.plan" --types Q4_K,Q5_1
+run 1 allocate "$demo" $measure --table "$work/unmeasured" --target-size 1MB -o "$work/x.plan"
+says "the smallest with these types and rules has"
+[ ! -e "$work/unmeasured" ] || fail "what is impossible was said only behind the measuring"
+run 1 allocate "$demo" --table "$work/losses" --target-bpw 6 -o "$work/x.plan" --types Q4_K,Q5_1
 says "was not measured as Q5_1"
 run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/x.plan" --min attn_x=Q4_K
 says "finds no tensor"
