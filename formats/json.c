@@ -34,7 +34,7 @@ struct scan {
     const char *what;
     const unsigned char *text;
     size_t len, pos;
-    size_t n_values;
+    size_t n_values, max_values;
     uint8_t *is_integer; /* owned; one byte for each number, in document order */
     size_t n_numbers, cap_numbers;
     struct err *e;
@@ -240,8 +240,9 @@ static int scan_value(struct scan *s)
     for (;;) {
         skip_space(s);
         int rc, c = peek(s);
-        if (++s->n_values > MAX_VALUES)
-            return fail(s, "more than 8388608 values");
+        if (++s->n_values > s->max_values)
+            return err_set(s->e, ERR_FORMAT, "%s: more than %zu values, the most that is read of this file",
+                           s->what, s->max_values);
         if (c == '{' || c == '[') {
             if (depth++ == MAX_DEPTH)
                 return fail(s, "more than 64 levels");
@@ -345,9 +346,11 @@ static int walk_tree(struct walk *w, cJSON *node)
     return rc;
 }
 
-int json_parse(struct json_doc **out, const char *text, size_t len, const char *what, struct err *e)
+static int parse(struct json_doc **out, const char *text, size_t len, size_t max_values, const char *what,
+                 struct err *e)
 {
-    struct scan s = {.what = what, .text = (const unsigned char *)text, .len = len, .e = e};
+    struct scan s = {
+        .what = what, .text = (const unsigned char *)text, .len = len, .max_values = max_values, .e = e};
     struct json_doc *d = NULL;
     int rc =
         git_lfs_is_pointer(text, len) ? err_set(e, ERR_FORMAT, GIT_LFS_POINTER_FMT, what) : scan_document(&s);
@@ -373,7 +376,18 @@ done:
     return rc;
 }
 
+int json_parse(struct json_doc **out, const char *text, size_t len, const char *what, struct err *e)
+{
+    return parse(out, text, len, MAX_VALUES, what, e);
+}
+
 int json_load(struct json_doc **out, const char *path, size_t max_bytes, struct err *e)
+{
+    return json_load_limited(out, path, max_bytes, MAX_VALUES, e);
+}
+
+int json_load_limited(struct json_doc **out, const char *path, size_t max_bytes, size_t max_values,
+                      struct err *e)
 {
     struct filemap m;
     int rc = filemap_open(&m, path, e);
@@ -385,7 +399,7 @@ int json_load(struct json_doc **out, const char *path, size_t max_bytes, struct 
         rc = err_set(e, ERR_FORMAT, "%s: %zu bytes are too many for this JSON file; at most %zu are read",
                      path, m.size, max_bytes);
     else
-        rc = json_parse(out, m.data ? (const char *)m.data : "", m.size, path, e);
+        rc = parse(out, m.data ? (const char *)m.data : "", m.size, max_values, path, e);
     filemap_close(&m);
     return rc;
 }

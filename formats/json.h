@@ -22,6 +22,11 @@ int json_parse(struct json_doc **out, const char *text, size_t len, const char *
 
 /* Parse a whole file of at most `max_bytes` (0: 256 MiB). A missing file is ERR_IO. */
 int json_load(struct json_doc **out, const char *path, size_t max_bytes, struct err *e);
+
+/* The same of a file that holds at most `max_values` values of any kind: no memory is taken for a tree that
+ * is larger than that. */
+int json_load_limited(struct json_doc **out, const char *path, size_t max_bytes, size_t max_values,
+                      struct err *e);
 void json_free(struct json_doc *d);
 const struct json *json_root(const struct json_doc *d);
 

@@ -96,7 +96,7 @@ static int read_weight_map(struct hf_index *x, const struct json *map, const cha
 int hf_index_load(struct hf_index *out, const char *path, struct err *e)
 {
     struct json_doc *doc = NULL;
-    int rc = json_load(&doc, path, 0, e);
+    int rc = json_load_limited(&doc, path, HF_INDEX_MAX_BYTES, HF_INDEX_MAX_NAMES, e);
     if (rc != 0)
         return rc;
     const struct json *root = json_root(doc);

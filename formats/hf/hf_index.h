@@ -13,6 +13,11 @@
 
 #define HF_INDEX_NAME "model.safetensors.index.json"
 
+/* The largest models name some 300 000 tensors, all experts of all layers with the scales of each, in 40 MB.
+ * A larger file is refused before memory is taken for it. */
+#define HF_INDEX_MAX_NAMES ((size_t)1 << 20)
+#define HF_INDEX_MAX_BYTES ((size_t)128 << 20)
+
 struct hf_index_entry {
     const char *tensor;
     size_t file; /* into files */

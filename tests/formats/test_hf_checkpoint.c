@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -170,6 +171,34 @@ static void without_an_index_the_files_of_the_folder_count(void **state)
     hf_checkpoint_close(c);
 }
 
+/* An index of more names than any model has: refused before a tree of them is built. */
+static void an_index_without_end_is_refused(void **state)
+{
+    (void)state;
+    const char *folder = new_folder("endless");
+    char path[300];
+    struct hf_checkpoint *c = NULL;
+    struct err e = {0};
+    struct rusage before, after;
+    snprintf(path, sizeof path, "%s/model.safetensors.index.json", folder);
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    fputs("{\"weight_map\":{\"a\":\"b\"", f);
+    for (unsigned i = 0; i < 1u << 20; i++)
+        fprintf(f, ",\"%x\":\"\"", i);
+    fputs("}}", f);
+    assert_int_equal(fclose(f), 0);
+    getrusage(RUSAGE_SELF, &before);
+    assert_int_equal(hf_checkpoint_open(&c, folder, true, &e), ERR_FORMAT);
+    getrusage(RUSAGE_SELF, &after);
+    if (!strstr(e.msg, "model.safetensors.index.json: more than 1048576 values"))
+        fail_msg("%s", e.msg);
+    assert_true(after.ru_maxrss - before.ru_maxrss < 64 << 10); /* KiB; the file has 12 MiB, a tree 150 */
+    assert_int_equal(truncate(path, 129 << 20), 0);
+    assert_int_equal(hf_checkpoint_open(&c, folder, true, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, "bytes are too many"));
+}
+
 static void a_wrong_total_size_is_a_warning(void **state)
 {
     (void)state;
@@ -294,6 +323,7 @@ int main(void)
         cmocka_unit_test(no_bad_folder_is_without_a_test),
         cmocka_unit_test(shards_stand_behind_one_lookup),
         cmocka_unit_test(without_an_index_the_files_of_the_folder_count),
+        cmocka_unit_test(an_index_without_end_is_refused),
         cmocka_unit_test(a_wrong_total_size_is_a_warning),
         cmocka_unit_test(names_are_enough_when_absent_weights_are_allowed),
         cmocka_unit_test(a_long_list_of_missing_tensors_is_capped),

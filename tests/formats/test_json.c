@@ -328,6 +328,24 @@ static void writer_output_reads_back_equal(void **state)
     free(text);
 }
 
+static void json_files_may_have_a_bound_of_values(void **state)
+{
+    (void)state;
+    char path[] = "kerf-json-XXXXXX";
+    struct json_doc *d = NULL;
+    struct err e = {0};
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    static const char text[] = "{\"a\": [1, \"x\"], \"b\": null}"; /* keys are no values */
+    assert_int_equal(write(fd, text, sizeof text - 1), sizeof text - 1);
+    close(fd);
+    assert_int_equal(json_load_limited(&d, path, 0, 5, &e), 0);
+    json_free(d);
+    assert_int_equal(json_load_limited(&d, path, 0, 4, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, "more than 4 values"));
+    unlink(path);
+}
+
 static void json_files_have_a_size_bound(void **state)
 {
     (void)state;
@@ -463,6 +481,7 @@ int main(void)
         cmocka_unit_test(large_objects_parse_in_linear_time),
         cmocka_unit_test(utf8_is_judged_by_the_table),
         cmocka_unit_test(writer_output_reads_back_equal),
+        cmocka_unit_test(json_files_may_have_a_bound_of_values),
         cmocka_unit_test(json_files_have_a_size_bound),
         cmocka_unit_test(texts_come_plain_or_gzipped_within_a_bound),
     };
