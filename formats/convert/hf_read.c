@@ -218,8 +218,9 @@ bool hf_block_type(const struct arch_model *a, const struct hf_tensor *t, enum q
     for (size_t j = 0; j < t->n_sources; j++) {
         enum qtype one;
         const struct source *s = t->sources[j];
-        if (!s->packed || s->n_dims == 0 || s->shape[s->n_dims - 1] != t->pub.ne[0] ||
-            !hf_packed_block_type(s->packed, &one) || (j > 0 && one != *type))
+        if (!s->packed || !hf_packed_block_type(s->packed, &one) || (j > 0 && one != *type))
+            return false;
+        if (!hf_packed_is_names(s->packed) && (s->n_dims == 0 || s->shape[s->n_dims - 1] != t->pub.ne[0]))
             return false;
         *type = one;
     }

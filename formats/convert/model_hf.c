@@ -199,16 +199,18 @@ static int expect_tensors(struct model *m, struct hf_model *h, const struct mode
     return rc == 0 ? hf_map_expected(m, &h->arch, &like, e) : rc;
 }
 
-/* Which weights stay packed shows in tensors, not in names. */
+/* Which weights stay packed shows in the names of tensors; the configuration alone does not say. */
 static int tell_unseen_blocks(struct model *m, const struct hf_model *h, struct err *e)
 {
-    if (m->has_weights || !h->quant || !hf_quant_has_fp4(h->quant))
+    if (m->has_weights || !h->quant || !hf_quant_has_fp4(h->quant) ||
+        (h->checkpoint && hf_checkpoint_n_tensors(h->checkpoint) != 0))
         return 0;
-    return model_add_line(m, &m->warnings, e,
-                          "%s: without weights it is not known which of them (%s) are blocks of 4-bit floats "
-                          "that stay packed; they are planned unpacked, and a conversion of the checkpoint "
-                          "at the precision of its source comes out smaller",
-                          m->path, hf_quant_name(h->quant));
+    return model_add_line(
+        m, &m->warnings, e,
+        "%s: without weights or an index it is not known which of them (%s) are blocks of 4-bit floats "
+        "that stay packed; they are planned unpacked, and a conversion of the checkpoint "
+        "at the precision of its source comes out smaller",
+        m->path, hf_quant_name(h->quant));
 }
 
 static int take_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)

@@ -205,6 +205,23 @@ static const char *first_part(const struct hf_packed *w)
     return w->name;
 }
 
+/* By their names 4-bit floats are known: of the packed types of ModelOpt they alone have a second scale, of
+ * those of compressed-tensors they alone have no stated shape, and NVFP4 alone has a global scale. */
+static void settle_by_names(struct hf_packed *w, const struct hf_quant *q)
+{
+    bool global = w->part[PART_GLOBAL] != NULL;
+    bool fp4 = q->method == METHOD_MODELOPT ? global
+               : q->method == METHOD_COMPRESSED_TENSORS
+                   ? global || (q->has_fp4 && w->late && !w->part[PART_SHAPE])
+                   : false;
+    w->names_only = true;
+    if (!fp4)
+        return;
+    w->codes = CODES_FP4;
+    w->scale.dtype = global ? ST_F8_E4M3 : ST_F8_E8M0;
+    w->type = global ? "NVFP4" : "MXFP4";
+}
+
 static int finish(struct grouping *g, struct hf_packed *w, struct err *e)
 {
     const struct st_tensor *codes = w->part[PART_CODES];
@@ -215,8 +232,10 @@ static int finish(struct grouping *g, struct hf_packed *w, struct err *e)
     w->factor = 1;
     w->type = g->q->name;
     for (int i = 0; i < PART_COUNT; i++)
-        if (w->part[i] && w->part[i]->n_dims == 0 && !w->part[i]->data)
-            return 0; /* only names are known */
+        if (w->part[i] && w->part[i]->n_dims == 0 && !w->part[i]->data) {
+            settle_by_names(w, g->q);
+            return 0;
+        }
     return packed_bind(w, g->q, g->arena, e);
 }
 

@@ -75,11 +75,15 @@ int hf_packed_read(const struct hf_packed *w, uint64_t first, uint64_t n, float 
 /* Is it one of 4-bit floats with a scale for each group of columns (MXFP4, NVFP4)? */
 bool hf_packed_is_fp4(const struct hf_packed *w);
 
+/* Are only its names known? Then it has no shape and cannot be read. */
+bool hf_packed_is_names(const struct hf_packed *w);
+
 /* The block type whose bytes hold the same codes and scales: MXFP4, NVFP4. False: there is none, or rows do
- * not divide into its blocks. */
+ * not divide into its blocks (which is the caller's to ask when only names are known). */
 bool hf_packed_block_type(const struct hf_packed *w, enum qtype *type);
 
-/* What every value of matrix `m` of the stack is multiplied by, and blocks do not hold: 1 but for NVFP4. */
+/* What every value of matrix `m` of the stack is multiplied by, and blocks do not hold: 1 but for NVFP4. NaN:
+ * there is such a factor, but only its name is known. */
 float hf_packed_block_factor(const struct hf_packed *w, uint64_t m);
 
 /* Rows [row0, row0+n), counted over the stack, as blocks of that type. Thread-safe. ERR_FORMAT: a scale that

@@ -10,6 +10,8 @@
 
 #include "libquant/fp4.h"
 
+#include <math.h>
+
 static bool is_mx(const struct hf_packed *w)
 {
     return w->scale.dtype == ST_U8 || w->scale.dtype == ST_F8_E8M0;
@@ -17,14 +19,20 @@ static bool is_mx(const struct hf_packed *w)
 
 bool hf_packed_is_fp4(const struct hf_packed *w)
 {
-    return w->codes == CODES_FP4 && w->part[PART_CODES]->data;
+    return w->codes == CODES_FP4;
+}
+
+bool hf_packed_is_names(const struct hf_packed *w)
+{
+    return w->names_only;
 }
 
 bool hf_packed_block_type(const struct hf_packed *w, enum qtype *type)
 {
     enum qtype t = is_mx(w) ? QTYPE_MXFP4 : QTYPE_NVFP4;
-    if (w->codes != CODES_FP4 || w->n_dims < 2 || !w->part[PART_CODES]->data || !w->scale.data ||
-        w->n_cols % qtype_info(t)->block_elems != 0)
+    if (w->codes != CODES_FP4 ||
+        (!w->names_only && (w->n_dims < 2 || !w->part[PART_CODES]->data || !w->scale.data ||
+                            w->n_cols % qtype_info(t)->block_elems != 0)))
         return false;
     *type = t;
     return true;
@@ -35,6 +43,8 @@ float hf_packed_block_factor(const struct hf_packed *w, uint64_t m)
     const struct st_tensor *t = w->part[PART_GLOBAL];
     if (!t)
         return 1;
+    if (w->names_only)
+        return NAN;
     float v = scale_at(t->data, t->dtype, t->n_elems == 1 ? 0 : m);
     return w->global_divides ? 1 / v : v;
 }

@@ -102,6 +102,7 @@ struct hf_packed {
     uint64_t shape[ST_MAX_DIMS];
     uint64_t n_mats, n_rows, n_cols; /* the shape as [M, O, I] */
     bool late;
+    bool names_only; /* of the rest, only `codes` and scale.dtype of 4-bit floats are set */
 
     enum code_layout codes;
     struct bit_layout bits;

@@ -110,12 +110,17 @@ run 0 fit "$packed" --memory 20MiB --ctx 512 --json --types Q2_K,Q8_0
 run 0 convert "$packed" -o "$work/packed.gguf"
 run 0 fit "$work/packed.gguf" --memory 20MiB --ctx 512 --json
 [ "$(value type)" = '"NVFP4"' ] && [ "$(value weights_bytes)" = "$as_is" ] || fail "the file of packed weights"
+# Names tell which weights stay packed: the index alone gives the same plan, the configuration alone does not.
+run 0 convert "$packed" --dry-run --json
+grep -E '"(name|type|shape|n_bytes)":' "$work/out" >"$work/with-weights"
 rm "$packed/model.safetensors"
-run 0 convert "$packed" --dry-run
-says "comes out smaller"
+run 0 convert "$packed" --dry-run --json
+grep -E '"(name|type|shape|n_bytes)":' "$work/out" >"$work/with-names"
+same "$work/with-weights" "$work/with-names"
+grep -q '"type": "NVFP4"' "$work/with-names" || fail "nothing is planned packed"
+! grep -q "comes out smaller" "$work/err" || fail "a warning of what is known"
 run 0 fit "$packed" --memory 20MiB --ctx 512 --json
-says "comes out smaller"
-[ "$(value type)" != '"NVFP4"' ] && [ "$(value weights_bytes)" -gt "$as_is" ] || fail "planned unpacked"
+[ "$(value type)" = '"NVFP4"' ] && [ "$(value weights_bytes)" = "$as_is" ] || fail "the plan of an index"
 run 0 fit "$packed/config.json" --memory 20MiB --ctx 512
 says "comes out smaller"
 
