@@ -54,22 +54,10 @@ static int show(void *ctx, uint64_t done, uint64_t total)
     return r->ignore_stop ? 0 : stop;
 }
 
-static size_t gcd(size_t a, size_t b)
-{
-    while (b) {
-        size_t t = a % b;
-        a = b;
-        b = t;
-    }
-    return a;
-}
-
 size_t evaluate_wave(const struct windows *w, size_t n_tokens)
 {
-    size_t tile = ops_tile(w->ctx), a = tile > w->ctx ? tile / w->ctx : 1, run = windows_n_scored(w);
-    size_t b = run < HEAD_TILE ? HEAD_TILE / run : 1, unit = a / gcd(a, b) * b;
-    size_t n = (n_tokens / w->ctx + unit - 1) / unit * unit;
-    return n ? n : unit;
+    size_t n = n_tokens / w->ctx;
+    return n ? n : 1;
 }
 
 /* All windows at once when the weights do not stay in the page cache or have to be encoded. */
@@ -147,7 +135,7 @@ static int score(struct run *r, struct err *e)
 {
     struct evaluation *v = &r->v;
     size_t n = r->n * v->run, at = r->first * v->run;
-    struct head_options h = {r->opt->pool, r->opt->memory_bytes, r->opt->activations, v->run, show, r};
+    struct head_options h = {r->opt->pool, r->opt->memory_bytes, r->opt->activations, show, r};
     struct head_model *list = calloc(r->n_active, sizeof *list);
     if (!list)
         return err_set(e, ERR_NOMEM, "out of memory for %zu models", r->n_active);

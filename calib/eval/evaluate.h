@@ -46,8 +46,7 @@ struct evaluation {
     bool partial;     /* stopped early: some windows or models are missing */
 };
 
-/* Windows of a wave of about n_tokens: whole tiles of the forward pass and of the sweep, so that figures do
- * not depend on where a run is cut. At least 1. */
+/* Windows of a wave of about n_tokens, at least 1. Figures do not depend on where a run is cut. */
 size_t evaluate_wave(const struct windows *w, size_t n_tokens);
 
 /* models[0] is the reference. ERR_UNSUPPORTED: a model without a language head. Stopped before anything was

@@ -76,7 +76,7 @@ int answer_scores(double *out, const struct net *net, const struct weights *w, c
 {
     size_t d = net->n_embd;
     struct batch b = {0};
-    int rc = ops_init(&b.ops, pool, a, BATCH, e);
+    int rc = ops_init(&b.ops, pool, weights_kern(w), a, BATCH, e);
     b.x = malloc(BATCH * d * sizeof *b.x);
     b.hidden = malloc(BATCH * d * sizeof *b.hidden);
     b.y = malloc(BATCH * net->score.n_labels * sizeof *b.y);

@@ -90,13 +90,12 @@ static void plan_sizes(struct pass *p, size_t wide, size_t kept)
     size_t n_embd = p->net->n_embd, tile = p->ops.tile;
     size_t rounded = p->opt->activations == ACTIVATIONS_Q8 ? wide : 0;
     uint64_t per_token = sizeof(float) * (2 * n_embd + wide + rounded), per_kept = sizeof(float) * kept;
-    size_t unit = p->ctx > tile ? p->ctx : tile; /* whole windows and whole tiles */
     uint64_t fits = budget / (per_token + per_kept + 1);
-    p->group = (size_t)(fits < GROUP_TOKENS ? fits : GROUP_TOKENS) / unit * unit;
+    p->group = (size_t)(fits < GROUP_TOKENS ? fits : GROUP_TOKENS) / p->ctx * p->ctx;
     if (p->ctx > tile && p->group > p->ctx)
         p->group = p->ctx; /* tiles restart with each window */
     if (p->group == 0)
-        p->group = unit;
+        p->group = p->ctx;
     p->block = p->group;
     if (p->ctx > tile && p->block > tile) {
         uint64_t left = budget > per_kept * p->group ? budget - per_kept * p->group : 0;
@@ -291,7 +290,7 @@ int forward_run_span(struct hidden **states, const struct net *net, struct weigh
     p.total = (uint64_t)p.n_tokens * (span->end - span->first);
     int rc = check(&p, e);
     if (rc == 0)
-        rc = ops_init(&p.ops, opt->pool, opt->activations, ctx, e);
+        rc = ops_init(&p.ops, opt->pool, weights_kern(w), opt->activations, ctx, e);
     if (rc == 0)
         rc = rope_table_init(&p.rope, &net->rope, ctx, e);
     if (rc == 0)

@@ -1,8 +1,8 @@
 /* head.c - see head.h.
  *
  * The vocabulary is walked in super-panels: their rows are decoded (or encoded and decoded, for a mix) once
- * for all positions; then every tile of positions is a job, which walks the super-panel in panels of fixed
- * size. Tiles and panels have fixed places, so the sums do not depend on threads or memory. */
+ * for all positions; then every tile of positions is a job, which walks the super-panel in panels. A
+ * position's sums depend on nothing but itself and on where panels begin, which is fixed. */
 #include "head.h"
 
 #include "ops.h"
@@ -28,10 +28,9 @@ struct sweep {
     const int32_t *targets;
     struct ops ops;
     struct running *state; /* [n_models, n] */
-    float **rows;          /* [n_models] decoded super-panels, [n_rows, n_embd] */
+    float **rows;          /* [n_models] decoded super-panels: packed panels one after the other */
     size_t row0, n_rows;   /* of the super-panel */
     size_t panels;
-    size_t window, tile; /* tiles of positions: whole windows, or parts of one */
 };
 
 static size_t n_embd(const struct sweep *s, size_t m)
@@ -39,16 +38,29 @@ static size_t n_embd(const struct sweep *s, size_t m)
     return s->models[m].net->n_embd;
 }
 
+static size_t panel_floats(const struct sweep *s, size_t m)
+{
+    return gemm_floats(s->ops.kern, PANEL, n_embd(s, m));
+}
+
+static struct gemm_matrix panel_of(const struct sweep *s, size_t m, size_t panel)
+{
+    size_t n = s->n_rows - panel * PANEL < PANEL ? s->n_rows - panel * PANEL : PANEL;
+    return (struct gemm_matrix){s->ops.kern, n, n_embd(s, m), s->rows[m] + panel * panel_floats(s, m)};
+}
+
 /* Decode one panel of one model. */
 static int decode_job(void *ctx, size_t job, unsigned worker, struct err *e)
 {
-    (void)worker;
-    const struct sweep *s = ctx;
-    size_t m = job / s->panels, first = job % s->panels * PANEL;
+    struct sweep *s = ctx;
+    size_t m = job / s->panels, panel = job % s->panels;
     const struct matrix *head = &s->models[m].net->head;
-    size_t n = s->n_rows - first < PANEL ? s->n_rows - first : PANEL;
-    return weights_read(s->models[m].weights, head->tensor, head->row0 + s->row0 + first, n,
-                        s->rows[m] + first * n_embd(s, m), e);
+    struct gemm_matrix b = panel_of(s, m, panel);
+    float *strip = ops_scratch(&s->ops, worker, gemm_rows_at_once(b.kern) * b.depth);
+    if (!strip)
+        return err_set(e, ERR_NOMEM, "out of memory for rows of '%s'", head->tensor->name);
+    return ops_read_panel(s->models[m].weights, head->tensor, head->row0 + s->row0 + panel * PANEL, &b, strip,
+                          e);
 }
 
 /* States [first, first + n) of a model, rounded as its head wants them. `buffer` holds n rows. */
@@ -67,9 +79,9 @@ static int get_states(const struct head_model *m, enum activations a, size_t fir
 static void panel_logits(const struct sweep *s, size_t m, const float *x, size_t n, size_t panel,
                          size_t n_cols, float *z)
 {
-    size_t d = n_embd(s, m);
     const float *bias = s->models[m].net->head.bias;
-    ops_gemm_nt(n, n_cols, d, x, d, s->rows[m] + panel * PANEL * d, d, z, PANEL, false);
+    struct gemm_matrix b = panel_of(s, m, panel);
+    gemm(n, x, b.depth, &b, z, PANEL, false);
     for (size_t i = 0; bias && i < n; i++)
         vec_add(z + i * PANEL, bias + s->row0 + panel * PANEL, n_cols);
 }
@@ -122,13 +134,7 @@ static void candidate_panel(const struct sweep *s, size_t m, size_t first, size_
 static int tile_job(void *ctx, size_t job, unsigned worker, struct err *e)
 {
     struct sweep *s = ctx;
-    size_t per_window = (s->window + s->tile - 1) / s->tile; /* 1 when a tile holds whole windows */
-    size_t first = per_window > 1 ? job / per_window * s->window + job % per_window * s->tile : job * s->tile;
-    size_t end = per_window > 1 ? (job / per_window + 1) * s->window : s->n, state_floats = 0;
-    end = end < s->n ? end : s->n;
-    if (first >= end)
-        return 0;
-    size_t n = end - first < s->tile ? end - first : s->tile;
+    size_t first = job * HEAD_TILE, n = s->n - first < HEAD_TILE ? s->n - first : HEAD_TILE, state_floats = 0;
     for (size_t m = 0; m < s->n_models; m++)
         state_floats += HEAD_TILE * n_embd(s, m);
     float *z = ops_scratch(&s->ops, worker, 3 * HEAD_TILE * PANEL + state_floats + 2 * HEAD_TILE);
@@ -192,14 +198,14 @@ static int sweep_allocate(struct sweep *s, uint64_t memory_bytes, struct err *e)
 {
     uint64_t per_panel = 0;
     for (size_t m = 0; m < s->n_models; m++)
-        per_panel += sizeof(float) * PANEL * n_embd(s, m);
+        per_panel += sizeof(float) * panel_floats(s, m);
     uint64_t fits = memory_bytes / 4 / per_panel;
     s->panels = fits < 1 ? 1 : fits > MAX_SUPER ? MAX_SUPER : (size_t)fits;
     s->state = calloc(s->n_models * s->n + 1, sizeof *s->state);
     s->rows = calloc(s->n_models, sizeof *s->rows);
     bool ok = s->state && s->rows;
     for (size_t m = 0; ok && m < s->n_models; m++) {
-        s->rows[m] = malloc(s->panels * PANEL * n_embd(s, m) * sizeof(float));
+        s->rows[m] = aligned_alloc(64, (s->panels * panel_floats(s, m) * sizeof(float) + 63) / 64 * 64);
         ok = s->rows[m] != NULL;
     }
     if (!ok)
@@ -207,15 +213,6 @@ static int sweep_allocate(struct sweep *s, uint64_t memory_bytes, struct err *e)
     for (size_t i = 0; i < s->n_models * s->n; i++)
         s->state[i].max = -INFINITY;
     return 0;
-}
-
-/* How many jobs cover the positions. */
-static size_t place_tiles(struct sweep *s, size_t window)
-{
-    s->window = window ? window : HEAD_TILE;
-    s->tile = s->window > HEAD_TILE ? HEAD_TILE : HEAD_TILE / s->window * s->window;
-    size_t per_window = (s->window + s->tile - 1) / s->tile, n_windows = (s->n + s->window - 1) / s->window;
-    return per_window > 1 ? n_windows * per_window : (s->n + s->tile - 1) / s->tile;
 }
 
 static void sweep_release(struct sweep *s)
@@ -235,16 +232,16 @@ int head_score(const struct head_model *models, size_t n_models, const int32_t *
     if (rc != 0)
         return rc;
     s.n_vocab = models[0].net->n_vocab;
-    rc = ops_init(&s.ops, opt->pool, opt->activations, HEAD_TILE, e);
+    rc = ops_init(&s.ops, opt->pool, weights_kern(models[0].weights), opt->activations, HEAD_TILE, e);
     if (rc == 0)
         rc = sweep_allocate(&s, opt->memory_bytes, e);
-    size_t most = s.panels, tiles = place_tiles(&s, opt->window);
+    size_t most = s.panels;
     for (s.row0 = 0; rc == 0 && s.row0 < s.n_vocab; s.row0 += s.n_rows) {
         s.n_rows = s.n_vocab - s.row0 < most * PANEL ? s.n_vocab - s.row0 : most * PANEL;
         s.panels = (s.n_rows + PANEL - 1) / PANEL;
         rc = pool_run(opt->pool, s.panels * n_models, decode_job, &s, e);
         if (rc == 0)
-            rc = pool_run(opt->pool, tiles, tile_job, &s, e);
+            rc = pool_run(opt->pool, (n + HEAD_TILE - 1) / HEAD_TILE, tile_job, &s, e);
         if (rc == 0 && opt->progress && opt->progress(opt->progress_ctx, s.row0 + s.n_rows, s.n_vocab) != 0)
             rc = err_set(e, ERR_CANCELLED, "stopped on request");
     }
@@ -263,7 +260,7 @@ int head_logits(const struct head_model *m, size_t first, size_t n, const struct
     int rc = net_need_tokens(m->net, "logits", e);
     if (rc != 0)
         return rc;
-    rc = ops_init(&ops, opt->pool, opt->activations, HEAD_TILE, e);
+    rc = ops_init(&ops, opt->pool, weights_kern(m->weights), opt->activations, HEAD_TILE, e);
     float *buffer = rc == 0 ? malloc(n * d * sizeof(float) + 1) : NULL;
     if (rc == 0 && !buffer)
         rc = err_set(e, ERR_NOMEM, "out of memory for %zu states", n);

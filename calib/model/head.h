@@ -15,8 +15,6 @@
 #include "model_load.h"
 #include "weights.h"
 
-#define HEAD_TILE 512 /* positions of one product, at most */
-
 struct head_model {
     const struct net *net;
     const struct weights *weights;
@@ -27,7 +25,6 @@ struct head_options {
     struct pool *pool;
     uint64_t memory_bytes;
     enum activations activations;
-    size_t window; /* positions that belong together (the scored part of a window); tiles restart there */
     int (*progress)(void *ctx, uint64_t done, uint64_t total); /* nonzero cancels; or NULL */
     void *progress_ctx;
 };

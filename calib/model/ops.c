@@ -1,10 +1,8 @@
-/* ops.c - see ops.h. Measured on two cores (bench_forward, tests/bench/NOTES.md): panels of 256 rows and
- * tiles of about 1000 tokens reach what BLAS reaches alone on all cores. */
+/* ops.c - see ops.h. Sizes of panels and tiles were measured: bench_forward, tests/bench/NOTES.md. */
 #include "ops.h"
 
 #include "vecmath.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,12 +11,6 @@
 #define TILE_TOKENS  1024
 #define ROWS_PER_JOB 64 /* of cheap row-wise steps */
 
-/* OpenBLAS takes another path, with other roundings, for products of up to 100^3 multiplications. Where the
- * number of tokens is an accident of routing and of block sizes, products are padded beyond that, so that a
- * token's result does not depend on its company. Larger products give each row the same bits at any height.
- */
-#define SMALL_PRODUCT 1000000u
-
 size_t ops_tile(size_t ctx)
 {
     if (ctx > 2 * TILE_TOKENS)
@@ -26,13 +18,13 @@ size_t ops_tile(size_t ctx)
     return ctx < TILE_TOKENS ? TILE_TOKENS / ctx * ctx : ctx;
 }
 
-int ops_init(struct ops *o, struct pool *pool, enum activations a, size_t ctx, struct err *e)
+int ops_init(struct ops *o, struct pool *pool, const struct kern *kern, enum activations a, size_t ctx,
+             struct err *e)
 {
-    *o = (struct ops){.pool = pool, .activations = a, .tile = ops_tile(ctx)};
+    *o = (struct ops){.pool = pool, .kern = kern->product, .activations = a, .tile = ops_tile(ctx)};
     o->workers = calloc(pool_n_threads(pool), sizeof *o->workers);
     if (!o->workers)
         return err_set(e, ERR_NOMEM, "out of memory for the workers");
-    openblas_set_num_threads(1);
     return 0;
 }
 
@@ -61,18 +53,18 @@ float *ops_scratch(struct ops *o, unsigned worker, size_t n)
     return grow(&o->workers[worker], n);
 }
 
-void ops_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,
-                 float *c, size_t ldc, bool add)
+int ops_read_panel(const struct weights *w, const struct model_tensor *t, uint64_t row0,
+                   const struct gemm_matrix *b, float *strip, struct err *e)
 {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)m, (blasint)n, (blasint)k, 1.0f, a,
-                (blasint)lda, b, (blasint)ldb, add ? 1.0f : 0.0f, c, (blasint)ldc);
-}
-
-void ops_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b, size_t ldb,
-                 float *c, size_t ldc)
-{
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, 1.0f, a,
-                (blasint)lda, b, (blasint)ldb, 0.0f, c, (blasint)ldc);
+    size_t most = gemm_rows_at_once(b->kern);
+    for (size_t row = 0; row < b->n_rows; row += most) {
+        size_t n = b->n_rows - row < most ? b->n_rows - row : most;
+        int rc = weights_read(w, t, row0 + row, n, strip, e);
+        if (rc != 0)
+            return rc;
+        gemm_pack_rows(b, row, n, strip, b->depth);
+    }
+    return 0;
 }
 
 struct product_run {
@@ -86,7 +78,6 @@ struct product_run {
     size_t tiles_per_job, jobs_per_panel;
 };
 
-/* Rows of a panel: a function of the shape alone, since results must not depend on anything else. */
 static size_t panel_rows(const struct model_tensor *t)
 {
     return t->ne[0] <= PANEL_FLOATS / 512 ? 512 : t->ne[0] <= PANEL_FLOATS / 128 ? 256 : 128;
@@ -110,19 +101,6 @@ static void fill_bias(const struct product *p, size_t row, size_t n_rows, size_t
     }
 }
 
-/* y = x rows^T with zero rows below x up to `padded`; the space for both lies behind the panel. */
-static void small_product(size_t n, size_t n_rows, size_t n_cols, const float *x, size_t ldx, float *rows,
-                          float *y, size_t ldy, size_t padded)
-{
-    float *in = rows + n_rows * n_cols, *out = in + padded * n_cols;
-    for (size_t i = 0; i < n; i++)
-        memcpy(in + i * n_cols, x + i * ldx, n_cols * sizeof *in);
-    memset(in + n * n_cols, 0, (padded - n) * n_cols * sizeof *in);
-    ops_gemm_nt(padded, n_rows, n_cols, in, n_cols, rows, n_cols, out, n_rows, false);
-    for (size_t i = 0; i < n; i++)
-        memcpy(y + i * ldy, out + i * n_rows, n_rows * sizeof *y);
-}
-
 /* Row panels times stretches of tiles; the token range is the product's own. */
 static int product_job(void *ctx, size_t job, unsigned worker, struct err *e)
 {
@@ -132,30 +110,24 @@ static int product_job(void *ctx, size_t job, unsigned worker, struct err *e)
     for (size_t n; panel >= (n = n_panels(r, p)); p++)
         panel -= n;
     size_t most = panel_rows(p->weight), row = panel * most, n_cols = (size_t)p->weight->ne[0];
-    size_t n_rows = p->n_rows - row < most ? (size_t)p->n_rows - row : most;
-    size_t padded = p->n_tokens ? SMALL_PRODUCT / (n_rows * n_cols) + 1 : 0;
-    float *rows = ops_scratch(r->o, worker, n_rows * n_cols + padded * (n_rows + n_cols));
-    if (!rows)
-        return err_set(e, ERR_NOMEM, "out of memory for %zu rows of '%s'", n_rows, p->weight->name);
+    struct gemm_matrix b = {r->o->kern, p->n_rows - row < most ? (size_t)p->n_rows - row : most, n_cols,
+                            NULL};
     size_t last = p->n_tokens ? p->token0 + p->n_tokens : r->n_tokens;
     size_t first = p->token0 + part * r->tiles_per_job * tile, end = first + r->tiles_per_job * tile;
     if (first >= last)
         return 0;
-    int rc = weights_read(r->w, p->weight, p->row0 + row, n_rows, rows, e);
-    if (rc != 0)
-        return rc;
-    for (size_t t = first; t < end && t < last; t += tile) {
+    size_t n_panel = gemm_floats(b.kern, b.n_rows, n_cols);
+    b.data = ops_scratch(r->o, worker, n_panel + gemm_rows_at_once(b.kern) * n_cols);
+    if (!b.data)
+        return err_set(e, ERR_NOMEM, "out of memory for %zu rows of '%s'", b.n_rows, p->weight->name);
+    int rc = ops_read_panel(r->w, p->weight, p->row0 + row, &b, b.data + n_panel, e);
+    for (size_t t = first; rc == 0 && t < end && t < last; t += tile) {
         size_t n = last - t < tile ? last - t : tile;
         if (p->bias)
-            fill_bias(p, row, n_rows, t, n);
-        const float *x = r->x + t * r->ldx;
-        float *y = p->y + t * p->ldy + row;
-        if (n < padded)
-            small_product(n, n_rows, n_cols, x, r->ldx, rows, y, p->ldy, padded);
-        else
-            ops_gemm_nt(n, n_rows, n_cols, x, r->ldx, rows, n_cols, y, p->ldy, p->add || p->bias);
+            fill_bias(p, row, b.n_rows, t, n);
+        gemm(n, r->x + t * r->ldx, r->ldx, &b, p->y + t * p->ldy + row, p->ldy, p->add || p->bias);
     }
-    return 0;
+    return rc;
 }
 
 struct round_run {

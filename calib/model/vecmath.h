@@ -1,4 +1,4 @@
-/* vecmath.h - the loops over single rows that BLAS does not have: exponentials, their sums, norms.
+/* vecmath.h - loops over single rows: exponentials, their sums, norms.
  *
  * Every function gives the same bits on every instruction set: sums run in sixteen fixed lanes which are
  * added up in double, and nothing is contracted to fused operations. */

@@ -137,6 +137,11 @@ const struct model *weights_model(const struct weights *w)
     return w->m;
 }
 
+const struct kern *weights_kern(const struct weights *w)
+{
+    return w->kern;
+}
+
 enum qtype weights_type(const struct weights *w, const struct model_tensor *t)
 {
     const struct slot *s = slot_of(w, t);

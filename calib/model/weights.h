@@ -31,6 +31,9 @@ void weights_free(struct weights *w);
 
 const struct model *weights_model(const struct weights *w);
 
+/* The level that decodes, encodes and multiplies; never NULL. */
+const struct kern *weights_kern(const struct weights *w);
+
 /* The type a tensor's rows come from: the stored one, or the mix's. */
 enum qtype weights_type(const struct weights *w, const struct model_tensor *t);
 

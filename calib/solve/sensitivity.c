@@ -140,9 +140,7 @@ static int score_batch(struct probing *run, struct err *e)
         models[i + 1] =
             (struct head_model){run->net, run->batch[i].in_head ? run->batch[i].weights : run->base,
                                 run->batch[i].states ? run->batch[i].states : run->reference};
-    struct head_options h = {.pool = run->opt->pool,
-                             .memory_bytes = run->opt->memory_bytes / 2,
-                             .window = windows_n_scored(run->w)};
+    struct head_options h = {.pool = run->opt->pool, .memory_bytes = run->opt->memory_bytes / 2};
     struct head_score *scores = malloc((run->n_batch + 1) * n * sizeof *scores);
     double *kld = malloc(n * sizeof *kld);
     int rc = scores && kld ? 0 : err_set(e, ERR_NOMEM, "out of memory for the scores of %zu positions", n);

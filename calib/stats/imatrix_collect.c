@@ -55,7 +55,7 @@ static int show(void *ctx, uint64_t done, uint64_t total)
 static int score(struct run *r, const struct hidden *states, struct err *e)
 {
     size_t run = windows_n_scored(r->w), n = r->n * run;
-    struct head_options h = {r->opt->pool, r->opt->memory_bytes, r->opt->activations, run, show, r};
+    struct head_options h = {r->opt->pool, r->opt->memory_bytes, r->opt->activations, show, r};
     struct head_model m = {r->net, r->weights, states};
     r->scoring = true;
     int rc = head_score(&m, 1, r->w->targets + r->state.n_windows * run, n, &h, r->scores, e);

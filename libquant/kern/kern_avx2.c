@@ -11,4 +11,5 @@ const struct kern kern_avx2 = {
     .isa = "avx2",
     .decode = {KERN_COMMON_DECODERS, KERN_DECODERS(lanes_)},
     .encode = {KERN_COMMON_ENCODERS, KERN_ENCODERS(lanes_)},
+    .product = &product_avx2,
 };

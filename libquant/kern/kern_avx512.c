@@ -12,4 +12,5 @@ const struct kern kern_avx512 = {
     .isa = "avx512",
     .decode = {KERN_COMMON_DECODERS, KERN_DECODERS(lanes_)},
     .encode = {KERN_COMMON_ENCODERS, KERN_ENCODERS(lanes_)},
+    .product = &product_avx512,
 };

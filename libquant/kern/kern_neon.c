@@ -11,4 +11,5 @@ const struct kern kern_neon = {
     .isa = "neon",
     .decode = {KERN_COMMON_DECODERS, KERN_DECODERS(lanes_)},
     .encode = {KERN_COMMON_ENCODERS, KERN_ENCODERS(lanes_)},
+    .product = &product_neon,
 };

@@ -16,6 +16,7 @@ typedef int32_t li __attribute__((vector_size(32)));  /* an int per lane        
 typedef uint32_t lu __attribute__((vector_size(32))); /* the same without sign */
 typedef __m256 lm;                                    /* a mask per lane, all bits */
 typedef uint8_t b16 __attribute__((vector_size(16))); /* 16 bytes */
+enum { TILE_ROWS = 6, TILE_VECTORS = 2 }; /* 12 sums, 2 columns and a row fill 15 of 16 registers */
 
 static inline lf lf_all(float v)
 {
@@ -165,6 +166,29 @@ static inline void lf_store_f16(uint8_t *p, lf v)
 static inline b16 b16_lookup(b16 table, b16 index)
 {
     return (b16)_mm_shuffle_epi8((__m128i)table, (__m128i)index);
+}
+
+static inline lf lf_fused(lf a, lf b, lf c) /* a * b + c, rounded once */
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+/* Rows become columns: in pairs, in fours, then the halves of vectors change places. */
+static inline void lf_transpose(lf v[8])
+{
+    lf four[2][4]; /* [rows 4g..4g+3][j]: half h holds column 4h + j */
+    for (int g = 0; g < 2; g++) {
+        const lf *r = v + 4 * g;
+        lf low01 = _mm256_unpacklo_ps(r[0], r[1]), high01 = _mm256_unpackhi_ps(r[0], r[1]);
+        lf low23 = _mm256_unpacklo_ps(r[2], r[3]), high23 = _mm256_unpackhi_ps(r[2], r[3]);
+        four[g][0] = _mm256_shuffle_ps(low01, low23, 0x44);
+        four[g][1] = _mm256_shuffle_ps(low01, low23, 0xee);
+        four[g][2] = _mm256_shuffle_ps(high01, high23, 0x44);
+        four[g][3] = _mm256_shuffle_ps(high01, high23, 0xee);
+    }
+    for (int j = 0; j < 4; j++) {
+        v[j] = _mm256_permute2f128_ps(four[0][j], four[1][j], 0x20);
+        v[4 + j] = _mm256_permute2f128_ps(four[0][j], four[1][j], 0x31);
+    }
 }
 
 #endif

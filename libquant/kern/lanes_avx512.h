@@ -16,6 +16,7 @@ typedef int32_t li __attribute__((vector_size(64)));  /* an int per lane        
 typedef uint32_t lu __attribute__((vector_size(64))); /* the same without sign */
 typedef __mmask16 lm;                                 /* a bit per lane            */
 typedef uint8_t b16 __attribute__((vector_size(16))); /* 16 bytes */
+enum { TILE_ROWS = 12, TILE_VECTORS = 2 }; /* 24 sums, 2 columns and a row fill 27 of 32 registers */
 
 static inline lf lf_all(float v)
 {
@@ -158,6 +159,35 @@ static inline void lf_store_f16(uint8_t *p, lf v)
 static inline b16 b16_lookup(b16 table, b16 index)
 {
     return (b16)_mm_shuffle_epi8((__m128i)table, (__m128i)index);
+}
+
+static inline lf lf_fused(lf a, lf b, lf c) /* a * b + c, rounded once */
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+/* Rows become columns: in pairs, in fours, then whole quarters of vectors change places. */
+static inline void lf_transpose(lf v[16])
+{
+    lf four[4][4]; /* [rows 4g..4g+3][j]: quarter q holds column 4q + j */
+    for (int g = 0; g < 4; g++) {
+        const lf *r = v + 4 * g;
+        lf low01 = _mm512_unpacklo_ps(r[0], r[1]), high01 = _mm512_unpackhi_ps(r[0], r[1]);
+        lf low23 = _mm512_unpacklo_ps(r[2], r[3]), high23 = _mm512_unpackhi_ps(r[2], r[3]);
+        four[g][0] = _mm512_shuffle_ps(low01, low23, 0x44);
+        four[g][1] = _mm512_shuffle_ps(low01, low23, 0xee);
+        four[g][2] = _mm512_shuffle_ps(high01, high23, 0x44);
+        four[g][3] = _mm512_shuffle_ps(high01, high23, 0xee);
+    }
+    for (int j = 0; j < 4; j++) {
+        lf even01 = _mm512_shuffle_f32x4(four[0][j], four[1][j], 0x88);
+        lf odd01 = _mm512_shuffle_f32x4(four[0][j], four[1][j], 0xdd);
+        lf even23 = _mm512_shuffle_f32x4(four[2][j], four[3][j], 0x88);
+        lf odd23 = _mm512_shuffle_f32x4(four[2][j], four[3][j], 0xdd);
+        v[j] = _mm512_shuffle_f32x4(even01, even23, 0x88);
+        v[4 + j] = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
+        v[8 + j] = _mm512_shuffle_f32x4(even01, even23, 0xdd);
+        v[12 + j] = _mm512_shuffle_f32x4(odd01, odd23, 0xdd);
+    }
 }
 
 #endif

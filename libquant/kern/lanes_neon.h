@@ -16,6 +16,7 @@ typedef int32_t li __attribute__((vector_size(16)));  /* an int per lane        
 typedef uint32_t lu __attribute__((vector_size(16))); /* the same without sign     */
 typedef uint32x4_t lm;                                /* a mask per lane, all bits */
 typedef uint8_t b16 __attribute__((vector_size(16))); /* 16 bytes */
+enum { TILE_ROWS = 8, TILE_VECTORS = 3 }; /* 24 sums, 3 columns and a row fill 28 of 32 registers */
 
 static inline lf lf_all(float v)
 {
@@ -166,6 +167,27 @@ static inline void lf_store_f16(uint8_t *p, lf v)
 static inline b16 b16_lookup(b16 table, b16 index)
 {
     return (b16)vqtbl1q_u8((uint8x16_t)table, (uint8x16_t)index);
+}
+
+static inline lf lf_fused(lf a, lf b, lf c) /* a * b + c, rounded once */
+{
+    return vfmaq_f32(c, a, b);
+}
+static inline lf lf_join(float64x2_t v)
+{
+    return vreinterpretq_f32_f64(v);
+}
+/* Rows become columns: in pairs, then the halves of vectors change places. */
+static inline void lf_transpose(lf v[4])
+{
+    float64x2_t even01 = vreinterpretq_f64_f32(vtrn1q_f32(v[0], v[1]));
+    float64x2_t odd01 = vreinterpretq_f64_f32(vtrn2q_f32(v[0], v[1]));
+    float64x2_t even23 = vreinterpretq_f64_f32(vtrn1q_f32(v[2], v[3]));
+    float64x2_t odd23 = vreinterpretq_f64_f32(vtrn2q_f32(v[2], v[3]));
+    v[0] = lf_join(vtrn1q_f64(even01, even23));
+    v[1] = lf_join(vtrn1q_f64(odd01, odd23));
+    v[2] = lf_join(vtrn2q_f64(even01, even23));
+    v[3] = lf_join(vtrn2q_f64(odd01, odd23));
 }
 
 #endif

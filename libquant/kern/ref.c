@@ -5,4 +5,5 @@ const struct kern kern_ref = {
     .isa = "ref",
     .decode = {KERN_COMMON_DECODERS, KERN_DECODERS()},
     .encode = {KERN_COMMON_ENCODERS, KERN_ENCODERS()},
+    .product = &product_ref,
 };

@@ -1,5 +1,6 @@
 /* bench_forward.c - speed of the forward pass and of scoring on a model file: bench_forward MODEL [WINDOWS
- * [CTX [THREADS]]]. Also the product alone, cut into tiles for our pool, against BLAS on its own threads.
+ * [CTX [THREADS]]]. Also the product alone, at each level, and OpenBLAS on its own threads where it was
+ * installed.
  *
  * Beside wall time it prints processor time, which a busy machine distorts less: GFLOP per processor second
  * is what one core does. */
@@ -7,9 +8,12 @@
 #include "calib/model/head.h"
 #include "calib/model/ops.h"
 
+#ifdef KERF_BENCH_BLAS
 #include <cblas.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -39,20 +43,24 @@ static void print(const char *what, struct clock start, double n_tokens, double 
 }
 
 struct tiles {
+    const struct kern_product *kern;
     const float *x, *w;
-    float *y;
-    size_t n_tokens, n_rows, n_cols, tile;
+    float *y, *packed; /* a panel for each worker */
+    size_t n_tokens, n_rows, n_cols;
 };
+
+enum { TILE = 1024, PANEL = 512 };
 
 static int tile_job(void *ctx, size_t job, unsigned worker, struct err *e)
 {
-    (void)worker;
     (void)e;
     const struct tiles *t = ctx;
-    size_t row = job * 512, n = t->n_rows - row < 512 ? t->n_rows - row : 512;
-    for (size_t k = 0; k < t->n_tokens; k += t->tile)
-        ops_gemm_nt(t->tile, n, t->n_cols, t->x + k * t->n_cols, t->n_cols, t->w + row * t->n_cols, t->n_cols,
-                    t->y + k * t->n_rows + row, t->n_rows, false);
+    size_t row = job * PANEL, n = t->n_rows - row < PANEL ? t->n_rows - row : PANEL;
+    struct gemm_matrix b = {t->kern, n, t->n_cols,
+                            t->packed + worker * gemm_floats(t->kern, PANEL, t->n_cols)};
+    gemm_pack_rows(&b, 0, n, t->w + row * t->n_cols, t->n_cols);
+    for (size_t k = 0; k < t->n_tokens; k += TILE)
+        gemm(TILE, t->x + k * t->n_cols, t->n_cols, &b, t->y + k * t->n_rows + row, t->n_rows, false);
     return 0;
 }
 
@@ -67,20 +75,26 @@ static void bench_product(struct pool *pool, size_t n_rows, size_t n_cols)
         x[i] = (float)(i % 17) * 0.1f;
     for (size_t i = 0; w && i < n_rows * n_cols; i++)
         w[i] = (float)(i % 13) * 0.1f;
-    struct tiles t = {x, w, y, n_tokens, n_rows, n_cols, 1024};
-    openblas_set_num_threads(1);
+    for (const char *const *isa = kern_names(); x && w && y && *isa && strcmp(*isa, "ref") != 0; isa++) {
+        const struct kern_product *kern = kern_by_name(*isa)->product;
+        size_t n_packed = pool_n_threads(pool) * gemm_floats(kern, PANEL, n_cols);
+        struct tiles t = {kern, x, w, y, aligned_alloc(64, n_packed * sizeof *x), n_tokens, n_rows, n_cols};
+        struct clock start = now();
+        for (size_t i = 0; t.packed && i < repeat; i++)
+            pool_run(pool, (n_rows + PANEL - 1) / PANEL, tile_job, &t, NULL);
+        snprintf(what, sizeof what, "%zu x %zu, %s", n_rows, n_cols, *isa);
+        print(what, start, 0, flops);
+        free(t.packed);
+    }
+#ifdef KERF_BENCH_BLAS
+    openblas_set_num_threads((int)pool_n_threads(pool));
     struct clock start = now();
     for (size_t i = 0; i < repeat; i++)
-        pool_run(pool, (n_rows + 511) / 512, tile_job, &t, NULL);
-    snprintf(what, sizeof what, "%zu x %zu, pool", n_rows, n_cols);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)n_tokens, (blasint)n_rows,
+                    (blasint)n_cols, 1.0f, x, (blasint)n_cols, w, (blasint)n_cols, 0.0f, y, (blasint)n_rows);
+    snprintf(what, sizeof what, "%zu x %zu, OpenBLAS", n_rows, n_cols);
     print(what, start, 0, flops);
-    openblas_set_num_threads((int)pool_n_threads(pool));
-    start = now();
-    for (size_t i = 0; i < repeat; i++)
-        ops_gemm_nt(n_tokens, n_rows, n_cols, x, n_cols, w, n_cols, y, n_rows, false);
-    snprintf(what, sizeof what, "%zu x %zu, BLAS", n_rows, n_cols);
-    print(what, start, 0, flops);
-    openblas_set_num_threads(1);
+#endif
     free(x);
     free(w);
     free(y);
@@ -116,7 +130,7 @@ static int bench_model(struct pool *pool, const char *path, size_t n, size_t ctx
         ids[i] = (int32_t)(i * 7919 % net.n_vocab);
     struct forward_options f = {
         .pool = pool, .memory_bytes = (uint64_t)1 << 30, .keep_first = ctx / 2, .keep_end = ctx};
-    struct head_options h = {.pool = pool, .memory_bytes = f.memory_bytes, .window = ctx - ctx / 2};
+    struct head_options h = {.pool = pool, .memory_bytes = f.memory_bytes};
     struct clock start = now();
     if (rc == 0)
         rc = forward_run(&states, &net, w, ids, n, ctx, &f, e);

@@ -61,7 +61,7 @@ static double run(const struct shape *s, size_t block, unsigned threads)
     struct pool *pool = NULL;
     struct ops ops;
     assert_int_equal(pool_new(&pool, threads, NULL), 0);
-    assert_int_equal(ops_init(&ops, pool, ACTIVATIONS_F32, s->ctx, NULL), 0);
+    assert_int_equal(ops_init(&ops, pool, kern_native(), ACTIVATIONS_F32, s->ctx, NULL), 0);
     for (size_t t = 0; t < n; t += block) {
         struct attention_heads a = {(uint32_t)s->n_heads,
                                     (uint32_t)s->n_kv,

@@ -52,7 +52,7 @@ static void likelihoods(double *nll, struct loaded *l, const int32_t *ids, size_
     struct hidden *states = NULL;
     assert_int_equal(pool_new(&pool, threads, &e), 0);
     struct forward_options f = {.pool = pool, .memory_bytes = memory, .keep_end = ctx};
-    struct head_options h = {.pool = pool, .memory_bytes = memory, .window = ctx};
+    struct head_options h = {.pool = pool, .memory_bytes = memory};
     if (forward_run(&states, &l->net, l->weights, ids, n / ctx, ctx, &f, &e))
         fail_msg("%s", e.msg);
     struct head_model m = {&l->net, l->weights, states};

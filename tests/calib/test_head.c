@@ -77,7 +77,7 @@ static void one_sweep_gives_the_formulas(void **state)
                   *cand = random_states(n, 2, 2, 0); /* 0: in a file */
     assert_true(hidden_in_memory(ref) && !hidden_in_memory(cand));
     struct head_model m[3] = {{&net, weights, ref}, {&net, weights, cand}, {&net, weights, ref}};
-    struct head_options opt = {.pool = pool, .memory_bytes = 1 << 24, .window = 300};
+    struct head_options opt = {.pool = pool, .memory_bytes = 1 << 24};
     struct head_score *s = calloc(3 * n, sizeof *s);
     int32_t *targets = malloc(n * sizeof *targets);
     for (int32_t i = 0; i < n; i++)

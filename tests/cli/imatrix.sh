@@ -26,6 +26,11 @@ run 0 imatrix collect "$toy" --text "$text" -o "$work/b.gguf" --ctx 64 --chunks 
 prints "14 entries from 40 windows of 64 tokens"
 prints " ± "
 same "$work/a.gguf" "$work/b.gguf"
+for isa in ref avx2 avx512 neon; do # those that this processor has: the same bytes
+    "$kerf" inspect "$toy" --isa "$isa" >"$work/out" 2>&1 || continue
+    run 0 imatrix "$toy" --text "$text" -o "$work/$isa.gguf" --ctx 64 --chunks 3 --isa "$isa"
+    same "$work/ref.gguf" "$work/$isa.gguf"
+done
 run 0 imatrix "$toy" --text "$text" -o "$work/dry.gguf" --dry-run --ctx 64 --chunks 3
 prints "would be collected from 3 windows of 64 tokens (192 tokens)"
 absent "$work/dry.gguf"

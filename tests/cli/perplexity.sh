@@ -17,6 +17,10 @@ run 0 tokenize "$demo" "$text" --json
 sed 's/.*"ids"://; s/^{$//; s/^}$//' "$work/out" >"$work/ids.json"
 run 0 perplexity "$demo" --ids "$work/ids.json" --ctx 128 --json --threads 3 --memory 1MiB
 [ "$(value nll_mean "$work/out")" = "$(value nll_mean "$work/a")" ] || fail "ids, threads or memory change the figure"
+run 0 perplexity "$demo" --ids "$work/ids.json" --ctx 128 --chunks 1 --json --isa ref
+cp "$work/out" "$work/ref"
+run 0 perplexity "$demo" --ids "$work/ids.json" --ctx 128 --chunks 1 --json --isa native
+[ "$(value nll_mean "$work/out")" = "$(value nll_mean "$work/ref")" ] || fail "the kernels change the figure"
 gzip -c "$text" >"$text.gz"
 run 0 perplexity "$demo" --text "$text.gz" --ctx 128 --json
 [ "$(value nll_mean "$work/out")" = "$(value nll_mean "$work/a")" ] || fail "gzip changes the figure"

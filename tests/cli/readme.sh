@@ -1,6 +1,6 @@
 #!/bin/sh
-# The table of losses in README.md is what the program measures: sizes and bits to the digit, perplexity within 0.2 %
-# and divergence within 2 % (the last digits depend on the BLAS). Usage: readme.sh KERF SOURCE_DIR BINARY_DIR
+# The table of losses in README.md is what the program measures: sizes to the digit, perplexity within 0.02 % and
+# divergence within 0.2 % (exponentials of the C library may differ in their last bit). Usage: readme.sh KERF SOURCE_DIR BINARY_DIR
 . "$(dirname "$0")/lib.sh"
 if grep -q '^KERF_SANITIZE:BOOL=ON' "$(dirname "$bin")/CMakeCache.txt"; then
     echo "readme: skipped, the plain build has measured it"
@@ -21,7 +21,7 @@ FNR == NR {
     split($0, c, " *[|] *")
     t = c[2]; split(c[3], s, " "); split(c[8], k, " ")
     rows++
-    if (s[1] != size[t] || off(c[4], bits[t], 0.002) || off(c[5], ppl[t], 0.002) || off(k[1], kld[t], 0.02)) {
+    if (s[1] != size[t] || off(c[4], bits[t], 0.002) || off(c[5], ppl[t], 0.0002) || (off(k[1], kld[t], 0.002) && off(k[1], kld[t], 0.0000015 / k[1]))) {
         print "README has " $0 ", measured " size[t], bits[t], ppl[t], kld[t]
         bad = 1
     }
