@@ -1,9 +1,9 @@
 /* gemm.c - see gemm.h. Packed: for each stretch of depth, strips of `cols` rows of B, each strip step by
  * step.
  *
- * A block of BLOCK_ROWS rows and one stretch of depth fills the second-level cache (1 MiB) and stays there
- * while all of A passes by; `rows` rows of A lie in the first-level cache while they meet the strips of the
- * block. */
+ * A block of about BLOCK_ROWS rows and one stretch of depth fills the second-level cache (1 MiB) and stays
+ * there while all of A passes by; `rows` rows of A lie in the first-level cache while they meet the strips of
+ * the block. */
 #include "gemm.h"
 
 #include <string.h>
@@ -118,9 +118,9 @@ static void tile_row(size_t n_rows, const float *a, const struct gemm_matrix *b,
 void gemm(size_t m, const float *a, size_t lda, const struct gemm_matrix *b, float *c, size_t ldc, bool add)
 {
     _Alignas(64) float panel[KERN_MAX_TILE_ROWS * KERN_TILE_STRIDE];
-    size_t rows = b->kern->rows;
-    for (size_t first = 0; first < b->n_rows; first += BLOCK_ROWS) {
-        size_t end = first + smaller(b->n_rows - first, BLOCK_ROWS);
+    size_t rows = b->kern->rows, block = BLOCK_ROWS / b->kern->cols * b->kern->cols; /* whole strips */
+    for (size_t first = 0; first < b->n_rows; first += block) {
+        size_t end = first + smaller(b->n_rows - first, block);
         for (size_t p = 0; p < b->depth; p += KERN_TILE_DEPTH) {
             size_t n = smaller(b->depth - p, KERN_TILE_DEPTH);
             for (size_t i = 0; i < m; i += rows) {
