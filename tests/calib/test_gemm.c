@@ -120,6 +120,45 @@ static void an_element_does_not_depend_on_its_company(void **state)
     release(&x);
 }
 
+/* Tiles of 3 x 7, which divide nothing: what holds for them holds for the shapes of processors that are not
+ * here. */
+static void odd_tile(size_t n_rows, size_t depth, const float *a, const float *b, float *c, size_t ldc,
+                     bool add)
+{
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t j = 0; j < 7; j++) {
+            float sum = 0;
+            for (size_t p = 0; p < depth; p++)
+                sum = fmaf(a[r * KERN_TILE_STRIDE + p], b[p * 7 + j], sum);
+            c[r * ldc + j] = add ? c[r * ldc + j] + sum : sum;
+        }
+}
+
+static void odd_pack(float *b, const float *src, size_t ld, size_t n_rows, size_t depth)
+{
+    for (size_t p = 0; p < depth; p++)
+        for (size_t j = 0; j < 7; j++)
+            b[p * 7 + j] = j < n_rows ? src[j * ld + p] : 0;
+}
+
+static void the_shape_of_tiles_does_not_matter(void **state)
+{
+    (void)state;
+    const struct kern_product odd = {3, 7, odd_tile, odd_pack}, *kerns[] = {kern_native()->product, &odd};
+    struct matrices x = make(11, 1100, 530);
+    float *first = malloc(x.m * x.n * sizeof *first);
+    assert_non_null(first);
+    for (size_t k = 0; k < 2; k++) {
+        struct gemm_matrix b = packed(kerns[k], x.n, x.depth);
+        gemm_pack_rows(&b, 0, x.n, x.b, x.depth);
+        gemm(x.m, x.a, x.depth, &b, k == 0 ? first : x.c, x.n, false);
+        free(b.data);
+    }
+    assert_memory_equal(first, x.c, x.m * x.n * sizeof *first);
+    free(first);
+    release(&x);
+}
+
 /* Rows that lie apart: what is between them stays. */
 static void gaps_between_rows_are_left_alone(void **state)
 {
@@ -151,6 +190,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_agree_with_sums_in_double),
         cmocka_unit_test(an_element_does_not_depend_on_its_company),
+        cmocka_unit_test(the_shape_of_tiles_does_not_matter),
         cmocka_unit_test(gaps_between_rows_are_left_alone),
     };
     return cmocka_run_group_tests_name("gemm", tests, NULL, NULL);
