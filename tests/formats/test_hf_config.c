@@ -87,8 +87,8 @@ static void the_text_part_is_the_first_of_four_places(void **state)
     (void)state;
     static const char *const texts[] = {
         "{\"thinker_config\":{\"text_config\":{\"n\":1}},\"text_config\":{\"n\":2},\"n\":9}",
-        "{\"language_config\":{\"n\":4},\"llm_config\":{\"n\":3},\"text_config\":{\"n\":1},\"thinker_"
-        "config\":{}}",
+        ("{\"language_config\":{\"n\":4},\"llm_config\":{\"n\":3},\"text_config\":{\"n\":1},"
+         "\"thinker_config\":{}}"),
         "{\"language_config\":{\"n\":4},\"llm_config\":{\"n\":1},\"text_config\":null}",
         "{\"language_config\":{\"n\":1}}",
         "{\"n\":1}",

@@ -329,7 +329,7 @@ static void factors_of_a_file_are_checked(void **state)
     const char *path = in_scratch("factors.gguf");
     for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
         const char *name = names[i % 2];
-        struct gguf_reader *r;
+        struct gguf_reader *r = NULL;
         struct verify_report v = {0};
         char sentence[200];
         if (write_model(NULL, m, path, NULL, &e) != 0 || gguf_reader_open(&r, path, NULL, &e) != 0)

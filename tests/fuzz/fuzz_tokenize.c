@@ -51,8 +51,8 @@ static void piece_vocabulary(struct vocabulary *v)
                                          "a",
                                          "b",
                                          "ab",
-                                         "\xE2\x96\x81"
-                                         "a",
+                                         ("\xE2\x96\x81"
+                                          "a"),
                                          "aa",
                                          "\xE4\xB8\xAD",
                                          "a\xE4\xB8\xAD"};
