@@ -10,8 +10,9 @@
 #define FEWEST    64 /* bytes */
 #define MOST_NULS 8  /* text has none; a few may be separators */
 #define MOST_ILL  16
-#define ILL_SHARE 10 /* one in so many: Latin-1 prose of any language has fewer, other code pages have more  \
-                      */
+#define ILL_SHARE                                                                                            \
+    10 /* one in so many: Latin-1 prose of any language has fewer, other code pages have more                \
+        */
 #define MAX_HEADER ((uint64_t)1 << 40)
 
 /* A safetensors file: the length of a JSON object, then the object. */
@@ -23,6 +24,12 @@ static bool is_safetensors(const uint8_t *p)
     return p[8] == '{' && n > 1 && n < MAX_HEADER;
 }
 
+/* A GGUF file: its version follows, in either order of bytes; a text may be about GGUF. */
+static bool is_gguf(const char *p)
+{
+    return memcmp(p, "GGUF", 4) == 0 && p[5] == 0 && p[6] == 0;
+}
+
 /* What a file with this head is, or NULL. At least FEWEST bytes. */
 static const char *kind_of(const char *text)
 {
@@ -31,7 +38,6 @@ static const char *kind_of(const char *text)
         size_t n;
         const char *kind;
     } kinds[] = {
-        {"GGUF", 4, "a GGUF file"},
         {"\x1f\x8b\x08", 3, "a gzip file (name it .gz)"},
         {"PK\x03\x04", 4, "a zip archive"},
         {"\x28\xb5\x2f\xfd", 4, "a zstd file"},
@@ -43,6 +49,8 @@ static const char *kind_of(const char *text)
          "7zXZ",
          5, "an xz file"},
     };
+    if (is_gguf(text))
+        return "a GGUF file";
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (memcmp(text, kinds[i].magic, kinds[i].n) == 0)
             return kinds[i].kind;

@@ -23,7 +23,7 @@ static void texts_are_not_doubted(void **state)
     (void)state;
     char text[N], why[TEXT_DOUBT_BYTES] = "";
     static const char *const units[] = {
-        "Plain words, and more.\n",
+        "Plain words, and more.\n", "GGUF is a format of files.\n",
         "\xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82 ", /* UTF-8; 8192 falls into a letter */
         "Pr\xfc"
         "fung der Stra\xdf"
