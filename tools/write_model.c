@@ -4,6 +4,7 @@
 #include "progress.h"
 #include "type_options.h"
 
+#include "calib/solve/loss_table.h"
 #include "formats/convert/rewrite.h"
 #include "formats/json.h"
 #include "libquant/base/outfile.h"
@@ -30,6 +31,8 @@ struct inputs {
     struct recipe_override *overrides;
     char **patterns; /* owns the texts */
     size_t n_overrides;
+    char remarks[2][256]; /* where the plan was measured with something else */
+    size_t n_remarks;
 };
 
 static void inputs_release(struct inputs *in)
@@ -107,9 +110,10 @@ static void shape_text(const struct rewrite_tensor_report *t, char out[96])
         n += (size_t)snprintf(out + n, 96 - n, "%s%" PRIu64, n ? " x " : "", t->ne[d - 1]);
 }
 
-static void print_json(const struct rewrite_report *r, const struct model *m, const char *output,
+static void print_json(const struct rewrite_report *r, const struct inputs *in, const char *output,
                        double seconds)
 {
+    const struct model *m = in->model;
     struct json_writer w;
     jw_begin(&w, stdout);
     jw_object(&w);
@@ -145,6 +149,8 @@ static void print_json(const struct rewrite_report *r, const struct model *m, co
     jw_key(&w, "warnings"), jw_array(&w);
     for (size_t i = 0; i < model_n_warnings(m); i++)
         jw_string(&w, model_warning(m, i));
+    for (size_t i = 0; i < in->n_remarks; i++)
+        jw_string(&w, in->remarks[i]);
     for (size_t i = 0; i < r->n_warnings; i++)
         jw_string(&w, r->warnings[i]);
     jw_end(&w);
@@ -210,11 +216,14 @@ static void print_text(const struct rewrite_report *r, const char *output, const
     print_types(r);
 }
 
-static void tell_remarks(const struct shared_options *s, const struct model *m,
+static void tell_remarks(const struct shared_options *s, const struct inputs *in,
                          const struct rewrite_report *r)
 {
+    const struct model *m = in->model;
     for (size_t i = 0; i < model_n_warnings(m); i++)
         cmd_warn(s, "%s", model_warning(m, i));
+    for (size_t i = 0; i < in->n_remarks; i++)
+        cmd_warn(s, "%s", in->remarks[i]);
     for (size_t i = 0; r && i < r->n_warnings; i++)
         cmd_warn(s, "%s", r->warnings[i]);
     size_t n = model_n_skipped(m);
@@ -246,6 +255,34 @@ static int open_inputs(struct inputs *in, const char *path, const struct options
     return rc;
 }
 
+static void remark(struct inputs *in, const char *what, const char *planned, const char *found,
+                   const char *advice)
+{
+    snprintf(in->remarks[in->n_remarks++], sizeof in->remarks[0],
+             "the plan was measured with %s (%.12s..., at hand %.12s%s); %s", what, planned, found,
+             strlen(found) > 12 ? "..." : "", advice);
+}
+
+/* Are these the weights and the importance matrix that the plan was measured with? Weights are not compared
+ * where they may be missing, packed, or more than a plan speaks of (--keep-mtp): their hash would be another
+ * one anyway. */
+static void compare_origin(struct inputs *in, const struct options *o)
+{
+    const char *weights = plan_weights(in->plan), *importance = plan_importance(in->plan);
+    char found[65] = "none";
+    bool comparable = weights[0] && !o->keep_mtp;
+    for (size_t i = 0; i < model_n_tensors(in->model); i++)
+        comparable = comparable && !model_tensor(in->model, i)->has_blocks;
+    if (comparable && loss_weights_hash(in->model, found, NULL) == 0 && strcmp(found, weights) != 0)
+        remark(in, "other weights", weights, found, "what it promises holds for them");
+    snprintf(found, sizeof found, "none");
+    if (in->imatrix)
+        loss_imatrix_hash(in->imatrix, found);
+    if (strlen(importance) == 64 && strcmp(found, importance) != 0)
+        remark(in, in->imatrix ? "another importance matrix" : "an importance matrix", importance, found,
+               "give that one with --imatrix");
+}
+
 static int run(struct inputs *in, const struct recipe_options *recipe, const char *path,
                const struct options *o, const struct shared_options *s)
 {
@@ -270,6 +307,8 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
                                  .progress_ctx = &watch};
     ro.recipe.plan = in->plan;
     ro.memory_bytes = session_memory_left(s->memory_bytes);
+    if (rc == 0 && in->plan)
+        compare_origin(in, o);
     if (rc == 0) {
         progress_begin(&watch.bar, s, "writing", "B", 0);
         signals_cooperate(true);
@@ -278,9 +317,9 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
         progress_end(&watch.bar);
     }
     if (rc == 0) {
-        tell_remarks(s, in->model, &report);
+        tell_remarks(s, in, &report);
         if (s->json)
-            print_json(&report, in->model, o->output, session_seconds() - begin);
+            print_json(&report, in, o->output, session_seconds() - begin);
         else
             print_text(&report, o->output ? o->output : path, s, session_seconds() - begin);
     }

@@ -134,19 +134,29 @@ static int hash_weights(struct loss_table *t, struct err *e)
     return rc;
 }
 
-static void hash_importance(struct loss_table *t)
+void loss_imatrix_hash(const struct imatrix *imatrix, char out[65])
 {
     struct sha256 s;
-    if (!t->imatrix)
-        return;
     sha256_init(&s);
-    for (size_t i = 0; i < imatrix_n(t->imatrix); i++) {
-        const struct imatrix_entry *m = imatrix_entry_at(t->imatrix, i);
+    for (size_t i = 0; i < imatrix_n(imatrix); i++) {
+        const struct imatrix_entry *m = imatrix_entry_at(imatrix, i);
         sha256_update(&s, m->name, strlen(m->name) + 1);
         sha256_update(&s, m->sums, (size_t)m->n_values * sizeof *m->sums);
         sha256_update(&s, m->counts, (size_t)m->n_mats * sizeof *m->counts);
     }
-    sha256_final_hex(&s, t->imatrix_sha256);
+    sha256_final_hex(&s, out);
+}
+
+int loss_weights_hash(const struct model *m, char out[65], struct err *e)
+{
+    const enum qtype any = QTYPE_Q8_0; /* which tensors there are does not depend on the type */
+    struct loss_table t;
+    int rc = loss_table_init(&t, m, NULL, &any, 1, e);
+    if (rc != 0)
+        return rc;
+    memcpy(out, t.weights_sha256, sizeof t.weights_sha256);
+    loss_table_release(&t);
+    return 0;
 }
 
 int loss_table_init(struct loss_table *out, const struct model *m, const struct imatrix *imatrix,
@@ -181,7 +191,8 @@ int loss_table_init(struct loss_table *out, const struct model *m, const struct 
         loss_table_release(&t);
         return rc;
     }
-    hash_importance(&t);
+    if (imatrix)
+        loss_imatrix_hash(imatrix, t.imatrix_sha256);
     *out = t;
     return 0;
 }

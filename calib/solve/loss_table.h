@@ -62,6 +62,11 @@ int loss_table_init(struct loss_table *out, const struct model *m, const struct 
                     const enum qtype *types, size_t n_types, struct err *e);
 void loss_table_release(struct loss_table *t);
 
+/* The hashes alone, in hexadecimal, to compare with those of a table or a plan. Of the weights a few rows of
+ * each tensor are read. */
+int loss_weights_hash(const struct model *m, char out[65], struct err *e);
+void loss_imatrix_hash(const struct imatrix *imatrix, char out[65]);
+
 struct loss_measure {
     struct pool *pool;
     const struct kern *kern;

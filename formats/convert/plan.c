@@ -29,6 +29,7 @@ struct plan_line {
 struct plan {
     struct plan_line *lines;
     size_t n, cap;
+    char weights[65], importance[65]; /* of the head's comments; "" where it says nothing */
 };
 
 static bool is_blank(char c)
@@ -87,6 +88,23 @@ static int check_version(const char *line, size_t len, struct err *e)
                    (int)(len < 40 ? len + 1 - sizeof head : 16), line + sizeof head - 1);
 }
 
+/* "# weights HASH" and "# importance HASH", or "none", above the first entry: what a plan was measured with.
+ * Anything else is a comment. */
+static void read_origin(struct plan *plan, const char *line, size_t len)
+{
+    char text[128], key[16], value[66];
+    if (plan->n > 0 || len >= sizeof text)
+        return;
+    snprintf(text, sizeof text, "%.*s", (int)len, line);
+    if (sscanf(text, "# %15s %65s", key, value) != 2)
+        return;
+    const bool is_hash = strlen(value) == 64 && strspn(value, "0123456789abcdef") == 64;
+    if (strcmp(key, "weights") == 0 && is_hash)
+        memcpy(plan->weights, value, 65);
+    else if (strcmp(key, "importance") == 0 && (is_hash || strcmp(value, "none") == 0))
+        memcpy(plan->importance, value, strlen(value) + 1);
+}
+
 static int parse_line(struct plan *plan, const char *line, size_t len, struct err *e)
 {
     for (size_t i = 0; i < len; i++)
@@ -127,6 +145,8 @@ int plan_parse(struct plan **out, const char *text, size_t len, const char *what
         if (n > 0 && line[n - 1] == '\r')
             n--;
         int rc = number == 1 ? check_version(line, n, e) : 0;
+        if (rc == 0)
+            read_origin(plan, line, n);
         if (rc == 0)
             rc = parse_line(plan, line, n, e);
         if (rc != 0) {
@@ -174,6 +194,16 @@ const char *plan_pattern(const struct plan *p, size_t i)
 enum qtype plan_type(const struct plan *p, size_t i)
 {
     return p->lines[i].type;
+}
+
+const char *plan_weights(const struct plan *p)
+{
+    return p->weights;
+}
+
+const char *plan_importance(const struct plan *p)
+{
+    return p->importance;
 }
 
 int plan_match(size_t *line, const struct plan *p, const char *tensor, struct err *e)

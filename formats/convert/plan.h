@@ -24,6 +24,12 @@ size_t plan_n(const struct plan *p);
 const char *plan_pattern(const struct plan *p, size_t i);
 enum qtype plan_type(const struct plan *p, size_t i);
 
+/* What the comments above the first line say the plan was measured with, as kerf allocate writes them: the
+ * hash of the weights ("# weights 64 digits") and of the importance matrix ("# importance", 64 digits or
+ * "none"). "" where they say nothing: a plan written by hand. Borrowed. */
+const char *plan_weights(const struct plan *p);
+const char *plan_importance(const struct plan *p);
+
 /* *line: index of the first line that matches, or plan_n when none does. ERR_ARG when a pattern takes too
  * many steps (see pattern.h). */
 int plan_match(size_t *line, const struct plan *p, const char *tensor, struct err *e);

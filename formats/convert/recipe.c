@@ -259,7 +259,7 @@ static int assign_one(struct assignment *a, struct recipe_tensor *t, struct err 
 {
     const struct recipe_options *opt = a->opt;
     enum category category = category_of(t->name);
-    t->forced = false;
+    t->forced = t->left = false;
     t->type = t->source_type;
     if (t->always_f32) {
         t->type = QTYPE_F32;
@@ -301,6 +301,7 @@ static int assign_one(struct assignment *a, struct recipe_tensor *t, struct err 
             t->why = "mix";
         }
     }
+    t->left = !t->forced;
     apply_fallback(t);
     return 0;
 }

@@ -31,6 +31,7 @@ struct recipe_tensor {
     /* results */
     enum qtype type;
     bool forced;     /* decided by an option, not by the mix */
+    bool left;       /* could be quantized, and neither an option nor the plan decided it */
     const char *why; /* short reason for reports, static: "mix", "override", "plan", "fallback: rows are not a
                       * multiple of 256", "kept: norm" */
 };

@@ -131,6 +131,24 @@ static int report_hits(struct rw_plan *p, const struct recipe_options *r, const 
     return rc;
 }
 
+/* A measured plan has a line for every matrix of its model. One written by hand speaks of what it likes. */
+static int report_left(struct rw_plan *p, bool has_mix, const struct recipe_tensor *r, struct err *e)
+{
+    size_t n = 0, n_matrices = 0, first = 0;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        first = r[i].left && n == 0 ? i : first;
+        n += r[i].left;
+        n_matrices += r[i].left || r[i].forced;
+    }
+    if (n == 0)
+        return 0;
+    return rw_plan_warn(p, e,
+                        "plan: no line for %zu of the %zu matrices that can be quantized, '%s' among them; "
+                        "%s. Was it made for another model?",
+                        n, n_matrices, r[first].name,
+                        has_mix ? "--type decides" : "they keep the precision of the source");
+}
+
 /* A mix whose own type no tensor takes (MXFP4_MOE without experts) is not what its name says. */
 static int report_absent_base(struct rw_plan *p, const struct recipe_options *r, struct err *e)
 {
@@ -185,6 +203,8 @@ static int assign(struct rw_plan *p, const struct model *m, const struct rewrite
         rc = report_absent_base(p, &ro, e);
     if (rc == 0)
         rc = report_hits(p, &ro, override_hits, plan_hits, e);
+    if (rc == 0 && ro.plan && plan_weights(ro.plan)[0])
+        rc = report_left(p, opt->recipe.mix != NULL, r, e);
     free(r);
     free(override_hits);
     free(plan_hits);

@@ -21,8 +21,37 @@ grep -q ">0.01</text>" "$work/a.html" || fail "the axis of losses is not written
 head -1 "$work/a.plan" | grep -qx "# kerf plan 1" || fail "not a plan"
 run 0 quantize "$demo" --plan "$work/a.plan" -o "$work/a.gguf"
 [ "$(wc -c <"$work/a.gguf")" -eq "$n_bytes" ] || fail "the file has $(wc -c <"$work/a.gguf") bytes, not $n_bytes"
+[ ! -s "$work/err" ] || fail "a plan with its own model is remarked on"
 run 0 inspect "$work/a.gguf"
 prints "kerf.plan.sha256"
+
+# A plan with another model, or with other importance than it was measured with, is said to be that; what a person wrote is not.
+sed 's/^blk\\.2\\.ffn_up/blk\\.9\\.ffn_up/; /^blk\\.3\\.attn_k/d' "$work/a.plan" >"$work/gaps.plan"
+run 0 quantize "$demo" --plan "$work/gaps.plan" -o "$work/x.gguf" --dry-run --json
+says "no line for 2 of the 29 matrices that can be quantized, 'blk.2.ffn_up.weight' among them; they keep the precision"
+prints "no line for 2 of the 29"
+run 0 quantize "$demo" --plan "$work/gaps.plan" --type Q4_K_M --tensor-type blk.2.ffn_up=Q8_0 -o "$work/x.gguf" --dry-run
+says "no line for 1 of the 29 matrices that can be quantized, 'blk.3.attn_k.weight' among them; --type decides"
+grep -v '^#' "$work/gaps.plan" | grep -v 'blk..9' >"$work/hand.plan"
+run 0 quantize "$demo" --plan "$work/hand.plan" -o "$work/x.gguf" --dry-run
+[ ! -s "$work/err" ] || fail "a plan written by hand is remarked on"
+"$bin/make_checkpoint" --arch qwen3 --layers 5 --hidden 256 "$work/other" >/dev/null || fail "make_checkpoint"
+run 0 quantize "$work/other" --plan "$work/a.plan" -o "$work/x.gguf" --dry-run
+says "measured with other weights"
+says "no line for "
+run 0 imatrix "$demo" --text "$text" --chunks 1 --ctx 64 -o "$work/importance.gguf"
+run 0 allocate "$demo" --text "$text" --chunks 1 --ctx 16 --probes Q2_K --types Q2_K,Q6_K --imatrix "$work/importance.gguf" \
+    --target-bpw 5 -o "$work/i.plan"
+run 0 quantize "$demo" --plan "$work/i.plan" --imatrix "$work/importance.gguf" -o "$work/x.gguf" --dry-run
+! grep -q "measured with" "$work/err" || fail "the plan's own matrix is taken for another"
+run 0 quantize "$demo" --plan "$work/i.plan" -o "$work/x.gguf" --dry-run --json
+says "measured with an importance matrix ("
+says "at hand none"
+prints "at hand none"
+sed 's/^# importance [0-9a-f]\{8\}/# importance 01234567/' "$work/i.plan" >"$work/j.plan"
+run 0 quantize "$demo" --plan "$work/j.plan" --imatrix "$work/importance.gguf" -o "$work/x.gguf" --dry-run
+says "measured with another importance matrix (01234567"
+absent "$work/x.gguf"
 
 # The same plan again: measured with one thread, and from the table without a text, and on the conversion.
 run 0 allocate "$demo" $measure --target-size 2500000 -o "$work/b.plan" --threads 1

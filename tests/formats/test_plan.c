@@ -105,6 +105,31 @@ static void what_is_wrong_is_named_with_its_line(void **state)
     assert_int_equal(plan_load(&p, KERF_TEST_DATA "/no-such.plan", &e), ERR_IO);
 }
 
+#define HASH "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+/* Only hashes of the head count; anything else is a comment like any other. */
+static void the_head_says_what_was_measured(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *weights, *importance;
+    } cases[] = {
+        {"# kerf plan 1\n#\n# weights    " HASH "\n# importance " HASH "\nx Q4_K\n", HASH, HASH},
+        {"# weights " HASH "\r\n# importance none\nx Q4_K\n", HASH, "none"},
+        {"x Q4_K\n# weights " HASH "\n# importance none\n", "", ""},
+        {"# weights are large\n# importance of being\nx Q4_K\n", "", ""},
+        {"# weights " HASH "0\n# weights 0x" HASH "\n# importance " HASH HASH HASH "\n", "", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct plan *p = NULL;
+        struct err e = {0};
+        assert_int_equal(parse(&p, cases[i].text, &e), 0);
+        assert_string_equal(plan_weights(p), cases[i].weights);
+        assert_string_equal(plan_importance(p), cases[i].importance);
+        plan_free(p);
+    }
+}
+
 static void runaway_patterns_end(void **state)
 {
     (void)state;
@@ -146,6 +171,7 @@ int main(void)
         cmocka_unit_test(the_first_line_that_matches_the_whole_name_wins),
         cmocka_unit_test(the_hash_sees_entries_and_nothing_else),
         cmocka_unit_test(what_is_wrong_is_named_with_its_line),
+        cmocka_unit_test(the_head_says_what_was_measured),
         cmocka_unit_test(runaway_patterns_end),
         cmocka_unit_test(sizes_are_bounded),
     };
