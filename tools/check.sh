@@ -8,13 +8,13 @@ kerf_install_packages test
 build=${KERF_BUILD:-build}
 jobs=$(nproc)
 
-cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DKERF_WERROR=ON >/dev/null
+cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DKERF_WERROR=ON -DKERF_TESTS=REQUIRED >/dev/null
 cmake --build "$build" -j "$jobs"
-ctest --test-dir "$build" --output-on-failure -j "$jobs"
+ctest --test-dir "$build" --no-tests=error --output-on-failure -j "$jobs"
 
-cmake -S . -B "$build-asan" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DKERF_WERROR=ON -DKERF_SANITIZE=ON >/dev/null
+cmake -S . -B "$build-asan" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DKERF_WERROR=ON -DKERF_SANITIZE=ON -DKERF_TESTS=REQUIRED >/dev/null
 cmake --build "$build-asan" -j "$jobs"
-ctest --test-dir "$build-asan" --output-on-failure -j "$jobs"
+ctest --test-dir "$build-asan" --no-tests=error --output-on-failure -j "$jobs"
 
 n=$(ctest --test-dir "$build" -N | sed -n 's/^Total Tests: //p')
 # What a test leaves out for want of data is said, lest a green line claims more than was looked at.

@@ -40,7 +40,7 @@ static const struct cmd cmds[] = {
 int cmd_fail(const struct err *e)
 {
     if (e->code == ERR_CANCELLED)
-        fprintf(stderr, "kerf: stopped: %s\n", e->msg);
+        fprintf(stderr, "kerf: %s\n", e->msg); /* begins with what happened */
     else
         fprintf(stderr, "kerf: error: %s\n", e->msg[0] ? e->msg : "unknown failure");
     return CMD_FAILED;

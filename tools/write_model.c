@@ -124,6 +124,7 @@ static void print_json(const struct rewrite_report *r, const struct inputs *in, 
     jw_key(&w, "bits_per_weight"), jw_double(&w, r->bits_per_weight);
     jw_key(&w, "seconds"), jw_double(&w, seconds);
     jw_key(&w, "peak_rss_bytes"), jw_uint(&w, session_peak_rss());
+    jw_key(&w, "n_tensors_resumed"), jw_uint(&w, r->n_resumed);
     jw_key(&w, "files"), jw_array(&w);
     for (size_t i = 0; i < r->n_files; i++)
         jw_string(&w, r->files[i]);
@@ -161,7 +162,7 @@ static void print_json(const struct rewrite_report *r, const struct inputs *in, 
     jw_end(&w);
 }
 
-static void print_tensors(const struct rewrite_report *r)
+static void print_tensors(const struct rewrite_report *r, FILE *out)
 {
     for (size_t i = 0; i < r->n_tensors; i++) {
         const struct rewrite_tensor_report *t = &r->tensors[i];
@@ -169,8 +170,8 @@ static void print_tensors(const struct rewrite_report *r)
         shape_text(t, shape);
         if (!isnan(t->rmse))
             snprintf(rmse, sizeof rmse, "  rmse %.3g", t->rmse);
-        printf("%-40s %-18s %8s -> %-8s %12s%s\n", t->name, shape, t->source_type, qtype_name(t->type),
-               format_bytes(size, (double)t->n_bytes), rmse);
+        fprintf(out, "%-40s %-18s %8s -> %-8s %12s%s\n", t->name, shape, t->source_type, qtype_name(t->type),
+                format_bytes(size, (double)t->n_bytes), rmse);
     }
 }
 
@@ -202,8 +203,8 @@ static void print_text(const struct rewrite_report *r, const char *output, const
                        double seconds)
 {
     char size[32], params[32], time[32];
-    if (s->dry_run || s->verbose)
-        print_tensors(r);
+    if (s->dry_run) /* there they are the result; see tell_remarks */
+        print_tensors(r, stdout);
     printf("%s: %s%s, %s, %.2f bits per weight (%s parameters in %zu tensor%s)", output,
            s->dry_run ? "would be " : "", r->type_name, format_bytes(size, (double)r->n_bytes),
            r->bits_per_weight, format_count(params, (double)r->n_parameters), r->n_tensors,
@@ -224,11 +225,15 @@ static void tell_remarks(const struct shared_options *s, const struct inputs *in
         cmd_warn(s, "%s", model_warning(m, i));
     for (size_t i = 0; i < in->n_remarks; i++)
         cmd_warn(s, "%s", in->remarks[i]);
-    for (size_t i = 0; r && i < r->n_warnings; i++)
+    for (size_t i = 0; i < r->n_warnings; i++)
         cmd_warn(s, "%s", r->warnings[i]);
     size_t n = model_n_skipped(m);
     for (size_t i = 0; s->verbose && i < n; i++)
         cmd_note(s, "left out: %s", model_skipped(m, i));
+    if (r->resumed)
+        cmd_note(s, "continued after %zu of %zu tensors", r->n_resumed, r->n_tensors);
+    if (s->verbose && (s->json || !s->dry_run))
+        print_tensors(r, stderr);
     if (n && !s->verbose)
         cmd_note(s, "%zu source tensor%s left out by rule; --verbose names %s", n, n == 1 ? " was" : "s were",
                  n == 1 ? "it" : "them");

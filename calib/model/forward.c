@@ -137,7 +137,7 @@ static int report_progress(struct pass *p, size_t n_tokens, struct err *e)
 {
     p->done += n_tokens;
     if (p->opt->progress && p->opt->progress(p->opt->progress_ctx, p->done, p->total) != 0)
-        return err_set(e, ERR_CANCELLED, "stopped on request");
+        return err_set(e, ERR_CANCELLED, ERR_STOPPED);
     return 0;
 }
 

@@ -243,7 +243,7 @@ int head_score(const struct head_model *models, size_t n_models, const int32_t *
         if (rc == 0)
             rc = pool_run(opt->pool, (n + HEAD_TILE - 1) / HEAD_TILE, tile_job, &s, e);
         if (rc == 0 && opt->progress && opt->progress(opt->progress_ctx, s.row0 + s.n_rows, s.n_vocab) != 0)
-            rc = err_set(e, ERR_CANCELLED, "stopped on request");
+            rc = err_set(e, ERR_CANCELLED, ERR_STOPPED);
     }
     if (rc == 0)
         finish_scores(&s, scores);

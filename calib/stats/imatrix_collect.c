@@ -125,9 +125,13 @@ static int say_what_is_kept(const struct run *r, struct err *e)
 {
     if (r->opt->state_path && r->state.n_windows)
         return err_set(e, ERR_CANCELLED,
-                       "%" PRIu64 " of %zu windows are done and kept in %s; --resume continues",
+                       ERR_STOPPED ": %" PRIu64
+                                   " of %zu windows are done and kept in %s; --resume goes on from there",
                        r->state.n_windows, r->w->n, r->opt->state_path);
-    return err_set(e, ERR_CANCELLED, "no wave of windows was finished, so nothing is kept");
+    return err_set(
+        e, ERR_CANCELLED,
+        ERR_STOPPED
+        " before the sums were first saved, so nothing is kept; --save-every N saves them more often");
 }
 
 static int finish(struct imatrix_collected *out, const struct run *r, struct err *e)

@@ -158,7 +158,7 @@ static int diff_tensors(struct model_diff *d, const struct model *a, const struc
     for (size_t i = 0; i < d->n_tensors; i++) {
         struct diff_tensor *t = &d->tensors[i];
         if (progress && progress(ctx, done, total, t->name) != 0)
-            return err_set(e, ERR_CANCELLED, "the comparison was interrupted");
+            return err_set(e, ERR_CANCELLED, ERR_STOPPED);
         int rc = t->a && t->b && same_shape(t->a, t->b) ? diff_values(t, a, b, pool, e) : 0;
         if (rc)
             return rc;

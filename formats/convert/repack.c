@@ -69,7 +69,7 @@ static int copy_tensor(struct gguf_parts *parts, size_t i, const struct gguf_ten
         at += n;
         *done += n;
         if (opt->progress && opt->progress(opt->progress_ctx, *done, total) != 0)
-            return err_set(e, ERR_CANCELLED, "cancelled");
+            return err_set(e, ERR_CANCELLED, ERR_STOPPED ", nothing is kept");
     }
     return 0;
 }

@@ -5,6 +5,7 @@
 #include "model_files.h"
 #include "rewrite_internal.h"
 
+#include "libquant/base/names.h"
 #include "libquant/base/outfile.h"
 
 #include <math.h>
@@ -62,7 +63,11 @@ static int make_report(struct rewrite_report *out, const struct rw_plan *p, cons
     struct report_owner *o = calloc(1, sizeof *o);
     if (!o)
         return err_set(e, ERR_NOMEM, "out of memory for the report");
-    struct rewrite_report r = {.owner = o, .n_parameters = p->n_parameters, .n_tensors = p->n_tensors};
+    struct rewrite_report r = {.owner = o,
+                               .n_parameters = p->n_parameters,
+                               .n_tensors = p->n_tensors,
+                               .resumed = run && run->resumed,
+                               .n_resumed = run ? run->n_resumed : 0};
     r.type_name = arena_strdup(&o->arena, p->type_name);
     r.tensors = arena_array(&o->arena, p->n_tensors ? p->n_tensors : 1, sizeof *r.tensors);
     r.n_warnings = p->warnings.n;
@@ -99,6 +104,36 @@ static int make_report(struct rewrite_report *out, const struct rw_plan *p, cons
 
 /* --- the run --- */
 
+/* Tensors whose every job is done. */
+static size_t n_complete(const struct rw_run *run)
+{
+    const struct rw_plan *p = run->plan;
+    size_t n = 0;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        size_t job = p->tensors[i].first_job,
+               end = i + 1 < p->n_tensors ? p->tensors[i + 1].first_job : p->n_jobs;
+        while (job < end && atomic_load(&run->done[job]))
+            job++;
+        n += job == end;
+    }
+    return n;
+}
+
+/* What a run that was asked to stop leaves, and how to go on. */
+static int say_what_is_kept(const struct rw_run *run, struct err *e)
+{
+    const struct rw_plan *p = run->plan;
+    if (!run->opt->resume)
+        return err_set(e, ERR_CANCELLED,
+                       ERR_STOPPED
+                       ", nothing is kept; a run with --resume keeps what is done when it is stopped, "
+                       "and the next one with --resume goes on from there");
+    return err_set(e, ERR_CANCELLED,
+                   ERR_STOPPED ": %zu of %zu tensors are done and kept in %s" NAME_PART
+                               "; --resume goes on from there",
+                   n_complete(run), p->n_tensors, gguf_parts_path(p->parts, 0));
+}
+
 /* Continue what the journal knows, or start from nothing. */
 static int prepare(struct rw_run *run, struct rw_plan *p, const char *path, const char identity[65],
                    struct rw_journal **journal, struct err *e)
@@ -123,6 +158,8 @@ static int prepare(struct rw_run *run, struct rw_plan *p, const char *path, cons
             rc = gguf_parts_restart(p->parts, e);
     } else if (rc == 0) {
         rc = gguf_parts_write_headers(p->parts, e);
+        run->resumed = true;
+        run->n_resumed = n_complete(run);
     }
     if (rc == 0)
         rc = rw_journal_open(journal, identity, matches, run, e);
@@ -152,6 +189,8 @@ static int write_model(struct rewrite_report *out, const struct model *m, struct
         int stopped = rw_journal_stop(journal, rc == 0 || opt->resume, rc == 0 ? e : NULL);
         rc = rc ? rc : stopped;
     }
+    if (rc == ERR_CANCELLED)
+        rc = say_what_is_kept(&run, e);
     if (rc == 0) {
         rc = gguf_parts_commit(p->parts, e);
         if (rc && opt->resume)

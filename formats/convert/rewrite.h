@@ -63,7 +63,9 @@ struct rewrite_report {
     const char **warnings;
     size_t n_files;
     const char **files;
-    void *owner; /* internal */
+    bool resumed;     /* the unfinished output of an earlier run was taken over ... */
+    size_t n_resumed; /* ... with so many tensors complete */
+    void *owner;      /* internal */
 };
 
 /* Write `m` to `path` (or its split set). `path` NULL, with dry_run alone: sizes and types of no file in

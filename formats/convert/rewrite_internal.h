@@ -62,6 +62,8 @@ struct rw_run {
     double *sse;                 /* [n_jobs] squared error of the job's rows */
     _Atomic uint64_t done_bytes;
     atomic_bool cancelled;
+    bool resumed;     /* begun with what the journal of an earlier run vouches for ... */
+    size_t n_resumed; /* ... which is so many whole tensors */
 };
 
 /* Run all jobs that are not done yet. */

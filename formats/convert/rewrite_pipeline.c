@@ -368,7 +368,7 @@ static int run_job(void *ctx, size_t job, unsigned worker, struct err *e)
     if (worker == 0)
         tell(run, t);
     if (atomic_load(&run->cancelled))
-        return err_set(e, ERR_CANCELLED, "the run was interrupted");
+        return err_set(e, ERR_CANCELLED, ERR_STOPPED);
     if (atomic_load(&run->done[job]))
         return 0;
     hint_job(run, job + pl->ahead);

@@ -273,8 +273,17 @@ struct outfile *gguf_parts_outfile(const struct gguf_parts *p, uint32_t part)
 
 /* --- what stands beside the output --- */
 
+/* The count in the name of the first file; look_beside asks for no other names. */
+static uint32_t own_count(const struct gguf_parts *p)
+{
+    size_t prefix_len;
+    uint32_t no, count = 0;
+    return gguf_split_parse(p->parts[0].path, &prefix_len, &no, &count) ? count : 0;
+}
+
 /* "<base>-00001-of-00003.gguf<ending>" with another count than ours? `base`: the prefix without its folder.
- */
+ * One file may also have been given the name of a part of a larger set, so it is the name that tells, not the
+ * number of files. */
 static bool other_count(const struct gguf_parts *p, const char *base, const char *name, const char *ending,
                         uint32_t *count)
 {
@@ -286,7 +295,7 @@ static bool other_count(const struct gguf_parts *p, const char *base, const char
     memcpy(part, name, len - n_end);
     part[len - n_end] = 0;
     return gguf_split_parse(part, &prefix_len, &no, count) && no == 0 && prefix_len == strlen(base) &&
-           memcmp(part, base, prefix_len) == 0 && (p->n_parts == 1 || *count != p->n_parts);
+           memcmp(part, base, prefix_len) == 0 && *count != own_count(p);
 }
 
 /* What sees a file of the output's folder; nonzero ends the look. */
@@ -350,19 +359,19 @@ static int remark(const struct gguf_parts *p, const char *base, const char *fold
     (void)folder;
     if (other_count(p, base, name, "", &count))
         snprintf(text, sizeof text,
-                 "%.300s: an older set of %" PRIu32 " parts stays beside the new one of %zu; remove it if "
-                 "it is not needed",
-                 name, count, p->n_parts);
+                 "%.300s: an older set of %" PRIu32 " part%s stays beside the new one of %" PRIu32
+                 "; remove it if it is not needed",
+                 name, count, count == 1 ? "" : "s", own_count(p));
     else if (other_count(p, base, name, NAME_PART, &count))
         snprintf(text, sizeof text,
-                 "%.300s: left by a run that split into %" PRIu32 " parts; resume that run with its "
+                 "%.300s: left by a run that split into %" PRIu32 " part%s; resume that run with its "
                  "options, or remove its *" NAME_PART " files",
-                 name, count);
+                 name, count, count == 1 ? "" : "s");
     else if (other_count(p, base, name, NAME_OLD, &count))
         snprintf(text, sizeof text,
-                 "%.300s: set aside by a run that split into %" PRIu32 " parts and was killed; the same run "
+                 "%.300s: set aside by a run that split into %" PRIu32 " part%s and was killed; the same run "
                  "again puts things right",
-                 name, count);
+                 name, count, count == 1 ? "" : "s");
     else
         return 0;
     return l->say(l->ctx, text, e);

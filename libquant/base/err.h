@@ -27,6 +27,9 @@ struct err {
                     */
 };
 
+/* The message of ERR_CANCELLED, wherever it happens; what was kept may follow. */
+#define ERR_STOPPED "stopped on request"
+
 /* Record a failure and return `code`, so a check is one line. `e` may be NULL.
  * Control characters that came in with a file's names are replaced by '?'. */
 int err_set(struct err *e, enum err_code code, const char *fmt, ...) KERF_PRINTF(3, 4);

@@ -170,4 +170,16 @@ run 2 convert "$demo" -o "$work/x.gguf" --isa z80
 says "not supported by this CPU"
 absent "$work/x.gguf"
 
+# --verbose says more on standard error, and nothing else on standard output.
+run 0 quantize "$work/bf16.gguf" -o "$work/plain.gguf" --type Q8_0
+grep -v '^/' "$work/out" >"$work/brief" # but for the line with the time
+run 0 quantize "$work/bf16.gguf" -o "$work/plain.gguf" --type Q8_0 --verbose --force
+says "blk.0.attn_k.weight"
+grep -v '^/' "$work/out" >"$work/verbose"
+same "$work/brief" "$work/verbose"
+run 0 quantize "$work/bf16.gguf" -o "$work/plain.gguf" --type Q8_0 --verbose --force --json
+json
+says "blk.0.attn_k.weight"
+run 0 quantize "$work/bf16.gguf" -o "$work/plain2.gguf" --type Q8_0 --dry-run
+prints "blk.0.attn_k.weight"
 done_testing

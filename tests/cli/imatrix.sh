@@ -144,7 +144,8 @@ for signal in KILL KILL TERM; do
     absent "$work/k.gguf"
     if [ "$signal" = TERM ]; then
         [ "$status" -eq 143 ] || [ "$status" -eq 1 ] || fail "SIGTERM: exit $status"
-        says "--resume continues"
+        says "kerf: stopped on request: "
+        says "--resume goes on from there"
     fi
     run 1 imatrix "$@" --resume --no-perplexity
     says "another model, text or options"

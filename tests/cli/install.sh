@@ -7,6 +7,20 @@ if grep -q '^KERF_SANITIZE:BOOL=ON' "$build/CMakeCache.txt"; then
     echo "install: skipped, a sanitizer's runtime would have to be linked as well"
     exit 77
 fi
+# Who only builds the program needs no cmocka; who means to test is told.
+cat >"$work/pkg-config" <<'END'
+#!/bin/sh
+case "$*" in *cmocka*) exit 1 ;; esac
+exec pkg-config "$@"
+END
+chmod +x "$work/pkg-config"
+cmake -S "$src" -B "$work/untested" -DPKG_CONFIG_EXECUTABLE="$work/pkg-config" >"$work/out" 2>"$work/err" ||
+    fail "configuring without cmocka"
+prints "The tests are not built: cmocka was not found"
+! cmake -S "$src" -B "$work/untested" -DKERF_TESTS=REQUIRED >"$work/out" 2>"$work/err" ||
+    fail "tests that are required are silently left out"
+says "cmocka was not found"
+
 root=$work/root
 cmake --install "$build" --prefix "$root" >"$work/out" 2>"$work/err" || fail "cmake --install"
 "$root/bin/kerf" --version >"$work/out" || fail "the installed program does not start"

@@ -70,12 +70,15 @@ done
 start_and_kill TERM 400 "$@"
 if [ "$status" -ne 0 ] && [ ! -e "$work/out.gguf" ]; then
     [ "$status" -eq 143 ] || fail "SIGTERM: exit $status"
+    [ ! -s "$work/err" ] || says "kerf: stopped on request, nothing is kept; a run with --resume keeps" # empty: before it began
     absent "$work/out.gguf"
 fi
 rm -f "$work/out.gguf"
 start_and_kill TERM 500 "$@" --resume
 if [ "$status" -ne 0 ] && [ ! -e "$work/out.gguf" ]; then
+    kept=$(sed -n 's/^kerf: stopped on request: \([0-9]* of [0-9]* tensors\) are done and kept in .*/\1/p' "$work/err")
     run 0 convert "$toy" -o "$work/out.gguf" "$@" --resume
+    [ -z "$kept" ] || says "kerf: continued after $kept"
     same "$work/out.gguf" "$work/want.gguf"
 fi
 

@@ -34,6 +34,11 @@ says "exists already"
 rm "$last"
 run 1 merge "$first" -o "$work/n.gguf"
 absent "$work/n.gguf"
+run 0 split "$a" -o "$work/one" --max-size 1GB # one part is not an older set beside itself
+[ -e "$work/one-00001-of-00001.gguf" ] || fail "no part"
+! grep -q warning "$work/err" || fail "a warning about the set it has just written"
+run 0 convert "$demo" -o "$work/single.gguf" --type Q8_0 --split-max-size 1GB
+! grep -q "older set" "$work/err" || fail "a warning about the set it has just written"
 run 2 split "$a" -o "$work/p"
 run 2 split "$a" --max-size 1MiB
 

@@ -253,8 +253,8 @@ static void failures_leave_nothing_behind(void **state)
         {{.set = set}, ERR_ARG, "cannot be edited"},
         {{.max_bytes = 2000}, ERR_ARG, "the metadata alone needs"},
         {{.max_bytes = 4200}, ERR_ARG, "tensor 'blk.6.weight' alone needs a file of"},
-        {{.progress = stop_in_the_middle}, ERR_CANCELLED, "cancelled"},
-        {{.max_tensors = 2, .progress = stop_in_the_middle}, ERR_CANCELLED, "cancelled"},
+        {{.progress = stop_in_the_middle}, ERR_CANCELLED, "stopped on request"},
+        {{.max_tensors = 2, .progress = stop_in_the_middle}, ERR_CANCELLED, "stopped on request"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int rc = gguf_repack(r, in_scratch("out.gguf"), &cases[i].opt, NULL, &e);
@@ -326,6 +326,17 @@ static void older_sets_of_another_size_are_told_of(void **state)
     (void)state;
     struct repack_report report;
     write_model(in_scratch("a.gguf"), NULL, false);
+    /* A set of one part is no older set of its own. */
+    repack(in_scratch("a.gguf"), in_scratch("one"), &(struct repack_options){.max_tensors = 300}, &report);
+    assert_int_equal(report.n_files, 1);
+    assert_string_equal(report.files[0].path, in_scratch("one-00001-of-00001.gguf"));
+    assert_int_equal(report.n_warnings, 0);
+    repack_report_release(&report);
+    repack(in_scratch("a.gguf"), in_scratch("one-00001-of-00007.gguf"), NULL,
+           &report); /* one file of that name */
+    assert_int_equal(report.n_warnings, 1);
+    assert_non_null(strstr(report.warnings[0], "one-00001-of-00001.gguf: an older set of 1 part stays"));
+    repack_report_release(&report);
     repack(in_scratch("a.gguf"), in_scratch("s"), &(struct repack_options){.max_tensors = 3}, &report);
     assert_int_equal(report.n_files, 3);
     assert_int_equal(report.n_warnings, 0);

@@ -46,8 +46,11 @@ static void a_stopped_run_leaves_nothing_unless_it_shall_be_resumed(void **state
 
     struct setup stop = {.threads = 1, .type = "Q5_K_M", .cancel_after = 4};
     assert_int_equal(rewrite(src, in_folder(out, "stop.gguf"), &stop, &e), ERR_CANCELLED);
+    assert_non_null(strstr(e.msg, "stopped on request, nothing is kept; a run with --resume"));
     assert_nothing_left(out);
+    assert_false(full.resumed);
 
+    size_t most_kept = 0;
     for (size_t k = 1; k < n_jobs; k++) {
         stop.resume = true;
         stop.cancel_after = k;
@@ -55,8 +58,19 @@ static void a_stopped_run_leaves_nothing_unless_it_shall_be_resumed(void **state
         assert_false(exists(out, ""));
         assert_true(exists(out, ".kerf-part"));
         assert_true(exists(out, ".kerf-part.journal"));
+        size_t n_kept = 0, n_tensors = 0;
+        const char *kept = strstr(e.msg, "stopped on request: ");
+        assert_non_null(kept);
+        assert_int_equal(
+            sscanf(kept, "stopped on request: %zu of %zu tensors are done and kept in", &n_kept, &n_tensors),
+            2);
+        assert_int_equal(n_tensors, N_SPECS);
+        assert_true(n_kept <= k && n_kept >= most_kept); /* a job is a tensor or a part of one */
+        most_kept = n_kept;
         struct setup again = {.threads = 1, .type = "Q5_K_M", .resume = true, .report = &resumed};
         assert_int_equal(rewrite(src, out, &again, &e), 0);
+        assert_true(resumed.resumed);
+        assert_int_equal(resumed.n_resumed, n_kept);
         assert_true(again.first_done > 0);
         assert_int_equal(resumed.n_warnings, full.n_warnings);
         for (size_t i = 0; i < N_SPECS; i++)
