@@ -72,8 +72,11 @@ static int run(const struct opt_command *cmd, const char *input, const char *out
     if (rc == 0)
         rc = collect(meta, gguf_reader_meta(in), ed, &e);
     if (rc == 0) {
-        struct repack_options ro = {
-            .set = meta, .remove = ed->remove.items, .n_remove = ed->remove.n, .in_place = true};
+        struct repack_options ro = {.set = meta,
+                                    .remove = ed->remove.items,
+                                    .n_remove = ed->remove.n,
+                                    .in_place = true,
+                                    .check = true};
         status = repack_and_report(in, output, &ro, s);
     } else {
         status = rc == ERR_ARG && in ? cmd_usage(cmd, "%s", e.msg) : cmd_fail(&e);
@@ -103,7 +106,8 @@ int cmd_edit(int argc, char **argv)
         "edit",
         "IN.gguf -o OUT.gguf",
         "Change the metadata of a GGUF file. Types are u8 to u64, i8 to i64, f32, f64, "
-        "bool, string, and arrays such as u32[] with elements separated by commas.",
+        "bool, string, and arrays such as u32[] with elements separated by commas. What 'kerf verify' would "
+        "find in the output and not in the input is told as warnings.",
         options,
         sizeof options / sizeof *options,
         1,

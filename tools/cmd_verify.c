@@ -76,7 +76,8 @@ int cmd_verify(int argc, char **argv)
                                     "PATH",
                                     "Check a GGUF file or a checkpoint folder: structure, the keys and "
                                     "tensors that the architecture asks "
-                                    "for, in every layer, shapes, the vocabulary, finite values, valid "
+                                    "for, in every layer, numbers and special tokens that fit, shapes, the "
+                                    "vocabulary, finite values, valid "
                                     "blocks and factors. Exit code 3 when something is wrong.",
                                     NULL,
                                     0,

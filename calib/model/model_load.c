@@ -1,6 +1,7 @@
 /* model_load.c - see model_load.h: the numbers of a model and what all its layers share. */
 #include "model_load.h"
 
+#include "formats/convert/model_check.h"
 #include "libquant/base/checked.h"
 
 #include <stdio.h>
@@ -267,13 +268,30 @@ static int load_rope(struct net *net, const struct net_family *family, struct er
     return rc;
 }
 
+/* A sum over other layers, or texts of another vocabulary, would give figures that look like any other. */
+static int refuse_faults(const struct model *m, struct err *e)
+{
+    struct arena arena = {0};
+    struct lines faults = {0};
+    int rc = model_check(m, &faults, &arena, e);
+    if (rc == 0 && faults.n == 1)
+        rc = err_set(e, ERR_FORMAT, "%s: %s", model_path(m), faults.items[0]);
+    else if (rc == 0 && faults.n)
+        rc = err_set(e, ERR_FORMAT, "%s: %s (and %zu more; 'kerf verify' lists them)", model_path(m),
+                     faults.items[0], faults.n - 1);
+    arena_release(&arena);
+    return rc;
+}
+
 int net_init(struct net *out, const struct model *m, struct err *e)
 {
     struct net net = {.model = m, .arch = model_arch_name(m)};
     const struct net_family *family = find_family(net.arch);
     if (!family)
         return refuse_family(m, e);
-    int rc = load_numbers(&net, e);
+    int rc = refuse_faults(m, e);
+    if (rc == 0)
+        rc = load_numbers(&net, e);
     if (rc == 0)
         rc = load_ends(&net, e);
     if (rc == 0)

@@ -6,6 +6,7 @@
  * Truth: specification, architectures (tables of tensors), quantization 6.6 (valid blocks). */
 #include "model_verify.h"
 
+#include "model_check.h"
 #include "model_verify_internal.h"
 
 #include "formats/arch/arch.h"
@@ -138,22 +139,13 @@ static bool is_used(const struct layer_use *use, uint64_t layer)
     return layer / 64 < sizeof use->used / sizeof *use->used && (use->used[layer / 64] >> (layer % 64) & 1);
 }
 
-/* "blk.7.attn_q.weight" */
-static bool layer_of(const char *name, uint64_t *layer)
-{
-    char *end;
-    if (strncmp(name, "blk.", 4) != 0 || name[4] < '0' || name[4] > '9')
-        return false;
-    *layer = strtoull(name + 4, &end, 10);
-    return *end == '.';
-}
-
 static struct layer_use layers_in_use(const struct model *m)
 {
     struct layer_use use = {.n = 0};
     uint64_t layer;
     for (size_t i = 0; i < model_n_tensors(m); i++) {
-        if (!layer_of(model_tensor(m, i)->name, &layer) || layer >= ARCH_MAX_LAYERS || is_used(&use, layer))
+        if (!model_layer_of(model_tensor(m, i)->name, &layer) || layer >= ARCH_MAX_LAYERS ||
+            is_used(&use, layer))
             continue;
         use.used[layer / 64] |= (uint64_t)1 << (layer % 64);
         use.n++;
@@ -355,24 +347,6 @@ static int check_unused_layers(struct verify_owner *o, const struct arch_model *
                       p.n_missing == 1 ? " is" : "s are", p.example);
 }
 
-/* Layers that have tensors and that block_count does not count. */
-static int check_layers_beyond(struct verify_owner *o, const struct arch_model *a, uint64_t stated,
-                               const struct model *m, struct err *e)
-{
-    const char *example = NULL;
-    uint64_t n = 0, layer;
-    for (size_t i = 0; i < model_n_tensors(m); i++)
-        if (layer_of(model_tensor(m, i)->name, &layer) && layer >= stated) {
-            example = example ? example : model_tensor(m, i)->name;
-            n++;
-        }
-    return n == 0 ? 0
-                  : verify_add(o, &o->findings, e,
-                               "key '%s.block_count' is %" PRIu64 ", but %" PRIu64
-                               " tensor%s of layers beyond that, '%s' among them",
-                               a->arch->name, stated, n, n == 1 ? " is" : "s are", example);
-}
-
 /* Does block_count fit the tensors? If not, that is one finding in place of one for each tensor, and `a` gets
  * the number of layers that there are, unless some are missing in between. */
 static int check_layer_count(struct verify_owner *o, struct arch_model *a, const struct layer_use *use,
@@ -380,8 +354,6 @@ static int check_layer_count(struct verify_owner *o, struct arch_model *a, const
 {
     uint64_t stated = a->value[ARCH_L] + a->n_extra;
     int rc = check_unused_layers(o, a, stated, use, m, e);
-    if (rc == 0)
-        rc = check_layers_beyond(o, a, stated, m, e);
     if (use->n == use->end && use->end > a->n_extra && use->end != stated) {
         a->value[ARCH_L] = use->end - a->n_extra;
         layers_of(a, m);
@@ -466,15 +438,42 @@ static int check_vocabulary(struct verify_owner *o, const struct model *m, struc
                                 why.msg);
 }
 
+/* Ids of tokens with a meaning. A runtime that meets one which no token has takes another in its place. */
+static int check_special_ids(struct verify_owner *o, const struct model *m, struct err *e)
+{
+    static const char prefix[] = "tokenizer.ggml.", suffix[] = "_token_id";
+    const struct gguf_meta *meta = model_meta(m);
+    const struct gguf_value *tokens = gguf_meta_find(meta, "tokenizer.ggml.tokens");
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && tokens && tokens->type == GGUF_ARRAY && i < gguf_meta_n(meta); i++) {
+        const char *key = gguf_meta_key(meta, i);
+        size_t n = strlen(key);
+        uint64_t id;
+        if (strncmp(key, prefix, sizeof prefix - 1) != 0 || n < sizeof prefix + sizeof suffix - 2 ||
+            strcmp(key + n - (sizeof suffix - 1), suffix) != 0)
+            continue;
+        if (!gguf_meta_get_u64(meta, key, &id))
+            rc = verify_add(o, &o->findings, e, "key '%s' is not the id of a token", key);
+        else if (id >= tokens->a.n)
+            rc = verify_add(o, &o->findings, e,
+                            "key '%s' is %" PRIu64 ", but the vocabulary has %" PRIu64 " tokens", key, id,
+                            tokens->a.n);
+    }
+    return rc;
+}
+
 static int check_names(struct verify_owner *o, const struct model *m, struct err *e)
 {
     const struct arch *arch = arch_by_name(model_arch_name(m));
-    if (!model_is_gguf(m))
-        return 0; /* opening a checkpoint has checked names and shapes */
+    int rc = model_check(m, &o->findings, &o->arena, e);
+    if (rc || !model_is_gguf(m))
+        return rc; /* opening a checkpoint has checked names and shapes */
     if (!model_arch_name(m)[0])
         return verify_add(o, &o->findings, e,
                           "key 'general.architecture' is missing: nothing says what model this is");
-    int rc = check_vocabulary(o, m, e);
+    rc = check_vocabulary(o, m, e);
+    if (rc == 0)
+        rc = check_special_ids(o, m, e);
     if (rc)
         return rc;
     if (!arch)
@@ -487,9 +486,7 @@ static int check_names(struct verify_owner *o, const struct model *m, struct err
     if (rc || !a.known[ARCH_L] || !a.known[ARCH_D] || !a.known[ARCH_H])
         return rc; /* without these numbers nothing below means anything */
     if (a.value[ARCH_L] > ARCH_MAX_LAYERS)
-        return verify_add(o, &o->findings, e,
-                          "key '%s.block_count' is %" PRIu64 ", expected at most %d layers", arch->name,
-                          a.value[ARCH_L], ARCH_MAX_LAYERS);
+        return 0; /* model_check has said so */
     struct layer_use use = layers_in_use(m);
     struct presence p = {.use = &use};
     rc = check_layer_count(o, &a, &use, m, e);
@@ -497,11 +494,6 @@ static int check_names(struct verify_owner *o, const struct model *m, struct err
         rc = check_shapes(o, &a, m, e);
     if (rc == 0)
         rc = check_presence(o, &a, &p, m, e);
-    const struct gguf_value *tokens = gguf_meta_find(model_meta(m), "tokenizer.ggml.tokens");
-    if (rc == 0 && tokens && tokens->type == GGUF_ARRAY && a.known[ARCH_V] && tokens->a.n > a.value[ARCH_V])
-        rc = verify_add(o, &o->findings, e,
-                        "vocabulary: %" PRIu64 " tokens, but the embedding has %" PRIu64 " rows", tokens->a.n,
-                        a.value[ARCH_V]);
     return rc;
 }
 
@@ -523,6 +515,24 @@ static int check_ends(struct verify_owner *o, const struct model *m, struct err 
     return rc;
 }
 
+static int check_values(struct verify_owner *o, const struct verify_report *r, const struct model *m,
+                        struct pool *pool,
+                        int (*progress)(void *ctx, uint64_t done, uint64_t total, const char *name),
+                        void *ctx, struct err *e)
+{
+    uint64_t done = 0;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && model_has_weights(m) && i < r->n_tensors; i++) {
+        const struct model_tensor *t = model_tensor(m, i);
+        if (progress && progress(ctx, done, r->n_bytes, t->name) != 0)
+            rc = err_set(e, ERR_CANCELLED, "the check was interrupted");
+        else
+            rc = verify_values(o, m, t, pool, e);
+        done += t->n_bytes;
+    }
+    return rc;
+}
+
 int model_verify(struct verify_report *out, const struct model *m, struct pool *pool,
                  int (*progress)(void *ctx, uint64_t done, uint64_t total, const char *name), void *ctx,
                  struct err *e)
@@ -531,18 +541,11 @@ int model_verify(struct verify_report *out, const struct model *m, struct pool *
     if (!o)
         return err_set(e, ERR_NOMEM, "out of memory for the check");
     struct verify_report r = {.owner = o, .n_tensors = model_n_tensors(m)};
-    uint64_t done = 0;
     for (size_t i = 0; i < r.n_tensors; i++)
         r.n_bytes += model_tensor(m, i)->n_bytes;
     int rc = check_names(o, m, e);
-    for (size_t i = 0; rc == 0 && model_has_weights(m) && i < r.n_tensors; i++) {
-        const struct model_tensor *t = model_tensor(m, i);
-        if (progress && progress(ctx, done, r.n_bytes, t->name) != 0)
-            rc = err_set(e, ERR_CANCELLED, "the check was interrupted");
-        else
-            rc = verify_values(o, m, t, pool, e);
-        done += t->n_bytes;
-    }
+    if (rc == 0 && pool)
+        rc = check_values(o, &r, m, pool, progress, ctx, e);
     if (rc == 0)
         rc = check_ends(o, m, e);
     r.findings = o->findings.items;

@@ -24,7 +24,8 @@ struct verify_report {
  * model, its vocabulary? `arch_name` may be one that is unknown here. */
 bool model_needs_key(const char *arch_name, const char *key);
 
-/* At most one finding for each tensor and kind. *out: caller frees with verify_report_release. */
+/* At most one finding for each tensor and kind. `pool` NULL: the values of the tensors are not looked at.
+ * *out: caller frees with verify_report_release. */
 int model_verify(struct verify_report *out, const struct model *m, struct pool *pool,
                  int (*progress)(void *ctx, uint64_t done, uint64_t total, const char *name), void *ctx,
                  struct err *e);

@@ -1,15 +1,19 @@
 /* repack.c - see repack.h. */
 #include "repack.h"
 
+#include "model_verify.h"
+
 #include "formats/gguf/gguf_parts.h"
 #include "libquant/base/arena.h"
 #include "libquant/base/filemap.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define PIECE_BYTES ((size_t)8 << 20)
+#define MAX_FAULTS  4 /* warnings about the output */
 
 static int refuse_split_key(const char *key, struct err *e)
 {
@@ -163,6 +167,49 @@ static int add_warning(void *ctx, const char *text, struct err *e)
     return 0;
 }
 
+/* What is wrong with the file at `path` but for the values of its tensors, which are copied as they are. A
+ * file that is no model has no findings. */
+static int find_faults(struct verify_report *out, const char *path, struct err *e)
+{
+    struct model *m = NULL;
+    struct err why = {0};
+    int rc = model_open(&m, path, NULL, &why);
+    if (rc == 0)
+        rc = model_verify(out, m, NULL, NULL, NULL, &why);
+    model_close(m);
+    return rc == ERR_NOMEM ? err_set(e, rc, "%s", why.msg) : 0;
+}
+
+static bool is_among(const struct verify_report *r, const char *finding)
+{
+    for (size_t i = 0; i < r->n_findings; i++)
+        if (strcmp(r->findings[i], finding) == 0)
+            return true;
+    return false;
+}
+
+/* A wrong number makes a finding of each tensor it should fit; a few of them will do. */
+static int warn_new_faults(struct repack_report *r, const struct verify_report *before, const char *path,
+                           struct err *e)
+{
+    struct verify_report after = {0};
+    char text[1024];
+    size_t n = 0;
+    int rc = find_faults(&after, path, e);
+    for (size_t i = 0; rc == 0 && i < after.n_findings; i++) {
+        if (is_among(before, after.findings[i]) || n++ >= MAX_FAULTS)
+            continue;
+        snprintf(text, sizeof text, "%s: %s", path, after.findings[i]);
+        rc = add_warning(r, text, e);
+    }
+    if (rc == 0 && n > MAX_FAULTS) {
+        snprintf(text, sizeof text, "%s: %zu more problems, which 'kerf verify' lists", path, n - MAX_FAULTS);
+        rc = add_warning(r, text, e);
+    }
+    verify_report_release(&after);
+    return rc;
+}
+
 int gguf_repack(const struct gguf_reader *in, const char *path, const struct repack_options *opt,
                 struct repack_report *report, struct err *e)
 {
@@ -170,6 +217,7 @@ int gguf_repack(const struct gguf_reader *in, const char *path, const struct rep
     struct gguf_meta *meta = NULL;
     struct gguf_parts *parts = NULL;
     struct repack_report done = {0};
+    struct verify_report before = {0};
     struct gguf_out_tensor *tensors = directory_of(in);
     if (!opt)
         opt = &defaults;
@@ -182,14 +230,19 @@ int gguf_repack(const struct gguf_reader *in, const char *path, const struct rep
         rc = fill_report(&done, parts, gguf_reader_n_tensors(in), e);
     if (rc == 0)
         rc = check_inputs(in, parts, opt, e);
+    if (rc == 0 && !opt->dry_run && opt->check)
+        rc = find_faults(&before, gguf_reader_part_path(in, 0), e); /* now: the output may replace it */
     if (rc == 0 && !opt->dry_run)
         rc = copy_all(parts, in, opt, e);
     if (rc == 0)
         rc = gguf_parts_remarks(parts, add_warning, &done, e);
+    if (rc == 0 && !opt->dry_run && opt->check)
+        rc = warn_new_faults(&done, &before, gguf_parts_path(parts, 0), e);
     if (rc == 0 && report) {
         *report = done;
         done = (struct repack_report){0};
     }
+    verify_report_release(&before);
     repack_report_release(&done);
     gguf_parts_free(parts);
     gguf_meta_free(meta);

@@ -2,6 +2,7 @@
  *
  * Truth: specification, architectures 0.3 (plain types), quantization 6 (which tensors, sources, importance)
  * and 7.2 (order). The mixes themselves are recipe.c. Metadata is rewrite_meta.c. */
+#include "model_check.h"
 #include "rewrite_internal.h"
 
 #include "libquant/base/checked.h"
@@ -403,10 +404,23 @@ static int lay_out(struct rw_plan *p, const char *path, const struct rewrite_opt
     return gguf_parts_plan(&p->parts, p->meta, p->out, p->n_tensors, path, &po, e);
 }
 
+/* The output will say of itself what the input does. */
+static int warn_faults(struct rw_plan *p, const struct model *m, struct err *e)
+{
+    struct lines faults = {0};
+    int rc = model_check(m, &faults, &p->arena, e);
+    for (size_t i = 0; rc == 0 && i < faults.n; i++)
+        rc =
+            rw_plan_warn(p, e, "%s: %s; the output will have this fault too", model_path(m), faults.items[i]);
+    return rc;
+}
+
 int rw_plan_make(struct rw_plan *p, const struct model *m, const char *path,
                  const struct rewrite_options *opt, struct err *e)
 {
-    int rc = rw_plan_types(p, m, opt, e);
+    int rc = warn_faults(p, m, e);
+    if (rc == 0)
+        rc = rw_plan_types(p, m, opt, e);
     if (rc == 0)
         rc = rw_plan_meta(p, m, opt, e);
     if (rc == 0)

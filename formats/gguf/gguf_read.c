@@ -9,6 +9,7 @@
 #include "libquant/base/checked.h"
 #include "libquant/base/strmap.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -173,8 +174,10 @@ static int open_set(struct gguf_reader *r, struct gguf_part *given, const char *
             if (!p->path)
                 return err_set(e, ERR_NOMEM, "%s: out of memory", path);
             rc = filemap_open(&p->map, p->path, e);
-            if (rc)
-                rc = gguf_split_missing(p->path, rc, e);
+            if (rc) {
+                bool absent = access(p->path, F_OK) != 0 && errno == ENOENT;
+                rc = gguf_split_missing(p->path, absent ? ERR_FORMAT : rc, e); /* the set is not whole */
+            }
             if (rc)
                 return err_context(e, rc, "%s: part %" PRIu32 " of %" PRIu32 " of its split set is needed",
                                    path, i + 1, r->n_parts);

@@ -35,8 +35,9 @@ struct gguf_read_options {
 /* Map `path` (any part of a split set: the others are found by name) and validate header, metadata and
  * directory. `opt` NULL: defaults. After it succeeds every view lies inside its file. A reader is immutable,
  * so threads may share it. *out: caller frees with gguf_reader_close. ERR_FORMAT names key or tensor and byte
- * offset; ERR_UNSUPPORTED: version 1 or above 3, big-endian, tensor types that are retired or unknown;
- * ERR_IO: the file or another part of its set cannot be opened. */
+ * offset, or a part of the set that is not there; ERR_UNSUPPORTED: version 1 or above 3, big-endian, tensor
+ * types that are retired or unknown; ERR_IO: the file cannot be opened, or another part that is there, or
+ * whose replacement was killed. */
 int gguf_reader_open(struct gguf_reader **out, const char *path, const struct gguf_read_options *opt,
                      struct err *e);
 

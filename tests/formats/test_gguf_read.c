@@ -79,7 +79,7 @@ static const struct {
     {"offset-not-in-record-order", ERR_FORMAT, "tensor 'a': its data is at offset 32, expected 0"},
     {"offset-overlap", ERR_FORMAT, "tensor 'b': its data is at offset 0, expected 32"},
     {"split-name-lost", ERR_FORMAT, "its name must end in -00001-of-00002.gguf"},
-    {"split-part-missing-00001-of-00002", ERR_IO, "split-part-missing-00002-of-00002.gguf"},
+    {"split-part-missing-00001-of-00002", ERR_FORMAT, "split-part-missing-00002-of-00002.gguf"},
     {"split-no-wrong-00001-of-00002", ERR_FORMAT, "'split.no' is 0, its name says 1"},
     {"split-count-wrong-00001-of-00002", ERR_FORMAT, "'split.count' is not 2"},
     {"split-total-wrong-00001-of-00002", ERR_FORMAT,

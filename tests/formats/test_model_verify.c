@@ -1,6 +1,7 @@
 /* test_model_verify.c - what verify asks of a file: every tensor of every layer that has it by the rules of
  * its family, the keys no runtime can do without, a vocabulary that reads. Damage is made in the bytes of
  * sound files: a name or a key is replaced by another of the same length. */
+#include "formats/convert/model_check.h"
 #include "formats/convert/model_verify.h"
 #include "formats/convert/rewrite.h"
 
@@ -178,6 +179,69 @@ static void a_broken_vocabulary_is_found(void **state)
     expect("tokenizer.ggml.tokens");
 }
 
+/* The family's toy with one number changed; the first finding, or NULL, goes to `first`. */
+static void check_with(const char *name, const char *key, uint32_t value, const uint32_t *list, size_t n_list,
+                       char first[512])
+{
+    struct err e = {0};
+    struct model *m = NULL;
+    struct arena arena = {0};
+    struct lines findings = {0};
+    make(name);
+    if (model_open(&m, file, NULL, &e) != 0)
+        fail_msg("%s", e.msg);
+    struct gguf_meta *meta = (struct gguf_meta *)(uintptr_t)model_meta(m); /* the test's own model */
+    assert_non_null(gguf_meta_find(meta, key));
+    int rc = list ? gguf_meta_set_array(meta, key, GGUF_U32, list, n_list, &e)
+                  : gguf_meta_set_u32(meta, key, value, &e);
+    assert_int_equal(rc, 0);
+    assert_int_equal(model_check(m, &findings, &arena, &e), 0);
+    snprintf(first, 512, "%s", findings.n ? findings.items[0] : "");
+    arena_release(&arena);
+    model_close(m);
+}
+
+static void numbers_that_do_not_fit_are_found(void **state)
+{
+    static const struct {
+        const char *family, *key;
+        uint32_t value;
+        const char *sentence;
+    } cases[] = {
+        {"qwen3moe", "qwen3moe.expert_used_count", 65, "'expert_used_count' (65) do not fit: layer 0 has a"},
+        {"qwen3moe", "qwen3moe.expert_used_count", 0, "'expert_used_count' (0) do not fit: layer 0 has a"},
+        {"qwen3moe", "qwen3moe.expert_count", 0, "'qwen3moe.expert_count' (0) and"},
+        {"qwen35", "qwen35.ssm.time_step_rank", 0, "keys 'qwen35.ssm.*' do not fit together"},
+        {"qwen35", "qwen35.ssm.conv_kernel", 65, "conv_kernel 65"},
+        {"qwen35", "qwen35.feed_forward_length", 0, "'qwen35.feed_forward_length' gives layer 0 no width"},
+        {"qwen35", "qwen35.attention.head_count_kv", 0, "head_count_kv' is 0 in layer 3"}, /* 0 to 2: delta */
+        {"qwen35", "qwen35.block_count", 3, "'qwen35.block_count' is 3, but"},
+        {"qwen35", "qwen35.block_count", 4097, "block_count' is 4097, expected 1 to 4096"},
+    };
+    char first[512];
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        check_with(cases[i].family, cases[i].key, cases[i].value, NULL, 0, first);
+        if (!strstr(first, cases[i].sentence))
+            fail_msg("%s %u: expected '%s', found '%s'", cases[i].key, cases[i].value, cases[i].sentence,
+                     first);
+    }
+}
+
+/* A layer that is a delta net may say that it has no heads. */
+static void numbers_of_single_layers_are_looked_at(void **state)
+{
+    static const uint32_t good[] = {0, 0, 0, 1}, bad[] = {1, 1, 1, 0}, few[] = {1, 1, 1};
+    char first[512];
+    (void)state;
+    check_with("qwen35", "qwen35.attention.head_count_kv", 0, good, 4, first);
+    assert_string_equal(first, "");
+    check_with("qwen35", "qwen35.attention.head_count_kv", 0, bad, 4, first);
+    assert_non_null(strstr(first, "in layer 3"));
+    check_with("qwen35", "qwen35.attention.head_count_kv", 0, few, 3, first);
+    assert_non_null(strstr(first, "in layer 3"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -185,6 +249,8 @@ int main(void)
         cmocka_unit_test(each_layer_needs_the_tensors_of_its_kind),
         cmocka_unit_test(keys_that_no_runtime_can_do_without_are_asked_for),
         cmocka_unit_test(a_broken_vocabulary_is_found),
+        cmocka_unit_test(numbers_that_do_not_fit_are_found),
+        cmocka_unit_test(numbers_of_single_layers_are_looked_at),
     };
     return cmocka_run_group_tests(tests, make_scratch, remove_scratch);
 }
