@@ -1,9 +1,12 @@
 /* attention.c - see attention.h.
  *
- * A job is one tile of queries of one key head: scores S = Q K^T, an exact softmax over the keys each query
- * may see, and S V. Keys and values are packed a block at a time. Tiles lie at fixed positions of a window,
- * so bits do not depend on how queries are cut into blocks. The result goes where the queries were: a job
- * reads its queries before it writes, and no other job touches them. */
+ * A job is one tile of queries of one key head, for all query heads that share it. Keys and values pass by in
+ * blocks, each packed once; beside the weighted sum of the values seen so far a query keeps the largest score
+ * and the sum of exponentials, and scales both when a larger score comes (M. Milakov, N. Gimelshein, "Online
+ * normalizer calculation for softmax", 2018; T. Dao et al., FlashAttention, 2022). So no job holds more than
+ * a block of scores, however long the window. Blocks begin at fixed positions of the window: a query's bits
+ * depend on itself and its keys alone. The result goes where the queries were: a job reads its queries before
+ * it writes, and no other job touches them. */
 #include "attention.h"
 
 #include "vecmath.h"
@@ -11,51 +14,111 @@
 #include <math.h>
 #include <string.h>
 
-#define KEYS_AT_ONCE KERN_TILE_DEPTH /* values are summed in stretches of it in any case */
+#define QUERY_TILE   128
+#define KEYS_AT_ONCE KERN_TILE_DEPTH /* products sum in stretches of it in any case */
 
 struct attention_job_plan {
     struct ops *o;
     const struct attention_heads *a;
-    size_t tile, tiles_per_window;
+    size_t tiles_per_window;
 };
 
-/* Queries per tile: fewer for long windows, so that the scores of a worker stay below 16 MiB up to 128k. */
-static size_t query_tile(size_t ctx)
-{
-    return ctx <= 4096 ? 128 : ctx <= 16384 ? 64 : 32;
-}
+/* What a query of one head has seen. */
+struct seen {
+    double sum;    /* of exp(score - largest) */
+    float largest; /* score so far */
+};
 
-/* Row i of the scores belongs to position first_pos + i; its keys are [key0, position]. Turns the row into
- * weights that sum to *inverse^-1, zero where it may not look. */
-static void softmax_row(float *s, size_t n_keys, size_t from, size_t to, float scale, float *inverse)
+/* The scratch of a job. */
+struct tile_space {
+    float *packed;     /* a block of keys, then of values */
+    float *scores;     /* [QUERY_TILE, KEYS_AT_ONCE] */
+    float *out;        /* [group, QUERY_TILE, value_dim] */
+    struct seen *seen; /* [group, QUERY_TILE] */
+};
+
+/* One tile: n queries from position pos0 of a window on, of the heads that share key head kv. */
+struct tile {
+    const struct attention_heads *a;
+    const struct kern_product *kern;
+    float *queries; /* of the first head, rows ldq apart */
+    size_t ldq, n, pos0, group;
+    struct tile_space s;
+};
+
+/* Turns n_keys scores of a row into weights, zero outside of [from, to), and scales what was summed before.
+ */
+static void softmax_row(struct seen *seen, float *out, size_t dim, float *s, size_t n_keys, size_t from,
+                        size_t to, float scale)
 {
-    float largest = vec_max(s + from, to - from);
+    if (from >= to) {
+        memset(s, 0, n_keys * sizeof *s);
+        return;
+    }
+    float largest = vec_max(s + from, to - from) * scale;
+    if (largest > seen->largest) {
+        float before = seen->largest, factor;
+        vec_exp_sum(&factor, &before, 1.0f, largest, 1);
+        seen->sum *= (double)factor;
+        vec_scale(out, factor, dim);
+        seen->largest = largest;
+    }
     memset(s, 0, from * sizeof *s);
-    double sum = vec_exp_sum(s + from, s + from, scale, largest * scale, to - from);
+    seen->sum += vec_exp_sum(s + from, s + from, scale, seen->largest, to - from);
     memset(s + to, 0, (n_keys - to) * sizeof *s);
-    *inverse = (float)(1.0 / sum);
 }
 
-/* s[n, n_keys] = q K^T */
-static void scores_of(const struct kern_product *kern, float *s, const float *q, size_t ldq, size_t n,
-                      const float *keys, size_t ldk, size_t n_keys, size_t dim, float *packed)
+/* Scores of one head for the block of keys [key0, key0 + n_keys) of the window, turned into weights. */
+static void head_weights(const struct tile *t, size_t head, const struct gemm_matrix *keys, size_t key0)
 {
-    for (size_t k = 0; k < n_keys; k += KEYS_AT_ONCE) {
-        struct gemm_matrix b = {kern, n_keys - k < KEYS_AT_ONCE ? n_keys - k : KEYS_AT_ONCE, dim, packed};
-        gemm_pack_rows(&b, 0, b.n_rows, keys + k * ldk, ldk);
-        gemm(n, q, ldq, &b, s + k, n_keys, false);
+    const struct attention_heads *a = t->a;
+    size_t n_keys = keys->n_rows;
+    float scale = 1.0f / sqrtf((float)a->key_dim);
+    gemm(t->n, t->queries + head * a->query_stride, t->ldq, keys, t->s.scores, KEYS_AT_ONCE, false);
+    for (size_t i = 0; i < t->n; i++) {
+        size_t end = t->pos0 + i + 1, at = head * QUERY_TILE + i; /* keys it may see end here */
+        size_t to = end > key0 ? end - key0 : 0;
+        size_t from = a->window && end > a->window + key0 ? end - a->window - key0 : 0;
+        softmax_row(&t->s.seen[at], t->s.out + at * a->value_dim, a->value_dim,
+                    t->s.scores + i * KEYS_AT_ONCE, n_keys, from < n_keys ? from : n_keys,
+                    to < n_keys ? to : n_keys, scale);
     }
 }
 
-/* y[n, dim] = s V */
-static void weighted_values(const struct kern_product *kern, float *y, size_t ldy, const float *s, size_t n,
-                            const float *values, size_t ldv, size_t n_keys, size_t dim, float *packed)
+/* All heads of the tile over one block of keys. */
+static void meet_keys(const struct tile *t, const float *keys, size_t ldk, const float *values, size_t ldv,
+                      size_t key0, size_t n_keys)
 {
-    for (size_t k = 0; k < n_keys; k += KEYS_AT_ONCE) {
-        struct gemm_matrix b = {kern, dim, n_keys - k < KEYS_AT_ONCE ? n_keys - k : KEYS_AT_ONCE, packed};
-        gemm_pack_columns(&b, values + k * ldv, ldv);
-        gemm(n, s + k, n_keys, &b, y, ldy, k > 0);
+    const struct attention_heads *a = t->a;
+    struct gemm_matrix k = {t->kern, n_keys, a->key_dim, t->s.packed};
+    struct gemm_matrix v = {t->kern, a->value_dim, n_keys,
+                            t->s.packed + gemm_floats(t->kern, KEYS_AT_ONCE, a->key_dim)};
+    gemm_pack_rows(&k, 0, n_keys, keys, ldk);
+    gemm_pack_columns(&v, values, ldv);
+    for (size_t head = 0; head < t->group; head++) {
+        head_weights(t, head, &k, key0);
+        gemm(t->n, t->s.scores, KEYS_AT_ONCE, &v, t->s.out + head * QUERY_TILE * a->value_dim, a->value_dim,
+             true);
     }
+}
+
+static bool tile_space(struct tile *t, struct ops *o, unsigned worker)
+{
+    const struct attention_heads *a = t->a;
+    size_t n_packed =
+        gemm_floats(t->kern, KEYS_AT_ONCE, a->key_dim) + gemm_floats(t->kern, a->value_dim, KEYS_AT_ONCE);
+    size_t n_scores = QUERY_TILE * KEYS_AT_ONCE, n_seen = t->group * QUERY_TILE,
+           n_out = n_seen * a->value_dim;
+    n_packed += n_packed % 2; /* seen holds doubles */
+    float *p = ops_scratch(o, worker, n_packed + n_scores + n_out + n_seen * sizeof *t->s.seen / sizeof *p);
+    if (!p)
+        return false;
+    t->s = (struct tile_space){p, p + n_packed, p + n_packed + n_scores,
+                               (struct seen *)(void *)(p + n_packed + n_scores + n_out)};
+    memset(t->s.out, 0, n_out * sizeof *p);
+    for (size_t i = 0; i < n_seen; i++)
+        t->s.seen[i] = (struct seen){0, -INFINITY};
+    return true;
 }
 
 static int attention_job(void *ctx, size_t job, unsigned worker, struct err *e)
@@ -64,47 +127,43 @@ static int attention_job(void *ctx, size_t job, unsigned worker, struct err *e)
     const struct attention_heads *a = p->a;
     size_t kv = job % a->n_kv_heads, tile = job / a->n_kv_heads % p->tiles_per_window;
     size_t window = job / a->n_kv_heads / p->tiles_per_window;
-    size_t query0 = window * a->ctx + tile * p->tile; /* among the block's queries */
-    size_t window0 = (a->first_query + query0) / a->ctx * a->ctx, pos0 = a->first_query + query0 - window0;
-    size_t n = a->ctx - pos0 < p->tile ? a->ctx - pos0 : p->tile;
+    size_t query0 = window * a->ctx + tile * QUERY_TILE; /* among the block's queries */
     if (query0 >= a->n_queries)
         return 0;
-    n = a->n_queries - query0 < n ? a->n_queries - query0 : n;
-    size_t key0 = a->window && pos0 + 1 > a->window ? pos0 + 1 - a->window : 0, n_keys = pos0 + n - key0;
-    const struct kern_product *kern = p->o->kern;
-    size_t block = a->ctx < KEYS_AT_ONCE ? a->ctx : KEYS_AT_ONCE;
-    size_t n_keys_packed = gemm_floats(kern, block, a->key_dim),
-           n_values = gemm_floats(kern, a->value_dim, block);
-    size_t n_packed = n_keys_packed > n_values ? n_keys_packed : n_values;
-    float *packed = ops_scratch(p->o, worker, n_packed + p->tile * (a->ctx + 1));
-    if (!packed)
-        return err_set(e, ERR_NOMEM, "out of memory for attention scores over %zu keys", a->ctx);
-    float *scores = packed + n_packed, *inverse = scores + p->tile * a->ctx,
-          scale = 1.0f / sqrtf((float)a->key_dim);
-    size_t ldq = a->n_heads * a->query_stride, ldk = (size_t)a->n_kv_heads * a->key_dim;
-    size_t ldv = (size_t)a->n_kv_heads * a->value_dim, group = a->n_heads / a->n_kv_heads;
-    const float *keys = a->keys + (window0 + key0) * ldk + kv * a->key_dim;
-    const float *values = a->values + (window0 + key0) * ldv + kv * a->value_dim;
-    for (size_t head = kv * group; head < (kv + 1) * group; head++) {
-        float *q = a->queries + query0 * ldq + head * a->query_stride;
-        scores_of(kern, scores, q, ldq, n, keys, ldk, n_keys, a->key_dim, packed);
-        for (size_t i = 0; i < n; i++) {
-            size_t to = pos0 + i + 1 - key0;
-            size_t from = a->window && pos0 + i + 1 > a->window + key0 ? pos0 + i + 1 - a->window - key0 : 0;
-            softmax_row(scores + i * n_keys, n_keys, from, to, scale, &inverse[i]);
-        }
-        weighted_values(kern, q, ldq, scores, n, values, ldv, n_keys, a->value_dim, packed);
-        for (size_t i = 0; i < n; i++)
-            vec_scale(q + i * ldq, inverse[i], a->value_dim);
+    size_t window0 = (a->first_query + query0) / a->ctx * a->ctx, pos0 = a->first_query + query0 - window0;
+    size_t left = a->ctx - pos0 < a->n_queries - query0 ? a->ctx - pos0 : a->n_queries - query0;
+    struct tile t = {.a = a,
+                     .kern = p->o->kern,
+                     .ldq = a->n_heads * a->query_stride,
+                     .n = left < QUERY_TILE ? left : QUERY_TILE,
+                     .pos0 = pos0,
+                     .group = a->n_heads / a->n_kv_heads};
+    t.queries = a->queries + query0 * t.ldq + kv * t.group * a->query_stride;
+    if (!tile_space(&t, p->o, worker))
+        return err_set(e, ERR_NOMEM, "out of memory for the attention of %zu heads", t.group);
+    size_t ldk = (size_t)a->n_kv_heads * a->key_dim, ldv = (size_t)a->n_kv_heads * a->value_dim;
+    size_t first =
+        a->window && pos0 + 1 > a->window ? (pos0 + 1 - a->window) / KEYS_AT_ONCE * KEYS_AT_ONCE : 0;
+    for (size_t key = first; key < pos0 + t.n; key += KEYS_AT_ONCE) {
+        size_t n = pos0 + t.n - key < KEYS_AT_ONCE ? pos0 + t.n - key : KEYS_AT_ONCE;
+        meet_keys(&t, a->keys + (window0 + key) * ldk + kv * a->key_dim, ldk,
+                  a->values + (window0 + key) * ldv + kv * a->value_dim, ldv, key, n);
     }
+    for (size_t at = 0; at < t.group * QUERY_TILE; at++)
+        if (at % QUERY_TILE < t.n) {
+            float *out = t.s.out + at * a->value_dim;
+            vec_scale(out, (float)(1.0 / t.s.seen[at].sum), a->value_dim);
+            memcpy(t.queries + at % QUERY_TILE * t.ldq + at / QUERY_TILE * a->query_stride, out,
+                   a->value_dim * sizeof *out);
+        }
     return 0;
 }
 
 int attention_run(struct ops *o, const struct attention_heads *a, struct err *e)
 {
-    struct attention_job_plan p = {o, a, query_tile(a->ctx), 0};
+    struct attention_job_plan p = {o, a, 0};
     size_t span = a->n_queries < a->ctx ? a->n_queries : a->ctx;
     size_t n_windows = (a->n_queries + a->ctx - 1) / a->ctx;
-    p.tiles_per_window = (span + p.tile - 1) / p.tile;
+    p.tiles_per_window = (span + QUERY_TILE - 1) / QUERY_TILE;
     return pool_run(o->pool, n_windows * p.tiles_per_window * a->n_kv_heads, attention_job, &p, e);
 }

@@ -1,6 +1,6 @@
 /* attention.h - causal attention of one block of queries over the keys of their windows, with grouped key
- * heads and an optional sliding window. Scores of a tile of queries are held at once, never a whole matrix.
- * Truth: specification, architectures 0.11; sliding windows 0.10. */
+ * heads and an optional sliding window. Scores of a tile of queries and a block of keys are held at once,
+ * however long the window. Truth: specification, architectures 0.11; sliding windows 0.10. */
 #ifndef KERF_ATTENTION_H
 #define KERF_ATTENTION_H
 

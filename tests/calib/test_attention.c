@@ -97,9 +97,10 @@ static void tiles_agree_with_the_formula(void **state)
 {
     (void)state;
     const struct shape shapes[] = {
-        {1, 1, 8, 8, 1, 3, 0, 8},        {4, 2, 16, 16, 50, 3, 0, 16}, {6, 1, 16, 8, 200, 1, 0, 16},
-        {2, 2, 16, 16, 300, 1, 40, 16},  {2, 1, 8, 8, 130, 2, 1, 8},   {2, 1, 8, 8, 300, 1, 299, 16},
-        {2, 2, 16, 16, 33, 4, 1000, 32},
+        {1, 1, 8, 8, 1, 3, 0, 8},        {4, 2, 16, 16, 50, 3, 0, 16},   {6, 1, 16, 8, 200, 1, 0, 16},
+        {2, 2, 16, 16, 300, 1, 40, 16},  {2, 1, 8, 8, 130, 2, 1, 8},     {2, 1, 8, 8, 300, 1, 299, 16},
+        {2, 2, 16, 16, 33, 4, 1000, 32}, {4, 2, 16, 24, 1300, 1, 0, 24}, {2, 1, 8, 8, 1200, 1, 520, 8},
+        {2, 1, 8, 8, 1100, 1, 5, 8},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         assert_true(run(&shapes[i], shapes[i].ctx * shapes[i].n_windows, 1) < 2e-6);
@@ -111,6 +112,56 @@ static void blocks_and_threads_do_not_matter(void **state)
     const struct shape one = {2, 1, 8, 8, 400, 1, 0, 8}, many = {2, 1, 8, 8, 40, 6, 0, 8};
     assert_true(run(&one, 128, 2) < 2e-6);
     assert_true(run(&many, 80, 3) < 2e-6);
+}
+
+/* How queries are cut into blocks changes no bit, in long windows and in sliding ones. */
+static void a_query_depends_on_its_keys_alone(void **state)
+{
+    (void)state;
+    const struct shape shapes[] = {{2, 1, 8, 8, 1300, 1, 0, 8}, {2, 1, 8, 8, 1300, 1, 600, 8}};
+    for (size_t k = 0; k < 2; k++) {
+        const struct shape *s = &shapes[k];
+        size_t n_q = s->ctx * s->n_heads * s->stride;
+        float *q = random_floats(n_q, 1), *keys = random_floats(s->ctx * s->n_kv * s->k_dim, 2);
+        float *values = random_floats(s->ctx * s->n_kv * s->v_dim, 3), *first = NULL;
+        struct pool *pool = NULL;
+        struct ops ops;
+        assert_int_equal(pool_new(&pool, 2, NULL), 0);
+        assert_int_equal(ops_init(&ops, pool, kern_native(), ACTIVATIONS_F32, s->ctx, NULL), 0);
+        const size_t blocks[] = {1300, 512, 100, 77};
+        for (size_t b = 0; b < 4; b++) {
+            float *out = malloc(n_q * sizeof *out);
+            assert_non_null(out);
+            memcpy(out, q, n_q * sizeof *out);
+            for (size_t t = 0; t < s->ctx; t += blocks[b]) {
+                struct attention_heads a = {2,
+                                            1,
+                                            8,
+                                            8,
+                                            (uint32_t)s->window,
+                                            s->stride,
+                                            out + t * 2 * s->stride,
+                                            keys,
+                                            values,
+                                            t,
+                                            s->ctx - t < blocks[b] ? s->ctx - t : blocks[b],
+                                            s->ctx};
+                assert_int_equal(attention_run(&ops, &a, NULL), 0);
+            }
+            if (!first)
+                first = out;
+            else {
+                assert_memory_equal(first, out, n_q * sizeof *out);
+                free(out);
+            }
+        }
+        ops_release(&ops);
+        pool_free(pool);
+        free(first);
+        free(q);
+        free(keys);
+        free(values);
+    }
 }
 
 static void activations_round_to_the_partner_of_the_weights(void **state)
@@ -144,6 +195,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiles_agree_with_the_formula),
         cmocka_unit_test(blocks_and_threads_do_not_matter),
+        cmocka_unit_test(a_query_depends_on_its_keys_alone),
         cmocka_unit_test(activations_round_to_the_partner_of_the_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
