@@ -71,6 +71,11 @@ int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *pat
     rc = text_read(&text, &len, path, 0, e);
     if (rc != 0)
         return rc;
+    rc = text_refuse(path, text, len, e);
+    if (rc != 0) {
+        free(text);
+        return rc;
+    }
     sha256_hex_of(text, len, sha256);
     struct tokenize_options opt = {.add_special = true, .parse_special = parse_special};
     rc = tokenizer_encode(t, text, len, &opt, &ids, &n, e);

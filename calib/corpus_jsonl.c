@@ -287,6 +287,8 @@ static int add_file(struct jsonl *s, const char *path, struct err *e)
     if (rc == 0)
         rc = text_read(&text, &len, path, 0, e);
     if (rc == 0)
+        rc = text_refuse(path, text, len, e);
+    if (rc == 0)
         rc = add_lines(s, path, text, len, e);
     if (rc == 0) {
         sha256_hex_of(text, len, sha256);

@@ -91,7 +91,8 @@ static void print_text(const struct model_diff *d, bool all)
     for (size_t i = 0; i < d->n_tensors; i++)
         if (all || d->tensors[i].status != DIFF_SAME)
             print_tensor(&d->tensors[i]);
-    printf("%zu of %zu tensors are the same, %zu metadata keys differ\n", d->n_same, d->n_tensors, d->n_keys);
+    printf("%zu of %zu tensors are the same, %zu metadata key%s differ%s\n", d->n_same, d->n_tensors,
+           d->n_keys, format_plural(d->n_keys), d->n_keys == 1 ? "s" : "");
 }
 
 int cmd_diff(int argc, char **argv)

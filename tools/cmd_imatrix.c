@@ -1,8 +1,12 @@
 /* cmd_imatrix.c - kerf imatrix: which of its sub-commands is meant. */
 #include "imatrix_command.h"
 
+#include "progress.h"
+
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 bool imatrix_format_of(const char *path, enum imatrix_format *out)
 {
@@ -23,6 +27,16 @@ int imatrix_check_output(const struct opt_command *cmd, const char *path, enum i
     if (!imatrix_format_of(path, out))
         return cmd_usage(cmd, "-o %s: expected a name that ends in .gguf or .dat", path);
     return 0;
+}
+
+const char *imatrix_chunks_text(char out[80], const struct imatrix *m)
+{
+    uint32_t n = imatrix_chunk_count(m), size = imatrix_chunk_size(m);
+    if (size)
+        snprintf(out, 80, "%u chunk%s of %u tokens", n, format_plural(n), size);
+    else
+        snprintf(out, 80, "%u chunk%s of a size that the file does not tell", n, format_plural(n));
+    return out;
 }
 
 int imatrix_prior_command(struct imatrix *m, uint64_t tokens, const struct shared_options *shared,
@@ -49,5 +63,14 @@ int cmd_imatrix(int argc, char **argv)
     for (size_t i = 0; argc > 1 && i < sizeof subs / sizeof *subs; i++)
         if (strcmp(argv[1], subs[i].name) == 0)
             return subs[i].run(argc - 1, argv + 1);
+    const char *names[] = {"collect", "merge", "convert", "show"}, *near = NULL;
+    if (argc > 1 && argv[1][0] != '-' && !strpbrk(argv[1], "./") && access(argv[1], F_OK) != 0)
+        near = opt_nearest(argv[1], names, sizeof names / sizeof *names);
+    if (near) { /* else it is a model that is missing */
+        fprintf(stderr,
+                "kerf imatrix: '%s' is no sub-command, nor a model that is there; did you mean '%s'?\n",
+                argv[1], near);
+        return CMD_USAGE;
+    }
     return cmd_imatrix_collect(argc, argv);
 }

@@ -1,5 +1,6 @@
 /* cmd_imatrix_merge.c - kerf imatrix merge (and convert): add importance matrices, write either form. */
 #include "imatrix_command.h"
+#include "progress.h"
 
 #include "formats/json.h"
 #include "libquant/base/outfile.h"
@@ -44,9 +45,10 @@ static int load_all(struct imatrix **out, const struct opt_operands *args,
 static void print_result(const struct imatrix *m, const char *path, const struct shared_options *shared)
 {
     if (!shared->json) {
-        printf("%s: %s%zu entries, %u chunks of %u tokens, %zu data sets\n", path,
-               shared->dry_run ? "would have " : "", imatrix_n(m), imatrix_chunk_count(m),
-               imatrix_chunk_size(m), imatrix_n_datasets(m));
+        char chunks[80];
+        printf("%s: %s%zu entries, %s, %zu data set%s\n", path, shared->dry_run ? "would have " : "",
+               imatrix_n(m), imatrix_chunks_text(chunks, m), imatrix_n_datasets(m),
+               format_plural(imatrix_n_datasets(m)));
         return;
     }
     struct json_writer w;

@@ -19,8 +19,8 @@ static void print_cosine(int width, double v)
 
 static void print_table(const struct imatrix *m, const struct imatrix_stats *s, const char *path)
 {
-    printf("%s: %zu entries, %u chunks of %u tokens\n", path, imatrix_n(m), imatrix_chunk_count(m),
-           imatrix_chunk_size(m));
+    char chunks[80];
+    printf("%s: %zu entries, %s\n", path, imatrix_n(m), imatrix_chunks_text(chunks, m));
     for (size_t i = 0; i < imatrix_n_datasets(m); i++)
         printf("  data: %s\n", imatrix_dataset(m, i));
     if (imatrix_expert_prior(m))

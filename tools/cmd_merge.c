@@ -27,6 +27,8 @@ int cmd_merge(int argc, char **argv)
     struct gguf_reader *in = NULL;
     if (gguf_operand_open(&in, args.items[0], &e) != 0)
         return cmd_fail(&e);
+    if (gguf_reader_n_parts(in) == 1)
+        cmd_note(&s, "%s is one file, not a part of several: the output is a copy of it", args.items[0]);
     struct repack_options ro = {0};
     status = repack_and_report(in, output, &ro, &s);
     gguf_reader_close(in);

@@ -84,6 +84,8 @@ static int run(const char *model_path, const char *text_path, const struct optio
     if (rc == 0)
         rc = text_read(&text, &len, text_path, 0, e);
     if (rc == 0)
+        rc = text_refuse(text_path, text, len, e);
+    if (rc == 0)
         rc = tokenizer_encode(t, text, len, &how, &ids, &n, e);
     if (rc == 0) {
         size_t first = 0, n_ill = utf8_n_ill_formed(text, len, &first);

@@ -238,6 +238,7 @@ static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
         describe(r, &p->candidates[i], &r->models[i + 1]);
         mixes |= r->models[i + 1].type != NULL;
     }
+    report_name_candidates(p);
     p->kind = kind;
     p->version = KERF_VERSION;
     p->architecture = r->models[0].net.arch;

@@ -17,6 +17,9 @@ bool imatrix_format_of(const char *path, enum imatrix_format *out);
 /* 0, or the status of the usage error that names the endings. */
 int imatrix_check_output(const struct opt_command *cmd, const char *path, enum imatrix_format *out);
 
+/* "40 chunks of 512 tokens"; the older form of the file knows the number alone. Returns `out`. */
+const char *imatrix_chunks_text(char out[80], const struct imatrix *m);
+
 /* --expert-prior, the same for collecting and merging. */
 #define IMATRIX_PRIOR_HELP                                                                                   \
     "give every expert N tokens' worth of its layer's mean, so that experts without data lean on it"

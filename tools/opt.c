@@ -122,16 +122,26 @@ static size_t distance(const char *a, const char *b)
     return d[n][m];
 }
 
+static size_t common_prefix(const char *a, const char *b)
+{
+    size_t n = 0;
+    while (a[n] && tolower((unsigned char)a[n]) == tolower((unsigned char)b[n]))
+        n++;
+    return n;
+}
+
 const char *opt_nearest(const char *word, const char *const *candidates, size_t n)
 {
-    size_t len = strlen(word), best = len < 6 ? 2 : len / 3;
+    size_t len = strlen(word), best = len < 4 ? 1 : len < 6 ? 2 : len / 3, most = 0;
     const char *found = NULL;
     for (size_t i = 0; i < n; i++) {
         size_t d = distance(word, candidates[i]);
         if (len >= 3 && strncmp(word, candidates[i], len) == 0 && d > 1)
             d = 1; /* an abbreviation */
-        if (d < best + (found == NULL)) {
+        size_t same = common_prefix(word, candidates[i]);
+        if (d < best || (d == best && (!found || same > most))) { /* of equals the one that begins alike */
             best = d;
+            most = same;
             found = candidates[i];
         }
     }

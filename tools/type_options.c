@@ -4,6 +4,7 @@
 #include "calib/eval/ladder.h"
 #include "formats/convert/pattern.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,13 @@ static bool can_write(enum qtype type)
 {
     const struct qtype_info *info = qtype_info((uint32_t)type);
     return info && info->can_encode && info->in_files;
+}
+
+/* ", name" at the end of a list that is large enough. */
+static void add_name(char *list, size_t size, const char *name)
+{
+    size_t n = strlen(list);
+    snprintf(list + n, size - n, "%s%s", n ? ", " : "", name);
 }
 
 int parse_tensor_type(const struct opt_command *cmd, const char *option, const char *text, enum qtype *out)
@@ -27,27 +35,41 @@ int parse_tensor_type(const struct opt_command *cmd, const char *option, const c
         if (can_write((enum qtype)i))
             names[n++] = qtype_name(i);
     const char *near = opt_nearest(text, names, n);
-    return cmd_usage(cmd, "%s: unknown tensor type '%s'%s%s%s", option, text, near ? "; did you mean " : "",
-                     near ? near : "", near ? "?" : "");
+    char list[512] = "";
+    for (size_t i = 0; i < n; i++)
+        add_name(list, sizeof list, names[i]);
+    return cmd_usage(cmd, "%s: unknown tensor type '%s'%s%s%s there are: %s", option, text,
+                     near ? "; did you mean " : "", near ? near : "", near ? "?" : ";", list);
+}
+
+/* All mixes that can be written. */
+static void list_mixes(char *list, size_t size)
+{
+    list[0] = 0;
+    for (size_t i = 0; i < mix_count(); i++)
+        if (can_write(mix_at(i)->base))
+            add_name(list, size, mix_at(i)->name);
 }
 
 int check_mix(const struct opt_command *cmd, const char *option, const struct mix *mix)
 {
+    char list[1024];
     if (qtype_info((uint32_t)mix->base)->can_encode)
         return 0;
+    list_mixes(list, sizeof list);
     return cmd_usage(cmd,
-                     "%s: %s is made of %s, a codebook type that this version reads but does not write; the "
-                     "smallest mixes it writes are Q2_K_S (with an importance matrix), Q2_K, Q3_K_S and "
-                     "IQ4_XS",
-                     option, mix->name, qtype_name((uint32_t)mix->base));
+                     "%s: %s is made of %s, a codebook type that this version reads but does not write; it "
+                     "writes: %s",
+                     option, mix->name, qtype_name((uint32_t)mix->base), list);
 }
 
 const char *nearest_mix(const char *text)
 {
     const char *names[128];
     size_t n = 0;
-    for (; n < mix_count() && n < 128; n++)
-        names[n] = mix_at(n)->name;
+    for (size_t i = 0; i < mix_count() && n < 128; i++)
+        if (can_write(mix_at(i)->base))
+            names[n++] = mix_at(i)->name;
     return opt_nearest(text, names, n);
 }
 
@@ -65,8 +87,10 @@ int parse_mix(const struct opt_command *cmd, const char *option, const char *tex
                          qtype_name((uint32_t)type),
                          type == QTYPE_MXFP4 ? "; for a model with experts there is the mix MXFP4_MOE" : "");
     const char *near = nearest_mix(text);
-    return cmd_usage(cmd, "%s: unknown type or mix '%s'%s%s%s", option, text, near ? "; did you mean " : "",
-                     near ? near : "", near ? "?" : "");
+    char list[1024];
+    list_mixes(list, sizeof list);
+    return cmd_usage(cmd, "%s: unknown type or mix '%s'%s%s%s there are: %s", option, text,
+                     near ? "; did you mean " : "", near ? near : "", near ? "?" : ";", list);
 }
 
 int parse_mixes(const struct opt_command *cmd, const char *option, const char *text, const struct mix ***out,

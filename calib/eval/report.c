@@ -10,7 +10,42 @@
 
 const char *report_name(const struct report_model *m)
 {
-    return m->type ? m->type : name_short(m->path);
+    return m->type ? m->type : m->name ? m->name : name_short(m->path);
+}
+
+/* One folder more in front of `name`, which ends `path`; `path` itself when there is none. */
+static const char *longer_name(const char *path, const char *name)
+{
+    if (name > path)
+        name--; /* the slash */
+    while (name > path && name[-1] != '/')
+        name--;
+    return name;
+}
+
+/* Could `name`, the end of candidate i's path, be said of another file as well? */
+static bool is_ambiguous(const struct report *r, size_t i, const char *name)
+{
+    for (size_t k = 0; k < r->n_candidates; k++) {
+        const char *other = r->candidates[k].path;
+        size_t n = strlen(other), len = strlen(name);
+        if (!r->candidates[k].type && strcmp(other, r->candidates[i].path) != 0 &&
+            name_ends_with(other, name) && (n == len || other[n - len - 1] == '/'))
+            return true;
+    }
+    return false;
+}
+
+void report_name_candidates(struct report *r)
+{
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        struct report_model *c = &r->candidates[i];
+        if (c->type)
+            continue;
+        c->name = name_short(c->path);
+        while (c->name > c->path && is_ambiguous(r, i, c->name))
+            c->name = longer_name(c->path, c->name);
+    }
 }
 
 int report_take(struct report *r, const struct evaluation *v, const struct windows *w, struct err *e)

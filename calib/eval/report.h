@@ -15,6 +15,7 @@ enum report_kind { REPORT_PERPLEXITY, REPORT_COMPARE, REPORT_LADDER };
 struct report_model {
     const char *path;
     const char *type;   /* mix that was applied on the fly, or NULL */
+    const char *name;   /* end of `path` that tells it from the others (report_name_candidates), or NULL */
     const char *sha256; /* content of the model, hexadecimal, or NULL when it was not computed */
     uint64_t n_bytes;   /* of the GGUF file(s): those that are there, or what the mix or folder would give */
     double bits_per_weight;
@@ -100,7 +101,12 @@ extern const char report_style[];
  * NULL is nothing. */
 void report_put(FILE *out, const char *s);
 
-/* What tables call a model: the type that was applied, or the last part of its path. */
+/* Once paths and types are set: candidates whose files have the same name get as many of their folders as
+ * tell them apart. */
+void report_name_candidates(struct report *r);
+
+/* What tables call a model: the type that was applied, or the last part of its path, with more of it after
+ * report_name_candidates where need be. */
 const char *report_name(const struct report_model *m);
 
 /* Size of loss against size of file as inline SVG; for report_html. */

@@ -61,9 +61,8 @@ const char report_style[] =
     "svg .mid{fill:var(--bg);stroke:var(--accent2);stroke-width:2}\n"
     "svg .mean{fill:var(--accent)}\n"
     ".scroll{overflow-x:auto;margin-top:.6rem}\n"
-    /* A table of many columns takes the width of the window, not that of the text. */
-    ".wide{width:max-content;min-width:100%;max-width:calc(100vw - 3rem);position:relative;left:50%;"
-    "transform:translateX(-50%)}\n"
+    /* A table of many columns begins where the text does, and may go on to the edge of the window. */
+    ".wide{width:max-content;min-width:100%;max-width:calc(100vw - 3rem - max(0px,50vw - 33rem))}\n"
     "table{border-collapse:collapse;width:100%;font:13.5px/1.4 ui-sans-serif,system-ui,'Segoe UI',sans-serif;"
     "font-variant-numeric:tabular-nums;}\n"
     "td{white-space:nowrap}\n"
@@ -73,6 +72,7 @@ const char report_style[] =
     "th:first-child,td:first-child{text-align:left;padding-left:0;color:var(--fg);font-weight:500}\n"
     "td .e{display:block;color:var(--soft);font-size:.85em}\n"
     "td{vertical-align:top}\n"
+    ".missed{color:var(--accent);font-weight:500}\n"
     "dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1.4rem;margin:.5rem 0 "
     "0;font-size:.92rem}\n"
     "dt{color:var(--soft)}\n"
@@ -254,6 +254,26 @@ static void table(const struct report *r, FILE *out)
           out);
 }
 
+/* Every candidate against every limit that was set. */
+static void gates(const struct report *r, FILE *out)
+{
+    static const char *const verdicts[] = {"<td>met</td>", "<td class=\"missed\">not met</td>",
+                                           "<td class=\"missed\">open: the run was stopped</td>"};
+    fputs("<h2>Gates</h2>\n<div class=\"scroll\"><table>\n<thead><tr><th>Candidate</th><th>Figure</th>"
+          "<th>Limit</th><th>Found</th><th>Verdict</th></tr></thead>\n<tbody>\n",
+          out);
+    for (size_t i = 0; i < r->n_candidates; i++)
+        for (size_t k = 0; k < r->n_gates; k++) {
+            const struct report_gate *g = &r->gates[k];
+            fputs("<tr><td>", out);
+            report_put(out, report_name(&r->candidates[i]));
+            fprintf(out, "</td><td>%s</td><td>%s %.6g</td><td>%.6g</td>%s</tr>\n", g->what,
+                    g->at_least ? "at least" : "at most", g->limit, g->figure(&r->candidates[i]),
+                    verdicts[report_judge(r, g, &r->candidates[i])]);
+        }
+    fputs("</tbody></table></div>\n", out);
+}
+
 static void item(FILE *out, const char *term, const char *text)
 {
     fprintf(out, "<dt>%s</dt><dd>", term);
@@ -327,6 +347,8 @@ void report_html(const struct report *r, FILE *out)
             out);
         table(r, out);
     }
+    if (r->n_candidates > 0 && r->n_gates > 0)
+        gates(r, out);
     settings(r, out);
     fputs("</main>\n</body>\n</html>\n", out);
 }

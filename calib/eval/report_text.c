@@ -198,11 +198,15 @@ static void comparison_text(const struct report *r, FILE *out)
         fprintf(out, "%-11s %.4f on average (reference)\n\n", "score", r->reference.change.score_mean);
     else
         fputc('\n', out);
+    bool with_folders = false;
     for (size_t i = 0; i < r->n_candidates; i++) {
-        int n = (int)strlen(report_name(&r->candidates[i]));
+        const char *name = report_name(&r->candidates[i]);
+        int n = (int)strlen(name);
         width = n > width ? n : width;
+        with_folders |= strchr(name, '/') != NULL;
     }
-    width = width < 36 ? width : 36;
+    if (width > 36 && !with_folders) /* what tells such names apart is at their beginning */
+        width = 36;
     if (r->answer != NET_TOKENS) {
         answers_table(r, width, out);
         return;

@@ -8,6 +8,7 @@
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/gguf_write.h"
 #include "formats/tokenizer/vocabulary.h"
+#include "libquant/base/names.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -65,6 +66,10 @@ static int open_kind(struct model *m, const char *path, const struct model_optio
     if (dot && strcmp(dot, ".safetensors") == 0)
         return err_set(e, ERR_ARG,
                        "%s: a single safetensors file is not a model; give the folder that holds it", path);
+    if (dot && strcmp(dot, ".json") == 0 && strncmp(name_short(path), "tokenizer", 9) == 0)
+        return err_set(e, ERR_ARG,
+                       "%s: a tokenizer alone is not a model; give its folder, or the config.json beside it",
+                       path);
     if (dot && strcmp(dot, ".json") == 0)
         return opt->allow_missing_weights
                    ? model_open_hf(m, path, opt, e)

@@ -202,6 +202,31 @@ static double top1_of(const struct report_model *c)
 }
 
 /* A figure that is missed is missed whatever was left out; one that is met may still be missed. */
+static void names_tell_candidates_apart(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path[4], *type, *want[4];
+    } cases[] = {
+        {{"x/a.gguf", "y/b.gguf", "z/ab.gguf"}, NULL, {"a.gguf", "b.gguf", "ab.gguf"}},
+        {{"a/m.gguf", "b/m.gguf", "c/n.gguf"}, NULL, {"a/m.gguf", "b/m.gguf", "n.gguf"}},
+        {{"a/r/m.gguf", "b/r/m.gguf", "a/s/m.gguf"}, NULL, {"a/r/m.gguf", "b/r/m.gguf", "s/m.gguf"}},
+        {{"m.gguf", "a/m.gguf", "/m.gguf"}, NULL, {"m.gguf", "a/m.gguf", "/m.gguf"}},
+        {{"a/m.gguf", "a/m.gguf"}, NULL, {"m.gguf", "m.gguf"}}, /* one file twice */
+        {{"a/m.gguf", "b/m.gguf"}, "Q4_K_M", {"Q4_K_M", "m.gguf"}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct report_model c[4] = {{.path = NULL}};
+        struct report r = {.candidates = c};
+        for (; r.n_candidates < 4 && cases[i].path[r.n_candidates]; r.n_candidates++)
+            c[r.n_candidates].path = cases[i].path[r.n_candidates];
+        c[0].type = cases[i].type;
+        report_name_candidates(&r);
+        for (size_t k = 0; k < r.n_candidates; k++)
+            assert_string_equal(report_name(&c[k]), cases[i].want[k]);
+    }
+}
+
 static void gates_are_judged_and_reported(void **state)
 {
     (void)state;
@@ -222,6 +247,8 @@ static void gates_are_judged_and_reported(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct report_model c[2] = {{.path = "a"}, {.path = "b"}};
         struct report r = {.kind = REPORT_COMPARE,
+                           .version = "0",
+                           .reference = {.path = "r"},
                            .corpus = &corpus,
                            .partial = cases[i].partial,
                            .planned = cases[i].planned,
@@ -260,6 +287,20 @@ static void gates_are_judged_and_reported(void **state)
         }
         json_free(doc);
         free(out);
+        static const char *const verdicts[] = {">met<", ">not met<", ">open: the run was stopped<"};
+        f = open_memstream(&out, &n);
+        report_html(&r, f);
+        fclose(f);
+        const char *row = strstr(out, "<h2>Gates</h2>");
+        for (size_t k = 0; k < 2; k++) {
+            row = row ? strstr(row, k ? "<td>b</td><td>top-1</td><td>at least 0.9<"
+                                      : "<td>b</td><td>mean KLD</td><td>at most 0.02<")
+                      : NULL;
+            assert_non_null(row);
+            const char *end = strstr(row, "</tr>"), *verdict = strstr(row, verdicts[cases[i].want[k]]);
+            assert_true(verdict && verdict < end);
+        }
+        free(out);
     }
 }
 
@@ -291,6 +332,7 @@ int main(void)
         cmocka_unit_test(a_stop_between_waves_keeps_what_was_finished),
         cmocka_unit_test(a_stop_between_candidates_scores_those_that_are_done),
         cmocka_unit_test(reports_say_what_was_found),
+        cmocka_unit_test(names_tell_candidates_apart),
         cmocka_unit_test(gates_are_judged_and_reported),
         cmocka_unit_test(lists_of_levels_are_read),
     };

@@ -155,6 +155,18 @@ run 2 quantize "$demo" -o "$work/x.gguf"
 says "--type is missing"
 run 2 quantize "$demo" -o "$work/x.gguf" --type Q4_KM
 says "did you mean Q4_K"
+run 2 quantize "$demo" -o "$work/x.gguf" --type Q4_KX
+says "did you mean Q4_K_M? there are: "
+run 2 quantize "$demo" -o "$work/x.gguf" --type nothing
+says "unknown type or mix 'nothing'; there are: "
+says "IQ4_XS"
+! grep -q IQ2_XXS "$work/err" || fail "a mix that cannot be written is offered"
+run 2 quantize "$demo" -o "$work/x.gguf" --type IQ2_XXS
+says "reads but does not write; it writes: "
+says "TQ1_0"
+run 2 quantize "$demo" -o "$work/x.gguf" --type Q8_0 --tensor-type attn=FOO
+says "unknown tensor type 'FOO'; there are: "
+says "NVFP4"
 run 2 convert "$demo" -o "$work/x.gguf" --tpye Q8_0
 says "did you mean --type?"
 run 2 convert "$demo" -o "$work/x.gguf" --memory lots

@@ -61,6 +61,8 @@ run 0 imatrix convert "$work/a.gguf" -o "$work/a.dat"
 run 0 imatrix "$toy" --text "$text" -o "$work/direct.dat" --ctx 64 --chunks 40
 same "$work/a.dat" "$work/direct.dat"
 run 0 imatrix convert "$work/a.dat" -o "$work/back.gguf"
+prints "1 data set"
+! grep -q "1 data sets" "$work/out" || fail "one data set in the plural"
 run 1 imatrix convert "$work/a.dat" -o "$work/back.gguf"
 says "exists"
 run 0 imatrix show "$work/ac.gguf"

@@ -10,6 +10,13 @@ run 2
 says "usage: kerf COMMAND"
 run 2 inspcet
 says "unknown command 'inspcet'"
+says "did you mean 'inspect'?"
+run 2 foo
+! grep -q "did you mean" "$work/err" || fail "a suggestion that shares one letter of three"
+run 2 imatrix sho x
+says "did you mean 'show'?"
+run 1 imatrix nowhere --text x -o "$work/x.gguf"
+says "nowhere: no such file or folder"
 
 run 0 help inspect
 prints "usage: kerf inspect PATH"

@@ -45,6 +45,8 @@ says "--force"
 
 # Pieces read back as the text.
 printf 'Two words\n' >"$work/small.txt"
+run 1 tokenize "$demo/tokenizer.json" "$work/small.txt"
+says "tokenizer.json: a tokenizer alone is not a model; give its folder"
 run 0 tokenize "$demo" "$work/small.txt" --pieces
 prints "\\n'"
 run 0 tokenize "$demo" "$work/small.txt"
@@ -80,9 +82,11 @@ says "latin.txt: 3 bytes are not UTF-8 (the first at offset 3)"
 run 0 tokenize "$demo" "$text"
 ! grep -q UTF-8 "$work/err" || fail "a warning about UTF-8 without need"
 
-# What is evidently no text is named once, and used: its bytes are legal input.
+# A GGUF or gzip file is refused as a text. What else is evidently none is named once, and used: its bytes are legal.
 run 0 convert "$demo" -o "$work/model.gguf" --type Q8_0
 head -c 20000 "$work/model.gguf" >"$work/head.gguf"
+gzip -c "$text" >"$work/text.txt"
+{ printf 'PK\003\004'; cat "$src/tests/data/prose.md"; } >"$work/head.zip"
 for command in perplexity compare ladder imatrix allocate tokenize; do
     case $command in
     compare) set -- compare "$demo" "$work/model.gguf" ;;
@@ -90,10 +94,14 @@ for command in perplexity compare ladder imatrix allocate tokenize; do
     allocate) set -- allocate "$demo" --target-bpw 5 -o "$work/new.plan" ;;
     *) set -- "$command" "$demo" ;;
     esac
-    if [ "$command" = tokenize ]; then set -- "$@" "$work/head.gguf"; else set -- "$@" --text "$work/head.gguf" --dry-run; fi
-    run 0 "$@"
-    says "head.gguf: this does not look like a text: it begins as a GGUF file does"
-    [ "$(grep -c 'warning.*head.gguf' "$work/err")" -eq 1 ] || fail "$command: expected one warning"
+    [ "$command" = tokenize ] || set -- "$@" --dry-run --text
+    run 1 "$@" "$work/head.gguf"
+    says "head.gguf: expected a text, found a GGUF file"
+    run 1 "$@" "$work/text.txt"
+    says "text.txt: expected a text, found a gzip file"
+    run 0 "$@" "$work/head.zip"
+    says "head.zip: this does not look like a text: it begins as a zip archive does"
+    [ "$(grep -c 'warning.*head.zip' "$work/err")" -eq 1 ] || fail "$command: expected one warning"
 done
 { printf 'A text.'; head -c 100 /dev/zero; cat "$text"; } >"$work/nul.txt"
 run 0 perplexity "$demo" --text "$work/nul.txt" --dry-run
@@ -101,6 +109,8 @@ says "nul.txt: this does not look like a text: it has 100 NUL bytes among its fi
 run 0 perplexity "$demo" --text "$text" --dry-run
 ! grep -q warning "$work/err" || fail "a warning about a text"
 printf 'GGUF\003\000\000\000' >"$work/short.txt"
+run 1 tokenize "$demo" "$work/short.txt"
+printf 'GGUF is short' >"$work/short.txt"
 run 0 tokenize "$demo" "$work/short.txt"
 ! grep -q warning "$work/err" || fail "a warning about a short string"
 

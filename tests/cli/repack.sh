@@ -25,6 +25,10 @@ last=$(ls "$work"/p-*.gguf | tail -1)
 [ "$(model_hash "$first")" = "$content" ] || fail "splitting changed the content"
 run 0 merge "$last" -o "$work/m.gguf"
 [ "$(model_hash "$work/m.gguf")" = "$content" ] || fail "merging changed the content"
+! grep -q "is one file" "$work/err" || fail "a set is said to be one file"
+run 0 merge "$a" -o "$work/copy.gguf"
+says "a.gguf is one file, not a part of several: the output is a copy of it"
+same "$a" "$work/copy.gguf"
 run 0 diff "$a" "$work/m.gguf" --exit-code
 run 0 split "$a" -o "$work/t" --max-tensors 20 --dry-run
 prints "would be"

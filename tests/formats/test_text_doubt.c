@@ -57,11 +57,37 @@ static void other_bytes_are_doubted(void **state)
     assert_string_equal(why, "begins as a GGUF file does");
 }
 
+static void only_what_is_never_a_text_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t len;
+        const char *words; /* NULL: let pass */
+    } cases[] = {
+        {"GGUF\x03\0\0\0", 8, "in.txt: expected a text, found a GGUF file"},
+        {"GGUF\0\0\0\x03", 8, "in.txt: expected a text, found a GGUF file"},
+        {"\x1f\x8b\x08\0", 4, "in.txt: expected a text, found a gzip file"},
+        {"GGUF is a file format", 21, NULL},
+        {"GGUF\0\0", 6, NULL},
+        {"PK\x03\x04\0\0\0\0", 8, NULL},
+        {"", 0, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct err e = {0};
+        int rc = text_refuse("in.txt", cases[i].text, cases[i].len, &e);
+        assert_int_equal(rc, cases[i].words ? ERR_FORMAT : 0);
+        if (cases[i].words)
+            assert_non_null(strstr(e.msg, cases[i].words));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_are_not_doubted),
         cmocka_unit_test(other_bytes_are_doubted),
+        cmocka_unit_test(only_what_is_never_a_text_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
