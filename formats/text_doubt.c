@@ -77,18 +77,10 @@ bool text_doubt(char why[TEXT_DOUBT_BYTES], const char *text, size_t len)
     return true;
 }
 
-/* The magic number and the version, a small one of either byte order: prose may begin with the word. */
-static bool is_gguf(const char *text, size_t len)
-{
-    static const char none[3] = {0};
-    return len >= 8 && memcmp(text, "GGUF", 4) == 0 &&
-           (memcmp(text + 5, none, 3) == 0 || memcmp(text + 4, none, 3) == 0);
-}
-
 int text_refuse(const char *path, const char *text, size_t len, struct err *e)
 {
     const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
-    if (is_gguf(text, len))
+    if (len >= 8 && is_gguf(text))
         return err_set(e, ERR_FORMAT, "%s: expected a text, found a GGUF file; name the text to read", name);
     if (len >= 3 && memcmp(text, "\x1f\x8b\x08", 3) == 0)
         return err_set(e, ERR_FORMAT,

@@ -44,6 +44,16 @@ run 0 compare "$demo" "$demo" --text "$text" --ctx 128 --chunks 1 --json
 [ "$(value gates_met 1)" = null ] || fail "gates_met without gates"
 prints '"gates": []'
 
+# Candidates of one file name are told apart, in the table and on the page, which has the gates.
+mkdir "$work/one" "$work/two"
+ln -s ../q4.gguf "$work/one/m.gguf"
+ln -s ../q4.gguf "$work/two/m.gguf"
+run 3 compare "$demo" "$work/one/m.gguf" "$work/two/m.gguf" Q8_0 --text "$text" --ctx 128 --chunks 1 --max-kld 0.000001 \
+    --html "$work/gates.html"
+grep -q '^one/m\.gguf ' "$work/out" && grep -q '^two/m\.gguf ' "$work/out" || fail "the table does not tell two files apart"
+[ "$(grep -c '<td>one/m.gguf</td>' "$work/gates.html")" -eq 2 ] || fail "the page lacks a name in its figures or gates"
+grep -q '<td>at most 1e-06</td>.*not met' "$work/gates.html" || fail "the page lacks the gate"
+
 # The ladder, and its page.
 run 0 ladder "$demo" --text "$text" --ctx 128 --chunks 4 --types q8_0,Q2_K --json --html "$work/page.html"
 [ "$(value type 1)" = '"Q8_0"' ] && [ "$(value type 2)" = '"Q2_K"' ] || fail "types of the ladder"

@@ -81,6 +81,12 @@ prints "usage: kerf imatrix convert A -o"
 run 2 imatrix convert "$work/a.gguf" "$work/c.gguf" -o "$work/x.gguf"
 says "unexpected operand"
 run 0 imatrix show "$work/a.dat" --json
+json
+run 0 imatrix show "$work/a.dat"
+prints "40 chunks of a size that the file does not tell"
+run 0 imatrix show "$work/a.gguf"
+prints "40 chunks of 64 tokens"
+run 0 imatrix show "$work/a.dat" --json
 prints '"cos_sim": null'
 for key in path n_entries n_chunks ctx expert_prior n_without_data n_starved_experts datasets entries layers \
     tokens_mean entropy cos_sim; do

@@ -85,7 +85,7 @@ run 0 tokenize "$demo" "$text"
 # A GGUF or gzip file is refused as a text. What else is evidently none is named once, and used: its bytes are legal.
 run 0 convert "$demo" -o "$work/model.gguf" --type Q8_0
 head -c 20000 "$work/model.gguf" >"$work/head.gguf"
-gzip -c "$text" >"$work/text.txt"
+gzip -c "$text" >"$work/packed.txt"
 { printf 'PK\003\004'; cat "$src/tests/data/prose.md"; } >"$work/head.zip"
 for command in perplexity compare ladder imatrix allocate tokenize; do
     case $command in
@@ -97,8 +97,8 @@ for command in perplexity compare ladder imatrix allocate tokenize; do
     [ "$command" = tokenize ] || set -- "$@" --dry-run --text
     run 1 "$@" "$work/head.gguf"
     says "head.gguf: expected a text, found a GGUF file"
-    run 1 "$@" "$work/text.txt"
-    says "text.txt: expected a text, found a gzip file"
+    run 1 "$@" "$work/packed.txt"
+    says "packed.txt: expected a text, found a gzip file"
     run 0 "$@" "$work/head.zip"
     says "head.zip: this does not look like a text: it begins as a zip archive does"
     [ "$(grep -c 'warning.*head.zip' "$work/err")" -eq 1 ] || fail "$command: expected one warning"
