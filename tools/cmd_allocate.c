@@ -6,6 +6,7 @@
 #include "calib/solve/allocate_page.h"
 #include "formats/convert/footprint.h"
 #include "formats/json.h"
+#include "libquant/base/names.h"
 #include "libquant/base/outfile.h"
 #include "libquant/base/textfile.h"
 
@@ -20,6 +21,7 @@
 #define DEFAULT_PROBES       "Q2_K,Q4_K"
 #define MAX_TYPES            QTYPE_COUNT
 #define LEAST_WORKING_MEMORY ((uint64_t)1 << 20)
+#define STATE_SECONDS        60 /* what a kill may cost */
 
 struct options {
     const char *output, *table, *imatrix, *types, *probes, *html, *kv_type;
@@ -39,6 +41,8 @@ struct job {
     char **patterns; /* of the rules; owned */
     size_t n_rules;
     struct loss_table table;
+    char *state; /* of a run that measures, beside the table; owned, NULL without --table */
+    size_t n_known, n_measurements;
     struct allocator *allocator;
     struct allocation allocation;
     bool planned; /* a dry run that would have to measure first: there are no losses to choose by */
@@ -138,6 +142,44 @@ static int on_progress(void *ctx, double done, const char *what)
     return signals_pending();
 }
 
+/* Where a stopped run left off. */
+static int take_state(struct job *j, const struct loss_measure *m, struct err *e)
+{
+    struct err why = {0};
+    const struct shared_options *s = j->shared;
+    if (j->state && access(j->state, F_OK) == 0) {
+        int rc = loss_table_continue(&j->table, j->state, &j->r->windows, &why);
+        if (rc != 0 && !s->force)
+            return err_set(e, rc, "%s", why.msg);
+        if (rc != 0)
+            cmd_warn(s, "%s; %s anew", why.msg, s->dry_run ? "would begin" : "begun");
+    }
+    loss_table_count(&j->table, m, &j->n_known, &j->n_measurements);
+    if (j->n_known > 0 && !s->dry_run)
+        cmd_note(s, "continued after %zu of %zu measurements", j->n_known, j->n_measurements);
+    return 0;
+}
+
+/* What a stop or a failure has cost, and how to go on. */
+static int explain_end(const struct job *j, int rc, struct err *e)
+{
+    const struct loss_table *t = &j->table;
+    if (rc == ERR_CANCELLED && t->is_kept)
+        return err_set(e, rc,
+                       ERR_STOPPED
+                       ": %zu of %zu measurements are kept in %s; the same command goes on from there",
+                       t->n_kept, j->n_measurements, j->state);
+    if (rc == ERR_CANCELLED)
+        return err_set(e, rc, ERR_STOPPED ": nothing is kept%s",
+                       j->state
+                           ? ", nothing was measured yet"
+                           : "; with --table FILE it would be, and the same command would go on from there");
+    if (t->is_kept)
+        return err_context(e, rc, "%zu measurements are kept in %s, the same command goes on from there",
+                           t->n_kept, j->state);
+    return rc;
+}
+
 static int measure(struct job *j, uint64_t chunks, struct err *e)
 {
     struct eval_run *r = j->r;
@@ -147,8 +189,6 @@ static int measure(struct job *j, uint64_t chunks, struct err *e)
         return rc;
     windows_thin(&r->windows, (size_t)chunks);
     j->planned = r->shared->dry_run;
-    if (j->planned)
-        return 0;
     corpus_hash(&r->corpus, j->table.ids_sha256);
     struct loss_measure m = {.pool = r->session.pool,
                              .kern = r->session.kern,
@@ -157,7 +197,12 @@ static int measure(struct job *j, uint64_t chunks, struct err *e)
                              .probes = j->probes,
                              .n_probes = j->n_probes,
                              .progress = on_progress,
-                             .progress_ctx = r};
+                             .progress_ctx = r,
+                             .state_path = j->state,
+                             .state_seconds = STATE_SECONDS};
+    rc = take_state(j, &m, e);
+    if (rc != 0 || j->planned)
+        return rc;
     progress_begin(&r->bar, r->shared, "measuring", "steps", 1000);
     signals_cooperate(true);
     rc = loss_table_measure(&j->table, &r->models[0].net, r->models[0].weights, &r->windows, &m, e);
@@ -165,7 +210,11 @@ static int measure(struct job *j, uint64_t chunks, struct err *e)
     progress_end(&r->bar);
     if (rc == 0 && j->o->table)
         rc = loss_table_save(&j->table, j->o->table, r->shared->force, e);
-    return rc;
+    if (rc != 0)
+        return explain_end(j, rc, e);
+    if (j->state)
+        unlink(j->state);
+    return 0;
 }
 
 /* From the file if it exists, else from the model. */
@@ -280,6 +329,10 @@ static void print_plan(const struct job *j)
     size_t n_measured = 0;
     for (size_t i = 0; i < j->table.n_tensors; i++)
         n_measured += j->n_probes ? j->n_probes : j->table.tensors[i].n_options;
+    n_measured -= n_measured < j->n_known ? n_measured : j->n_known;
+    if (j->n_known)
+        printf("%zu of %zu measurements are kept in %s; the run would go on from there\n", j->n_known,
+               j->n_measurements, j->state);
     printf(
         "would measure %zu tensors, about %zu types of them, on %zu windows of %zu tokens: the work of some "
         "%zu forward passes\n",
@@ -337,6 +390,8 @@ static int run(struct job *j, const char *model, uint64_t chunks, struct err *e)
     struct options *o = j->o;
     uint64_t budget = 0;
     bool force = j->shared->force;
+    if (o->table && !(j->state = name_with(o->table, ".kerf-state")))
+        return err_set(e, ERR_NOMEM, "out of memory");
     int rc = eval_check_output(o->output, force, e);
     if (rc == 0)
         rc = eval_check_output(o->html, force, e);
@@ -346,7 +401,7 @@ static int run(struct job *j, const char *model, uint64_t chunks, struct err *e)
         rc = eval_open(j->r, model, 0, e);
     if (rc == 0)
         rc = net_need_tokens(&j->r->models[0].net, "allocation by measured loss", e);
-    const char *outputs[] = {o->output, o->html, o->table};
+    const char *outputs[] = {o->output, o->html, o->table, j->state};
     if (rc == 0 && o->output && o->html && strcmp(o->output, o->html) == 0)
         rc = err_set(e, ERR_ARG, "%s: named for the plan and for the page; give each its own", o->html);
     for (size_t i = 0; rc == 0 && i < sizeof outputs / sizeof *outputs; i++)
@@ -424,7 +479,10 @@ int cmd_allocate(int argc, char **argv)
          "gate and up projections of a layer may differ in type, which runtimes run slower", NULL, NULL},
         {.kind = OPT_HEADING, .help = "Losses:"},
         {"table", 0, OPT_TEXT, &o.table, "FILE",
-         "measured losses: read if the file exists (no text is needed then), else written", NULL, NULL},
+         "measured losses: read if the file exists (no text is needed then), else written. What a stopped "
+         "run "
+         "has measured is kept in FILE.kerf-state, and the same command goes on from there",
+         NULL, NULL},
         {"probes", 0, OPT_TEXT, &o.probes, "LIST|all",
          "types whose loss is measured for each tensor; the others follow from their error", DEFAULT_PROBES,
          NULL},
@@ -472,6 +530,7 @@ int cmd_allocate(int argc, char **argv)
     allocation_release(&j.allocation);
     allocator_free(j.allocator);
     loss_table_release(&j.table);
+    free(j.state);
     eval_release(&r);
     for (size_t i = 0; i < j.n_rules; i++)
         free(j.patterns[i]);

@@ -6,15 +6,20 @@
  *                   "options": [{"type": "Q2_K", "proxy": ..., "kld": ... or null, "kld_stderr": ..., "loss":
  * ...}]}]}
  *
+ * What is kept while a run measures is the same with "partial": true and "windows_sha256", the token windows
+ * that the figures belong to; figures that are not known yet are null, and no digit is rounded away.
+ *
  * A file is somebody else's word: names, shapes and hashes must fit the model at hand, and every figure must
  * be one. */
 #include "loss_table.h"
 
 #include "formats/json.h"
+#include "libquant/base/sha256.h"
 #include "libquant/base/textfile.h"
 
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 #define VERSION 1
 
@@ -65,7 +70,9 @@ static void put_tensor(struct json_writer *w, const struct loss_tensor *t)
     jw_end(w);
 }
 
-int loss_table_save(const struct loss_table *t, const char *path, bool overwrite, struct err *e)
+/* windows_sha256: of a state, NULL for a whole table. */
+static int save(const struct loss_table *t, const char *windows_sha256, const char *path, bool overwrite,
+                struct err *e)
 {
     struct textfile f;
     struct json_writer w;
@@ -75,6 +82,11 @@ int loss_table_save(const struct loss_table *t, const char *path, bool overwrite
     jw_begin(&w, f.out);
     jw_object(&w);
     put_count(&w, "kerf_loss_table", VERSION);
+    if (windows_sha256) {
+        jw_key(&w, "partial");
+        jw_bool(&w, true);
+        put_hash(&w, "windows_sha256", windows_sha256);
+    }
     put_hash(&w, "weights_sha256", t->weights_sha256);
     put_hash(&w, "imatrix_sha256", t->imatrix_sha256);
     put_hash(&w, "ids_sha256", t->ids_sha256);
@@ -88,6 +100,65 @@ int loss_table_save(const struct loss_table *t, const char *path, bool overwrite
     jw_end(&w);
     jw_end(&w);
     return textfile_end(&f, 0, overwrite, e);
+}
+
+int loss_table_save(const struct loss_table *t, const char *path, bool overwrite, struct err *e)
+{
+    return save(t, NULL, path, overwrite, e);
+}
+
+/* --- the state of a run --- */
+
+/* Tokens, and which of them are scored. */
+static void hash_windows(const struct windows *w, char out[65])
+{
+    const uint64_t numbers[] = {w->ctx, w->n, w->first, w->end};
+    struct sha256 s;
+    sha256_init(&s);
+    sha256_update(&s, numbers, sizeof numbers);
+    sha256_update(&s, w->inputs, w->n * w->ctx * sizeof *w->inputs);
+    sha256_update(&s, w->targets, w->n * windows_n_scored(w) * sizeof *w->targets);
+    sha256_final_hex(&s, out);
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static bool knows_any(const struct loss_table *t)
+{
+    for (size_t i = 0; i < t->n_tensors; i++)
+        for (size_t o = 0; o < t->tensors[i].n_options; o++)
+            if (t->tensors[i].options[o].type != t->tensors[i].tensor->type &&
+                isfinite(t->tensors[i].options[o].proxy))
+                return true;
+    return false;
+}
+
+int loss_table_keep(struct loss_table *t, const struct windows *w, const struct loss_measure *opt, bool now,
+                    struct err *e)
+{
+    char hash[65];
+    size_t n = 0;
+    if (!opt->state_path)
+        return 0;
+    if (t->kept_at == 0)
+        t->kept_at = seconds();
+    if (!now && seconds() - t->kept_at < opt->state_seconds)
+        return 0;
+    if (!knows_any(t))
+        return 0;
+    hash_windows(w, hash);
+    int rc = save(t, hash, opt->state_path, true, e);
+    if (rc != 0)
+        return rc;
+    t->is_kept = true;
+    loss_table_count(t, opt, &t->n_kept, &n);
+    t->kept_at = seconds();
+    return 0;
 }
 
 /* --- reading --- */
@@ -111,12 +182,13 @@ static bool figure(double *out, const struct json *j, bool may_lack)
     return json_number(j, out) && isfinite(*out);
 }
 
-static int read_option(struct loss_option *o, const struct json *j, const char *tensor, struct err *e)
+static int read_option(struct loss_option *o, const struct json *j, bool partial, const char *tensor,
+                       struct err *e)
 {
     struct loss_option r = *o;
-    if (!figure(&r.proxy, json_get(j, "proxy"), false) || !figure(&r.kld, json_get(j, "kld"), true) ||
+    if (!figure(&r.proxy, json_get(j, "proxy"), partial) || !figure(&r.kld, json_get(j, "kld"), true) ||
         !figure(&r.kld_stderr, json_get(j, "kld_stderr"), true) ||
-        !figure(&r.loss, json_get(j, "loss"), false) || r.proxy < 0 || r.loss < 0)
+        !figure(&r.loss, json_get(j, "loss"), partial) || r.proxy < 0 || r.loss < 0)
         return err_set(e, ERR_FORMAT, "tensor '%s', %s: a figure is missing, negative or no number", tensor,
                        qtype_name(o->type));
     *o = r;
@@ -134,7 +206,7 @@ static bool same_shape(const struct model_tensor *t, const struct json *shape)
     return j == NULL;
 }
 
-static int read_tensor(struct loss_tensor *t, const struct json *j, struct err *e)
+static int read_tensor(struct loss_tensor *t, const struct json *j, bool partial, struct err *e)
 {
     const char *name = t->tensor->name;
     if (!j)
@@ -145,13 +217,15 @@ static int read_tensor(struct loss_tensor *t, const struct json *j, struct err *
         if (t->options[i].type == t->tensor->type)
             continue;
         const struct json *o = find_named(json_get(j, "options"), "type", qtype_name(t->options[i].type));
+        if (!o && partial)
+            continue;
         if (!o)
             return err_set(
                 e, ERR_ARG,
                 "tensor '%s' was not measured as %s; measure again with this type, or leave it out "
                 "of --types",
                 name, qtype_name(t->options[i].type));
-        int rc = read_option(&t->options[i], o, name, e);
+        int rc = read_option(&t->options[i], o, partial, name, e);
         if (rc != 0)
             return rc;
     }
@@ -159,13 +233,13 @@ static int read_tensor(struct loss_tensor *t, const struct json *j, struct err *
 }
 
 static int check_hash(const struct json *root, const char *key, const char *want, const char *what,
-                      struct err *e)
+                      bool partial, struct err *e)
 {
     const char *found = json_string(json_get(root, key));
     if (strcmp(found ? found : "", want) != 0)
-        return err_set(e, ERR_ARG,
-                       "made for %s (%.12s..., at hand %.12s...); measure again into another file", what,
-                       found ? found : "none", want[0] ? want : "none");
+        return err_set(e, ERR_ARG, "made for %s (%.12s..., at hand %.12s...); %s", what,
+                       found ? found : "none", want[0] ? want : "none",
+                       partial ? "to begin anew, remove it" : "measure again into another file");
     return 0;
 }
 
@@ -180,22 +254,35 @@ static void read_counts(struct loss_table *t, const struct json *root)
         memcpy(t->ids_sha256, ids, 65);
 }
 
-static int read_table(struct loss_table *t, const struct json *root, struct err *e)
+/* windows_sha256: a state of these windows is expected; NULL: a whole table. */
+static int read_table(struct loss_table *t, const struct json *root, const char *windows_sha256,
+                      struct err *e)
 {
+    const bool partial = windows_sha256 != NULL;
     uint64_t version = 0;
     if (!json_uint(json_get(root, "kerf_loss_table"), &version))
         return err_set(e, ERR_FORMAT, "not a loss table");
     if (version != VERSION)
         return err_set(e, ERR_UNSUPPORTED, "loss table version %llu, expected %d",
                        (unsigned long long)version, VERSION);
-    int rc = check_hash(root, "weights_sha256", t->weights_sha256, "other weights", e);
+    bool is_partial = false;
+    json_bool(json_get(root, "partial"), &is_partial);
+    if (is_partial != partial)
+        return err_set(e, ERR_ARG,
+                       partial ? "a whole table, expected what a stopped run has kept"
+                               : "what a stopped run has kept, expected a whole table; let that run go on");
+    int rc = check_hash(root, "weights_sha256", t->weights_sha256, "other weights", partial, e);
     if (rc == 0)
-        rc = check_hash(root, "imatrix_sha256", t->imatrix_sha256, "another importance matrix", e);
+        rc = check_hash(root, "imatrix_sha256", t->imatrix_sha256, "another importance matrix", partial, e);
+    if (rc == 0 && partial)
+        rc = check_hash(root, "windows_sha256", windows_sha256, "another text or other windows of it",
+                        partial, e);
     const struct json *list = json_get(root, "tensors"), *at = json_first(list);
     for (size_t i = 0; rc == 0 && i < t->n_tensors; i++) {
         const char *name = json_string(json_get(at, "name")); /* usually in the same order */
         bool next = name && strcmp(name, t->tensors[i].tensor->name) == 0;
-        rc = read_tensor(&t->tensors[i], next ? at : find_named(list, "name", t->tensors[i].tensor->name), e);
+        rc = read_tensor(&t->tensors[i], next ? at : find_named(list, "name", t->tensors[i].tensor->name),
+                         partial, e);
         at = json_next(at);
     }
     if (rc == 0)
@@ -203,13 +290,38 @@ static int read_table(struct loss_table *t, const struct json *root, struct err 
     return rc;
 }
 
-int loss_table_load(struct loss_table *t, const char *path, struct err *e)
+static int load(struct loss_table *t, const char *path, const char *windows_sha256, struct err *e)
 {
     struct json_doc *doc = NULL;
     int rc = json_load(&doc, path, 0, e);
     if (rc != 0)
         return rc;
-    rc = read_table(t, json_root(doc), e);
+    rc = read_table(t, json_root(doc), windows_sha256, e);
     json_free(doc);
     return rc ? err_context(e, rc, "%s", path) : 0;
+}
+
+int loss_table_load(struct loss_table *t, const char *path, struct err *e)
+{
+    return load(t, path, NULL, e);
+}
+
+static void forget(struct loss_table *t)
+{
+    for (size_t i = 0; i < t->n_tensors; i++)
+        for (size_t o = 0; o < t->tensors[i].n_options; o++) {
+            struct loss_option *p = &t->tensors[i].options[o];
+            p->proxy = p->loss = p->type == t->tensors[i].tensor->type ? 0 : NAN;
+            p->kld = p->kld_stderr = NAN;
+        }
+}
+
+int loss_table_continue(struct loss_table *t, const char *state_path, const struct windows *w, struct err *e)
+{
+    char hash[65];
+    hash_windows(w, hash);
+    int rc = load(t, state_path, hash, e);
+    if (rc != 0)
+        forget(t);
+    return rc;
 }

@@ -344,14 +344,17 @@ int loss_table_measure(struct loss_table *t, const struct net *net, struct weigh
                        const struct windows *w, const struct loss_measure *opt, struct err *e)
 {
     const double share = 0.05; /* of the progress bar that the proxies take */
-    int rc = loss_table_proxies(t, opt, share, e);
-    if (rc == 0)
-        rc = loss_table_probe(t, net, base, w, opt, share, e);
-    if (rc != 0)
-        return rc;
     t->ctx = w->ctx;
     t->n_windows = w->n;
     t->n_scored = w->n * windows_n_scored(w);
+    int rc = loss_table_proxies(t, w, opt, share, e);
+    if (rc == 0)
+        rc = loss_table_probe(t, net, base, w, opt, share, e);
+    if (rc != 0) {
+        loss_table_keep(t, w, opt, true, NULL); /* is_kept and n_kept say what came of it */
+        return rc;
+    }
+    loss_table_keep(t, w, opt, true, NULL); /* should the table not get its file; fitting rounds */
     loss_table_fit(t);
     return 0;
 }

@@ -52,6 +52,9 @@ struct loss_table {
     char imatrix_sha256[65]; /* "" without importance */
     char ids_sha256[65];     /* the token ids it was measured on; "" until known */
     size_t ctx, n_windows, n_scored;
+    bool is_kept;   /* there is a state file of this run, */
+    size_t n_kept;  /* with so many measurements, */
+    double kept_at; /* last written at this time of a monotonic clock, or not yet since then */
 };
 
 /* The tensors of `m` that may change type, with one option for each distinct type that `types` leads to after
@@ -76,9 +79,23 @@ struct loss_measure {
     size_t n_probes;          /* 0: every option is measured */
     int (*progress)(void *ctx, double done, const char *what); /* done 0..1; nonzero cancels; or NULL */
     void *progress_ctx;
+    /* Where the figures are kept while they are measured: about every `state_seconds`, at the end, and when
+     * the run fails or is cancelled. It is the caller's to remove. NULL: nowhere. */
+    const char *state_path;
+    double state_seconds;
 };
 
-/* Fill proxies, measurements and losses. Windows as from windows_cut; their scored positions count. */
+/* Take up what a stopped run kept in its state file: loss_table_measure then leaves out what is known, and
+ * its result has the bytes of a run that was never stopped. ERR_ARG when it was of other weights, importance
+ * or windows; ERR_FORMAT: damaged. After a failure no figure is known. */
+int loss_table_continue(struct loss_table *t, const char *state_path, const struct windows *w, struct err *e);
+
+/* Measurements that the options ask for, and how many of them are known. Types that turn out to lose nothing
+ * count until their proxies are known. */
+void loss_table_count(const struct loss_table *t, const struct loss_measure *opt, size_t *n_known, size_t *n);
+
+/* Fill proxies, measurements and losses; those that are known are left out. Windows as from windows_cut;
+ * their scored positions count. */
 int loss_table_measure(struct loss_table *t, const struct net *net, struct weights *base,
                        const struct windows *w, const struct loss_measure *opt, struct err *e);
 
@@ -99,10 +116,15 @@ const struct loss_option *loss_table_option(const struct loss_tensor *t, enum qt
 /* Proxies of all options (proxy_error.c). Tensors of up to PROXY_SAMPLE values are encoded whole; of larger
  * ones, evenly spread rows of about that many values, scaled up. */
 #define PROXY_SAMPLE ((uint64_t)1 << 22)
-int loss_table_proxies(struct loss_table *t, const struct loss_measure *opt, double share, struct err *e);
+int loss_table_proxies(struct loss_table *t, const struct windows *w, const struct loss_measure *opt,
+                       double share, struct err *e);
 
 /* Divergences of the probes (sensitivity.c). */
 int loss_table_probe(struct loss_table *t, const struct net *net, struct weights *base,
                      const struct windows *w, const struct loss_measure *opt, double share, struct err *e);
+
+/* Write the state file if there is to be one and it is time, or at once when `now` (loss_file.c). */
+int loss_table_keep(struct loss_table *t, const struct windows *w, const struct loss_measure *opt, bool now,
+                    struct err *e);
 
 #endif

@@ -16,6 +16,7 @@
 #include "libquant/base/pool.h"
 #include "libquant/quant.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -139,14 +140,28 @@ static int tensor_proxies(struct loss_table *table, struct loss_tensor *t, const
     return rc;
 }
 
-int loss_table_proxies(struct loss_table *t, const struct loss_measure *opt, double share, struct err *e)
+/* Have all of them been taken over from a stopped run? */
+static bool is_known(const struct loss_tensor *t)
+{
+    for (size_t i = 0; i < t->n_options; i++)
+        if (isnan(t->options[i].proxy))
+            return false;
+    return true;
+}
+
+int loss_table_proxies(struct loss_table *t, const struct windows *w, const struct loss_measure *opt,
+                       double share, struct err *e)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < t->n_tensors; i++) {
+        if (is_known(&t->tensors[i]))
+            continue;
         rc = tensor_proxies(t, &t->tensors[i], opt, e);
+        if (rc == 0)
+            rc = loss_table_keep(t, w, opt, false, e);
         double done = share * (double)(i + 1) / (double)t->n_tensors;
         if (rc == 0 && opt->progress && opt->progress(opt->progress_ctx, done, "encoding") != 0)
-            rc = err_set(e, ERR_CANCELLED, "stopped on request");
+            rc = err_set(e, ERR_CANCELLED, ERR_STOPPED);
     }
     return rc;
 }

@@ -79,7 +79,23 @@ static bool wanted(const struct loss_tensor *t, size_t i, const struct loss_meas
     const struct loss_option *o = &t->options[i];
     if (has_probe(t, opt))
         return is_probe(t, o, opt);
-    return o->type != t->tensor->type && o->proxy > 0 && (i == 0 || i == t->n_options / 2);
+    return o->type != t->tensor->type && o->proxy != 0 && (i == 0 || i == t->n_options / 2);
+}
+
+/* Wanted, and not known from a run that was stopped. */
+static bool is_open(const struct loss_tensor *t, size_t i, const struct loss_measure *opt)
+{
+    return wanted(t, i, opt) && !isfinite(t->options[i].kld);
+}
+
+void loss_table_count(const struct loss_table *t, const struct loss_measure *opt, size_t *n_known, size_t *n)
+{
+    *n_known = *n = 0;
+    for (size_t i = 0; i < t->n_tensors; i++)
+        for (size_t o = 0; o < t->tensors[i].n_options; o++) {
+            *n += wanted(&t->tensors[i], o, opt);
+            *n_known += wanted(&t->tensors[i], o, opt) && !is_open(&t->tensors[i], o, opt);
+        }
 }
 
 static bool is_in_layer(const struct net_layer *l, const struct model_tensor *t)
@@ -151,7 +167,7 @@ static int score_batch(struct probing *run, struct err *e)
     free(scores);
     free(kld);
     close_batch(run);
-    return rc;
+    return rc ? rc : loss_table_keep(run->table, run->w, run->opt, false, e);
 }
 
 /* Run one probe from `layer` on (or from the embeddings), and keep its states for the next sweep. */
@@ -177,7 +193,7 @@ static int probe_tensor(struct probing *run, struct loss_tensor *t, struct err *
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < t->n_options; i++)
-        if (wanted(t, i, run->opt))
+        if (is_open(t, i, run->opt))
             rc = run_probe(run, t, &t->options[i], e);
     return rc;
 }
@@ -213,7 +229,7 @@ static double count_work(const struct probing *run)
         const struct loss_tensor *t = &run->table->tensors[i];
         double probes = 0, runs = t->tensor == run->net->embedding ? (double)run->net->n_layers : 0;
         for (size_t o = 0; o < t->n_options; o++)
-            probes += wanted(t, o, run->opt);
+            probes += is_open(t, o, run->opt);
         for (uint32_t l = 0; l < run->net->n_layers; l++)
             if (is_in_layer(&run->net->layers[l], t->tensor))
                 runs = (double)(run->net->n_layers - l);
@@ -232,6 +248,10 @@ int loss_table_probe(struct loss_table *t, const struct net *net, struct weights
                                            .keep_end = w->end,
                                            .progress = show,
                                            .progress_ctx = &run};
+    size_t n_known = 0, n = 0;
+    loss_table_count(t, opt, &n_known, &n);
+    if (n_known == n)
+        return 0;
     run.total = count_work(&run);
     run.step = (double)net->n_layers;
     struct forward_span start = {0};

@@ -178,7 +178,7 @@ static void proxies_are_weighted_errors_of_encoded_rows(void **state)
     struct loss_table t = {0};
     struct loss_measure opt = {.pool = pool, .memory_bytes = 1 << 26};
     check(loss_table_init(&t, model, m, types, N_TYPES, &e), &e);
-    check(loss_table_proxies(&t, &opt, 1, &e), &e);
+    check(loss_table_proxies(&t, &windows, &opt, 1, &e), &e);
     const struct loss_tensor *q = find(&t, "blk.1.attn_q.weight");
     size_t n = (size_t)q->tensor->n_rows, cols = (size_t)q->tensor->ne[0];
     float *rows = malloc(n * cols * sizeof *rows), *back = malloc(n * cols * sizeof *back),
@@ -408,6 +408,94 @@ static void a_run_can_be_stopped(void **state)
     }
 }
 
+static int stop_after(void *ctx, double done, const char *what)
+{
+    (void)done;
+    (void)what;
+    return --*(int *)ctx < 0;
+}
+
+/* Stopped again and again, each time a few steps further on, and continued: the bytes of a run in one go. */
+static void a_stopped_run_continues_to_the_same_file(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct imatrix *m = importance();
+    struct loss_table whole = {0};
+    const enum qtype probes[] = {QTYPE_Q2_K, QTYPE_Q4_K};
+    char kept[128], path[2][128], *text[2];
+    size_t n[2], n_stops = 0, n_known = 0, n_all = 0, last = 0;
+    snprintf(kept, sizeof kept, "%s/stopped.kerf-state", folder);
+    snprintf(path[0], sizeof path[0], "%s/whole.json", folder);
+    snprintf(path[1], sizeof path[1], "%s/continued.json", folder);
+    measure(&whole, m, 2, probes, 2);
+    check(loss_table_save(&whole, path[0], false, &e), &e);
+    for (int rc = ERR_CANCELLED; rc == ERR_CANCELLED; n_stops++) {
+        struct loss_table t = {0};
+        int steps = 10 + 6 * (int)n_stops;
+        struct loss_measure opt = {.pool = pool,
+                                   .memory_bytes = 1 << 26,
+                                   .probes = probes,
+                                   .n_probes = 2,
+                                   .progress = stop_after,
+                                   .progress_ctx = &steps,
+                                   .state_path = kept,
+                                   .state_seconds = n_stops % 2 ? 0 : 1000};
+        check(loss_table_init(&t, model, m, types, N_TYPES, &e), &e);
+        if (n_stops > 0)
+            check(loss_table_continue(&t, kept, &windows, &e), &e);
+        loss_table_count(&t, &opt, &n_known, &n_all);
+        assert_true(n_known >= last && n_known <= n_all);
+        last = n_known;
+        rc = loss_table_measure(&t, &net, base, &windows, &opt, &e);
+        assert_true(t.is_kept);
+        if (rc != ERR_CANCELLED)
+            check(rc, &e);
+        if (rc == 0)
+            check(loss_table_save(&t, path[1], false, &e), &e);
+        loss_table_release(&t);
+        assert_true(n_stops < 100);
+    }
+    assert_true(n_stops > 3 && last > 0); /* some of the stops were between measurements */
+    for (int i = 0; i < 2; i++)
+        text[i] = slurp(path[i], &n[i]);
+    assert_int_equal(n[0], n[1]);
+    assert_memory_equal(text[0], text[1], n[0]);
+
+    /* What is kept is no table, is of these windows, and is checked like one. */
+    struct windows fewer = windows;
+    struct loss_table t = {0};
+    fewer.n--;
+    refuse(kept, NULL, m, types, N_TYPES, "what a stopped run has kept");
+    check(loss_table_init(&t, model, m, types, N_TYPES, &e), &e);
+    assert_int_equal(loss_table_continue(&t, path[0], &windows, &e), ERR_ARG);
+    assert_non_null(strstr(e.msg, "a whole table"));
+    assert_int_equal(loss_table_continue(&t, kept, &fewer, &e), ERR_ARG);
+    assert_non_null(strstr(e.msg, "another text"));
+    loss_table_release(&t);
+    check(loss_table_init(&t, model, NULL, types, N_TYPES, &e), &e);
+    assert_int_equal(loss_table_continue(&t, kept, &windows, &e), ERR_ARG);
+    assert_non_null(strstr(e.msg, "another importance matrix"));
+    loss_table_release(&t);
+    free(text[1]);
+    text[1] = slurp(kept, &n[1]);
+    char *figure = strstr(strstr(text[1], "blk.1."), "\"proxy\": ");
+    memcpy(figure, "\"proxy\": -", 10);
+    FILE *f = fopen(kept, "wb");
+    assert_non_null(f);
+    fputs(text[1], f);
+    fclose(f);
+    check(loss_table_init(&t, model, m, types, N_TYPES, &e), &e);
+    assert_int_equal(loss_table_continue(&t, kept, &windows, &e), ERR_FORMAT);
+    for (size_t i = 0; i < t.n_tensors; i++)
+        assert_true(isnan(t.tensors[i].options[0].proxy) && isnan(t.tensors[i].options[0].kld));
+    loss_table_release(&t);
+    loss_table_release(&whole);
+    free(text[0]);
+    free(text[1]);
+    imatrix_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -418,6 +506,7 @@ int main(void)
         cmocka_unit_test(losses_between_probes_follow_the_error),
         cmocka_unit_test(the_same_file_for_any_threads_and_back),
         cmocka_unit_test(files_that_do_not_fit_are_refused),
+        cmocka_unit_test(a_stopped_run_continues_to_the_same_file),
         cmocka_unit_test(a_run_can_be_stopped),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -54,7 +54,9 @@ says "measured with another importance matrix (01234567"
 absent "$work/x.gguf"
 
 # The same plan again: measured with one thread, and from the table without a text, and on the conversion.
+begin=$(date +%s%N)
 run 0 allocate "$demo" $measure --target-size 2500000 -o "$work/b.plan" --threads 1
+pause=$((($(date +%s%N) - begin) / 2000000)) # milliseconds, half of what a run takes
 same "$work/a.plan" "$work/b.plan"
 run 0 allocate "$demo" --table "$work/losses" --target-size 2500000 -o "$work/c.plan"
 says "losses from"
@@ -132,5 +134,55 @@ says "did you mean"
 run 2 allocate "$demo" $measure --target-bpw 4 -o "$work/x.plan" --fix attn_q
 says "expected REGEX=TYPE"
 absent "$work/x.plan"
+
+# Asked to stop, a run keeps what it has measured, and the same command goes on to the same bytes.
+set -- allocate "$demo" $measure --threads 1 --target-size 2500000
+stop() # ARGS...: stop a run that is under way; 1 when it was faster
+{
+    "$kerf" "$@" >"$work/out" 2>"$work/err" &
+    pid=$!
+    sleep "$(printf '%d.%03d' $((pause / 1000)) $((pause % 1000)))"
+    kill -TERM "$pid" 2>/dev/null || true
+    status=0
+    wait "$pid" 2>/dev/null || status=$?
+    [ "$status" -ne 0 ]
+}
+tries=0
+until stop "$@" --table "$work/stopped" -o "$work/stopped.plan" && grep -q "kept in" "$work/err"; do
+    tries=$((tries + 1))
+    [ "$tries" -lt 8 ] || fail "no run could be stopped in the middle"
+    [ "$status" -eq 0 ] && pause=$((pause * 2 / 3)) || pause=$((pause * 5 / 4))
+    rm -f "$work/stopped" "$work/stopped.plan"
+done
+[ "$status" -eq 143 ] || [ "$status" -eq 1 ] || fail "SIGTERM: exit $status"
+kept=$(sed -n 's/^kerf: stopped on request: \([0-9]*\) of .*/\1/p' "$work/err")
+[ -n "$kept" ] || fail "not said how much is kept"
+says " measurements are kept in $work/stopped.kerf-state; the same command goes on from there"
+absent "$work/stopped"
+absent "$work/stopped.plan"
+cp "$work/stopped.kerf-state" "$work/state"
+if [ "$kept" -gt 0 ]; then
+    run 0 "$@" --table "$work/stopped" -o "$work/stopped.plan" --dry-run
+    prints "$kept of "
+    prints " measurements are kept in $work/stopped.kerf-state; the run would go on from there"
+fi
+run 1 "$@" --ctx 32 --table "$work/stopped" -o "$work/stopped.plan"
+says "stopped.kerf-state: made for another text or other windows of it"
+same "$work/state" "$work/stopped.kerf-state"
+run 0 "$@" --table "$work/stopped" -o "$work/stopped.plan"
+[ "$kept" -eq 0 ] || says "continued after $kept of "
+same "$work/losses" "$work/stopped"
+same "$work/a.plan" "$work/stopped.plan"
+[ ! -e "$work/stopped.kerf-state" ] || fail "the state outlives its run"
+echo broken >"$work/anew.kerf-state"
+run 1 allocate "$demo" $measure --target-bpw 4.5 --table "$work/anew" -o "$work/anew.plan"
+says "anew.kerf-state"
+run 0 allocate "$demo" $measure --target-bpw 4.5 --table "$work/anew" -o "$work/anew.plan" --force
+says "; begun anew"
+same "$work/anew" "$work/losses"
+if stop "$@" -o "$work/unkept.plan" && [ -s "$work/err" ]; then
+    says "stopped on request: nothing is kept; with --table FILE it would be"
+    absent "$work/unkept.plan"
+fi
 
 done_testing
