@@ -525,7 +525,7 @@ static int check_values(struct verify_owner *o, const struct verify_report *r, c
     for (size_t i = 0; rc == 0 && model_has_weights(m) && i < r->n_tensors; i++) {
         const struct model_tensor *t = model_tensor(m, i);
         if (progress && progress(ctx, done, r->n_bytes, t->name) != 0)
-            rc = err_set(e, ERR_CANCELLED, "the check was interrupted");
+            rc = err_set(e, ERR_CANCELLED, ERR_STOPPED);
         else
             rc = verify_values(o, m, t, pool, e);
         done += t->n_bytes;
