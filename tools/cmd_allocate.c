@@ -190,6 +190,7 @@ static int measure(struct job *j, uint64_t chunks, struct err *e)
     windows_thin(&r->windows, (size_t)chunks);
     j->planned = r->shared->dry_run;
     corpus_hash(&r->corpus, j->table.ids_sha256);
+    j->table.activations = eval_activations(r->text);
     struct loss_measure m = {.pool = r->session.pool,
                              .kern = r->session.kern,
                              .memory_bytes = r->shared->memory_bytes,

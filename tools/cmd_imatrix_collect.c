@@ -103,7 +103,7 @@ static struct imatrix_collect_options collect_options(struct eval_run *r, const 
     return (struct imatrix_collect_options){
         .pool = r->session.pool,
         .memory_bytes = r->shared->memory_bytes,
-        .activations = strcmp(r->text->activations, "q8") == 0 ? ACTIVATIONS_Q8 : ACTIVATIONS_F32,
+        .activations = eval_activations(r->text),
         .process_output = a->process_output,
         .perplexity = !a->no_perplexity,
         .save_windows = a->save_every < SIZE_MAX ? (size_t)a->save_every : SIZE_MAX,

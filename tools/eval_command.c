@@ -27,6 +27,11 @@ int eval_check_options(const struct opt_command *cmd, const struct text_options 
     return 0;
 }
 
+enum activations eval_activations(const struct text_options *t)
+{
+    return strcmp(t->activations, "q8") == 0 ? ACTIVATIONS_Q8 : ACTIVATIONS_F32;
+}
+
 int eval_check_output(const char *path, bool force, struct err *e)
 {
     int rc = path ? cmd_check_folder(path, e) : 0;
@@ -248,7 +253,7 @@ static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
     p->corpus = &r->corpus;
     corpus_hash(&r->corpus, p->ids_sha256);
     p->stride = (size_t)r->text->stride;
-    p->activations = strcmp(r->text->activations, "q8") == 0 ? ACTIVATIONS_Q8 : ACTIVATIONS_F32;
+    p->activations = eval_activations(r->text);
     p->imatrix = mixes ? r->imatrix_path : NULL;
     p->recipe = mixes ? r->recipe : NULL;
     p->n_threads = pool_n_threads(r->session.pool);
@@ -276,8 +281,7 @@ int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
             (struct evaluate_model){contender_label(&r->models[i]), &r->models[i].net, r->models[i].weights};
     struct evaluate_options opt = {.pool = r->session.pool,
                                    .memory_bytes = r->shared->memory_bytes,
-                                   .activations = strcmp(r->text->activations, "q8") == 0 ? ACTIVATIONS_Q8
-                                                                                          : ACTIVATIONS_F32,
+                                   .activations = eval_activations(r->text),
                                    .progress = on_progress,
                                    .progress_ctx = r};
     progress_begin(&r->bar, r->shared, "evaluating", "tokens", n_tokens(r) * r->n_models);

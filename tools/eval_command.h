@@ -88,6 +88,9 @@ struct text_options {
         .help = "write the report as a page, too"                                                            \
     }
 
+/* What --activations says. */
+enum activations eval_activations(const struct text_options *t);
+
 struct eval_run {
     struct session session;
     struct shared_options *shared;

@@ -1,7 +1,7 @@
 /* loss_file.c - loss tables as files: JSON, so that other programs may read or make them.
  *
  *     {"kerf_loss_table": 1, "weights_sha256": ..., "imatrix_sha256": ... or null, "ids_sha256": ...,
- *      "ctx": 512, "n_windows": 8, "n_scored": 2040,
+ *      "ctx": 512, "n_windows": 8, "n_scored": 2040, "activations": "f32" or "q8",
  *      "tensors": [{"name": ..., "shape": [...],
  *                   "options": [{"type": "Q2_K", "proxy": ..., "kld": ... or null, "kld_stderr": ..., "loss":
  * ...}]}]}
@@ -93,6 +93,8 @@ static int save(const struct loss_table *t, const char *windows_sha256, const ch
     put_count(&w, "ctx", t->ctx);
     put_count(&w, "n_windows", t->n_windows);
     put_count(&w, "n_scored", t->n_scored);
+    jw_key(&w, "activations");
+    jw_string(&w, t->activations == ACTIVATIONS_Q8 ? "q8" : "f32");
     jw_key(&w, "tensors");
     jw_array(&w);
     for (size_t i = 0; i < t->n_tensors; i++)
@@ -109,10 +111,10 @@ int loss_table_save(const struct loss_table *t, const char *path, bool overwrite
 
 /* --- the state of a run --- */
 
-/* Tokens, and which of them are scored. */
-static void hash_windows(const struct windows *w, char out[65])
+/* Tokens, which of them are scored, and how products round. */
+static void hash_windows(const struct loss_table *t, const struct windows *w, char out[65])
 {
-    const uint64_t numbers[] = {w->ctx, w->n, w->first, w->end};
+    const uint64_t numbers[] = {w->ctx, w->n, w->first, w->end, t->activations};
     struct sha256 s;
     sha256_init(&s);
     sha256_update(&s, numbers, sizeof numbers);
@@ -151,7 +153,7 @@ int loss_table_keep(struct loss_table *t, const struct windows *w, const struct 
         return 0;
     if (!knows_any(t))
         return 0;
-    hash_windows(w, hash);
+    hash_windows(t, w, hash);
     int rc = save(t, hash, opt->state_path, true, e);
     if (rc != 0)
         return rc;
@@ -319,7 +321,7 @@ static void forget(struct loss_table *t)
 int loss_table_continue(struct loss_table *t, const char *state_path, const struct windows *w, struct err *e)
 {
     char hash[65];
-    hash_windows(w, hash);
+    hash_windows(t, w, hash);
     int rc = load(t, state_path, hash, e);
     if (rc != 0)
         forget(t);

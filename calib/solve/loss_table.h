@@ -19,6 +19,7 @@
 #define KERF_LOSS_TABLE_H
 
 #include "calib/corpus.h"
+#include "calib/model/activations.h"
 #include "calib/model/model_load.h"
 #include "calib/model/weights.h"
 #include "libquant/base/arena.h"
@@ -52,9 +53,10 @@ struct loss_table {
     char imatrix_sha256[65]; /* "" without importance */
     char ids_sha256[65];     /* the token ids it was measured on; "" until known */
     size_t ctx, n_windows, n_scored;
-    bool is_kept;   /* there is a state file of this run, */
-    size_t n_kept;  /* with so many measurements, */
-    double kept_at; /* last written at this time of a monotonic clock, or not yet since then */
+    enum activations activations; /* in which it is measured: the caller's, before it measures or continues */
+    bool is_kept;                 /* there is a state file of this run, */
+    size_t n_kept;                /* with so many measurements, */
+    double kept_at;               /* last written at this time of a monotonic clock, or not yet since then */
 };
 
 /* The tensors of `m` that may change type, with one option for each distinct type that `types` leads to after

@@ -156,7 +156,9 @@ static int score_batch(struct probing *run, struct err *e)
         models[i + 1] =
             (struct head_model){run->net, run->batch[i].in_head ? run->batch[i].weights : run->base,
                                 run->batch[i].states ? run->batch[i].states : run->reference};
-    struct head_options h = {.pool = run->opt->pool, .memory_bytes = run->opt->memory_bytes / 2};
+    struct head_options h = {.pool = run->opt->pool,
+                             .memory_bytes = run->opt->memory_bytes / 2,
+                             .activations = run->table->activations};
     struct head_score *scores = malloc((run->n_batch + 1) * n * sizeof *scores);
     double *kld = malloc(n * sizeof *kld);
     int rc = scores && kld ? 0 : err_set(e, ERR_NOMEM, "out of memory for the scores of %zu positions", n);
@@ -246,6 +248,7 @@ int loss_table_probe(struct loss_table *t, const struct net *net, struct weights
                                            .memory_bytes = opt->memory_bytes / 4,
                                            .keep_first = w->first,
                                            .keep_end = w->end,
+                                           .activations = t->activations,
                                            .progress = show,
                                            .progress_ctx = &run};
     size_t n_known = 0, n = 0;

@@ -71,6 +71,13 @@ same "$work/a.lines" "$work/d.lines"
 run 0 allocate "$demo" --table "$work/losses" --target-bpw 4.5 -o "$work/e.plan" --json
 awk "BEGIN { exit !($(value bits_per_weight) <= 4.5 && $(value bits_per_weight) > 4.4) }" || fail "bits per weight"
 
+# Inputs rounded to 8 bits are another measurement, and the table says so.
+run 0 allocate "$demo" $measure --activations q8 --target-size 2500000 -o "$work/q8.plan" --table "$work/q8.losses"
+grep -q '"activations": *"q8"' "$work/q8.losses" && grep -q '"activations": *"f32"' "$work/losses" ||
+    fail "a table does not say how inputs were rounded"
+grep '"loss"' "$work/losses" >"$work/f32.figures"
+grep '"loss"' "$work/q8.losses" >"$work/q8.figures"
+! cmp -s "$work/f32.figures" "$work/q8.figures" || fail "--activations changes nothing"
 # A device: the plan, written, takes at most its memory by the figures of fit, and all but a little of it.
 memory=17000000
 run 0 allocate "$demo" --table "$work/losses" --memory $memory --ctx 512 -o "$work/f.plan" --json
