@@ -76,11 +76,19 @@ static void fetch(struct ahead *next, size_t n_lines)
         __builtin_prefetch(next->rows + next->done / per_row * next->lda + next->done % per_row * 16);
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+#define WATCHED 1
+#elif defined(__has_feature)
+#define WATCHED __has_feature(address_sanitizer) /* how clang says it */
+#else
+#define WATCHED 0
+#endif
+
 /* The tiles are not compiled with AddressSanitizer; here it sees the far corners of what one touches. */
 static void look_at_corners(const struct gemm_matrix *b, size_t n_rows, const float *a, const float *strip,
                             size_t n, const float *c, size_t ldc)
 {
-#ifdef __SANITIZE_ADDRESS__
+#if WATCHED
     const volatile float *corners[] = {a,     a + (n_rows - 1) * KERN_TILE_STRIDE + n - 1,
                                        strip, strip + n * b->kern->cols - 1,
                                        c,     c + (n_rows - 1) * ldc + b->kern->cols - 1};

@@ -9,6 +9,7 @@
 #include "calib/model/forward.h"
 #include "formats/json.h"
 #include "libquant/base/rng.h"
+#include "report_document.h"
 #include "toy_family.h"
 
 #include <math.h>
@@ -417,12 +418,7 @@ static void reports_have_the_figures_of_the_kind_and_null_for_the_others(void **
     r.candidates[0].path = "q8";
     r.candidates[1].path = "<q4>";
     char *out = NULL;
-    size_t n = 0;
-    FILE *f = open_memstream(&out, &n);
-    report_json(&r, f);
-    fclose(f);
-    struct json_doc *doc = NULL;
-    assert_int_equal(json_parse(&doc, out, n, "report", &e), 0);
+    struct json_doc *doc = report_document(&r, &out);
     const struct json *c = json_next(json_first(json_get(json_root(doc), "candidates")));
     assert_true(fabs(number(c, "score_delta_rms") - r.candidates[1].change.delta_rms) < 1e-15);
     assert_true(number(c, "rank_kendall") > 0 && number(c, "rank_spearman") > number(c, "rank_kendall"));
@@ -435,7 +431,8 @@ static void reports_have_the_figures_of_the_kind_and_null_for_the_others(void **
     assert_true(json_is_null(json_get(json_get(json_root(doc), "reference"), "n_chunks")));
     json_free(doc);
     free(out);
-    f = open_memstream(&out, &n);
+    size_t n = 0;
+    FILE *f = open_memstream(&out, &n);
     report_html(&r, f);
     report_text(&r, f);
     fclose(f);

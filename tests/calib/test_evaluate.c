@@ -5,6 +5,7 @@
 #include "calib/eval/ladder.h"
 #include "calib/eval/report.h"
 #include "formats/json.h"
+#include "report_document.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -159,12 +160,7 @@ static void reports_say_what_was_found(void **state)
     r.candidates[0].bits_per_weight = q4.bits_per_weight;
 
     char *out = NULL;
-    size_t n = 0;
-    FILE *f = open_memstream(&out, &n);
-    report_json(&r, f);
-    fclose(f);
-    struct json_doc *doc = NULL;
-    assert_int_equal(json_parse(&doc, out, n, "report", NULL), 0);
+    struct json_doc *doc = report_document(&r, &out);
     const struct json *c = json_first(json_get(json_root(doc), "candidates"));
     assert_true(fabs(number(c, "kld_mean") - r.candidates[0].d.kld.value) < 1e-15);
     assert_true(number(c, "kld_mean") > 0.001 && number(c, "kld_mean") < 0.1);
@@ -175,7 +171,8 @@ static void reports_say_what_was_found(void **state)
     json_free(doc);
     free(out);
 
-    f = open_memstream(&out, &n);
+    size_t n = 0;
+    FILE *f = open_memstream(&out, &n);
     report_html(&r, f);
     fclose(f);
     assert_non_null(
@@ -264,12 +261,7 @@ static void gates_are_judged_and_reported(void **state)
         assert_int_equal(report_judge_all(&r), cases[i].want[2]);
 
         char *out = NULL;
-        size_t n = 0;
-        FILE *f = open_memstream(&out, &n);
-        report_json(&r, f);
-        fclose(f);
-        struct json_doc *doc = NULL;
-        assert_int_equal(json_parse(&doc, out, n, "report", NULL), 0);
+        struct json_doc *doc = report_document(&r, &out);
         const struct json *gate =
             json_first(json_get(json_next(json_first(json_get(json_root(doc), "candidates"))), "gates"));
         const struct json *met[3] = {json_get(gate, "met"), json_get(json_next(gate), "met"),
@@ -288,7 +280,8 @@ static void gates_are_judged_and_reported(void **state)
         json_free(doc);
         free(out);
         static const char *const verdicts[] = {">met<", ">not met<", ">open: the run was stopped<"};
-        f = open_memstream(&out, &n);
+        size_t n = 0;
+        FILE *f = open_memstream(&out, &n);
         report_html(&r, f);
         fclose(f);
         const char *row = strstr(out, "<h2>Gates</h2>");
