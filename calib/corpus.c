@@ -56,7 +56,7 @@ void corpus_note_bytes(struct corpus *c, const char *text, size_t len)
     size_t first = 0;
     t->n_replaced = utf8_n_ill_formed(text, len, &first);
     t->first_replaced = first;
-    text_doubt(t->doubt, text, len);
+    text_sniff(t->doubt, text, len);
 }
 
 int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *path, bool parse_special,

@@ -10,7 +10,7 @@
 #ifndef KERF_CORPUS_H
 #define KERF_CORPUS_H
 
-#include "formats/text_doubt.h"
+#include "formats/text_sniff.h"
 #include "libquant/base/err.h"
 
 #include <stdbool.h>
@@ -25,7 +25,7 @@ struct corpus_text {
     uint64_t n_bytes;
     char sha256[65];                     /* of the bytes of the (decompressed) text, or of the ids as int32 */
     uint64_t n_replaced, first_replaced; /* bytes that are not UTF-8, taken as U+FFFD; offset of the first */
-    char doubt[TEXT_DOUBT_BYTES];        /* why it is evidently no text (text_doubt.h); empty: it may be */
+    char doubt[TEXT_SNIFF_BYTES];        /* why it is evidently no text (text_sniff.h); empty: it may be */
 };
 
 /* Caller-owned; a zeroed struct is empty. */

@@ -1,8 +1,8 @@
 /* iquants_grid.c - the code books of iquants_grid.h, as data.
  *
- * Provenance: ggml-common.h of the ggml project (https://github.com/ggml-org/llama.cpp, ggml/src), August 2026,
- * MIT licence, Copyright (c) 2023-2026 The ggml authors; its permission notice is word for word that of the
- * LICENSE file of this repository. The numbers are part of the GGUF file format and must never change;
+ * Provenance: ggml-common.h of the ggml project (https://github.com/ggml-org/llama.cpp, ggml/src), August
+ * 2026, MIT licence, Copyright (c) 2023-2026 The ggml authors; its permission notice is word for word that of
+ * the LICENSE file of this repository. The numbers are part of the GGUF file format and must never change;
  * tests/libquant/test_decode.c holds them to their hashes. */
 #include "iquants_grid.h"
 

@@ -56,7 +56,7 @@ int cmd_fail(const struct err *e);
 /* "kerf: warning: ..." on stderr, unless --quiet. */
 void cmd_warn(const struct shared_options *o, const char *fmt, ...) KERF_PRINTF(2, 3);
 
-/* That an input is evidently no text, for which `doubt` is the reason (text_doubt.h; empty: there is none),
+/* That an input is evidently no text, for which `doubt` is the reason (text_sniff.h; empty: there is none),
  * else that n bytes of it were not UTF-8, the first of them at offset `first`; nothing when n is 0. */
 void cmd_warn_text(const struct shared_options *o, const char *path, const char *doubt, uint64_t n,
                    uint64_t first);

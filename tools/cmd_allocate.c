@@ -3,12 +3,12 @@
 #include "type_options.h"
 
 #include "calib/solve/allocate.h"
-#include "calib/solve/allocate_page.h"
-#include "formats/convert/footprint.h"
+#include "calib/report/allocate_page.h"
+#include "formats/inspect/footprint.h"
 #include "formats/json.h"
-#include "libquant/base/names.h"
-#include "libquant/base/outfile.h"
-#include "libquant/base/textfile.h"
+#include "libquant/base/path.h"
+#include "formats/output/output_file.h"
+#include "formats/output/text_file.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -368,12 +368,12 @@ static void print_text(const struct job *j)
 
 static int write_page(const struct job *j, struct err *e)
 {
-    struct textfile f;
-    int rc = textfile_begin(&f, j->o->html, e);
+    struct text_file f;
+    int rc = text_file_begin(&f, j->o->html, e);
     if (rc != 0)
         return rc;
     rc = allocate_page(j->allocator, &j->allocation, KERF_VERSION, f.out, e);
-    return textfile_end(&f, rc, j->shared->force, e);
+    return text_file_end(&f, rc, j->shared->force, e);
 }
 
 static int write_plan(const struct job *j, struct err *e)
@@ -381,7 +381,7 @@ static int write_plan(const struct job *j, struct err *e)
     char *text = NULL;
     int rc = allocator_plan(j->allocator, &j->allocation, &text, e);
     if (rc == 0)
-        rc = outfile_write_all(j->o->output, text, strlen(text), j->shared->force, e);
+        rc = output_file_write_all(j->o->output, text, strlen(text), j->shared->force, e);
     free(text);
     return rc;
 }
@@ -391,7 +391,7 @@ static int run(struct job *j, const char *model, uint64_t chunks, struct err *e)
     struct options *o = j->o;
     uint64_t budget = 0;
     bool force = j->shared->force;
-    if (o->table && !(j->state = name_with(o->table, ".kerf-state")))
+    if (o->table && !(j->state = path_with(o->table, ".kerf-state")))
         return err_set(e, ERR_NOMEM, "out of memory");
     int rc = eval_check_output(o->output, force, e);
     if (rc == 0)
@@ -408,7 +408,7 @@ static int run(struct job *j, const char *model, uint64_t chunks, struct err *e)
     for (size_t i = 0; rc == 0 && i < sizeof outputs / sizeof *outputs; i++)
         rc = eval_check_inputs(j->r, outputs[i], e);
     for (size_t i = 0; rc == 0 && o->table && i < 2; i++) /* read when it exists */
-        rc = outputs[i] ? outfile_check_input(outputs[i], o->table, e) : 0;
+        rc = outputs[i] ? output_file_check_input(outputs[i], o->table, e) : 0;
     if (rc == 0)
         rc = loss_table_init(&j->table, j->r->models[0].model, j->r->imatrix, j->types, j->n_types, e);
     struct allocate_options ao = {.rules = j->rules,

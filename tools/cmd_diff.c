@@ -3,7 +3,7 @@
 #include "meta_text.h"
 #include "progress.h"
 
-#include "formats/convert/model_diff.h"
+#include "formats/inspect/model_diff.h"
 
 #include <inttypes.h>
 #include <math.h>

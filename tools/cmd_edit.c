@@ -1,8 +1,8 @@
 /* cmd_edit.c - kerf edit: set or remove metadata of a GGUF file; its tensors are copied as they are. */
 #include "gguf_operand.h"
-#include "repack_command.h"
+#include "copy_command.h"
 
-#include "formats/convert/model_verify.h"
+#include "formats/inspect/model_verify.h"
 #include "formats/gguf/gguf_meta_text.h"
 #include "formats/text.h"
 
@@ -72,12 +72,12 @@ static int run(const struct opt_command *cmd, const char *input, const char *out
     if (rc == 0)
         rc = collect(meta, gguf_reader_meta(in), ed, &e);
     if (rc == 0) {
-        struct repack_options ro = {.set = meta,
-                                    .remove = ed->remove.items,
-                                    .n_remove = ed->remove.n,
-                                    .in_place = true,
-                                    .check = true};
-        status = repack_and_report(in, output, &ro, s);
+        struct copy_gguf_options ro = {.set = meta,
+                                       .remove = ed->remove.items,
+                                       .n_remove = ed->remove.n,
+                                       .in_place = true,
+                                       .check = true};
+        status = copy_and_report(in, output, &ro, s);
     } else {
         status = rc == ERR_ARG && in ? cmd_usage(cmd, "%s", e.msg) : cmd_fail(&e);
     }

@@ -4,7 +4,7 @@
 #include "progress.h"
 #include "type_options.h"
 
-#include "formats/convert/fit.h"
+#include "formats/inspect/fit.h"
 #include "formats/json.h"
 
 #include <inttypes.h>

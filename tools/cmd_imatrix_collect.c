@@ -4,7 +4,7 @@
 
 #include "calib/stats/imatrix_collect.h"
 #include "formats/json.h"
-#include "libquant/base/names.h"
+#include "libquant/base/path.h"
 #include "libquant/base/sha256.h"
 
 #include <inttypes.h>
@@ -334,7 +334,7 @@ int cmd_imatrix_collect(int argc, char **argv)
     struct eval_run r = {.shared = &shared, .text = &text};
     char *state = NULL;
     if (status == 0) {
-        state = name_with(a.output, ".kerf-state");
+        state = path_with(a.output, ".kerf-state");
         int rc = state ? run(&r, args.items[0], &a, state, &e) : err_set(&e, ERR_NOMEM, "out of memory");
         status = rc ? cmd_fail(&e) : CMD_DONE;
     }

@@ -3,7 +3,7 @@
 #include "progress.h"
 
 #include "formats/json.h"
-#include "libquant/base/outfile.h"
+#include "formats/output/output_file.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -122,7 +122,7 @@ int cmd_imatrix_merge(int argc, char **argv)
     struct imatrix *m = NULL;
     int rc = shared.dry_run ? 0 : cmd_check_folder(output, &e);
     for (size_t i = 0; rc == 0 && i < args.n; i++)
-        rc = outfile_check_input(output, args.items[i], &e);
+        rc = output_file_check_input(output, args.items[i], &e);
     if (rc == 0)
         rc = load_all(&m, &args, &shared, &e);
     if (rc == 0 && prior)

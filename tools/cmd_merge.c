@@ -1,6 +1,6 @@
 /* cmd_merge.c - kerf merge: the parts of a split GGUF file as one file. */
 #include "gguf_operand.h"
-#include "repack_command.h"
+#include "copy_command.h"
 
 int cmd_merge(int argc, char **argv)
 {
@@ -29,8 +29,8 @@ int cmd_merge(int argc, char **argv)
         return cmd_fail(&e);
     if (gguf_reader_n_parts(in) == 1)
         cmd_note(&s, "%s is one file, not a part of several: the output is a copy of it", args.items[0]);
-    struct repack_options ro = {0};
-    status = repack_and_report(in, output, &ro, &s);
+    struct copy_gguf_options ro = {0};
+    status = copy_and_report(in, output, &ro, &s);
     gguf_reader_close(in);
     return status;
 }

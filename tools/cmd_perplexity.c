@@ -4,9 +4,9 @@
 
 #include "calib/model/forward.h"
 #include "formats/json.h"
-#include "libquant/base/names.h"
-#include "libquant/base/outfile.h"
-#include "libquant/base/textfile.h"
+#include "libquant/base/path.h"
+#include "formats/output/output_file.h"
+#include "formats/output/text_file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,9 +16,9 @@
 
 static int write_ids(const struct windows *w, const char *path, bool overwrite, struct err *e)
 {
-    struct textfile f;
+    struct text_file f;
     struct json_writer j;
-    int rc = textfile_begin(&f, path, e);
+    int rc = text_file_begin(&f, path, e);
     if (rc != 0)
         return rc;
     jw_begin(&j, f.out);
@@ -26,21 +26,22 @@ static int write_ids(const struct windows *w, const char *path, bool overwrite, 
     for (size_t i = 0; i < w->ctx; i++)
         jw_int(&j, w->inputs[i]);
     jw_end(&j);
-    return textfile_end(&f, 0, overwrite, e);
+    return text_file_end(&f, 0, overwrite, e);
 }
 
 /* Logits of every position of the first window, in blocks of rows. */
-static int write_logits(struct eval_run *r, const struct hidden *states, const char *path, struct err *e)
+static int write_logits(struct eval_run *r, const struct hidden_states *states, const char *path,
+                        struct err *e)
 {
     const struct net *net = &r->models[0].net;
     size_t n = r->windows.ctx, rows = BLOCK_BYTES / sizeof(float) / net->n_vocab;
     rows = rows == 0 ? 1 : rows < n ? rows : n;
-    struct outfile_options opt = {.overwrite = r->shared->force,
-                                  .size_bytes = (uint64_t)n * net->n_vocab * sizeof(float)};
+    struct output_file_options opt = {.overwrite = r->shared->force,
+                                      .size_bytes = (uint64_t)n * net->n_vocab * sizeof(float)};
     struct head_model head = {net, r->models[0].weights, states};
     struct head_options h = {.pool = r->session.pool, .memory_bytes = r->shared->memory_bytes};
-    struct outfile *out = NULL;
-    int rc = outfile_open(&out, path, &opt, e);
+    struct output_file *out = NULL;
+    int rc = output_file_open(&out, path, &opt, e);
     if (rc != 0)
         return rc;
     float *logits = malloc(rows * net->n_vocab * sizeof *logits);
@@ -50,18 +51,18 @@ static int write_logits(struct eval_run *r, const struct hidden *states, const c
         size_t now = n - i < rows ? n - i : rows;
         rc = head_logits(&head, i, now, &h, logits, e);
         if (rc == 0)
-            rc = outfile_write(out, logits, now * net->n_vocab * sizeof *logits, e);
+            rc = output_file_write(out, logits, now * net->n_vocab * sizeof *logits, e);
     }
     free(logits);
     if (rc == 0)
-        return outfile_commit(out, 0, e);
-    outfile_abort(out);
+        return output_file_commit(out, 0, e);
+    output_file_abort(out);
     return rc;
 }
 
 static int save_logits(struct eval_run *r, const char *path, const char *ids, struct err *e)
 {
-    struct hidden *states = NULL;
+    struct hidden_states *states = NULL;
     struct forward_options f = {
         .pool = r->session.pool, .memory_bytes = r->shared->memory_bytes, .keep_end = r->windows.ctx};
     int rc = forward_run(&states, &r->models[0].net, r->models[0].weights, r->windows.inputs, 1,
@@ -70,7 +71,7 @@ static int save_logits(struct eval_run *r, const char *path, const char *ids, st
         rc = write_logits(r, states, path, e);
     if (rc == 0)
         rc = write_ids(&r->windows, ids, r->shared->force, e);
-    hidden_free(states);
+    hidden_states_free(states);
     return rc;
 }
 
@@ -134,7 +135,7 @@ int cmd_perplexity(int argc, char **argv)
     struct eval_run r = {.shared = &shared, .text = &text};
     status = eval_check_options(&cmd, &text);
     if (status == 0) {
-        char *ids = logits ? name_with(logits, ".json") : NULL; /* written with them */
+        char *ids = logits ? path_with(logits, ".json") : NULL; /* written with them */
         int rc = logits && !ids ? err_set(&e, ERR_NOMEM, "out of memory")
                                 : run(&r, args.items[0], logits, ids, &e);
         status = eval_status(&r, rc, &e);

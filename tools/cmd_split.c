@@ -1,12 +1,12 @@
 /* cmd_split.c - kerf split: a GGUF file in parts of bounded size. */
 #include "gguf_operand.h"
-#include "repack_command.h"
+#include "copy_command.h"
 
 int cmd_split(int argc, char **argv)
 {
     struct shared_options s = SHARED_OPTIONS_INIT;
     const char *output = NULL;
-    struct repack_options ro = {0};
+    struct copy_gguf_options ro = {0};
     const struct opt options[] = {
         {"output", 'o', OPT_TEXT, &output, "PREFIX", "parts are PREFIX-00001-of-00003.gguf and so on", NULL,
          NULL},
@@ -36,7 +36,7 @@ int cmd_split(int argc, char **argv)
     struct gguf_reader *in = NULL;
     if (gguf_operand_open(&in, args.items[0], &e) != 0)
         return cmd_fail(&e);
-    status = repack_and_report(in, output, &ro, &s);
+    status = copy_and_report(in, output, &ro, &s);
     gguf_reader_close(in);
     return status;
 }

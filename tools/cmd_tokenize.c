@@ -2,10 +2,10 @@
 #include "cmd.h"
 #include "meta_text.h"
 
-#include "formats/convert/model.h"
+#include "formats/model/model.h"
 #include "formats/json.h"
 #include "formats/text.h"
-#include "formats/text_doubt.h"
+#include "formats/text_sniff.h"
 #include "formats/tokenizer/codepoint.h"
 #include "formats/tokenizer/tokenizer.h"
 
@@ -89,8 +89,8 @@ static int run(const char *model_path, const char *text_path, const struct optio
         rc = tokenizer_encode(t, text, len, &how, &ids, &n, e);
     if (rc == 0) {
         size_t first = 0, n_ill = utf8_n_ill_formed(text, len, &first);
-        char doubt[TEXT_DOUBT_BYTES] = "";
-        text_doubt(doubt, text, len);
+        char doubt[TEXT_SNIFF_BYTES] = "";
+        text_sniff(doubt, text, len);
         cmd_warn_text(shared, text_path, doubt, n_ill, first);
     }
     if (rc == 0 && shared->json)

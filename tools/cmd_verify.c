@@ -2,7 +2,7 @@
 #include "cmd.h"
 #include "progress.h"
 
-#include "formats/convert/model_verify.h"
+#include "formats/inspect/model_verify.h"
 #include "formats/json.h"
 
 #include <stdio.h>

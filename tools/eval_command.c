@@ -1,11 +1,11 @@
 /* eval_command.c - see eval_command.h. */
 #include "eval_command.h"
 
-#include "formats/convert/model_files.h"
+#include "formats/model/model_files.h"
 #include "formats/tokenizer/tokenizer.h"
-#include "libquant/base/names.h"
-#include "libquant/base/outfile.h"
-#include "libquant/base/textfile.h"
+#include "libquant/base/path.h"
+#include "formats/output/output_file.h"
+#include "formats/output/text_file.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -48,15 +48,15 @@ int eval_check_inputs(const struct eval_run *r, const char *path, struct err *e)
     for (size_t i = 0; rc == 0 && i < r->n_models; i++)
         rc = model_files_refuse(r->models[i].path, path, e);
     for (size_t i = 0; rc == 0 && i < r->text->texts.n; i++)
-        rc = outfile_check_input(path, r->text->texts.items[i], e);
+        rc = output_file_check_input(path, r->text->texts.items[i], e);
     if (rc == 0 && r->text->ids)
-        rc = outfile_check_input(path, r->text->ids, e);
+        rc = output_file_check_input(path, r->text->ids, e);
     if (rc == 0 && r->imatrix_path)
-        rc = outfile_check_input(path, r->imatrix_path, e);
+        rc = output_file_check_input(path, r->imatrix_path, e);
     return rc;
 }
 
-static void warn_of(struct eval_run *r, const struct contender *c)
+static void warn_of(struct eval_run *r, const struct candidate *c)
 {
     for (size_t i = 0; i < model_n_warnings(c->model); i++)
         cmd_warn(r->shared, "%s: %s", c->path, model_warning(c->model, i));
@@ -64,7 +64,7 @@ static void warn_of(struct eval_run *r, const struct contender *c)
 
 int eval_add_file(struct eval_run *r, const char *path, struct err *e)
 {
-    int rc = contender_open_file(&r->models[r->n_models], path, r->session.kern, e);
+    int rc = candidate_open_file(&r->models[r->n_models], path, r->session.kern, e);
     if (rc == 0)
         warn_of(r, &r->models[r->n_models++]);
     return rc;
@@ -72,8 +72,8 @@ int eval_add_file(struct eval_run *r, const char *path, struct err *e)
 
 int eval_add_mix(struct eval_run *r, const struct mix *mix, bool requantize, struct err *e)
 {
-    struct contender_mix_options opt = {r->recipe, r->imatrix, requantize, r->session.kern, r->session.pool};
-    int rc = contender_open_mix(&r->models[r->n_models], &r->models[0], mix, &opt, e);
+    struct candidate_mix_options opt = {r->recipe, r->imatrix, requantize, r->session.kern, r->session.pool};
+    int rc = candidate_open_mix(&r->models[r->n_models], &r->models[0], mix, &opt, e);
     r->n_models += rc == 0;
     return rc;
 }
@@ -206,12 +206,12 @@ static int on_progress(void *ctx, const struct evaluate_progress *p)
     return signals_pending();
 }
 
-static const char *contender_label(const struct contender *c)
+static const char *candidate_label(const struct candidate *c)
 {
-    return c->type ? c->type : name_short(c->path);
+    return c->type ? c->type : path_short(c->path);
 }
 
-static void describe(struct eval_run *r, struct report_model *m, const struct contender *c)
+static void describe(struct eval_run *r, struct report_model *m, const struct candidate *c)
 {
     (void)r;
     m->path = c->path;
@@ -278,7 +278,7 @@ int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
         return err_set(e, ERR_NOMEM, "out of memory for %zu models", r->n_models);
     for (size_t i = 0; i < r->n_models; i++)
         list[i] =
-            (struct evaluate_model){contender_label(&r->models[i]), &r->models[i].net, r->models[i].weights};
+            (struct evaluate_model){candidate_label(&r->models[i]), &r->models[i].net, r->models[i].weights};
     struct evaluate_options opt = {.pool = r->session.pool,
                                    .memory_bytes = r->shared->memory_bytes,
                                    .activations = eval_activations(r->text),
@@ -296,16 +296,16 @@ int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
 
 static int write_html(struct eval_run *r, const char *path, struct err *e)
 {
-    struct textfile f;
-    int rc = textfile_begin(&f, path, e);
+    struct text_file f;
+    int rc = text_file_begin(&f, path, e);
     if (rc != 0)
         return rc;
     report_html(&r->report, f.out);
-    return textfile_end(&f, 0, r->shared->force, e);
+    return text_file_end(&f, 0, r->shared->force, e);
 }
 
 /* general.name as a NUL-terminated text. */
-static void title_of(const struct contender *c, char out[200])
+static void title_of(const struct candidate *c, char out[200])
 {
     struct gguf_string s = {0};
     out[0] = 0;
@@ -324,7 +324,7 @@ int eval_print(struct eval_run *r, const char *html, struct err *e)
     if (html && !r->shared->dry_run) {
         for (size_t i = 0; rc == 0 && i < r->report.n_candidates + 1; i++)
             if (!r->models[i].type) {
-                rc = contender_hash(&r->models[i], r->session.pool, e);
+                rc = candidate_hash(&r->models[i], r->session.pool, e);
                 describe(r, i ? &r->report.candidates[i - 1] : &r->report.reference, &r->models[i]);
             }
         if (rc == 0)
@@ -362,7 +362,7 @@ void eval_release(struct eval_run *r)
     passages_release(&r->passages);
     corpus_release(&r->corpus);
     for (size_t i = r->n_models; i > 0; i--)
-        contender_close(&r->models[i - 1]);
+        candidate_close(&r->models[i - 1]);
     free(r->models);
     imatrix_free(r->imatrix);
     opt_list_release(&r->text->texts);

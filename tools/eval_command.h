@@ -18,9 +18,9 @@
 #include "cmd.h"
 #include "progress.h"
 
-#include "calib/eval/contender.h"
+#include "calib/eval/candidate.h"
 #include "calib/eval/evaluate.h"
-#include "calib/eval/report.h"
+#include "calib/report/report.h"
 #include "formats/gguf/imatrix_file.h"
 
 struct text_options {
@@ -95,7 +95,7 @@ struct eval_run {
     struct session session;
     struct shared_options *shared;
     struct text_options *text;
-    struct contender *models; /* [0] is the reference; owned */
+    struct candidate *models; /* [0] is the reference; owned */
     size_t n_models, cap;
     struct imatrix *imatrix; /* owned */
     const char *imatrix_path, *recipe;

@@ -1,9 +1,9 @@
 /* inspection.c - see inspection.h. */
 #include "inspection.h"
 
-#include "formats/convert/recipe.h"
-#include "formats/convert/source.h"
-#include "libquant/base/names.h"
+#include "formats/recipe/recipe.h"
+#include "formats/model/checkpoint_weight.h"
+#include "libquant/base/path.h"
 #include "libquant/quant.h"
 
 #include <stdio.h>
@@ -147,7 +147,7 @@ static bool starts_like_safetensors(const char *path)
 static int open_unnamed(struct inspection *in, const char *path, struct err *e)
 {
     int rc = open_imatrix(in, path, e);
-    if (rc != ERR_FORMAT || name_ends_with(path, ".dat") || name_ends_with(path, ".imatrix"))
+    if (rc != ERR_FORMAT || path_ends_with(path, ".dat") || path_ends_with(path, ".imatrix"))
         return rc;
     return err_set(
         e, ERR_FORMAT,
@@ -165,9 +165,9 @@ int inspection_open(struct inspection *in, const char *path, struct err *e)
         rc = open_checkpoint(in, path, e);
     else if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         rc = err_set(e, ERR_IO, "%s: expected a file or a folder, found a device or a pipe", path);
-    else if (gguf_is_gguf_file(path) || name_ends_with(path, ".gguf"))
+    else if (gguf_is_gguf_file(path) || path_ends_with(path, ".gguf"))
         rc = open_gguf(in, path, e);
-    else if (name_ends_with(path, ".safetensors") || starts_like_safetensors(path))
+    else if (path_ends_with(path, ".safetensors") || starts_like_safetensors(path))
         rc = open_safetensors(in, path, e);
     else
         rc = open_unnamed(in, path, e);
@@ -195,7 +195,7 @@ void inspection_close(struct inspection *in)
 struct view {
     const struct inspect_tensor *t;
     const struct kern *kern;
-    struct source source;
+    struct checkpoint_weight source;
     uint64_t n_cols, row_bytes;
 };
 
@@ -209,7 +209,7 @@ static int read_gguf(const void *ctx, uint64_t row0, uint64_t n, float *dst, str
 static int read_st(const void *ctx, uint64_t row0, uint64_t n, float *dst, struct err *e)
 {
     const struct view *v = ctx;
-    return source_read(&v->source, v->kern, row0 * v->n_cols, n * v->n_cols, dst, e);
+    return checkpoint_weight_read(&v->source, v->kern, row0 * v->n_cols, n * v->n_cols, dst, e);
 }
 
 static int read_entry(const void *ctx, uint64_t row0, uint64_t n, float *dst, struct err *e)
@@ -239,14 +239,14 @@ static tensor_read reader_of(struct view *v)
             return NULL;
         return read_gguf;
     }
-    v->source = (struct source){.name = t->name,
-                                .file = t->file ? t->file : "",
-                                .type_name = t->type,
-                                .n_elems = t->n_elems,
-                                .type = t->st->dtype == ST_BF16  ? QTYPE_BF16
-                                        : t->st->dtype == ST_F16 ? QTYPE_F16
-                                                                 : QTYPE_F32,
-                                .plain = t->st};
+    v->source = (struct checkpoint_weight){.name = t->name,
+                                           .file = t->file ? t->file : "",
+                                           .type_name = t->type,
+                                           .n_elems = t->n_elems,
+                                           .type = t->st->dtype == ST_BF16  ? QTYPE_BF16
+                                                   : t->st->dtype == ST_F16 ? QTYPE_F16
+                                                                            : QTYPE_F32,
+                                           .plain = t->st};
     switch (t->st->dtype) {
     case ST_BF16:
     case ST_F16:

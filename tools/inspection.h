@@ -6,7 +6,7 @@
 #include "formats/gguf/imatrix_file.h"
 #include "formats/hf/hf_checkpoint.h"
 #include "formats/hf/hf_config.h"
-#include "formats/convert/tensor_stats.h"
+#include "formats/inspect/tensor_stats.h"
 #include "libquant/kern/kern.h"
 
 struct inspect_tensor {

@@ -1,7 +1,7 @@
 /* session.c - threads, kernels, clocks: what the shared options mean for a run. */
 #include "cmd.h"
 
-#include "libquant/base/names.h"
+#include "libquant/base/path.h"
 #include "libquant/base/pool.h"
 #include "libquant/kern/kern.h"
 
@@ -43,7 +43,7 @@ int cmd_check_folder(const char *path, struct err *e)
     if (exists && !S_ISREG(st.st_mode))
         return err_set(e, ERR_IO, "%s: is a device or a pipe, which an output would replace; name a file",
                        path);
-    char *folder = name_folder(path);
+    char *folder = path_folder(path);
     int rc = folder ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", path);
     if (folder && access(folder, W_OK | X_OK) != 0)
         rc = err_set(e, ERR_IO, "%s: cannot be written: folder '%s': %s", path, folder, strerror(errno));

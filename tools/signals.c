@@ -1,7 +1,7 @@
 /* signals.c - what a signal does to a run; see progress.h. Handlers use async-signal-safe calls only. */
 #include "progress.h"
 
-#include "libquant/base/outfile.h"
+#include "formats/output/output_file.h"
 
 #include <signal.h>
 #include <string.h>
@@ -22,7 +22,7 @@ static void on_stop(int sig)
         pending = sig;
         return;
     }
-    outfile_abort_all_from_signal();
+    output_file_abort_all_from_signal();
     signal(sig, SIG_DFL);
     raise(sig); /* taken when this handler returns: the parent sees the true cause */
 }
@@ -30,7 +30,7 @@ static void on_stop(int sig)
 static void on_bus(int sig)
 {
     (void)sig;
-    outfile_abort_all_from_signal();
+    output_file_abort_all_from_signal();
     say("kerf: error: an input file became shorter, or unreadable, while it was being read; "
         "run again when nothing else writes to it\n");
     _exit(1);

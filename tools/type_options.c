@@ -2,7 +2,7 @@
 #include "type_options.h"
 
 #include "calib/eval/ladder.h"
-#include "formats/convert/pattern.h"
+#include "formats/recipe/pattern.h"
 
 #include <stdio.h>
 #include <stdlib.h>

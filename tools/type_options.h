@@ -8,7 +8,7 @@
 
 #include "cmd.h"
 
-#include "formats/convert/recipe.h"
+#include "formats/recipe/recipe.h"
 
 #define IMATRIX_OPTION(imatrix)                                                                              \
     {                                                                                                        \

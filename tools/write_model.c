@@ -5,9 +5,9 @@
 #include "type_options.h"
 
 #include "calib/solve/loss_table.h"
-#include "formats/convert/rewrite.h"
+#include "formats/rewrite/rewrite.h"
 #include "formats/json.h"
-#include "libquant/base/outfile.h"
+#include "formats/output/output_file.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -246,7 +246,7 @@ static int open_inputs(struct inputs *in, const char *path, const struct options
     if (rc == 0)
         rc = session_open(&in->session, s, e);
     if (rc == 0 && o->plan && o->output)
-        rc = outfile_check_input(o->output, o->plan, e);
+        rc = output_file_check_input(o->output, o->plan, e);
     if (rc == 0 && o->plan)
         rc = plan_load(&in->plan, o->plan, e);
     if (rc == 0 && o->imatrix)

@@ -21,7 +21,7 @@ struct run {
     size_t first, n;          /* windows of the wave */
     size_t wave;              /* windows per wave */
     size_t stage;             /* model being computed, n_active: the sweep */
-    struct hidden **states;
+    struct hidden_states **states;
     struct head_score *scores; /* [n_asked, wave * run] */
     double nll_sum;
     bool ignore_stop; /* the states at hand are to be scored before the run ends */
@@ -126,7 +126,7 @@ static int run_models(struct run *r, struct err *e)
 static void drop_states(struct run *r)
 {
     for (size_t m = 0; r->states && m < r->n_asked; m++) {
-        hidden_free(r->states[m]);
+        hidden_states_free(r->states[m]);
         r->states[m] = NULL;
     }
 }

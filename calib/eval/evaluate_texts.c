@@ -13,12 +13,12 @@ struct run {
     const struct passages *p;
     const struct evaluate_options *opt;
     struct text_evaluation v;
-    size_t n_asked, n_active;       /* models of the call; those that finished the current group */
-    size_t first, n;                /* texts of the group */
-    size_t at;                      /* answers before the group */
-    size_t stage;                   /* model being computed */
-    size_t n_padded_done, n_padded; /* tokens with padding: all earlier groups, all groups */
-    struct hidden *reference;       /* embeddings of the group under models[0] */
+    size_t n_asked, n_active;        /* models of the call; those that finished the current group */
+    size_t first, n;                 /* texts of the group */
+    size_t at;                       /* answers before the group */
+    size_t stage;                    /* model being computed */
+    size_t n_padded_done, n_padded;  /* tokens with padding: all earlier groups, all groups */
+    struct hidden_states *reference; /* embeddings of the group under models[0] */
 };
 
 static double now(void)
@@ -59,22 +59,22 @@ double cosine_distance(const float *a, const float *b, size_t n)
 }
 
 /* Embeddings of the group: those of the reference are kept, the others compared with them. */
-static int take_embeddings(struct run *r, const struct hidden *states, struct err *e)
+static int take_embeddings(struct run *r, const struct hidden_states *states, struct err *e)
 {
     const struct net *net = r->models[r->stage].net;
     size_t d = net->n_embd, len = r->p->items[r->first].len;
     float *buffer = malloc(3 * d * sizeof *buffer), *mine = buffer, *row = buffer + d, *kept = buffer + 2 * d;
     int rc = buffer ? 0 : err_set(e, ERR_NOMEM, "out of memory for an embedding of %zu values", d);
     if (rc == 0 && r->stage == 0)
-        rc = hidden_new(&r->reference, r->n, d, r->opt->memory_bytes / 8, e);
+        rc = hidden_states_new(&r->reference, r->n, d, r->opt->memory_bytes / 8, e);
     for (size_t i = 0; rc == 0 && i < r->n; i++) {
         double *distance = &r->v.value[r->stage][r->at + i];
         float *ref = NULL;
         rc = answer_embedding(mine, net, states, i * len, r->p->items[r->first + i].len, row, e);
         if (rc == 0 && r->stage == 0)
-            rc = hidden_put(r->reference, i, 1, mine, e);
+            rc = hidden_states_put(r->reference, i, 1, mine, e);
         else if (rc == 0)
-            rc = hidden_get(r->reference, i, 1, kept, &ref, e);
+            rc = hidden_states_get(r->reference, i, 1, kept, &ref, e);
         *distance =
             rc == 0 ? cosine_distance(mine, ref ? ref : mine, d) : 0; /* NaN also of the reference's own */
     }
@@ -88,7 +88,7 @@ static size_t group_answers(const struct run *r)
     return r->v.answer == NET_SCORE ? b->first_point + b->n_points - a->first_point : r->n;
 }
 
-static int take_scores(struct run *r, const struct hidden *states, struct err *e)
+static int take_scores(struct run *r, const struct hidden_states *states, struct err *e)
 {
     size_t n = group_answers(r), len = r->p->items[r->first].len, k = 0;
     size_t *rows = malloc(n * sizeof *rows);
@@ -110,7 +110,7 @@ static int run_model(struct run *r, const int32_t *ids, struct err *e)
 {
     const struct evaluate_model *m = &r->models[r->stage];
     size_t len = r->p->items[r->first].len;
-    struct hidden *states = NULL;
+    struct hidden_states *states = NULL;
     struct forward_options f = {.pool = r->opt->pool,
                                 .memory_bytes = r->opt->memory_bytes,
                                 .activations = r->opt->activations,
@@ -121,7 +121,7 @@ static int run_model(struct run *r, const int32_t *ids, struct err *e)
     int rc = forward_run(&states, m->net, m->weights, ids, r->n, len, &f, e);
     if (rc == 0)
         rc = r->v.answer == NET_SCORE ? take_scores(r, states, e) : take_embeddings(r, states, e);
-    hidden_free(states);
+    hidden_states_free(states);
     r->v.seconds[r->stage] += now() - start;
     return rc;
 }
@@ -141,7 +141,7 @@ static int run_group(struct run *r, struct err *e)
         rc = 0;
     }
     free(ids);
-    hidden_free(r->reference);
+    hidden_states_free(r->reference);
     r->reference = NULL;
     return rc;
 }

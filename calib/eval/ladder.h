@@ -1,9 +1,9 @@
 /* ladder.h - the quality ladder: which levels it has, and how a list of them is read. The measuring is
- * evaluate.h with the contenders that these names give. */
+ * evaluate.h with the candidates that these names give. */
 #ifndef KERF_LADDER_H
 #define KERF_LADDER_H
 
-#include "contender.h"
+#include "candidate.h"
 
 /* The levels of a ladder when none are named: from Q8_0 down to Q2_K, those that need no importance matrix.
  */

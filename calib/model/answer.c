@@ -10,8 +10,8 @@
 #define BATCH 256 /* rows that are scored at once; a fixed size, since results must not depend on memory */
 
 /* Sums over tokens in double and in order: the embedding is the same for any number of threads. */
-int answer_embedding(float *out, const struct net *net, const struct hidden *states, size_t row0, size_t n,
-                     float *buffer, struct err *e)
+int answer_embedding(float *out, const struct net *net, const struct hidden_states *states, size_t row0,
+                     size_t n, float *buffer, struct err *e)
 {
     size_t d = net->n_embd, first = net->pooling == NET_POOLING_LAST ? n - 1 : 0,
            last = net->pooling == NET_POOLING_FIRST ? 0 : n - 1;
@@ -19,7 +19,7 @@ int answer_embedding(float *out, const struct net *net, const struct hidden *sta
     int rc = sum ? 0 : err_set(e, ERR_NOMEM, "out of memory for an embedding of %zu values", d);
     for (size_t t = first; rc == 0 && t <= last; t++) {
         float *y = NULL;
-        rc = hidden_get(states, row0 + t, 1, buffer, &y, e);
+        rc = hidden_states_get(states, row0 + t, 1, buffer, &y, e);
         for (size_t i = 0; rc == 0 && i < d; i++)
             sum[i] += (double)y[i];
     }
@@ -71,8 +71,9 @@ static int score_batch(double *out, struct batch *b, const struct net *net, cons
     return rc;
 }
 
-int answer_scores(double *out, const struct net *net, const struct weights *w, const struct hidden *states,
-                  const size_t *rows, size_t n, struct pool *pool, enum activations a, struct err *e)
+int answer_scores(double *out, const struct net *net, const struct weights *w,
+                  const struct hidden_states *states, const size_t *rows, size_t n, struct pool *pool,
+                  enum activations a, struct err *e)
 {
     size_t d = net->n_embd;
     struct batch b = {0};
@@ -86,7 +87,7 @@ int answer_scores(double *out, const struct net *net, const struct weights *w, c
         size_t k = n - at < BATCH ? n - at : BATCH;
         for (size_t i = 0; rc == 0 && i < k; i++) {
             float *y = NULL;
-            rc = hidden_get(states, rows[at + i], 1, b.x + i * d, &y, e);
+            rc = hidden_states_get(states, rows[at + i], 1, b.x + i * d, &y, e);
             if (rc == 0 && y != b.x + i * d)
                 memcpy(b.x + i * d, y, d * sizeof *y);
         }

@@ -68,8 +68,8 @@ struct pass {
     size_t group, block; /* tokens */
     struct ops ops;
     struct rope_table rope;
-    struct hidden *states; /* [n_tokens, n_embd] */
-    struct hidden *kept;
+    struct hidden_states *states; /* [n_tokens, n_embd] */
+    struct hidden_states *kept;
     float *h, *norm, *wide, *keys, *state;
     uint64_t done, total; /* layer-tokens */
 };
@@ -120,15 +120,15 @@ static int allocate(struct pass *p, struct err *e)
         state = s > state ? s : state;
     }
     plan_sizes(p, wide, kept);
-    int rc = hidden_new(&p->states, p->n_tokens, n_embd, p->opt->memory_bytes / 2, e);
+    int rc = hidden_states_new(&p->states, p->n_tokens, n_embd, p->opt->memory_bytes / 2, e);
     if (rc != 0)
         return rc;
     p->norm = malloc(p->block * n_embd * sizeof(float) + 1);
     p->wide = malloc(p->block * wide * sizeof(float) + 1);
     p->keys = malloc(p->group * kept * sizeof(float) + 1);
     p->state = malloc(state * sizeof(float) + 1);
-    p->h = hidden_in_memory(p->states) ? NULL : malloc(p->group * n_embd * sizeof(float) + 1);
-    if (!p->norm || !p->wide || !p->keys || !p->state || (!p->h && !hidden_in_memory(p->states)))
+    p->h = hidden_states_in_memory(p->states) ? NULL : malloc(p->group * n_embd * sizeof(float) + 1);
+    if (!p->norm || !p->wide || !p->keys || !p->state || (!p->h && !hidden_states_in_memory(p->states)))
         return err_set(e, ERR_NOMEM, "out of memory for the buffers of %zu tokens", p->group);
     return 0;
 }
@@ -152,12 +152,12 @@ static int embed(struct pass *p, struct err *e)
     for (size_t t = 0; rc == 0 && t < p->n_tokens; t += p->group) {
         float *h = p->h;
         size_t n = group_size(p, t);
-        if (hidden_in_memory(p->states))
-            rc = hidden_get(p->states, t, n, NULL, &h, e);
+        if (hidden_states_in_memory(p->states))
+            rc = hidden_states_get(p->states, t, n, NULL, &h, e);
         if (rc == 0)
             rc = ops_embed(&p->ops, p->w, p->net->embedding, p->ids + t, n, h, e);
         if (rc == 0)
-            rc = hidden_put(p->states, t, n, h, e);
+            rc = hidden_states_put(p->states, t, n, h, e);
     }
     return rc;
 }
@@ -180,11 +180,11 @@ static int run_layer(struct pass *p, const struct net_layer *l, struct err *e)
     int rc = weights_load(p->w, l->matrices, l->n_matrices, p->opt->pool, e);
     for (size_t t = 0; rc == 0 && t < p->n_tokens; t += p->group) {
         r.n_tokens = group_size(p, t);
-        rc = hidden_get(p->states, t, r.n_tokens, p->h, &r.h, e);
+        rc = hidden_states_get(p->states, t, r.n_tokens, p->h, &r.h, e);
         for (size_t i = 0; rc == 0 && i < l->n_steps; i++)
             rc = run_step[l->steps[i]](&r, e);
         if (rc == 0)
-            rc = hidden_put(p->states, t, r.n_tokens, r.h, e);
+            rc = hidden_states_put(p->states, t, r.n_tokens, r.h, e);
         if (rc == 0)
             rc = report_progress(p, r.n_tokens, e);
     }
@@ -202,7 +202,7 @@ static int finish(struct pass *p, struct err *e)
         float *h = NULL;
         for (size_t i = 0; rc == 0 && i < p->ctx; i += p->block) {
             size_t n = p->ctx - i < p->block ? p->ctx - i : p->block;
-            rc = hidden_get(p->states, t + i, n, p->h, &h, e);
+            rc = hidden_states_get(p->states, t + i, n, p->h, &h, e);
             if (rc == 0)
                 rc = ops_rms_norm(&p->ops, p->norm, h, n, n_embd, net->output_norm, net->eps, e);
             if (rc == 0 && p->opt->observe && net->head.tensor) {
@@ -212,7 +212,7 @@ static int finish(struct pass *p, struct err *e)
             size_t from = p->opt->keep_first > i ? p->opt->keep_first - i : 0;
             size_t to = p->opt->keep_end < i + n ? p->opt->keep_end : i + n;
             if (rc == 0 && n_keep > 0 && p->kept && to > i + from) {
-                rc = hidden_put(p->kept, at, to - i - from, p->norm + from * n_embd, e);
+                rc = hidden_states_put(p->kept, at, to - i - from, p->norm + from * n_embd, e);
                 at += to - i - from;
             }
         }
@@ -238,8 +238,8 @@ static void pass_release(struct pass *p)
 {
     ops_release(&p->ops);
     rope_table_release(&p->rope);
-    hidden_free(p->states);
-    hidden_free(p->kept);
+    hidden_states_free(p->states);
+    hidden_states_free(p->kept);
     free(p->h);
     free(p->norm);
     free(p->wide);
@@ -248,28 +248,28 @@ static void pass_release(struct pass *p)
 }
 
 /* Begin with states that an earlier span left. */
-static int take_states(struct pass *p, const struct hidden *from, struct err *e)
+static int take_states(struct pass *p, const struct hidden_states *from, struct err *e)
 {
     size_t n_embd = p->net->n_embd;
-    if (hidden_n_rows(from) != p->n_tokens || hidden_n_cols(from) != n_embd)
+    if (hidden_states_n_rows(from) != p->n_tokens || hidden_states_n_cols(from) != n_embd)
         return err_set(e, ERR_ARG, "the states to start from are of another text or model");
     float *buffer = malloc(p->group * n_embd * sizeof(float) + 1), *rows = NULL;
     int rc = buffer ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu states", p->group);
     for (size_t t = 0; rc == 0 && t < p->n_tokens; t += p->group) {
         size_t n = group_size(p, t);
-        rc = hidden_get(from, t, n, buffer, &rows, e);
+        rc = hidden_states_get(from, t, n, buffer, &rows, e);
         if (rc == 0)
-            rc = hidden_put(p->states, t, n, rows, e);
+            rc = hidden_states_put(p->states, t, n, rows, e);
     }
     free(buffer);
     return rc;
 }
 
 /* Hand over what the caller asked for. */
-static int deliver(struct pass *p, bool whole, struct hidden **states, struct err *e)
+static int deliver(struct pass *p, bool whole, struct hidden_states **states, struct err *e)
 {
     int rc = whole ? finish(p, e) : 0;
-    struct hidden **from = whole ? &p->kept : &p->states;
+    struct hidden_states **from = whole ? &p->kept : &p->states;
     if (rc == 0 && states) {
         *states = *from;
         *from = NULL;
@@ -277,8 +277,8 @@ static int deliver(struct pass *p, bool whole, struct hidden **states, struct er
     return rc;
 }
 
-int forward_run_span(struct hidden **states, const struct net *net, struct weights *w, const int32_t *ids,
-                     size_t n_windows, size_t ctx, const struct forward_span *span,
+int forward_run_span(struct hidden_states **states, const struct net *net, struct weights *w,
+                     const int32_t *ids, size_t n_windows, size_t ctx, const struct forward_span *span,
                      const struct forward_options *opt, struct err *e)
 {
     struct pass p = {.net = net, .opt = opt, .w = w, .ids = ids, .n_windows = n_windows, .ctx = ctx};
@@ -296,8 +296,8 @@ int forward_run_span(struct hidden **states, const struct net *net, struct weigh
     if (rc == 0)
         rc = allocate(&p, e);
     if (rc == 0 && states && whole)
-        rc = hidden_new(&p.kept, n_windows * (opt->keep_end - opt->keep_first), net->n_embd,
-                        opt->memory_bytes / 4, e);
+        rc = hidden_states_new(&p.kept, n_windows * (opt->keep_end - opt->keep_first), net->n_embd,
+                               opt->memory_bytes / 4, e);
     if (rc == 0)
         rc = span->from ? take_states(&p, span->from, e) : embed(&p, e);
     for (uint32_t i = span->first; rc == 0 && i < span->end; i++)
@@ -308,7 +308,7 @@ int forward_run_span(struct hidden **states, const struct net *net, struct weigh
     return rc;
 }
 
-int forward_run(struct hidden **states, const struct net *net, struct weights *w, const int32_t *ids,
+int forward_run(struct hidden_states **states, const struct net *net, struct weights *w, const int32_t *ids,
                 size_t n_windows, size_t ctx, const struct forward_options *opt, struct err *e)
 {
     struct forward_span all = {.end = net->n_layers};

@@ -11,7 +11,7 @@
 #define KERF_FORWARD_H
 
 #include "activations.h"
-#include "hidden.h"
+#include "hidden_states.h"
 #include "model_load.h"
 #include "weights.h"
 
@@ -41,22 +41,23 @@ struct forward_options {
 };
 
 /* ids [n_windows, ctx], each below the vocabulary (else ERR_ARG). *states: n_windows * (keep_end -
- * keep_first) rows of n_embd values after the final norm, ready for the head; caller frees with hidden_free.
- * `states` may be NULL when only the observer matters. */
-int forward_run(struct hidden **states, const struct net *net, struct weights *w, const int32_t *ids,
+ * keep_first) rows of n_embd values after the final norm, ready for the head; caller frees with
+ * hidden_states_free. `states` may be NULL when only the observer matters. */
+int forward_run(struct hidden_states **states, const struct net *net, struct weights *w, const int32_t *ids,
                 size_t n_windows, size_t ctx, const struct forward_options *opt, struct err *e);
 
 /* A part of the pass: layers [first, end). */
 struct forward_span {
-    const struct hidden *from; /* states that enter layer `first`; NULL: the embeddings (`first` must be 0) */
-    uint32_t first, end;       /* end at most net->n_layers */
+    const struct hidden_states
+        *from;           /* states that enter layer `first`; NULL: the embeddings (`first` must be 0) */
+    uint32_t first, end; /* end at most net->n_layers */
 };
 
 /* forward_run over a part of the layers, to run only what a change of some weights touches. With `end` before
  * the last layer *states are all n_windows * ctx rows as they enter layer `end`, without the final norm, and
  * the keep options do not matter; else the result is that of forward_run. */
-int forward_run_span(struct hidden **states, const struct net *net, struct weights *w, const int32_t *ids,
-                     size_t n_windows, size_t ctx, const struct forward_span *span,
+int forward_run_span(struct hidden_states **states, const struct net *net, struct weights *w,
+                     const int32_t *ids, size_t n_windows, size_t ctx, const struct forward_span *span,
                      const struct forward_options *opt, struct err *e);
 
 #endif

@@ -68,7 +68,7 @@ static int get_states(const struct head_model *m, enum activations a, size_t fir
                       const float **out, struct err *e)
 {
     float *x = NULL;
-    int rc = hidden_get(m->states, first, n, buffer, &x, e);
+    int rc = hidden_states_get(m->states, first, n, buffer, &x, e);
     enum rounding r = rounding_of(a, weights_type(m->weights, m->net->head.tensor));
     for (size_t i = 0; rc == 0 && r != ROUND_NONE && i < n; i++)
         round_row(r, buffer + i * m->net->n_embd, x + i * m->net->n_embd, m->net->n_embd);

@@ -11,14 +11,14 @@
 #define KERF_HEAD_H
 
 #include "activations.h"
-#include "hidden.h"
+#include "hidden_states.h"
 #include "model_load.h"
 #include "weights.h"
 
 struct head_model {
     const struct net *net;
     const struct weights *weights;
-    const struct hidden *states; /* [n, n_embd] from forward_run */
+    const struct hidden_states *states; /* [n, n_embd] from forward_run */
 };
 
 struct head_options {

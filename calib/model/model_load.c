@@ -1,7 +1,7 @@
 /* model_load.c - see model_load.h: the numbers of a model and what all its layers share. */
 #include "model_load.h"
 
-#include "formats/convert/model_check.h"
+#include "formats/model/model_check.h"
 #include "libquant/base/checked.h"
 
 #include <stdio.h>
@@ -272,7 +272,7 @@ static int load_rope(struct net *net, const struct net_family *family, struct er
 static int refuse_faults(const struct model *m, struct err *e)
 {
     struct arena arena = {0};
-    struct lines faults = {0};
+    struct string_list faults = {0};
     int rc = model_check(m, &faults, &arena, e);
     if (rc == 0 && faults.n == 1)
         rc = err_set(e, ERR_FORMAT, "%s: %s", model_path(m), faults.items[0]);

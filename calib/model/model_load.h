@@ -10,7 +10,7 @@
 
 #include "rope.h"
 
-#include "formats/convert/model.h"
+#include "formats/model/model.h"
 #include "libquant/base/arena.h"
 
 enum layer_step { /* each takes the states, and adds its result to them */

@@ -11,8 +11,8 @@
 #ifndef KERF_WEIGHTS_H
 #define KERF_WEIGHTS_H
 
-#include "formats/convert/model.h"
-#include "formats/convert/recipe.h"
+#include "formats/model/model.h"
+#include "formats/recipe/recipe.h"
 #include "libquant/base/pool.h"
 
 struct imatrix;

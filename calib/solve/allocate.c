@@ -4,9 +4,9 @@
 
 #include "knapsack.h"
 
-#include "formats/convert/pattern.h"
-#include "formats/convert/plan.h"
-#include "formats/convert/rewrite.h"
+#include "formats/recipe/pattern.h"
+#include "formats/recipe/plan.h"
+#include "formats/rewrite/rewrite.h"
 
 #include <inttypes.h>
 #include <math.h>

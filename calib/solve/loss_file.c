@@ -15,7 +15,7 @@
 
 #include "formats/json.h"
 #include "libquant/base/sha256.h"
-#include "libquant/base/textfile.h"
+#include "formats/output/text_file.h"
 
 #include <math.h>
 #include <string.h>
@@ -74,9 +74,9 @@ static void put_tensor(struct json_writer *w, const struct loss_tensor *t)
 static int save(const struct loss_table *t, const char *windows_sha256, const char *path, bool overwrite,
                 struct err *e)
 {
-    struct textfile f;
+    struct text_file f;
     struct json_writer w;
-    int rc = textfile_begin(&f, path, e);
+    int rc = text_file_begin(&f, path, e);
     if (rc != 0)
         return rc;
     jw_begin(&w, f.out);
@@ -101,7 +101,7 @@ static int save(const struct loss_table *t, const char *windows_sha256, const ch
         put_tensor(&w, &t->tensors[i]);
     jw_end(&w);
     jw_end(&w);
-    return textfile_end(&f, 0, overwrite, e);
+    return text_file_end(&f, 0, overwrite, e);
 }
 
 int loss_table_save(const struct loss_table *t, const char *path, bool overwrite, struct err *e)

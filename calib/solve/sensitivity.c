@@ -25,7 +25,7 @@ struct probe {
     struct loss_tensor *t;
     struct loss_option *option;
     struct weights *weights;
-    struct hidden *states;
+    struct hidden_states *states;
     bool in_head; /* the head's product is quantized, too */
 };
 
@@ -36,8 +36,8 @@ struct probing {
     const struct windows *w;
     const struct loss_measure *opt;
     struct forward_options forward;
-    struct hidden *reference; /* final states of the scored positions */
-    struct hidden *entering;  /* states of all positions that enter layer `layer` */
+    struct hidden_states *reference; /* final states of the scored positions */
+    struct hidden_states *entering;  /* states of all positions that enter layer `layer` */
     uint32_t layer;
     struct probe batch[BATCH];
     size_t n_batch;
@@ -127,7 +127,7 @@ static void close_batch(struct probing *run)
 {
     for (size_t i = 0; i < run->n_batch; i++) {
         weights_free(run->batch[i].weights);
-        hidden_free(run->batch[i].states);
+        hidden_states_free(run->batch[i].states);
     }
     run->n_batch = 0;
 }
@@ -212,13 +212,13 @@ static int probe_layer(struct probing *run, struct err *e)
 /* The unquantized states on to the next layer. */
 static int advance(struct probing *run, struct err *e)
 {
-    struct hidden *next = NULL;
+    struct hidden_states *next = NULL;
     struct forward_span span = {run->entering, run->layer, run->layer + 1};
     run->step = 1;
     int rc = forward_run_span(&next, run->net, run->base, run->w->inputs, run->w->n, run->w->ctx, &span,
                               &run->forward, e);
     run->done += run->step;
-    hidden_free(run->entering);
+    hidden_states_free(run->entering);
     run->entering = next;
     return rc;
 }
@@ -273,7 +273,7 @@ int loss_table_probe(struct loss_table *t, const struct net *net, struct weights
     if (rc == 0)
         rc = score_batch(&run, e);
     close_batch(&run);
-    hidden_free(run.reference);
-    hidden_free(run.entering);
+    hidden_states_free(run.reference);
+    hidden_states_free(run.entering);
     return rc;
 }

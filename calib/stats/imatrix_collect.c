@@ -52,7 +52,7 @@ static int show(void *ctx, uint64_t done, uint64_t total)
     return r->opt->progress(r->opt->progress_ctx, &p);
 }
 
-static int score(struct run *r, const struct hidden *states, struct err *e)
+static int score(struct run *r, const struct hidden_states *states, struct err *e)
 {
     size_t run = windows_n_scored(r->w), n = r->n * run;
     struct head_options h = {r->opt->pool, r->opt->memory_bytes, r->opt->activations, show, r};
@@ -69,7 +69,7 @@ static int run_wave(struct run *r, struct err *e)
 {
     const struct windows *w = r->w;
     bool with_head = r->opt->perplexity;
-    struct hidden *states = NULL;
+    struct hidden_states *states = NULL;
     struct forward_options f = {.pool = r->opt->pool,
                                 .memory_bytes = r->opt->memory_bytes,
                                 .activations = r->opt->activations,
@@ -83,7 +83,7 @@ static int run_wave(struct run *r, struct err *e)
                          w->inputs + r->state.n_windows * w->ctx, r->n, w->ctx, &f, e);
     if (rc == 0 && with_head)
         rc = score(r, states, e);
-    hidden_free(states);
+    hidden_states_free(states);
     if (rc != 0)
         return rc;
     r->state.n_windows += r->n;

@@ -7,7 +7,7 @@
 
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/gguf_write.h"
-#include "libquant/base/outfile.h"
+#include "formats/output/output_file.h"
 #include "libquant/base/sha256.h"
 
 #include <stdio.h>
@@ -103,19 +103,19 @@ static int state_meta(struct gguf_meta **out, const struct imatrix_sums *s, cons
 static int write_parts(const char *path, const struct state_parts *p, const uint8_t *header,
                        size_t header_bytes, uint64_t file_bytes, struct err *e)
 {
-    struct outfile *f;
-    int rc =
-        outfile_open(&f, path, &(struct outfile_options){.overwrite = true, .size_bytes = file_bytes}, e);
+    struct output_file *f;
+    int rc = output_file_open(&f, path,
+                              &(struct output_file_options){.overwrite = true, .size_bytes = file_bytes}, e);
     if (rc != 0)
         return rc;
-    rc = outfile_write_at(f, 0, header, header_bytes, e);
+    rc = output_file_write_at(f, 0, header, header_bytes, e);
     for (size_t i = 0; rc == 0 && i < p->n; i++)
-        rc = outfile_write_at(f, p->tensors[i].offset, p->data[i], (size_t)p->tensors[i].n_bytes, e);
+        rc = output_file_write_at(f, p->tensors[i].offset, p->data[i], (size_t)p->tensors[i].n_bytes, e);
     if (rc != 0) {
-        outfile_abort(f);
+        output_file_abort(f);
         return rc;
     }
-    return outfile_commit(f, file_bytes, e);
+    return output_file_commit(f, file_bytes, e);
 }
 
 int imatrix_state_save(const char *path, const struct imatrix_sums *s, const struct imatrix_state *state,

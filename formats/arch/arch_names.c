@@ -1,7 +1,7 @@
 /* arch_names.c - tensor names: patterns, prefixes, and what is left out (specification 0.3, 0.7, 0.8). */
 #include "arch.h"
 
-#include "libquant/base/names.h"
+#include "libquant/base/path.h"
 
 #include <string.h>
 
@@ -91,7 +91,7 @@ const char *arch_drop_reason(const char *name)
                                              "audio_",  "merger.",    "patch_embed", "multi_modal_projector.",
                                              "talker.", "token2wav.", "code2wav.",   "transformer.audio."};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
-        if (name_ends_with(name, buffers[i]))
+        if (path_ends_with(name, buffers[i]))
             return "a buffer that is computed, not a weight";
     for (size_t i = 0; i < sizeof modalities / sizeof *modalities; i++)
         if (strstr(name, modalities[i]))
@@ -103,10 +103,10 @@ bool arch_always_f32(const char *gguf_name, uint32_t n_dims)
 {
     static const char *const names[] = {"_norm.weight", ".ffn_gate_inp.weight", ".ffn_gate_inp_shexp.weight",
                                         ".ssm_conv1d.weight"};
-    if (n_dims <= 1 || !name_ends_with(gguf_name, ".weight"))
+    if (n_dims <= 1 || !path_ends_with(gguf_name, ".weight"))
         return true;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (name_ends_with(gguf_name, names[i]))
+        if (path_ends_with(gguf_name, names[i]))
             return true;
     return false;
 }

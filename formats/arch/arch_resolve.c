@@ -5,7 +5,7 @@
 #include "arch.h"
 
 #include "libquant/base/checked.h"
-#include "libquant/base/names.h"
+#include "libquant/base/path.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -85,12 +85,12 @@ static int read_answer(struct arch_model *a, struct err *e)
     const char *class_name = hf_config_architecture(a->config);
     const struct json *names = hf_config_get(a->config, "id2label");
     uint64_t n;
-    if (name_ends_with(class_name, "ForSequenceClassification")) {
+    if (path_ends_with(class_name, "ForSequenceClassification")) {
         a->answer = ARCH_SCORE;
         n = json_is_object(names) ? json_n_children(names) : a->known[ARCH_C] ? a->value[ARCH_C] : 2;
-    } else if (name_ends_with(class_name, "RewardModel")) {
+    } else if (path_ends_with(class_name, "RewardModel")) {
         a->answer = ARCH_REWARD;
-        n = name_ends_with(class_name, "ProcessRewardModel") ? 2 : 1;
+        n = path_ends_with(class_name, "ProcessRewardModel") ? 2 : 1;
     } else {
         return 0;
     }

@@ -4,8 +4,8 @@
 #include "libquant/base/arena.h"
 #include "libquant/base/checked.h"
 #include "libquant/base/filemap.h"
-#include "libquant/base/names.h"
-#include "libquant/base/outset.h"
+#include "libquant/base/path.h"
+#include "formats/output/output_set.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -24,7 +24,7 @@ struct part {
     uint8_t *header; /* owned */
     size_t header_bytes;
     uint64_t file_bytes;
-    struct outfile *file; /* owned while open */
+    struct output_file *file; /* owned while open */
 };
 
 struct gguf_parts {
@@ -266,7 +266,7 @@ uint32_t gguf_parts_of_tensor(const struct gguf_parts *p, size_t tensor)
     return p->part_of[tensor];
 }
 
-struct outfile *gguf_parts_outfile(const struct gguf_parts *p, uint32_t part)
+struct output_file *gguf_parts_outfile(const struct gguf_parts *p, uint32_t part)
 {
     return p->parts[part].file;
 }
@@ -290,7 +290,7 @@ static bool other_count(const struct gguf_parts *p, const char *base, const char
     size_t len = strlen(name), n_end = strlen(ending), prefix_len;
     char part[NAME_MAX + 1];
     uint32_t no;
-    if (!name_ends_with(name, ending) || len - n_end > NAME_MAX)
+    if (!path_ends_with(name, ending) || len - n_end > NAME_MAX)
         return false;
     memcpy(part, name, len - n_end);
     part[len - n_end] = 0;
@@ -332,16 +332,16 @@ static int refuse_aside(const struct gguf_parts *p, const char *base, const char
     uint32_t count;
     char first[PATH_MAX];
     (void)ctx;
-    if (!other_count(p, base, name, NAME_OLD, &count))
+    if (!other_count(p, base, name, PATH_OLD, &count))
         return 0;
-    snprintf(first, sizeof first, "%s/%.*s", folder, (int)(strlen(name) - strlen(NAME_OLD)), name);
+    snprintf(first, sizeof first, "%s/%.*s", folder, (int)(strlen(name) - strlen(PATH_OLD)), name);
     if (access(first, F_OK) == 0)
         return 0; /* a set stands; see gguf_parts_remarks */
     return err_set(
         e, ERR_IO,
         "%s/%s: a run that split into %" PRIu32 " parts was killed while it replaced a set, which it "
         "had set aside. Run that command again, which puts the set back first; or rename or remove "
-        "its *" NAME_OLD " files yourself",
+        "its *" PATH_OLD " files yourself",
         folder, name, count);
 }
 
@@ -362,12 +362,12 @@ static int remark(const struct gguf_parts *p, const char *base, const char *fold
                  "%.300s: an older set of %" PRIu32 " part%s stays beside the new one of %" PRIu32
                  "; remove it if it is not needed",
                  name, count, count == 1 ? "" : "s", own_count(p));
-    else if (other_count(p, base, name, NAME_PART, &count))
+    else if (other_count(p, base, name, PATH_PART, &count))
         snprintf(text, sizeof text,
                  "%.300s: left by a run that split into %" PRIu32 " part%s; resume that run with its "
-                 "options, or remove its *" NAME_PART " files",
+                 "options, or remove its *" PATH_PART " files",
                  name, count, count == 1 ? "" : "s");
-    else if (other_count(p, base, name, NAME_OLD, &count))
+    else if (other_count(p, base, name, PATH_OLD, &count))
         snprintf(text, sizeof text,
                  "%.300s: set aside by a run that split into %" PRIu32 " part%s and was killed; the same run "
                  "again puts things right",
@@ -426,7 +426,7 @@ int gguf_parts_recover(struct gguf_parts *p, struct err *e)
         return no_memory(e);
     for (size_t i = 0; i < p->n_parts; i++)
         paths[i] = p->parts[i].path;
-    return outset_recover(paths, p->n_parts, has_header, p, e);
+    return output_set_recover(paths, p->n_parts, has_header, p, e);
 }
 
 int gguf_parts_open(struct gguf_parts *p, struct err *e)
@@ -435,18 +435,18 @@ int gguf_parts_open(struct gguf_parts *p, struct err *e)
     if (rc == 0)
         rc = look_beside(p, refuse_aside, NULL, e);
     for (size_t i = 0; i < p->n_parts && rc == 0; i++) /* all, before the first file is made */
-        rc = outfile_check_target(p->parts[i].path, p->opt.overwrite, e);
+        rc = output_file_check_target(p->parts[i].path, p->opt.overwrite, e);
     for (size_t i = 0; i < p->n_parts && rc == 0; i++) {
         struct part *part = &p->parts[i];
-        struct outfile_options opt = {.overwrite = p->opt.overwrite,
-                                      .keep_partial = p->opt.keep_partial,
-                                      .resume = p->opt.resume,
-                                      .size_bytes = part->file_bytes};
-        rc = outfile_open(&part->file, part->path, &opt, e);
+        struct output_file_options opt = {.overwrite = p->opt.overwrite,
+                                          .keep_partial = p->opt.keep_partial,
+                                          .resume = p->opt.resume,
+                                          .size_bytes = part->file_bytes};
+        rc = output_file_open(&part->file, part->path, &opt, e);
         /* A file that was resumed may belong to another plan: its bytes are not touched until the caller
          * knows. */
-        if (rc == 0 && !outfile_resumed(part->file))
-            rc = outfile_write_at(part->file, 0, part->header, part->header_bytes, e);
+        if (rc == 0 && !output_file_resumed(part->file))
+            rc = output_file_write_at(part->file, 0, part->header, part->header_bytes, e);
     }
     return rc;
 }
@@ -455,14 +455,14 @@ int gguf_parts_write_headers(struct gguf_parts *p, struct err *e)
 {
     int rc = 0;
     for (size_t i = 0; i < p->n_parts && rc == 0; i++)
-        rc = outfile_write_at(p->parts[i].file, 0, p->parts[i].header, p->parts[i].header_bytes, e);
+        rc = output_file_write_at(p->parts[i].file, 0, p->parts[i].header, p->parts[i].header_bytes, e);
     return rc;
 }
 
 bool gguf_parts_resumed(const struct gguf_parts *p)
 {
     for (size_t i = 0; i < p->n_parts; i++)
-        if (!p->parts[i].file || !outfile_resumed(p->parts[i].file))
+        if (!p->parts[i].file || !output_file_resumed(p->parts[i].file))
             return false;
     return true;
 }
@@ -471,7 +471,7 @@ int gguf_parts_restart(struct gguf_parts *p, struct err *e)
 {
     int rc = 0;
     for (size_t i = 0; i < p->n_parts && rc == 0; i++)
-        rc = outfile_restart(p->parts[i].file, e);
+        rc = output_file_restart(p->parts[i].file, e);
     return rc == 0 ? gguf_parts_write_headers(p, e) : rc;
 }
 
@@ -486,22 +486,22 @@ int gguf_parts_write(struct gguf_parts *p, size_t tensor, uint64_t at, const voi
 {
     const struct gguf_out_tensor *t = &p->tensors[tensor];
     assert(at <= t->n_bytes && n <= t->n_bytes - at);
-    return outfile_write_at(p->parts[p->part_of[tensor]].file, t->offset + at, data, n, e);
+    return output_file_write_at(p->parts[p->part_of[tensor]].file, t->offset + at, data, n, e);
 }
 
 int gguf_parts_commit(struct gguf_parts *p, struct err *e)
 {
-    struct outfile **files = arena_array(&p->arena, p->n_parts, sizeof *files);
+    struct output_file **files = arena_array(&p->arena, p->n_parts, sizeof *files);
     int rc = files ? 0 : no_memory(e);
     for (size_t i = 0; i < p->n_parts && rc == 0; i++) /* a full disk may show only now */
-        rc = outfile_seal(p->parts[i].file, p->parts[i].file_bytes, e);
+        rc = output_file_seal(p->parts[i].file, p->parts[i].file_bytes, e);
     if (rc)
         return rc; /* gguf_parts_free drops or keeps them */
     for (size_t i = 0; i < p->n_parts; i++) {
         files[i] = p->parts[i].file;
         p->parts[i].file = NULL; /* freed in every case */
     }
-    return outset_commit(files, p->n_parts, e);
+    return output_set_commit(files, p->n_parts, e);
 }
 
 void gguf_parts_free(struct gguf_parts *p)
@@ -509,7 +509,7 @@ void gguf_parts_free(struct gguf_parts *p)
     if (!p)
         return;
     for (size_t i = 0; i < p->n_parts; i++) {
-        outfile_abort(p->parts[i].file);
+        output_file_abort(p->parts[i].file);
         free(p->parts[i].header);
     }
     free(p->parts);

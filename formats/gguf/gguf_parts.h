@@ -15,7 +15,7 @@
 
 struct gguf_parts_options {
     bool overwrite;
-    bool keep_partial, resume; /* as in outfile.h */
+    bool keep_partial, resume; /* as in output_file.h */
     uint64_t max_bytes;        /* of each file, header included; 0: no bound */
     uint64_t max_tensors;      /* in each file; 0: no bound */
 };
@@ -76,9 +76,9 @@ int gguf_parts_write(struct gguf_parts *p, size_t tensor, uint64_t at, const voi
                      struct err *e);
 
 /* The output of a part, between open and commit; borrowed. For reading back what a resumed run kept. */
-struct outfile *gguf_parts_outfile(const struct gguf_parts *p, uint32_t part);
+struct output_file *gguf_parts_outfile(const struct gguf_parts *p, uint32_t part);
 
-/* Flush all, then give all their names, as outset.h says: whoever opens the first part finds nothing, the
+/* Flush all, then give all their names, as output_set.h says: whoever opens the first part finds nothing, the
  * whole older set, or the whole new one, also after a failure or a kill. On failure the older set stands
  * again, and the new parts are dropped, or kept with `keep_partial`. */
 int gguf_parts_commit(struct gguf_parts *p, struct err *e);

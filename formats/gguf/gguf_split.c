@@ -1,7 +1,7 @@
 /* gguf_split.c - names of the parts of a split set (specification, architectures 21.4). */
 #include "gguf_write.h"
 
-#include "libquant/base/names.h"
+#include "libquant/base/path.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -55,12 +55,12 @@ int gguf_split_missing(const char *path, int rc, struct err *e)
     uint32_t no, count;
     if (!gguf_split_parse(path, &prefix_len, &no, &count) || access(path, F_OK) == 0)
         return rc;
-    char *old = name_with(path, NAME_OLD);
+    char *old = path_with(path, PATH_OLD);
     if (old && access(old, F_OK) == 0)
         rc = err_set(
             e, ERR_IO,
             "%s: is missing, while %s stands: a run that was replacing this set was killed. Run the same "
-            "command again, which first puts the older set back; or rename its *" NAME_OLD
+            "command again, which first puts the older set back; or rename its *" PATH_OLD
             " files back yourself",
             path, old);
     free(old);

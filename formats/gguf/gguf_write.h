@@ -6,7 +6,7 @@
 #define KERF_GGUF_WRITE_H
 
 #include "gguf_meta.h"
-#include "libquant/base/outfile.h"
+#include "formats/output/output_file.h"
 #include "libquant/types.h"
 
 /* Limits that reader and writer share (specification, architectures 21.1). */
@@ -44,7 +44,7 @@ char *gguf_split_name(const char *prefix, uint32_t no, uint32_t count);
 bool gguf_split_parse(const char *path, size_t *prefix_len, uint32_t *no, uint32_t *count);
 
 /* After opening `path` has failed with `rc`: when it is a missing part of a set whose replacement was killed
- * (outset.h), `e` says so and what to do. Returns the error code. */
+ * (output_set.h), `e` says so and what to do. Returns the error code. */
 int gguf_split_missing(const char *path, int rc, struct err *e);
 
 #endif

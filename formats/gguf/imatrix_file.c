@@ -340,7 +340,7 @@ int imatrix_save(const struct imatrix *m, const char *path, enum imatrix_format 
     if (rc)
         err_context(e, rc, "%s", path);
     else
-        rc = outfile_write_all(path, data, n, overwrite, e);
+        rc = output_file_write_all(path, data, n, overwrite, e);
     free(data);
     return rc;
 }

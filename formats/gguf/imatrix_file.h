@@ -76,8 +76,8 @@ int imatrix_merge(struct imatrix *into, const struct imatrix *from, struct err *
  *
  * so that experts with little data lean on their neighbours, and those with none are not weighted at random
  * (specification, calibration-and-evaluation 5; 32 to 128 tokens are reasonable). The file says so under the
- * key kerf.imatrix.expert_prior, unless no entry has more than one count and nothing was done. Merging adds the
- * priors up, as it does the tokens. ERR_ARG: done already, or 0 tokens. *n_experts: experts (one for each
+ * key kerf.imatrix.expert_prior, unless no entry has more than one count and nothing was done. Merging adds
+ * the priors up, as it does the tokens. ERR_ARG: done already, or 0 tokens. *n_experts: experts (one for each
  * stack) that had no data and take the mean. */
 int imatrix_apply_expert_prior(struct imatrix *m, uint32_t tokens, size_t *n_experts, struct err *e);
 uint32_t imatrix_expert_prior(const struct imatrix *m); /* tokens; 0: none was applied */

@@ -1,11 +1,12 @@
-/* imatrix_internal.h - what the files of the importance matrix share among themselves; no one else includes this.
+/* imatrix_internal.h - what the files of the importance matrix share among themselves; no one else includes
+ * this.
  */
 #ifndef KERF_IMATRIX_INTERNAL_H
 #define KERF_IMATRIX_INTERNAL_H
 
 #include "imatrix_file.h"
 #include "libquant/base/arena.h"
-#include "libquant/base/outfile.h"
+#include "formats/output/output_file.h"
 #include "libquant/base/strmap.h"
 
 struct imatrix {

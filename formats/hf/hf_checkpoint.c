@@ -5,7 +5,7 @@
 
 #include "hf_index.h"
 
-#include "libquant/base/names.h"
+#include "libquant/base/path.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -150,8 +150,8 @@ static int find_shards(struct hf_checkpoint *c, bool allow_none, struct err *e)
     bool pickle = false;
     int rc = 0;
     for (struct dirent *ent; rc == 0 && (ent = readdir(d)) != NULL;) {
-        pickle |= name_ends_with(ent->d_name, ".bin") || name_ends_with(ent->d_name, ".pt") ||
-                  name_ends_with(ent->d_name, ".pth") || name_ends_with(ent->d_name, ".bin.index.json");
+        pickle |= path_ends_with(ent->d_name, ".bin") || path_ends_with(ent->d_name, ".pt") ||
+                  path_ends_with(ent->d_name, ".pth") || path_ends_with(ent->d_name, ".bin.index.json");
         if (!is_weight_file(ent->d_name))
             continue;
         if (c->n_shards == cap) {
@@ -163,7 +163,7 @@ static int find_shards(struct hf_checkpoint *c, bool allow_none, struct err *e)
             }
             c->shards = grown;
         }
-        const char *sep = name_ends_with(c->folder, "/") ? "" : "/";
+        const char *sep = path_ends_with(c->folder, "/") ? "" : "/";
         c->shards[c->n_shards] = (struct shard){
             .path = arena_printf(&c->arena, "%s%s%s", c->folder, sep, ent->d_name),
         };
@@ -203,7 +203,7 @@ static int take_shards(struct hf_checkpoint *c, struct listing *missing, struct 
     c->shards = calloc(c->n_shards, sizeof *c->shards);
     if (!c->shards)
         return out_of_memory(c, e);
-    const char *sep = name_ends_with(c->folder, "/") ? "" : "/";
+    const char *sep = path_ends_with(c->folder, "/") ? "" : "/";
     for (size_t i = 0; i < c->n_shards; i++) {
         c->shards[i].path = arena_printf(&c->arena, "%s%s%s", c->folder, sep, c->index.files[i]);
         if (!c->shards[i].path)

@@ -3,7 +3,7 @@
 #include "hf_index.h"
 
 #include "formats/json.h"
-#include "libquant/base/names.h"
+#include "libquant/base/path.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@ static int check_file_name(const char *path, const char *tensor, const char *fil
         return err_set(e, ERR_FORMAT,
                        "%s: tensor '%.120s': file '%.120s' must be a plain name in the same folder", path,
                        tensor, file);
-    if (!name_ends_with(file, ".safetensors"))
+    if (!path_ends_with(file, ".safetensors"))
         return err_set(
             e, ERR_UNSUPPORTED,
             "%s: tensor '%.120s': file '%.120s' is not a safetensors file; pickled weights are not "

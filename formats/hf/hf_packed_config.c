@@ -7,7 +7,7 @@
 
 #include "hf_checkpoint.h"
 
-#include "libquant/base/names.h"
+#include "libquant/base/path.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -182,10 +182,10 @@ static int take_compressed_tensors(struct hf_quant *q, struct err *e)
 
 static int check_algorithm(struct hf_quant *q, const char *algo, struct err *e)
 {
-    q->has_fp4 |= name_ends_with(algo, "NVFP4");
+    q->has_fp4 |= path_ends_with(algo, "NVFP4");
     if (strcmp(algo, "FP8") == 0 || strcmp(algo, "FP8_PER_CHANNEL_PER_TOKEN") == 0 ||
         strcmp(algo, "MIXED_PRECISION") == 0 || strcmp(algo, "NVFP4") == 0 ||
-        name_ends_with(algo, "A16_NVFP4"))
+        path_ends_with(algo, "A16_NVFP4"))
         return 0;
     return unsupported(q, "quant_algo", algo, e);
 }

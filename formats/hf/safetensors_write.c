@@ -3,7 +3,7 @@
 
 #include "libquant/base/arena.h"
 #include "libquant/base/checked.h"
-#include "libquant/base/outfile.h"
+#include "formats/output/output_file.h"
 #include "libquant/base/strmap.h"
 
 #include <inttypes.h>
@@ -14,7 +14,7 @@
 #define MAX_HEADER_BYTES 100000000 /* what readers accept */
 
 struct safetensors_writer {
-    struct outfile *file;
+    struct output_file *file;
     struct arena arena;
     struct strmap names, meta_keys;
     FILE *tensors, *meta; /* memory streams: the JSON text of both parts, without their braces */
@@ -29,7 +29,7 @@ int safetensors_writer_open(struct safetensors_writer **out, const char *path, b
     struct safetensors_writer *w = calloc(1, sizeof *w);
     if (!w)
         return err_set(e, ERR_NOMEM, "%s: out of memory", path);
-    int rc = outfile_open(&w->file, path, &(struct outfile_options){.overwrite = overwrite}, e);
+    int rc = output_file_open(&w->file, path, &(struct output_file_options){.overwrite = overwrite}, e);
     if (rc == 0) {
         w->tensors = open_memstream(&w->tensors_text, &w->tensors_len);
         w->meta = open_memstream(&w->meta_text, &w->meta_len);
@@ -127,19 +127,20 @@ static int write_header(struct safetensors_writer *w, struct err *e)
     if (padded > MAX_HEADER_BYTES)
         return err_set(e, ERR_ARG, "safetensors writer: header of %" PRIu64 " bytes exceeds the format's %d",
                        padded, MAX_HEADER_BYTES);
-    int rc = outfile_write(w->file, &padded, sizeof padded, e); /* little-endian hosts only, see slice.h */
+    int rc =
+        output_file_write(w->file, &padded, sizeof padded, e); /* little-endian hosts only, see slice.h */
     if (rc == 0)
-        rc = outfile_write(w->file, meta_open, has_meta ? strlen(meta_open) : 1, e);
+        rc = output_file_write(w->file, meta_open, has_meta ? strlen(meta_open) : 1, e);
     if (rc == 0 && has_meta)
-        rc = outfile_write(w->file, w->meta_text, w->meta_len, e);
+        rc = output_file_write(w->file, w->meta_text, w->meta_len, e);
     if (rc == 0 && has_meta)
-        rc = outfile_write(w->file, meta_close, strlen(meta_close), e);
+        rc = output_file_write(w->file, meta_close, strlen(meta_close), e);
     if (rc == 0 && comma)
-        rc = outfile_write(w->file, ",", 1, e);
+        rc = output_file_write(w->file, ",", 1, e);
     if (rc == 0 && w->tensors_len)
-        rc = outfile_write(w->file, w->tensors_text, w->tensors_len, e);
+        rc = output_file_write(w->file, w->tensors_text, w->tensors_len, e);
     if (rc == 0)
-        rc = outfile_write(w->file, "}       ", 1 + (size_t)(padded - n), e);
+        rc = output_file_write(w->file, "}       ", 1 + (size_t)(padded - n), e);
     return rc;
 }
 
@@ -153,7 +154,7 @@ int safetensors_writer_write(struct safetensors_writer *w, const void *data, siz
                        "safetensors writer: %zu bytes at %" PRIu64 " go beyond the declared %" PRIu64, n,
                        w->n_written, w->n_declared);
     w->n_written += n;
-    return n ? outfile_write(w->file, data, n, e) : 0;
+    return n ? output_file_write(w->file, data, n, e) : 0;
 }
 
 uint64_t safetensors_writer_data_bytes(const struct safetensors_writer *w)
@@ -169,9 +170,9 @@ int safetensors_writer_commit(struct safetensors_writer *w, struct err *e)
                      "safetensors writer: %" PRIu64 " bytes were declared, %" PRIu64 " were written",
                      w->n_declared, w->n_written);
     if (rc == 0) {
-        struct outfile *file = w->file;
+        struct output_file *file = w->file;
         w->file = NULL; /* commit frees it whatever comes */
-        rc = outfile_commit(file, 0, e);
+        rc = output_file_commit(file, 0, e);
     }
     safetensors_writer_abort(w);
     return rc;
@@ -181,7 +182,7 @@ void safetensors_writer_abort(struct safetensors_writer *w)
 {
     if (!w)
         return;
-    outfile_abort(w->file);
+    output_file_abort(w->file);
     if (w->tensors)
         fclose(w->tensors);
     if (w->meta)

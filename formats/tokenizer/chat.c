@@ -66,7 +66,7 @@ static void puts_text(struct text *t, const char *s)
 
 enum { MAX_LITERALS = 1024 };
 
-struct source {
+struct checkpoint_weight {
     struct text tags;     /* all tags, in one form; their strings as '...' with \n for line ends */
     struct text literals; /* the decoded strings, each with its NUL */
     size_t start[MAX_LITERALS], at[MAX_LITERALS]; /* of each: in `literals`, and its place in `tags` */
@@ -80,7 +80,7 @@ static bool blank(char c)
 }
 
 /* The string that opens at `p`; returns where it ends (behind the quote), NULL when it does not. */
-static const char *read_literal(struct source *s, const char *p)
+static const char *read_literal(struct checkpoint_weight *s, const char *p)
 {
     char quote = *p++;
     if (s->n_literals == MAX_LITERALS)
@@ -106,7 +106,7 @@ static const char *read_literal(struct source *s, const char *p)
 }
 
 /* The rest of a tag whose opening was read, up to its closing brace. */
-static const char *read_tag(struct source *s, const char *p, char close)
+static const char *read_tag(struct checkpoint_weight *s, const char *p, char close)
 {
     while (*p && !(p[0] == close && p[1] == '}')) {
         if (*p == '\'' || *p == '"') {
@@ -121,7 +121,7 @@ static const char *read_tag(struct source *s, const char *p, char close)
     return *p ? p + 2 : NULL;
 }
 
-static int read_source(struct source *s, const char *p, struct err *e)
+static int read_source(struct checkpoint_weight *s, const char *p, struct err *e)
 {
     while (p && *p) {
         if (p[0] == '{' && (p[1] == '{' || p[1] == '%')) {
@@ -144,7 +144,7 @@ static int read_source(struct source *s, const char *p, struct err *e)
 }
 
 /* message['role'] and the like become message.role, in place. */
-static void use_dots(struct source *s)
+static void use_dots(struct checkpoint_weight *s)
 {
     static const char *const names[] = {"role", "content"};
     for (size_t i = 0; i < 2; i++) {
@@ -162,7 +162,7 @@ static void use_dots(struct source *s)
 
 /* `tags` without the spaces that use_dots left; spaces inside strings go too, so it serves for expressions
  * only. */
-static char *squeezed(const struct source *s)
+static char *squeezed(const struct checkpoint_weight *s)
 {
     char *out = malloc(s->tags.n + 1), *k = out;
     if (!out)
@@ -188,7 +188,7 @@ static const char OPEN_SYSTEM[] = "<|im_start|>system\n", CLOSE[] = "<|im_end|>\
 static const char OPEN_ANSWER[] = "<|im_start|>assistant\n", THINK[] = "<think>\n";
 
 /* A string that is a whole system turn is the default; two different ones cannot be told apart. */
-static int find_default_system(struct chat_template *c, const struct source *s, struct err *e)
+static int find_default_system(struct chat_template *c, const struct checkpoint_weight *s, struct err *e)
 {
     for (size_t i = 0; i < s->n_literals; i++) {
         const char *text = s->literals.data + s->start[i];
@@ -208,7 +208,7 @@ static int find_default_system(struct chat_template *c, const struct source *s, 
 }
 
 /* The string that follows add_generation_prompt, and "<think>" where its else branch adds it. */
-static int find_answer(struct chat_template *c, const struct source *s, struct err *e)
+static int find_answer(struct chat_template *c, const struct checkpoint_weight *s, struct err *e)
 {
     const char *condition = strstr(s->tags.data, "ifadd_generation_prompt");
     const char *otherwise = condition ? strstr(condition, "else") : NULL;
@@ -270,7 +270,7 @@ static int find_dialect(struct chat_template *c, const char *tags, struct err *e
     return 0;
 }
 
-static int analyse(struct chat_template *c, struct source *s, struct err *e)
+static int analyse(struct chat_template *c, struct checkpoint_weight *s, struct err *e)
 {
     int rc = find_default_system(c, s, e);
     if (rc == 0)
@@ -291,7 +291,7 @@ static int analyse(struct chat_template *c, struct source *s, struct err *e)
 int chat_template_new(struct chat_template **out, const char *text, struct err *e)
 {
     struct chat_template *c = calloc(1, sizeof *c);
-    struct source *s = calloc(1, sizeof *s);
+    struct checkpoint_weight *s = calloc(1, sizeof *s);
     int rc = c && s ? 0 : err_set(e, ERR_NOMEM, "no memory for the chat template");
     if (rc == 0)
         rc = read_source(s, text, e);

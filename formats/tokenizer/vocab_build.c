@@ -3,7 +3,7 @@
 #include "vocab_build.h"
 
 #include "formats/hf/hf_checkpoint.h"
-#include "libquant/base/names.h"
+#include "libquant/base/path.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -189,7 +189,7 @@ const char *vocab_path(struct vocab_build *b, const char *name)
 {
     if (!b->folder)
         return NULL;
-    return arena_printf(b->arena, name_ends_with(b->folder, "/") ? "%s%s" : "%s/%s", b->folder, name);
+    return arena_printf(b->arena, path_ends_with(b->folder, "/") ? "%s%s" : "%s/%s", b->folder, name);
 }
 
 bool vocab_file_exists(struct vocab_build *b, const char *name)

@@ -8,7 +8,7 @@
 #include "../iquants.h"
 #include "../kquants.h"
 #include "../legacy.h"
-#include "../plain.h"
+#include "libquant/float_types.h"
 #include "../product.h"
 #include "../ternary.h"
 

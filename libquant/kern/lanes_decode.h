@@ -12,7 +12,7 @@
 #include "../iquants.h"
 #include "../kquants.h"
 #include "../legacy.h"
-#include "../plain.h"
+#include "libquant/float_types.h"
 #include "../ternary.h"
 
 #include <stddef.h>

@@ -7,7 +7,7 @@
 #include "../fp4.h"
 #include "../half.h"
 #include "../legacy.h"
-#include "../plain.h"
+#include "libquant/float_types.h"
 #include "../ternary.h"
 
 static void lanes_f16_encode(void *dst, const float *src, size_t n_cols, const float *importance)

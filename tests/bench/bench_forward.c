@@ -118,7 +118,7 @@ static int bench_model(struct pool *pool, const char *path, size_t n, size_t ctx
     struct model *m = NULL;
     struct net net = {0};
     struct weights *w = NULL;
-    struct hidden *states = NULL;
+    struct hidden_states *states = NULL;
     int32_t *ids = calloc(n * ctx, sizeof *ids);
     struct head_score *scores = calloc(n * ctx, sizeof *scores);
     int rc = ids && scores ? model_open(&m, path, &(struct model_options){0}, e) : ERR_NOMEM;
@@ -145,7 +145,7 @@ static int bench_model(struct pool *pool, const char *path, size_t n, size_t ctx
               2.0 * (double)(n * (ctx - ctx / 2)) * net.n_embd * net.n_vocab);
     free(ids);
     free(scores);
-    hidden_free(states);
+    hidden_states_free(states);
     weights_free(w);
     net_release(&net);
     model_close(m);

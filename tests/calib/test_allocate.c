@@ -1,9 +1,9 @@
 /* test_allocate.c - plans within budgets, against files that are really written; rules; pairs; what is
  * refused; the plan as text. Losses are made up: what the table measures is test_loss_table.c. */
 #include "calib/solve/allocate.h"
-#include "calib/solve/allocate_page.h"
-#include "formats/convert/plan.h"
-#include "formats/convert/rewrite.h"
+#include "calib/report/allocate_page.h"
+#include "formats/recipe/plan.h"
+#include "formats/rewrite/rewrite.h"
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/gguf_write.h"
 #include "formats/gguf/imatrix_file.h"

@@ -2,9 +2,9 @@
  * trace in the answers; the same bits for any threads and memory; what a stopped run keeps; order agreement.
  */
 #include "calib/eval/answer_change.h"
-#include "calib/eval/contender.h"
+#include "calib/eval/candidate.h"
 #include "calib/eval/rank.h"
-#include "calib/eval/report.h"
+#include "calib/report/report.h"
 #include "calib/model/answer.h"
 #include "calib/model/forward.h"
 #include "formats/json.h"
@@ -27,7 +27,7 @@
 struct scene {
     char folder[32];
     struct pool *pool;
-    struct contender ref, q4, q8;
+    struct candidate ref, q4, q8;
 };
 
 static void remove_folder(const char *folder)
@@ -44,19 +44,19 @@ static void open_scene(struct scene *s, const char *name, unsigned threads)
     strcpy(s->folder, "kerf-toy-XXXXXX");
     assert_non_null(mkdtemp(s->folder));
     if (toy_family_write(s->folder, name, &e) || pool_new(&s->pool, threads, &e) ||
-        contender_open_file(&s->ref, s->folder, NULL, &e))
+        candidate_open_file(&s->ref, s->folder, NULL, &e))
         fail_msg("%s", e.msg);
-    struct contender_mix_options mix = {.recipe = "llama.cpp", .pool = s->pool};
-    if (contender_open_mix(&s->q8, &s->ref, mix_find("Q8_0"), &mix, &e) ||
-        contender_open_mix(&s->q4, &s->ref, mix_find("Q4_0"), &mix, &e))
+    struct candidate_mix_options mix = {.recipe = "llama.cpp", .pool = s->pool};
+    if (candidate_open_mix(&s->q8, &s->ref, mix_find("Q8_0"), &mix, &e) ||
+        candidate_open_mix(&s->q4, &s->ref, mix_find("Q4_0"), &mix, &e))
         fail_msg("%s", e.msg);
 }
 
 static void close_scene(struct scene *s)
 {
-    contender_close(&s->q4);
-    contender_close(&s->q8);
-    contender_close(&s->ref);
+    candidate_close(&s->q4);
+    candidate_close(&s->q8);
+    candidate_close(&s->ref);
     pool_free(s->pool);
     remove_folder(s->folder);
 }
@@ -92,7 +92,7 @@ static size_t answers_of(double *out, const struct scene *s, size_t len, int32_t
 {
     struct err e = {0};
     struct passages p;
-    struct hidden *states = NULL;
+    struct hidden_states *states = NULL;
     const struct net *net = &s->ref.net;
     size_t lengths[] = {3, len, len + 5}, n = 0;
     cut(&p, lengths, 3, &(struct passage_options){.ctx = MAX_IDS, .eos = -1, .step = step});
@@ -117,7 +117,7 @@ static size_t answers_of(double *out, const struct scene *s, size_t len, int32_t
         assert_int_equal(
             answer_scores(out, net, s->ref.weights, states, list, n, s->pool, ACTIVATIONS_F32, &e), 0);
     }
-    hidden_free(states);
+    hidden_states_free(states);
     free(rows);
     passages_release(&p);
     return n;

@@ -1,9 +1,9 @@
 /* test_evaluate.c - waves change no figure, stopping leaves honest partial figures, reports say what was
  * found. */
-#include "calib/eval/contender.h"
+#include "calib/eval/candidate.h"
 #include "calib/eval/evaluate.h"
 #include "calib/eval/ladder.h"
-#include "calib/eval/report.h"
+#include "calib/report/report.h"
 #include "formats/json.h"
 #include "report_document.h"
 
@@ -22,14 +22,14 @@
 #define N    150 /* windows: more than one wave */
 
 static struct pool *pool;
-static struct contender ref, same, q4;
+static struct candidate ref, same, q4;
 static struct windows windows;
 
 static int open_all(void **state)
 {
     (void)state;
     struct err e = {0};
-    struct contender_mix_options mix = {.recipe = "llama.cpp"};
+    struct candidate_mix_options mix = {.recipe = "llama.cpp"};
     windows = (struct windows){.ctx = CTX, .n = N, .first = CTX / 2, .end = CTX - 1};
     windows.inputs = malloc(N * CTX * sizeof(int32_t));
     windows.targets = malloc(N * windows_n_scored(&windows) * sizeof(int32_t));
@@ -42,26 +42,26 @@ static int open_all(void **state)
     int rc = pool_new(&pool, 2, &e);
     mix.pool = pool;
     if (rc == 0)
-        rc = contender_open_file(&ref, DEMO, NULL, &e);
+        rc = candidate_open_file(&ref, DEMO, NULL, &e);
     if (rc == 0)
-        rc = contender_open_mix(&same, &ref, mix_find("BF16"), &mix, &e);
+        rc = candidate_open_mix(&same, &ref, mix_find("BF16"), &mix, &e);
     if (rc == 0)
-        rc = contender_open_mix(&q4, &ref, mix_find("Q4_K_M"), &mix, &e);
+        rc = candidate_open_mix(&q4, &ref, mix_find("Q4_K_M"), &mix, &e);
     return rc;
 }
 
 static int close_all(void **state)
 {
     (void)state;
-    contender_close(&q4);
-    contender_close(&same);
-    contender_close(&ref);
+    candidate_close(&q4);
+    candidate_close(&same);
+    candidate_close(&ref);
     windows_release(&windows);
     pool_free(pool);
     return 0;
 }
 
-static struct evaluate_model model_of(struct contender *c)
+static struct evaluate_model model_of(struct candidate *c)
 {
     return (struct evaluate_model){c->type ? c->type : c->path, &c->net, c->weights};
 }

@@ -49,7 +49,7 @@ static void likelihoods(double *nll, struct loaded *l, const int32_t *ids, size_
 {
     struct err e = {0};
     struct pool *pool = NULL;
-    struct hidden *states = NULL;
+    struct hidden_states *states = NULL;
     assert_int_equal(pool_new(&pool, threads, &e), 0);
     struct forward_options f = {.pool = pool, .memory_bytes = memory, .keep_end = ctx};
     struct head_options h = {.pool = pool, .memory_bytes = memory};
@@ -67,7 +67,7 @@ static void likelihoods(double *nll, struct loaded *l, const int32_t *ids, size_
         assert_int_equal(head_logits(&m, n - 1, 1, &h, logits, &e), 0);
     free(s);
     free(targets);
-    hidden_free(states);
+    hidden_states_free(states);
     pool_free(pool);
 }
 
@@ -363,7 +363,7 @@ static void wrong_input_and_wishes_to_stop_are_answered(void **state)
     load(&l, DEMO);
     assert_int_equal(pool_new(&pool, 1, &e), 0);
     struct forward_options f = {.pool = pool, .memory_bytes = 1 << 26, .keep_end = 4};
-    struct hidden *states = NULL;
+    struct hidden_states *states = NULL;
     assert_int_equal(forward_run(&states, &l.net, l.weights, ids, 1, 4, &f, &e), ERR_ARG);
     assert_non_null(strstr(e.msg, "4096"));
     ids[2] = 4095;

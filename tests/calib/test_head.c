@@ -40,15 +40,15 @@ static int close_demo(void **state)
     return 0;
 }
 
-static struct hidden *random_states(size_t n, double scale, uint64_t seed, uint64_t memory)
+static struct hidden_states *random_states(size_t n, double scale, uint64_t seed, uint64_t memory)
 {
-    struct hidden *h = NULL;
+    struct hidden_states *h = NULL;
     struct rng r = {seed};
     float *x = malloc(n * D * sizeof *x);
     for (size_t i = 0; i < n * D; i++)
         x[i] = (float)(scale * rng_normal(&r));
-    assert_int_equal(hidden_new(&h, n, D, memory, NULL), 0);
-    assert_int_equal(hidden_put(h, 0, n, x, NULL), 0);
+    assert_int_equal(hidden_states_new(&h, n, D, memory, NULL), 0);
+    assert_int_equal(hidden_states_put(h, 0, n, x, NULL), 0);
     free(x);
     return h;
 }
@@ -73,9 +73,9 @@ static void one_sweep_gives_the_formulas(void **state)
 {
     (void)state;
     enum { n = 600 };
-    struct hidden *ref = random_states(n, 2, 1, UINT64_MAX),
-                  *cand = random_states(n, 2, 2, 0); /* 0: in a file */
-    assert_true(hidden_in_memory(ref) && !hidden_in_memory(cand));
+    struct hidden_states *ref = random_states(n, 2, 1, UINT64_MAX),
+                         *cand = random_states(n, 2, 2, 0); /* 0: in a file */
+    assert_true(hidden_states_in_memory(ref) && !hidden_states_in_memory(cand));
     struct head_model m[3] = {{&net, weights, ref}, {&net, weights, cand}, {&net, weights, ref}};
     struct head_options opt = {.pool = pool, .memory_bytes = 1 << 24};
     struct head_score *s = calloc(3 * n, sizeof *s);
@@ -101,14 +101,14 @@ static void one_sweep_gives_the_formulas(void **state)
     free(w);
     free(s);
     free(targets);
-    hidden_free(ref);
-    hidden_free(cand);
+    hidden_states_free(ref);
+    hidden_states_free(cand);
 }
 
 static void targets_outside_the_vocabulary_are_refused(void **state)
 {
     (void)state;
-    struct hidden *h = random_states(2, 1, 3, UINT64_MAX);
+    struct hidden_states *h = random_states(2, 1, 3, UINT64_MAX);
     struct head_model m = {&net, weights, h};
     struct head_options opt = {.pool = pool, .memory_bytes = 1 << 24};
     struct head_score s[2];
@@ -116,7 +116,7 @@ static void targets_outside_the_vocabulary_are_refused(void **state)
     int32_t targets[2] = {0, V};
     assert_int_equal(head_score(&m, 1, targets, 2, &opt, s, &e), ERR_ARG);
     assert_non_null(strstr(e.msg, "4096"));
-    hidden_free(h);
+    hidden_states_free(h);
 }
 
 int main(void)

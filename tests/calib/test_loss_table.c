@@ -113,7 +113,7 @@ static void a_pass_in_spans_is_the_whole_pass(void **state)
     (void)state;
     struct err e = {0};
     for (int in_file = 0; in_file < 2; in_file++) {
-        struct hidden *whole = NULL, *first = NULL, *second = NULL, *last = NULL;
+        struct hidden_states *whole = NULL, *first = NULL, *second = NULL, *last = NULL;
         struct forward_options opt = {.pool = pool, .memory_bytes = in_file ? 1 : 1 << 26, .keep_end = CTX};
         struct forward_span a = {NULL, 0, 0}, b = {NULL, 0, 1}, c = {NULL, 1, 2};
         check(forward_run(&whole, &net, base, inputs, N_WINDOWS, CTX, &opt, &e), &e);
@@ -124,19 +124,19 @@ static void a_pass_in_spans_is_the_whole_pass(void **state)
         check(forward_run_span(&last, &net, base, inputs, N_WINDOWS, CTX, &c, &opt, &e), &e);
         size_t n = N_WINDOWS * CTX * net.n_embd;
         float *x = malloc(n * sizeof *x), *y = malloc(n * sizeof *y), *p = NULL, *q = NULL;
-        check(hidden_get(whole, 0, N_WINDOWS * CTX, x, &p, &e), &e);
-        check(hidden_get(last, 0, N_WINDOWS * CTX, y, &q, &e), &e);
+        check(hidden_states_get(whole, 0, N_WINDOWS * CTX, x, &p, &e), &e);
+        check(hidden_states_get(last, 0, N_WINDOWS * CTX, y, &q, &e), &e);
         assert_memory_equal(p, q, n * sizeof *x);
-        assert_int_equal(hidden_n_rows(second), N_WINDOWS * CTX);
+        assert_int_equal(hidden_states_n_rows(second), N_WINDOWS * CTX);
         free(x);
         free(y);
-        hidden_free(whole);
-        hidden_free(first);
-        hidden_free(second);
-        hidden_free(last);
+        hidden_states_free(whole);
+        hidden_states_free(first);
+        hidden_states_free(second);
+        hidden_states_free(last);
     }
     struct forward_options opt = {.pool = pool, .memory_bytes = 1 << 26, .keep_end = CTX};
-    struct hidden *none = NULL;
+    struct hidden_states *none = NULL;
     assert_int_equal(forward_run_span(&none, &net, base, inputs, N_WINDOWS, CTX,
                                       &(struct forward_span){NULL, 1, 2}, &opt, &e),
                      ERR_ARG);

@@ -1,6 +1,6 @@
 /* test_windows.c - windows as llama.cpp cuts them, worked out by hand on counted ids; what is refused. */
 #include "calib/corpus.h"
-#include "formats/convert/model.h"
+#include "formats/model/model.h"
 #include "formats/tokenizer/tokenizer.h"
 
 #include <setjmp.h>

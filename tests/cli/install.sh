@@ -47,7 +47,7 @@ int main(void)
 }
 END
 cat >"$work/app/model.c" <<'END'
-#include <formats/convert/model.h>
+#include <formats/model/model.h>
 #include <stdio.h>
 int main(int argc, char **argv)
 {

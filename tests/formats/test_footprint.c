@@ -1,7 +1,7 @@
 /* test_footprint.c - cache, states and working space against figures that llama.cpp printed (August 2026, CPU
  * backend, flash attention, batches of 512; files of these shapes without contents), and against sums by
  * hand; which level fits. */
-#include "formats/convert/fit.h"
+#include "formats/inspect/fit.h"
 #include "formats/gguf/gguf_write.h"
 
 #include "scratch.h"

@@ -1,6 +1,6 @@
 /* test_hf_packed.c - packed weights: every layout equals its formula in double precision however it is read,
  * configurations as published are recognized, and every contradiction is refused by name. */
-#include "formats/convert/model.h"
+#include "formats/model/model.h"
 #include "formats/hf/hf_checkpoint.h"
 #include "formats/hf/hf_packed.h"
 #include "libquant/base/rng.h"

@@ -1,7 +1,7 @@
 /* test_metadata.c - model cards, model names and the general.* keys that come from them. */
-#include "formats/convert/metadata.h"
-#include "formats/convert/model_card.h"
-#include "formats/convert/model_name.h"
+#include "formats/metadata/metadata.h"
+#include "formats/metadata/model_card.h"
+#include "formats/metadata/model_name.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -38,7 +38,7 @@ static void write_gguf(const char *path, const struct gguf_meta *meta, struct gg
             fail_msg("%s", e.msg);
         free(x);
     }
-    assert_int_equal(outfile_write_all(path, file, file_bytes, true, &e), 0);
+    assert_int_equal(output_file_write_all(path, file, file_bytes, true, &e), 0);
     free(file);
     free(header);
 }

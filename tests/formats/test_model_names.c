@@ -1,7 +1,7 @@
 /* test_model_names.c - tensor names and dimensions of real models: configurations and checkpoint indices as
  * they were published, against the tensor lists of published GGUF files. Skipped where that data is not at
  * hand. */
-#include "formats/convert/model.h"
+#include "formats/model/model.h"
 #include "formats/json.h"
 #include "scratch.h"
 

@@ -1,9 +1,9 @@
 /* test_model_verify.c - what verify asks of a file: every tensor of every layer that has it by the rules of
  * its family, the keys no runtime can do without, a vocabulary that reads. Damage is made in the bytes of
  * sound files: a name or a key is replaced by another of the same length. */
-#include "formats/convert/model_check.h"
-#include "formats/convert/model_verify.h"
-#include "formats/convert/rewrite.h"
+#include "formats/model/model_check.h"
+#include "formats/inspect/model_verify.h"
+#include "formats/rewrite/rewrite.h"
 
 #include "scratch.h"
 #include "toy_family.h"
@@ -186,7 +186,7 @@ static void check_with(const char *name, const char *key, uint32_t value, const 
     struct err e = {0};
     struct model *m = NULL;
     struct arena arena = {0};
-    struct lines findings = {0};
+    struct string_list findings = {0};
     make(name);
     if (model_open(&m, file, NULL, &e) != 0)
         fail_msg("%s", e.msg);

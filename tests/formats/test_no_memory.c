@@ -1,8 +1,8 @@
 /* test_no_memory.c - every allocation of the readers and writers is refused once: each time the answer is
  * ERR_NOMEM with a message, or success where the memory was not essential; never a crash, and no leak (the
  * sanitizer builds, which bring their own allocator, run the rest of the tests instead of this one). */
-#include "formats/convert/model.h"
-#include "formats/convert/repack.h"
+#include "formats/model/model.h"
+#include "formats/rewrite/copy_gguf.h"
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/gguf_write.h"
 #include "formats/gguf/imatrix_file.h"
@@ -124,15 +124,15 @@ static int work_reader(struct err *e)
 static int work_repack(struct err *e)
 {
     struct gguf_reader *r;
-    struct repack_report report;
+    struct copy_gguf_report report;
     static const char *const remove[] = {"n"};
-    struct repack_options opt = {.max_tensors = 1, .dry_run = true, .remove = remove, .n_remove = 1};
+    struct copy_gguf_options opt = {.max_tensors = 1, .dry_run = true, .remove = remove, .n_remove = 1};
     int rc = gguf_reader_open(&r, scratch, NULL, e);
     if (rc)
         return rc;
-    rc = gguf_repack(r, "unused", &opt, &report, e);
+    rc = copy_gguf(r, "unused", &opt, &report, e);
     if (rc == 0)
-        repack_report_release(&report);
+        copy_gguf_report_release(&report);
     gguf_reader_close(r);
     return rc;
 }
@@ -270,7 +270,7 @@ static void model_survives(void **state)
 static void repack_survives(void **state)
 {
     (void)state;
-    survives("gguf_repack", work_repack);
+    survives("copy_gguf", work_repack);
 }
 
 static void imatrix_survives(void **state)

@@ -1,5 +1,5 @@
 /* test_plan.c - plan files: what is read, what is refused and how. */
-#include "formats/convert/plan.h"
+#include "formats/recipe/plan.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* test_planning.c - models without weights: an index of names, or a configuration alone, plans exactly the
  * file that the checkpoint itself becomes. Real configurations and indices are used where they are at hand.
  */
-#include "formats/convert/rewrite.h"
+#include "formats/rewrite/rewrite.h"
 #include "formats/json.h"
 
 #include "scratch.h"

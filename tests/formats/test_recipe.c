@@ -1,6 +1,6 @@
 /* test_recipe.c - the rules of the mixes against the reference quantizer's own answers, and the options. */
-#include "formats/convert/plan.h"
-#include "formats/convert/recipe.h"
+#include "formats/recipe/plan.h"
+#include "formats/recipe/recipe.h"
 #include "formats/json.h"
 
 #include "libquant/base/rng.h"

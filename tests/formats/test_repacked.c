@@ -1,7 +1,7 @@
 /* test_repacked.c - weights in 4-bit floats stay packed under "auto": one layer of a hybrid with experts,
  * whose rows and columns move, keeps every value to the bit in blocks and the factors beside them. */
-#include "formats/convert/model_verify.h"
-#include "formats/convert/rewrite.h"
+#include "formats/inspect/model_verify.h"
+#include "formats/rewrite/rewrite.h"
 #include "formats/gguf/gguf_read.h"
 #include "libquant/base/pool.h"
 #include "scratch.h"

@@ -1,5 +1,5 @@
 /* test_rewrite_inputs.c - an output is never one of the inputs, and may lie beside them. */
-#include "formats/convert/model_files.h"
+#include "formats/model/model_files.h"
 #include "rewrite_run.h"
 
 #include <setjmp.h>

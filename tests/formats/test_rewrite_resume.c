@@ -1,6 +1,6 @@
 /* test_rewrite_resume.c - runs that were stopped or failed late are continued, and only from bytes that are
  * their own. */
-#include "formats/convert/rewrite_internal.h"
+#include "formats/rewrite/rewrite_internal.h"
 #include "rewrite_run.h"
 
 #include <setjmp.h>
@@ -334,9 +334,9 @@ static void an_output_of_another_source_is_not_finished(void **state)
     char src[256], other[256], last[256], out[256];
     struct err e = {0};
     write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
-    source_seed = 8;
+    checkpoint_weight_seed = 8;
     write_source(in_folder(other, "other.gguf"), QTYPE_BF16, -1, 0);
-    source_seed = 7;
+    checkpoint_weight_seed = 7;
     write_source(in_folder(last, "last.gguf"), QTYPE_BF16, 96 * N_COLS - 1, 0.75f); /* one value */
     in_folder(out, "done.gguf");
     struct imatrix *a = make_imatrix(true), *b = make_imatrix(true);
@@ -385,7 +385,7 @@ static void bytes_of_another_command_are_not_resumed(void **state)
     (void)state;
     char src[256], whole[256], out[256];
     struct err e = {0};
-    struct outfile *f;
+    struct output_file *f;
     write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
     in_folder(out, "commands.gguf");
     struct setup s = {.threads = 1, .type = "Q5_K_M"};
@@ -396,9 +396,9 @@ static void bytes_of_another_command_are_not_resumed(void **state)
     size_t n;
     uint8_t *bytes = read_file(whole, &n);
     memset(bytes + n / 4, 0x11, n - n / 4);
-    assert_int_equal(outfile_open(&f, out, &(struct outfile_options){.keep_partial = true}, &e), 0);
-    assert_int_equal(outfile_write(f, bytes, n, &e), 0);
-    outfile_abort(f); /* as if killed: what was written stays */
+    assert_int_equal(output_file_open(&f, out, &(struct output_file_options){.keep_partial = true}, &e), 0);
+    assert_int_equal(output_file_write(f, bytes, n, &e), 0);
+    output_file_abort(f); /* as if killed: what was written stays */
     free(bytes);
     struct setup again = {.threads = 1, .type = "Q5_K_M", .resume = true};
     assert_int_equal(rewrite(src, out, &again, &e), 0);

@@ -1,7 +1,7 @@
 /* fuzz_model_card.c - any bytes as a README.md: a tree or an error, never more; and every text of the tree as
  * a model name. */
-#include "formats/convert/model_card.h"
-#include "formats/convert/model_name.h"
+#include "formats/metadata/model_card.h"
+#include "formats/metadata/model_name.h"
 
 #include <stdint.h>
 #include <stdlib.h>

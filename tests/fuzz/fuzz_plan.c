@@ -1,6 +1,6 @@
 /* fuzz_plan.c - any bytes as a plan: read or refused; what was read is written down again as lines and gives
  * the same plan, and its patterns end on any name. */
-#include "formats/convert/plan.h"
+#include "formats/recipe/plan.h"
 
 #include <stdint.h>
 #include <stdio.h>

@@ -3,12 +3,12 @@
 #include "libquant/base/checked.h"
 #include "libquant/base/err.h"
 #include "libquant/base/filemap.h"
-#include "libquant/base/names.h"
-#include "libquant/base/outfile.h"
+#include "libquant/base/path.h"
+#include "formats/output/output_file.h"
 #include "libquant/base/pool.h"
 #include "libquant/base/sha256.h"
 #include "libquant/base/strmap.h"
-#include "libquant/base/textfile.h"
+#include "formats/output/text_file.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -192,23 +192,23 @@ static void output_appears_whole_or_not_at_all(void **state)
     char path[64], temp[80];
     snprintf(path, sizeof path, "%s/out.bin", dir);
     snprintf(temp, sizeof temp, "%s.kerf-part", path);
-    struct outfile *f;
+    struct output_file *f;
     struct err e = {0};
-    assert_int_equal(outfile_open(&f, path, &(struct outfile_options){.size_bytes = 4096}, &e), 0);
-    assert_int_equal(outfile_write_at(f, 100, "hello", 5, &e), 0);
+    assert_int_equal(output_file_open(&f, path, &(struct output_file_options){.size_bytes = 4096}, &e), 0);
+    assert_int_equal(output_file_write_at(f, 100, "hello", 5, &e), 0);
     assert_int_equal(access(path, F_OK), -1);
-    struct outfile *g;
-    assert_int_equal(outfile_open(&g, path, NULL, &e), ERR_IO);
+    struct output_file *g;
+    assert_int_equal(output_file_open(&g, path, NULL, &e), ERR_IO);
     assert_non_null(strstr(e.msg, "another process"));
-    outfile_abort(f);
+    output_file_abort(f);
     assert_int_equal(access(temp, F_OK), -1);
 
-    assert_int_equal(outfile_write_all(path, "first", 5, false, &e), 0);
-    assert_int_equal(outfile_write_all(path, "second", 6, false, &e), ERR_IO);
+    assert_int_equal(output_file_write_all(path, "first", 5, false, &e), 0);
+    assert_int_equal(output_file_write_all(path, "second", 6, false, &e), ERR_IO);
     assert_non_null(strstr(e.msg, "--force"));
     struct filemap m;
     assert_int_equal(filemap_open(&m, path, &e), 0);
-    assert_int_equal(outfile_write_all(path, "second", 6, true, &e), 0);
+    assert_int_equal(output_file_write_all(path, "second", 6, true, &e), 0);
     assert_memory_equal(m.data, "first", 5); /* the old file lives on in its map */
     filemap_close(&m);
     assert_int_equal(filemap_open(&m, path, &e), 0);
@@ -216,8 +216,8 @@ static void output_appears_whole_or_not_at_all(void **state)
     filemap_close(&m);
     assert_int_equal(filemap_open(&m, dir, &e), ERR_IO);
     assert_int_equal(
-        outfile_open(&f, path, &(struct outfile_options){.overwrite = true, .size_bytes = (uint64_t)1 << 60},
-                     &e),
+        output_file_open(
+            &f, path, &(struct output_file_options){.overwrite = true, .size_bytes = (uint64_t)1 << 60}, &e),
         ERR_IO);
     assert_non_null(strstr(e.msg, "free"));
     unlink(path);
@@ -229,22 +229,22 @@ static void a_printed_file_is_written_unless_printing_failed(void **state)
     (void)state;
     char dir[] = "/tmp/kerf-test-XXXXXX", path[64];
     struct err e = {0};
-    struct textfile t;
+    struct text_file t;
     struct filemap m;
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof path, "%s/out.txt", dir);
-    assert_int_equal(textfile_begin(&t, path, &e), 0);
+    assert_int_equal(text_file_begin(&t, path, &e), 0);
     fputs("never", t.out);
-    assert_int_equal(textfile_end(&t, ERR_FORMAT, true, &e), ERR_FORMAT);
+    assert_int_equal(text_file_end(&t, ERR_FORMAT, true, &e), ERR_FORMAT);
     assert_int_equal(access(path, F_OK), -1);
     for (int overwrite = 0; overwrite < 2; overwrite++) {
-        assert_int_equal(textfile_begin(&t, path, &e), 0);
+        assert_int_equal(text_file_begin(&t, path, &e), 0);
         fprintf(t.out, "%d of 2", overwrite);
         assert_int_equal(access(path, F_OK), overwrite - 1);
-        assert_int_equal(textfile_end(&t, 0, overwrite, &e), 0);
+        assert_int_equal(text_file_end(&t, 0, overwrite, &e), 0);
     }
-    assert_int_equal(textfile_begin(&t, path, &e), 0);
-    assert_int_equal(textfile_end(&t, 0, false, &e), ERR_IO);
+    assert_int_equal(text_file_begin(&t, path, &e), 0);
+    assert_int_equal(text_file_end(&t, 0, false, &e), ERR_IO);
     assert_int_equal(filemap_open(&m, path, &e), 0);
     assert_int_equal(m.size, 6);
     assert_memory_equal(m.data, "1 of 2", 6);
@@ -270,9 +270,9 @@ static void a_path_is_taken_apart_at_its_slashes(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         size_t n;
-        const char *last = name_last(cases[i].path, &n);
-        char *folder = name_folder(cases[i].path);
-        assert_string_equal(name_short(cases[i].path), cases[i].brief);
+        const char *last = path_last(cases[i].path, &n);
+        char *folder = path_folder(cases[i].path);
+        assert_string_equal(path_short(cases[i].path), cases[i].brief);
         assert_int_equal(n, strlen(cases[i].last));
         assert_memory_equal(last, cases[i].last, n);
         assert_string_equal(folder, cases[i].folder);

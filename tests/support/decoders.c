@@ -5,7 +5,7 @@
 #include "libquant/iquants.h"
 #include "libquant/kquants.h"
 #include "libquant/legacy.h"
-#include "libquant/plain.h"
+#include "libquant/float_types.h"
 #include "libquant/ternary.h"
 
 const struct kern reference_decoders = {

@@ -2,7 +2,7 @@
 #ifndef KERF_TEST_OPEN_MODEL_H
 #define KERF_TEST_OPEN_MODEL_H
 
-#include "formats/convert/model.h"
+#include "formats/model/model.h"
 
 /* Caller closes with model_close. */
 struct model *open_model(const char *path);

@@ -2,7 +2,7 @@
 #ifndef KERF_TEST_REPORT_DOCUMENT_H
 #define KERF_TEST_REPORT_DOCUMENT_H
 
-#include "calib/eval/report.h"
+#include "calib/report/report.h"
 #include "formats/json.h"
 
 /* Asserts that the JSON parses. The document and *text, which it may point into, are the caller's to free. */

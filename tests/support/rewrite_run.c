@@ -54,7 +54,7 @@ const struct spec specs[N_SPECS] = {
     {"blk.1.attn_v.weight", 2, {96, 40, 1, 1}},       /* rows that no 256-block divides */
 };
 
-uint64_t source_seed = 7;
+uint64_t checkpoint_weight_seed = 7;
 
 void write_source(const char *path, enum qtype type, long poison, float value)
 {
@@ -76,10 +76,10 @@ void write_source(const char *path, enum qtype type, long poison, float value)
     size_t header_bytes;
     uint64_t file_bytes;
     assert_int_equal(gguf_layout(meta, tensors, N_SPECS, &header, &header_bytes, &file_bytes, &e), 0);
-    struct outfile *f;
-    assert_int_equal(outfile_open(&f, path, &(struct outfile_options){.overwrite = true}, &e), 0);
-    assert_int_equal(outfile_write_at(f, 0, header, header_bytes, &e), 0);
-    struct rng rng = {source_seed};
+    struct output_file *f;
+    assert_int_equal(output_file_open(&f, path, &(struct output_file_options){.overwrite = true}, &e), 0);
+    assert_int_equal(output_file_write_at(f, 0, header, header_bytes, &e), 0);
+    struct rng rng = {checkpoint_weight_seed};
     for (size_t i = 0; i < N_SPECS; i++) {
         uint64_t n = specs[i].ne[0] * specs[i].ne[1] * specs[i].ne[2];
         float *x = malloc(n * sizeof *x);
@@ -91,11 +91,11 @@ void write_source(const char *path, enum qtype type, long poison, float value)
         assert_int_equal(quant_encode_rows(kern_by_name("ref"), tensors[i].type, x, bytes, tensors[i].n_bytes,
                                            1, n, NULL, &e),
                          0);
-        assert_int_equal(outfile_write_at(f, tensors[i].offset, bytes, tensors[i].n_bytes, &e), 0);
+        assert_int_equal(output_file_write_at(f, tensors[i].offset, bytes, tensors[i].n_bytes, &e), 0);
         free(bytes);
         free(x);
     }
-    assert_int_equal(outfile_commit(f, file_bytes, &e), 0);
+    assert_int_equal(output_file_commit(f, file_bytes, &e), 0);
     free(header);
     gguf_meta_free(meta);
 }

@@ -5,7 +5,7 @@
 #include "formats/hf/hf_checkpoint.h"
 #include "formats/hf/safetensors_write.h"
 #include "libquant/base/filemap.h"
-#include "libquant/base/outfile.h"
+#include "formats/output/output_file.h"
 #include "libquant/base/rng.h"
 #include "libquant/half.h"
 #include "toy_tokenizer.h"
@@ -382,7 +382,7 @@ static int copy_tokenizer(const char *folder, const char *from, struct err *e)
         char *source = hf_path(from, names[i]), *target = hf_path(folder, names[i]);
         rc = source && target ? filemap_open(&map, source, e) : err_set(e, ERR_NOMEM, "out of memory");
         if (rc == 0)
-            rc = outfile_write_all(target, map.data, map.size, true, e);
+            rc = output_file_write_all(target, map.data, map.size, true, e);
         filemap_close(&map);
         free(source);
         free(target);

@@ -2,7 +2,7 @@
 #include "toy_family.h"
 
 #include "formats/hf/safetensors_write.h"
-#include "libquant/base/outfile.h"
+#include "formats/output/output_file.h"
 #include "libquant/base/rng.h"
 #include "libquant/half.h"
 #include "toy_tokenizer.h"
@@ -332,7 +332,7 @@ static int write_pooling(const char *folder, const char *name, struct err *e)
         {"-last", "lasttoken"}, {"-mean", "mean_tokens"}, {"-first", "cls_token"}};
     char path[4096], text[128];
     snprintf(path, sizeof path, "%s/modules.json", folder);
-    int rc = outfile_write_all(path, modules, sizeof modules - 1, true, e);
+    int rc = output_file_write_all(path, modules, sizeof modules - 1, true, e);
     snprintf(path, sizeof path, "%s/1_Pooling", folder);
     if (rc == 0 && mkdir(path, 0777) != 0 && errno != EEXIST)
         return err_set(e, ERR_IO, "%s: %s", path, strerror(errno));
@@ -341,7 +341,7 @@ static int write_pooling(const char *folder, const char *name, struct err *e)
         if (strstr(name, modes[i][0])) {
             snprintf(text, sizeof text, "{\"word_embedding_dimension\": 64, \"pooling_mode_%s\": true}",
                      modes[i][1]);
-            rc = outfile_write_all(path, text, strlen(text), true, e);
+            rc = output_file_write_all(path, text, strlen(text), true, e);
         }
     return rc;
 }
@@ -359,7 +359,7 @@ int toy_family_write(const char *folder, const char *name, struct err *e)
     if (mkdir(folder, 0777) != 0 && errno != EEXIST)
         return err_set(e, ERR_IO, "%s: %s", folder, strerror(errno));
     snprintf(path, sizeof path, "%s/config.json", folder);
-    int rc = outfile_write_all(path, config, strlen(config), true, e);
+    int rc = output_file_write_all(path, config, strlen(config), true, e);
     if (rc == 0)
         rc = toy_tokenizer_write(folder, VOCAB, 1, e);
     if (rc == 0 && strncmp(name, "embedding", 9) == 0)

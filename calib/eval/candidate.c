@@ -1,0 +1,185 @@
+/* candidate.c - see candidate.h. */
+#include "candidate.h"
+
+#include "formats/rewrite/rewrite.h"
+#include "formats/gguf/gguf_hash.h"
+#include "formats/gguf/gguf_read.h"
+#include "libquant/base/filemap.h"
+#include "libquant/base/sha256.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static double bits(const struct weights *w)
+{
+    return weights_n_parameters(w) ? 8.0 * (double)weights_n_bytes(w) / (double)weights_n_parameters(w) : 0;
+}
+
+/* The size and bits of the file that `kerf convert` or `kerf quantize` would write. */
+static int plan_file(struct candidate *c, const struct model *m, const struct recipe_options *recipe,
+                     const struct candidate_mix_options *opt, struct err *e)
+{
+    struct rewrite_report report = {0};
+    struct rewrite_options r = {.recipe = *recipe,
+                                .imatrix = opt->imatrix,
+                                .allow_requantize = opt->requantize,
+                                .overwrite = true,
+                                .dry_run = true,
+                                .memory_bytes = 1u << 28,
+                                .kern = opt->kern,
+                                .pool = opt->pool};
+    int rc = rewrite_model(&report, m, NULL, &r, e);
+    if (rc == 0) {
+        c->n_bytes = report.n_bytes;
+        c->bits_per_weight = report.bits_per_weight;
+    }
+    rewrite_report_release(&report);
+    return rc;
+}
+
+/* Bytes of a GGUF file, all parts of a split set; of a folder those of the GGUF file it converts to, so that
+ * sizes of a comparison mean the same. */
+static int size_up(struct candidate *c, const struct kern *kern, struct err *e)
+{
+    const struct model *m = c->model;
+    struct gguf_reader *r = NULL;
+    struct stat st;
+    uint64_t n = 0;
+    if (!model_is_gguf(m)) {
+        struct recipe_options recipe = {.recipe = "llama.cpp"};
+        struct candidate_mix_options opt = {.kern = kern};
+        return plan_file(c, m, &recipe, &opt, e);
+    }
+    int rc = gguf_reader_open(&r, model_path(m), NULL, e);
+    for (uint32_t i = 0; rc == 0 && i < gguf_reader_n_parts(r); i++)
+        if (stat(gguf_reader_part_path(r, i), &st) == 0)
+            n += (uint64_t)st.st_size;
+    gguf_reader_close(r);
+    c->n_bytes = n;
+    c->bits_per_weight = bits(c->weights);
+    return rc;
+}
+
+int candidate_open_file(struct candidate *out, const char *path, const struct kern *kern, struct err *e)
+{
+    struct candidate c = {.path = path};
+    struct model_options opt = {.kern = kern};
+    int rc = model_open(&c.model, path, &opt, e);
+    if (rc == 0 && !model_has_weights(c.model))
+        rc = err_set(e, ERR_ARG, "%s: holds no weights", path);
+    if (rc == 0)
+        rc = net_init(&c.net, c.model, e);
+    if (rc == 0)
+        rc = weights_new(&c.weights, c.model, kern, e);
+    if (rc == 0)
+        rc = size_up(&c, kern, e);
+    if (rc != 0) {
+        candidate_close(&c);
+        return rc;
+    }
+    *out = c;
+    return 0;
+}
+
+int candidate_open_mix(struct candidate *out, const struct candidate *base, const struct mix *mix,
+                       const struct candidate_mix_options *opt, struct err *e)
+{
+    struct candidate c = {.path = base->path, .type = mix->name};
+    struct recipe_options recipe = {.recipe = opt->recipe, .mix = mix, .has_imatrix = opt->imatrix != NULL};
+    int rc = net_init(&c.net, base->model, e);
+    if (rc == 0)
+        rc = weights_new_mix(&c.weights, base->model, &recipe, opt->imatrix, opt->requantize, opt->kern, e);
+    if (rc == 0)
+        rc = plan_file(&c, base->model, &recipe, opt, e);
+    if (rc != 0) {
+        candidate_close(&c);
+        return err_context(e, rc, "%s", mix->name);
+    }
+    *out = c;
+    return 0;
+}
+
+void candidate_close(struct candidate *c)
+{
+    if (!c)
+        return;
+    weights_free(c->weights);
+    net_release(&c->net);
+    model_close(c->model);
+    *c = (struct candidate){0};
+}
+
+static int hash_gguf(struct candidate *c, struct pool *pool, struct err *e)
+{
+    struct gguf_reader *r = NULL;
+    struct gguf_hash h = {0};
+    int rc = gguf_reader_open(&r, c->path, NULL, e);
+    if (rc == 0)
+        rc = gguf_hash_model(&h, r, pool, e);
+    if (rc == 0)
+        sha256_hex(h.model, c->sha256);
+    gguf_hash_release(&h);
+    gguf_reader_close(r);
+    return rc;
+}
+
+static int is_content(const struct dirent *d)
+{
+    size_t n = strlen(d->d_name), m = strlen(".safetensors");
+    return strcmp(d->d_name, "config.json") == 0 || (n > m && strcmp(d->d_name + n - m, ".safetensors") == 0);
+}
+
+static int by_bytes(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int hash_file(struct sha256 *s, const char *folder, const char *name, struct err *e)
+{
+    char path[4096];
+    struct filemap m = {0};
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    int rc = filemap_open(&m, path, e);
+    if (rc != 0)
+        return rc;
+    uint64_t n_name = strlen(name), n = m.size;
+    sha256_update(s, &n_name, sizeof n_name);
+    sha256_update(s, name, n_name);
+    sha256_update(s, &n, sizeof n);
+    const size_t step = 1u << 22;
+    for (size_t i = 0; i < m.size; i += step) {
+        size_t len = m.size - i < step ? m.size - i : step;
+        sha256_update(s, m.data + i, len);
+        filemap_drop(m.data + i, len);
+    }
+    filemap_close(&m);
+    return 0;
+}
+
+static int hash_folder(struct candidate *c, struct err *e)
+{
+    struct dirent **list = NULL;
+    int n = scandir(c->path, &list, is_content, by_bytes), rc = 0;
+    struct sha256 s;
+    if (n < 0)
+        return err_set(e, ERR_IO, "%s: cannot list the folder: %s", c->path, strerror(errno));
+    sha256_init(&s);
+    for (int i = 0; i < n; i++) {
+        if (rc == 0)
+            rc = hash_file(&s, c->path, list[i]->d_name, e);
+        free(list[i]);
+    }
+    free(list);
+    if (rc == 0)
+        sha256_final_hex(&s, c->sha256);
+    return rc;
+}
+
+int candidate_hash(struct candidate *c, struct pool *pool, struct err *e)
+{
+    return model_is_gguf(c->model) ? hash_gguf(c, pool, e) : hash_folder(c, e);
+}

@@ -1,0 +1,49 @@
+/* candidate.h - the models of a comparison: the reference, and candidates that are files of their own or
+ * mixes applied to the reference's weights on the fly.
+ *
+ *     candidate_open_file(&ref, "model/", kern, &e);
+ *     candidate_open_mix(&cand, &ref, mix_find("Q4_K_M"), &mix_options, &e);
+ *
+ * A mix is measured exactly as the file that `kerf quantize` would write, without writing it; its size is
+ * that of the file. */
+#ifndef KERF_CANDIDATE_H
+#define KERF_CANDIDATE_H
+
+#include "calib/model/model_load.h"
+#include "calib/model/weights.h"
+
+struct imatrix;
+
+struct candidate {
+    const char *path;    /* of the file, or of the weights a mix is made from; borrowed */
+    const char *type;    /* name of the mix, or NULL */
+    struct model *model; /* owned unless `type` */
+    struct net net;
+    struct weights *weights;
+    uint64_t n_bytes; /* of the GGUF file: the one there is, or that a folder or a mix would give */
+    double bits_per_weight;
+    char sha256[65]; /* "" until candidate_hash */
+};
+
+/* A checkpoint folder or GGUF file with weights. `path` is borrowed until candidate_close. */
+int candidate_open_file(struct candidate *out, const char *path, const struct kern *kern, struct err *e);
+
+struct candidate_mix_options {
+    const char *recipe;            /* "llama.cpp" or "kerf" */
+    const struct imatrix *imatrix; /* NULL: none */
+    bool requantize;               /* the reference may be quantized itself */
+    const struct kern *kern;
+    struct pool *pool;
+};
+
+/* The reference's weights in a mix. Borrows `base` and `mix` until candidate_close. */
+int candidate_open_mix(struct candidate *out, const struct candidate *base, const struct mix *mix,
+                       const struct candidate_mix_options *opt, struct err *e);
+void candidate_close(struct candidate *c);
+
+/* Fill `sha256` of a file candidate: for a GGUF file the model hash of gguf_hash.h; for a folder the SHA-256
+ * over its config.json and *.safetensors in byte order of their names: for each u64 length of the name, name,
+ * u64 length of the content, content. Reads the whole model. */
+int candidate_hash(struct candidate *c, struct pool *pool, struct err *e);
+
+#endif

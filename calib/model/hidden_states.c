@@ -1,0 +1,134 @@
+/* hidden_states.c - see hidden_states.h. */
+#include "hidden_states.h"
+
+#include "libquant/base/checked.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct hidden_states {
+    size_t n_rows, n_cols;
+    float *rows; /* NULL: in the file */
+    int fd;
+    char folder[256]; /* for messages */
+};
+
+static int open_file(struct hidden_states *h, uint64_t n_bytes, struct err *e)
+{
+    const char *folder = getenv("TMPDIR");
+    snprintf(h->folder, sizeof h->folder, "%s", folder && folder[0] ? folder : "/var/tmp");
+    char path[300];
+    snprintf(path, sizeof path, "%s/kerf-states-XXXXXX", h->folder);
+    h->fd = mkstemp(path);
+    if (h->fd < 0)
+        return err_set(e, ERR_IO, "cannot create a temporary file in '%s' for %llu bytes of states: %s",
+                       h->folder, (unsigned long long)n_bytes, strerror(errno));
+    unlink(path);
+    return 0;
+}
+
+int hidden_states_new(struct hidden_states **out, size_t n_rows, size_t n_cols, uint64_t memory_bytes,
+                      struct err *e)
+{
+    uint64_t n = 0, n_bytes = 0;
+    struct hidden_states *h = calloc(1, sizeof *h);
+    if (!h || !checked_mul(n_rows, n_cols, &n) || !checked_mul(n, sizeof(float), &n_bytes) ||
+        n_bytes > (uint64_t)INT64_MAX) {
+        free(h);
+        return err_set(e, ERR_NOMEM, "out of memory for %zu states of %zu values", n_rows, n_cols);
+    }
+    h->n_rows = n_rows;
+    h->n_cols = n_cols;
+    h->fd = -1;
+    if (n_bytes <= memory_bytes)
+        h->rows = aligned_alloc(64, (size_t)((n_bytes + 64) / 64 * 64));
+    if (!h->rows) {
+        int rc = open_file(h, n_bytes, e);
+        if (rc != 0) {
+            free(h);
+            return rc;
+        }
+    }
+    *out = h;
+    return 0;
+}
+
+void hidden_states_free(struct hidden_states *h)
+{
+    if (!h)
+        return;
+    if (h->fd >= 0)
+        close(h->fd);
+    free(h->rows);
+    free(h);
+}
+
+size_t hidden_states_n_rows(const struct hidden_states *h)
+{
+    return h->n_rows;
+}
+
+size_t hidden_states_n_cols(const struct hidden_states *h)
+{
+    return h->n_cols;
+}
+
+bool hidden_states_in_memory(const struct hidden_states *h)
+{
+    return h->rows != NULL;
+}
+
+int hidden_states_get(const struct hidden_states *h, size_t row0, size_t n, float *buffer, float **rows,
+                      struct err *e)
+{
+    if (h->rows) {
+        *rows = h->rows + row0 * h->n_cols;
+        return 0;
+    }
+    char *p = (char *)buffer;
+    size_t left = n * h->n_cols * sizeof(float);
+    off_t at = (off_t)(row0 * h->n_cols * sizeof(float));
+    while (left > 0) {
+        ssize_t got = pread(h->fd, p, left, at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return err_set(e, ERR_IO, "cannot read back states from the temporary file in '%s': %s",
+                           h->folder, got < 0 ? strerror(errno) : "it is shorter than what was written");
+        p += got;
+        at += got;
+        left -= (size_t)got;
+    }
+    *rows = buffer;
+    return 0;
+}
+
+int hidden_states_put(struct hidden_states *h, size_t row0, size_t n, const float *rows, struct err *e)
+{
+    if (h->rows) {
+        if (rows != h->rows + row0 * h->n_cols)
+            memcpy(h->rows + row0 * h->n_cols, rows, n * h->n_cols * sizeof(float));
+        return 0;
+    }
+    const char *p = (const char *)rows;
+    size_t left = n * h->n_cols * sizeof(float);
+    off_t at = (off_t)(row0 * h->n_cols * sizeof(float));
+    while (left > 0) {
+        ssize_t put = pwrite(h->fd, p, left, at);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0)
+            return err_set(
+                e, ERR_IO,
+                "cannot write states to the temporary file in '%s': %s; set TMPDIR to a folder with "
+                "room, or raise --memory",
+                h->folder, strerror(errno));
+        p += put;
+        at += put;
+        left -= (size_t)put;
+    }
+    return 0;
+}

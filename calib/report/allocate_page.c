@@ -1,0 +1,313 @@
+/* allocate_page.c - see allocate_page.h. No scripts and no outside references; light and dark follow the
+ * reader, by the style sheet of the evaluation report. */
+#include "allocate_page.h"
+
+#include "calib/eval/ladder.h"
+#include "report.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WIDTH    960.0
+#define RIGHT    30.0
+#define N_POINTS 30
+#define N_MARKS  24
+
+struct mark {
+    double bits, loss;
+    const char *name; /* NULL: a point of the frontier */
+};
+
+static double bits_of(const struct loss_tensor *t, const struct loss_option *o)
+{
+    return 8.0 * (double)o->n_bytes / ((double)t->tensor->n_rows * (double)t->tensor->ne[0]);
+}
+
+/* --- the map --- */
+
+/* Layer of "blk.<n>.<kind>" and its kind; -1 and the whole name for others. */
+static long layer_and_kind(const char *name, const char **kind)
+{
+    char *end = NULL;
+    *kind = name;
+    if (strncmp(name, "blk.", 4) != 0 || name[4] < '0' || name[4] > '9')
+        return -1;
+    long layer = strtol(name + 4, &end, 10);
+    if (*end != '.' || layer < 0 || layer > 100000)
+        return -1;
+    *kind = end + 1;
+    return layer;
+}
+
+static size_t find_kind(const char **kinds, size_t *n, const char *kind)
+{
+    size_t i = 0;
+    while (i < *n && strcmp(kinds[i], kind) != 0)
+        i++;
+    if (i == *n)
+        kinds[(*n)++] = kind;
+    return i;
+}
+
+static void cell(FILE *out, double x, double y, double w, double h, const struct loss_tensor *t,
+                 const struct loss_option *o)
+{
+    double bits = bits_of(t, o), shade = (fmin(fmax(bits, 2), 9) - 2) / 7;
+    fprintf(out,
+            "<g><rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"var(--accent2)\" "
+            "fill-opacity=\"%.2f\"/><title>",
+            x, y, w, h, 0.06 + 0.6 * shade);
+    report_put(out, t->tensor->name);
+    fprintf(out, ": %s, %.2f bits, %" PRIu64 " bytes, expected loss %.3g</title>", qtype_name(o->type), bits,
+            o->n_bytes, o->loss);
+    if (w >= 50)
+        fprintf(out, "<text class=\"name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>", x + w / 2,
+                y + h / 2 + 4, qtype_name(o->type));
+    fputs("</g>\n", out);
+}
+
+static void kind_label(FILE *out, const char *kind, double x, double y)
+{
+    size_t n = strlen(kind), cut = n > 7 && strcmp(kind + n - 7, ".weight") == 0 ? n - 7 : n;
+    fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">", x, y);
+    for (size_t i = 0; i < cut; i++) {
+        char c[2] = {kind[i], 0};
+        report_put(out, c);
+    }
+    fputs("</text>\n", out);
+}
+
+static int map(const struct allocator *a, const struct allocation *r, FILE *out, struct err *e)
+{
+    const struct loss_table *t = allocator_table(a);
+    const char **kinds = calloc(t->n_tensors + 1, sizeof *kinds), *kind;
+    size_t n = 0, widest = 0;
+    long n_layers = 1;
+    if (!kinds)
+        return err_set(e, ERR_NOMEM, "out of memory for the page");
+    for (size_t i = 0; i < t->n_tensors; i++) {
+        long layer = layer_and_kind(t->tensors[i].tensor->name, &kind);
+        n_layers = layer >= n_layers ? layer + 1 : n_layers;
+        find_kind(kinds, &n, kind);
+        widest = strlen(kind) > widest ? strlen(kind) : widest;
+    }
+    double left = fmin(30 + 6.2 * (double)widest, 260), row = 26, top = 22;
+    double column = fmin((WIDTH - RIGHT - left) / (double)n_layers, 120), gap = column > 12 ? 2 : 0.5;
+    fprintf(out, "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"Type of each tensor\">\n", WIDTH,
+            top + row * (double)n + 4);
+    for (long l = 0; l < n_layers; l += column >= 18 ? 1 : 8)
+        fprintf(out, "<text x=\"%.1f\" y=\"12\" text-anchor=\"middle\">%ld</text>\n",
+                left + column * ((double)l + 0.5), l);
+    for (size_t k = 0; k < n; k++)
+        kind_label(out, kinds[k], left - 10, top + row * ((double)k + 0.5) + 4);
+    for (size_t i = 0; i < t->n_tensors; i++) {
+        long layer = layer_and_kind(t->tensors[i].tensor->name, &kind);
+        double y = top + row * (double)find_kind(kinds, &n, kind);
+        cell(out, left + column * (double)(layer < 0 ? 0 : layer), y,
+             (layer < 0 ? fmax(column, 80) : column) - gap, row - 2, &t->tensors[i],
+             &t->tensors[i].options[r->choice[i]]);
+    }
+    fputs("</svg>\n", out);
+    free(kinds);
+    return 0;
+}
+
+/* --- the frontier --- */
+
+static int frontier(const struct allocator *a, struct mark *points, size_t *n, struct err *e)
+{
+    double low = (double)allocator_min_bytes(a) + 64, high = (double)allocator_max_bytes(a);
+    high = fmin(high, fmax((double)allocator_budget_of_bits(a, 9), low));
+    int rc = 0;
+    *n = 0;
+    for (int i = 0; rc == 0 && i < N_POINTS; i++) {
+        struct allocation r = {0};
+        double budget = low * pow(high / low, (double)i / (N_POINTS - 1));
+        rc = allocator_solve(a, (uint64_t)budget, &r, e);
+        if (rc == 0 && r.loss > 0)
+            points[(*n)++] = (struct mark){r.bits_per_weight, r.loss, NULL};
+        allocation_release(&r);
+    }
+    return rc;
+}
+
+static size_t standard_mixes(const struct allocator *a, struct mark *marks)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < ladder_n_default_types && n < N_MARKS; i++) {
+        const struct mix *mix = mix_find(ladder_default_types[i]); /* from many bits to few */
+        uint64_t n_bytes = 0;
+        double bits = 0;
+        if (!mix || !allocator_price_mix(a, mix, &marks[n].loss, &n_bytes, &bits) || !(marks[n].loss > 0))
+            continue;
+        marks[n].bits = bits;
+        marks[n++].name = mix->name;
+    }
+    return n;
+}
+
+struct axes {
+    double left, right, top, bottom, x0, x1, y0, y1; /* y in decades */
+};
+
+static double at_x(const struct axes *a, double bits)
+{
+    return a->left + (bits - a->x0) / (a->x1 - a->x0) * (a->right - a->left);
+}
+
+static double at_y(const struct axes *a, double loss)
+{
+    double t = (log10(fmax(loss, 1e-12)) - a->y0) / (a->y1 - a->y0);
+    return a->bottom - fmin(fmax(t, 0), 1) * (a->bottom - a->top);
+}
+
+static void fit_axes(struct axes *a, const struct mark *m, size_t n)
+{
+    double low = INFINITY, high = 0, x0 = INFINITY, x1 = 0;
+    for (size_t i = 0; i < n; i++) {
+        low = fmin(low, m[i].loss);
+        high = fmax(high, m[i].loss);
+        x0 = fmin(x0, m[i].bits);
+        x1 = fmax(x1, m[i].bits);
+    }
+    a->y0 = floor(log10(fmax(low, 1e-12)));
+    a->y1 = fmax(ceil(log10(fmax(high, 1e-12))), a->y0 + 1);
+    a->x0 = floor(x0 * 2 - 0.2) / 2;
+    a->x1 = fmax(ceil(x1 * 2 + 0.2) / 2, a->x0 + 0.5);
+}
+
+static void grid(const struct axes *a, FILE *out)
+{
+    for (double d = a->y0; d <= a->y1; d++) {
+        fprintf(out,
+                "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/><text x=\"%.1f\" "
+                "y=\"%.1f\" text-anchor=\"end\">",
+                a->left, a->right, at_y(a, pow(10, d)), at_y(a, pow(10, d)), a->left - 8,
+                at_y(a, pow(10, d)) + 4);
+        report_decade(out, pow(10, d));
+        fputs("</text>\n", out);
+    }
+    for (double b = ceil(a->x0); b <= a->x1; b++)
+        fprintf(out,
+                "<line class=\"axis\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%g\" y2=\"%g\"/><text x=\"%.1f\" y=\"%g\" "
+                "text-anchor=\"middle\">%g</text>\n",
+                at_x(a, b), at_x(a, b), a->bottom, a->bottom + 5, at_x(a, b), a->bottom + 20, b);
+    fprintf(out,
+            "<line class=\"axis\" x1=\"%g\" x2=\"%g\" y1=\"%g\" y2=\"%g\"/><text x=\"%g\" y=\"%g\" "
+            "text-anchor=\"end\">bits per weight</text><text x=\"%g\" y=\"%g\">expected loss, nats per "
+            "token</text>\n",
+            a->left, a->right, a->bottom, a->bottom, a->right, a->bottom + 40, a->left + 4, a->top + 12);
+}
+
+/* Rings with names; a name moves up until it meets no other. */
+static void mix_marks(const struct axes *a, const struct mark *m, size_t n, FILE *out)
+{
+    double tx[N_MARKS], ty[N_MARKS];
+    for (size_t i = 0; i < n && i < N_MARKS; i++) {
+        double x = at_x(a, m[i].bits), y = at_y(a, m[i].loss);
+        tx[i] = x + 8;
+        ty[i] = y - 5;
+        for (size_t j = 0; j < i; j++)
+            if (fabs(tx[j] - tx[i]) < 52 && fabs(ty[j] - ty[i]) < 13) {
+                ty[i] = ty[j] - 13;
+                j = (size_t)-1; /* from the start again: it may meet another now */
+            }
+        if (ty[i] < y - 20)
+            fprintf(out, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", x, tx[i],
+                    y - 4, ty[i] + 2);
+        fprintf(out,
+                "<circle class=\"mid\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"><title>%s: %.3g at %.3f bits</title>"
+                "</circle><text x=\"%.1f\" y=\"%.1f\">%s</text>\n",
+                x, y, m[i].name, m[i].loss, m[i].bits, tx[i], ty[i], m[i].name);
+    }
+}
+
+static int frontier_chart(const struct allocator *a, const struct allocation *r, FILE *out, struct err *e)
+{
+    struct mark marks[N_POINTS + N_MARKS + 1];
+    size_t n = 0;
+    int rc = frontier(a, marks, &n, e);
+    if (rc != 0 || n == 0)
+        return rc;
+    size_t n_mixes = standard_mixes(a, marks + n);
+    struct axes x = {.left = 60, .right = WIDTH - RIGHT, .top = 16, .bottom = 360};
+    fit_axes(&x, marks, n + n_mixes);
+    fprintf(out,
+            "<svg viewBox=\"0 0 %g 412\" role=\"img\" aria-label=\"Expected loss against bits per "
+            "weight\">\n",
+            WIDTH);
+    grid(&x, out);
+    fputs("<polyline class=\"curve\" points=\"", out);
+    for (size_t i = 0; i < n; i++)
+        fprintf(out, "%.1f,%.1f ", at_x(&x, marks[i].bits), at_y(&x, marks[i].loss));
+    fputs("\"/>\n", out);
+    mix_marks(&x, marks + n, n_mixes, out);
+    if (r->loss > 0 && r->bits_per_weight <= x.x1)
+        fprintf(out,
+                "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"5.5\"><title>this plan: %.3g at %.3f "
+                "bits</title></circle>\n",
+                at_x(&x, r->bits_per_weight), at_y(&x, r->loss), r->loss, r->bits_per_weight);
+    fputs("</svg>\n", out);
+    return 0;
+}
+
+/* --- the page --- */
+
+static void item(FILE *out, const char *term, const char *text)
+{
+    fprintf(out, "<dt>%s</dt><dd><code>", term);
+    report_put(out, text);
+    fputs("</code></dd>\n", out);
+}
+
+static void head(const struct allocator *a, const struct allocation *r, FILE *out)
+{
+    char name[200] = "";
+    struct gguf_string s = {0};
+    const struct model *m = allocator_table(a)->model;
+    if (gguf_meta_get_string(model_meta(m), "general.name", &s))
+        snprintf(name, sizeof name, "%.*s", (int)(s.len < 199 ? s.len : 199), s.data);
+    fputs("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+          "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>",
+          out);
+    report_put(out, name[0] ? name : model_arch_name(m));
+    fprintf(out, " – bit allocation</title>\n<style>\n%s</style>\n</head>\n<body>\n<main>\n<h1>",
+            report_style);
+    report_put(out, name[0] ? name : model_arch_name(m));
+    fprintf(out,
+            "</h1>\n<p class=\"lead\">A type for every tensor, so that the expected loss is least in %" PRIu64
+            " bytes.</p>\n<p class=\"soft\">%" PRIu64
+            " bytes are used, %.3f bits per weight. Expected loss %.3g "
+            "nats per token; no choice of these types has less than %.3g.</p>\n",
+            r->budget_bytes, r->n_bytes, r->bits_per_weight, r->loss, r->lower_bound);
+}
+
+int allocate_page(const struct allocator *a, const struct allocation *r, const char *version, FILE *out,
+                  struct err *e)
+{
+    const struct loss_table *t = allocator_table(a);
+    head(a, r, out);
+    fputs("<h2>Where the bits go</h2>\n<figure>\n", out);
+    int rc = map(a, r, out, e);
+    fputs("<figcaption>Layers from left to right, kinds of tensors from top to bottom; the stronger the "
+          "colour, the more bits for a weight. Tensors outside of layers stand in the first "
+          "column.</figcaption>\n</figure>\n"
+          "<h2>Loss against size</h2>\n<figure>\n",
+          out);
+    if (rc == 0)
+        rc = frontier_chart(a, r, out, e);
+    fputs("<figcaption>The least expected loss for each size (line), this plan (dot), and what the standard "
+          "mixes "
+          "would cost by the same measured losses (rings). Down and to the left is better.</figcaption>\n"
+          "</figure>\n<h2>What it rests on</h2>\n<dl>\n",
+          out);
+    fprintf(out, "<dt>Losses</dt><dd>measured on %zu tokens in %zu windows of %zu</dd>\n", t->n_scored,
+            t->n_windows, t->ctx);
+    item(out, "Token ids", t->ids_sha256);
+    item(out, "Weights", t->weights_sha256);
+    item(out, "Importance", t->imatrix_sha256[0] ? t->imatrix_sha256 : "none");
+    fprintf(out, "<dt>Program</dt><dd>kerf %s</dd>\n</dl>\n</main>\n</body>\n</html>\n", version);
+    return rc;
+}

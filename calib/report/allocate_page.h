@@ -1,0 +1,14 @@
+/* allocate_page.h - an allocation as one self-contained HTML page: bits of each tensor as a map of layers and
+ * kinds, and the least expected loss for every size, with the standard mixes beside it. */
+#ifndef KERF_ALLOCATE_PAGE_H
+#define KERF_ALLOCATE_PAGE_H
+
+#include "calib/solve/allocate.h"
+
+#include <stdio.h>
+
+/* Solves some thirty budgets for the frontier. Write errors are the FILE's: ask ferror. */
+int allocate_page(const struct allocator *a, const struct allocation *r, const char *version, FILE *out,
+                  struct err *e);
+
+#endif

@@ -1,0 +1,443 @@
+/* report.c - taking the figures of an evaluation, and the report as JSON. */
+#include "report.h"
+
+#include "formats/json.h"
+#include "libquant/base/path.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *report_name(const struct report_model *m)
+{
+    return m->type ? m->type : m->name ? m->name : path_short(m->path);
+}
+
+/* One folder more in front of `name`, which ends `path`; `path` itself when there is none. */
+static const char *longer_name(const char *path, const char *name)
+{
+    if (name > path)
+        name--; /* the slash */
+    while (name > path && name[-1] != '/')
+        name--;
+    return name;
+}
+
+/* Could `name`, the end of candidate i's path, be said of another file as well? */
+static bool is_ambiguous(const struct report *r, size_t i, const char *name)
+{
+    for (size_t k = 0; k < r->n_candidates; k++) {
+        const char *other = r->candidates[k].path;
+        size_t n = strlen(other), len = strlen(name);
+        if (!r->candidates[k].type && strcmp(other, r->candidates[i].path) != 0 &&
+            path_ends_with(other, name) && (n == len || other[n - len - 1] == '/'))
+            return true;
+    }
+    return false;
+}
+
+void report_name_candidates(struct report *r)
+{
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        struct report_model *c = &r->candidates[i];
+        if (c->type)
+            continue;
+        c->name = path_short(c->path);
+        while (c->name > c->path && is_ambiguous(r, i, c->name))
+            c->name = longer_name(c->path, c->name);
+    }
+}
+
+int report_take(struct report *r, const struct evaluation *v, const struct windows *w, struct err *e)
+{
+    double *scratch = malloc(v->n * sizeof *scratch + 1);
+    r->n_candidates = v->n_models - 1;
+    r->candidates = calloc(r->n_candidates + 1, sizeof *r->candidates);
+    if (!scratch || !r->candidates) {
+        free(scratch);
+        return err_set(e, ERR_NOMEM, "out of memory for the report on %zu positions", v->n);
+    }
+    r->ctx = w->ctx;
+    r->n_windows = v->n_windows;
+    r->n_windows_asked = w->n;
+    r->run = v->run;
+    r->n_scored = v->n;
+    r->partial = v->partial;
+    perplexity_of(&r->reference.ppl, v->nll[0], v->n, v->run);
+    double n_tokens = (double)v->n_windows * (double)w->ctx;
+    r->reference.tokens_per_second = n_tokens / v->seconds[0];
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        struct report_model *c = &r->candidates[i];
+        struct divergence_series s = {v->nll[0],          v->nll[i + 1], v->kld[i + 1],
+                                      v->same_top[i + 1], v->n,          v->run};
+        divergence_of(&c->d, &s, scratch);
+        c->ppl = c->d.ppl;
+        c->tokens_per_second = n_tokens / v->seconds[i + 1];
+        c->has_step = i > 0;
+        if (i > 0)
+            c->step = stat_mean_difference(v->kld[i + 1], v->kld[i], v->n);
+    }
+    free(scratch);
+    return 0;
+}
+
+static void unknown_perplexity(struct perplexity *p, size_t n_scored)
+{
+    const struct estimate none = {NAN, NAN};
+    *p = (struct perplexity){n_scored, none, NAN, NAN, NAN};
+}
+
+static void unknown_divergence(struct divergence *d, size_t n_scored)
+{
+    const struct estimate none = {NAN, NAN};
+    *d = (struct divergence){.ppl_ratio = none,
+                             .ln_ratio = none,
+                             .ppl_difference = none,
+                             .correlation = NAN,
+                             .kld = none,
+                             .kld_window_stderr = NAN,
+                             .delta_p = none,
+                             .delta_p_rms = none,
+                             .top1 = none};
+    unknown_perplexity(&d->ppl, n_scored);
+    for (size_t i = 0; i < DIVERGENCE_N_PERCENTILES; i++)
+        d->kld_at[i] = d->delta_p_at[i] = NAN;
+}
+
+int report_plan(struct report *r, size_t n_candidates, const struct windows *w, struct err *e)
+{
+    r->candidates = calloc(n_candidates + 1, sizeof *r->candidates);
+    if (!r->candidates)
+        return err_set(e, ERR_NOMEM, "out of memory for the report");
+    r->planned = true;
+    r->n_candidates = n_candidates;
+    r->ctx = w->ctx;
+    r->n_windows = r->n_windows_asked = w->n;
+    r->run = windows_n_scored(w);
+    r->n_scored = w->n * r->run;
+    unknown_perplexity(&r->reference.ppl, r->n_scored);
+    r->reference.tokens_per_second = NAN;
+    for (size_t i = 0; i < n_candidates; i++) {
+        struct report_model *c = &r->candidates[i];
+        unknown_divergence(&c->d, r->n_scored);
+        c->ppl = c->d.ppl;
+        c->tokens_per_second = NAN;
+    }
+    return 0;
+}
+
+/* What is known of single texts without running them. */
+static void count_texts(struct report *r, enum net_answer answer, const struct passages *p, size_t ctx)
+{
+    r->ctx = ctx;
+    r->answer = answer;
+    r->n_texts = r->n_texts_asked = p->n;
+    r->n_texts_cut = p->n_cut;
+    r->n_answers = answer == NET_SCORE ? p->n_points : p->n;
+    for (size_t i = 0; i < p->n; i++)
+        r->n_text_tokens += p->items[i].len;
+}
+
+int report_plan_texts(struct report *r, size_t n_candidates, enum net_answer answer, const struct passages *p,
+                      size_t ctx, struct err *e)
+{
+    struct windows none = {.ctx = ctx};
+    int rc = report_plan(r, n_candidates, &none, e);
+    count_texts(r, answer, p, ctx);
+    for (size_t i = 0; rc == 0 && i < n_candidates + 1; i++)
+        answer_change_unknown(i ? &r->candidates[i - 1].change : &r->reference.change);
+    return rc;
+}
+
+int report_take_texts(struct report *r, const struct text_evaluation *v, const struct passages *p, size_t ctx,
+                      struct err *e)
+{
+    r->n_candidates = v->n_models - 1;
+    r->candidates = calloc(r->n_candidates + 1, sizeof *r->candidates);
+    if (!r->candidates)
+        return err_set(e, ERR_NOMEM, "out of memory for the report on %zu texts", v->n_texts);
+    count_texts(r, v->answer, p, ctx);
+    r->has_probability = v->has_probability;
+    r->n_texts = v->n_texts;
+    r->n_text_tokens = v->n_tokens;
+    r->n_answers = v->n;
+    r->partial = v->partial;
+    int rc = 0;
+    for (size_t m = 0; rc == 0 && m < v->n_models; m++) {
+        struct report_model *c = m ? &r->candidates[m - 1] : &r->reference;
+        unknown_divergence(&c->d, 0);
+        c->ppl = c->d.ppl;
+        c->tokens_per_second = (double)v->n_tokens / v->seconds[m];
+        rc = answer_change_of(&c->change, v, m, e);
+    }
+    return rc;
+}
+
+void report_release(struct report *r)
+{
+    if (!r)
+        return;
+    free(r->candidates);
+    r->candidates = NULL;
+    r->n_candidates = 0;
+}
+
+enum report_verdict report_judge(const struct report *r, const struct report_gate *g,
+                                 const struct report_model *c)
+{
+    double found = g->figure(c);
+    bool met = g->at_least ? found >= g->limit : found <= g->limit;
+    if (r->planned)
+        return REPORT_OPEN;
+    return !met ? REPORT_MISSED : r->partial ? REPORT_OPEN : REPORT_MET;
+}
+
+enum report_verdict report_judge_all(const struct report *r)
+{
+    enum report_verdict all = REPORT_MET;
+    for (size_t i = 0; i < r->n_candidates; i++)
+        for (size_t k = 0; k < r->n_gates; k++) {
+            enum report_verdict v = report_judge(r, &r->gates[k], &r->candidates[i]);
+            all = v == REPORT_MISSED || all == REPORT_MET ? v : all;
+        }
+    return all;
+}
+
+static void key_double(struct json_writer *w, const char *key, double v)
+{
+    jw_key(w, key);
+    jw_double(w, v);
+}
+
+static void key_uint(struct json_writer *w, const char *key, uint64_t v)
+{
+    jw_key(w, key);
+    jw_uint(w, v);
+}
+
+static void key_string(struct json_writer *w, const char *key, const char *v)
+{
+    jw_key(w, key);
+    jw_string(w, v);
+}
+
+/* One path, or all of them with " + " between. */
+static void key_texts(struct json_writer *w, const struct report *r)
+{
+    size_t n = 1;
+    for (size_t i = 0; i < r->corpus->n_texts; i++)
+        n += strlen(r->corpus->texts[i].path) + 3;
+    char *all = calloc(n, 1);
+    for (size_t i = 0; all && i < r->corpus->n_texts; i++) {
+        strcat(all, i ? " + " : "");
+        strcat(all, r->corpus->texts[i].path);
+    }
+    key_string(w, "text", all);
+    free(all);
+}
+
+/* The members of `perplexity --json`, without the braces. */
+static void perplexity_members(struct json_writer *w, const struct report *r)
+{
+    const struct report_model *m = &r->reference;
+    key_string(w, "model", m->path);
+    key_texts(w, r);
+    key_uint(w, "ctx", r->ctx);
+    key_double(w, "n_chunks", r->answer == NET_TOKENS ? (double)r->n_windows : NAN);
+    key_double(w, "n_tokens_scored", r->answer == NET_TOKENS ? (double)r->n_scored : NAN);
+    key_double(w, "perplexity", m->ppl.perplexity);
+    key_double(w, "perplexity_stderr", m->ppl.perplexity_stderr);
+    key_double(w, "perplexity_stderr_by_window", m->ppl.window_stderr);
+    key_double(w, "nll_mean", m->ppl.nll.value);
+    key_double(w, "nll_stderr", m->ppl.nll.error);
+    key_double(w, "tokens_per_second", m->tokens_per_second);
+    key_uint(w, "n_bytes", m->n_bytes);
+    key_double(w, "bits_per_weight", m->bits_per_weight);
+    key_string(w, "model_sha256", m->sha256);
+}
+
+/* What models without a language head lost; null for the others. */
+static void change_members(struct json_writer *w, const struct report *r, const struct answer_change *c)
+{
+    struct answer_change nothing;
+    answer_change_unknown(&nothing);
+    if (r->answer == NET_TOKENS)
+        c = &nothing;
+    key_double(w, "cosine_distance_mean", c->distance.value);
+    key_double(w, "cosine_distance_stderr", c->distance.error);
+    key_double(w, "cosine_distance_median", c->distance_median);
+    key_double(w, "cosine_distance_p95", c->distance_p95);
+    key_double(w, "cosine_distance_p99", c->distance_p99);
+    key_double(w, "cosine_distance_max", c->distance_max);
+    key_double(w, "score_mean", c->score_mean);
+    key_double(w, "score_delta_mean", c->delta.value);
+    key_double(w, "score_delta_stderr", c->delta.error);
+    key_double(w, "score_delta_rms", c->delta_rms);
+    key_double(w, "score_delta_max", c->delta_max);
+    key_double(w, "probability_delta_rms", c->probability_rms);
+    key_double(w, "probability_delta_max", c->probability_max);
+    key_double(w, "rank_kendall", c->kendall);
+    key_double(w, "rank_spearman", c->spearman);
+}
+
+static const char *pooling_name(enum net_pooling p)
+{
+    static const char *const names[] = {NULL, "mean", "first", "last", "last"};
+    return names[p];
+}
+
+static void answer_members(struct json_writer *w, const struct report *r)
+{
+    bool texts = r->answer != NET_TOKENS;
+    key_string(w, "answer", r->answer == NET_EMBEDDING ? "embedding" : texts ? "score" : "tokens");
+    key_string(w, "pooling", texts ? pooling_name(r->pooling) : NULL);
+    key_string(w, "score_label", r->answer == NET_SCORE ? r->label : NULL);
+    key_double(w, "n_texts", texts ? (double)r->n_texts : NAN);
+    key_double(w, "n_texts_cut", texts ? (double)r->n_texts_cut : NAN);
+    key_double(w, "n_answers", texts ? (double)r->n_answers : NAN);
+}
+
+static void settings_members(struct json_writer *w, const struct report *r)
+{
+    jw_key(w, "texts");
+    jw_array(w);
+    for (size_t i = 0; i < r->corpus->n_texts; i++) {
+        const struct corpus_text *t = &r->corpus->texts[i];
+        jw_object(w);
+        key_string(w, "path", t->path);
+        key_uint(w, "n_bytes", t->n_bytes);
+        key_uint(w, "n_tokens", t->end - t->begin);
+        key_string(w, "sha256", t->sha256);
+        jw_end(w);
+    }
+    jw_end(w);
+    key_string(w, "ids_sha256", r->ids_sha256);
+    key_uint(w, "stride", r->stride);
+    key_string(w, "activations", r->activations == ACTIVATIONS_Q8 ? "q8" : "f32");
+    key_string(w, "imatrix", r->imatrix);
+    key_string(w, "recipe", r->recipe);
+    key_string(w, "html", r->html);
+    key_string(w, "logits", r->logits);
+    key_string(w, "version", r->version);
+    key_double(w, "seconds", r->seconds);
+    jw_key(w, "partial");
+    jw_bool(w, r->partial);
+}
+
+static void key_percentiles(struct json_writer *w, const char *key, const double *at)
+{
+    jw_key(w, key);
+    jw_array(w);
+    for (size_t i = 0; i < DIVERGENCE_N_PERCENTILES; i++) {
+        jw_array(w);
+        jw_double(w, divergence_percentiles[i]);
+        jw_double(w, at[i]);
+        jw_end(w);
+    }
+    jw_end(w);
+}
+
+static double kld_at(const struct divergence *d, double share)
+{
+    for (size_t i = 0; i < DIVERGENCE_N_PERCENTILES; i++)
+        if (divergence_percentiles[i] == share)
+            return d->kld_at[i];
+    return NAN;
+}
+
+static void key_verdict(struct json_writer *w, const char *key, enum report_verdict v)
+{
+    jw_key(w, key);
+    if (v == REPORT_OPEN)
+        jw_null(w);
+    else
+        jw_bool(w, v == REPORT_MET);
+}
+
+/* What was asked, what was found, and whether that will do. */
+static void key_gates(struct json_writer *w, const struct report *r, const struct report_model *c)
+{
+    jw_key(w, "gates");
+    jw_array(w);
+    for (size_t i = 0; i < r->n_gates; i++) {
+        const struct report_gate *g = &r->gates[i];
+        jw_object(w);
+        key_string(w, "gate", g->name);
+        key_double(w, "limit", g->limit);
+        key_double(w, "found", g->figure(c));
+        key_verdict(w, "met", report_judge(r, g, c));
+        jw_end(w);
+    }
+    jw_end(w);
+}
+
+static void candidate(struct json_writer *w, const struct report *r, const struct report_model *c)
+{
+    const struct divergence *d = &c->d;
+    jw_object(w);
+    key_string(w, "path", c->path);
+    if (c->type || r->kind == REPORT_LADDER)
+        key_string(w, "type", c->type);
+    key_uint(w, "n_bytes", c->n_bytes);
+    key_double(w, "bits_per_weight", c->bits_per_weight);
+    key_double(w, "perplexity", c->ppl.perplexity);
+    key_double(w, "perplexity_stderr", c->ppl.perplexity_stderr);
+    key_double(w, "ppl_ratio", d->ppl_ratio.value);
+    key_double(w, "ppl_ratio_stderr", d->ppl_ratio.error);
+    key_double(w, "quality_kept_percent", divergence_kept(d));
+    key_double(w, "ln_ppl_ratio", d->ln_ratio.value);
+    key_double(w, "ln_ppl_ratio_stderr", d->ln_ratio.error);
+    key_double(w, "ppl_correlation", d->correlation);
+    key_double(w, "kld_mean", d->kld.value);
+    key_double(w, "kld_stderr", d->kld.error);
+    key_double(w, "kld_stderr_by_window", d->kld_window_stderr);
+    key_double(w, "kld_median", kld_at(d, 0.50));
+    key_double(w, "kld_p90", kld_at(d, 0.90));
+    key_double(w, "kld_p95", kld_at(d, 0.95));
+    key_double(w, "kld_p99", kld_at(d, 0.99));
+    key_double(w, "kld_p999", kld_at(d, 0.999));
+    key_double(w, "kld_max", kld_at(d, 1));
+    key_percentiles(w, "kld_percentiles", d->kld_at);
+    key_double(w, "top1_agreement", d->top1.value);
+    key_double(w, "top1_agreement_stderr", d->top1.error);
+    key_double(w, "delta_p_mean", d->delta_p.value);
+    key_double(w, "delta_p_stderr", d->delta_p.error);
+    key_double(w, "delta_p_rms", d->delta_p_rms.value);
+    key_double(w, "delta_p_rms_stderr", d->delta_p_rms.error);
+    key_percentiles(w, "delta_p_percentiles", d->delta_p_at);
+    key_double(w, "kld_step", c->has_step ? c->step.value : NAN);
+    key_double(w, "kld_step_stderr", c->has_step ? c->step.error : NAN);
+    change_members(w, r, &c->change);
+    key_double(w, "tokens_per_second", c->tokens_per_second);
+    key_string(w, "model_sha256", c->sha256);
+    if (r->kind == REPORT_COMPARE)
+        key_gates(w, r, c);
+    jw_end(w);
+}
+
+void report_json(const struct report *r, FILE *out)
+{
+    struct json_writer w;
+    jw_begin(&w, out);
+    jw_object(&w);
+    if (r->kind == REPORT_PERPLEXITY) {
+        perplexity_members(&w, r);
+    } else {
+        jw_key(&w, "reference");
+        jw_object(&w);
+        perplexity_members(&w, r);
+        key_double(&w, "score_mean", r->answer == NET_TOKENS ? NAN : r->reference.change.score_mean);
+        jw_end(&w);
+        jw_key(&w, "candidates");
+        jw_array(&w);
+        for (size_t i = 0; i < r->n_candidates; i++)
+            candidate(&w, r, &r->candidates[i]);
+        jw_end(&w);
+    }
+    if (r->kind == REPORT_COMPARE)
+        key_verdict(&w, "gates_met", r->n_gates ? report_judge_all(r) : REPORT_OPEN);
+    if (r->kind != REPORT_PERPLEXITY)
+        answer_members(&w, r);
+    settings_members(&w, r);
+    jw_end(&w);
+}

@@ -1,0 +1,235 @@
+/* metadata.c - the metadata of a folder: general keys, those of the architecture, pooling, tokenizer. */
+#include "metadata.h"
+
+#include "formats/model/rerank.h"
+
+#include "formats/hf/hf_checkpoint.h"
+#include "formats/tokenizer/vocabulary.h"
+#include "libquant/base/filemap.h"
+#include "libquant/base/path.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int no_memory(struct err *e)
+{
+    return err_set(e, ERR_NOMEM, "out of memory collecting metadata");
+}
+
+/* Last component of the folder's path; "." and the like are resolved first. */
+static int folder_name(char **out, const char *folder, struct err *e)
+{
+    size_t n;
+    const char *last = path_last(folder, &n);
+    bool relative = (n == 1 && last[0] == '.') || (n == 2 && last[0] == '.' && last[1] == '.');
+    char *full = relative ? realpath(folder, NULL) : NULL;
+    const char *slash = full ? strrchr(full, '/') : NULL;
+    *out = slash ? strdup(slash + 1) : strndup(last, n);
+    free(full);
+    return *out ? 0 : no_memory(e);
+}
+
+/* "Qwen3-8B_config.json" is Qwen3-8B; a plain config.json is called as its folder. */
+static int config_name(char **out, const char *path, struct err *e)
+{
+    static const char tail[] = "config.json";
+    const char *slash = strrchr(path, '/'), *file = slash ? slash + 1 : path;
+    size_t n = strlen(file), k = sizeof tail - 1;
+    if (strcmp(file, tail) == 0) {
+        char *folder = path_folder(path);
+        int rc = folder ? folder_name(out, folder, e) : no_memory(e);
+        free(folder);
+        return rc;
+    }
+    if (n > k && strcmp(file + n - k, tail) == 0)
+        n -= k;
+    else if (n > 5 && strcmp(file + n - 5, ".json") == 0)
+        n -= 5;
+    while (n > 1 && strchr("._-", file[n - 1]))
+        n--;
+    *out = strndup(file, n);
+    return *out ? 0 : no_memory(e);
+}
+
+static int add_general(struct gguf_meta *meta, const char *folder, const char *path,
+                       const struct arch_model *a, const struct metadata_sizes *sizes,
+                       const struct arch_warnings *w, struct err *e)
+{
+    struct json_doc *generation = NULL;
+    struct filemap readme = {0};
+    char *generation_path = NULL, *readme_path = NULL, *name = NULL;
+    struct err soft = {0};
+    int rc = folder ? folder_name(&name, folder, e) : config_name(&name, path, e);
+    if (rc == 0 && folder && hf_file_exists(folder, "generation_config.json")) {
+        generation_path = hf_path(folder, "generation_config.json");
+        rc = generation_path ? 0 : no_memory(e);
+    }
+    if (rc == 0 && folder && hf_file_exists(folder, "README.md")) {
+        readme_path = hf_path(folder, "README.md");
+        rc = readme_path ? filemap_open(&readme, readme_path, e) : no_memory(e);
+    }
+    if (rc == 0 && generation_path && json_load(&generation, generation_path, 1u << 20, &soft) != 0) {
+        /* A file of advice: not worth losing a conversion. */
+        char text[600];
+        snprintf(text, sizeof text, "%s; no sampling defaults are taken from it", soft.msg);
+        rc = soft.code == ERR_NOMEM ? no_memory(e) : w->add(w->ctx, text, e);
+    }
+    if (rc == 0)
+        rc = metadata_general(meta, (const char *)readme.data, readme.size, json_root(generation),
+                              json_string(json_get(hf_config_root(a->config), "_name_or_path")), name, sizes,
+                              w, e);
+    filemap_close(&readme);
+    json_free(generation);
+    free(generation_path);
+    free(readme_path);
+    free(name);
+    return rc;
+}
+
+/* Pooling of sentence-transformers folders (specification 11.2): 1 mean, 2 first token, 3 last token. */
+static int pooling_type(const struct json *pooling, uint32_t *type)
+{
+    static const char *const flags[] = {"pooling_mode_mean_tokens", "pooling_mode_cls_token",
+                                        "pooling_mode_lasttoken"};
+    static const char *const modes[] = {"mean", "cls", "lasttoken"};
+    const char *mode = json_string(json_get(pooling, "pooling_mode"));
+    for (uint32_t i = 0; i < 3; i++) {
+        bool on;
+        if (json_bool(json_get(pooling, flags[i]), &on) && on) {
+            *type = i + 1;
+            return 0;
+        }
+    }
+    for (uint32_t i = 0; mode && i < 3; i++) {
+        if (strcmp(mode, modes[i]) == 0) {
+            *type = i + 1;
+            return 0;
+        }
+    }
+    return ERR_UNSUPPORTED;
+}
+
+/* The path of the first module whose type ends in "Pooling"; NULL when there is none, or it has no path. */
+static const char *pooling_path(const struct json *modules)
+{
+    for (const struct json *m = json_first(modules); m; m = json_next(m)) {
+        const char *type = json_string(json_get(m, "type"));
+        if (type && path_ends_with(type, "Pooling"))
+            return json_string(json_get(m, "path"));
+    }
+    return NULL;
+}
+
+/* What the pipeline of sentence-transformers computes besides: projections that no tensor of the file holds.
+ */
+static int warn_of_modules(const struct json *modules, const char *path, const struct arch_warnings *w,
+                           struct err *e)
+{
+    static const char *const known[] = {"Transformer", "Pooling", "Normalize"};
+    int rc = 0;
+    for (const struct json *m = json_first(modules); rc == 0 && m; m = json_next(m)) {
+        const char *type = json_string(json_get(m, "type"));
+        bool expected = !type;
+        for (size_t i = 0; !expected && i < 3; i++)
+            expected = path_ends_with(type, known[i]);
+        char text[600];
+        snprintf(text, sizeof text,
+                 "%.250s: module '%.200s' is not converted: embeddings are those before it", path,
+                 type ? type : "");
+        if (!expected)
+            rc = w->add(w->ctx, text, e);
+    }
+    return rc;
+}
+
+/* Without a pooling the file is read as a language model, which is not what a folder with modules.json is. A
+ * score head says by itself what is made of the states. */
+static int warn_of_no_pooling(const char *path, const struct arch_model *a, const struct arch_warnings *w,
+                              struct err *e)
+{
+    char text[600];
+    if (a->answer != ARCH_TOKENS)
+        return 0;
+    if (a->arch->quirks & ARCH_POOLING)
+        snprintf(
+            text, sizeof text,
+            "%.250s: no module of a type that ends in 'Pooling' has a path: no pooling is written, so the "
+            "file is one of a language model and gives no embeddings",
+            path);
+    else
+        snprintf(text, sizeof text,
+                 "%.250s: pooling cannot be written for architecture '%.60s': the file is one of a language "
+                 "model and gives no embeddings",
+                 path, a->arch->name);
+    return w->add(w->ctx, text, e);
+}
+
+static int add_pooling(struct gguf_meta *meta, const char *folder, const struct arch_model *a,
+                       const struct arch_warnings *w, struct err *e)
+{
+    struct json_doc *modules = NULL, *pooling = NULL;
+    char *path = NULL, *sub = NULL, *config = NULL;
+    uint32_t type;
+    if (!folder || !hf_file_exists(folder, "modules.json"))
+        return 0;
+    path = hf_path(folder, "modules.json");
+    int rc = path ? json_load(&modules, path, 1u << 20, e) : no_memory(e);
+    if (rc == 0)
+        rc = warn_of_modules(json_root(modules), path, w, e);
+    if (rc != 0)
+        goto done;
+    const char *name = a->arch->quirks & ARCH_POOLING ? pooling_path(json_root(modules)) : NULL;
+    if (!name) {
+        rc = warn_of_no_pooling(path, a, w, e);
+        goto done;
+    }
+    if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') || strchr(name, '\\')) {
+        rc =
+            err_set(e, ERR_FORMAT, "%s: pooling path '%s' is not the name of a folder beside it", path, name);
+        goto done;
+    }
+    sub = hf_path(folder, name);
+    config = sub ? hf_path(sub, "config.json") : NULL;
+    rc = config ? json_load(&pooling, config, 1u << 20, e) : no_memory(e);
+    if (rc != 0)
+        goto done;
+    rc = pooling_type(json_root(pooling), &type);
+    rc = rc == 0
+             ? arch_set_u32(a, meta, "pooling_type", type, e)
+             : err_set(e, ERR_UNSUPPORTED, "%s: only mean, cls and lasttoken pooling can be written", config);
+done:
+    json_free(pooling);
+    json_free(modules);
+    free(config);
+    free(sub);
+    free(path);
+    return rc;
+}
+
+int metadata_from_folder(struct gguf_meta *meta, const char *folder, const char *path,
+                         const struct arch_model *a, const struct vocabulary *vocabulary,
+                         const struct metadata_sizes *sizes, const struct arch_warnings *w, struct err *e)
+{
+    int rc = gguf_meta_set_string(meta, "general.architecture", a->arch->name, e);
+    if (rc == 0)
+        rc = gguf_meta_set_string(meta, "general.type", "model", e);
+    if (rc == 0)
+        rc = add_general(meta, folder, path, a, sizes, w, e);
+    if (rc == 0)
+        rc = arch_add_common_keys(a, meta, w, e);
+    if (rc == 0)
+        rc = gguf_meta_set_u32(meta, "general.file_type", sizes->file_type, e);
+    if (rc == 0)
+        rc = arch_add_own_keys(a, meta, w, e);
+    if (rc == 0)
+        rc = add_pooling(meta, folder, a, w, e);
+    if (rc == 0)
+        rc = rerank_add_keys(a, meta, folder, e);
+    if (rc == 0)
+        rc = gguf_meta_set_u32(meta, "general.quantization_version", 2, e);
+    if (rc == 0 && vocabulary)
+        rc = vocabulary_to_gguf(vocabulary, meta, e);
+    if (rc == 0 && vocabulary && a->arch->after_vocabulary)
+        rc = a->arch->after_vocabulary(a, vocabulary, meta, e);
+    return rc;
+}

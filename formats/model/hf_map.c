@@ -1,0 +1,640 @@
+/* hf_map.c - from the names and shapes of a checkpoint to the list of output tensors.
+ *
+ * Matching runs from what is there to the rows of the descriptor, so work is bounded by the file; a second
+ * pass over the rows finds what is missing. Nothing is skipped silently. Specification, architectures 0.6 to
+ * 0.8 and 25. */
+#include "hf_map.h"
+
+#include "libquant/types.h"
+
+#include <assert.h>
+#include <float.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_SHAPE 4 /* dimensions a descriptor may name */
+
+struct mapping {
+    struct model *m;
+    const struct arch_model *a;
+    struct arena *arena;
+    struct hf_tensor **items;
+    size_t n, cap;
+    struct strmap by_name; /* GGUF name -> index of items */
+    uint64_t position;     /* of the source being placed */
+    bool expected;         /* no sources: the rows say what there would be */
+};
+
+static int no_memory(struct err *e)
+{
+    return err_set(e, ERR_NOMEM, "out of memory while mapping tensors");
+}
+
+/* "[4096, 2560]" for messages; names-only tensors have no shape. */
+static const char *shape_text(char *buf, size_t cap, const uint64_t *shape, uint32_t n)
+{
+    size_t at = 0;
+    buf[0] = '\0';
+    for (uint32_t i = 0; i < n && at + 24 < cap; i++)
+        at += (size_t)snprintf(buf + at, cap - at, "%s%llu", i ? ", " : "", (unsigned long long)shape[i]);
+    return buf;
+}
+
+static int add_item(struct mapping *map, struct hf_tensor *t, struct err *e)
+{
+    if (map->n == map->cap) {
+        size_t cap = map->cap ? 2 * map->cap : 256;
+        struct hf_tensor **items = realloc(map->items, cap * sizeof(struct hf_tensor *));
+        if (!items)
+            return no_memory(e);
+        map->items = items;
+        map->cap = cap;
+    }
+    if (strmap_put(&map->by_name, t->pub.name, strlen(t->pub.name), map->n, NULL) != 0)
+        return no_memory(e);
+    map->items[map->n++] = t;
+    return 0;
+}
+
+/* Shape of the output, and how many sources make it (one stands for a whole stack when none are there). */
+static int new_item(struct mapping *map, const struct arch_row *row, const char *name, struct hf_tensor **out,
+                    struct err *e)
+{
+    bool stacked = strstr(row->hf, ".J.") != NULL;
+    uint64_t dims[4], shape[MAX_SHAPE];
+    uint32_t n = 0, n_lead = 0;
+    if (stacked && !row->out) {
+        dims[n_lead++] = map->a->value[ARCH_E];
+        if (!map->a->known[ARCH_E] || dims[0] == 0)
+            return err_set(e, ERR_FORMAT, "config.json: the number of experts is missing, '%s' needs it",
+                           row->hf);
+    }
+    int rc = arch_shape(map->a, row->out ? row->out : row->shape, shape, 4 - n_lead, &n, e);
+    if (rc != 0)
+        return rc;
+    memcpy(dims + n_lead, shape, n * sizeof *dims);
+    n += n_lead;
+
+    struct hf_tensor *t = arena_alloc(map->arena, sizeof *t);
+    if (!t)
+        return no_memory(e);
+    t->row = row;
+    t->n_sources = stacked && !map->expected ? (size_t)map->a->value[ARCH_E] : 1;
+    t->sources = arena_array(map->arena, t->n_sources, sizeof *t->sources);
+    t->pub.name = name;
+    t->pub.n_dims = n;
+    for (uint32_t i = 0; i < 4; i++)
+        t->pub.ne[i] = i < n ? dims[n - 1 - i] : 1;
+    t->pub.n_rows = t->pub.ne[1] * t->pub.ne[2] * t->pub.ne[3];
+    t->pub.always_f32 = arch_always_f32(name, n);
+    if (!t->sources)
+        return no_memory(e);
+    *out = t;
+    return add_item(map, t, e);
+}
+
+/* Put `s` into output tensor `row` of this layer, slot `expert`. */
+static int place(struct mapping *map, const struct arch_row *row, uint64_t row_rank,
+                 const struct checkpoint_weight *s, uint64_t layer, uint64_t expert, struct err *e)
+{
+    const char *name = arch_name_of(row->gguf, layer, map->arena);
+    if (!name)
+        return no_memory(e);
+    struct hf_tensor *t = NULL;
+    uint64_t index;
+    if (strmap_find(&map->by_name, name, strlen(name), &index)) {
+        t = map->items[index];
+    } else {
+        int rc = new_item(map, row, name, &t, e);
+        if (rc != 0)
+            return rc;
+    }
+    if (t->row != row && t->n_sources == 1 && t->sources[0] == s)
+        return 0; /* two layouts fit (equal axes, or no shape known): the one listed first counts */
+    if (t->row != row || expert >= t->n_sources || t->sources[expert])
+        return expert >= t->n_sources
+                   ? err_set(e, ERR_FORMAT, "%s: tensor '%s': expert %llu, but config.json says %zu experts",
+                             s->file, s->name, (unsigned long long)expert, t->n_sources)
+                   : err_set(e, ERR_FORMAT, "%s: tensor '%s': '%s' is already made from '%s'", s->file,
+                             s->name, name, t->sources[expert] ? t->sources[expert]->name : "another layout");
+    t->sources[expert] = s;
+    t->order = map->position;
+    t->sub_order = row_rank;
+    return 0;
+}
+
+/* What matching one name against all rows found. */
+struct match {
+    bool name_fits, shape_fits;
+    const struct arch_row *first; /* whose name fits, for the message */
+};
+
+static bool shape_equal(const struct checkpoint_weight *s, const uint64_t *shape, uint32_t n)
+{
+    if (s->n_dims == 0 && s->n_elems == 0)
+        return true; /* only the name is known */
+    return s->n_dims == n && memcmp(s->shape, shape, n * sizeof *shape) == 0;
+}
+
+static int try_row(struct mapping *map, const struct arch_group *g, const struct arch_row *row, uint64_t rank,
+                   const struct checkpoint_weight *s, const char *stripped, struct match *found,
+                   struct err *e)
+{
+    uint64_t layer = 0, expert = 0, shape[MAX_SHAPE];
+    uint32_t n;
+    if (!arch_match(row->hf, stripped, &layer, &expert))
+        return 0;
+    uint64_t n_layers = map->a->value[ARCH_L] + map->a->n_extra;
+    if (strstr(row->hf, ".N.") && layer >= n_layers)
+        return err_set(e, ERR_FORMAT, "%s: tensor '%s': layer %llu, but config.json says %llu layers",
+                       s->file, s->name, (unsigned long long)layer, (unsigned long long)n_layers);
+    if (!arch_row_applies(map->a, g, row, layer))
+        return 0;
+    found->name_fits = true;
+    if (!found->first)
+        found->first = row;
+    int rc = arch_shape(map->a, row->shape, shape, MAX_SHAPE, &n, e);
+    if (rc != 0)
+        return err_context(e, rc, "%s: tensor '%s'", s->file, s->name);
+    if (!shape_equal(s, shape, n))
+        return 0;
+    found->shape_fits = true;
+    return place(map, row, rank, s, layer, expert, e);
+}
+
+static int map_source(struct mapping *map, const struct checkpoint_weight *s, const char *stripped,
+                      struct err *e)
+{
+    struct match found = {0};
+    uint64_t rank = 0;
+    for (const struct arch_group *g = map->a->arch->groups; g->rows; g++) {
+        for (size_t i = 0; i < g->n; i++, rank++) {
+            int rc = try_row(map, g, &g->rows[i], rank, s, stripped, &found, e);
+            if (rc != 0)
+                return rc;
+        }
+    }
+    if (!found.name_fits && s->is_beside_packed && checkpoint_weight_is_zero(s, map->m->kern))
+        return model_add_line(map->m, &map->m->skipped, e, "%s: a bias of zeros that the quantizer added",
+                              s->name);
+    if (!found.name_fits)
+        return err_set(e, ERR_UNSUPPORTED, "%s: tensor '%s': architecture '%s' has no such tensor", s->file,
+                       s->name, map->a->arch->name);
+    if (!found.shape_fits) {
+        char want[120], have[200];
+        uint64_t shape[MAX_SHAPE];
+        uint32_t n = 0;
+        int rc = arch_shape(map->a, found.first->shape, shape, MAX_SHAPE, &n, e);
+        if (rc != 0)
+            return rc;
+        return err_set(e, ERR_FORMAT, "%s: tensor '%s': shape [%s] expected from config.json, found [%s]",
+                       s->file, s->name, shape_text(want, sizeof want, shape, n),
+                       shape_text(have, sizeof have, s->shape, s->n_dims));
+    }
+    if (!s->is_weight)
+        return err_set(e, ERR_UNSUPPORTED, "%s: tensor '%s': a weight of type %s cannot be read", s->file,
+                       s->name, s->type_name);
+    return 0;
+}
+
+static int map_all(struct mapping *map, const struct checkpoint_weight *sources, size_t n, bool keep_mtp,
+                   struct err *e)
+{
+    for (size_t i = 0; i < n; i++) {
+        const char *stripped = arch_strip(map->a, sources[i].name, map->arena);
+        if (!stripped)
+            return no_memory(e);
+        const char *reason = sources[i].dropped ? sources[i].dropped : arch_drop_reason(stripped);
+        if (!reason && (map->a->answer == ARCH_SCORE || map->a->answer == ARCH_REWARD) &&
+            strncmp(stripped, "lm_head.", 8) == 0)
+            reason = "a language head, which a model with a score head does not use";
+        if (!reason && !keep_mtp && strncmp(stripped, "mtp.", 4) == 0)
+            reason = "multi-token prediction block";
+        int rc;
+        map->position = i + 1;
+        if (reason)
+            rc = model_add_line(map->m, &map->m->skipped, e, "%s: %s", sources[i].name, reason);
+        else
+            rc = map_source(map, &sources[i], stripped, e);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+static struct hf_tensor *find_item(const struct mapping *map, const char *name)
+{
+    uint64_t i;
+    return strmap_find(&map->by_name, name, strlen(name), &i) ? map->items[i] : NULL;
+}
+
+/* The other layout of the same source and output: with the last two axes swapped, or not. */
+static const struct arch_row *turned(const struct mapping *map, const struct arch_row *row)
+{
+    for (const struct arch_group *g = map->a->arch->groups; g->rows; g++)
+        for (size_t i = 0; i < g->n; i++)
+            if (strcmp(g->rows[i].hf, row->hf) == 0 && strcmp(g->rows[i].gguf, row->gguf) == 0 &&
+                g->rows[i].transpose != row->transpose)
+                return &g->rows[i];
+    return NULL;
+}
+
+/* Stacks of square matrices fit both layouts. One of gate-and-up and down is never square, and the same
+ * program stored both, so that one decides. */
+static int settle_square_stacks(struct mapping *map, struct err *e)
+{
+    for (size_t i = 0; i < map->n; i++) {
+        struct hf_tensor *t = map->items[i];
+        const struct checkpoint_weight *s = t->n_sources == 1 ? t->sources[0] : NULL;
+        const char *role = strstr(t->pub.name, "_exps.");
+        if (!s || s->n_dims != 3 || s->shape[1] != s->shape[2] || !role)
+            continue;
+        size_t stem = strcspn(t->pub.name + 4, ".") + 4; /* "blk.7" */
+        bool is_down = strstr(t->pub.name, "ffn_down_exps") != NULL;
+        char *other = arena_printf(map->arena, "%.*s.%s.weight", (int)stem, t->pub.name,
+                                   is_down ? "ffn_gate_exps" : "ffn_down_exps");
+        if (!other)
+            return no_memory(e);
+        const struct hf_tensor *witness = find_item(map, other);
+        const struct arch_row *row = turned(map, t->row);
+        if (witness && witness->n_sources == 1 && row && witness->row->transpose != t->row->transpose)
+            t->row = row;
+    }
+    return 0;
+}
+
+/* The first few missing names, and how many more. */
+struct missing {
+    char text[300];
+    size_t n;
+};
+
+static void note_missing(struct missing *miss, const char *hf_pattern, uint64_t layer, struct arena *arena)
+{
+    size_t used = strlen(miss->text);
+    const char *name = arch_name_of(hf_pattern, layer, arena);
+    if (miss->n++ < 3 && name)
+        snprintf(miss->text + used, sizeof miss->text - used, "%s%s", used ? ", " : "", name);
+}
+
+static void check_stack(const struct mapping *map, const struct hf_tensor *t, uint64_t layer,
+                        struct missing *miss)
+{
+    for (size_t j = 0; j < t->n_sources; j++)
+        if (!t->sources[j])
+            note_missing(miss, t->row->hf, layer, map->arena);
+}
+
+/* A row counts as present when any row made its output: alternatives share the GGUF name. */
+static int check_complete(struct mapping *map, struct err *e)
+{
+    struct missing miss = {.n = 0};
+    uint64_t n_layers = map->a->value[ARCH_L] + map->a->n_extra;
+    for (const struct arch_group *g = map->a->arch->groups; g->rows; g++) {
+        for (size_t i = 0; i < g->n; i++) {
+            const struct arch_row *row = &g->rows[i];
+            bool layered = strstr(row->gguf, ".N.") != NULL;
+            for (uint64_t layer = 0; layer < (layered ? n_layers : 1); layer++) {
+                if (!arch_row_applies(map->a, g, row, layer))
+                    continue;
+                const char *name = arch_name_of(row->gguf, layer, map->arena);
+                if (!name)
+                    return no_memory(e);
+                const struct hf_tensor *t = find_item(map, name);
+                if (t && t->row == row)
+                    check_stack(map, t, layer, &miss);
+                else if (!t && row->presence == ARCH_REQUIRED)
+                    note_missing(&miss, row->hf, layer, map->arena);
+            }
+        }
+    }
+    if (miss.n == 0)
+        return 0;
+    char more[40] = "";
+    if (miss.n > 3)
+        snprintf(more, sizeof more, ", and %zu more", miss.n - 3);
+    return err_set(e, ERR_FORMAT, "%s: %zu expected tensor%s missing: %s%s", map->m->path, miss.n,
+                   miss.n == 1 ? " is" : "s are", miss.text, more);
+}
+
+/* A head that is packed is the matrix of the embedding as far as its packing can hold it; nothing is to be
+ * said about one of which only the name is known. */
+static bool may_be_same(const struct checkpoint_weight *a, const struct checkpoint_weight *b)
+{
+    if (a->packed || b->packed)
+        return true;
+    return a->raw && b->raw && a->type == b->type && a->n_elems == b->n_elems &&
+           memcmp(a->raw, b->raw, a->plain->n_bytes) == 0;
+}
+
+static void remove_item(struct mapping *map, struct hf_tensor *t)
+{
+    size_t i = 0;
+    while (map->items[i] != t)
+        i++;
+    memmove(&map->items[i], &map->items[i + 1], (map->n - i - 1) * sizeof *map->items);
+    map->n--; /* by_name is not asked again */
+}
+
+/* Specification 0.6. Called last: it changes the list behind by_name's back. */
+static int settle_head(struct mapping *map, struct err *e)
+{
+    struct model *m = map->m;
+    struct hf_tensor *head = find_item(map, "output.weight"), *embd = find_item(map, "token_embd.weight");
+    bool mandatory = (map->a->arch->quirks & ARCH_HEAD_MANDATORY) != 0;
+    int rc = 0;
+    if (!embd || (map->a->answer != ARCH_TOKENS && !head))
+        return 0;
+    if (head && map->a->tied && !mandatory) {
+        const struct checkpoint_weight *s = head->sources[0];
+        rc = model_add_line(m, &m->skipped, e,
+                            "%s: tied to the embedding, which config.json says is used instead", s->name);
+        if (rc == 0 && m->has_weights && !may_be_same(s, embd->sources[0]))
+            rc = model_add_line(
+                m, &m->warnings, e,
+                "'%s' differs from the embedding, but config.json says tie_word_embeddings: the "
+                "stored head is left out, as the reference implementation ignores it",
+                s->name);
+        remove_item(map, head);
+    } else if (!head && !map->a->tied && !mandatory) {
+        rc = model_add_line(
+            m, &m->warnings, e,
+            "no lm_head.weight, though config.json does not tie it: the embedding serves as head");
+    } else if (!head && mandatory) {
+        struct hf_tensor *copy = arena_alloc(map->arena, sizeof *copy);
+        if (!copy)
+            return no_memory(e);
+        *copy = *embd;
+        copy->pub.name = "output.weight";
+        copy->sub_order++;
+        rc = add_item(map, copy, e);
+    }
+    return rc;
+}
+
+static int add_rope_freqs(struct mapping *map, struct err *e)
+{
+    static const struct arch_row computed_row = {.hf = "", .gguf = "rope_freqs.weight", .shape = "d/2"};
+    if (!(map->a->arch->quirks & ARCH_ROPE_FREQS) || map->a->rope.type != ROPE_LLAMA3)
+        return 0;
+    struct hf_tensor *t;
+    int rc = new_item(map, &computed_row, computed_row.gguf, &t, e);
+    if (rc != 0)
+        return rc;
+    float *phi = arena_array(map->arena, t->pub.ne[0], sizeof *phi);
+    if (!phi)
+        return no_memory(e);
+    arch_rope_freqs(map->a, phi);
+    t->computed = phi;
+    t->n_sources = 0;
+    return 0;
+}
+
+/* Type, size, raw bytes and origin, once all sources are known. */
+static int finish_item(struct mapping *map, struct hf_tensor *t, struct err *e)
+{
+    const struct arch_row *row = t->row;
+    struct model_tensor *p = &t->pub;
+    if (t->computed) {
+        p->type = QTYPE_F32;
+        p->source_type = "F32";
+        p->origin = "config.json: rope_scaling";
+    } else {
+        const struct checkpoint_weight *s = t->sources[0];
+        p->type = row->op == ARCH_KEEP || row->op == ARCH_PAD_ROWS ? s->type : QTYPE_F32;
+        p->source_type = s->type_name;
+        for (size_t j = 1; j < t->n_sources; j++)
+            if (t->sources[j]->type != p->type)
+                p->type = QTYPE_F32;
+        bool as_stored =
+            t->n_sources == 1 && !row->rows && !row->cols && !row->transpose && row->op == ARCH_KEEP;
+        p->raw = as_stored ? s->raw : NULL;
+        p->origin = t->n_sources == 1 ? arena_printf(map->arena, "%s: %s", s->file, s->name)
+                                      : arena_printf(map->arena, "%s: %s and %zu more experts", s->file,
+                                                     s->name, t->n_sources - 1);
+    }
+    uint64_t row_bytes;
+    if (!p->origin)
+        return no_memory(e);
+    if (!qtype_row_bytes(p->type, p->ne[0], &row_bytes) ||
+        __builtin_mul_overflow(row_bytes, p->n_rows, &p->n_bytes))
+        return err_set(e, ERR_FORMAT, "%s: tensor '%s' is too large", map->m->path, p->name);
+    return 0;
+}
+
+/* The factors of the matrices of `t`: from each expert's source, or from the stack. */
+static float factor_of(const struct hf_tensor *t, uint64_t m)
+{
+    return t->n_sources == 1 ? hf_packed_block_factor(t->sources[0]->packed, m)
+                             : hf_packed_block_factor(t->sources[m]->packed, 0);
+}
+
+/* Are all factors 1? Refuse those that no quantizer means: the largest value of a block, 6 times a scale of
+ * 448, must stay a float. A factor of zero may stand beside weights that are all zero, but tell of it. */
+static int check_factors(struct mapping *map, const struct hf_tensor *t, bool *all_one, struct err *e)
+{
+    uint64_t n_mats = t->pub.ne[2] * t->pub.ne[3];
+    int rc = 0;
+    *all_one = true;
+    for (uint64_t m = 0; rc == 0 && m < n_mats; m++) {
+        float v = factor_of(t, m);
+        const struct checkpoint_weight *s = t->sources[t->n_sources == 1 ? 0 : m];
+        *all_one = *all_one && v == 1;
+        if (hf_packed_is_names(
+                s->packed)) /* what it is shows in the weights; that it is 1 is not to be expected */
+            continue;
+        if (!(v >= 0) || v > FLT_MAX / (6 * 448))
+            rc = err_set(e, ERR_FORMAT,
+                         "%s: weight '%s': its global scale makes a factor of %g, expected a positive one "
+                         "that keeps every value finite; the checkpoint is damaged, fetch it again",
+                         s->file, s->name, (double)v);
+        else if (v == 0)
+            rc = model_add_line(map->m, &map->m->warnings, e,
+                                "weight '%s' has a global scale that makes all its values zero", s->name);
+    }
+    return rc;
+}
+
+/* Keep `t` in the blocks that its sources are made of; factors beside them become a tensor of their own. */
+static int keep_packed(struct mapping *map, struct hf_tensor *t, struct err *e)
+{
+    static const struct arch_row scale_row = {.hf = "", .gguf = "", .shape = ""};
+    struct model_tensor *p = &t->pub;
+    uint64_t row_bytes, n_mats = p->ne[2] * p->ne[3];
+    enum qtype type;
+    bool all_one;
+    if (!hf_block_type(map->a, t, &type) || !qtype_row_bytes(type, p->ne[0], &row_bytes))
+        return 0;
+    int rc = check_factors(map, t, &all_one, e);
+    if (rc)
+        return rc;
+    if (!all_one && !arch_reads_factor(map->a->arch, p->name))
+        return 0;
+    p->type = type;
+    p->has_blocks = true;
+    p->n_bytes = row_bytes * p->n_rows;
+    if (all_one)
+        return 0;
+    size_t stem = strlen(p->name) - strlen(".weight");
+    struct hf_tensor *s = arena_alloc(map->arena, sizeof *s);
+    float *values = arena_array(map->arena, n_mats, sizeof *values);
+    char *name = arena_printf(map->arena, "%.*s.scale", (int)stem, p->name);
+    if (!s || !values || !name)
+        return no_memory(e);
+    for (uint64_t m = 0; m < n_mats; m++)
+        values[m] = factor_of(t, m);
+    *s = (struct hf_tensor){.row = &scale_row, .computed = values, .order = t->order};
+    s->sub_order = t->sub_order + ((uint64_t)1 << 32); /* behind the weights of its source */
+    s->pub = (struct model_tensor){.name = name,
+                                   .n_dims = 1,
+                                   .ne = {n_mats, 1, 1, 1},
+                                   .n_rows = 1,
+                                   .type = QTYPE_F32,
+                                   .source_type = "F32",
+                                   .always_f32 = true,
+                                   .n_bytes = 4 * n_mats,
+                                   .origin = p->origin};
+    p->scale = &s->pub;
+    return add_item(map, s, e);
+}
+
+/* Weights in 4-bit floats that could not be kept, in one line. */
+static int report_unpacked(struct mapping *map, struct err *e)
+{
+    const struct hf_tensor *first = NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < map->n; i++) {
+        const struct hf_tensor *t = map->items[i];
+        if (t->pub.has_blocks || t->n_sources == 0 || !t->sources[0]->packed ||
+            !hf_packed_is_fp4(t->sources[0]->packed))
+            continue;
+        first = first ? first : t;
+        n++;
+    }
+    if (n == 0)
+        return 0;
+    return model_add_line(
+        map->m, &map->m->warnings, e,
+        "%zu weight%s of 4-bit floats cannot stay packed and %s dequantized, the first is "
+        "'%s': rows or experts do not fit into whole blocks, or llama.cpp would not multiply "
+        "by their factor",
+        n, n == 1 ? "" : "s", n == 1 ? "is" : "are", first->pub.name);
+}
+
+static int by_order(const void *pa, const void *pb)
+{
+    const struct hf_tensor *a = *(struct hf_tensor *const *)pa, *b = *(struct hf_tensor *const *)pb;
+    if (a->order != b->order)
+        return a->order < b->order ? -1 : 1;
+    return a->sub_order < b->sub_order ? -1 : a->sub_order > b->sub_order;
+}
+
+/* The tensor of one row in one layer, unless another layout of it stands before. */
+static int expect(struct mapping *map, const struct arch_row *row, uint64_t layer,
+                  const struct checkpoint_weight *like, struct err *e)
+{
+    struct hf_tensor *t;
+    const char *name = arch_name_of(row->gguf, layer, map->arena);
+    if (!name)
+        return no_memory(e);
+    if ((row->presence == ARCH_HEAD ? map->a->tied : !arch_row_expected(map->a, row)) || find_item(map, name))
+        return 0;
+    int rc = new_item(map, row, name, &t, e);
+    if (rc != 0)
+        return rc;
+    struct checkpoint_weight *s = arena_alloc(map->arena, sizeof *s);
+    if (!s)
+        return no_memory(e);
+    *s = *like;
+    s->name = arch_name_of(row->hf, layer, map->arena);
+    if (!s->name)
+        return no_memory(e);
+    t->sources[0] = s;
+    t->order = ++map->position;
+    return 0;
+}
+
+static int expect_group(struct mapping *map, const struct arch_group *g, uint64_t layer, bool layered,
+                        const struct checkpoint_weight *like, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < g->n; i++)
+        if ((strstr(g->rows[i].gguf, ".N.") != NULL) == layered &&
+            arch_row_applies(map->a, g, &g->rows[i], layer))
+            rc = expect(map, &g->rows[i], layer, like, e);
+    return rc;
+}
+
+/* What no layer owns, then layer by layer. */
+static int expect_all(struct mapping *map, const struct checkpoint_weight *like, struct err *e)
+{
+    const struct arch_group *groups = map->a->arch->groups;
+    uint64_t n_layers = map->a->value[ARCH_L] + map->a->n_extra;
+    int rc = 0;
+    for (const struct arch_group *g = groups; rc == 0 && g->rows; g++)
+        rc = expect_group(map, g, 0, false, like, e);
+    for (uint64_t layer = 0; rc == 0 && layer < n_layers; layer++)
+        for (const struct arch_group *g = groups; rc == 0 && g->rows; g++)
+            rc = expect_group(map, g, layer, true, like, e);
+    return rc;
+}
+
+/* From the items to the model's list; `packed_too`: weights in 4-bit floats stay in their blocks. */
+static int finish(struct mapping *map, bool packed_too, struct err *e)
+{
+    struct model *m = map->m;
+    int rc = settle_head(map, e);
+    size_t n_mapped = map->n;
+    for (size_t i = 0; rc == 0 && i < n_mapped; i++) {
+        rc = finish_item(map, map->items[i], e);
+        if (rc == 0 && packed_too)
+            rc = keep_packed(map, map->items[i], e);
+    }
+    if (rc == 0 && packed_too)
+        rc = report_unpacked(map, e);
+    if (rc == 0) {
+        qsort(map->items, map->n, sizeof *map->items, by_order);
+        m->tensors = arena_array(&m->arena, map->n + 1, sizeof *m->tensors);
+        m->n_tensors = map->n;
+        rc = m->tensors ? 0 : no_memory(e);
+        for (size_t i = 0; rc == 0 && i < map->n; i++)
+            m->tensors[i] = &map->items[i]->pub;
+    }
+    return rc;
+}
+
+static void release(struct mapping *map)
+{
+    strmap_release(&map->by_name);
+    free(map->items);
+}
+
+int hf_map(struct model *m, const struct arch_model *a, const struct checkpoint_weight *sources,
+           size_t n_sources, const struct model_options *opt, struct err *e)
+{
+    struct mapping map = {.m = m, .a = a, .arena = &m->arena};
+    int rc = map_all(&map, sources, n_sources, opt->keep_mtp, e);
+    if (rc == 0)
+        rc = settle_square_stacks(&map, e);
+    if (rc == 0)
+        rc = add_rope_freqs(&map, e);
+    if (rc == 0)
+        rc = check_complete(&map, e);
+    if (rc == 0)
+        rc = finish(&map, opt->keep_packed, e);
+    release(&map);
+    return rc;
+}
+
+int hf_map_expected(struct model *m, const struct arch_model *a, const struct checkpoint_weight *like,
+                    struct err *e)
+{
+    struct mapping map = {.m = m, .a = a, .arena = &m->arena, .expected = true};
+    int rc = add_rope_freqs(&map, e);
+    if (rc == 0)
+        rc = expect_all(&map, like, e);
+    if (rc == 0)
+        rc = finish(&map, false, e);
+    release(&map);
+    return rc;
+}

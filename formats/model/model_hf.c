@@ -1,0 +1,285 @@
+/* model_hf.c - a checkpoint folder as a model: configuration, descriptor, mapped tensors, metadata,
+ * vocabulary.
+ *
+ * Tensors come in the order of llama.cpp's converter: shards by file name, names sorted within a shard, a
+ * stack of experts where its last expert stands, computed tensors first. Without weights the names of the
+ * index count, without an index the rows of the descriptor: enough to plan by. */
+#include "hf_map.h"
+#include "formats/metadata/metadata.h"
+#include "rerank.h"
+
+#include "formats/tokenizer/vocabulary.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct hf_model {
+    struct hf_config *config;
+    struct hf_quant *quant;           /* how weights are packed; NULL: they are not */
+    struct hf_checkpoint *checkpoint; /* NULL: a configuration by itself */
+    struct arch_model arch;
+};
+
+static int read_rows(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
+                     float *dst, struct err *e)
+{
+    const struct hf_model *h = m->source;
+    return hf_read_rows(&h->arch, m->kern, (const struct hf_tensor *)t, row0, n, dst, e);
+}
+
+static int read_blocks(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
+                       uint8_t *dst, struct err *e)
+{
+    const struct hf_model *h = m->source;
+    return hf_read_blocks(&h->arch, (const struct hf_tensor *)t, row0, n, dst, e);
+}
+
+static void hint_rows(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
+                      bool want)
+{
+    (void)m;
+    hf_hint_rows((const struct hf_tensor *)t, row0, n, want);
+}
+
+static void close_source(struct model *m)
+{
+    struct hf_model *h = m->source;
+    hf_checkpoint_close(h->checkpoint);
+    hf_quant_free(h->quant);
+    hf_config_free(h->config);
+    free(h);
+}
+
+static const struct model_source_ops hf_ops = {read_rows, read_blocks, hint_rows, close_source};
+
+static int add_warning(void *ctx, const char *text, struct err *e)
+{
+    struct model *m = ctx;
+    return model_add_line(m, &m->warnings, e, "%s",
+                          text ? text : "a warning that memory did not suffice for");
+}
+
+/* Type of weights of which only names are known. */
+static enum qtype assumed_type(const struct hf_config *config)
+{
+    const char *name = json_string(hf_config_get(config, "torch_dtype"));
+    if (!name)
+        name = json_string(hf_config_get(config, "dtype"));
+    if (name && strcmp(name, "float32") == 0)
+        return QTYPE_F32;
+    return name && strcmp(name, "float16") == 0 ? QTYPE_F16 : QTYPE_BF16;
+}
+
+static bool has_tokenizer(const char *folder)
+{
+    static const char *const names[] = {"tokenizer.json", "vocab.json", "tokenizer.model", "qwen.tiktoken"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (hf_file_exists(folder, names[i]))
+            return true;
+    return false;
+}
+
+/* Parameter counts behind the size label, and the type that the first matrix of 16 bits suggests
+ * (specification 0.3, 20); F32 and packed weights alone make it F32. */
+static void count_parameters(const struct model *m, struct metadata_sizes *s)
+{
+    uint64_t expert_sum = 0, n_stacks = 0, n_wide = 0;
+    bool typed = false;
+    *s = (struct metadata_sizes){.file_type = 1};
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const struct model_tensor *t = m->tensors[i];
+        uint64_t n = t->ne[0] * t->n_rows;
+        s->total += n;
+        if (strstr(t->name, "_exps.") && t->n_dims >= 3) {
+            s->expert += n / t->ne[2];
+            expert_sum += t->ne[2];
+            n_stacks++;
+        } else {
+            s->shared += n;
+        }
+        if (!typed && t->n_dims >= 2 && (t->type == QTYPE_BF16 || t->type == QTYPE_F16)) {
+            s->file_type = t->type == QTYPE_BF16 ? 32 : 1;
+            typed = true;
+        }
+        n_wide += !typed && t->n_dims >= 2;
+    }
+    if (!typed && n_wide != 0)
+        s->file_type = 0;
+    s->n_experts = n_stacks ? expert_sum / n_stacks : 0;
+}
+
+static int take_vocabulary(struct model *m, const struct hf_model *h, const char *folder, struct err *e)
+{
+    if (!folder || !has_tokenizer(folder))
+        return model_add_line(
+            m, &m->warnings, e, "%s: no tokenizer files; the model has no vocabulary%s", m->path,
+            m->has_weights ? ", without which llama.cpp will not load it; put tokenizer.json (or what the "
+                             "model was published with) into the folder"
+                           : ", whose size (some MiB) is not in what is planned");
+    int rc = vocabulary_load_hf(&m->vocabulary, folder, h->config, h->arch.value[ARCH_V], e);
+    for (size_t i = 0; rc == 0 && i < m->vocabulary->n_warnings; i++)
+        rc = model_add_line(m, &m->warnings, e, "%s", m->vocabulary->warnings[i]);
+    return rc;
+}
+
+/* Prediction blocks to keep: as the configuration says, else as many as have names. */
+static int count_mtp(struct hf_model *h, const struct checkpoint_weight *sources, size_t n, struct err *e)
+{
+    uint64_t count = 0;
+    if (!h->arch.arch->rename)
+        return 0;
+    if (!hf_config_uint(h->config, "mtp_num_hidden_layers", &count, NULL)) {
+        for (size_t i = 0; i < n; i++) {
+            const char *at = strstr(sources[i].name, "mtp.layers.");
+            unsigned j;
+            if (at && sscanf(at, "mtp.layers.%5u.", &j) == 1 && j + 1 > count)
+                count = j + 1;
+        }
+    }
+    if (count > ARCH_MAX_EXTRA)
+        return err_set(e, ERR_FORMAT, "config.json: %llu prediction blocks", (unsigned long long)count);
+    h->arch.n_extra = count;
+    return 0;
+}
+
+/* Elements of the checkpoint that became tensors, and how many of them the output holds as float32. False:
+ * not known, since some are packed or were cut. */
+static bool count_stored(const struct model *m, const struct hf_model *h, double *n_elems, double *n_f32)
+{
+    const struct model_tensor *embd = model_find(m, "token_embd.weight");
+    *n_elems = *n_f32 = 0;
+    for (size_t i = 0; i < m->n_tensors; i++) {
+        const struct hf_tensor *t = (const struct hf_tensor *)m->tensors[i];
+        if (t->computed)
+            continue;
+        if (t->sources[0]->packed || h->arch.answer != ARCH_TOKENS)
+            return false;
+        if (embd && &t->pub != embd && t->sources[0] == ((const struct hf_tensor *)embd)->sources[0])
+            continue; /* a tied head that is written twice */
+        double n = (double)t->pub.ne[0] * (double)t->pub.n_rows;
+        *n_elems += n;
+        *n_f32 += t->pub.always_f32 ? n : 0;
+    }
+    return true;
+}
+
+/* What the index says about bytes must agree with the shapes that the configuration gives to its names; norms
+ * and the like may be stored as float32, tensors left out may have any size. */
+static int check_total_size(struct model *m, const struct hf_model *h, struct err *e)
+{
+    double total, n_elems, n_f32;
+    enum qtype type = assumed_type(h->config);
+    if (!hf_checkpoint_total_size(h->checkpoint, &total) || !count_stored(m, h, &n_elems, &n_f32))
+        return 0;
+    double least = n_elems * (type == QTYPE_F32 ? 4 : 2), most = least + n_f32 * (type == QTYPE_F32 ? 0 : 2);
+    if (total >= least && (total <= most || m->skipped.n != 0))
+        return 0;
+    return model_add_line(
+        m, &m->warnings, e,
+        "%s: metadata.total_size of model.safetensors.index.json is %.0f, but the tensors it names "
+        "take %.0f bytes as %s by config.json",
+        m->path, total, least, qtype_name(type));
+}
+
+/* No weights and no names. */
+static int expect_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)
+{
+    enum qtype type = assumed_type(h->config);
+    const struct checkpoint_weight like = {
+        .file = "config.json", .type_name = qtype_name(type), .type = type, .is_weight = true};
+    int rc = model_add_line(
+        m, &m->warnings, e,
+        "%s: neither weights nor an index; the tensors are those that %s models have%s%s%s", m->path,
+        h->arch.arch->name, h->quant ? ", unpacked from " : "", h->quant ? hf_quant_name(h->quant) : "",
+        h->quant ? ", whose types config.json does not give" : "");
+    if (rc == 0 && opt->keep_mtp)
+        rc = count_mtp(h, NULL, 0, e);
+    return rc == 0 ? hf_map_expected(m, &h->arch, &like, e) : rc;
+}
+
+/* Which weights stay packed shows in the names of tensors; the configuration alone does not say. */
+static int tell_unseen_blocks(struct model *m, const struct hf_model *h, struct err *e)
+{
+    if (m->has_weights || !h->quant || !hf_quant_has_fp4(h->quant) ||
+        (h->checkpoint && hf_checkpoint_n_tensors(h->checkpoint) != 0))
+        return 0;
+    return model_add_line(
+        m, &m->warnings, e,
+        "%s: without weights or an index it is not known which of them (%s) are blocks of 4-bit floats "
+        "that stay packed; they are planned unpacked, and a conversion of the checkpoint "
+        "at the precision of its source comes out smaller",
+        m->path, hf_quant_name(h->quant));
+}
+
+static int take_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)
+{
+    struct checkpoint_weight *sources;
+    size_t n;
+    int rc;
+    if (!h->checkpoint || (!m->has_weights && hf_checkpoint_n_tensors(h->checkpoint) == 0)) {
+        rc = expect_tensors(m, h, opt, e);
+        return rc == 0 ? model_index(m, e) : rc;
+    }
+    rc = checkpoint_weight_list(&sources, &n, h->checkpoint, h->quant, assumed_type(h->config), &m->arena, e);
+    if (rc == 0 && opt->keep_mtp)
+        rc = count_mtp(h, sources, n, e);
+    if (rc == 0)
+        rc = hf_map(m, &h->arch, sources, n, opt, e);
+    if (rc == 0)
+        rc = model_index(m, e);
+    return rc == 0 && !m->has_weights ? check_total_size(m, h, e) : rc;
+}
+
+static int open_checkpoint(struct model *m, struct hf_model *h, const char *folder,
+                           const struct model_options *opt, struct err *e)
+{
+    int rc = hf_checkpoint_open(&h->checkpoint, folder, opt->allow_missing_weights, e);
+    if (rc != 0)
+        return rc;
+    m->has_weights = hf_checkpoint_has_weights(h->checkpoint);
+    for (size_t i = 0; rc == 0 && i < hf_checkpoint_n_warnings(h->checkpoint); i++)
+        rc = model_add_line(m, &m->warnings, e, "%s", hf_checkpoint_warning(h->checkpoint, i));
+    return rc;
+}
+
+int model_open_hf(struct model *m, const char *path, const struct model_options *opt, struct err *e)
+{
+    struct hf_model *h = calloc(1, sizeof *h);
+    if (!h)
+        return model_out_of_memory(e);
+    m->ops = &hf_ops;
+    m->source = h;
+    struct stat st;
+    const char *folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? path : NULL;
+    int rc = folder ? hf_config_load(&h->config, folder, e) : hf_config_load_file(&h->config, path, e);
+    if (rc == 0)
+        rc = arch_resolve(&h->arch, h->config, e);
+    if (rc == 0)
+        rc = hf_quant_load(&h->quant, h->config, folder, e);
+    if (rc != 0)
+        return err_context_path(e, rc, path);
+    m->arch_name = h->arch.arch->name;
+
+    rc = folder ? open_checkpoint(m, h, folder, opt, e) : 0;
+    if (rc == 0)
+        rc = take_vocabulary(m, h, folder, e);
+    if (rc == 0)
+        rc = rerank_detect(&h->arch, folder, m->vocabulary, e);
+    if (rc == 0)
+        rc = take_tensors(m, h, opt, e);
+    if (rc == 0 && opt->keep_packed)
+        rc = tell_unseen_blocks(m, h, e);
+    if (rc != 0)
+        return rc;
+
+    struct metadata_sizes sizes;
+    struct arch_warnings w = {add_warning, m};
+    count_parameters(m, &sizes);
+    rc = gguf_meta_new(&m->own_meta, e);
+    if (rc == 0)
+        rc = metadata_from_folder(m->own_meta, folder, path, &h->arch, m->vocabulary, &sizes, &w, e);
+    m->meta = m->own_meta;
+    return rc;
+}

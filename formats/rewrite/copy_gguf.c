@@ -1,0 +1,252 @@
+/* copy_gguf.c - see copy_gguf.h. */
+#include "copy_gguf.h"
+
+#include "formats/inspect/model_verify.h"
+
+#include "formats/gguf/gguf_parts.h"
+#include "libquant/base/arena.h"
+#include "libquant/base/filemap.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define PIECE_BYTES ((size_t)8 << 20)
+#define MAX_FAULTS  4 /* warnings about the output */
+
+static int refuse_split_key(const char *key, struct err *e)
+{
+    return strncmp(key, "split.", 6) == 0
+               ? err_set(e, ERR_ARG, "key '%s': belongs to the layout of the files and cannot be edited", key)
+               : 0;
+}
+
+static int edited_meta(struct gguf_meta **out, const struct gguf_reader *in,
+                       const struct copy_gguf_options *opt, struct err *e)
+{
+    struct gguf_meta *m = NULL;
+    int rc = gguf_meta_copy(&m, gguf_reader_meta(in), e);
+    for (size_t i = 0; i < opt->n_remove && rc == 0; i++) {
+        rc = refuse_split_key(opt->remove[i], e);
+        if (rc == 0 && !gguf_meta_find(m, opt->remove[i]))
+            rc = err_set(e, ERR_ARG, "key '%s': cannot be removed, it is not there", opt->remove[i]);
+        else if (rc == 0 && !gguf_meta_remove(m, opt->remove[i]))
+            rc = err_set(e, ERR_NOMEM, "key '%s': out of memory", opt->remove[i]);
+    }
+    for (size_t i = 0; opt->set && i < gguf_meta_n(opt->set) && rc == 0; i++) {
+        rc = refuse_split_key(gguf_meta_key(opt->set, i), e);
+        if (rc == 0)
+            rc = gguf_meta_set(m, gguf_meta_key(opt->set, i), gguf_meta_value(opt->set, i), e);
+    }
+    if (rc) {
+        gguf_meta_free(m);
+        return rc;
+    }
+    *out = m;
+    return 0;
+}
+
+static struct gguf_out_tensor *directory_of(const struct gguf_reader *in)
+{
+    size_t n = gguf_reader_n_tensors(in);
+    struct gguf_out_tensor *out = calloc(n + 1, sizeof *out);
+    for (size_t i = 0; out && i < n; i++) {
+        const struct gguf_tensor *t = gguf_reader_tensor(in, i);
+        out[i] = (struct gguf_out_tensor){.name = t->name, .type = t->type, .n_dims = t->n_dims};
+        memcpy(out[i].ne, t->ne, sizeof t->ne);
+    }
+    return out;
+}
+
+static int copy_tensor(struct gguf_parts *parts, size_t i, const struct gguf_tensor *t, uint64_t *done,
+                       uint64_t total, const struct copy_gguf_options *opt, struct err *e)
+{
+    for (uint64_t at = 0; at < t->n_bytes;) {
+        size_t n = t->n_bytes - at < PIECE_BYTES ? (size_t)(t->n_bytes - at) : PIECE_BYTES;
+        uint64_t ahead = t->n_bytes - at - n < PIECE_BYTES ? t->n_bytes - at - n : PIECE_BYTES;
+        filemap_want(t->data + at + n, ahead);
+        int rc = gguf_parts_write(parts, i, at, t->data + at, n, e);
+        if (rc)
+            return rc;
+        filemap_drop(t->data + at, n);
+        at += n;
+        *done += n;
+        if (opt->progress && opt->progress(opt->progress_ctx, *done, total) != 0)
+            return err_set(e, ERR_CANCELLED, ERR_STOPPED ", nothing is kept");
+    }
+    return 0;
+}
+
+static int copy_all(struct gguf_parts *parts, const struct gguf_reader *in,
+                    const struct copy_gguf_options *opt, struct err *e)
+{
+    uint64_t done = 0, total = 0;
+    for (size_t i = 0; i < gguf_reader_n_tensors(in); i++) {
+        total += gguf_reader_tensor(in, i)->n_bytes;
+        if (!gguf_reader_tensor(in, i)->data)
+            return err_set(e, ERR_ARG, "tensor '%s': its data is missing", gguf_reader_tensor(in, i)->name);
+    }
+    int rc = gguf_parts_open(parts, e);
+    for (size_t i = 0; i < gguf_reader_n_tensors(in) && rc == 0; i++)
+        rc = copy_tensor(parts, i, gguf_reader_tensor(in, i), &done, total, opt, e);
+    return rc ? rc : gguf_parts_commit(parts, e);
+}
+
+static int fill_report(struct copy_gguf_report *r, const struct gguf_parts *parts, size_t n_tensors,
+                       struct err *e)
+{
+    struct arena *a = calloc(1, sizeof *a);
+    uint32_t n = gguf_parts_n(parts);
+    *r = (struct copy_gguf_report){
+        .n_bytes = gguf_parts_total_bytes(parts), .n_tensors = n_tensors, .owner = a};
+    r->files = a ? arena_array(a, n, sizeof *r->files) : NULL;
+    for (uint32_t i = 0; r->files && i < n; i++) {
+        r->files[i].path = arena_strdup(a, gguf_parts_path(parts, i));
+        r->files[i].n_bytes = gguf_parts_file_bytes(parts, i);
+        if (!r->files[i].path)
+            break;
+        r->n_files++;
+    }
+    if (r->n_files != n) {
+        copy_gguf_report_release(r);
+        return err_set(e, ERR_NOMEM, "report: out of memory");
+    }
+    for (size_t i = 0; i < n_tensors; i++)
+        r->files[gguf_parts_of_tensor(parts, i)].n_tensors++;
+    return 0;
+}
+
+void copy_gguf_report_release(struct copy_gguf_report *r)
+{
+    if (!r)
+        return;
+    if (r->owner)
+        arena_release(r->owner);
+    free(r->owner);
+    *r = (struct copy_gguf_report){0};
+}
+
+/* Is the output the input under its own name, and not a link to it? */
+static bool same_name(const char *input, const char *output)
+{
+    struct stat st;
+    if (lstat(output, &st) != 0 || !S_ISREG(st.st_mode))
+        return false;
+    char *a = realpath(input, NULL), *b = realpath(output, NULL);
+    bool same = a && b && strcmp(a, b) == 0;
+    free(a);
+    free(b);
+    return same;
+}
+
+static int check_inputs(const struct gguf_reader *in, const struct gguf_parts *parts,
+                        const struct copy_gguf_options *opt, struct err *e)
+{
+    int rc = 0;
+    for (uint32_t i = 0; i < gguf_parts_n(parts); i++)
+        for (uint32_t k = 0; k < gguf_reader_n_parts(in) && rc == 0; k++) {
+            const char *input = gguf_reader_part_path(in, k), *output = gguf_parts_path(parts, i);
+            if (opt->in_place && opt->overwrite && gguf_parts_n(parts) == 1 && gguf_reader_n_parts(in) == 1 &&
+                same_name(input, output))
+                continue;
+            rc = output_file_check_input(output, input, e);
+        }
+    return rc;
+}
+
+static int add_warning(void *ctx, const char *text, struct err *e)
+{
+    struct copy_gguf_report *r = ctx;
+    const char **w = arena_array(r->owner, r->n_warnings + 1, sizeof *w);
+    if (w && r->n_warnings)
+        memcpy(w, r->warnings, r->n_warnings * sizeof *w);
+    if (!w || !(w[r->n_warnings] = arena_strdup(r->owner, text)))
+        return err_set(e, ERR_NOMEM, "report: out of memory");
+    r->warnings = w;
+    r->n_warnings++;
+    return 0;
+}
+
+/* What is wrong with the file at `path` but for the values of its tensors, which are copied as they are. A
+ * file that is no model has no findings. */
+static int find_faults(struct verify_report *out, const char *path, struct err *e)
+{
+    struct model *m = NULL;
+    struct err why = {0};
+    int rc = model_open(&m, path, NULL, &why);
+    if (rc == 0)
+        rc = model_verify(out, m, NULL, NULL, NULL, &why);
+    model_close(m);
+    return rc == ERR_NOMEM ? err_set(e, rc, "%s", why.msg) : 0;
+}
+
+static bool is_among(const struct verify_report *r, const char *finding)
+{
+    for (size_t i = 0; i < r->n_findings; i++)
+        if (strcmp(r->findings[i], finding) == 0)
+            return true;
+    return false;
+}
+
+/* A wrong number makes a finding of each tensor it should fit; a few of them will do. */
+static int warn_new_faults(struct copy_gguf_report *r, const struct verify_report *before, const char *path,
+                           struct err *e)
+{
+    struct verify_report after = {0};
+    char text[1024];
+    size_t n = 0;
+    int rc = find_faults(&after, path, e);
+    for (size_t i = 0; rc == 0 && i < after.n_findings; i++) {
+        if (is_among(before, after.findings[i]) || n++ >= MAX_FAULTS)
+            continue;
+        snprintf(text, sizeof text, "%s: %s", path, after.findings[i]);
+        rc = add_warning(r, text, e);
+    }
+    if (rc == 0 && n > MAX_FAULTS) {
+        snprintf(text, sizeof text, "%s: %zu more problems, which 'kerf verify' lists", path, n - MAX_FAULTS);
+        rc = add_warning(r, text, e);
+    }
+    verify_report_release(&after);
+    return rc;
+}
+
+int copy_gguf(const struct gguf_reader *in, const char *path, const struct copy_gguf_options *opt,
+              struct copy_gguf_report *report, struct err *e)
+{
+    static const struct copy_gguf_options defaults;
+    struct gguf_meta *meta = NULL;
+    struct gguf_parts *parts = NULL;
+    struct copy_gguf_report done = {0};
+    struct verify_report before = {0};
+    struct gguf_out_tensor *tensors = directory_of(in);
+    if (!opt)
+        opt = &defaults;
+    int rc = tensors ? edited_meta(&meta, in, opt, e) : err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    struct gguf_parts_options layout = {
+        .overwrite = opt->overwrite, .max_bytes = opt->max_bytes, .max_tensors = opt->max_tensors};
+    if (rc == 0)
+        rc = gguf_parts_plan(&parts, meta, tensors, gguf_reader_n_tensors(in), path, &layout, e);
+    if (rc == 0)
+        rc = fill_report(&done, parts, gguf_reader_n_tensors(in), e);
+    if (rc == 0)
+        rc = check_inputs(in, parts, opt, e);
+    if (rc == 0 && !opt->dry_run && opt->check)
+        rc = find_faults(&before, gguf_reader_part_path(in, 0), e); /* now: the output may replace it */
+    if (rc == 0 && !opt->dry_run)
+        rc = copy_all(parts, in, opt, e);
+    if (rc == 0)
+        rc = gguf_parts_remarks(parts, add_warning, &done, e);
+    if (rc == 0 && !opt->dry_run && opt->check)
+        rc = warn_new_faults(&done, &before, gguf_parts_path(parts, 0), e);
+    if (rc == 0 && report) {
+        *report = done;
+        done = (struct copy_gguf_report){0};
+    }
+    verify_report_release(&before);
+    copy_gguf_report_release(&done);
+    gguf_parts_free(parts);
+    gguf_meta_free(meta);
+    free(tensors);
+    return rc;
+}

@@ -1,0 +1,296 @@
+/* rewrite.c - one rewrite from plan to finished files; see rewrite.h.
+ *
+ * Plan (rewrite_plan.c, rewrite_meta.c), open the outputs, run the jobs (rewrite_pipeline.c), commit. All
+ * parts of a split set stay temporary until all are complete. */
+#include "formats/model/model_files.h"
+#include "rewrite_internal.h"
+
+#include "libquant/base/path.h"
+#include "formats/output/output_file.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* --- report --- */
+
+struct report_owner {
+    struct arena arena;
+};
+
+void rewrite_report_release(struct rewrite_report *r)
+{
+    if (!r)
+        return;
+    struct report_owner *o = r->owner;
+    if (o)
+        arena_release(&o->arena);
+    free(o);
+    *r = (struct rewrite_report){0};
+}
+
+static double tensor_rmse(const struct rw_plan *p, size_t i, const struct rw_run *run)
+{
+    const struct rw_tensor *t = &p->tensors[i];
+    uint64_t n = t->src->ne[0] * t->src->n_rows;
+    if (!run || !run->opt->measure)
+        return NAN;
+    if (t->copy || n == 0)
+        return 0;
+    size_t end = i + 1 < p->n_tensors ? p->tensors[i + 1].first_job : p->n_jobs;
+    double sum = 0;
+    for (size_t job = t->first_job; job < end; job++)
+        sum += run->sse[job];
+    return sqrt(sum / (double)n);
+}
+
+static int copy_texts(const char ***out, struct arena *a, const char *const *texts, size_t n)
+{
+    *out = arena_array(a, n ? n : 1, sizeof **out);
+    if (!*out)
+        return -1;
+    for (size_t i = 0; i < n; i++)
+        if (!((*out)[i] = arena_strdup(a, texts[i])))
+            return -1;
+    return 0;
+}
+
+/* `run` NULL: a dry run. */
+static int make_report(struct rewrite_report *out, const struct rw_plan *p, const struct rw_run *run,
+                       struct err *e)
+{
+    struct report_owner *o = calloc(1, sizeof *o);
+    if (!o)
+        return err_set(e, ERR_NOMEM, "out of memory for the report");
+    struct rewrite_report r = {.owner = o,
+                               .n_parameters = p->n_parameters,
+                               .n_tensors = p->n_tensors,
+                               .resumed = run && run->resumed,
+                               .n_resumed = run ? run->n_resumed : 0};
+    r.type_name = arena_strdup(&o->arena, p->type_name);
+    r.tensors = arena_array(&o->arena, p->n_tensors ? p->n_tensors : 1, sizeof *r.tensors);
+    r.n_warnings = p->warnings.n;
+    r.n_files = gguf_parts_n(p->parts);
+    r.n_bytes = gguf_parts_total_bytes(p->parts);
+    r.files = arena_array(&o->arena, r.n_files, sizeof *r.files);
+    bool ok = r.type_name && r.tensors && r.files &&
+              copy_texts(&r.warnings, &o->arena, p->warnings.items, p->warnings.n) == 0;
+    for (uint32_t i = 0; ok && i < r.n_files; i++)
+        ok = (r.files[i] = arena_strdup(&o->arena, gguf_parts_path(p->parts, i))) != NULL;
+    for (size_t i = 0; ok && i < p->n_tensors; i++) {
+        const struct rw_tensor *t = &p->tensors[i];
+        struct rewrite_tensor_report *tr = &r.tensors[i];
+        *tr = (struct rewrite_tensor_report){.name = arena_strdup(&o->arena, t->src->name),
+                                             .source_type = arena_strdup(&o->arena, t->src->source_type),
+                                             .type = t->type,
+                                             .n_dims = t->src->n_dims,
+                                             .n_bytes = t->n_bytes,
+                                             .rmse = tensor_rmse(p, i, run),
+                                             .repacked = t->repack,
+                                             .no_importance = t->no_importance};
+        memcpy(tr->ne, t->src->ne, sizeof tr->ne);
+        ok = tr->name && tr->source_type;
+    }
+    if (!ok) {
+        rewrite_report_release(&r);
+        return err_set(e, ERR_NOMEM, "out of memory for the report");
+    }
+    if (p->n_parameters)
+        r.bits_per_weight = 8.0 * (double)p->tensor_bytes / (double)p->n_parameters;
+    *out = r;
+    return 0;
+}
+
+/* --- the run --- */
+
+/* Tensors whose every job is done. */
+static size_t n_complete(const struct rw_run *run)
+{
+    const struct rw_plan *p = run->plan;
+    size_t n = 0;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        size_t job = p->tensors[i].first_job,
+               end = i + 1 < p->n_tensors ? p->tensors[i + 1].first_job : p->n_jobs;
+        while (job < end && atomic_load(&run->done[job]))
+            job++;
+        n += job == end;
+    }
+    return n;
+}
+
+/* What a run that was asked to stop leaves, and how to go on. */
+static int say_what_is_kept(const struct rw_run *run, struct err *e)
+{
+    const struct rw_plan *p = run->plan;
+    if (!run->opt->resume)
+        return err_set(e, ERR_CANCELLED,
+                       ERR_STOPPED
+                       ", nothing is kept; a run with --resume keeps what is done when it is stopped, "
+                       "and the next one with --resume goes on from there");
+    return err_set(e, ERR_CANCELLED,
+                   ERR_STOPPED ": %zu of %zu tensors are done and kept in %s" PATH_PART
+                               "; --resume goes on from there",
+                   n_complete(run), p->n_tensors, gguf_parts_path(p->parts, 0));
+}
+
+/* Continue what the journal knows, or start from nothing. */
+static int prepare(struct rw_run *run, struct rw_plan *p, const char *path, const char identity[65],
+                   struct rw_journal **journal, struct err *e)
+{
+    bool kept = false, matches = false;
+    int rc = rw_journal_discard_orphan(p, e);
+    if (rc == 0)
+        rc = gguf_parts_open(p->parts, e); /* takes their locks */
+    if (rc == 0)
+        kept = gguf_parts_resumed(p->parts);
+    if (rc == 0 && run->opt->resume && kept)
+        rc = rw_journal_load(identity, run, &matches, e);
+    if (rc == 0 && run->opt->resume && !matches)
+        rc = rw_plan_warn(p, e,
+                          kept ? "%s: the unfinished output belongs to another version, other sources or "
+                                 "other options; started again"
+                               : "%s: nothing to resume; started from the beginning",
+                          path);
+    if (rc == 0 && !matches) {
+        rc = rw_journal_discard(p, e);
+        if (rc == 0)
+            rc = gguf_parts_restart(p->parts, e);
+    } else if (rc == 0) {
+        rc = gguf_parts_write_headers(p->parts, e);
+        run->resumed = true;
+        run->n_resumed = n_complete(run);
+    }
+    if (rc == 0)
+        rc = rw_journal_open(journal, identity, matches, run, e);
+    return rc;
+}
+
+static int say_remark(void *ctx, const char *text, struct err *e)
+{
+    return rw_plan_warn(ctx, e, "%s", text);
+}
+
+static int write_model(struct rewrite_report *out, const struct model *m, struct rw_plan *p, const char *path,
+                       const struct rewrite_options *opt, struct err *e)
+{
+    struct rw_run run = {.model = m, .plan = p, .opt = opt};
+    struct rw_journal *journal = NULL;
+    char identity[65];
+    run.done = calloc(p->n_jobs ? p->n_jobs : 1, sizeof *run.done);
+    run.sse = calloc(p->n_jobs ? p->n_jobs : 1, sizeof *run.sse);
+    int rc = run.done && run.sse ? rw_journal_identity(identity, KERF_VERSION, m, p, opt, e)
+                                 : err_set(e, ERR_NOMEM, "out of memory for the job list");
+    if (rc == 0)
+        rc = prepare(&run, p, path, identity, &journal, e);
+    if (rc == 0)
+        rc = rw_pipeline_run(&run, e);
+    if (journal) { /* complete before the commit, which may fail or be killed */
+        int stopped = rw_journal_stop(journal, rc == 0 || opt->resume, rc == 0 ? e : NULL);
+        rc = rc ? rc : stopped;
+    }
+    if (rc == ERR_CANCELLED)
+        rc = say_what_is_kept(&run, e);
+    if (rc == 0) {
+        rc = gguf_parts_commit(p->parts, e);
+        if (rc && opt->resume)
+            err_context(e, rc, "what is done is kept, --resume goes on from there");
+    }
+    rw_journal_free(journal, rc == 0 || !opt->resume);
+    if (rc == 0)
+        rc = gguf_parts_remarks(p->parts, say_remark, p, e);
+    if (rc == 0 && out)
+        rc = make_report(out, p, &run, e);
+    free((void *)run.done);
+    free(run.sse);
+    return rc;
+}
+
+static int not_ours(const char *path, struct err *e)
+{
+    return err_set(
+        e, ERR_IO,
+        "%s: exists already, and is not what this run would write; nothing to resume, use --force to "
+        "replace it",
+        path);
+}
+
+/* With `resume`, an output that a run with these options has finished: of this header, younger than what it
+ * was made from, and with the bytes that these weights, importance and encoders give, in some rows of every
+ * tensor. The way to tell a run that was killed after its last step from one that never began. */
+static int find_finished(bool *found, const struct model *m, const struct rw_plan *p, const char *path,
+                         const struct rewrite_options *opt, struct err *e)
+{
+    struct rw_run run = {.model = m, .plan = p, .opt = opt};
+    struct sha256 ignored;
+    struct timespec newest = {0};
+    struct stat st;
+    bool any = false, older = false, same = false;
+    *found = false;
+    sha256_init(&ignored);
+    int rc = gguf_parts_recover(p->parts, e);
+    if (rc == 0)
+        rc = model_files_hash(&ignored, model_path(m), &newest, e);
+    if (rc)
+        return rc;
+    if (opt->imatrix_path && stat(opt->imatrix_path, &st) == 0)
+        model_files_later(&newest, &st);
+    for (uint32_t i = 0; i < gguf_parts_n(p->parts); i++)
+        if (stat(gguf_parts_path(p->parts, i), &st) == 0) {
+            any = true;
+            older = older || model_files_is_older(&st, &newest);
+        }
+    if (!any)
+        return 0;
+    if (!gguf_parts_finished(p->parts))
+        return not_ours(path, e);
+    if (older)
+        return err_set(e, ERR_IO,
+                       "%s: is finished, but its source has changed since; use --force to write it again",
+                       path);
+    rc = rw_pipeline_check(&run, &same, e);
+    if (rc)
+        return rc;
+    if (!same)
+        return not_ours(path, e);
+    *found = true;
+    return rw_journal_discard_orphan(p, e); /* killed before it could do so itself */
+}
+
+static int check_inputs(const struct model *m, const struct rw_plan *p, const struct rewrite_options *opt,
+                        struct err *e)
+{
+    int rc = 0;
+    for (uint32_t i = 0; i < gguf_parts_n(p->parts) && rc == 0; i++) {
+        const char *path = gguf_parts_path(p->parts, i);
+        rc = model_files_refuse(model_path(m), path, e);
+        if (rc == 0 && opt->imatrix_path)
+            rc = output_file_check_input(path, opt->imatrix_path, e);
+    }
+    return rc;
+}
+
+int rewrite_model(struct rewrite_report *out, const struct model *m, const char *path,
+                  const struct rewrite_options *opt, struct err *e)
+{
+    struct rw_plan plan = {0};
+    bool finished = false;
+    if (!path && !opt->dry_run)
+        return err_set(e, ERR_ARG, "a run that writes needs the name of its output");
+    int rc = rw_plan_make(&plan, m, path ? path : "(dry run)", opt, e);
+    if (rc == 0 && path)
+        rc = check_inputs(m, &plan, opt, e);
+    if (rc == 0 && !opt->dry_run && !model_has_weights(m))
+        rc = err_set(e, ERR_IO, "%s: the weights are not there; only --dry-run works without them",
+                     model_path(m));
+    if (rc == 0 && opt->resume && !opt->overwrite && !opt->dry_run)
+        rc = find_finished(&finished, m, &plan, path, opt, e);
+    if (rc == 0 && finished)
+        rc = rw_plan_warn(&plan, e, "%s: is finished already; --force writes it again", path);
+    if (rc == 0 && (opt->dry_run || finished))
+        rc = out ? make_report(out, &plan, NULL, e) : 0;
+    else if (rc == 0)
+        rc = write_model(out, m, &plan, path, opt, e);
+    rw_plan_release(&plan);
+    return rc;
+}

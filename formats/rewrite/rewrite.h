@@ -1,0 +1,82 @@
+/* rewrite.h - the engine: stream every tensor of a model through recipe and encoder into a GGUF file, in
+ * bounded memory, all cores busy, reading, computing and writing overlapped.
+ *
+ * The same model and options give the same bytes whatever the threads, the instruction set or the memory
+ * bound. */
+#ifndef KERF_REWRITE_H
+#define KERF_REWRITE_H
+
+#include "formats/model/model.h"
+#include "formats/recipe/plan.h"
+#include "formats/recipe/recipe.h"
+
+#include "formats/gguf/imatrix_file.h"
+#include "libquant/base/pool.h"
+
+struct rewrite_tensor_report {
+    const char *name;
+    const char *source_type;
+    enum qtype type;
+    uint32_t n_dims;
+    uint64_t ne[4];
+    uint64_t n_bytes;
+    double rmse;        /* sqrt(mean((decoded - source)^2)); 0 for copies; NaN with dry_run */
+    bool repacked;      /* the packed form of the checkpoint, its codes and scales in the order of `type` */
+    bool no_importance; /* an imatrix was given, has nothing for this tensor, and the type would use it */
+};
+
+struct rewrite_progress {
+    uint64_t done_bytes, total_bytes; /* of source data */
+    size_t tensor, n_tensors;
+    const char *name;
+};
+
+struct rewrite_options {
+    /* recipe.mix NULL: source precision ("auto"): a checkpoint in the type of its first matrix, BF16 or F16,
+     * with the rest as specification, architectures 0.3; a GGUF as it is. A plan may then give single types.
+     */
+    struct recipe_options recipe;
+    const struct imatrix *imatrix;            /* NULL: none */
+    const char *imatrix_path;                 /* for the metadata */
+    bool imatrix_strict;                      /* a missing entry, or an expert without data, is an error; but
+                                                 for embeddings and the head, which seldom have data */
+    bool allow_requantize;                    /* quantized sources may change type */
+    bool overwrite, resume, dry_run, measure; /* measure: fill rmse */
+    uint64_t memory_bytes;                    /* bound on working memory; at least 64 MiB is always enough */
+    uint64_t split_max_bytes;                 /* 0: one file */
+    const struct gguf_meta *extra;            /* metadata to set on top (edits); NULL: none */
+    const struct kern *kern;
+    struct pool *pool;
+    /* Called now and then from the calling thread; a nonzero return cancels (ERR_CANCELLED). May be NULL. */
+    int (*progress)(void *ctx, const struct rewrite_progress *p);
+    void *progress_ctx;
+};
+
+struct rewrite_report {
+    const char *type_name; /* "Q4_K_M", "BF16" */
+    uint64_t n_bytes;      /* of all output files */
+    uint64_t n_parameters;
+    double bits_per_weight;
+    size_t n_tensors;
+    struct rewrite_tensor_report *tensors;
+    size_t n_warnings;
+    const char **warnings;
+    size_t n_files;
+    const char **files;
+    bool resumed;     /* the unfinished output of an earlier run was taken over ... */
+    size_t n_resumed; /* ... with so many tensors complete */
+    void *owner;      /* internal */
+};
+
+/* Write `m` to `path` (or its split set). `path` NULL, with dry_run alone: sizes and types of no file in
+ * particular. With `resume` a finished output is left as it is, if some rows of each tensor show that it is
+ * this run's; ERR_IO if not. *out (may be NULL): caller frees with rewrite_report_release. */
+int rewrite_model(struct rewrite_report *out, const struct model *m, const char *path,
+                  const struct rewrite_options *opt, struct err *e);
+void rewrite_report_release(struct rewrite_report *r);
+
+/* What a file of packed weights kept from a checkpoint is called, by its general.file_type (llama.cpp's
+ * LLAMA_FTYPE_MOSTLY_MXFP4_MOE and _NVFP4); NULL: it is none. */
+const char *rewrite_kept_form(uint64_t file_type);
+
+#endif
