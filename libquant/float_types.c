@@ -1,4 +1,4 @@
-/* plain.c - coders of the formats with one number per element; see float_types.h.
+/* float_types.c - coders of the formats with one number per element; see float_types.h.
  *
  * Bytes may lie anywhere, so every load and store is a memcpy, which costs nothing. */
 #include "float_types.h"

@@ -266,7 +266,7 @@ uint32_t gguf_parts_of_tensor(const struct gguf_parts *p, size_t tensor)
     return p->part_of[tensor];
 }
 
-struct output_file *gguf_parts_outfile(const struct gguf_parts *p, uint32_t part)
+struct output_file *gguf_parts_output_file(const struct gguf_parts *p, uint32_t part)
 {
     return p->parts[part].file;
 }

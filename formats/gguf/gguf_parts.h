@@ -76,7 +76,7 @@ int gguf_parts_write(struct gguf_parts *p, size_t tensor, uint64_t at, const voi
                      struct err *e);
 
 /* The output of a part, between open and commit; borrowed. For reading back what a resumed run kept. */
-struct output_file *gguf_parts_outfile(const struct gguf_parts *p, uint32_t part);
+struct output_file *gguf_parts_output_file(const struct gguf_parts *p, uint32_t part);
 
 /* Flush all, then give all their names, as output_set.h says: whoever opens the first part finds nothing, the
  * whole older set, or the whole new one, also after a failure or a kill. On failure the older set stands

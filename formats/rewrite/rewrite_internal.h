@@ -33,7 +33,7 @@ struct rw_plan {
     struct rw_tensor *tensors;
     size_t n_tensors;
     size_t n_jobs;
-    uint64_t checkpoint_weight_bytes, n_parameters, tensor_bytes;
+    uint64_t source_bytes, n_parameters, tensor_bytes;
     struct gguf_meta *meta;
     struct gguf_out_tensor *out; /* [n_tensors], for the layout */
     struct gguf_parts *parts;    /* the output files */

@@ -327,7 +327,7 @@ static void tell(struct rw_run *run, const struct rw_tensor *t)
     if (!opt->progress)
         return;
     struct rewrite_progress p = {.done_bytes = atomic_load(&run->done_bytes),
-                                 .total_bytes = run->plan->checkpoint_weight_bytes,
+                                 .total_bytes = run->plan->source_bytes,
                                  .tensor = (size_t)(t - run->plan->tensors),
                                  .n_tensors = run->plan->n_tensors,
                                  .name = t->src->name};

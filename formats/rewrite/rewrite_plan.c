@@ -246,7 +246,7 @@ static int finish_tensor(struct rw_plan *p, struct rw_tensor *t, const struct re
     if (t->n_bytes)
         p->n_jobs += (size_t)((s->n_rows + t->rows_per_job - 1) / t->rows_per_job);
     p->tensor_bytes += t->n_bytes;
-    p->checkpoint_weight_bytes += s->n_bytes;
+    p->source_bytes += s->n_bytes;
     p->n_parameters += s->ne[0] * s->n_rows;
     return 0;
 }

@@ -211,7 +211,7 @@ static void checkpoint(struct rw_journal *j)
         return;
     const struct gguf_parts *parts = run->plan->parts;
     for (uint32_t i = 0; i < gguf_parts_n(parts); i++)
-        if (fdatasync(output_file_fd(gguf_parts_outfile(parts, i))) != 0) {
+        if (fdatasync(output_file_fd(gguf_parts_output_file(parts, i))) != 0) {
             j->failed = true;
             j->flush_failed = errno;
         }

@@ -1,4 +1,4 @@
-/* test_repack.c - splitting, merging and editing GGUF files, and the content hash that survives all but
+/* test_copy_gguf.c - splitting, merging and editing GGUF files, and the content hash that survives all but
  * edits. */
 #include "formats/rewrite/copy_gguf.h"
 #include "formats/gguf/gguf_hash.h"

@@ -24,7 +24,7 @@
 /* --- a second, independent way from a source tensor to floats ---------------------------------------------
  */
 
-static float checkpoint_weight_value(const struct st_tensor *t, uint64_t i)
+static float source_value(const struct st_tensor *t, uint64_t i)
 {
     if (t->dtype == ST_F32)
         return load_f32(t->data + 4 * i);
@@ -68,7 +68,7 @@ static void hf_name(const char *gguf, char *out, size_t cap)
 }
 
 /* Row that stands at `row` of an output tensor: q and k of Llama are permuted (specification 17.3). */
-static uint64_t checkpoint_weight_row(bool permuted, uint64_t head_dim, uint64_t row)
+static uint64_t source_row(bool permuted, uint64_t head_dim, uint64_t row)
 {
     uint64_t h = row / head_dim, j = row % head_dim;
     return permuted ? h * head_dim + (j % 2) * (head_dim / 2) + j / 2 : row;
@@ -101,10 +101,9 @@ static void check_tensor(const struct model *m, const struct model_tensor *t, co
         if (model_read_rows(m, t, r, n, rows, &e) != 0)
             fail_msg("%s", e.msg);
         for (uint64_t i = 0; i < n * n_cols; i++) {
-            uint64_t at =
-                vector ? checkpoint_weight_row(permuted, head_dim, i)
-                       : checkpoint_weight_row(permuted, head_dim, r + i / n_cols) * n_cols + i % n_cols;
-            if (rows[i] != checkpoint_weight_value(s, at))
+            uint64_t at = vector ? source_row(permuted, head_dim, i)
+                                 : source_row(permuted, head_dim, r + i / n_cols) * n_cols + i % n_cols;
+            if (rows[i] != source_value(s, at))
                 fail_msg("%s: row %llu element %llu differs", t->name, (unsigned long long)r,
                          (unsigned long long)i);
         }

@@ -1,5 +1,5 @@
-/* test_outset.c - outputs that appear whole or not at all: a rename fails, or the process is killed, at every
- * step of a commit, on file systems with and without a rename that does not replace.
+/* test_output_set.c - outputs that appear whole or not at all: a rename fails, or the process is killed, at
+ * every step of a commit, on file systems with and without a rename that does not replace.
  *
  * The linker puts the __wrap_ functions below in the place of the calls of the library (see CMakeLists.txt).
  */

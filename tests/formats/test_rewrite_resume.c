@@ -334,9 +334,9 @@ static void an_output_of_another_source_is_not_finished(void **state)
     char src[256], other[256], last[256], out[256];
     struct err e = {0};
     write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
-    checkpoint_weight_seed = 8;
+    source_seed = 8;
     write_source(in_folder(other, "other.gguf"), QTYPE_BF16, -1, 0);
-    checkpoint_weight_seed = 7;
+    source_seed = 7;
     write_source(in_folder(last, "last.gguf"), QTYPE_BF16, 96 * N_COLS - 1, 0.75f); /* one value */
     in_folder(out, "done.gguf");
     struct imatrix *a = make_imatrix(true), *b = make_imatrix(true);

@@ -1,4 +1,4 @@
-/* test_text_doubt.c - what is evidently no text is known, and texts are left alone. */
+/* test_text_sniff.c - what is evidently no text is known, and texts are left alone. */
 #include "formats/text_sniff.h"
 
 #include <setjmp.h>

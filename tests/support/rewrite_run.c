@@ -54,7 +54,7 @@ const struct spec specs[N_SPECS] = {
     {"blk.1.attn_v.weight", 2, {96, 40, 1, 1}},       /* rows that no 256-block divides */
 };
 
-uint64_t checkpoint_weight_seed = 7;
+uint64_t source_seed = 7;
 
 void write_source(const char *path, enum qtype type, long poison, float value)
 {
@@ -79,7 +79,7 @@ void write_source(const char *path, enum qtype type, long poison, float value)
     struct output_file *f;
     assert_int_equal(output_file_open(&f, path, &(struct output_file_options){.overwrite = true}, &e), 0);
     assert_int_equal(output_file_write_at(f, 0, header, header_bytes, &e), 0);
-    struct rng rng = {checkpoint_weight_seed};
+    struct rng rng = {source_seed};
     for (size_t i = 0; i < N_SPECS; i++) {
         uint64_t n = specs[i].ne[0] * specs[i].ne[1] * specs[i].ne[2];
         float *x = malloc(n * sizeof *x);

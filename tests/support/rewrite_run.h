@@ -34,7 +34,7 @@ struct spec {
 extern const struct spec specs[N_SPECS];
 
 /* What write_source draws the weights from. */
-extern uint64_t checkpoint_weight_seed;
+extern uint64_t source_seed;
 
 /* Write the model as F32, F16 or BF16; `poison` >= 0 puts `value` at that element of blk.0.attn_q.weight. */
 void write_source(const char *path, enum qtype type, long poison, float value);
