@@ -1,5 +1,6 @@
 #!/bin/sh
-# The arrows of the house: libquant <- formats <- calib <- tools, and each outside library in its own room.
+# The arrows of the house: libquant/base <- libquant <- formats <- calib <- tools, and each outside library in its own
+# room.
 # Usage: check_layers.sh SOURCE_DIR. Fails when an include runs up, or a library is included outside its room.
 cd "$1" || exit 2
 bad=0
@@ -10,6 +11,7 @@ deny() { # folder, pattern of forbidden includes, why
         bad=1
     fi
 }
+deny libquant/base '(\.\.|libquant|formats|calib|tools)/' 'libquant/base includes its own headers only, by their bare names'
 deny libquant '(formats|calib|tools)/' 'libquant must not include from the rooms above it'
 deny formats '(calib|tools)/' 'formats must not include from the rooms above it'
 deny calib 'tools/' 'calib must not include from tools'
