@@ -19,4 +19,18 @@ struct attention_heads {
 /* Queries must begin and end at window borders, or lie inside one window. */
 int attention_run(struct ops *o, const struct attention_heads *a, struct err *e);
 
+/* What attention_run is going to do with the queries, which are left as they are: */
+struct attention_look {
+    const float *x; /* [n_queries, n_cols] inputs of keys and values; n_queries are whole windows */
+    size_t n_cols;
+    /* Called from the calling thread for each window in turn: its first token, the mass each token receives
+     * [ctx] and the mixed inputs [n_mixed, n_cols], as in forward.h; borrowed during the call. */
+    int (*take)(void *ctx, size_t first_token, const float *mass, const float *mixed, size_t n_mixed,
+                struct err *e);
+    void *ctx;
+};
+
+int attention_look(struct ops *o, const struct attention_heads *a, const struct attention_look *look,
+                   struct err *e);
+
 #endif

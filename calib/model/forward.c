@@ -97,7 +97,7 @@ static void plan_sizes(struct pass *p, size_t wide, size_t kept)
     if (p->group == 0)
         p->group = p->ctx;
     p->block = p->group;
-    if (p->ctx > tile && p->block > tile) {
+    if (p->ctx > tile && p->block > tile && !p->opt->observe_attention) {
         uint64_t left = budget > per_kept * p->group ? budget - per_kept * p->group : 0;
         size_t n = (size_t)(left / (per_token + 1) < GROUP_TOKENS ? left / (per_token + 1) : GROUP_TOKENS);
         n = n / tile * tile;
@@ -175,8 +175,11 @@ static int run_layer(struct pass *p, const struct net_layer *l, struct err *e)
                           .wide = p->wide,
                           .keys = p->keys,
                           .state = p->state,
-                          .observe = p->opt->observe,
                           .observe_ctx = p->opt->observe_ctx};
+    if (l->index >= p->opt->observe_first) {
+        r.observe = p->opt->observe;
+        r.observe_attention = p->opt->observe_attention;
+    }
     int rc = weights_load(p->w, l->matrices, l->n_matrices, p->opt->pool, e);
     for (size_t t = 0; rc == 0 && t < p->n_tokens; t += p->group) {
         r.n_tokens = group_size(p, t);
@@ -189,6 +192,8 @@ static int run_layer(struct pass *p, const struct net_layer *l, struct err *e)
             rc = report_progress(p, r.n_tokens, e);
     }
     weights_unload(p->w);
+    if (rc == 0 && p->opt->layer_done && l->index >= p->opt->observe_first)
+        rc = p->opt->layer_done(p->opt->observe_ctx, l->index, e);
     return rc;
 }
 

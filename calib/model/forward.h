@@ -27,13 +27,36 @@ struct observation {
  * free to be used. A nonzero return ends the pass with it. */
 typedef int (*observe_fn)(void *ctx, const struct observation *o, struct err *e);
 
+/* What attention did with one window of inputs x, for Hessians of k and v: the mass that each token receives,
+ * and the inputs as attention mixes them for its values, z = sum over j of p_ij x_j. Mixed rows are pooled
+ * over the query heads: head h takes the queries whose position plus h divides by a stride that gives
+ * about 1.5 rows for each token. */
+struct attention_observation {
+    const struct model_tensor *q, *k, *v; /* one and the same when they are fused */
+    const float *x;                       /* [n_tokens, n_cols] inputs of the three, one window */
+    size_t n_tokens, n_cols;
+    const float *mass;  /* [n_tokens] sum over queries of the probability, mean over heads */
+    const float *mixed; /* [n_mixed, n_cols] */
+    size_t n_mixed;
+};
+
+/* As observe_fn, once for each window of an attention layer. */
+typedef int (*observe_attention_fn)(void *ctx, const struct attention_observation *o, struct err *e);
+
+/* Called when all windows are through a layer. */
+typedef int (*layer_done_fn)(void *ctx, uint32_t layer, struct err *e);
+
 struct forward_options {
     struct pool *pool;
     uint64_t memory_bytes; /* bound on states and buffers; at least one window is always held */
     enum activations activations;
     size_t keep_first, keep_end; /* positions of each window whose final states are wanted */
     observe_fn observe;          /* or NULL */
-    void *observe_ctx;
+    observe_attention_fn
+        observe_attention;    /* or NULL; then windows are not cut, whatever memory_bytes says */
+    layer_done_fn layer_done; /* or NULL */
+    void *observe_ctx;        /* of the three above */
+    uint32_t observe_first;   /* layers before it run unobserved */
     /* Called from the calling thread, done of total rises from 0; a nonzero return cancels the pass
      * (ERR_CANCELLED). Or NULL. */
     int (*progress)(void *ctx, uint64_t done, uint64_t total);

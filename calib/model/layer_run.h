@@ -24,6 +24,7 @@ struct layer_run {
     float *keys;     /* n_tokens * layer_kept_cols floats: keys, then values */
     float *state;    /* layer_state_floats: recurrent state of delta-net layers */
     observe_fn observe;
+    observe_attention_fn observe_attention; /* then block is n_tokens, at least */
     void *observe_ctx;
 };
 

@@ -121,6 +121,23 @@ static int keys_and_values(struct layer_run *r, size_t first, size_t n, bool wit
     return rc;
 }
 
+static int tell_of_window(void *ctx, size_t first_token, const float *mass, const float *mixed,
+                          size_t n_mixed, struct err *e)
+{
+    const struct layer_run *r = ctx;
+    const struct attention *a = &r->layer->attention;
+    struct attention_observation o = {.q = a->q.tensor,
+                                      .k = a->k.tensor,
+                                      .v = a->v.tensor,
+                                      .x = r->norm + first_token * r->net->n_embd,
+                                      .n_tokens = r->ctx,
+                                      .n_cols = r->net->n_embd,
+                                      .mass = mass,
+                                      .mixed = mixed,
+                                      .n_mixed = n_mixed};
+    return r->observe_attention(r->observe_ctx, &o, e);
+}
+
 static int attend(struct layer_run *r, size_t first, size_t n, struct err *e)
 {
     const struct attention *a = &r->layer->attention;
@@ -150,6 +167,10 @@ static int attend(struct layer_run *r, size_t first, size_t n, struct err *e)
                                     first,
                                     n,
                                     r->ctx};
+    if (rc == 0 && r->observe_attention) {
+        struct attention_look look = {r->norm, r->net->n_embd, tell_of_window, r};
+        rc = attention_look(r->ops, &heads, &look, e);
+    }
     if (rc == 0)
         rc = attention_run(r->ops, &heads, e);
     if (rc == 0 && a->gated) {

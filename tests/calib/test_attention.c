@@ -114,6 +114,111 @@ static void blocks_and_threads_do_not_matter(void **state)
     assert_true(run(&many, 80, 3) < 2e-6);
 }
 
+/* What attention_look tells of each window, kept. */
+struct looked {
+    size_t ctx, n_cols, n_mixed; /* of one window */
+    float *mass, *mixed;         /* of all windows, in order */
+    size_t n_windows;
+};
+
+static int take_look(void *ctx, size_t first, const float *mass, const float *mixed, size_t n_mixed,
+                     struct err *e)
+{
+    struct looked *l = ctx;
+    (void)e;
+    assert_int_equal(first, l->n_windows * l->ctx);
+    l->n_mixed = n_mixed;
+    l->n_windows++;
+    l->mass = realloc(l->mass, l->n_windows * l->ctx * sizeof *l->mass);
+    l->mixed = realloc(l->mixed, l->n_windows * n_mixed * l->n_cols * sizeof *l->mixed);
+    memcpy(l->mass + first, mass, l->ctx * sizeof *mass);
+    memcpy(l->mixed + (l->n_windows - 1) * n_mixed * l->n_cols, mixed, n_mixed * l->n_cols * sizeof *mixed);
+    return 0;
+}
+
+/* Mass and mixed inputs as they are written down: p_ij of every head, and z = sum p_ij x_j of the queries
+ * whose position plus head divides by two thirds of the number of heads. Values that are the inputs make z
+ * what `expected` calls the output. */
+static void look_agrees_with_the_formula(void **state)
+{
+    (void)state;
+    const struct shape shapes[] = {
+        {4, 2, 8, 8, 50, 3, 0, 8}, {6, 1, 16, 8, 300, 1, 0, 32}, {9, 3, 8, 8, 200, 2, 70, 8}};
+    for (size_t c = 0; c < sizeof shapes / sizeof *shapes; c++) {
+        const struct shape *s = &shapes[c];
+        size_t n = s->ctx * s->n_windows, n_cols = s->v_dim, stride = (2 * s->n_heads + 2) / 3, row = 0;
+        float *q = random_floats(n * s->n_heads * s->stride, 1),
+              *k = random_floats(n * s->n_kv * s->k_dim, 2);
+        float *x = random_floats(n * n_cols, 3), *shared = malloc(n * s->n_kv * n_cols * sizeof *shared);
+        float *before = malloc(n * s->n_heads * s->stride * sizeof *before);
+        memcpy(before, q, n * s->n_heads * s->stride * sizeof *before);
+        for (size_t t = 0; t < n * s->n_kv; t++)
+            memcpy(shared + t * n_cols, x + t / s->n_kv * n_cols, n_cols * sizeof *x);
+        struct looked found[2] = {{.ctx = s->ctx, .n_cols = n_cols}, {.ctx = s->ctx, .n_cols = n_cols}};
+        for (unsigned i = 0; i < 2; i++) {
+            struct pool *pool = NULL;
+            struct ops ops;
+            assert_int_equal(pool_new(&pool, i ? 7 : 1, NULL), 0);
+            assert_int_equal(ops_init(&ops, pool, kern_native(), ACTIVATIONS_F32, s->ctx, NULL), 0);
+            struct attention_heads a = {(uint32_t)s->n_heads,
+                                        (uint32_t)s->n_kv,
+                                        (uint32_t)s->k_dim,
+                                        (uint32_t)n_cols,
+                                        (uint32_t)s->window,
+                                        s->stride,
+                                        q,
+                                        k,
+                                        NULL,
+                                        0,
+                                        n,
+                                        s->ctx};
+            struct attention_look look = {x, n_cols, take_look, &found[i]};
+            assert_int_equal(attention_look(&ops, &a, &look, NULL), 0);
+            ops_release(&ops);
+            pool_free(pool);
+        }
+        assert_memory_equal(before, q, n * s->n_heads * s->stride * sizeof *q);
+        assert_int_equal(found[0].n_windows, s->n_windows);
+        assert_memory_equal(found[0].mass, found[1].mass, n * sizeof(float));
+        assert_memory_equal(found[0].mixed, found[1].mixed,
+                            s->n_windows * found[0].n_mixed * n_cols * sizeof(float));
+        double *mass = calloc(n, sizeof *mass), *want = malloc(s->ctx * sizeof *want), worst = 0, total = 0;
+        struct shape unit = *s; /* values e_j: the output is the row of probabilities */
+        unit.v_dim = s->ctx;
+        float *ones = calloc(n * s->n_kv * s->ctx, sizeof *ones);
+        for (size_t t = 0; t < n * s->n_kv; t++)
+            ones[t * s->ctx + t / s->n_kv % s->ctx] = 1;
+        for (size_t t = 0; t < n; t++)
+            for (size_t h = 0; h < s->n_heads; h++) {
+                expected(want, &unit, q, k, ones, t, h);
+                for (size_t j = 0; j < s->ctx; j++)
+                    mass[t / s->ctx * s->ctx + j] += want[j] / (double)s->n_heads;
+            }
+        for (size_t t = 0; t < n; t++) {
+            worst = fmax(worst, fabs(mass[t] - (double)found[0].mass[t]));
+            total += (double)found[0].mass[t];
+        }
+        assert_true(worst < 1e-5);
+        assert_true(fabs(total - (double)n) < 1e-3); /* every query gives a mass of one */
+        for (size_t w = 0; w < s->n_windows; w++)
+            for (size_t h = 0; h < s->n_heads; h++)
+                for (size_t i = 0; i < s->ctx; i++)
+                    if ((i + h) % stride == 0) {
+                        expected(want, s, q, k, shared, w * s->ctx + i, h);
+                        for (size_t j = 0; j < n_cols; j++)
+                            worst = fmax(worst, fabs(want[j] - (double)found[0].mixed[row * n_cols + j]));
+                        row++;
+                    }
+        assert_int_equal(row, s->n_windows * found[0].n_mixed);
+        assert_true(worst < 1e-5);
+        for (unsigned i = 0; i < 2; i++) {
+            free(found[i].mass);
+            free(found[i].mixed);
+        }
+        free(q), free(k), free(x), free(shared), free(before), free(mass), free(want), free(ones);
+    }
+}
+
 /* How queries are cut into blocks changes no bit, in long windows and in sliding ones. */
 static void a_query_depends_on_its_keys_alone(void **state)
 {
@@ -195,6 +300,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiles_agree_with_the_formula),
         cmocka_unit_test(blocks_and_threads_do_not_matter),
+        cmocka_unit_test(look_agrees_with_the_formula),
         cmocka_unit_test(a_query_depends_on_its_keys_alone),
         cmocka_unit_test(activations_round_to_the_partner_of_the_weights),
     };
