@@ -30,7 +30,8 @@ enum cmd_status { /* exit codes; a promise to scripts */
                   CMD_DONE = 0,
                   CMD_FAILED = 1,
                   CMD_USAGE = 2,
-                  CMD_GATE = 3, /* a check was not met: compare's limits, verify, diff --exit-code */
+                  CMD_GATE =
+                      3, /* a check was not met: compare's limits, verify, diff --exit-code, --strict */
 };
 
 int cmd_inspect(int argc, char **argv);
@@ -50,11 +51,31 @@ int cmd_split(int argc, char **argv);
 int cmd_merge(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 
-/* "kerf: error: <message>" on stderr; returns CMD_FAILED. A cancelled run says so instead. */
+/* "kerf: error: <message>" on stderr, and the object of a failed run with --json; returns CMD_FAILED. A
+ * cancelled run says so instead. */
 int cmd_fail(const struct err *e);
 
-/* "kerf: warning: ..." on stderr, unless --quiet. */
+/* A warning: "kerf: warning: ..." on stderr, unless --quiet; an object in the JSON; with --strict, exit
+ * code 3. The text begins with its code and, where it is about one tensor of many, the tensor: "[code] ...",
+ * "[code|tensor] ..." (formats/remark.h; the table of codes is in README.md). Those about tensors are
+ * gathered: one line with a count, unless --verbose. */
 void cmd_warn(const struct shared_options *o, const char *fmt, ...) KERF_PRINTF(2, 3);
+
+/* The same for a text that a library gave; `file` (may be NULL) is put in front of its sentence. */
+void cmd_warn_of(const struct shared_options *o, const char *file, const char *text);
+
+/* Tell now what is being gathered: before long work, and before the result. */
+void cmd_tell_warnings(void);
+
+struct json_writer;
+
+/* The one JSON object of a command: begin opens it on standard output; end writes "warnings" and closes it.
+ * In between, cmd_json_error adds "error" to a result that is there although the run failed. */
+void cmd_json_begin(struct json_writer *w);
+void cmd_json_end(struct json_writer *w);
+void cmd_json_warnings(
+    struct json_writer *w); /* the member alone, for an object that another module writes */
+void cmd_json_error(struct json_writer *w, const struct err *e);
 
 /* That an input is evidently no text, for which `doubt` is the reason (text_sniff.h; empty: there is none),
  * else that n bytes of it were not UTF-8, the first of them at offset `first`; nothing when n is 0. */
@@ -64,7 +85,8 @@ void cmd_warn_text(const struct shared_options *o, const char *path, const char 
 /* "kerf: ..." on stderr, unless --quiet. */
 void cmd_note(const struct shared_options *o, const char *fmt, ...) KERF_PRINTF(2, 3);
 
-/* "kerf NAME: ..." on stderr with a pointer to --help; returns CMD_USAGE. */
+/* "kerf NAME: ..." on stderr with a pointer to --help, and the object of a failed run with --json; returns
+ * CMD_USAGE. */
 int cmd_usage(const struct opt_command *cmd, const char *fmt, ...) KERF_PRINTF(2, 3);
 
 struct pool;

@@ -152,7 +152,7 @@ static int take_state(struct job *j, const struct loss_measure *m, struct err *e
         if (rc != 0 && !s->force)
             return err_set(e, rc, "%s", why.msg);
         if (rc != 0)
-            cmd_warn(s, "%s; %s anew", why.msg, s->dry_run ? "would begin" : "begun");
+            cmd_warn(s, "[restarted] %s; %s anew", why.msg, s->dry_run ? "would begin" : "begun");
     }
     loss_table_count(&j->table, m, &j->n_known, &j->n_measurements);
     if (j->n_known > 0 && !s->dry_run)
@@ -246,7 +246,9 @@ static int weights_of_device(const struct job *j, uint64_t *n_bytes, struct err 
     uint64_t cache = footprint_cache_bytes(&f, o->ctx, kv), work = footprint_work_bytes(&f, o->ctx);
     uint64_t taken = footprint_total_bytes(&f, 0, o->ctx, kv);
     if (f.trained_ctx && o->ctx > f.trained_ctx)
-        cmd_warn(j->shared, "%" PRIu64 " tokens are more than the %" PRIu64 " that the model was trained for",
+        cmd_warn(j->shared,
+                 "[ctx-beyond-training] %" PRIu64 " tokens are more than the %" PRIu64
+                 " that the model was trained for",
                  o->ctx, f.trained_ctx);
     footprint_release(&f);
     if (taken >= o->memory)
@@ -288,8 +290,7 @@ static void print_json(const struct job *j)
     struct json_writer w;
     const struct allocation *r = &j->allocation;
     const bool known = !j->planned;
-    jw_begin(&w, stdout);
-    jw_object(&w);
+    cmd_json_begin(&w);
     jw_key(&w, "plan");
     jw_string(&w, j->shared->dry_run ? NULL : j->o->output);
     jw_key(&w, "n_bytes");
@@ -319,7 +320,7 @@ static void print_json(const struct job *j)
         jw_end(&w);
     }
     jw_end(&w);
-    jw_end(&w);
+    cmd_json_end(&w);
 }
 
 /* What a run would do that has to measure first. */

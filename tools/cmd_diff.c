@@ -32,8 +32,7 @@ static void shape_json(struct json_writer *w, const struct model_tensor *t)
 static void print_json(const struct model_diff *d, bool same)
 {
     struct json_writer w;
-    jw_begin(&w, stdout);
-    jw_object(&w);
+    cmd_json_begin(&w);
     jw_key(&w, "same"), jw_bool(&w, same);
     jw_key(&w, "n_tensors"), jw_uint(&w, d->n_tensors);
     jw_key(&w, "n_same"), jw_uint(&w, d->n_same);
@@ -64,7 +63,7 @@ static void print_json(const struct model_diff *d, bool same)
         jw_end(&w);
     }
     jw_end(&w);
-    jw_end(&w);
+    cmd_json_end(&w);
 }
 
 static void print_tensor(const struct diff_tensor *t)

@@ -45,8 +45,7 @@ static void job_release(struct job *j)
 static void print_json(const struct job *j)
 {
     struct json_writer w;
-    jw_begin(&w, stdout);
-    jw_object(&w);
+    cmd_json_begin(&w);
     jw_key(&w, "memory_bytes"), jw_uint(&w, j->o->memory);
     jw_key(&w, "ctx"), jw_uint(&w, j->o->ctx);
     jw_key(&w, "kv_type"), jw_string(&w, j->o->kv_type);
@@ -64,7 +63,7 @@ static void print_json(const struct job *j)
         jw_end(&w);
     }
     jw_end(&w);
-    jw_end(&w);
+    cmd_json_end(&w);
 }
 
 static void print_text(const struct job *j)
@@ -100,14 +99,16 @@ static struct model *float_model(const struct job *j)
 static void tell_remarks(const struct job *j)
 {
     for (size_t i = 0; i < model_n_warnings(j->model); i++)
-        cmd_warn(j->s, "%s", model_warning(j->model, i));
+        cmd_warn_of(j->s, NULL, model_warning(j->model, i));
     if (j->footprint.is_guess)
-        cmd_warn(
-            j->s,
-            "architecture '%s' is not known here; its cache is read off the general keys of its metadata",
-            model_arch_name(j->model));
+        cmd_warn(j->s,
+                 "[unknown-architecture] architecture '%s' is not known here; its cache is read off the "
+                 "general keys of its metadata",
+                 model_arch_name(j->model));
     if (j->footprint.trained_ctx && j->o->ctx > j->footprint.trained_ctx)
-        cmd_warn(j->s, "%" PRIu64 " tokens are more than the %" PRIu64 " that the model was trained for",
+        cmd_warn(j->s,
+                 "[ctx-beyond-training] %" PRIu64 " tokens are more than the %" PRIu64
+                 " that the model was trained for",
                  j->o->ctx, j->footprint.trained_ctx);
     if (!j->o->types && !fit_has_levels(float_model(j)))
         cmd_note(j->s,

@@ -12,8 +12,7 @@ static void print_json(const char *path, const struct gguf_hash *h)
 {
     struct json_writer w;
     char hex[65];
-    jw_begin(&w, stdout);
-    jw_object(&w);
+    cmd_json_begin(&w);
     jw_key(&w, "path"), jw_string(&w, path);
     sha256_hex(h->model, hex);
     jw_key(&w, "model"), jw_string(&w, hex);
@@ -31,7 +30,7 @@ static void print_json(const char *path, const struct gguf_hash *h)
         jw_end(&w);
     }
     jw_end(&w);
-    jw_end(&w);
+    cmd_json_end(&w);
 }
 
 static void print_text(const char *path, const struct gguf_hash *h)

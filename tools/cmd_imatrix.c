@@ -45,7 +45,8 @@ int imatrix_prior_command(struct imatrix *m, uint64_t tokens, const struct share
     size_t n_starved;
     int rc = imatrix_apply_expert_prior(m, (uint32_t)tokens, &n_starved, e);
     if (rc == 0 && imatrix_expert_prior(m) == 0)
-        cmd_warn(shared, "--expert-prior changed nothing: no entry has counts for several experts");
+        cmd_warn(shared,
+                 "[option-idle] --expert-prior changed nothing: no entry has counts for several experts");
     else if (rc == 0)
         cmd_note(shared, "%zu expert matrices without data take the mean of their layer", n_starved);
     return rc;
@@ -67,10 +68,9 @@ int cmd_imatrix(int argc, char **argv)
     if (argc > 1 && argv[1][0] != '-' && !strpbrk(argv[1], "./") && access(argv[1], F_OK) != 0)
         near = opt_nearest(argv[1], names, sizeof names / sizeof *names);
     if (near) { /* else it is a model that is missing */
-        fprintf(stderr,
-                "kerf imatrix: '%s' is no sub-command, nor a model that is there; did you mean '%s'?\n",
-                argv[1], near);
-        return CMD_USAGE;
+        const struct opt_command cmd = {.name = "imatrix"};
+        return cmd_usage(&cmd, "'%s' is no sub-command, nor a model that is there; did you mean '%s'?",
+                         argv[1], near);
     }
     return cmd_imatrix_collect(argc, argv);
 }

@@ -169,8 +169,7 @@ static void print_json(const struct imatrix_collected *c, const struct collect_a
 {
     struct json_writer w;
     size_t n = c->imatrix ? imatrix_n(c->imatrix) : 0;
-    jw_begin(&w, stdout);
-    jw_object(&w);
+    cmd_json_begin(&w);
     jw_key(&w, "output"), jw_string(&w, a->output);
     jw_key(&w, "n_entries");
     c->imatrix ? jw_uint(&w, n) : jw_null(&w);
@@ -185,7 +184,7 @@ static void print_json(const struct imatrix_collected *c, const struct collect_a
         entry_json(&w, imatrix_entry_at(c->imatrix, i));
     jw_end(&w);
     jw_key(&w, "seconds"), jw_double(&w, seconds);
-    jw_end(&w);
+    cmd_json_end(&w);
 }
 
 static void print_text(const struct imatrix_collected *c, const struct collect_args *a, size_t ctx,
@@ -246,7 +245,8 @@ static int run(struct eval_run *r, const char *model, const struct collect_args 
     if (rc == 0)
         rc = eval_open_text(r, e);
     if (rc == 0 && !a->resume && access(state, F_OK) == 0)
-        cmd_warn(r->shared, "%s: the sums of a stopped run %s given up; --resume goes on from them", state,
+        cmd_warn(r->shared,
+                 "[restarted] %s: the sums of a stopped run %s given up; --resume goes on from them", state,
                  r->shared->dry_run ? "would be" : "are");
     if (rc == 0 && r->shared->dry_run)
         return print_plan(r, model, a, state, e);

@@ -21,11 +21,13 @@ static int load_all(struct imatrix **out, const struct opt_operands *args,
             break;
         uint32_t chunk = imatrix_chunk_size(m);
         if (size && chunk && chunk != size)
-            cmd_warn(shared, "%s: chunks of %u tokens; the files before had %u", args->items[i], chunk, size);
+            cmd_warn(shared, "[imatrix-chunk-size] %s: chunks of %u tokens; the files before had %u",
+                     args->items[i], chunk, size);
         size = size ? size : chunk;
         if (imatrix_n_ignored(m))
-            cmd_warn(shared, "%s: %zu tensors are no importance data and were left out", args->items[i],
-                     imatrix_n_ignored(m));
+            cmd_warn(shared,
+                     "[imatrix-other-tensors] %s: %zu tensors are no importance data and were left out",
+                     args->items[i], imatrix_n_ignored(m));
         if (!sum) {
             sum = m;
             continue;
@@ -52,8 +54,7 @@ static void print_result(const struct imatrix *m, const char *path, const struct
         return;
     }
     struct json_writer w;
-    jw_begin(&w, stdout);
-    jw_object(&w);
+    cmd_json_begin(&w);
     jw_key(&w, "output");
     jw_string(&w, path);
     jw_key(&w, "n_entries");
@@ -67,7 +68,7 @@ static void print_result(const struct imatrix *m, const char *path, const struct
     for (size_t i = 0; i < imatrix_n_datasets(m); i++)
         jw_string(&w, imatrix_dataset(m, i));
     jw_end(&w);
-    jw_end(&w);
+    cmd_json_end(&w);
 }
 
 int cmd_imatrix_merge(int argc, char **argv)

@@ -59,8 +59,7 @@ static void number(struct json_writer *w, const char *key, double v)
 static void print_json(const struct imatrix *m, const struct imatrix_stats *s, const char *path)
 {
     struct json_writer w;
-    jw_begin(&w, stdout);
-    jw_object(&w);
+    cmd_json_begin(&w);
     jw_key(&w, "path");
     jw_string(&w, path);
     jw_key(&w, "n_entries");
@@ -123,7 +122,7 @@ static void print_json(const struct imatrix *m, const struct imatrix_stats *s, c
         jw_end(&w);
     }
     jw_end(&w);
-    jw_end(&w);
+    cmd_json_end(&w);
 }
 
 int cmd_imatrix_show(int argc, char **argv)

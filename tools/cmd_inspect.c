@@ -88,8 +88,7 @@ static double bits_per_weight(const struct inspection *in)
 static void print_json(const struct inspection *in, bool stats, uint64_t max_elems)
 {
     struct json_writer w;
-    jw_begin(&w, stdout);
-    jw_object(&w);
+    cmd_json_begin(&w);
     jw_key(&w, "format"), jw_string(&w, in->format);
     jw_key(&w, "architecture"), jw_string(&w, in->architecture);
     jw_key(&w, "file_type"), jw_string(&w, in->file_type);
@@ -121,7 +120,7 @@ static void print_json(const struct inspection *in, bool stats, uint64_t max_ele
         jw_end(&w);
     }
     jw_end(&w);
-    jw_end(&w);
+    cmd_json_end(&w);
 }
 
 static void print_metadata(const struct inspection *in)
@@ -213,7 +212,7 @@ int cmd_inspect(int argc, char **argv)
         rc = inspection_stats(&in, session.kern, session.pool, s.memory_bytes, &e);
     if (rc == 0) {
         if (in.incomplete)
-            cmd_warn(&s, "%s: the bytes of some tensors are missing", args.items[0]);
+            cmd_warn(&s, "[data-missing] %s: the bytes of some tensors are missing", args.items[0]);
         if (s.json)
             print_json(&in, stats, arrays ? UINT64_MAX : 64);
         else

@@ -28,8 +28,7 @@ static void print_piece(const char *s, size_t n)
 static void print_json(const struct tokenizer *t, const int32_t *ids, size_t n, bool pieces)
 {
     struct json_writer w;
-    jw_begin(&w, stdout);
-    jw_object(&w);
+    cmd_json_begin(&w);
     jw_key(&w, "ids");
     jw_array(&w);
     for (size_t i = 0; i < n; i++)
@@ -45,7 +44,7 @@ static void print_json(const struct tokenizer *t, const int32_t *ids, size_t n, 
         }
         jw_end(&w);
     }
-    jw_end(&w);
+    cmd_json_end(&w);
 }
 
 static void print_text(const struct tokenizer *t, const int32_t *ids, size_t n, bool pieces)

@@ -28,8 +28,7 @@ static void strings_json(struct json_writer *w, const char *key, const char *con
 static void print_json(const char *path, const struct verify_report *r, bool opened)
 {
     struct json_writer w;
-    jw_begin(&w, stdout);
-    jw_object(&w);
+    cmd_json_begin(&w);
     jw_key(&w, "path"), jw_string(&w, path);
     jw_key(&w, "valid"), jw_bool(&w, r->n_findings == 0);
     jw_key(&w, "n_tensors");
@@ -38,7 +37,7 @@ static void print_json(const char *path, const struct verify_report *r, bool ope
     opened ? jw_uint(&w, r->n_bytes) : jw_null(&w);
     strings_json(&w, "findings", r->findings, r->n_findings);
     strings_json(&w, "notes", r->notes, r->n_notes);
-    jw_end(&w);
+    cmd_json_end(&w);
 }
 
 static void print_text(const char *path, const struct verify_report *r)

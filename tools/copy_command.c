@@ -18,8 +18,7 @@ static int on_progress(void *ctx, uint64_t done, uint64_t total)
 static void print_json(const struct copy_gguf_report *r, const char *output, double seconds)
 {
     struct json_writer w;
-    jw_begin(&w, stdout);
-    jw_object(&w);
+    cmd_json_begin(&w);
     jw_key(&w, "output"), jw_string(&w, output);
     jw_key(&w, "n_bytes"), jw_uint(&w, r->n_bytes);
     jw_key(&w, "n_tensors"), jw_uint(&w, r->n_tensors);
@@ -33,11 +32,7 @@ static void print_json(const struct copy_gguf_report *r, const char *output, dou
         jw_end(&w);
     }
     jw_end(&w);
-    jw_key(&w, "warnings"), jw_array(&w);
-    for (size_t i = 0; i < r->n_warnings; i++)
-        jw_string(&w, r->warnings[i]);
-    jw_end(&w);
-    jw_end(&w);
+    cmd_json_end(&w);
 }
 
 static void print_text(const struct copy_gguf_report *r, const struct shared_options *s)
@@ -70,7 +65,8 @@ int copy_and_report(const struct gguf_reader *in, const char *output, struct cop
     if (rc)
         return cmd_fail(&e);
     for (size_t i = 0; i < r.n_warnings; i++)
-        cmd_warn(s, "%s", r.warnings[i]);
+        cmd_warn_of(s, NULL, r.warnings[i]);
+    cmd_tell_warnings();
     if (s->json)
         print_json(&r, output, session_seconds() - begin);
     else

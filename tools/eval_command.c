@@ -59,7 +59,7 @@ int eval_check_inputs(const struct eval_run *r, const char *path, struct err *e)
 static void warn_of(struct eval_run *r, const struct candidate *c)
 {
     for (size_t i = 0; i < model_n_warnings(c->model); i++)
-        cmd_warn(r->shared, "%s: %s", c->path, model_warning(c->model, i));
+        cmd_warn_of(r->shared, c->path, model_warning(c->model, i));
 }
 
 int eval_add_file(struct eval_run *r, const char *path, struct err *e)
@@ -154,7 +154,7 @@ static int cut_texts(struct eval_run *r, const struct vocabulary *v, bool adds_e
                       r->models[0].path)
             : passages_cut(&r->passages, &r->corpus, &opt, e);
     if (rc == 0 && r->passages.n_cut)
-        cmd_warn(r->shared, "%zu of %zu texts are longer than %zu tokens and were cut; see --ctx",
+        cmd_warn(r->shared, "[text-cut] %zu of %zu texts are longer than %zu tokens and were cut; see --ctx",
                  r->passages.n_cut, r->passages.n, opt.ctx);
     return rc;
 }
@@ -186,7 +186,8 @@ int eval_open_text(struct eval_run *r, struct err *e)
     else if (rc == 0)
         rc = windows_cut(&r->windows, &r->corpus, &opt, e);
     if (rc == 0 && r->windows.ctx > r->models[0].net.context_length)
-        cmd_warn(r->shared, "windows of %zu tokens are longer than the %u the model was made for",
+        cmd_warn(r->shared,
+                 "[ctx-beyond-training] windows of %zu tokens are longer than the %u the model was made for",
                  r->windows.ctx, r->models[0].net.context_length);
     return rc;
 }
@@ -313,6 +314,15 @@ static void title_of(const struct candidate *c, char out[200])
         snprintf(out, 200, "%.*s", (int)(s.len < 199 ? s.len : 199), s.data);
 }
 
+/* What went wrong behind the measurement does not lose it. */
+static void add_members(void *ctx, struct json_writer *w)
+{
+    const struct err *e = ctx;
+    if (e->code != ERR_OK)
+        cmd_json_error(w, e);
+    cmd_json_warnings(w);
+}
+
 int eval_print(struct eval_run *r, const char *html, struct err *e)
 {
     char title[200];
@@ -330,11 +340,20 @@ int eval_print(struct eval_run *r, const char *html, struct err *e)
         if (rc == 0)
             rc = write_html(r, html, e);
     }
+    struct err failure = *e;
+    if (rc == 0)
+        failure.code = ERR_OK;
+    if (rc == 0 && r->report.partial)
+        err_set(&failure, ERR_CANCELLED, ERR_STOPPED);
+    r->report.members = add_members;
+    r->report.members_ctx = &failure;
+    cmd_tell_warnings();
     if (r->shared->json)
         report_json(&r->report, stdout);
     else
         report_text(&r->report, stdout);
     r->report.title = NULL;
+    r->report.members = NULL;
     return rc;
 }
 

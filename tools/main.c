@@ -1,5 +1,6 @@
 /* main.c - the table of commands; everything else is in cmd_<command>.c. */
 #include "cmd.h"
+#include "outcome.h"
 #include "progress.h"
 
 #include <errno.h>
@@ -39,10 +40,12 @@ static const struct cmd cmds[] = {
 
 int cmd_fail(const struct err *e)
 {
+    cmd_tell_warnings();
     if (e->code == ERR_CANCELLED)
         fprintf(stderr, "kerf: %s\n", e->msg); /* begins with what happened */
     else
         fprintf(stderr, "kerf: error: %s\n", e->msg[0] ? e->msg : "unknown failure");
+    outcome_error(outcome_code(e->code), e->msg);
     return CMD_FAILED;
 }
 
@@ -53,24 +56,17 @@ static void say(const char *head, const char *fmt, va_list ap)
     fputc('\n', stderr);
 }
 
-void cmd_warn(const struct shared_options *o, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    if (!o->quiet)
-        say("kerf: warning: ", fmt, ap);
-    va_end(ap);
-}
-
 void cmd_warn_text(const struct shared_options *o, const char *path, const char *doubt, uint64_t n,
                    uint64_t first)
 {
     if (doubt[0])
-        cmd_warn(o, "%s: this does not look like a text: it %s; its bytes are read as a text all the same",
+        cmd_warn(o,
+                 "[not-a-text] %s: this does not look like a text: it %s; its bytes are read as a text all "
+                 "the same",
                  strcmp(path, "-") == 0 ? "standard input" : path, doubt);
     else if (n > 0)
         cmd_warn(o,
-                 "%s: %" PRIu64 " byte%s not UTF-8 (the first at offset %" PRIu64
+                 "[not-utf8] %s: %" PRIu64 " byte%s not UTF-8 (the first at offset %" PRIu64
                  "): read as U+FFFD, the replacement character",
                  path, n, n == 1 ? " is" : "s are", first);
 }
@@ -87,11 +83,9 @@ void cmd_note(const struct shared_options *o, const char *fmt, ...)
 int cmd_usage(const struct opt_command *cmd, const char *fmt, ...)
 {
     va_list ap;
-    fprintf(stderr, "kerf %s", cmd->name);
     va_start(ap, fmt);
-    say(": ", fmt, ap);
+    opt_vusage(cmd, fmt, ap);
     va_end(ap);
-    fprintf(stderr, "Try 'kerf %s --help'.\n", cmd->name);
     return CMD_USAGE;
 }
 
@@ -104,7 +98,7 @@ static void print_overview(FILE *f)
     for (size_t i = 0; i < N_CMDS; i++)
         fprintf(f, "  %-12s %s\n", cmds[i].name, cmds[i].summary);
     fputs("\n'kerf COMMAND --help' describes a command. Exit codes: 0 done, 1 failed, 2 wrong usage,\n"
-          "3 a check was not met.\n",
+          "3 a check was not met, or --strict and there were warnings.\n",
           f);
 }
 
@@ -122,10 +116,11 @@ static int unknown_command(const char *name)
     for (size_t i = 0; i < N_CMDS; i++)
         names[i] = cmds[i].name;
     const char *near = opt_nearest(name, names, N_CMDS);
-    fprintf(stderr, "kerf: unknown command '%s'", name);
-    if (near)
-        fprintf(stderr, "; did you mean '%s'?", near);
-    fputs("\nTry 'kerf --help'.\n", stderr);
+    char text[300];
+    snprintf(text, sizeof text, "unknown command '%.100s'%s%s%s", name, near ? "; did you mean '" : "",
+             near ? near : "", near ? "'?" : "");
+    fprintf(stderr, "kerf: %s\nTry 'kerf --help'.\n", text);
+    outcome_error("usage", text);
     return CMD_USAGE;
 }
 
@@ -179,7 +174,8 @@ static int finish_stdout(int status)
 int main(int argc, char **argv)
 {
     signals_install();
-    int status = finish_stdout(dispatch(argc, argv));
+    outcome_begin(argc, argv);
+    int status = finish_stdout(outcome_end(dispatch(argc, argv)));
     int sig = signals_pending();
     if (sig && status != CMD_DONE) {
         signal(sig, SIG_DFL);

@@ -1,5 +1,6 @@
 /* opt.c - see opt.h. Help text is in opt_help.c. */
 #include "opt_internal.h"
+#include "outcome.h"
 
 #include "libquant/kern/kern.h"
 
@@ -151,12 +152,18 @@ const char *opt_nearest(const char *word, const char *const *candidates, size_t 
 int opt_usage(const struct opt_command *cmd, const char *fmt, ...)
 {
     va_list ap;
-    fprintf(stderr, "kerf %s: ", cmd->name);
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    opt_vusage(cmd, fmt, ap);
     va_end(ap);
-    fprintf(stderr, "\nTry 'kerf %s --help'.\n", cmd->name);
     return 2;
+}
+
+void opt_vusage(const struct opt_command *cmd, const char *fmt, va_list ap)
+{
+    char text[1000];
+    vsnprintf(text, sizeof text, fmt, ap);
+    fprintf(stderr, "kerf %s: %s\nTry 'kerf %s --help'.\n", cmd->name, text, cmd->name);
+    outcome_error("usage", text);
 }
 
 /* State of one opt_parse: the command's table followed by the shared one. */
@@ -395,6 +402,7 @@ static int parse_all(const struct opt_command *cmd, int argc, char **argv, struc
         }
     }
     *operands = (struct opt_operands){argv + 1, (size_t)n};
+    outcome_options(shared);
     int status = check_isa(cmd, shared->isa);
     if (status == 0)
         status = check_operands(cmd, operands);

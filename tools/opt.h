@@ -9,6 +9,7 @@
 #ifndef KERF_OPT_H
 #define KERF_OPT_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -54,7 +55,7 @@ struct opt {
 struct shared_options {
     uint64_t threads;      /* 0: all cores */
     uint64_t memory_bytes; /* bound on working memory */
-    bool json, quiet, verbose, force, dry_run;
+    bool json, quiet, verbose, strict, force, dry_run;
     const char *isa; /* NULL: native */
 };
 #define SHARED_OPTIONS_INIT                                                                                  \
@@ -82,6 +83,9 @@ struct opt_operands {
  * --version, 2 after a usage error (already explained on stderr); lists are released then. */
 int opt_parse(const struct opt_command *cmd, int argc, char **argv, struct shared_options *shared,
               struct opt_operands *operands);
+
+/* Explain wrong usage on stderr, and in JSON when that was asked for. */
+void opt_vusage(const struct opt_command *cmd, const char *fmt, va_list ap);
 
 /* Size text to bytes; false when malformed, negative, beyond 2^63, or a fraction without a unit. */
 bool opt_parse_size(const char *text, uint64_t *out);

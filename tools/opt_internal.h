@@ -4,7 +4,7 @@
 
 #include "opt.h"
 
-#define OPT_N_SHARED 11
+#define OPT_N_SHARED 12
 
 /* The table of shared options over `shared`; help and version end the parse. */
 void opt_shared_table(struct opt table[OPT_N_SHARED], struct shared_options *shared, bool *help,

@@ -65,6 +65,7 @@ void progress_begin(struct progress *p, const struct shared_options *o, const ch
 {
     *p = (struct progress){.shown = wanted(o), .what = what, .unit = unit, .total = total};
     p->start = session_seconds();
+    cmd_tell_warnings();
 }
 
 static size_t terminal_width(void)

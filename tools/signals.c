@@ -1,6 +1,8 @@
 /* signals.c - what a signal does to a run; see progress.h. Handlers use async-signal-safe calls only. */
 #include "progress.h"
 
+#include "outcome.h"
+
 #include "formats/output/output_file.h"
 
 #include <signal.h>
@@ -33,6 +35,13 @@ static void on_bus(int sig)
     output_file_abort_all_from_signal();
     say("kerf: error: an input file became shorter, or unreadable, while it was being read; "
         "run again when nothing else writes to it\n");
+    if (outcome_owes_json()) {
+        static const char object[] = "{\"error\": {\"code\": \"io\", \"message\": \"an input file became "
+                                     "shorter, or unreadable, while it was "
+                                     "being read\", \"file\": null, \"tensor\": null}, \"warnings\": []}\n";
+        ssize_t ignored = write(STDOUT_FILENO, object, sizeof object - 1);
+        (void)ignored;
+    }
     _exit(1);
 }
 

@@ -115,8 +115,7 @@ static void print_json(const struct rewrite_report *r, const struct inputs *in, 
 {
     const struct model *m = in->model;
     struct json_writer w;
-    jw_begin(&w, stdout);
-    jw_object(&w);
+    cmd_json_begin(&w);
     jw_key(&w, "output"), jw_string(&w, output);
     jw_key(&w, "type"), jw_string(&w, r->type_name);
     jw_key(&w, "n_bytes"), jw_uint(&w, r->n_bytes);
@@ -128,6 +127,10 @@ static void print_json(const struct rewrite_report *r, const struct inputs *in, 
     jw_key(&w, "files"), jw_array(&w);
     for (size_t i = 0; i < r->n_files; i++)
         jw_string(&w, r->files[i]);
+    jw_end(&w);
+    jw_key(&w, "skipped"), jw_array(&w);
+    for (size_t i = 0; i < model_n_skipped(m); i++)
+        jw_string(&w, model_skipped(m, i));
     jw_end(&w);
     jw_key(&w, "tensors"), jw_array(&w);
     for (size_t i = 0; i < r->n_tensors; i++) {
@@ -147,19 +150,7 @@ static void print_json(const struct rewrite_report *r, const struct inputs *in, 
         jw_end(&w);
     }
     jw_end(&w);
-    jw_key(&w, "warnings"), jw_array(&w);
-    for (size_t i = 0; i < model_n_warnings(m); i++)
-        jw_string(&w, model_warning(m, i));
-    for (size_t i = 0; i < in->n_remarks; i++)
-        jw_string(&w, in->remarks[i]);
-    for (size_t i = 0; i < r->n_warnings; i++)
-        jw_string(&w, r->warnings[i]);
-    jw_end(&w);
-    jw_key(&w, "skipped"), jw_array(&w);
-    for (size_t i = 0; i < model_n_skipped(m); i++)
-        jw_string(&w, model_skipped(m, i));
-    jw_end(&w);
-    jw_end(&w);
+    cmd_json_end(&w);
 }
 
 static void print_tensors(const struct rewrite_report *r, FILE *out)
@@ -222,11 +213,12 @@ static void tell_remarks(const struct shared_options *s, const struct inputs *in
 {
     const struct model *m = in->model;
     for (size_t i = 0; i < model_n_warnings(m); i++)
-        cmd_warn(s, "%s", model_warning(m, i));
+        cmd_warn_of(s, NULL, model_warning(m, i));
     for (size_t i = 0; i < in->n_remarks; i++)
-        cmd_warn(s, "%s", in->remarks[i]);
+        cmd_warn_of(s, NULL, in->remarks[i]);
     for (size_t i = 0; i < r->n_warnings; i++)
-        cmd_warn(s, "%s", r->warnings[i]);
+        cmd_warn_of(s, NULL, r->warnings[i]);
+    cmd_tell_warnings();
     size_t n = model_n_skipped(m);
     for (size_t i = 0; s->verbose && i < n; i++)
         cmd_note(s, "left out: %s", model_skipped(m, i));
@@ -264,8 +256,8 @@ static void remark(struct inputs *in, const char *what, const char *planned, con
                    const char *advice)
 {
     snprintf(in->remarks[in->n_remarks++], sizeof in->remarks[0],
-             "the plan was measured with %s (%.12s..., at hand %.12s%s); %s", what, planned, found,
-             strlen(found) > 12 ? "..." : "", advice);
+             "[plan-origin] the plan was measured with %s (%.12s..., at hand %.12s%s); %s", what, planned,
+             found, strlen(found) > 12 ? "..." : "", advice);
 }
 
 /* Are these the weights and the importance matrix that the plan was measured with? Weights are not compared

@@ -439,5 +439,7 @@ void report_json(const struct report *r, FILE *out)
     if (r->kind != REPORT_PERPLEXITY)
         answer_members(&w, r);
     settings_members(&w, r);
+    if (r->members)
+        r->members(r->members_ctx, &w);
     jw_end(&w);
 }

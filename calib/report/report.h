@@ -42,6 +42,8 @@ enum report_verdict {
     REPORT_OPEN,   /* nothing was run, or only a part that would meet it */
 };
 
+struct json_writer;
+
 struct report {
     enum report_kind kind;
     const char *version; /* of the program */
@@ -69,6 +71,8 @@ struct report {
     size_t n_candidates;
     const struct report_gate *gates; /* borrowed; the caller's to set */
     size_t n_gates;
+    void (*members)(void *ctx, struct json_writer *w); /* adds the last members of the JSON object; or NULL */
+    void *members_ctx;
 };
 
 /* Take the figures of an evaluation: fills the reference's and the candidates' figures, counts, `partial`;

@@ -131,7 +131,9 @@ static int set_yarn(const struct arch_model *a, struct gguf_meta *meta, const st
     const struct hf_rope *r = &a->rope;
     uint64_t original = r->original_context;
     if (!r->has_original_context && !hf_config_uint(a->config, "max_position_embeddings", &original, NULL))
-        return err_set(e, ERR_FORMAT, "config.json: yarn scaling without original_max_position_embeddings");
+        return err_set(
+            e, ERR_FORMAT,
+            "[runtime-differs] config.json: yarn scaling without original_max_position_embeddings");
     int rc = set_string(a, meta, "rope.scaling.type", "yarn", e);
     if (rc == 0)
         rc = arch_set_f32(a, meta, "rope.scaling.factor", r->factor, e);
@@ -148,7 +150,8 @@ static int set_yarn(const struct arch_model *a, struct gguf_meta *meta, const st
     double inferred = r->factor > 1 ? 1 + 0.1 * log(r->factor) : 1;
     if (rc == 0 && r->has_attention_factor && fabs(r->attention_factor - inferred) > 1e-6)
         rc = w->add(w->ctx,
-                    "config.json: llama.cpp ignores the attention_factor of yarn scaling and takes 1 + 0.1 "
+                    "[runtime-differs] config.json: llama.cpp ignores the attention_factor of yarn scaling "
+                    "and takes 1 + 0.1 "
                     "ln(factor)",
                     e);
     if (rc == 0 && !r->truncate) { /* a key of our own, for our own forward pass */
@@ -157,11 +160,11 @@ static int set_yarn(const struct arch_model *a, struct gguf_meta *meta, const st
         if (rc == 0)
             rc = gguf_meta_set_bool(meta, key, false, e);
         if (rc == 0)
-            rc = w->add(
-                w->ctx,
-                "config.json: yarn scaling without truncation of its range; llama.cpp rounds the range, "
-                "results differ slightly",
-                e);
+            rc = w->add(w->ctx,
+                        "[runtime-differs] config.json: yarn scaling without truncation of its range; "
+                        "llama.cpp rounds the range, "
+                        "results differ slightly",
+                        e);
     }
     return rc;
 }
@@ -187,7 +190,8 @@ static int set_rope_scaling(const struct arch_model *a, struct gguf_meta *meta, 
                        a->arch->name);
     case ROPE_DYNAMIC:
         return w->add(w->ctx,
-                      "config.json: rope_type 'dynamic' has no GGUF form; the model is converted without it",
+                      "[runtime-differs] config.json: rope_type 'dynamic' has no GGUF form; the model is "
+                      "converted without it",
                       e);
     case ROPE_UNKNOWN: break;
     }

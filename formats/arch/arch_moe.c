@@ -146,7 +146,7 @@ int arch_check_experts(struct arch_model *a, struct err *e)
                        (unsigned long long)a->value[ARCH_E], (unsigned long long)a->value[ARCH_K]);
     hf_config_uint(a->config, "decoder_sparse_step", &step, NULL);
     if (step == 0)
-        return err_set(e, ERR_FORMAT, "config.json: decoder_sparse_step is zero");
+        return err_set(e, ERR_FORMAT, "[runtime-refuses] config.json: decoder_sparse_step is zero");
     for (uint64_t i = 0; i < n; i++)
         if ((i + 1) % step != 0)
             a->dense_layers[i / 64] |= (uint64_t)1 << (i % 64);
@@ -172,7 +172,8 @@ int arch_warn_dense_layers(const struct arch_model *a, const struct arch_warning
     if (n == 0)
         return 0;
     snprintf(text, sizeof text,
-             "config.json: decoder_sparse_step or mlp_only_layers leave %llu of %llu layers without experts "
+             "[runtime-refuses] config.json: decoder_sparse_step or mlp_only_layers leave %llu of %llu "
+             "layers without experts "
              "(the first is %llu); llama.cpp cannot load such a file of architecture '%s'",
              (unsigned long long)n, (unsigned long long)a->value[ARCH_L], (unsigned long long)first,
              a->arch->name);
@@ -190,11 +191,12 @@ int arch_add_expert_norm(const struct arch_model *a, struct gguf_meta *meta, boo
     int rc = gguf_meta_set_bool(meta, key, norm, e);
     if (rc != 0)
         return rc;
-    return w->add(
-        w->ctx,
-        norm ? "config.json: norm_topk_prob is true, but llama.cpp never normalises expert weights for this "
-               "architecture"
-             : "config.json: norm_topk_prob is false, but llama.cpp always normalises expert weights for "
-               "this architecture",
-        e);
+    return w->add(w->ctx,
+                  norm ? "[runtime-differs] config.json: norm_topk_prob is true, but llama.cpp never "
+                         "normalises expert weights for this "
+                         "architecture"
+                       : "[runtime-differs] config.json: norm_topk_prob is false, but llama.cpp always "
+                         "normalises expert weights for "
+                         "this architecture",
+                  e);
 }

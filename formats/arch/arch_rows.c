@@ -161,11 +161,11 @@ int arch_warn_output_bias(const struct arch_model *a, const struct arch_warnings
     hf_config_bool(a->config, "attention_bias", &biased, NULL);
     if (!biased)
         return 0;
-    return w->add(
-        w->ctx,
-        "config.json: attention_bias is true; llama.cpp knows no attn_output.bias in this architecture and "
-        "refuses a file that has one",
-        e);
+    return w->add(w->ctx,
+                  "[runtime-refuses] config.json: attention_bias is true; llama.cpp knows no "
+                  "attn_output.bias in this architecture and "
+                  "refuses a file that has one",
+                  e);
 }
 
 static bool from_max_window_layers(const struct arch_model *a, uint64_t layer)
@@ -209,7 +209,8 @@ int arch_add_sliding_window_where(const struct arch_model *a, struct gguf_meta *
             rc = gguf_meta_set_array(meta, key, GGUF_BOOL, pattern, n_layers, e);
         if (rc == 0)
             rc = w->add(w->ctx,
-                        "config.json switches a sliding window on; llama.cpp computes full attention "
+                        "[runtime-differs] config.json switches a sliding window on; llama.cpp computes full "
+                        "attention "
                         "for this architecture",
                         e);
     }

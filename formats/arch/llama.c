@@ -163,7 +163,8 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     int rc = arch_set_u32(a, meta, "attention.sliding_window", window, e);
     return rc != 0 ? rc
                    : w->add(w->ctx,
-                            "config.json: sliding_window is on; llama.cpp computes full attention for "
+                            "[runtime-differs] config.json: sliding_window is on; llama.cpp computes full "
+                            "attention for "
                             "architecture 'llama', so beyond the window its results differ",
                             e);
 }

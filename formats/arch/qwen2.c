@@ -43,18 +43,19 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
 {
     if (json_is_object(hf_config_get(a->config, "dual_chunk_attention_config"))) {
         int rc = w->add(w->ctx,
-                        "dual_chunk_attention_config has no GGUF key: beyond the original window results "
+                        "[runtime-differs] dual_chunk_attention_config has no GGUF key: beyond the original "
+                        "window results "
                         "differ from an engine with dual chunk attention",
                         e);
         if (rc != 0)
             return rc;
     }
     if (a->answer != ARCH_TOKENS) {
-        int rc =
-            w->add(w->ctx,
-                   "llama.cpp and its kin know no score head for architecture qwen2 and refuse a file with "
-                   "one (cls.*); kerf reads it",
-                   e);
+        int rc = w->add(w->ctx,
+                        "[runtime-refuses] llama.cpp and its kin know no score head for architecture qwen2 "
+                        "and refuse a file with "
+                        "one (cls.*); kerf reads it",
+                        e);
         if (rc != 0)
             return rc;
     }

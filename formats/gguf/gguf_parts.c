@@ -359,17 +359,19 @@ static int remark(const struct gguf_parts *p, const char *base, const char *fold
     (void)folder;
     if (other_count(p, base, name, "", &count))
         snprintf(text, sizeof text,
-                 "%.300s: an older set of %" PRIu32 " part%s stays beside the new one of %" PRIu32
+                 "[older-set] %.300s: an older set of %" PRIu32 " part%s stays beside the new one of %" PRIu32
                  "; remove it if it is not needed",
                  name, count, count == 1 ? "" : "s", own_count(p));
     else if (other_count(p, base, name, PATH_PART, &count))
         snprintf(text, sizeof text,
-                 "%.300s: left by a run that split into %" PRIu32 " part%s; resume that run with its "
+                 "[left-behind] %.300s: left by a run that split into %" PRIu32
+                 " part%s; resume that run with its "
                  "options, or remove its *" PATH_PART " files",
                  name, count, count == 1 ? "" : "s");
     else if (other_count(p, base, name, PATH_OLD, &count))
         snprintf(text, sizeof text,
-                 "%.300s: set aside by a run that split into %" PRIu32 " part%s and was killed; the same run "
+                 "[left-behind] %.300s: set aside by a run that split into %" PRIu32
+                 " part%s and was killed; the same run "
                  "again puts things right",
                  name, count, count == 1 ? "" : "s");
     else

@@ -321,12 +321,13 @@ static int check_total_size(struct hf_checkpoint *c, struct err *e)
     for (size_t i = 0; i < c->n_tensors; i++)
         n += c->tensors[i].tensor->n_bytes;
     if (c->index.odd_total_size)
-        w = arena_printf(&c->arena, "%s: metadata.total_size of " HF_INDEX_NAME " is not a number",
+        w = arena_printf(&c->arena,
+                         "[index-total] %s: metadata.total_size of " HF_INDEX_NAME " is not a number",
                          c->folder);
     else if (c->index.has_total_size && c->has_weights && c->index.total_size != (double)n)
         w = arena_printf(&c->arena,
-                         "%s: metadata.total_size of " HF_INDEX_NAME " is %.0f, the tensors have %" PRIu64
-                         " bytes",
+                         "[index-total] %s: metadata.total_size of " HF_INDEX_NAME
+                         " is %.0f, the tensors have %" PRIu64 " bytes",
                          c->folder, c->index.total_size, n);
     else
         return 0;

@@ -71,7 +71,8 @@ static int add_general(struct gguf_meta *meta, const char *folder, const char *p
     if (rc == 0 && generation_path && json_load(&generation, generation_path, 1u << 20, &soft) != 0) {
         /* A file of advice: not worth losing a conversion. */
         char text[600];
-        snprintf(text, sizeof text, "%s; no sampling defaults are taken from it", soft.msg);
+        snprintf(text, sizeof text, "[generation-config] %s; no sampling defaults are taken from it",
+                 soft.msg);
         rc = soft.code == ERR_NOMEM ? no_memory(e) : w->add(w->ctx, text, e);
     }
     if (rc == 0)
@@ -134,8 +135,8 @@ static int warn_of_modules(const struct json *modules, const char *path, const s
             expected = path_ends_with(type, known[i]);
         char text[600];
         snprintf(text, sizeof text,
-                 "%.250s: module '%.200s' is not converted: embeddings are those before it", path,
-                 type ? type : "");
+                 "[module-left-out] %.250s: module '%.200s' is not converted: embeddings are those before it",
+                 path, type ? type : "");
         if (!expected)
             rc = w->add(w->ctx, text, e);
     }
@@ -151,14 +152,15 @@ static int warn_of_no_pooling(const char *path, const struct arch_model *a, cons
     if (a->answer != ARCH_TOKENS)
         return 0;
     if (a->arch->quirks & ARCH_POOLING)
-        snprintf(
-            text, sizeof text,
-            "%.250s: no module of a type that ends in 'Pooling' has a path: no pooling is written, so the "
-            "file is one of a language model and gives no embeddings",
-            path);
+        snprintf(text, sizeof text,
+                 "[no-pooling] %.250s: no module of a type that ends in 'Pooling' has a path: no pooling is "
+                 "written, so the "
+                 "file is one of a language model and gives no embeddings",
+                 path);
     else
         snprintf(text, sizeof text,
-                 "%.250s: pooling cannot be written for architecture '%.60s': the file is one of a language "
+                 "[no-pooling] %.250s: pooling cannot be written for architecture '%.60s': the file is one "
+                 "of a language "
                  "model and gives no embeddings",
                  path, a->arch->name);
     return w->add(w->ctx, text, e);

@@ -295,11 +295,13 @@ static int write_sampling(struct collector *c, const struct json *g)
         else if (keys[i].type == GGUF_F32 && json_number(v, &f) && fabs(f) <= (double)FLT_MAX)
             rc = gguf_meta_set_f32(c->meta, key, (float)f, c->e);
         else
-            rc = c->w->add(c->w->ctx,
-                           arena_printf(&c->arena,
-                                        "generation_config.json: '%s' is of an unexpected kind, left out",
-                                        keys[i].json),
-                           c->e);
+            rc = c->w->add(
+                c->w->ctx,
+                arena_printf(
+                    &c->arena,
+                    "[generation-config] generation_config.json: '%s' is of an unexpected kind, left out",
+                    keys[i].json),
+                c->e);
     }
     return rc;
 }
@@ -384,7 +386,7 @@ int metadata_general(struct gguf_meta *meta, const char *readme, size_t readme_l
     int rc = readme ? model_card_parse(&card, readme, readme_len, &card_err) : 0;
     if (rc == ERR_FORMAT) { /* a card is for people: not worth losing a conversion */
         char text[600];
-        snprintf(text, sizeof text, "README.md: %s; the model card is not used", card_err.msg);
+        snprintf(text, sizeof text, "[model-card] README.md: %s; the model card is not used", card_err.msg);
         rc = w->add(w->ctx, text, e);
     } else if (rc != 0) {
         rc = err_set(e, card_err.code, "%s", card_err.msg);

@@ -350,16 +350,16 @@ static int settle_head(struct mapping *map, struct err *e)
         rc = model_add_line(m, &m->skipped, e,
                             "%s: tied to the embedding, which config.json says is used instead", s->name);
         if (rc == 0 && m->has_weights && !may_be_same(s, embd->sources[0]))
-            rc = model_add_line(
-                m, &m->warnings, e,
-                "'%s' differs from the embedding, but config.json says tie_word_embeddings: the "
-                "stored head is left out, as the reference implementation ignores it",
-                s->name);
+            rc = model_add_line(m, &m->warnings, e,
+                                "[head-left-out] '%s' differs from the embedding, but config.json says "
+                                "tie_word_embeddings: the "
+                                "stored head is left out, as the reference implementation ignores it",
+                                s->name);
         remove_item(map, head);
     } else if (!head && !map->a->tied && !mandatory) {
-        rc = model_add_line(
-            m, &m->warnings, e,
-            "no lm_head.weight, though config.json does not tie it: the embedding serves as head");
+        rc = model_add_line(m, &m->warnings, e,
+                            "[head-from-embedding] no lm_head.weight, though config.json does not tie it: "
+                            "the embedding serves as head");
     } else if (!head && mandatory) {
         struct hf_tensor *copy = arena_alloc(map->arena, sizeof *copy);
         if (!copy)
@@ -450,7 +450,8 @@ static int check_factors(struct mapping *map, const struct hf_tensor *t, bool *a
                          s->file, s->name, (double)v);
         else if (v == 0)
             rc = model_add_line(map->m, &map->m->warnings, e,
-                                "weight '%s' has a global scale that makes all its values zero", s->name);
+                                "[zero-scale] weight '%s' has a global scale that makes all its values zero",
+                                s->name);
     }
     return rc;
 }
@@ -515,7 +516,7 @@ static int report_unpacked(struct mapping *map, struct err *e)
         return 0;
     return model_add_line(
         map->m, &map->m->warnings, e,
-        "%zu weight%s of 4-bit floats cannot stay packed and %s dequantized, the first is "
+        "[packed-unpacked] %zu weight%s of 4-bit floats cannot stay packed and %s dequantized, the first is "
         "'%s': rows or experts do not fit into whole blocks, or llama.cpp would not multiply "
         "by their factor",
         n, n == 1 ? "" : "s", n == 1 ? "is" : "are", first->pub.name);

@@ -58,7 +58,7 @@ static int add_warning(void *ctx, const char *text, struct err *e)
 {
     struct model *m = ctx;
     return model_add_line(m, &m->warnings, e, "%s",
-                          text ? text : "a warning that memory did not suffice for");
+                          text ? text : "[out-of-memory] a warning that memory did not suffice for");
 }
 
 /* Type of weights of which only names are known. */
@@ -114,7 +114,8 @@ static int take_vocabulary(struct model *m, const struct hf_model *h, const char
 {
     if (!folder || !has_tokenizer(folder))
         return model_add_line(
-            m, &m->warnings, e, "%s: no tokenizer files; the model has no vocabulary%s", m->path,
+            m, &m->warnings, e, "[no-vocabulary] %s: no tokenizer files; the model has no vocabulary%s",
+            m->path,
             m->has_weights ? ", without which llama.cpp will not load it; put tokenizer.json (or what the "
                              "model was published with) into the folder"
                            : ", whose size (some MiB) is not in what is planned");
@@ -176,11 +177,11 @@ static int check_total_size(struct model *m, const struct hf_model *h, struct er
     double least = n_elems * (type == QTYPE_F32 ? 4 : 2), most = least + n_f32 * (type == QTYPE_F32 ? 0 : 2);
     if (total >= least && (total <= most || m->skipped.n != 0))
         return 0;
-    return model_add_line(
-        m, &m->warnings, e,
-        "%s: metadata.total_size of model.safetensors.index.json is %.0f, but the tensors it names "
-        "take %.0f bytes as %s by config.json",
-        m->path, total, least, qtype_name(type));
+    return model_add_line(m, &m->warnings, e,
+                          "[index-total] %s: metadata.total_size of model.safetensors.index.json is %.0f, "
+                          "but the tensors it names "
+                          "take %.0f bytes as %s by config.json",
+                          m->path, total, least, qtype_name(type));
 }
 
 /* No weights and no names. */
@@ -189,11 +190,12 @@ static int expect_tensors(struct model *m, struct hf_model *h, const struct mode
     enum qtype type = assumed_type(h->config);
     const struct checkpoint_weight like = {
         .file = "config.json", .type_name = qtype_name(type), .type = type, .is_weight = true};
-    int rc = model_add_line(
-        m, &m->warnings, e,
-        "%s: neither weights nor an index; the tensors are those that %s models have%s%s%s", m->path,
-        h->arch.arch->name, h->quant ? ", unpacked from " : "", h->quant ? hf_quant_name(h->quant) : "",
-        h->quant ? ", whose types config.json does not give" : "");
+    int rc = model_add_line(m, &m->warnings, e,
+                            "[planned-without-weights] %s: neither weights nor an index; the tensors are "
+                            "those that %s models have%s%s%s",
+                            m->path, h->arch.arch->name, h->quant ? ", unpacked from " : "",
+                            h->quant ? hf_quant_name(h->quant) : "",
+                            h->quant ? ", whose types config.json does not give" : "");
     if (rc == 0 && opt->keep_mtp)
         rc = count_mtp(h, NULL, 0, e);
     return rc == 0 ? hf_map_expected(m, &h->arch, &like, e) : rc;
@@ -205,12 +207,12 @@ static int tell_unseen_blocks(struct model *m, const struct hf_model *h, struct 
     if (m->has_weights || !h->quant || !hf_quant_has_fp4(h->quant) ||
         (h->checkpoint && hf_checkpoint_n_tensors(h->checkpoint) != 0))
         return 0;
-    return model_add_line(
-        m, &m->warnings, e,
-        "%s: without weights or an index it is not known which of them (%s) are blocks of 4-bit floats "
-        "that stay packed; they are planned unpacked, and a conversion of the checkpoint "
-        "at the precision of its source comes out smaller",
-        m->path, hf_quant_name(h->quant));
+    return model_add_line(m, &m->warnings, e,
+                          "[planned-without-weights] %s: without weights or an index it is not known which "
+                          "of them (%s) are blocks of 4-bit floats "
+                          "that stay packed; they are planned unpacked, and a conversion of the checkpoint "
+                          "at the precision of its source comes out smaller",
+                          m->path, hf_quant_name(h->quant));
 }
 
 static int take_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)

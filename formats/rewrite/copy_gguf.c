@@ -200,11 +200,12 @@ static int warn_new_faults(struct copy_gguf_report *r, const struct verify_repor
     for (size_t i = 0; rc == 0 && i < after.n_findings; i++) {
         if (is_among(before, after.findings[i]) || n++ >= MAX_FAULTS)
             continue;
-        snprintf(text, sizeof text, "%s: %s", path, after.findings[i]);
+        snprintf(text, sizeof text, "[invalid-model] %s: %s", path, after.findings[i]);
         rc = add_warning(r, text, e);
     }
     if (rc == 0 && n > MAX_FAULTS) {
-        snprintf(text, sizeof text, "%s: %zu more problems, which 'kerf verify' lists", path, n - MAX_FAULTS);
+        snprintf(text, sizeof text, "[invalid-model] %s: %zu more problems, which 'kerf verify' lists", path,
+                 n - MAX_FAULTS);
         rc = add_warning(r, text, e);
     }
     verify_report_release(&after);

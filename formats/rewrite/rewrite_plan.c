@@ -104,7 +104,8 @@ static int find_importance(struct rw_plan *p, struct rw_tensor *t, const struct 
         const char *file = opt->imatrix_path ? opt->imatrix_path : "importance matrix";
         if (strcmp(t->src->name, "output.weight") != 0 && is_embedding_or_output(t->src->name))
             return rw_plan_warn(p, e,
-                                "%s: entry '%s' has %" PRIu64 " values, the tensor %" PRIu64 "; not used",
+                                "[imatrix-size] %s: entry '%s' has %" PRIu64 " values, the tensor %" PRIu64
+                                "; not used",
                                 file, t->src->name, entry->n_values, want);
         return err_set(e, ERR_ARG,
                        "%s: entry '%s' has %" PRIu64 " values, but the tensor needs %" PRIu64
@@ -122,13 +123,14 @@ static int report_hits(struct rw_plan *p, const struct recipe_options *r, const 
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < r->n_overrides; i++)
         if (override_hits[i] == 0)
-            rc = rw_plan_warn(p, e, "--tensor-type %s=%s decided no tensor", r->overrides[i].pattern,
-                              qtype_name(r->overrides[i].type));
+            rc = rw_plan_warn(p, e, "[option-idle] --tensor-type %s=%s decided no tensor",
+                              r->overrides[i].pattern, qtype_name(r->overrides[i].type));
     for (size_t i = 0; rc == 0 && r->plan && i < plan_n(r->plan); i++)
         if (plan_hits[i] == 0)
-            rc = rw_plan_warn(p, e, "plan: the line of '%s' decided no tensor", plan_pattern(r->plan, i));
+            rc = rw_plan_warn(p, e, "[plan-line-idle] plan: the line of '%s' decided no tensor",
+                              plan_pattern(r->plan, i));
     if (rc == 0 && r->plan && plan_n(r->plan) == 0)
-        rc = rw_plan_warn(p, e, "the plan has no lines");
+        rc = rw_plan_warn(p, e, "[plan-empty] the plan has no lines");
     return rc;
 }
 
@@ -143,11 +145,11 @@ static int report_left(struct rw_plan *p, bool has_mix, const struct recipe_tens
     }
     if (n == 0)
         return 0;
-    return rw_plan_warn(p, e,
-                        "plan: no line for %zu of the %zu matrices that can be quantized, '%s' among them; "
-                        "%s. Was it made for another model?",
-                        n, n_matrices, r[first].name,
-                        has_mix ? "--type decides" : "they keep the precision of the source");
+    return rw_plan_warn(
+        p, e,
+        "[plan-incomplete] plan: no line for %zu of the %zu matrices that can be quantized, '%s' among them; "
+        "%s. Was it made for another model?",
+        n, n_matrices, r[first].name, has_mix ? "--type decides" : "they keep the precision of the source");
 }
 
 /* A mix whose own type no tensor takes (MXFP4_MOE without experts) is not what its name says. */
@@ -158,11 +160,11 @@ static int report_absent_base(struct rw_plan *p, const struct recipe_options *r,
     for (size_t i = 0; i < p->n_tensors; i++)
         if (p->tensors[i].type == r->mix->base)
             return 0;
-    return rw_plan_warn(
-        p, e,
-        "no tensor of this model becomes %s: the rules of %s give this model other types, and "
-        "the file is named %s all the same, as by llama.cpp",
-        qtype_name((uint32_t)r->mix->base), r->mix->name, r->mix->name);
+    return rw_plan_warn(p, e,
+                        "[mix-base-absent] no tensor of this model becomes %s: the rules of %s give this "
+                        "model other types, and "
+                        "the file is named %s all the same, as by llama.cpp",
+                        qtype_name((uint32_t)r->mix->base), r->mix->name, r->mix->name);
 }
 
 /* Let the recipe decide. `mix` NULL: types of the source, but for options. */
@@ -197,8 +199,8 @@ static int assign(struct rw_plan *p, const struct model *m, const struct rewrite
         p->tensors[i].type = r[i].type;
         p->tensors[i].from_plan = r[i].why && strcmp(r[i].why, "plan") == 0;
         if (r[i].why && strncmp(r[i].why, "fallback", 8) == 0)
-            rc = rw_plan_warn(p, e, "tensor '%s': %s, written as %s", r[i].name, r[i].why,
-                              qtype_name(r[i].type));
+            rc = rw_plan_warn(p, e, "[type-fallback|%s] tensor '%s': %s, written as %s", r[i].name, r[i].name,
+                              r[i].why, qtype_name(r[i].type));
     }
     if (rc == 0)
         rc = report_absent_base(p, &ro, e);
@@ -312,7 +314,7 @@ static int report_starved(struct rw_plan *p, const struct rewrite_options *opt, 
     if (n_starved == 0)
         return 0;
     return rw_plan_warn(p, e,
-                        "%s: %" PRIu64 " matrices in %" PRIu64
+                        "[imatrix-starved] %s: %" PRIu64 " matrices in %" PRIu64
                         " tensors saw no token and are quantized without importance: %s%s",
                         file, n_starved, n_stacks, names, len >= sizeof names ? "..." : "");
 }
@@ -342,13 +344,14 @@ static int report_importance(struct rw_plan *p, const struct rewrite_options *op
                        imatrix_n(opt->imatrix));
     int rc = 0;
     if (n_missing)
-        rc = rw_plan_warn(p, e, "%s: no entry for %zu tensor%s, quantized without: %s%s", file, n_missing,
-                          n_missing == 1 ? "" : "s", names, len >= sizeof names ? "..." : "");
+        rc =
+            rw_plan_warn(p, e, "[imatrix-incomplete] %s: no entry for %zu tensor%s, quantized without: %s%s",
+                         file, n_missing, n_missing == 1 ? "" : "s", names, len >= sizeof names ? "..." : "");
     if (rc == 0)
         rc = report_starved(p, opt, file, e);
     if (rc == 0 && n_used < imatrix_n(opt->imatrix))
-        rc = rw_plan_warn(p, e, "%s: %zu of its %zu entries name no tensor of this model", file,
-                          imatrix_n(opt->imatrix) - n_used, imatrix_n(opt->imatrix));
+        rc = rw_plan_warn(p, e, "[imatrix-foreign] %s: %zu of its %zu entries name no tensor of this model",
+                          file, imatrix_n(opt->imatrix) - n_used, imatrix_n(opt->imatrix));
     return rc;
 }
 
@@ -410,8 +413,8 @@ static int warn_faults(struct rw_plan *p, const struct model *m, struct err *e)
     struct string_list faults = {0};
     int rc = model_check(m, &faults, &p->arena, e);
     for (size_t i = 0; rc == 0 && i < faults.n; i++)
-        rc =
-            rw_plan_warn(p, e, "%s: %s; the output will have this fault too", model_path(m), faults.items[i]);
+        rc = rw_plan_warn(p, e, "[invalid-model] %s: %s; the output will have this fault too", model_path(m),
+                          faults.items[i]);
     return rc;
 }
 

@@ -198,8 +198,9 @@ int vocab_apply_added_spm(struct vocab_build *b, struct err *e)
         if (!a->in_config && vocab_has(b, a->id))
             continue;
         if (b->n_rows && a->id >= b->n_rows)
-            vocab_warn(b, "added token %llu ('%.60s') is dropped: the model has %llu embedding rows",
-                       (unsigned long long)a->id, a->text, (unsigned long long)b->n_rows);
+            vocab_warn(
+                b, "[token-dropped] added token %llu ('%.60s') is dropped: the model has %llu embedding rows",
+                (unsigned long long)a->id, a->text, (unsigned long long)b->n_rows);
         else
             rc = apply(b, a, -1000, e);
     }

@@ -167,7 +167,7 @@ int vocab_finish(struct vocab_build *b, float pad_score, bool clip, struct err *
             return err_set(e, ERR_FORMAT,
                            "token id %zu ('%.60s'), but the model has only %llu embedding rows (vocab_size)",
                            v->n_tokens - 1, v->tokens[v->n_tokens - 1].text, (unsigned long long)n_rows);
-        vocab_warn(b, "tokens %llu to %zu are dropped: the model has %llu embedding rows",
+        vocab_warn(b, "[token-dropped] tokens %llu to %zu are dropped: the model has %llu embedding rows",
                    (unsigned long long)n_rows, v->n_tokens - 1, (unsigned long long)n_rows);
         v->n_tokens = (size_t)n_rows;
     }

@@ -75,7 +75,8 @@ static int read_tokens(struct vocab_build *b, const struct gguf_meta *meta, stru
     if (n == 0)
         return err_set(e, ERR_FORMAT, "key 'tokenizer.ggml.tokens' is empty");
     if (!types)
-        vocab_warn(b, "key 'tokenizer.ggml.token_type' is missing: every token is taken as a normal one");
+        vocab_warn(b, "[vocabulary-key] key 'tokenizer.ggml.token_type' is missing: every token is taken as "
+                      "a normal one");
     if (b->v->model == VOCAB_SPM && !scores)
         return err_set(e, ERR_FORMAT, "key 'tokenizer.ggml.scores' is missing");
     for (size_t i = 0; i < n; i++) {
@@ -98,7 +99,8 @@ static int read_tokens(struct vocab_build *b, const struct gguf_meta *meta, stru
     }
     if (n_odd)
         vocab_warn(b,
-                   "key 'tokenizer.ggml.token_type': %zu values that are no token type are taken as normal",
+                   "[vocabulary-key] key 'tokenizer.ggml.token_type': %zu values that are no token type are "
+                   "taken as normal",
                    n_odd);
     return 0;
 }
@@ -132,7 +134,8 @@ static void read_ids(struct vocab_build *b, const struct gguf_meta *meta)
             int64_t value = (int64_t)id;
             memcpy((char *)v + IDS[i].offset, &value, sizeof value);
         } else {
-            vocab_warn(b, "key '%s' is ignored: %llu is not a token id", IDS[i].key, (unsigned long long)id);
+            vocab_warn(b, "[vocabulary-key] key '%s' is ignored: %llu is not a token id", IDS[i].key,
+                       (unsigned long long)id);
         }
     }
     for (size_t i = 0; i < N_FLAGS; i++) {
@@ -163,7 +166,8 @@ static int read_model(struct vocab_build *b, const struct gguf_meta *meta, struc
         if (!v->pre)
             return err_set(e, ERR_NOMEM, "no memory for the vocabulary");
     } else if (v->model == VOCAB_BPE) {
-        vocab_warn(b, "key 'tokenizer.ggml.pre' is missing: how text is split before merging is unknown");
+        vocab_warn(b, "[pretokenizer-unknown] key 'tokenizer.ggml.pre' is missing: how text is split before "
+                      "merging is unknown");
     }
     const struct pretokenizer_info *info = v->model == VOCAB_BPE ? pretokenizer_find(v->pre) : NULL;
     v->nfc = info && info->nfc;
@@ -223,7 +227,7 @@ int vocabulary_from_gguf(struct vocabulary **out, const struct gguf_meta *meta, 
         rc = read_templates(&b, meta, e);
     }
     if (rc == 0 && vocab_check_unique(b.v, &dup) != 0)
-        vocab_warn(&b, "%s; other programs may refuse this file", dup.msg);
+        vocab_warn(&b, "[vocabulary-repeats] %s; other programs may refuse this file", dup.msg);
     if (rc != 0)
         vocabulary_free(b.v);
     else

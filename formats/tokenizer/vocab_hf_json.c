@@ -122,7 +122,8 @@ static void read_normalizer(struct vocab_build *b, const struct json *n)
     }
     const char *type = json_string(json_get(n, "type"));
     vocab_warn(b,
-               "tokenizer.json: the normaliser '%.60s' is not applied; token ids of texts it changes differ",
+               "[tokenizer-normaliser] tokenizer.json: the normaliser '%.60s' is not applied; token ids of "
+               "texts it changes differ",
                type ? type : "?");
 }
 
@@ -439,7 +440,7 @@ static int parse_merges_txt(struct vocab_build *b, const char *p, size_t len, st
             return rc;
     }
     if (n_odd)
-        vocab_warn(b, "merges.txt: %zu lines that are not two words are ignored", n_odd);
+        vocab_warn(b, "[merges-ignored] merges.txt: %zu lines that are not two words are ignored", n_odd);
     return 0;
 }
 

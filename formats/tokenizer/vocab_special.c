@@ -51,8 +51,8 @@ static void set_id(struct vocab_build *b, struct specials *s, enum kind k, int64
     if (s->id[k] >= 0)
         return;
     if (id < 0 || (uint64_t)id >= b->v->n_tokens) {
-        vocab_warn(b, "%s_token_id %lld is ignored: the vocabulary has %zu tokens", KIND_NAME[k],
-                   (long long)id, b->v->n_tokens);
+        vocab_warn(b, "[special-token] %s_token_id %lld is ignored: the vocabulary has %zu tokens",
+                   KIND_NAME[k], (long long)id, b->v->n_tokens);
         return;
     }
     s->id[k] = id;
@@ -80,7 +80,8 @@ static void displace_eos(struct vocab_build *b, struct specials *s, const char *
     }
     enum kind to = !s->use[EOT] ? EOT : EOM;
     if (s->use[to])
-        vocab_warn(b, "tokenizer.json: eos '%.60s' is replaced by '%.60s'", s->name[EOS], last);
+        vocab_warn(b, "[special-token] tokenizer.json: eos '%.60s' is replaced by '%.60s'", s->name[EOS],
+                   last);
     s->use[to] = true;
     s->name[to] = s->name[EOS];
     s->name[EOS] = last;
@@ -213,8 +214,8 @@ static void look_up_rest(struct vocab_build *b, struct specials *s)
         if (t)
             set_id(b, s, k, (int64_t)t->id);
         else if (s->id[k] < 0)
-            vocab_warn(b, "tokenizer_config.json: %s_token '%.60s' is not in the vocabulary", KIND_NAME[k],
-                       s->name[k]);
+            vocab_warn(b, "[special-token] tokenizer_config.json: %s_token '%.60s' is not in the vocabulary",
+                       KIND_NAME[k], s->name[k]);
     }
 }
 
@@ -264,7 +265,7 @@ static int add_template(struct vocab_build *b, const char *name, const char *tex
     }
     for (size_t i = 0; i < v->n_named_templates; i++)
         if (strcmp(v->named_templates[i].name, clean) == 0) {
-            vocab_warn(b, "chat template '%.60s' is given twice; the first is kept", clean);
+            vocab_warn(b, "[chat-template] chat template '%.60s' is given twice; the first is kept", clean);
             return 0;
         }
     if (v->n_named_templates) /* the outgrown array stays in the arena; lists of templates are short */
@@ -283,13 +284,13 @@ static int add_json_templates(struct vocab_build *b, const struct json *j, const
     if (json_is_string(j))
         return add_template(b, "default", json_string(j), e);
     if (!json_is_array(j)) {
-        vocab_warn(b, "%s: chat_template is neither a text nor a list and is ignored", where);
+        vocab_warn(b, "[chat-template] %s: chat_template is neither a text nor a list and is ignored", where);
         return 0;
     }
     for (const struct json *t = json_first(j); t && rc == 0; t = json_next(t)) {
         const char *name = json_string(json_get(t, "name")), *text = json_string(json_get(t, "template"));
         if (!name || !*name || !text)
-            vocab_warn(b, "%s: a chat template without name or text is ignored", where);
+            vocab_warn(b, "[chat-template] %s: a chat template without name or text is ignored", where);
         else if (b->v->n_named_templates >= MAX_TEMPLATES)
             return err_set(e, ERR_FORMAT, "%s: more than %d chat templates", where, MAX_TEMPLATES);
         else
@@ -361,9 +362,9 @@ int vocab_chat_templates(struct vocab_build *b, struct err *e)
         if ((rc = read_text_file(b, "chat_template.jinja", &text, e)) != 0)
             return rc;
         if (inlined && strcmp(inlined, text) != 0)
-            vocab_warn(b,
-                       "chat_template.jinja differs from the template in tokenizer_config.json; the file is "
-                       "taken");
+            vocab_warn(b, "[chat-template] chat_template.jinja differs from the template in "
+                          "tokenizer_config.json; the file is "
+                          "taken");
         if ((rc = add_template(b, "default", text, e)) != 0)
             return rc;
         return add_folder_templates(b, e);

@@ -160,14 +160,17 @@ static int read_normalizer_spec(struct vocab_build *b, struct slice message, con
         else if (f.number == 5 && f.wire == 0)
             escapes = f.value != 0;
         else if (f.number == 2 && f.bytes.len > 0)
-            vocab_warn(b, "%s: its character map is not applied; token ids of texts it changes differ", what);
+            vocab_warn(b,
+                       "[tokenizer-normaliser] %s: its character map is not applied; token ids of texts it "
+                       "changes differ",
+                       what);
     }
     if (more < 0)
         return damaged(what, e);
     if (!escapes)
         return err_set(e, ERR_UNSUPPORTED, "%s: a SentencePiece model that keeps spaces as spaces", what);
     if (trims)
-        vocab_warn(b, "%s: it removes repeated spaces, which is not done here", what);
+        vocab_warn(b, "[tokenizer-normaliser] %s: it removes repeated spaces, which is not done here", what);
     if (!prefix)
         b->v->add_space_prefix = VOCAB_FLAG_FALSE;
     return 0;
@@ -213,8 +216,9 @@ int vocab_import_spm(struct vocab_build *b, struct err *e)
         rc = vocab_parse_spm(b, (struct slice){m.data, m.size}, path, e);
     filemap_close(&m);
     if (rc == 0 && b->n_rows && b->v->n_tokens > b->n_rows) {
-        vocab_warn(b, "%s: pieces from %llu on are dropped: the model has %llu embedding rows", path,
-                   (unsigned long long)b->n_rows, (unsigned long long)b->n_rows);
+        vocab_warn(b,
+                   "[token-dropped] %s: pieces from %llu on are dropped: the model has %llu embedding rows",
+                   path, (unsigned long long)b->n_rows, (unsigned long long)b->n_rows);
         b->v->n_tokens = (size_t)b->n_rows;
     }
     if (rc == 0)

@@ -1,0 +1,213 @@
+/* outcome.c - see outcome.h. */
+#include "outcome.h"
+
+#include "cmd.h"
+
+#include "formats/remark.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct {
+    struct remark_list warnings;
+    size_t n_told; /* of them; those behind are held back, since more of their kind may follow */
+    bool strict, quiet;
+    char **argv;
+    int argc;
+} run;
+
+static volatile sig_atomic_t owes_json;
+
+void outcome_begin(int argc, char **argv)
+{
+    run.argc = argc;
+    run.argv = argv;
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        owes_json = owes_json || strcmp(argv[i], "--json") == 0;
+}
+
+void outcome_options(const struct shared_options *o)
+{
+    run.strict = o->strict;
+    run.quiet = o->quiet;
+    owes_json = o->json;
+}
+
+bool outcome_owes_json(void)
+{
+    return owes_json;
+}
+
+/* --- warnings --- */
+
+static void tell(const struct remark *r)
+{
+    char *text = remark_text(r);
+    if (!run.quiet)
+        fprintf(stderr, "kerf: warning: %s\n", text ? text : r->message);
+    free(text);
+}
+
+/* What is held back, in its order. */
+static void tell_all(void)
+{
+    while (run.n_told < run.warnings.n)
+        tell(&run.warnings.items[run.n_told++]);
+}
+
+void cmd_warn_of(const struct shared_options *o, const char *file, const char *text)
+{
+    size_t n = run.warnings.n;
+    run.quiet = o->quiet;
+    const struct remark *r = remark_list_add(&run.warnings, file, text, !o->verbose);
+    if (r && run.warnings.n > n && (o->verbose || !r->tensor))
+        tell_all();
+    else if (!r && !o->quiet)
+        fprintf(stderr, "kerf: warning: %s\n", remark_sentence(text));
+}
+
+void cmd_warn(const struct shared_options *o, const char *fmt, ...)
+{
+    va_list ap, again;
+    va_start(ap, fmt);
+    va_copy(again, ap);
+    int n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    char *text = n < 0 ? NULL : malloc((size_t)n + 1);
+    if (text)
+        vsnprintf(text, (size_t)n + 1, fmt, again);
+    va_end(again);
+    cmd_warn_of(o, NULL, text ? text : "[out-of-memory] a warning that memory did not suffice for");
+    free(text);
+}
+
+void cmd_tell_warnings(void)
+{
+    tell_all();
+}
+
+/* --- failure --- */
+
+const char *outcome_code(enum err_code code)
+{
+    switch (code) {
+    case ERR_IO: return "io";
+    case ERR_FORMAT: return "format";
+    case ERR_UNSUPPORTED: return "unsupported";
+    case ERR_ARG: return "argument";
+    case ERR_NOMEM: return "memory";
+    case ERR_CANCELLED: return "cancelled";
+    case ERR_OK: break;
+    }
+    return "other";
+}
+
+/* Does `path`, of n bytes, stand for a file: named among the arguments (also behind "--option="), or there?
+ */
+static bool is_file(const char *path, size_t n)
+{
+    char name[512];
+    if (n == 0 || n >= sizeof name)
+        return false;
+    memcpy(name, path, n);
+    name[n] = 0;
+    for (int i = 1; i < run.argc; i++) {
+        const char *eq = strchr(run.argv[i], '=');
+        if (strcmp(run.argv[i], name) == 0 || (eq && strcmp(eq + 1, name) == 0))
+            return true;
+    }
+    return access(name, F_OK) == 0;
+}
+
+/* Messages begin with the path they are about, perhaps behind another one. The longest that is a file counts:
+ * a path may hold a colon itself. */
+static size_t file_of(const char *message, const char **file)
+{
+    const char *start = message;
+    size_t n = 0;
+    for (const char *at = strstr(message, ": "); at; at = strstr(at + 2, ": ")) {
+        if (is_file(start, (size_t)(at - start))) {
+            *file = start;
+            n = (size_t)(at - start);
+        } else if (n) {
+            break;
+        }
+    }
+    return n;
+}
+
+static void quoted_of(const char *message, const char *before, struct json_writer *w)
+{
+    const char *at = strstr(message, before), *end = NULL;
+    if (at) {
+        at += strlen(before);
+        end = strchr(at, '\'');
+    }
+    if (end)
+        jw_string_n(w, at, (size_t)(end - at));
+    else
+        jw_null(w);
+}
+
+static void error_members(struct json_writer *w, const char *code, const char *message)
+{
+    const char *file = NULL;
+    size_t n_file = file_of(message, &file);
+    jw_key(w, "error"), jw_object(w);
+    jw_key(w, "code"), jw_string(w, code);
+    jw_key(w, "message"), jw_string(w, message);
+    jw_key(w, "file"), jw_string_n(w, n_file ? file : NULL, n_file);
+    jw_key(w, "tensor"), quoted_of(message, "tensor '", w);
+    jw_end(w);
+}
+
+void outcome_error(const char *code, const char *message)
+{
+    struct json_writer w;
+    if (!owes_json)
+        return;
+    cmd_json_begin(&w);
+    error_members(&w, code, message);
+    cmd_json_end(&w);
+}
+
+void cmd_json_error(struct json_writer *w, const struct err *e)
+{
+    error_members(w, outcome_code(e->code), e->msg);
+}
+
+int outcome_end(int status)
+{
+    tell_all();
+    if (status == CMD_DONE && run.strict && run.warnings.n + run.warnings.n_lost > 0)
+        status = CMD_GATE;
+    remark_list_release(&run.warnings);
+    run.n_told = 0;
+    return status;
+}
+
+/* --- the one object --- */
+
+void cmd_json_begin(struct json_writer *w)
+{
+    owes_json = 0;
+    jw_begin(w, stdout);
+    jw_object(w);
+}
+
+void cmd_json_warnings(struct json_writer *w)
+{
+    owes_json = 0;
+    jw_key(w, "warnings");
+    remark_list_json(w, &run.warnings);
+}
+
+void cmd_json_end(struct json_writer *w)
+{
+    cmd_json_warnings(w);
+    jw_end(w);
+}
