@@ -1,5 +1,5 @@
-/* arch.c - the registry of families: dispatch by class name (specification 0.9) and the table of what is
- * supported. */
+/* arch.c - the registry of families: dispatch by class name (specification, architectures 0.9) and the table
+ * of what is supported. */
 #include "arch.h"
 
 #include "arch_rows.h"

@@ -21,8 +21,8 @@
 
 #include <stdio.h>
 
-/* Numbers of a configuration (specification 0.1), by their text names V D L H Hkv d F E K Fe Fs Hk Hv dk dv
- * Kc C. */
+/* Numbers of a configuration (specification, architectures 0.1), by their text names V D L H Hkv d F E K Fe
+ * Fs Hk Hv dk dv Kc C. */
 enum arch_symbol {
     ARCH_V,   /* rows of the embedding  */
     ARCH_D,   /* model width            */
@@ -50,9 +50,10 @@ enum arch_symbol {
 /* What a model makes of its final states. */
 enum arch_answer {
     ARCH_TOKENS, /* a distribution over the next token */
-    ARCH_YES_NO, /* two rows of the language head, "yes" and "no": a Qwen3 reranker (specification 12) */
+    ARCH_YES_NO, /* two rows of the language head, "yes" and "no": a Qwen3 reranker (specification,
+                    architectures 12) */
     ARCH_SCORE,  /* score.weight: classes "...ForSequenceClassification" with one or two labels */
-    ARCH_REWARD, /* score.0, ReLU, score.2: reward models (specification 5.6) */
+    ARCH_REWARD, /* score.0, ReLU, score.2: reward models (specification, architectures 5.6) */
 };
 
 /* A descriptor applied to one configuration. Immutable after arch_resolve. */
@@ -80,7 +81,7 @@ typedef uint64_t (*arch_map)(const struct arch_model *a, uint64_t out);
 enum arch_presence {
     ARCH_REQUIRED,
     ARCH_OPTIONAL,
-    ARCH_HEAD, /* the language head: rule of tied embeddings, specification 0.6 */
+    ARCH_HEAD, /* the language head: rule of tied embeddings, specification, architectures 0.6 */
 };
 
 /* Arithmetic in float32, after widening. */
@@ -115,7 +116,8 @@ struct arch_group {
                  uint64_t layer); /* in addition to that of the rows; NULL: always */
 };
 
-/* A key of the family's own, written after those that all families share (specification 0.10). */
+/* A key of the family's own, written after those that all families share (specification, architectures 0.10).
+ */
 struct arch_key {
     const char *suffix;  /* behind "<architecture>." */
     enum gguf_type type; /* U32, F32 or BOOL */
@@ -126,10 +128,10 @@ struct arch_key {
 
 enum arch_quirk {
     ARCH_HEAD_MANDATORY = 1, /* the runtime has no fallback to the embedding: write it twice when tied */
-    ARCH_RERANKER = 16,      /* folders of this family may hold a reranker (specification 12) */
-    ARCH_POOLING = 2,        /* modules.json may name a pooling (specification 11.2) */
-    ARCH_HEAD_DIM_KEY = 8,   /* write key_length even when the configuration does not state head_dim */
-    ARCH_ROPE_FREQS = 4,     /* "llama3" frequency scaling becomes the tensor rope_freqs.weight (17.3) */
+    ARCH_RERANKER = 16,    /* folders of this family may hold a reranker (specification, architectures 12) */
+    ARCH_POOLING = 2,      /* modules.json may name a pooling (specification, architectures 11.2) */
+    ARCH_HEAD_DIM_KEY = 8, /* write key_length even when the configuration does not state head_dim */
+    ARCH_ROPE_FREQS = 4,   /* "llama3" frequency scaling becomes the tensor rope_freqs.weight (17.3) */
 };
 
 /* Weights whose factor beside the blocks the runtime's graph of the family multiplies by; attention
@@ -208,17 +210,19 @@ bool arch_match(const char *pattern, const char *name, uint64_t *layer, uint64_t
 /* `pattern` with its N replaced. NULL when memory is refused. */
 const char *arch_name_of(const char *pattern, uint64_t layer, struct arena *arena);
 
-/* Prefix stripping of specification 0.8 (and `rename`). NULL when memory is refused; may return `name`. */
+/* Prefix stripping of specification, architectures 0.8 (and `rename`). NULL when memory is refused; may
+ * return `name`. */
 const char *arch_strip(const struct arch_model *a, const char *name, struct arena *arena);
 
-/* Why a stripped name is left out (specification 0.7): a short reason, or NULL when it must be mapped. */
+/* Why a stripped name is left out (specification, architectures 0.7): a short reason, or NULL when it must be
+ * mapped. */
 const char *arch_drop_reason(const char *name);
 
-/* Must this output tensor be F32 whatever is asked (specification 0.3, rule 1)? */
+/* Must this output tensor be F32 whatever is asked (specification, architectures 0.3, rule 1)? */
 bool arch_always_f32(const char *gguf_name, uint32_t n_dims);
 
-/* The <architecture>.* keys that all families have (specification 0.5, 0.10), and those of the family.
- * Pooling, which needs the folder, is not among them. */
+/* The <architecture>.* keys that all families have (specification, architectures 0.5, 0.10), and those of the
+ * family. Pooling, which needs the folder, is not among them. */
 int arch_add_common_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
                          struct err *e);
 int arch_add_own_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
@@ -230,7 +234,7 @@ int arch_set_u32(const struct arch_model *a, struct gguf_meta *meta, const char 
 int arch_set_f32(const struct arch_model *a, struct gguf_meta *meta, const char *suffix, double v,
                  struct err *e);
 
-/* Divisors of rope_freqs.weight for "llama3" scaling: phi[d/2] (specification 17.3). */
+/* Divisors of rope_freqs.weight for "llama3" scaling: phi[d/2] (specification, architectures 17.3). */
 void arch_rope_freqs(const struct arch_model *a, float *phi);
 
 #endif

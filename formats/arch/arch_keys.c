@@ -1,4 +1,4 @@
-/* arch_keys.c - the <architecture>.* metadata of a checkpoint (specification 0.5, 0.10).
+/* arch_keys.c - the <architecture>.* metadata of a checkpoint (specification, architectures 0.5, 0.10).
  *
  * Order and types are those of llama.cpp's converter, so that a reader that checks types strictly is content
  * and a diff of two files stays short. */

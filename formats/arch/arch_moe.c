@@ -1,4 +1,4 @@
-/* arch_moe.c - rows and checks of families with routed experts (specification 3, 10).
+/* arch_moe.c - rows and checks of families with routed experts (specification, architectures 3, 10).
  *
  * A checkpoint holds experts one by one, or stacked with gate and up fused (newer transformers); both become
  * the same three tensors. Rows stand in the order in which llama.cpp's converter writes a finished stack. */

@@ -1,4 +1,5 @@
-/* arch_names.c - tensor names: patterns, prefixes, and what is left out (specification 0.3, 0.7, 0.8). */
+/* arch_names.c - tensor names: patterns, prefixes, and what is left out (specification, architectures 0.3,
+ * 0.7, 0.8). */
 #include "arch.h"
 
 #include "libquant/base/path.h"

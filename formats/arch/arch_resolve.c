@@ -79,7 +79,7 @@ static int read_symbol(struct arch_model *a, enum arch_symbol id, struct err *e)
 }
 
 /* The class says what the head is. HuggingFace counts labels by their names, and takes two when there are
- * none; the reward classes have their numbers built in (specification 5.6). */
+ * none; the reward classes have their numbers built in (specification, architectures 5.6). */
 static int read_answer(struct arch_model *a, struct err *e)
 {
     const char *class_name = hf_config_architecture(a->config);

@@ -1,5 +1,5 @@
-/* arch_rows.c - rows that several families share: names and shapes of the decoder block of specification
- * 0.11. Families put them together in their own files. */
+/* arch_rows.c - rows that several families share: names and shapes of the decoder block of specification,
+ * architectures 0.11. Families put them together in their own files. */
 #include "arch_rows.h"
 
 #include <string.h>

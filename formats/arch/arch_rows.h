@@ -1,5 +1,5 @@
-/* arch_rows.h - tensor rows and keys that several families share (specification 0.11, 4.3, 9.3), and the
- * descriptors themselves. For the files of this folder. */
+/* arch_rows.h - tensor rows and keys that several families share (specification, architectures
+ * 0.11, 4.3, 9.3), and the descriptors themselves. For the files of this folder. */
 #ifndef KERF_ARCH_ROWS_H
 #define KERF_ARCH_ROWS_H
 

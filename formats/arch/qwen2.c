@@ -1,7 +1,8 @@
 /* qwen2.c - Qwen1.5, Qwen2, Qwen2.5, QwQ, CodeQwen and derivatives, dense; the text part of Qwen2-Audio.
  *
  * Biases on q, k and v; no permutation. Score heads and reward models are kept under names of our own, the
- * ones that encoders use for theirs (specification 5.6). Truth: specification, architectures 2, 4, 5, 8. */
+ * ones that encoders use for theirs (specification, architectures 5.6). Truth: specification, architectures
+ * 2, 4, 5, 8. */
 #include "arch_rows.h"
 
 static const char *const classes[] = {"Qwen2ForCausalLM",

@@ -60,7 +60,7 @@ static int add_moe_keys(const struct arch_model *a, struct gguf_meta *meta, cons
     return rc;
 }
 
-/* Omni turns begin and end with <|im_end|>, whatever its files say (specification 15.2). */
+/* Omni turns begin and end with <|im_end|>, whatever its files say (specification, architectures 15.2). */
 static int after_vocabulary(const struct arch_model *a, const struct vocabulary *v, struct gguf_meta *meta,
                             struct err *e)
 {

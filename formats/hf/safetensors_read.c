@@ -1,5 +1,5 @@
 /* safetensors_read.c - the strict reader: one rejection rule after another, in the order of the
- * specification (architectures 22.2), so that after opening no other module has to doubt a size again.
+ * specification, architectures 22.2, so that after opening no other module has to doubt a size again.
  *
  * Refuses to interpret: names and shapes are opaque, elements are bytes at any alignment.
  * Cost is that of sorting: 100000 tensors open in well under a second. */

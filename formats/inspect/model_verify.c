@@ -3,7 +3,7 @@
  * Names and shapes come from the same descriptors that convert checkpoints (formats/arch), with the numbers
  * and the kinds of layers read back from the metadata. A row that is optional in a family is asked for in
  * every layer when some layer has it: no model has a bias here and there.
- * Truth: specification, architectures (tables of tensors), quantization 6.6 (valid blocks). */
+ * Truth: specification, architectures 1 to 17 (tables of tensors), quantization 6.6 (valid blocks). */
 #include "model_verify.h"
 
 #include "formats/model/hparams.h"

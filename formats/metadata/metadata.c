@@ -87,7 +87,8 @@ static int add_general(struct gguf_meta *meta, const char *folder, const char *p
     return rc;
 }
 
-/* Pooling of sentence-transformers folders (specification 11.2): 1 mean, 2 first token, 3 last token. */
+/* Pooling of sentence-transformers folders (specification, architectures 11.2): 1 mean, 2 first token, 3 last
+ * token. */
 static int pooling_type(const struct json *pooling, uint32_t *type)
 {
     static const char *const flags[] = {"pooling_mode_mean_tokens", "pooling_mode_cls_token",

@@ -336,7 +336,7 @@ static void remove_item(struct mapping *map, struct hf_tensor *t)
     map->n--; /* by_name is not asked again */
 }
 
-/* Specification 0.6. Called last: it changes the list behind by_name's back. */
+/* Specification, architectures 0.6. Called last: it changes the list behind by_name's back. */
 static int settle_head(struct mapping *map, struct err *e)
 {
     struct model *m = map->m;

@@ -24,7 +24,8 @@ struct model_tensor {
     enum qtype
         type; /* of the source: the GGUF type, or the type that holds the source's values without loss */
     const char *source_type; /* for people and JSON: "BF16", "Q4_K", "F8_E4M3", "GPTQ" ... */
-    bool always_f32;         /* must be F32 in an output file (norms, biases, routers; specification 0.3) */
+    bool always_f32;    /* must be F32 in an output file (norms, biases, routers; specification, architectures
+                           0.3) */
     const uint8_t *raw; /* the bytes of `type`, rows contiguous in output order, if the source holds them so;
                          * else NULL (transformed, stacked, not loaded). Mapped: see filemap.h for hints. */
     bool has_blocks;    /* raw is NULL, but model_read_blocks puts the bytes of `type` together */

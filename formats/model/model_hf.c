@@ -82,7 +82,7 @@ static bool has_tokenizer(const char *folder)
 }
 
 /* Parameter counts behind the size label, and the type that the first matrix of 16 bits suggests
- * (specification 0.3, 20); F32 and packed weights alone make it F32. */
+ * (specification, architectures 0.3, 20); F32 and packed weights alone make it F32. */
 static void count_parameters(const struct model *m, struct metadata_sizes *s)
 {
     uint64_t expert_sum = 0, n_stacks = 0, n_wide = 0;

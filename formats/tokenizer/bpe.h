@@ -1,4 +1,5 @@
-/* bpe.h - byte-level BPE (specification 19.8, 3 to 6): words of a normalised text to token ids. Internal. */
+/* bpe.h - byte-level BPE (specification, architectures 19.8, 3 to 6): words of a normalised text to token
+ * ids. Internal. */
 #ifndef KERF_BPE_H
 #define KERF_BPE_H
 

@@ -36,8 +36,8 @@ char *utf8_repair(const char *text, size_t len, size_t *out_len);
 /* How many bytes utf8_repair would replace; *first, unless that is 0: offset of the first of them. */
 size_t utf8_n_ill_formed(const char *text, size_t len, size_t *first);
 
-/* The alphabet of byte-level BPE (specification 19.8, 4): byte <-> code point; -1 when `cp` stands for no
- * byte. */
+/* The alphabet of byte-level BPE (specification, architectures 19.8, 4): byte <-> code point; -1 when `cp`
+ * stands for no byte. */
 uint32_t byte_to_codepoint(uint8_t byte);
 int codepoint_to_byte(uint32_t cp);
 

@@ -5,9 +5,9 @@
  *     pretokenize_begin(&p, PRE_QWEN2, text, len);
  *     while (pretokenize_next(&p, &piece, &n)) use(piece, n);
  *
- * The patterns are those of the tokenizers' own files (specification 19.3), matched by hand: a regular
- * expression engine would need back-tracking stack in proportion to the longest run of white space. The
- * pieces are views of the text, in order, without gap. */
+ * The patterns are those of the tokenizers' own files (specification, architectures 19.3), matched by hand: a
+ * regular expression engine would need back-tracking stack in proportion to the longest run of white space.
+ * The pieces are views of the text, in order, without gap. */
 #ifndef KERF_PRETOKENIZE_H
 #define KERF_PRETOKENIZE_H
 

@@ -1,5 +1,5 @@
-/* spm.h - SentencePiece BPE (specification 19.7): text to token ids by joining the best-scored pair.
- * Internal. */
+/* spm.h - SentencePiece BPE (specification, architectures 19.7): text to token ids by joining the best-scored
+ * pair. Internal. */
 #ifndef KERF_SPM_H
 #define KERF_SPM_H
 

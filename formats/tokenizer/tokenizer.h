@@ -4,12 +4,12 @@
  *     if (tokenizer_new(&t, vocabulary, &e) != 0) return report(&e);
  *     tokenizer_encode(t, text, len, &(struct tokenize_options){.add_special = true}, &ids, &n, &e);
  *
- * Ids are those of the HuggingFace tokenizers (specification 19.7, 19.8). The text may be of any length, with
- * or without line ends, and is data in every byte: NUL is a character, and bytes that are not UTF-8 count as
- * U+FFFD, one for each maximal ill-formed part (what Python's errors="replace" makes of them). Time is O(n
- * log n) in the longest word, linear otherwise; memory beside the ids is a copy of the text if it changes
- * (repair, NFC) and about 20 bytes for each byte of the longest word. A tokenizer is immutable, so threads
- * may share it. */
+ * Ids are those of the HuggingFace tokenizers (specification, architectures 19.7, 19.8). The text may be of
+ * any length, with or without line ends, and is data in every byte: NUL is a character, and bytes that are
+ * not UTF-8 count as U+FFFD, one for each maximal ill-formed part (what Python's errors="replace" makes of
+ * them). Time is O(n log n) in the longest word, linear otherwise; memory beside the ids is a copy of the
+ * text if it changes (repair, NFC) and about 20 bytes for each byte of the longest word. A tokenizer is
+ * immutable, so threads may share it. */
 #ifndef KERF_TOKENIZER_H
 #define KERF_TOKENIZER_H
 

@@ -1,7 +1,8 @@
 /* vocab_added.c - added tokens: where they are written down, and what type each one gets.
  *
- * Specification 19.2 A. Three files may name them, and all three occur: tokenizer.json (authoritative),
- * tokenizer_config.json (the flags of repositories without tokenizer.json), added_tokens.json (the oldest).
+ * Specification, architectures 19.2 A. Three files may name them, and all three occur: tokenizer.json
+ * (authoritative), tokenizer_config.json (the flags of repositories without tokenizer.json),
+ * added_tokens.json (the oldest).
  */
 #include "vocab_build.h"
 

@@ -63,7 +63,7 @@ int vocab_load_json(struct json_doc **out, struct vocab_build *b, const char *na
  * wins. */
 int vocab_collect_added(struct vocab_build *b, struct err *e);
 bool vocab_looks_special(const char *text);
-/* Write them into the vocabulary (specification 19.2 A 3-5); `score` for SentencePiece. */
+/* Write them into the vocabulary (specification, architectures 19.2 A 3-5); `score` for SentencePiece. */
 int vocab_apply_added(struct vocab_build *b, float score, struct err *e);
 /* The same for a tokenizer.model: its own pieces stay as they are unless the configuration names them, and
  * ids past the embedding rows are dropped with a warning. */

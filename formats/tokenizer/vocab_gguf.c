@@ -1,4 +1,5 @@
-/* vocab_gguf.c - vocabularies out of and into the tokenizer.* keys of GGUF metadata (specification 19.1).
+/* vocab_gguf.c - vocabularies out of and into the tokenizer.* keys of GGUF metadata (specification,
+ * architectures 19.1).
  *
  * Reading is lenient where runtimes are (missing types or scores, repeated texts: a warning), because such
  * files exist and can still be tokenized with; writing is strict. */
@@ -93,7 +94,7 @@ static int read_tokens(struct vocab_build *b, const struct gguf_meta *meta, stru
         int rc = vocab_set(b, i, text[i].data, (size_t)text[i].len, (enum token_type)type, (float)score, e);
         if (rc != 0)
             return rc;
-        /* the rule of specification 19.2, which runtimes also apply to files that did not */
+        /* the rule of specification, architectures 19.2, which runtimes also apply to files that did not */
         if (type == TOKEN_USER_DEFINED && vocab_looks_special(b->v->tokens[i].text))
             b->v->tokens[i].type = TOKEN_CONTROL;
     }

@@ -1,10 +1,11 @@
 /* vocab_hf_json.c - byte-level BPE from tokenizer.json, or from vocab.json and merges.txt.
  *
- * What the file says about normaliser and pre-tokenizer decides the GGUF names (specification 19.3): the
- * split pattern is compared, not a hash of the ids of a probe text. A tokenizer.json of the SentencePiece
- * kind (BPE with byte fallback, Llama 2 without its tokenizer.model) becomes a SentencePiece vocabulary:
- * pieces are scored by the order of the merges that form them, which is the order SentencePiece itself would
- * merge in. The peer gives every such piece the same score, which loses that order.
+ * What the file says about normaliser and pre-tokenizer decides the GGUF names (specification,
+ * architectures 19.3): the split pattern is compared, not a hash of the ids of a probe text. A tokenizer.json
+ * of the SentencePiece kind (BPE with byte fallback, Llama 2 without its tokenizer.model) becomes a
+ * SentencePiece vocabulary: pieces are scored by the order of the merges that form them, which is the order
+ * SentencePiece itself would merge in. The peer gives every such piece the same score, which loses that
+ * order.
  *
  * Refuses: other models (Unigram, WordPiece), sub-word affixes, unknown split patterns. */
 #include "vocab_build.h"

@@ -1,9 +1,9 @@
 /* vocab_special.c - special ids, whether BOS and EOS are added, and chat templates, from a HuggingFace
  * folder.
  *
- * Specification 19.4 to 19.6. The order of sources is that of the peer's converter, so that both write the
- * same keys; where only the peer's data flow (not the files) leaves an id unset, the id is looked up after
- * all. */
+ * Specification, architectures 19.4 to 19.6. The order of sources is that of the peer's converter, so that
+ * both write the same keys; where only the peer's data flow (not the files) leaves an id unset, the id is
+ * looked up after all. */
 #include "vocab_build.h"
 
 #include "formats/utf8.h"
@@ -225,7 +225,8 @@ void vocab_special_ids(struct vocab_build *b)
     struct vocabulary *v = b->v;
     read_tokenizer_files(b, &s);
     const char *arch = b->config ? hf_config_architecture(b->config) : "";
-    if (strncmp(arch, "Qwen3Omni", 9) == 0) { /* specification 15: the talker's end token rules */
+    if (strncmp(arch, "Qwen3Omni", 9) ==
+        0) { /* specification, architectures 15: the talker's end token rules */
         const struct added_token *end = find_by_text(b, "<|im_end|>", false);
         if (end && end->id < v->n_tokens)
             s.id[BOS] = s.id[EOS] = (int64_t)end->id;

@@ -1,8 +1,8 @@
 /* vocab_spm.c - SentencePiece models (tokenizer.model): pieces, scores and types out of a protocol buffer.
  *
- * Only what specification 19.7 needs is read; the message is walked with a reader of its own, since four
- * field types do not justify a library. Unknown fields are skipped by their wire type, as protocol buffers
- * demand.
+ * Only what specification, architectures 19.7 needs is read; the message is walked with a reader of its own,
+ * since four field types do not justify a library. Unknown fields are skipped by their wire type, as protocol
+ * buffers demand.
  *
  * Message layout (sentencepiece_model.proto): ModelProto { repeated SentencePiece pieces = 1; TrainerSpec
  * trainer_spec = 2; NormalizerSpec normalizer_spec = 3; }, SentencePiece { string piece = 1; float score = 2;

@@ -2,8 +2,8 @@
  * release.
  *
  * Each line is `base64 SP rank`; the rank is the token id. Merges are not in the file: they follow from the
- * ranks (specification 19.2 C). Special tokens are not in it either: they stand in the program that came with
- * the model, so their names are here.
+ * ranks (specification, architectures 19.2 C). Special tokens are not in it either: they stand in the program
+ * that came with the model, so their names are here.
  *
  * Refuses: files past 32 MiB, tokens past 512 bytes (the longest known has 256), holes in the ranks. */
 #include "vocab_build.h"

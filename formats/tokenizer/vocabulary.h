@@ -75,9 +75,10 @@ int vocabulary_load_hf(struct vocabulary **out, const char *folder, const struct
 /* From the tokenizer.* keys; copies what it needs, so `meta` may go first. */
 int vocabulary_from_gguf(struct vocabulary **out, const struct gguf_meta *meta, struct err *e);
 
-/* Write the tokenizer.* keys in the order and with the types of specification 19.1. Refuses empty or repeated
- * token texts (runtimes abort on them). Two private keys, tokenizer.kerf.normalizer ("NFC" or "none") and
- * tokenizer.kerf.ignore_merges, are written only where the pre-tokenizer's name implies another value. */
+/* Write the tokenizer.* keys in the order and with the types of specification, architectures 19.1. Refuses
+ * empty or repeated token texts (runtimes abort on them). Two private keys, tokenizer.kerf.normalizer ("NFC"
+ * or "none") and tokenizer.kerf.ignore_merges, are written only where the pre-tokenizer's name implies
+ * another value. */
 int vocabulary_to_gguf(const struct vocabulary *v, struct gguf_meta *meta, struct err *e);
 void vocabulary_free(struct vocabulary *v);
 

@@ -381,7 +381,7 @@ static const struct arch_row *find_row(const struct arch_model *a, const char *h
     return NULL;
 }
 
-/* new[h*d + 2*i + s] = old[h*d + s*(d/2) + i], specification 17.3. */
+/* new[h*d + 2*i + s] = old[h*d + s*(d/2) + i], specification, architectures 17.3. */
 static void llama_rows_of_q_and_k_are_permuted_by_the_formula(void **state)
 {
     (void)state;
@@ -401,7 +401,8 @@ static void llama_rows_of_q_and_k_are_permuted_by_the_formula(void **state)
     hf_config_free(c);
 }
 
-/* Specification 13.3: source row of every destination, from the table of the fused projection. */
+/* Specification, architectures 13.3: source row of every destination, from the table of the fused projection.
+ */
 static void next_rows_are_regrouped_by_the_table(void **state)
 {
     (void)state;
@@ -426,7 +427,7 @@ static void next_rows_are_regrouped_by_the_table(void **state)
     hf_config_free(c);
 }
 
-/* Specification 16.3: new head block j*Hk + c takes old head block c*r + j. */
+/* Specification, architectures 16.3: new head block j*Hk + c takes old head block c*r + j. */
 static void qwen35_value_heads_are_tiled(void **state)
 {
     (void)state;

@@ -407,7 +407,7 @@ static struct hf_config *load_real(const char *name)
     return c;
 }
 
-/* Dimensions of the specification's tables 23.1 to 23.3; 0 where a family has none. */
+/* Dimensions of specification, architectures 23.1 to 23.3; 0 where a family has none. */
 static const struct {
     const char *file, *architecture, *model_type;
     uint64_t layers, width, heads, kv, head_dim, ffn, vocab, experts;

@@ -67,7 +67,8 @@ static void hf_name(const char *gguf, char *out, size_t cap)
     fail_msg("no HuggingFace name for %s", gguf);
 }
 
-/* Row that stands at `row` of an output tensor: q and k of Llama are permuted (specification 17.3). */
+/* Row that stands at `row` of an output tensor: q and k of Llama are permuted (specification,
+ * architectures 17.3). */
 static uint64_t source_row(bool permuted, uint64_t head_dim, uint64_t row)
 {
     uint64_t h = row / head_dim, j = row % head_dim;
@@ -234,7 +235,7 @@ static void a_mandatory_head_is_written_twice_when_tied(void **state)
     free(b);
 }
 
-/* Specification 0.6. */
+/* Specification, architectures 0.6. */
 static void tied_heads_follow_the_flag(void **state)
 {
     (void)state;

@@ -54,7 +54,7 @@ static void write_tokenizer(const char *folder, const char *const *named, size_t
     free(text);
 }
 
-/* Specification 12: row 0 is that of "yes", row 1 that of "no". */
+/* Specification, architectures 12: row 0 is that of "yes", row 1 that of "no". */
 static void a_reranker_keeps_two_rows_of_its_head(void **state)
 {
     (void)state;
@@ -163,7 +163,7 @@ static void a_lone_score_is_ranked_beside_zeros(void **state)
     expect_refusal(folder, ERR_FORMAT, "'score.weight': shape [2, 64] expected");
 }
 
-/* Specification 5.6: names of our own, which no runtime knows. */
+/* Specification, architectures 5.6: names of our own, which no runtime knows. */
 static void a_reward_model_keeps_its_two_layers(void **state)
 {
     (void)state;
@@ -192,7 +192,7 @@ static void a_reward_model_keeps_its_two_layers(void **state)
     }
 }
 
-/* Specification 11.2. */
+/* Specification, architectures 11.2. */
 static void pooling_is_read_from_the_named_module(void **state)
 {
     (void)state;

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-/* Copied from the table of the specification (quantization 2), not from our structs. */
+/* Copied from the table of the specification, quantization 2, not from our structs. */
 static const struct {
     uint32_t id;
     const char *name;

@@ -29,8 +29,8 @@ struct builder {
     char config[1024];
 };
 
-/* Sizes of what builder_fill makes, by the names of specification 0.1: vocabulary, width, layers, heads,
- * widths of a dense layer, number of experts, their width, that of the shared one. */
+/* Sizes of what builder_fill makes, by the names of specification, architectures 0.1: vocabulary, width,
+ * layers, heads, widths of a dense layer, number of experts, their width, that of the shared one. */
 enum { V = 40, D = 8, L = 2, H = 2, FF = 12, E = 3, FE = 5, FS = 6 };
 
 /* A model of one layer kind with all its tensors; `moe` 0 dense qwen2, 1 experts one by one, 2 stacked. */
