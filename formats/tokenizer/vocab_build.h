@@ -74,6 +74,9 @@ int vocab_apply_added_spm(struct vocab_build *b, struct err *e);
 void vocab_special_ids(struct vocab_build *b);
 int vocab_chat_templates(struct vocab_build *b, struct err *e);
 
+/* --- vocab_ends.c: every token that ends a text, behind the ids above --- */
+void vocab_end_tokens(struct vocab_build *b);
+
 /* --- the importers; each fills tokens, merges, model, pre, nfc, ignore_merges --- */
 int vocab_import_tokenizer_json(struct vocab_build *b, struct err *e);
 int vocab_import_vocab_merges(struct vocab_build *b, struct err *e);

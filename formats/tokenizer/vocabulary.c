@@ -78,6 +78,7 @@ static int load(struct vocab_build *b, struct err *e)
     if (rc != 0)
         return rc;
     vocab_special_ids(b);
+    vocab_end_tokens(b);
     settle_flags(b);
     return vocab_chat_templates(b, e);
 }

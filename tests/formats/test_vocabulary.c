@@ -365,6 +365,58 @@ static void template_processor_decides_bos_and_eos(void **state)
     scratch_remove(&s);
 }
 
+/* Every token that ends a text has a key, unless runtimes know it by its text. */
+static void all_end_tokens_reach_the_file(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *generation, *config;
+        int64_t eos, eot, eom;
+        const char *warning;
+    } cases[] = {
+        {"{\"eos_token_id\":[6,5]}", "\"eos_token_id\":5", 5, 6, -1, NULL},
+        {"{\"eos_token_id\":6}", "\"eos_token_id\":5", 5, 6, -1, NULL},
+        {"{\"eos_token_id\":[6,7,5]}", "\"eos_token_id\":5", 5, 6, 7, NULL},
+        {"{}", "\"eos_token_id\":[5,6,7]", 5, 6, 7, NULL},
+        {"{\"eos_token_id\":[5,6]}", "\"eos_token_id\":[5,6]", 5, 6, -1, NULL},
+        {"{\"eos_token_id\":[8,5]}", "\"eos_token_id\":5", 5, -1, -1, NULL}, /* <|im_end|> is known */
+        {"{\"eos_token_id\":null}", "\"eos_token_id\":5", 5, -1, -1, NULL},
+        {"{\"eos_token_id\":[3,6,7,5]}", "\"eos_token_id\":5", 5, 3, 6,
+         "token 7 '<c>' ends a text, but a GGUF"},
+        {"{\"eos_token_id\":[99,6]}", "\"eos_token_id\":5", 5, 6, -1, "an eos_token_id is no token of the"},
+        {"{\"eos_token_id\":[\"<b>\",6]}", "\"eos_token_id\":5", 5, 6, -1,
+         "an eos_token_id is no token of the"},
+        {"{\"eos_token_id\":[6]", "\"eos_token_id\":5", 5, -1, -1, NULL}, /* unreadable; told elsewhere */
+        {"{\"eos_token_id\":[6,7]}", "\"text_config\":{\"eos_token_id\":[5,6]}", 6, 7, 5, NULL},
+    };
+    struct scratch s;
+    scratch_make(&s);
+    write_json(
+        &s, "null", SPLIT(QWEN2),
+        "{\"id\":5,\"content\":\"<a>\",\"special\":true},{\"id\":6,\"content\":\"<b>\",\"special\":true},"
+        "{\"id\":7,\"content\":\"<c>\",\"special\":true},"
+        "{\"id\":8,\"content\":\"<|im_end|>\",\"special\":true}",
+        VOCAB, "", "");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct hf_config *config = NULL;
+        char json[300];
+        int n = snprintf(json, sizeof json, "{\"architectures\":[\"Qwen2ForCausalLM\"],\"vocab_size\":9,%s}",
+                         cases[i].config);
+        assert_int_equal(hf_config_parse(&config, json, (size_t)n, "config.json", NULL), 0);
+        scratch_text(&s, "generation_config.json", cases[i].generation);
+        struct vocabulary *v = load(s.folder, config, 0);
+        if (v->eos != cases[i].eos || v->eot != cases[i].eot || v->eom != cases[i].eom)
+            fail_msg("%s %s: eos %lld eot %lld eom %lld", cases[i].generation, cases[i].config,
+                     (long long)v->eos, (long long)v->eot, (long long)v->eom);
+        assert_int_equal(v->n_warnings, cases[i].warning != NULL);
+        if (cases[i].warning)
+            assert_true(warned(v, cases[i].warning));
+        vocabulary_free(v);
+        hf_config_free(config);
+    }
+    scratch_remove(&s);
+}
+
 static void ids_come_from_the_configuration_when_integers(void **state)
 {
     (void)state;
@@ -380,8 +432,9 @@ static void ids_come_from_the_configuration_when_integers(void **state)
     struct vocabulary *v = load(s.folder, config, 0);
     assert_int_equal(v->n_tokens, 9);
     assert_int_equal(v->bos, 2);
-    assert_int_equal(v->eos, -1); /* a list is not an id */
-    assert_int_equal(v->unk, 4);  /* of the text part */
+    assert_int_equal(v->eos, 3); /* a list: as many as there are keys for */
+    assert_int_equal(v->eot, 4);
+    assert_int_equal(v->unk, 4); /* of the text part */
     assert_int_equal(v->pad, -1);
     assert_true(warned(v, "pad_token_id 99 is ignored"));
     vocabulary_free(v);
@@ -789,6 +842,7 @@ int main(void)
         cmocka_unit_test(deviations_from_the_name_survive_gguf),
         cmocka_unit_test(damaged_json_is_refused_with_its_reason),
         cmocka_unit_test(template_processor_decides_bos_and_eos),
+        cmocka_unit_test(all_end_tokens_reach_the_file),
         cmocka_unit_test(ids_come_from_the_configuration_when_integers),
         cmocka_unit_test(templates_come_from_every_place),
         cmocka_unit_test(vocab_json_with_merges_txt_is_read),
