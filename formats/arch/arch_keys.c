@@ -147,13 +147,10 @@ static int set_yarn(const struct arch_model *a, struct gguf_meta *meta, const st
         rc = arch_set_f32(a, meta, "rope.scaling.yarn_beta_fast", r->beta_fast, e);
     if (rc == 0 && r->has_beta_slow)
         rc = arch_set_f32(a, meta, "rope.scaling.yarn_beta_slow", r->beta_slow, e);
+    /* The runtime takes 1 + 0.1 ln(factor) whatever the key above says, and multiplies by this one. */
     double inferred = r->factor > 1 ? 1 + 0.1 * log(r->factor) : 1;
     if (rc == 0 && r->has_attention_factor && fabs(r->attention_factor - inferred) > 1e-6)
-        rc = w->add(w->ctx,
-                    "[runtime-differs] config.json: llama.cpp ignores the attention_factor of yarn scaling "
-                    "and takes 1 + 0.1 "
-                    "ln(factor)",
-                    e);
+        rc = arch_set_f32(a, meta, "rope.scaling.attn_factor", r->attention_factor / inferred, e);
     if (rc == 0 && !r->truncate) { /* a key of our own, for our own forward pass */
         char key[128];
         rc = key_of(key, sizeof key, a, "ext.yarn_truncate", e);
@@ -174,15 +171,25 @@ static int set_rope_scaling(const struct arch_model *a, struct gguf_meta *meta, 
 {
     const struct hf_rope *r = &a->rope;
     int rc;
+    if (!r->has_factor && (r->type == ROPE_LINEAR || r->type == ROPE_YARN))
+        return err_set(e, ERR_FORMAT, "config.json: rope_type '%s' without a 'factor'", r->type_name);
     switch (r->type) {
-    case ROPE_DEFAULT: return 0;
+    case ROPE_DEFAULT:
+        return !r->has_factor ? 0
+                              : w->add(w->ctx,
+                                       "[rope-factor-idle] config.json: the RoPE parameters have a factor, "
+                                       "but no type that would use "
+                                       "it; it has no effect, as in transformers",
+                                       e);
     case ROPE_LINEAR:
-        if (!r->has_factor)
-            return 0;
         rc = set_string(a, meta, "rope.scaling.type", "linear", e);
         return rc != 0 ? rc : arch_set_f32(a, meta, "rope.scaling.factor", r->factor, e);
-    case ROPE_YARN: return r->has_factor ? set_yarn(a, meta, w, e) : 0;
-    case ROPE_LONGROPE: return set_string(a, meta, "rope.scaling.type", "longrope", e);
+    case ROPE_YARN: return set_yarn(a, meta, w, e);
+    case ROPE_LONGROPE:
+        return err_set(e, ERR_UNSUPPORTED,
+                       "config.json: rope_type '%s' needs tensors of long and short factors, which are not "
+                       "written for architecture '%s'",
+                       r->type_name, a->arch->name);
     case ROPE_LLAMA3:
         if (a->arch->quirks & ARCH_ROPE_FREQS)
             return 0; /* a tensor says it */

@@ -1,7 +1,7 @@
 /* hf_rope.c - RoPE parameters of both config layouts in one record (specification, architectures 0.5).
  *
- * Every value is read through read_number, so that a wrong kind is an error with the key's name and never a
- * silent default. */
+ * Where both layouts stand, rope_scaling decides, as in transformers 5. Every value is read through
+ * read_number, so that a wrong kind is an error with the key's name and never a silent default. */
 #include "hf_config_internal.h"
 
 #include <math.h>
@@ -10,7 +10,8 @@
 /* Where a key is looked up: the scaling object first, then, for the names of step 3, 5 and 6, the config. */
 struct scope {
     const struct hf_config *c;
-    const struct json *r; /* rope_parameters, rope_scaling, their full_attention part, or NULL */
+    const struct json *r;     /* rope_parameters, rope_scaling, their full_attention part, or NULL */
+    const struct json *other; /* the block that `r` displaces, or NULL */
 };
 
 static const struct json *in_object(const struct scope *s, const char *key)
@@ -127,11 +128,14 @@ static int read_scaling(struct hf_rope *out, const struct scope *s, struct err *
     }
     if (out->has_factor && !(out->factor > 0))
         return wrong_kind(s, "factor", "positive", e);
+    out->has_beta_fast &= out->beta_fast != 0; /* zero is "not stated" there */
+    out->has_beta_slow &= out->beta_slow != 0;
 
+    /* transformers prefers the top-level key when both are there */
     static const char original[] = "original_max_position_embeddings";
-    const struct json *j = in_object(s, original);
+    const struct json *j = hf_config_get(s->c, original);
     if (!j)
-        j = hf_config_get(s->c, original);
+        j = in_object(s, original);
     if (j && (!json_uint(j, &out->original_context) || out->original_context == 0))
         return wrong_kind(s, original, "a positive whole number", e);
     out->has_original_context = j != NULL;
@@ -147,7 +151,9 @@ static int read_scaling(struct hf_rope *out, const struct scope *s, struct err *
 static int read_sections(struct hf_rope *out, const struct scope *s, struct err *e)
 {
     const struct json *sections = in_object(s, "mrope_section");
-    if (!sections)
+    if (!sections) /* of no weight for texts, whose positions are equal in all sections */
+        sections = json_get(s->other, "mrope_section");
+    if (!sections || json_is_null(sections))
         return 0;
     if (!json_is_array(sections))
         return wrong_kind(s, "mrope_section", "an array", e);
@@ -160,20 +166,92 @@ static int read_sections(struct hf_rope *out, const struct scope *s, struct err 
     return 0;
 }
 
+/* YaRN's magnitude from its two multipliers of the logarithm, where the file states no attention_factor; and
+ * its factor from the two contexts, where the file leaves it out. As transformers computes them. */
+static int infer_yarn(struct hf_rope *out, const struct scope *s, struct err *e)
+{
+    double mscale = 0, all = 0;
+    uint64_t context;
+    bool has_mscale = false, has_all = false;
+    int rc = read_number(&mscale, &has_mscale, in_object(s, "mscale"), s, "mscale", e);
+    if (rc == 0)
+        rc = read_number(&all, &has_all, in_object(s, "mscale_all_dim"), s, "mscale_all_dim", e);
+    if (rc == 0 && !out->has_factor && json_is_null(json_get(s->r, "factor")) && out->has_original_context &&
+        hf_config_uint(s->c, "max_position_embeddings", &context, NULL)) {
+        out->factor = (double)context / (double)out->original_context;
+        out->has_factor = out->factor > 0;
+    }
+    if (rc != 0 || out->has_attention_factor || !(has_mscale && has_all && mscale != 0 && all != 0))
+        return rc;
+    double grown = out->has_factor && out->factor > 1 ? 0.1 * log(out->factor) : 0;
+    out->attention_factor = (grown * mscale + 1) / (grown * all + 1);
+    out->has_attention_factor = true;
+    return 0;
+}
+
+static bool is_block(const struct json *j)
+{
+    return json_is_object(j) && json_first(j);
+}
+
+/* Both layouts at once: the older block decides, as in transformers, and the newer one is not looked at. That
+ * is meant where a user adds a scaling to a configuration that has none; where the newer block says something
+ * that gets lost, nobody can have meant it. */
+static int check_displaced(const struct hf_rope *rope, const struct scope *s, struct err *e)
+{
+    static const char *const keys[] = {"factor",           "original_max_position_embeddings",
+                                       "attention_factor", "beta_fast",
+                                       "beta_slow",        "low_freq_factor",
+                                       "high_freq_factor"};
+    struct hf_rope older = {0};
+    struct scope other = {s->c, s->other, NULL};
+    if (!s->other)
+        return 0;
+    int rc = read_type(&older, &other, e);
+    if (rc != 0)
+        return rc;
+    const char *key = NULL;
+    double v;
+    if (older.type != ROPE_DEFAULT && older.type != rope->type)
+        key = "rope_type";
+    for (size_t i = 0; !key && older.type != ROPE_DEFAULT && i < sizeof keys / sizeof *keys; i++) {
+        double a, b;
+        if (json_number(in_object(&other, keys[i]), &a) &&
+            !(json_number(in_object(s, keys[i]), &b) && a == b))
+            key = keys[i];
+    }
+    if (!key && json_number(in_object(&other, "rope_theta"), &v) && v != rope->theta)
+        key = "rope_theta";
+    if (!key && json_number(in_object(&other, "partial_rotary_factor"), &v) &&
+        v != rope->partial_rotary_factor)
+        key = "partial_rotary_factor";
+    if (key)
+        return err_set(
+            e, ERR_FORMAT,
+            "%s: rope_scaling displaces rope_parameters, as in transformers, but '%s' of the latter "
+            "would be lost; put all values into one of the two blocks",
+            s->c->what, key);
+    return 0;
+}
+
 int hf_config_rope(const struct hf_config *c, struct hf_rope *out, struct err *e)
 {
     struct hf_rope rope = {0};
-    struct scope s = {c, NULL};
-    static const char *const names[] = {"rope_parameters", "rope_scaling"};
-    for (size_t i = 0; i < 2 && !s.r; i++) {
-        const struct json *j = hf_config_get(c, names[i]);
-        if (j && !json_is_object(j))
+    struct scope s = {.c = c};
+    static const char *const names[] = {"rope_scaling", "rope_parameters"};
+    const struct json *blocks[2];
+    for (size_t i = 0; i < 2; i++) {
+        blocks[i] = hf_config_get(c, names[i]);
+        if (blocks[i] && !json_is_object(blocks[i]))
             return err_set(e, ERR_FORMAT, "%s: %s must be an object or null", c->what, names[i]);
-        s.r = j;
     }
+    s.r = is_block(blocks[0]) ? blocks[0] : blocks[1];
+    s.other = is_block(blocks[0]) && is_block(blocks[1]) ? blocks[1] : NULL;
     /* Parameters per layer type: those of full attention are the model's main ones. */
     if (json_is_object(json_get(s.r, "full_attention")))
         s.r = json_get(s.r, "full_attention");
+    if (json_is_object(json_get(s.other, "full_attention")))
+        s.other = json_get(s.other, "full_attention");
     int rc = read_theta(&rope, &s, e);
     if (rc == 0)
         rc = read_partial(&rope, &s, e);
@@ -181,8 +259,12 @@ int hf_config_rope(const struct hf_config *c, struct hf_rope *out, struct err *e
         rc = read_type(&rope, &s, e);
     if (rc == 0)
         rc = read_scaling(&rope, &s, e);
+    if (rc == 0 && rope.type == ROPE_YARN)
+        rc = infer_yarn(&rope, &s, e);
     if (rc == 0)
         rc = read_sections(&rope, &s, e);
+    if (rc == 0)
+        rc = check_displaced(&rope, &s, e);
     if (rc == 0)
         *out = rope;
     return rc;

@@ -2,6 +2,7 @@
  * published dimensions. */
 #include "formats/hf/hf_config.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -274,7 +275,7 @@ static void both_rope_layouts_give_one_record(void **state)
         "\"factor\":4.0,\"attention_factor\":1.5,\"beta_fast\":16,\"beta_slow\":2,\"extrapolation_factor\":0."
         "75,"
         "\"truncate\":false},\"original_max_position_embeddings\":32768,\"rope_theta\":7,"
-        "\"rope_scaling\":{\"type\":\"linear\"}}",
+        "\"rope_scaling\":{}}",
         "{\"rope_parameters\":{\"sliding_attention\":{\"rope_theta\":3},\"full_attention\":{\"type\":"
         "\"yarn\","
         "\"rope_theta\":1e6,\"partial_rotary_factor\":0.5,\"original_max_position_embeddings\":32768,"
@@ -298,6 +299,74 @@ static void both_rope_layouts_give_one_record(void **state)
         assert_number(r.extrapolation_factor, 0.75);
         assert_false(r.truncate);
         assert_false(r.has_low_freq_factor || r.has_high_freq_factor);
+        hf_config_free(c);
+    }
+}
+
+/* Both layouts at once, as transformers 5 resolves them: rope_scaling decides. */
+static void rope_scaling_displaces_the_newer_block(void **state)
+{
+    (void)state;
+    static const char yarn[] = "\"rope_type\":\"yarn\",\"factor\":4.0";
+    char text[400];
+    snprintf(text, sizeof text,
+             "{\"rope_theta\":1e6,\"rope_scaling\":{%s},\"rope_parameters\":{\"rope_type\":\"default\","
+             "\"rope_theta\":1e6,\"mrope_section\":[24,20,20]}}",
+             yarn);
+    struct hf_config *c = parse(text);
+    struct hf_rope r = rope_of(c);
+    assert_int_equal(r.type, ROPE_YARN);
+    assert_number(r.factor, 4);
+    assert_number(r.theta, 1e6);
+    assert_int_equal(r.n_mrope_sections, 3);
+    hf_config_free(c);
+
+    static const char *const lost[][2] = {
+        {"\"rope_theta\":1e6", "rope_theta"},
+        {"\"rope_type\":\"linear\",\"factor\":4.0", "rope_type"},
+        {"\"rope_type\":\"yarn\",\"factor\":2.0", "factor"},
+        {"\"rope_type\":\"yarn\",\"factor\":4.0,\"beta_fast\":16", "beta_fast"},
+        {"\"partial_rotary_factor\":0.5", "partial_rotary_factor"},
+    };
+    for (size_t i = 0; i < sizeof lost / sizeof *lost; i++) {
+        struct err e = {0};
+        char want[60];
+        snprintf(text, sizeof text, "{\"rope_scaling\":{%s},\"rope_parameters\":{%s}}", yarn, lost[i][0]);
+        snprintf(want, sizeof want, "but '%s' of the latter would be lost", lost[i][1]);
+        c = parse(text);
+        assert_int_equal(hf_config_rope(c, &r, &e), ERR_FORMAT);
+        if (!strstr(e.msg, want))
+            fail_msg("%s: %s", lost[i][0], e.msg);
+        hf_config_free(c);
+    }
+}
+
+/* get_mscale(4, 0.7) / get_mscale(4, 1.2) with get_mscale(s, m) = 0.1 m ln(s) + 1, by hand. */
+static void yarn_is_inferred_as_the_reference_does(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool has;
+        double attention, factor;
+    } cases[] = {
+        {"\"factor\":4.0,\"mscale\":0.7,\"mscale_all_dim\":0.7", true, 1, 4},
+        {"\"factor\":4.0,\"mscale\":0.7,\"mscale_all_dim\":1.2", true, 0.94057153, 4},
+        {"\"factor\":4.0,\"mscale\":0.7", false, 0, 4},
+        {"\"factor\":4.0,\"mscale\":0.7,\"mscale_all_dim\":0", false, 0, 4},
+        {"\"factor\":4.0,\"mscale\":0.7,\"mscale_all_dim\":0.5,\"attention_factor\":1.25", true, 1.25, 4},
+        {"\"factor\":null,\"original_max_position_embeddings\":128", false, 0, 8},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[300];
+        snprintf(text, sizeof text,
+                 "{\"max_position_embeddings\":1024,\"rope_scaling\":{\"type\":\"yarn\",%s}}", cases[i].text);
+        struct hf_config *c = parse(text);
+        struct hf_rope r = rope_of(c);
+        assert_int_equal(r.has_attention_factor, cases[i].has);
+        if (cases[i].has && !(fabs(r.attention_factor - cases[i].attention) < 1e-8))
+            fail_msg("%s: %.9g", cases[i].text, r.attention_factor);
+        assert_number(r.factor, cases[i].factor);
         hf_config_free(c);
     }
 }
@@ -582,6 +651,8 @@ int main(void)
         cmocka_unit_test(the_default_table_holds_the_published_values),
         cmocka_unit_test(the_tie_flag_is_the_roots_then_the_text_parts_then_the_class),
         cmocka_unit_test(both_rope_layouts_give_one_record),
+        cmocka_unit_test(rope_scaling_displaces_the_newer_block),
+        cmocka_unit_test(yarn_is_inferred_as_the_reference_does),
         cmocka_unit_test(unstated_rope_fields_stay_unset),
         cmocka_unit_test(rope_types_and_old_key_names_are_known),
         cmocka_unit_test(wrong_rope_values_are_errors_that_name_the_key),
