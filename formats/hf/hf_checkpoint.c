@@ -1,16 +1,20 @@
 /* hf_checkpoint.c - see hf_checkpoint.h. Rules: specification, architectures 22.3.
  *
- * Never opens a pickle, and never reads a file that the folder's index does not name. */
+ * Which files count is decided as transformers decides it: a model.safetensors wins over an index that does
+ * not name it; then the files of the index; without both, every model*.safetensors. Never opens a pickle. */
 #include "hf_checkpoint.h"
 
+#include "hf_adapter.h"
 #include "hf_index.h"
 
 #include "libquant/base/path.h"
+#include "libquant/base/string_list.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,9 +23,12 @@
 
 #define MAX_LISTED 5 /* names in one message; the rest is counted */
 
+static const char single_file[] = "model.safetensors";
+
 struct shard {
     const char *path;
-    struct safetensors_reader *reader; /* NULL when only names are known */
+    struct safetensors_reader *reader; /* NULL when only names are known, or the file is missing */
+    bool missing;
 };
 
 struct tensor_ref {
@@ -38,9 +45,10 @@ struct hf_checkpoint {
     size_t n_shards;
     struct tensor_ref *tensors;
     size_t n_tensors;
-    struct strmap by_name; /* name -> index in tensors */
-    const char *warnings[2];
-    size_t n_warnings;
+    struct strmap by_name;                /* name -> index in tensors */
+    const struct hf_index_entry **absent; /* in the index, in no file; in the arena */
+    size_t n_absent;
+    struct string_list warnings;
 };
 
 char *hf_path(const char *folder, const char *name)
@@ -75,6 +83,16 @@ bool hf_file_exists(const char *folder, const char *name)
 static int out_of_memory(const struct hf_checkpoint *c, struct err *e)
 {
     return err_set(e, ERR_NOMEM, "%s: out of memory", c->folder);
+}
+
+static int warn(struct hf_checkpoint *c, struct err *e, const char *fmt, ...) KERF_PRINTF(3, 4);
+static int warn(struct hf_checkpoint *c, struct err *e, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    int rc = string_list_vadd(&c->warnings, &c->arena, fmt, args);
+    va_end(args);
+    return rc == 0 ? 0 : out_of_memory(c, e);
 }
 
 /* --- a capped list inside a message ----------------------------------------------------------------------
@@ -124,59 +142,139 @@ static int by_text(const void *a, const void *b)
     return strcmp(((const struct shard *)a)->path, ((const struct shard *)b)->path);
 }
 
-/* Why a folder without weights has none, in words that help. */
-static int no_weights(const struct hf_checkpoint *c, bool pickle, struct err *e)
+/* What a folder holds besides weights that are read; the first of each kind. For messages. */
+struct others {
+    const char *pickle, *trainer, *partial, *gguf, *safetensors; /* in the arena, or NULL */
+};
+
+/* Files of a training run that are no weights, whatever their ending says. */
+static bool is_trainer_file(const char *name)
 {
-    if (pickle)
+    static const char *const heads[] = {"training_args", "optimizer",      "scheduler", "scaler.",
+                                        "rng_state",     "random_states_", "latest",    "trainer_state"};
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
+        if (strncmp(name, heads[i], strlen(heads[i])) == 0)
+            return true;
+    return false;
+}
+
+static bool ends_in_one(const char *name, const char *const *tails)
+{
+    for (; *tails; tails++)
+        if (path_ends_with(name, *tails))
+            return true;
+    return false;
+}
+
+static int take_other(struct hf_checkpoint *c, struct others *o, const char *name, struct err *e)
+{
+    static const char *const pickles[] = {".bin", ".pt", ".pth", ".bin.index.json", NULL};
+    static const char *const partials[] = {".incomplete", ".aria2",    ".part",
+                                           ".crdownload", ".download", NULL};
+    const char **kind = is_trainer_file(name)                  ? &o->trainer
+                        : ends_in_one(name, pickles)           ? &o->pickle
+                        : ends_in_one(name, partials)          ? &o->partial
+                        : path_ends_with(name, ".gguf")        ? &o->gguf
+                        : path_ends_with(name, ".safetensors") ? &o->safetensors
+                                                               : NULL;
+    if (kind && (!*kind || strcmp(name, *kind) < 0) && !(*kind = arena_strdup(&c->arena, name)))
+        return out_of_memory(c, e);
+    return 0;
+}
+
+/* Why a folder without weights has none, in words that help. */
+static int no_weights(const struct hf_checkpoint *c, const struct others *o, struct err *e)
+{
+    if (hf_file_exists(c->folder, HF_ADAPTER_NAME))
+        return hf_adapter_refuse(c->folder, e);
+    if (o->partial)
+        return err_set(e, ERR_IO, "%s: '%.100s' is a download that has not ended; complete it", c->folder,
+                       o->partial);
+    if (o->pickle)
         return err_set(e, ERR_UNSUPPORTED,
-                       "%s: the weights are pickles (.bin or .pt), which are not read; convert them to "
+                       "%s: the weights are pickles ('%.100s'), which are not read; convert them to "
                        "safetensors first",
-                       c->folder);
-    if (hf_file_exists(c->folder, "adapter_config.json"))
-        return err_set(e, ERR_UNSUPPORTED, "%s: this is an adapter; merge it into its base model first",
-                       c->folder);
+                       c->folder, o->pickle);
+    if (o->safetensors)
+        return err_set(e, ERR_IO,
+                       "%s: expected " HF_INDEX_NAME
+                       " or model*.safetensors, found neither; if '%.100s' holds "
+                       "the weights under the names of transformers, rename it to model.safetensors",
+                       c->folder, o->safetensors);
+    if (o->gguf)
+        return err_set(e, ERR_IO, "%s: the folder holds no checkpoint but GGUF files; give the file '%.100s'",
+                       c->folder, o->gguf);
+    if (o->trainer)
+        return err_set(
+            e, ERR_IO,
+            "%s: '%.100s' is state of a training run, and there are no weights beside it; save the "
+            "model itself (save_pretrained), or give the folder where it was saved",
+            c->folder, o->trainer);
     return err_set(e, ERR_IO, "%s: expected " HF_INDEX_NAME " or model*.safetensors, found neither",
                    c->folder);
 }
 
-/* Add every model*.safetensors of the folder, sorted by name. */
-static int find_shards(struct hf_checkpoint *c, bool allow_none, struct err *e)
+static int add_shard(struct hf_checkpoint *c, size_t *cap, const char *name, struct err *e)
+{
+    const char *sep = path_ends_with(c->folder, "/") ? "" : "/";
+    if (c->n_shards == *cap) {
+        *cap = *cap ? 2 * *cap : 16;
+        struct shard *grown = realloc(c->shards, *cap * sizeof *grown);
+        if (!grown)
+            return out_of_memory(c, e);
+        c->shards = grown;
+    }
+    struct shard *s = &c->shards[c->n_shards];
+    *s = (struct shard){.path = arena_printf(&c->arena, "%s%s%s", c->folder, sep, name)};
+    if (!s->path)
+        return out_of_memory(c, e);
+    c->n_shards++;
+    return 0;
+}
+
+/* Add every model*.safetensors of the folder, sorted by name; *others gets what else is there. */
+static int find_shards(struct hf_checkpoint *c, struct others *others, struct err *e)
 {
     DIR *d = opendir(c->folder);
     if (!d)
         return err_set(e, errno == ENOMEM ? ERR_NOMEM : ERR_IO, "%s: cannot list the folder: %s", c->folder,
                        strerror(errno));
     size_t cap = 0;
-    bool pickle = false;
     int rc = 0;
-    for (struct dirent *ent; rc == 0 && (ent = readdir(d)) != NULL;) {
-        pickle |= path_ends_with(ent->d_name, ".bin") || path_ends_with(ent->d_name, ".pt") ||
-                  path_ends_with(ent->d_name, ".pth") || path_ends_with(ent->d_name, ".bin.index.json");
-        if (!is_weight_file(ent->d_name))
-            continue;
-        if (c->n_shards == cap) {
-            cap = cap ? 2 * cap : 16;
-            struct shard *grown = realloc(c->shards, cap * sizeof *grown);
-            if (!grown) {
-                rc = out_of_memory(c, e);
-                break;
-            }
-            c->shards = grown;
-        }
-        const char *sep = path_ends_with(c->folder, "/") ? "" : "/";
-        c->shards[c->n_shards] = (struct shard){
-            .path = arena_printf(&c->arena, "%s%s%s", c->folder, sep, ent->d_name),
-        };
-        if (!c->shards[c->n_shards++].path)
-            rc = out_of_memory(c, e);
-    }
+    for (struct dirent *ent; rc == 0 && (ent = readdir(d)) != NULL;)
+        rc = is_weight_file(ent->d_name) ? add_shard(c, &cap, ent->d_name, e)
+                                         : take_other(c, others, ent->d_name, e);
     closedir(d);
-    if (rc == 0 && c->n_shards == 0 &&
-        (!allow_none || pickle || hf_file_exists(c->folder, "adapter_config.json")))
-        rc = no_weights(c, pickle, e);
     if (rc == 0 && c->n_shards != 0)
         qsort(c->shards, c->n_shards, sizeof *c->shards, by_text);
     return rc;
+}
+
+static const char *name_of(const struct shard *s)
+{
+    return strrchr(s->path, '/') + 1;
+}
+
+/* Keep model.safetensors alone and say what is not read beside it. */
+static int keep_single(struct hf_checkpoint *c, bool index_too, struct err *e)
+{
+    struct listing ignored = {.n = 0};
+    char rest[40];
+    for (size_t i = 0; i < c->n_shards; i++)
+        if (strcmp(name_of(&c->shards[i]), single_file) != 0)
+            list_add(&ignored, name_of(&c->shards[i]), NULL);
+    for (size_t i = 0; i < c->n_shards; i++)
+        if (strcmp(name_of(&c->shards[i]), single_file) == 0)
+            c->shards[0] = c->shards[i];
+    c->n_shards = 1;
+    if (!index_too && ignored.n == 0)
+        return 0;
+    return warn(c, e, "[files-ignored] %s: %s is read, as transformers does; not read are%s%s%s%s", c->folder,
+                single_file, index_too ? " " HF_INDEX_NAME : "",
+                index_too && ignored.n ? " and "
+                : ignored.n            ? " "
+                                       : "",
+                ignored.text, list_rest(&ignored, rest));
 }
 
 /* Without an index only the names can tell that a download is incomplete: model-00001-of-00003. */
@@ -196,8 +294,8 @@ static int check_numbering(const struct hf_checkpoint *c, struct err *e)
     return 0;
 }
 
-/* The files of the index; *n_missing of them do not exist. */
-static int take_shards(struct hf_checkpoint *c, struct listing *missing, struct err *e)
+/* The files of the index; those that do not exist are marked. */
+static int take_shards(struct hf_checkpoint *c, size_t *n_missing, struct err *e)
 {
     c->n_shards = c->index.n_files;
     c->shards = calloc(c->n_shards, sizeof *c->shards);
@@ -208,8 +306,8 @@ static int take_shards(struct hf_checkpoint *c, struct listing *missing, struct 
         c->shards[i].path = arena_printf(&c->arena, "%s%s%s", c->folder, sep, c->index.files[i]);
         if (!c->shards[i].path)
             return out_of_memory(c, e);
-        if (!path_exists(c->shards[i].path))
-            list_add(missing, c->index.files[i], NULL);
+        c->shards[i].missing = !path_exists(c->shards[i].path);
+        *n_missing += c->shards[i].missing;
     }
     return 0;
 }
@@ -237,6 +335,8 @@ static int open_shards(struct hf_checkpoint *c, struct err *e)
     size_t n = 0;
     int rc = 0;
     for (size_t i = 0; i < c->n_shards && rc == 0; i++) {
+        if (c->shards[i].missing)
+            continue;
         rc = safetensors_open(&c->shards[i].reader, c->shards[i].path, e);
         if (rc == 0)
             n += safetensors_n_tensors(c->shards[i].reader);
@@ -247,22 +347,28 @@ static int open_shards(struct hf_checkpoint *c, struct err *e)
             rc = out_of_memory(c, e);
     }
     for (size_t i = 0; i < c->n_shards && rc == 0; i++)
-        for (size_t k = 0; k < safetensors_n_tensors(c->shards[i].reader) && rc == 0; k++)
+        for (size_t k = 0; c->shards[i].reader && k < safetensors_n_tensors(c->shards[i].reader) && rc == 0;
+             k++)
             rc = add_tensor(c, safetensors_tensor(c->shards[i].reader, k), i, e);
     c->has_weights = rc == 0 && c->n_shards != 0;
     return rc;
 }
 
-/* Index and shards must state the same: every name of the one in the named file of the other. */
-static int check_agreement(const struct hf_checkpoint *c, struct err *e)
+/* Index and shards should state the same. transformers loads every tensor of every file that the index names,
+ * whatever it says of each; names without a tensor are kept for whoever knows which are needed. */
+static int compare_index(struct hf_checkpoint *c, struct err *e)
 {
     const struct hf_index *x = &c->index;
-    struct listing missing = {.n = 0}, misplaced = {.n = 0}, unknown = {.n = 0};
+    struct listing misplaced = {.n = 0}, unknown = {.n = 0};
+    char rest[40];
+    c->absent = arena_array(&c->arena, x->n_entries + 1, sizeof(const struct hf_index_entry *));
+    if (!c->absent)
+        return out_of_memory(c, e);
     for (size_t i = 0; i < x->n_entries; i++) {
         const char *name = x->entries[i].tensor, *file = x->files[x->entries[i].file];
         uint64_t at;
         if (!strmap_find(&c->by_name, name, strlen(name), &at))
-            list_add(&missing, name, file);
+            c->absent[c->n_absent++] = &x->entries[i];
         else if (c->tensors[at].shard != x->entries[i].file)
             list_add(&misplaced, name, file);
     }
@@ -271,18 +377,17 @@ static int check_agreement(const struct hf_checkpoint *c, struct err *e)
         if (!strmap_find(&x->by_tensor, name, strlen(name), NULL))
             list_add(&unknown, name, x->files[c->tensors[i].shard]);
     }
-    char rest[40];
-    if (missing.n)
-        return err_set(e, ERR_FORMAT, "%s: %zu tensors of " HF_INDEX_NAME " are not in their files: %s%s",
-                       c->folder, missing.n, missing.text, list_rest(&missing, rest));
+    int rc = 0;
     if (misplaced.n)
-        return err_set(e, ERR_FORMAT,
-                       "%s: %zu tensors are in another file than " HF_INDEX_NAME " states: %s%s", c->folder,
-                       misplaced.n, misplaced.text, list_rest(&misplaced, rest));
-    if (unknown.n)
-        return err_set(e, ERR_FORMAT, "%s: %zu tensors are not listed in " HF_INDEX_NAME ": %s%s", c->folder,
-                       unknown.n, unknown.text, list_rest(&unknown, rest));
-    return 0;
+        rc = warn(c, e,
+                  "[index-differs] %s: %zu tensors are in another file than " HF_INDEX_NAME " states: %s%s",
+                  c->folder, misplaced.n, misplaced.text, list_rest(&misplaced, rest));
+    if (rc == 0 && unknown.n)
+        rc = warn(c, e,
+                  "[index-differs] %s: %zu tensors are not listed in " HF_INDEX_NAME
+                  " and are read all the same: %s%s",
+                  c->folder, unknown.n, unknown.text, list_rest(&unknown, rest));
+    return rc;
 }
 
 /* Names and files as the index states them; no shapes, no data. */
@@ -316,47 +421,87 @@ done:
 
 static int check_total_size(struct hf_checkpoint *c, struct err *e)
 {
-    const char *w = NULL;
     uint64_t n = 0;
     for (size_t i = 0; i < c->n_tensors; i++)
         n += c->tensors[i].tensor->n_bytes;
     if (c->index.odd_total_size)
-        w = arena_printf(&c->arena,
-                         "[index-total] %s: metadata.total_size of " HF_INDEX_NAME " is not a number",
-                         c->folder);
-    else if (c->index.has_total_size && c->has_weights && c->index.total_size != (double)n)
-        w = arena_printf(&c->arena,
-                         "[index-total] %s: metadata.total_size of " HF_INDEX_NAME
-                         " is %.0f, the tensors have %" PRIu64 " bytes",
-                         c->folder, c->index.total_size, n);
-    else
-        return 0;
-    if (!w)
-        return out_of_memory(c, e);
-    c->warnings[c->n_warnings++] = w;
+        return warn(c, e, "[index-total] %s: metadata.total_size of " HF_INDEX_NAME " is not a number",
+                    c->folder);
+    if (c->index.has_total_size && c->has_weights && c->n_absent == 0 && c->index.total_size != (double)n)
+        return warn(c, e,
+                    "[index-total] %s: metadata.total_size of " HF_INDEX_NAME
+                    " is %.0f, the tensors have %" PRIu64 " bytes",
+                    c->folder, c->index.total_size, n);
     return 0;
 }
 
-static int open_indexed(struct hf_checkpoint *c, const char *index_path, bool allow_missing_weights,
-                        struct err *e)
+/* How many of the files that the index names are missing, and the first of them. */
+static int files_missing(const struct hf_checkpoint *c, struct err *e)
 {
     struct listing missing = {.n = 0};
     char rest[40];
-    int rc = hf_index_load(&c->index, index_path, e);
-    if (rc == 0)
-        rc = take_shards(c, &missing, e);
-    if (rc == 0 && missing.n && !(allow_missing_weights && missing.n == c->n_shards))
-        rc = err_set(e, ERR_IO, "%s: %zu of %zu files named by " HF_INDEX_NAME " are missing: %s%s",
-                     c->folder, missing.n, c->n_shards, missing.text, list_rest(&missing, rest));
-    if (rc == 0 && missing.n)
-        rc = names_only(c, e);
-    else if (rc == 0)
+    for (size_t i = 0; i < c->n_shards; i++)
+        if (c->shards[i].missing)
+            list_add(&missing, name_of(&c->shards[i]), NULL);
+    return err_set(e, ERR_IO, "%s: %zu of %zu files named by " HF_INDEX_NAME " are missing: %s%s", c->folder,
+                   missing.n, c->n_shards, missing.text, list_rest(&missing, rest));
+}
+
+static int open_indexed(struct hf_checkpoint *c, bool allow_missing_weights, struct err *e)
+{
+    size_t n_missing = 0;
+    int rc = take_shards(c, &n_missing, e);
+    if (rc == 0 && n_missing == c->n_shards) {
+        rc = allow_missing_weights ? names_only(c, e) : files_missing(c, e);
+    } else if (rc == 0) {
         rc = open_shards(c, e);
-    if (rc == 0 && c->has_weights)
-        rc = check_agreement(c, e);
-    if (rc == 0)
-        rc = check_total_size(c, e);
-    return rc;
+        if (rc == 0)
+            rc = compare_index(c, e);
+    }
+    return rc == 0 ? check_total_size(c, e) : rc;
+}
+
+/* Without an index, or with one that does not count. */
+static int open_files(struct hf_checkpoint *c, bool single, bool index_too, bool allow_missing_weights,
+                      struct err *e)
+{
+    struct others others = {0};
+    int rc = find_shards(c, &others, e);
+    if (rc == 0 && single)
+        rc = keep_single(c, index_too, e);
+    else if (rc == 0 && c->n_shards == 0 &&
+             (!allow_missing_weights || others.pickle || hf_file_exists(c->folder, HF_ADAPTER_NAME)))
+        rc = no_weights(c, &others, e);
+    else if (rc == 0)
+        rc = check_numbering(c, e);
+    return rc == 0 ? open_shards(c, e) : rc;
+}
+
+/* Does the index name the file? */
+static bool index_names(const struct hf_index *x, const char *file)
+{
+    for (size_t i = 0; i < x->n_files; i++)
+        if (strcmp(x->files[i], file) == 0)
+            return true;
+    return false;
+}
+
+static int open_folder(struct hf_checkpoint *c, bool allow_missing_weights, struct err *e)
+{
+    bool single = hf_file_exists(c->folder, single_file), indexed = hf_file_exists(c->folder, HF_INDEX_NAME);
+    if (!indexed)
+        return open_files(c, single, false, allow_missing_weights, e);
+    char *path = hf_path(c->folder, HF_INDEX_NAME);
+    struct err broken = {0};
+    int rc = path ? hf_index_load(&c->index, path, &broken) : out_of_memory(c, &broken);
+    free(path);
+    if (single && rc != ERR_NOMEM && (rc != 0 || !index_names(&c->index, single_file))) {
+        hf_index_release(&c->index);
+        return open_files(c, true, true, allow_missing_weights, e);
+    }
+    if (rc != 0)
+        return err_set(e, rc, "%s", broken.msg);
+    return open_indexed(c, allow_missing_weights, e);
 }
 
 int hf_checkpoint_open(struct hf_checkpoint **out, const char *folder, bool allow_missing_weights,
@@ -374,20 +519,7 @@ int hf_checkpoint_open(struct hf_checkpoint **out, const char *folder, bool allo
         hf_checkpoint_close(c);
         return err_set(e, ERR_NOMEM, "%s: out of memory", folder);
     }
-    char *index_path = hf_path(folder, HF_INDEX_NAME);
-    int rc;
-    if (!index_path) {
-        rc = out_of_memory(c, e);
-    } else if (path_exists(index_path)) {
-        rc = open_indexed(c, index_path, allow_missing_weights, e);
-    } else {
-        rc = find_shards(c, allow_missing_weights, e);
-        if (rc == 0)
-            rc = check_numbering(c, e);
-        if (rc == 0)
-            rc = open_shards(c, e);
-    }
-    free(index_path);
+    int rc = open_folder(c, allow_missing_weights, e);
     if (rc == 0)
         *out = c;
     else
@@ -450,12 +582,36 @@ const struct st_tensor *hf_checkpoint_find(const struct hf_checkpoint *c, const 
     return strmap_find(&c->by_name, name, strlen(name), &i) ? c->tensors[i].tensor : NULL;
 }
 
+size_t hf_checkpoint_n_absent(const struct hf_checkpoint *c)
+{
+    return c->n_absent;
+}
+
+const char *hf_checkpoint_absent(const struct hf_checkpoint *c, size_t i)
+{
+    return i < c->n_absent ? c->absent[i]->tensor : NULL;
+}
+
+int hf_checkpoint_refuse_absent(const struct hf_checkpoint *c, const size_t *which, size_t n, struct err *e)
+{
+    struct listing missing = {.n = 0};
+    char rest[40];
+    for (size_t k = 0; k < n; k++) {
+        const struct hf_index_entry *entry = c->absent[which[k]];
+        if (c->shards[entry->file].missing)
+            return files_missing(c, e);
+        list_add(&missing, entry->tensor, c->index.files[entry->file]);
+    }
+    return err_set(e, ERR_FORMAT, "%s: %zu tensors of " HF_INDEX_NAME " are not in their files: %s%s",
+                   c->folder, missing.n, missing.text, list_rest(&missing, rest));
+}
+
 size_t hf_checkpoint_n_warnings(const struct hf_checkpoint *c)
 {
-    return c->n_warnings;
+    return c->warnings.n;
 }
 
 const char *hf_checkpoint_warning(const struct hf_checkpoint *c, size_t i)
 {
-    return i < c->n_warnings ? c->warnings[i] : NULL;
+    return i < c->warnings.n ? c->warnings.items[i] : NULL;
 }

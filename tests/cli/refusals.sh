@@ -91,6 +91,8 @@ for file in config.json tokenizer.json tokenizer_config.json hf_quant_config.jso
     rm -rf "$work/broken"
     cp -r "$demo" "$work/broken"
     printf '{"a": [1,' >"$work/broken/$file"
+    # an index counts where no model.safetensors stands beside it
+    [ "$file" != model.safetensors.index.json ] || rm "$work/broken/model.safetensors"
     for folder in "$work/broken" "$work/broken/"; do
         run 1 convert "$folder" -o "$work/x.gguf"
         says "error: $work/broken/$file: not valid JSON"

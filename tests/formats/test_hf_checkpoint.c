@@ -72,16 +72,67 @@ static const struct {
     {"shard-missing", ERR_IO,
      "1 of 2 files named by model.safetensors.index.json are missing: 'model-00002-of-00002.safetensors'"},
     {"tensor-missing", ERR_FORMAT, "are not in their files: 'c' (model-00002-of-00002.safetensors)"},
-    {"tensor-misplaced", ERR_FORMAT, "in another file than model.safetensors.index.json states: 'c'"},
-    {"tensor-unlisted", ERR_FORMAT, "are not listed in model.safetensors.index.json: 'c' (model-00002-of"},
     {"tensor-in-two-shards", ERR_FORMAT, "tensor 'b' is also in"},
     {"tensor-in-two-listed-shards", ERR_FORMAT, "tensor 'b' is also in"},
     {"numbered-shard-missing", ERR_IO, "is one of 2 files, but 1 model*.safetensors are here"},
-    {"single-beside-shards", ERR_IO, "is one of 2 files, but 3 model*.safetensors are here"},
     {"only-pickle", ERR_UNSUPPORTED, "the weights are pickles"},
-    {"only-adapter", ERR_UNSUPPORTED, "this is an adapter"},
+    {"only-adapter", ERR_UNSUPPORTED, "this is a PEFT adapter, not a model; merge it into its base model"},
     {"no-weights", ERR_IO, "expected model.safetensors.index.json or model*.safetensors, found neither"},
 };
+
+/* Folders that contradict themselves in a way that transformers resolves: what is read, and what is said. */
+static const struct {
+    const char *name, *tensors, *says;
+} odd_folders[] = {
+    {"tensor-misplaced", "abc", "in another file than model.safetensors.index.json states: 'c'"},
+    {"tensor-unlisted", "abc",
+     "are not listed in model.safetensors.index.json and are read all the same: 'c'"},
+    {"single-beside-shards", "c",
+     "model.safetensors is read, as transformers does; not read are 'model-00001-of-00002.safetensors', "
+     "'model-00002-of-00002.safetensors'"},
+    {"single-beside-index", "c",
+     "not read are model.safetensors.index.json and 'model-00001-of-00002.safetensors'"},
+    {"single-beside-gone-shards", "c", "not read are model.safetensors.index.json"},
+};
+
+static void what_transformers_resolves_is_read_and_told(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof odd_folders / sizeof *odd_folders; i++) {
+        char path[1024];
+        snprintf(path, sizeof path, "%s/bad/checkpoint/%s", KERF_TEST_DATA, odd_folders[i].name);
+        for (int allow = 0; allow < 2; allow++) {
+            struct hf_checkpoint *c = open_good(path, allow);
+            assert_int_equal(hf_checkpoint_n_tensors(c), strlen(odd_folders[i].tensors));
+            for (const char *t = odd_folders[i].tensors; *t; t++)
+                assert_non_null(hf_checkpoint_find(c, (char[]){*t, 0}));
+            assert_int_equal(hf_checkpoint_n_absent(c), 0);
+            assert_int_equal(hf_checkpoint_n_warnings(c), 1);
+            if (!strstr(hf_checkpoint_warning(c, 0), odd_folders[i].says))
+                fail_msg("%s: %s", odd_folders[i].name, hf_checkpoint_warning(c, 0));
+            hf_checkpoint_close(c);
+        }
+    }
+}
+
+/* Open, and need every name of the index. */
+static int open_whole(struct hf_checkpoint **out, const char *folder, bool allow_missing, struct err *e)
+{
+    struct hf_checkpoint *c = NULL;
+    size_t all[4000];
+    int rc = hf_checkpoint_open(&c, folder, allow_missing, e);
+    size_t n = rc == 0 ? hf_checkpoint_n_absent(c) : 0;
+    assert_true(n <= sizeof all / sizeof *all);
+    for (size_t i = 0; i < n; i++)
+        all[i] = i;
+    if (n != 0)
+        rc = hf_checkpoint_refuse_absent(c, all, n, e);
+    if (rc == 0)
+        *out = c;
+    else
+        hf_checkpoint_close(c);
+    return rc;
+}
 
 static void each_contradiction_is_refused_and_named(void **state)
 {
@@ -91,14 +142,14 @@ static void each_contradiction_is_refused_and_named(void **state)
         snprintf(path, sizeof path, "%s/bad/checkpoint/%s", KERF_TEST_DATA, bad_folders[i].name);
         struct hf_checkpoint *c = NULL;
         struct err e = {0};
-        int rc = hf_checkpoint_open(&c, path, false, &e);
+        int rc = open_whole(&c, path, false, &e);
         if (rc != bad_folders[i].code || !strstr(e.msg, bad_folders[i].says))
             fail_msg("%s: answered %d \"%s\", expected %d \"%s\"", bad_folders[i].name, rc, e.msg,
                      bad_folders[i].code, bad_folders[i].says);
         assert_null(c);
         /* allowing absent weights must not let a contradiction through */
         bool is_empty = strcmp(bad_folders[i].name, "no-weights") == 0;
-        assert_int_equal(hf_checkpoint_open(&c, path, true, &e), is_empty ? 0 : bad_folders[i].code);
+        assert_int_equal(open_whole(&c, path, true, &e), is_empty ? 0 : bad_folders[i].code);
         if (is_empty) {
             assert_int_equal(hf_checkpoint_n_tensors(c), 0);
             assert_false(hf_checkpoint_has_weights(c));
@@ -116,7 +167,7 @@ static void no_bad_folder_is_without_a_test(void **state)
     for (struct dirent *ent; (ent = readdir(d)) != NULL;)
         n += ent->d_name[0] != '.';
     closedir(d);
-    assert_int_equal(n, sizeof bad_folders / sizeof *bad_folders);
+    assert_int_equal(n, sizeof bad_folders / sizeof *bad_folders + sizeof odd_folders / sizeof *odd_folders);
 }
 
 static void shards_stand_behind_one_lookup(void **state)
@@ -262,10 +313,89 @@ static void a_long_list_of_missing_tensors_is_capped(void **state)
     fclose(f);
     struct hf_checkpoint *c = NULL;
     struct err e = {0};
-    assert_int_equal(hf_checkpoint_open(&c, folder, false, &e), ERR_FORMAT);
+    assert_int_equal(open_whole(&c, folder, false, &e), ERR_FORMAT);
     assert_non_null(strstr(e.msg, "3000 tensors of"));
     assert_non_null(strstr(e.msg, "'layers.0.weight' (m.safetensors), 'layers.1.weight'"));
     assert_non_null(strstr(e.msg, " and 2995 more"));
+}
+
+/* A file that only holds what is not needed may be missing; so may single tensors. */
+static void absent_names_are_listed_for_the_caller(void **state)
+{
+    (void)state;
+    const char *folder = new_folder("absent");
+    write_shard(folder, "m1.safetensors", "a");
+    scratch_text_in(folder, "model.safetensors.index.json",
+                    "{\"metadata\":{\"total_size\":12},\"weight_map\":{\"a\":\"m1.safetensors\","
+                    "\"b\":\"m1.safetensors\",\"c\":\"m2.safetensors\"}}");
+    struct hf_checkpoint *c = open_good(folder, false);
+    struct err e = {0};
+    assert_int_equal(hf_checkpoint_n_tensors(c), 1);
+    assert_int_equal(hf_checkpoint_n_absent(c), 2);
+    assert_string_equal(hf_checkpoint_absent(c, 0), "b");
+    assert_string_equal(hf_checkpoint_absent(c, 1), "c");
+    assert_null(hf_checkpoint_absent(c, 2));
+    assert_int_equal(hf_checkpoint_n_warnings(c), 0); /* the size is that of all of them */
+    assert_int_equal(hf_checkpoint_refuse_absent(c, (size_t[]){0}, 1, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, "1 tensors of model.safetensors.index.json are not in their files: 'b'"));
+    assert_int_equal(hf_checkpoint_refuse_absent(c, (size_t[]){1}, 1, &e), ERR_IO);
+    assert_non_null(
+        strstr(e.msg, "1 of 2 files named by model.safetensors.index.json are missing: 'm2.safe"));
+    hf_checkpoint_close(c);
+}
+
+/* A folder without weights says what it holds instead. */
+static void what_is_there_instead_of_weights_is_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *files[3];
+        int code;
+        const char *says;
+    } cases[] = {
+        {{"training_args.bin", "optimizer.pt"},
+         ERR_IO,
+         "'optimizer.pt' is state of a training run, and there are"},
+        {{"rng_state_0.pth"}, ERR_IO, "'rng_state_0.pth' is state of a training run"},
+        {{"training_args.bin", "pytorch_model-00001-of-00002.bin"},
+         ERR_UNSUPPORTED,
+         "the weights are pickles ('pytorch_model-00001-of-00002.bin')"},
+        {{"consolidated.00.pth"}, ERR_UNSUPPORTED, "the weights are pickles ('consolidated.00.pth')"},
+        {{"model.safetensors.incomplete"},
+         ERR_IO,
+         "'model.safetensors.incomplete' is a download that has not"},
+        {{"model.safetensors.aria2"}, ERR_IO, "'model.safetensors.aria2' is a download that has not ended"},
+        {{"demo.Q8_0.gguf"}, ERR_IO, "no checkpoint but GGUF files; give the file 'demo.Q8_0.gguf'"},
+        {{"consolidated.safetensors"},
+         ERR_IO,
+         "if 'consolidated.safetensors' holds the weights under the names"},
+        {{"README.md"}, ERR_IO, "found neither"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char name[32];
+        struct hf_checkpoint *c = NULL;
+        struct err e = {0};
+        snprintf(name, sizeof name, "instead-%zu", i);
+        const char *folder = new_folder(name);
+        for (size_t k = 0; k < 3 && cases[i].files[k]; k++)
+            scratch_text_in(folder, cases[i].files[k], "x");
+        int rc = hf_checkpoint_open(&c, folder, false, &e);
+        if (rc != cases[i].code || !strstr(e.msg, cases[i].says))
+            fail_msg("%s: answered %d \"%s\"", cases[i].says, rc, e.msg);
+    }
+}
+
+static void an_adapter_is_described(void **state)
+{
+    (void)state;
+    const char *folder = new_folder("adapter");
+    struct hf_checkpoint *c = NULL;
+    struct err e = {0};
+    scratch_text_in(folder, "adapter_config.json",
+                    "{\"peft_type\":\"LORA\",\"r\":4,\"base_model_name_or_path\":\"unsloth/Qwen3-0.6B\"}");
+    write_shard(folder, "adapter_model.safetensors", "a");
+    assert_int_equal(hf_checkpoint_open(&c, folder, false, &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.msg, "this is a LORA adapter of rank 4 for 'unsloth/Qwen3-0.6B', not a model"));
 }
 
 static void what_is_no_folder_is_refused(void **state)
@@ -320,6 +450,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_contradiction_is_refused_and_named),
+        cmocka_unit_test(what_transformers_resolves_is_read_and_told),
+        cmocka_unit_test(absent_names_are_listed_for_the_caller),
+        cmocka_unit_test(what_is_there_instead_of_weights_is_named),
+        cmocka_unit_test(an_adapter_is_described),
         cmocka_unit_test(no_bad_folder_is_without_a_test),
         cmocka_unit_test(shards_stand_behind_one_lookup),
         cmocka_unit_test(without_an_index_the_files_of_the_folder_count),
