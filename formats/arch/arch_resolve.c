@@ -103,6 +103,23 @@ static int read_answer(struct arch_model *a, struct err *e)
     return 0;
 }
 
+/* The runtime computes SiLU in every family here; a model with another function would come out as another
+ * one. A class without the key has SiLU built in. */
+static int check_activation(const struct arch_model *a, struct err *e)
+{
+    static const char *const keys[] = {"hidden_act", "hidden_activation", "activation_function"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const struct json *j = hf_config_get(a->config, keys[i]);
+        const char *name = json_string(j);
+        if (j && !(name && (strcmp(name, "silu") == 0 || strcmp(name, "swish") == 0)))
+            return err_set(e, ERR_UNSUPPORTED,
+                           "config.json: %s is '%.60s', but runtimes of architecture '%s' compute silu, "
+                           "whatever a file says; such a model cannot be expressed",
+                           keys[i], name ? name : "no text", a->arch->name);
+    }
+    return 0;
+}
+
 int arch_resolve(struct arch_model *out, const struct hf_config *config, struct err *e)
 {
     struct arch_model a = {.config = config};
@@ -118,7 +135,9 @@ int arch_resolve(struct arch_model *out, const struct hf_config *config, struct 
                        "config.json: %llu attention heads do not divide into %llu key/value heads",
                        (unsigned long long)a.value[ARCH_H], (unsigned long long)a.value[ARCH_HKV]);
     a.tied = hf_config_tied(config);
-    rc = read_answer(&a, e);
+    rc = check_activation(&a, e);
+    if (rc == 0)
+        rc = read_answer(&a, e);
     if (rc != 0)
         return rc;
     if (a.arch->check) {
