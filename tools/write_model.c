@@ -17,7 +17,7 @@
 
 struct options {
     const char *output, *type, *plan, *output_type, *embedding_type, *imatrix, *recipe, *method;
-    struct opt_list tensor_types;
+    struct opt_list tensor_types, skip_tensors;
     uint64_t split_max_bytes;
     bool pure, leave_output, imatrix_strict, resume, allow_requantize, keep_mtp;
 };
@@ -245,6 +245,8 @@ static int open_inputs(struct inputs *in, const char *path, const struct options
         rc = imatrix_load(&in->imatrix, o->imatrix, e);
     struct model_options mo = {.allow_missing_weights = s->dry_run,
                                .keep_mtp = o->keep_mtp,
+                               .skip_tensors = o->skip_tensors.items,
+                               .n_skip_tensors = o->skip_tensors.n,
                                .keep_packed = !o->type || strcmp(o->type, "auto") == 0,
                                .kern = in->session.kern};
     if (rc == 0)
@@ -362,6 +364,9 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
         REQUANTIZE_OPTION(o.allow_requantize),
         {"keep-mtp", 0, OPT_FLAG, &o.keep_mtp, NULL, "keep multi-token-prediction blocks of a checkpoint",
          NULL, NULL},
+        {"skip-tensor", 0, OPT_LIST, &o.skip_tensors, "REGEX",
+         "leave out the tensors of a checkpoint whose stored name the expression finds; repeatable", NULL,
+         NULL},
         {"split-max-size", 0, OPT_SIZE, &o.split_max_bytes, "SIZE", "write parts of at most this size", NULL,
          OPT_RANGE(.min = 1)},
         {"resume", 0, OPT_FLAG, &o.resume, NULL,
@@ -388,6 +393,7 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
             status = run(&in, &recipe, args.items[0], &o, &s);
     }
     opt_list_release(&o.tensor_types);
+    opt_list_release(&o.skip_tensors);
     inputs_release(&in);
     return status;
 }

@@ -86,14 +86,25 @@ const char *arch_strip(const struct arch_model *a, const char *name, struct aren
 
 const char *arch_drop_reason(const char *name)
 {
-    static const char *const buffers[] = {".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias",
-                                          ".attn.masked_bias"};
+    static const char *const buffers[] = {".rotary_emb.inv_freq",
+                                          ".rotary_emb.original_inv_freq",
+                                          ".rotary_emb.cos_cached",
+                                          ".rotary_emb.sin_cached",
+                                          ".attention.masked_bias",
+                                          ".attention.bias",
+                                          ".attn.masked_bias",
+                                          "position_ids",
+                                          "_extra_state"};
+    static const char *const trainers[] = {"v_head.", "value_head.", "critic_head."};
     static const char *const modalities[] = {"visual.", "vision_",    "vision.",     "audio_tower.",
                                              "audio_",  "merger.",    "patch_embed", "multi_modal_projector.",
                                              "talker.", "token2wav.", "code2wav.",   "transformer.audio."};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         if (path_ends_with(name, buffers[i]))
             return "a buffer that is computed, not a weight";
+    for (size_t i = 0; i < sizeof trainers / sizeof *trainers; i++)
+        if (starts_with(name, trainers[i]))
+            return "the value head of a trainer";
     for (size_t i = 0; i < sizeof modalities / sizeof *modalities; i++)
         if (strstr(name, modalities[i]))
             return "other modality";

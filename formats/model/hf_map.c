@@ -5,6 +5,10 @@
  * 0.8 and 25. */
 #include "hf_map.h"
 
+#include "hf_skip.h"
+
+#include "formats/hf/hf_names.h"
+
 #include "libquant/types.h"
 
 #include <assert.h>
@@ -22,7 +26,12 @@ struct mapping {
     size_t n, cap;
     struct strmap by_name; /* GGUF name -> index of items */
     uint64_t position;     /* of the source being placed */
-    bool expected;         /* no sources: the rows say what there would be */
+    struct hf_skip skip;
+    const char *embedding,
+        *head;           /* stored names of the two, as the rows have them; NULL: not in the family */
+    const char *wrapper; /* the first that names were freed of; NULL: none */
+    size_t n_wrapped;
+    bool expected; /* no sources: the rows say what there would be */
 };
 
 static int no_memory(struct err *e)
@@ -177,9 +186,21 @@ static int map_source(struct mapping *map, const struct checkpoint_weight *s, co
     if (!found.name_fits && s->is_beside_packed && checkpoint_weight_is_zero(s, map->m->kern))
         return model_add_line(map->m, &map->m->skipped, e, "%s: a bias of zeros that the quantizer added",
                               s->name);
+    bool empty = s->plain && s->plain->data && s->n_elems == 0;
+    if (!found.name_fits && empty)
+        return model_add_line(map->m, &map->m->skipped, e, "%s: a tensor without elements", s->name);
     if (!found.name_fits)
-        return err_set(e, ERR_UNSUPPORTED, "%s: tensor '%s': architecture '%s' has no such tensor", s->file,
-                       s->name, map->a->arch->name);
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "%s: tensor '%s': architecture '%s' has no such tensor; if the model can do without it, "
+            "leave it out with --skip-tensor",
+            s->file, s->name, map->a->arch->name);
+    if (!found.shape_fits && empty)
+        return err_set(
+            e, ERR_FORMAT,
+            "%s: tensor '%s': it is empty, as DeepSpeed ZeRO 3 leaves weights that were saved without "
+            "gathering them; save the model again",
+            s->file, s->name);
     if (!found.shape_fits) {
         char want[120], have[200];
         uint64_t shape[MAX_SHAPE];
@@ -197,29 +218,87 @@ static int map_source(struct mapping *map, const struct checkpoint_weight *s, co
     return 0;
 }
 
-static int map_all(struct mapping *map, const struct checkpoint_weight *sources, size_t n, bool keep_mtp,
-                   struct err *e)
+/* The name that the rows know. NULL when memory is refused. */
+static const char *plain_name(struct mapping *map, const char *name)
 {
-    for (size_t i = 0; i < n; i++) {
-        const char *stripped = arch_strip(map->a, sources[i].name, map->arena);
-        if (!stripped)
-            return no_memory(e);
-        const char *reason = sources[i].dropped ? sources[i].dropped : arch_drop_reason(stripped);
-        if (!reason && (map->a->answer == ARCH_SCORE || map->a->answer == ARCH_REWARD) &&
-            strncmp(stripped, "lm_head.", 8) == 0)
-            reason = "a language head, which a model with a score head does not use";
-        if (!reason && !keep_mtp && strncmp(stripped, "mtp.", 4) == 0)
-            reason = "multi-token prediction block";
-        int rc;
-        map->position = i + 1;
-        if (reason)
-            rc = model_add_line(map->m, &map->m->skipped, e, "%s: %s", sources[i].name, reason);
-        else
-            rc = map_source(map, &sources[i], stripped, e);
-        if (rc != 0)
-            return rc;
+    const char *wrapper = NULL, *plain = hf_name_unwrap(name, map->arena, &wrapper);
+    if (wrapper) {
+        map->wrapper = map->wrapper ? map->wrapper : wrapper;
+        map->n_wrapped++;
     }
-    return 0;
+    return plain ? arch_strip(map->a, plain, map->arena) : NULL;
+}
+
+static void find_ends(struct mapping *map)
+{
+    for (const struct arch_group *g = map->a->arch->groups; g->rows; g++)
+        for (size_t i = 0; i < g->n; i++) {
+            if (strcmp(g->rows[i].gguf, "token_embd.weight") == 0)
+                map->embedding = g->rows[i].hf;
+            if (g->rows[i].presence == ARCH_HEAD)
+                map->head = g->rows[i].hf;
+        }
+}
+
+/* Only the head of a tied pair is stored: it is the embedding (transformers ties them both ways). */
+static bool head_alone(const struct mapping *map, const char *const *plain, size_t n)
+{
+    bool embedding = false, head = false;
+    for (size_t i = 0; map->a->tied && map->embedding && map->head && i < n; i++) {
+        embedding |= strcmp(plain[i], map->embedding) == 0;
+        head |= strcmp(plain[i], map->head) == 0;
+    }
+    return head && !embedding;
+}
+
+static int map_one(struct mapping *map, const struct checkpoint_weight *s, const char *plain, struct err *e)
+{
+    const char *reason = s->dropped;
+    int rc = reason ? 0 : hf_skip_reason(&map->skip, s->name, plain, &reason, e);
+    if (rc == 0 && reason)
+        return model_add_line(map->m, &map->m->skipped, e, "%s: %s", s->name, reason);
+    if (rc == 0 && hf_name_is_adapter(s->name))
+        return err_set(e, ERR_UNSUPPORTED,
+                       "%s: tensor '%s' belongs to an adapter that was not merged into the weights; merge it "
+                       "(merge_and_unload of PEFT) and save the model again",
+                       s->file, s->name);
+    return rc == 0 ? map_source(map, s, plain, e) : rc;
+}
+
+static int map_all(struct mapping *map, const struct checkpoint_weight *sources, size_t n, struct err *e)
+{
+    const char **plain = arena_array(map->arena, n + 1, sizeof(const char *));
+    if (!plain)
+        return no_memory(e);
+    for (size_t i = 0; i < n; i++)
+        if (!(plain[i] = plain_name(map, sources[i].name)))
+            return no_memory(e);
+    bool swapped = head_alone(map, plain, n);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        map->position = i + 1;
+        bool is_embedding = swapped && strcmp(plain[i], map->head) == 0;
+        rc = map_one(map, &sources[i], is_embedding ? map->embedding : plain[i], e);
+    }
+    return rc;
+}
+
+/* What names and expressions had in them, once all are mapped. */
+static int tell_of_names(struct mapping *map, struct err *e)
+{
+    struct model *m = map->m;
+    int rc = 0;
+    if (map->n_wrapped)
+        rc = model_add_line(
+            m, &m->warnings, e,
+            "[names-unwrapped] names of %zu tensor%s have components that a training program put around the "
+            "model ('%s' is the first); they are read without",
+            map->n_wrapped, map->n_wrapped == 1 ? "" : "s", map->wrapper);
+    for (size_t i = 0; rc == 0 && i < map->skip.opt->n_skip_tensors; i++)
+        if (!map->skip.used[i])
+            rc = model_add_line(m, &m->warnings, e, "[option-idle] --skip-tensor '%s' fits no tensor",
+                                map->skip.opt->skip_tensors[i]);
+    return rc;
 }
 
 static struct hf_tensor *find_item(const struct mapping *map, const char *name)
@@ -317,14 +396,45 @@ static int check_complete(struct mapping *map, struct err *e)
                    miss.n == 1 ? " is" : "s are", miss.text, more);
 }
 
-/* A head that is packed is the matrix of the embedding as far as its packing can hold it; nothing is to be
- * said about one of which only the name is known. */
-static bool may_be_same(const struct checkpoint_weight *a, const struct checkpoint_weight *b)
+/* One row of either; a packed head stands for the embedding when no row is further from it than coarse
+ * packing makes it. */
+static bool rows_fit(const float *a, const float *b, uint64_t n, bool exact)
 {
-    if (a->packed || b->packed)
-        return true;
-    return a->raw && b->raw && a->type == b->type && a->n_elems == b->n_elems &&
-           memcmp(a->raw, b->raw, a->plain->n_bytes) == 0;
+    double difference = 0, size = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        size += (double)b[i] * (double)b[i];
+    }
+    return exact ? difference == 0 : difference <= 0.5 * size;
+}
+
+/* Are head and embedding one matrix, as far as their packing can hold it? Nothing is to be said about one of
+ * which only the name is known. */
+static int is_same(const struct mapping *map, const struct checkpoint_weight *a,
+                   const struct checkpoint_weight *b, bool *same, struct err *e)
+{
+    *same = true;
+    if (!map->m->has_weights)
+        return 0;
+    if (a->raw && b->raw && a->type == b->type) {
+        *same = a->n_elems == b->n_elems && memcmp(a->raw, b->raw, a->plain->n_bytes) == 0;
+        return 0;
+    }
+    const uint64_t n_cols = a->shape[a->n_dims - 1], n_at_once = 64 * n_cols; /* packed rows come in crowds */
+    const bool exact = !a->packed && !b->packed;
+    float *x = malloc(2 * n_at_once * sizeof *x), *y = x + n_at_once;
+    int rc = x ? 0 : no_memory(e);
+    *same = a->n_elems == b->n_elems;
+    for (uint64_t at = 0; rc == 0 && *same && at < a->n_elems; at += n_at_once) {
+        uint64_t n = a->n_elems - at < n_at_once ? a->n_elems - at : n_at_once;
+        rc = checkpoint_weight_read(a, map->m->kern, at, n, x, e);
+        if (rc == 0)
+            rc = checkpoint_weight_read(b, map->m->kern, at, n, y, e);
+        for (uint64_t i = 0; rc == 0 && *same && i < n; i += n_cols)
+            *same = rows_fit(x + i, y + i, n_cols, exact);
+    }
+    free(x);
+    return rc;
 }
 
 static void remove_item(struct mapping *map, struct hf_tensor *t)
@@ -345,16 +455,27 @@ static int settle_head(struct mapping *map, struct err *e)
     int rc = 0;
     if (!embd || (map->a->answer != ARCH_TOKENS && !head))
         return 0;
-    if (head && map->a->tied && !mandatory) {
+    if (head && map->a->tied) {
         const struct checkpoint_weight *s = head->sources[0];
+        bool same;
+        rc = is_same(map, s, embd->sources[0], &same, e);
+        if (rc == 0 && !same && map->a->answer == ARCH_YES_NO)
+            return err_set(
+                e, ERR_UNSUPPORTED,
+                "%s: a reranker whose '%s' differs from the embedding, though config.json says "
+                "tie_word_embeddings; which of the two holds its answer is not known: set it to false "
+                "when the head does",
+                s->file, s->name);
+        if (rc == 0 && !same)
+            return model_add_line(m, &m->warnings, e,
+                                  "[head-kept] '%s' differs from the embedding, though config.json says "
+                                  "tie_word_embeddings: both are kept, "
+                                  "as transformers does; the configuration should say false",
+                                  s->name);
+        if (rc != 0 || mandatory)
+            return rc;
         rc = model_add_line(m, &m->skipped, e,
                             "%s: tied to the embedding, which config.json says is used instead", s->name);
-        if (rc == 0 && m->has_weights && !may_be_same(s, embd->sources[0]))
-            rc = model_add_line(m, &m->warnings, e,
-                                "[head-left-out] '%s' differs from the embedding, but config.json says "
-                                "tie_word_embeddings: the "
-                                "stored head is left out, as the reference implementation ignores it",
-                                s->name);
         remove_item(map, head);
     } else if (!head && !map->a->tied && !mandatory) {
         rc = model_add_line(m, &m->warnings, e,
@@ -606,6 +727,8 @@ static int finish(struct mapping *map, bool packed_too, struct err *e)
 
 static void release(struct mapping *map)
 {
+    if (map->skip.opt)
+        hf_skip_release(&map->skip);
     strmap_release(&map->by_name);
     free(map->items);
 }
@@ -614,7 +737,12 @@ int hf_map(struct model *m, const struct arch_model *a, const struct checkpoint_
            size_t n_sources, const struct model_options *opt, struct err *e)
 {
     struct mapping map = {.m = m, .a = a, .arena = &m->arena};
-    int rc = map_all(&map, sources, n_sources, opt->keep_mtp, e);
+    find_ends(&map);
+    int rc = hf_skip_init(&map.skip, a, opt, e);
+    if (rc == 0)
+        rc = map_all(&map, sources, n_sources, e);
+    if (rc == 0)
+        rc = tell_of_names(&map, e);
     if (rc == 0)
         rc = settle_square_stacks(&map, e);
     if (rc == 0)
@@ -623,6 +751,30 @@ int hf_map(struct model *m, const struct arch_model *a, const struct checkpoint_
         rc = check_complete(&map, e);
     if (rc == 0)
         rc = finish(&map, opt->keep_packed, e);
+    release(&map);
+    return rc;
+}
+
+int hf_map_absent(struct model *m, const struct arch_model *a, const struct hf_checkpoint *c,
+                  const struct model_options *opt, struct err *e)
+{
+    struct mapping map = {.m = m, .a = a, .arena = &m->arena};
+    size_t n = hf_checkpoint_n_absent(c), n_needed = 0;
+    size_t *needed = arena_array(&m->arena, n + 1, sizeof *needed);
+    find_ends(&map);
+    int rc = needed ? hf_skip_init(&map.skip, a, opt, e) : no_memory(e);
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const char *name = hf_checkpoint_absent(c, i), *plain = plain_name(&map, name), *reason = NULL;
+        rc = plain ? hf_skip_reason(&map.skip, name, plain, &reason, e) : no_memory(e);
+        if (rc == 0 && !reason && a->tied && map.head && strcmp(plain, map.head) == 0)
+            reason = "tied to the embedding";
+        if (rc == 0 && reason)
+            rc = model_add_line(m, &m->skipped, e, "%s: in the index, but in no file: %s", name, reason);
+        else if (rc == 0)
+            needed[n_needed++] = i;
+    }
+    if (rc == 0 && n_needed)
+        rc = hf_checkpoint_refuse_absent(c, needed, n_needed, e);
     release(&map);
     return rc;
 }

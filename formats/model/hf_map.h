@@ -25,6 +25,11 @@ struct hf_tensor {
 int hf_map(struct model *m, const struct arch_model *a, const struct checkpoint_weight *sources,
            size_t n_sources, const struct model_options *opt, struct err *e);
 
+/* Names that an index lists and no file holds: those that would be left out anyway are recorded in
+ * m->skipped, for the others hf_checkpoint_refuse_absent. */
+int hf_map_absent(struct model *m, const struct arch_model *a, const struct hf_checkpoint *c,
+                  const struct model_options *opt, struct err *e);
+
 /* The same without any source: the tensors that a checkpoint of this configuration has, from the rows of its
  * family alone, in the order of the rows. `like` stands for each source: its file and type count. It must
  * live as long as the model. */

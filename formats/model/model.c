@@ -4,7 +4,6 @@
 #include "model.h"
 
 #include "model_internal.h"
-#include "tensor_name.h"
 
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/gguf_write.h"
@@ -62,7 +61,10 @@ static int open_kind(struct model *m, const char *path, const struct model_optio
     if (S_ISDIR(st.st_mode))
         return model_open_hf(m, path, opt, e);
     const char *dot = strrchr(path, '.');
-    if (gguf_is_gguf_file(path) || (dot && strcmp(dot, ".gguf") == 0))
+    bool is_gguf = gguf_is_gguf_file(path) || (dot && strcmp(dot, ".gguf") == 0);
+    if (is_gguf && opt->n_skip_tensors != 0)
+        return err_set(e, ERR_ARG, "%s: --skip-tensor is for checkpoints; a GGUF file is taken whole", path);
+    if (is_gguf)
         return model_open_gguf(m, path, opt, e);
     if (dot && strcmp(dot, ".safetensors") == 0)
         return err_set(e, ERR_ARG,
@@ -94,7 +96,6 @@ int model_open(struct model **out, const char *path, const struct model_options 
         model_close(m);
         return rc;
     }
-    hparams_read(&m->hparams, m->meta, m->arch_name);
     *out = m;
     return 0;
 }
@@ -132,10 +133,6 @@ const char *model_arch_name(const struct model *m)
 {
     return m->arch_name;
 }
-const struct hparams *model_hparams(const struct model *m)
-{
-    return &m->hparams;
-}
 const struct gguf_meta *model_meta(const struct model *m)
 {
     return m->meta;
@@ -163,12 +160,6 @@ const struct model_tensor *model_find(const struct model *m, const char *name)
 {
     uint64_t i;
     return strmap_find(&m->by_name, name, strlen(name), &i) ? m->tensors[i] : NULL;
-}
-
-const struct model_tensor *model_find_in(const struct model *m, uint64_t layer, const char *kind)
-{
-    char name[TENSOR_NAME_MAX];
-    return model_find(m, tensor_name_of(name, layer, kind));
 }
 
 const char *model_skipped(const struct model *m, size_t i)

@@ -5,9 +5,10 @@
  * stack of experts where its last expert stands, computed tensors first. Without weights the names of the
  * index count, without an index the rows of the descriptor: enough to plan by. */
 #include "hf_map.h"
-#include "formats/metadata/metadata.h"
 #include "rerank.h"
 
+#include "formats/hf/hf_adapter.h"
+#include "formats/metadata/metadata.h"
 #include "formats/tokenizer/vocabulary.h"
 
 #include <stdio.h>
@@ -228,6 +229,8 @@ static int take_tensors(struct model *m, struct hf_model *h, const struct model_
     if (rc == 0 && opt->keep_mtp)
         rc = count_mtp(h, sources, n, e);
     if (rc == 0)
+        rc = hf_map_absent(m, &h->arch, h->checkpoint, opt, e);
+    if (rc == 0)
         rc = hf_map(m, &h->arch, sources, n, opt, e);
     if (rc == 0)
         rc = model_index(m, e);
@@ -243,6 +246,14 @@ static int open_checkpoint(struct model *m, struct hf_model *h, const char *fold
     m->has_weights = hf_checkpoint_has_weights(h->checkpoint);
     for (size_t i = 0; rc == 0 && i < hf_checkpoint_n_warnings(h->checkpoint); i++)
         rc = model_add_line(m, &m->warnings, e, "%s", hf_checkpoint_warning(h->checkpoint, i));
+    if (rc == 0 && m->has_weights && hf_file_exists(folder, HF_ADAPTER_NAME)) {
+        char what[240];
+        hf_adapter_describe(what, sizeof what, folder);
+        rc = model_add_line(m, &m->warnings, e,
+                            "[adapter-ignored] %s: %s lies beside the weights and is not applied; merge it "
+                            "first if it is meant",
+                            folder, what);
+    }
     return rc;
 }
 

@@ -194,4 +194,13 @@ json
 says "blk.0.attn_k.weight"
 run 0 quantize "$work/bf16.gguf" -o "$work/plain2.gguf" --type Q8_0 --dry-run
 prints "blk.0.attn_k.weight"
+
+# --skip-tensor leaves a tensor out, and says so in the report and in JSON; the rest of a model is needed.
+run 0 convert "$demo" -o "$work/skip.gguf" --skip-tensor '^nothing\.' --json
+json
+says "fits no tensor"
+run 1 convert "$demo" -o "$work/skip2.gguf" --skip-tensor 'q_norm'
+says "4 expected tensors are missing"
+run 1 convert "$work/bf16.gguf" -o "$work/skip2.gguf" --skip-tensor 'x' --type Q8_0
+says "--skip-tensor is for checkpoints"
 done_testing

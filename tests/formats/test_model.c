@@ -257,13 +257,39 @@ static void tied_heads_follow_the_flag(void **state)
 
     spec_of(b, "lm_head.weight")->first = 77;
     m = open_model(builder_write(b, "tied-other-head"));
-    assert_null(model_find(m, "output.weight"));
+    const struct model_tensor *head = model_find(m, "output.weight");
+    float *x = read_all(m, head);
+    for (uint64_t i = 0; i < V * D; i++)
+        assert_true(x[i] == spec_value(spec_of(b, "lm_head.weight"), i));
+    free(x);
+    assert_int_equal(model_n_skipped(m), 0);
     assert_int_equal(model_n_warnings(m), 2);
-    assert_non_null(strstr(model_warning(m, 1), "differs from the embedding"));
+    assert_non_null(strstr(model_warning(m, 0), "'lm_head.weight' differs from the embedding") ||
+                    strstr(model_warning(m, 1), "'lm_head.weight' differs from the embedding"));
     model_close(m);
 
+    spec_of(b, "lm_head.weight")->dtype =
+        ST_F64; /* 0.1 apart instead of 0.25: other values in another dtype */
+    m = open_model(builder_write(b, "tied-other-dtype"));
+    assert_non_null(model_find(m, "output.weight"));
+    model_close(m);
+
+    builder_drop(b, "model.embed_tokens.weight"); /* the head alone: it is the embedding */
+    spec_of(b, "lm_head.weight")->dtype = ST_F32;
+    m = open_model(builder_write(b, "tied-head-alone"));
+    assert_null(model_find(m, "output.weight"));
+    assert_int_equal(model_n_tensors(m), 2 + 12 * L);
+    assert_non_null(strstr(model_find(m, "token_embd.weight")->origin, "lm_head.weight"));
+    x = read_all(m, model_find(m, "token_embd.weight"));
+    assert_true(x[V * D - 1] == spec_value(spec_of(b, "lm_head.weight"), V * D - 1));
+    free(x);
+    model_close(m);
+    builder_add(b, "model.embed_tokens.weight", 2, V, D, 0);
+
     spec_of(b, "lm_head.weight")->dtype = ST_F8_E4M3; /* packed: the embedding as far as eight bits can say */
-    builder_add(b, "lm_head.weight_scale_inv", 2, (V + 15) / 16, 1, 0);
+    struct tensor_spec *scale = builder_add(b, "lm_head.weight_scale_inv", 2, (V + 15) / 16, 1, 0);
+    struct tensor_spec *rows = spec_of(b, "model.embed_tokens.weight");
+    rows->first = rows->step = scale->first = scale->step = 0; /* both are zeros */
     size_t end = strlen(b->config);
     snprintf(b->config + end - 1, sizeof b->config - end,
              ", \"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [16, 16]}}");
@@ -271,6 +297,11 @@ static void tied_heads_follow_the_flag(void **state)
     assert_null(model_find(m, "output.weight"));
     assert_int_equal(model_n_warnings(m), 1);
     assert_int_equal(model_n_skipped(m), 1);
+    model_close(m);
+    scale->first = 1; /* another matrix, however it is packed */
+    m = open_model(builder_write(b, "tied-packed-other"));
+    assert_non_null(model_find(m, "output.weight"));
+    assert_int_equal(model_n_warnings(m), 2);
     model_close(m);
 
     builder_fill(b, "Qwen2ForCausalLM", false, 0);
