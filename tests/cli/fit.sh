@@ -27,6 +27,12 @@ done
 figures() { sed '/"warnings"/,$d' "$work/out"; } # the configuration alone brings warnings of its own
 figures >"$work/folder"
 
+# Units: KB, MB, GB are powers of 1000, K and KiB and their likes of 1024 (caught: GB taken as 1024 to the third).
+for unit in 5GB=5000000000 5gb=5000000000 3MB=3000000 3M=3145728 3MiB=3145728 0.5GiB=536870912 7K=7168 7KB=7000 42=42 42B=42; do
+    "$kerf" fit "$demo" --memory "${unit%=*}" --ctx 512 --json >"$work/out" || : # small ones hold no level
+    [ "$(value memory_bytes)" = "${unit#*=}" ] || fail "--memory ${unit%=*} is $(value memory_bytes) bytes"
+done
+
 # The same from the configuration alone, and with --dry-run; nothing is written anywhere.
 run 0 fit "$demo/config.json" --memory 20MiB --ctx 512 --json
 says "neither weights nor an index"

@@ -71,17 +71,29 @@ static int strike(void)
     return 0;
 }
 
+/* What reached the disk, and when: "f" a file's bytes, "d" a folder's names, "r" a name given. */
+static char flushed[64];
+
+static void note_step(char what)
+{
+    size_t n = strlen(flushed);
+    if (n + 1 < sizeof flushed)
+        flushed[n] = what, flushed[n + 1] = 0;
+}
+
 int __wrap_renameat2(int a, const char *from, int b, const char *to, unsigned flags)
 {
     if (old_kernel) {
         errno = EINVAL;
         return -1;
     }
+    note_step('r');
     return strike() ? -1 : __real_renameat2(a, from, b, to, flags);
 }
 
 int __wrap_rename(const char *from, const char *to)
 {
+    note_step('r');
     return strike() ? -1 : __real_rename(from, to);
 }
 
@@ -97,6 +109,17 @@ int __wrap_link(const char *from, const char *to)
 int __wrap_unlink(const char *path)
 {
     return strike() ? -1 : __real_unlink(path);
+}
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+
+int __wrap_fsync(int fd)
+{
+    struct stat st;
+    assert_int_equal(fstat(fd, &st), 0);
+    note_step(S_ISDIR(st.st_mode) ? 'd' : 'f');
+    return __real_fsync(fd);
 }
 
 static void no_fault(void)
@@ -695,6 +718,31 @@ static void a_signal_removes_any_number_of_temporary_files(void **state)
     remove_dir();
 }
 
+/* A power cut after a commit finds the bytes and the name: the bytes are flushed before the name is given,
+ * the folder after. Mutations that this catches: the fsync in output_file_seal removed, that in
+ * output_file_sync_folder removed, either of them moved behind the other side of the rename. */
+static void bytes_reach_the_disk_before_the_name_and_the_name_before_success(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    make_dir();
+    for (int overwrite = 0; overwrite < 2; overwrite++) {
+        flushed[0] = 0;
+        assert_int_equal(output_file_write_all(paths[0], "bytes", 5, overwrite, &e), 0);
+        assert_string_equal(flushed, "frd");
+    }
+    struct output_file *files[N];
+    assert_int_equal(open_and_write(files, true, false, &e), 0);
+    assert_non_null(strstr(flushed, "ffff")); /* each part, before the first of them gets its name */
+    flushed[0] = 0;
+    assert_int_equal(output_set_commit(files, N, &e), 0);
+    assert_null(strchr(flushed, 'f'));
+    const char *last_name = strrchr(flushed, 'r');
+    assert_non_null(last_name);
+    assert_non_null(strchr(last_name, 'd'));
+    remove_dir();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -709,6 +757,7 @@ int main(void)
         cmocka_unit_test(a_linked_temporary_file_is_not_written_to),
         cmocka_unit_test(an_output_that_is_an_input_is_found_by_any_name),
         cmocka_unit_test(a_file_system_without_locks_is_not_another_process),
+        cmocka_unit_test(bytes_reach_the_disk_before_the_name_and_the_name_before_success),
         cmocka_unit_test(a_signal_removes_any_number_of_temporary_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -427,6 +427,39 @@ static void another_version_does_not_go_on(void **state)
     model_close(m);
 }
 
+/* The header names the importance matrix, not its numbers, so only the identity can tell two of one name
+ * apart. Mutation that this catches: hash_importance left out of rw_journal_identity. */
+static void another_importance_matrix_is_another_run(void **state)
+{
+    (void)state;
+    char src[256], whole[256], out[256];
+    struct err e = {0};
+    struct rewrite_report r;
+    write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
+    struct imatrix *first = make_imatrix(true), *second = make_imatrix(true);
+    for (size_t i = 0; i < imatrix_n(second); i++) {
+        struct imatrix_entry *entry = (struct imatrix_entry *)imatrix_entry_at(second, i);
+        for (uint64_t v = 0; v < entry->n_values; v++)
+            entry->sums[v] *= 1 + 30 * (float)(v % 7);
+    }
+    struct setup fresh = {.threads = 1, .type = "Q3_K_M", .imatrix = second, .report = &r};
+    assert_int_equal(rewrite(src, in_folder(whole, "whole.gguf"), &fresh, &e), 0);
+    rewrite_report_release(&r);
+
+    struct setup stop = {.threads = 1, .type = "Q3_K_M", .imatrix = first, .resume = true, .cancel_after = 5};
+    assert_int_equal(rewrite(src, in_folder(out, "resumed.gguf"), &stop, &e), ERR_CANCELLED);
+    assert_true(exists(out, ".kerf-part"));
+    struct setup go_on = {.threads = 1, .type = "Q3_K_M", .imatrix = second, .resume = true, .report = &r};
+    assert_int_equal(rewrite(src, out, &go_on, &e), 0);
+    assert_false(r.resumed);
+    assert_same_file(out, whole);
+    rewrite_report_release(&r);
+    unlink(whole);
+    unlink(out);
+    imatrix_free(first);
+    imatrix_free(second);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -440,6 +473,7 @@ int main(void)
         cmocka_unit_test(an_output_of_another_source_is_not_finished),
         cmocka_unit_test(bytes_of_another_command_are_not_resumed),
         cmocka_unit_test(another_version_does_not_go_on),
+        cmocka_unit_test(another_importance_matrix_is_another_run),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
