@@ -2,12 +2,14 @@
 
 KERF_PACKAGES_BUILD="gcc libc6-dev make cmake pkg-config zlib1g-dev libcjson-dev libpcre2-dev libutf8proc-dev"
 KERF_PACKAGES_TEST="libcmocka-dev"
+KERF_PACKAGES_ALL="clang libclang-rt-14-dev clang-format cppcheck"
 
-# kerf_install_packages build|test
+# kerf_install_packages build|test|all
 kerf_install_packages()
 {
     wanted=$KERF_PACKAGES_BUILD
     [ "$1" = test ] && wanted="$wanted $KERF_PACKAGES_TEST"
+    [ "$1" = all ] && wanted=$KERF_PACKAGES_ALL
     missing=
     for p in $wanted; do
         dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $p"

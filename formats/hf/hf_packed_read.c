@@ -261,10 +261,10 @@ int hf_packed_read(const struct hf_packed *w, uint64_t first, uint64_t n, float 
     }
     if (w->n_groups > N_LOCAL) {
         tables = malloc(2 * w->n_groups * sizeof *tables);
-        r.scale = tables;
-        r.zero = tables + w->n_groups;
         if (!tables)
             return err_set(e, ERR_NOMEM, "out of memory: scales of one row of '%s'", w->name);
+        r.scale = tables;
+        r.zero = tables + w->n_groups;
     }
     if (w->by_index) {
         bool used = false;

@@ -1,5 +1,6 @@
 /* replay_main.c - runs a fuzz target over the files and folders named on the command line, under any
- * compiler. Missing folders are skipped: the wider corpora need not be present. */
+ * compiler. The first one is the target's own corpus and must hold a file; of the others, missing ones are
+ * skipped, since the wider corpora need not be present. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -68,8 +69,13 @@ static void replay(const char *path)
 
 int main(int argc, char **argv)
 {
-    for (int i = 1; i < argc; i++)
+    for (int i = 1; i < argc; i++) {
         replay(argv[i]);
+        if (i == 1 && n_files == 0) { /* a corpus that is gone would pass every test */
+            fprintf(stderr, "%s: no file to replay\n", argv[1]);
+            return 1;
+        }
+    }
     printf("replayed %zu files\n", n_files);
-    return 0;
+    return argc < 2;
 }
