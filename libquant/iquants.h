@@ -106,6 +106,14 @@ void iq3_s_decode(float *dst, const void *src, size_t n_cols);
 void iq4_nl_decode(float *dst, const void *src, size_t n_cols);
 void iq4_xs_decode(float *dst, const void *src, size_t n_cols);
 
+/* iq1_s, iq2_xxs and iq2_xs need importance; the others do without. */
+void iq1_s_encode(void *dst, const float *src, size_t n_cols, const float *importance);
+void iq1_m_encode(void *dst, const float *src, size_t n_cols, const float *importance);
+void iq2_xxs_encode(void *dst, const float *src, size_t n_cols, const float *importance);
+void iq2_xs_encode(void *dst, const float *src, size_t n_cols, const float *importance);
+void iq2_s_encode(void *dst, const float *src, size_t n_cols, const float *importance);
+void iq3_xxs_encode(void *dst, const float *src, size_t n_cols, const float *importance);
+void iq3_s_encode(void *dst, const float *src, size_t n_cols, const float *importance);
 void iq4_nl_encode(void *dst, const float *src, size_t n_cols, const float *importance);
 void iq4_xs_encode(void *dst, const float *src, size_t n_cols, const float *importance);
 

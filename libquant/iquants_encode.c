@@ -2,7 +2,7 @@
  *
  * This file defines the bytes; every faster encoder is tested against it. The scale of a group of 32 is
  * searched on the 16 uneven levels; the codes are then taken at that scale before it is rounded to binary16,
- * as in the reference. Code book formats (iq1, iq2, iq3) are not encoded. Specification: quantization 4.8. */
+ * as in the reference. The code book formats have files of their own. Specification: quantization 4.8. */
 #include "encode_parts.h"
 #include "iquants.h"
 

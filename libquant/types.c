@@ -14,7 +14,6 @@
 #define OPTIONAL IMPORTANCE_OPTIONAL
 #define REQUIRED IMPORTANCE_REQUIRED
 
-/* Code book formats (iq1, iq2, iq3) are read but not written so far. */
 static const struct qtype_info table[QTYPE_COUNT] = {
     /* name, elements, bytes of a block; in files, quantized, decodable, encodable; importance */
     [QTYPE_F32] = {"F32", 1, sizeof(float), true, false, true, true, IGNORED},
@@ -31,20 +30,20 @@ static const struct qtype_info table[QTYPE_COUNT] = {
     [QTYPE_Q5_K] = {"Q5_K", 256, sizeof(struct q5_k_block), true, true, true, true, OPTIONAL},
     [QTYPE_Q6_K] = {"Q6_K", 256, sizeof(struct q6_k_block), true, true, true, true, OPTIONAL},
     [QTYPE_Q8_K] = {"Q8_K", 256, sizeof(struct q8_k_block), false, true, false, false, IGNORED},
-    [QTYPE_IQ2_XXS] = {"IQ2_XXS", 256, sizeof(struct iq2_xxs_block), true, true, true, false, REQUIRED},
-    [QTYPE_IQ2_XS] = {"IQ2_XS", 256, sizeof(struct iq2_xs_block), true, true, true, false, REQUIRED},
-    [QTYPE_IQ3_XXS] = {"IQ3_XXS", 256, sizeof(struct iq3_xxs_block), true, true, true, false, OPTIONAL},
-    [QTYPE_IQ1_S] = {"IQ1_S", 256, sizeof(struct iq1_s_block), true, true, true, false, REQUIRED},
+    [QTYPE_IQ2_XXS] = {"IQ2_XXS", 256, sizeof(struct iq2_xxs_block), true, true, true, true, REQUIRED},
+    [QTYPE_IQ2_XS] = {"IQ2_XS", 256, sizeof(struct iq2_xs_block), true, true, true, true, REQUIRED},
+    [QTYPE_IQ3_XXS] = {"IQ3_XXS", 256, sizeof(struct iq3_xxs_block), true, true, true, true, OPTIONAL},
+    [QTYPE_IQ1_S] = {"IQ1_S", 256, sizeof(struct iq1_s_block), true, true, true, true, REQUIRED},
     [QTYPE_IQ4_NL] = {"IQ4_NL", 32, sizeof(struct iq4_nl_block), true, true, true, true, OPTIONAL},
-    [QTYPE_IQ3_S] = {"IQ3_S", 256, sizeof(struct iq3_s_block), true, true, true, false, OPTIONAL},
-    [QTYPE_IQ2_S] = {"IQ2_S", 256, sizeof(struct iq2_s_block), true, true, true, false, OPTIONAL},
+    [QTYPE_IQ3_S] = {"IQ3_S", 256, sizeof(struct iq3_s_block), true, true, true, true, OPTIONAL},
+    [QTYPE_IQ2_S] = {"IQ2_S", 256, sizeof(struct iq2_s_block), true, true, true, true, OPTIONAL},
     [QTYPE_IQ4_XS] = {"IQ4_XS", 256, sizeof(struct iq4_xs_block), true, true, true, true, OPTIONAL},
     [QTYPE_I8] = {"I8", 1, sizeof(int8_t), true, false, true, false, IGNORED},
     [QTYPE_I16] = {"I16", 1, sizeof(int16_t), true, false, true, false, IGNORED},
     [QTYPE_I32] = {"I32", 1, sizeof(int32_t), true, false, true, false, IGNORED},
     [QTYPE_I64] = {"I64", 1, sizeof(int64_t), true, false, true, false, IGNORED},
     [QTYPE_F64] = {"F64", 1, sizeof(double), true, false, true, false, IGNORED},
-    [QTYPE_IQ1_M] = {"IQ1_M", 256, sizeof(struct iq1_m_block), true, true, true, false, OPTIONAL},
+    [QTYPE_IQ1_M] = {"IQ1_M", 256, sizeof(struct iq1_m_block), true, true, true, true, OPTIONAL},
     [QTYPE_BF16] = {"BF16", 1, sizeof(uint16_t), true, false, true, true, IGNORED},
     [QTYPE_TQ1_0] = {"TQ1_0", 256, sizeof(struct tq1_0_block), true, true, true, true, IGNORED},
     [QTYPE_TQ2_0] = {"TQ2_0", 256, sizeof(struct tq2_0_block), true, true, true, true, IGNORED},

@@ -42,25 +42,12 @@ int parse_tensor_type(const struct opt_command *cmd, const char *option, const c
                      near ? "; did you mean " : "", near ? near : "", near ? "?" : ";", list);
 }
 
-/* All mixes that can be written. */
+/* All mixes. */
 static void list_mixes(char *list, size_t size)
 {
     list[0] = 0;
     for (size_t i = 0; i < mix_count(); i++)
-        if (can_write(mix_at(i)->base))
-            add_name(list, size, mix_at(i)->name);
-}
-
-int check_mix(const struct opt_command *cmd, const char *option, const struct mix *mix)
-{
-    char list[1024];
-    if (qtype_info((uint32_t)mix->base)->can_encode)
-        return 0;
-    list_mixes(list, sizeof list);
-    return cmd_usage(cmd,
-                     "%s: %s is made of %s, a codebook type that this version reads but does not write; it "
-                     "writes: %s",
-                     option, mix->name, qtype_name((uint32_t)mix->base), list);
+        add_name(list, size, mix_at(i)->name);
 }
 
 const char *nearest_mix(const char *text)
@@ -68,8 +55,7 @@ const char *nearest_mix(const char *text)
     const char *names[128];
     size_t n = 0;
     for (size_t i = 0; i < mix_count() && n < 128; i++)
-        if (can_write(mix_at(i)->base))
-            names[n++] = mix_at(i)->name;
+        names[n++] = mix_at(i)->name;
     return opt_nearest(text, names, n);
 }
 
@@ -78,7 +64,7 @@ int parse_mix(const struct opt_command *cmd, const char *option, const char *tex
     enum qtype type;
     *out = mix_find(text);
     if (*out)
-        return check_mix(cmd, option, *out);
+        return 0;
     if (qtype_from_name(text, &type) && can_write(type)) /* a level needs a file type, and these have none */
         return cmd_usage(cmd,
                          "%s: %s is a type for single tensors; put it on top of a mix, for instance "
@@ -99,17 +85,10 @@ int parse_mixes(const struct opt_command *cmd, const char *option, const char *t
     const struct mix **list = NULL, *none = NULL;
     char unknown[64];
     struct err e = {0};
-    int status = 0;
     if (ladder_parse_types(&list, n, text, unknown, &e) != 0)
         return e.code != ERR_ARG ? cmd_fail(&e)
                : unknown[0]      ? parse_mix(cmd, option, unknown, &none) /* says what it could be */
                                  : cmd_usage(cmd, "%s: %s", option, e.msg);
-    for (size_t i = 0; i < *n && status == 0; i++)
-        status = check_mix(cmd, option, list[i]);
-    if (status != 0) {
-        free(list);
-        return status;
-    }
     *out = list;
     return 0;
 }

@@ -31,7 +31,7 @@
 /* A tensor type that can be written; `option` opens the message. */
 int parse_tensor_type(const struct opt_command *cmd, const char *option, const char *text, enum qtype *out);
 
-/* A mix that can be written. */
+/* A mix. */
 int parse_mix(const struct opt_command *cmd, const char *option, const char *text, const struct mix **out);
 
 /* The mix whose name is closest to the word, or NULL when none is near. Borrowed. */
@@ -41,9 +41,6 @@ const char *nearest_mix(const char *text);
  * *out: caller frees with free(). */
 int parse_mixes(const struct opt_command *cmd, const char *option, const char *text, const struct mix ***out,
                 size_t *n);
-
-/* Refuse a mix made of types that are read but not written, before any work, and name what comes near. */
-int check_mix(const struct opt_command *cmd, const char *option, const struct mix *mix);
 
 /* "REGEX=TYPE": the last '=' divides, since a pattern may hold one. The pattern compiles. *pattern: caller
  * frees. */

@@ -103,7 +103,7 @@ static int add_type(struct loss_table *t, const struct recipe_tensor *list, stru
         if (model_tensor(t->model, i) != t->tensors[at].tensor)
             continue;
         struct loss_tensor *l = &t->tensors[at++];
-        if (qtype_info(list[i].type)->importance != IMPORTANCE_REQUIRED || l->importance)
+        if (l->importance || !recipe_needs_importance(list[i].type, l->tensor->name))
             rc = add_option(l, list[i].type, e);
     }
     return rc;

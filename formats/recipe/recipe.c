@@ -145,21 +145,27 @@ static void apply_fallback(struct recipe_tensor *t)
 
 /* --- importance that must be there ------------------------------------------------------------- */
 
-/* The reference refuses these without importance: the result would be garbage. */
-static bool wants_importance(const struct recipe_options *opt, const struct recipe_tensor *t)
+bool recipe_needs_importance(enum qtype type, const char *name)
 {
-    if (category_of(t->name) & (CAT_HEAD | CAT_EMBEDDING))
-        return qtype_info((uint32_t)t->type)->importance == IMPORTANCE_REQUIRED;
-    switch (t->type) {
+    if (category_of(name) & (CAT_HEAD | CAT_EMBEDDING))
+        return qtype_info((uint32_t)type)->importance == IMPORTANCE_REQUIRED;
+    switch (type) {
     case QTYPE_IQ1_S:
     case QTYPE_IQ1_M:
     case QTYPE_IQ2_XXS:
     case QTYPE_IQ2_XS:
     case QTYPE_IQ2_S:
     case QTYPE_IQ3_XXS: return true;
-    case QTYPE_Q2_K: return opt->mix != NULL && mix_index(opt->mix) == MIX_Q2_K_S;
     default: return false;
     }
+}
+
+/* The reference refuses these without importance: the result would be garbage. */
+static bool wants_importance(const struct recipe_options *opt, const struct recipe_tensor *t)
+{
+    if (t->type == QTYPE_Q2_K && opt->mix != NULL && mix_index(opt->mix) == MIX_Q2_K_S)
+        return !(category_of(t->name) & (CAT_HEAD | CAT_EMBEDDING));
+    return recipe_needs_importance(t->type, t->name);
 }
 
 static int check_importance(const struct recipe_options *opt, const struct recipe_tensor *t, struct err *e)

@@ -67,6 +67,11 @@ struct recipe_options {
 int recipe_assign(const struct recipe_options *opt, const struct gguf_meta *meta,
                   struct recipe_tensor *tensors, size_t n, bool dry_run, struct err *e);
 
+/* Is a weight of this GGUF name refused in this type when it has no importance data? Embeddings and the head
+ * only where the encoder cannot do without. (Q2_K in the mix Q2_K_S is refused, too; that is a matter of the
+ * mix.) */
+bool recipe_needs_importance(enum qtype type, const char *name);
+
 /* Version of the rule set of a recipe name, for the output's metadata ("llama.cpp-2026-08"); NULL when
  * unknown. */
 const char *recipe_version(const char *recipe);

@@ -26,7 +26,9 @@ extern const struct kern_product product_avx2, product_avx512, product_neon;
 
 #define KERN_COMMON_ENCODERS                                                                                 \
     [QTYPE_F32] = f32_encode, [QTYPE_TQ1_0] = tq1_0_encode, [QTYPE_Q1_0] = q1_0_encode,                      \
-    [QTYPE_Q2_0] = q2_0_encode
+    [QTYPE_Q2_0] = q2_0_encode, [QTYPE_IQ1_S] = iq1_s_encode, [QTYPE_IQ1_M] = iq1_m_encode,                  \
+    [QTYPE_IQ2_XXS] = iq2_xxs_encode, [QTYPE_IQ2_XS] = iq2_xs_encode, [QTYPE_IQ2_S] = iq2_s_encode,          \
+    [QTYPE_IQ3_XXS] = iq3_xxs_encode, [QTYPE_IQ3_S] = iq3_s_encode
 
 /* Entries with a vector version: PREFIX is empty for the reference, lanes_ for the others. */
 #define KERN_DECODERS(PREFIX)                                                                                \

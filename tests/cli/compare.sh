@@ -87,10 +87,10 @@ run 1 compare "$demo" "$work/none.gguf" --text "$text"
 says "none.gguf"
 run 1 ladder "$work/q4.gguf" --text "$text" --types Q2_K
 says "--allow-requantize"
-run 2 ladder "$demo" --text "$text" --types IQ1_S
-says "does not write"
-run 2 compare "$demo" IQ1_S --text "$text"
-says "does not write"
+run 1 ladder "$demo" --text "$text" --types IQ1_S
+says "becomes IQ1_S, which needs an importance matrix (--imatrix)"
+run 1 compare "$demo" IQ1_S --text "$text"
+says "becomes IQ1_S, which needs an importance matrix (--imatrix)"
 run 2 compare "$demo" NVFP4 --text "$text"
 says "--tensor-type"
 run 0 ladder "$work/q4.gguf" --text "$text" --types Q2_K --allow-requantize --ctx 128 --chunks 2

@@ -49,7 +49,7 @@ usage "expected a u8, found '300'" edit "$work/m.gguf" -o "$work/x.gguf" --set x
 usage "--tensor-type 'ffn_(up|gate|down)=MXFP4'" convert "$demo" --dry-run --type MXFP4
 usage "MXFP4_MOE" convert "$demo" --dry-run --type mxfp4
 usage "is a type for single tensors" convert "$demo" --dry-run --type NVFP4
-usage "read, but not written" convert "$demo" --dry-run --tensor-type attn_q=IQ1_S
+usage "read, but not written" convert "$demo" --dry-run --tensor-type attn_q=I16
 
 # Files of another kind.
 run 1 inspect "$src/README.md"
