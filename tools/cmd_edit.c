@@ -1,9 +1,11 @@
-/* cmd_edit.c - kerf edit: set or remove metadata of a GGUF file; its tensors are copied as they are. */
+/* cmd_edit.c - kerf edit: set or remove metadata of a GGUF file, leave layers or experts out; the tensors
+ * that stay are copied as they are. */
 #include "gguf_operand.h"
 #include "copy_command.h"
 
 #include "formats/inspect/model_verify.h"
 #include "formats/gguf/gguf_meta_text.h"
+#include "formats/rewrite/prune.h"
 #include "formats/text.h"
 
 #include <stdio.h>
@@ -11,7 +13,7 @@
 
 struct edits {
     struct opt_list set, remove;
-    const char *chat_template;
+    const char *chat_template, *drop_layers, *drop_experts;
 };
 
 static int set_template(struct gguf_meta *meta, const char *path, struct err *e)
@@ -57,12 +59,27 @@ static int check_removals(const struct gguf_meta *meta, const struct edits *ed, 
     return 0;
 }
 
+/* *out stays NULL when nothing is left out. Numbers that change go into `meta`, for --set to overrule. */
+static int select_kept(struct gguf_selection **out, const struct gguf_reader *in, struct gguf_meta *meta,
+                       const struct edits *ed, struct err *e)
+{
+    struct prune p = {0};
+    int rc = ed->drop_layers ? prune_layers(&p, ed->drop_layers, e) : 0;
+    if (rc == 0 && ed->drop_experts)
+        rc = prune_experts(&p, ed->drop_experts, e);
+    if (rc == 0 && (p.n_layers || p.n_experts))
+        rc = prune_select(out, &p, in, meta, e);
+    prune_release(&p);
+    return rc;
+}
+
 static int run(const struct opt_command *cmd, const char *input, const char *output, const struct edits *ed,
                const struct shared_options *s)
 {
     struct err e = {0};
     struct gguf_reader *in = NULL;
     struct gguf_meta *meta = NULL;
+    struct gguf_selection *kept = NULL;
     int status = CMD_FAILED;
     int rc = gguf_operand_open(&in, input, &e);
     if (rc == 0)
@@ -70,17 +87,21 @@ static int run(const struct opt_command *cmd, const char *input, const char *out
     if (rc == 0)
         rc = gguf_meta_new(&meta, &e);
     if (rc == 0)
+        rc = select_kept(&kept, in, meta, ed, &e);
+    if (rc == 0)
         rc = collect(meta, gguf_reader_meta(in), ed, &e);
     if (rc == 0) {
         struct copy_gguf_options ro = {.set = meta,
                                        .remove = ed->remove.items,
                                        .n_remove = ed->remove.n,
+                                       .select = kept,
                                        .in_place = true,
                                        .check = true};
         status = copy_and_report(in, output, &ro, s);
     } else {
         status = rc == ERR_ARG && in ? cmd_usage(cmd, "%s", e.msg) : cmd_fail(&e);
     }
+    prune_selection_free(kept);
     gguf_meta_free(meta);
     gguf_reader_close(in);
     return status;
@@ -101,11 +122,18 @@ int cmd_edit(int argc, char **argv)
          "remove a key; one that the model cannot be used without only with --force", NULL, NULL},
         {"chat-template", 0, OPT_TEXT, &ed.chat_template, "FILE", "set tokenizer.chat_template from a file",
          NULL, NULL},
+        {"drop-layers", 0, OPT_TEXT, &ed.drop_layers, "LIST",
+         "leave these layers out, such as 20-25, and number the others anew; an importance matrix likewise",
+         NULL, NULL},
+        {"drop-experts", 0, OPT_TEXT, &ed.drop_experts, "FILE",
+         "leave experts out: lines such as '12: 3,5,7-9', or '*: 0' for all layers, in the input's numbers",
+         NULL, NULL},
     };
     const struct opt_command cmd = {
         "edit",
         "IN.gguf -o OUT.gguf",
-        "Change the metadata of a GGUF file. Types are u8 to u64, i8 to i64, f32, f64, "
+        "Change the metadata of a GGUF file, or leave layers or experts out of it. Types are u8 to u64, i8 "
+        "to i64, f32, f64, "
         "bool, string, and arrays such as u32[] with elements separated by commas. What 'kerf verify' would "
         "find in the output and not in the input is told as warnings.",
         options,
@@ -117,8 +145,10 @@ int cmd_edit(int argc, char **argv)
     if (status == OPT_CONTINUE) {
         if (!output)
             status = cmd_usage(&cmd, "--output is missing: where shall the GGUF file go?");
-        else if (!ed.set.n && !ed.remove.n && !ed.chat_template)
-            status = cmd_usage(&cmd, "nothing to do: give --set, --remove or --chat-template");
+        else if (!ed.set.n && !ed.remove.n && !ed.chat_template && !ed.drop_layers && !ed.drop_experts)
+            status = cmd_usage(
+                &cmd,
+                "nothing to do: give --set, --remove, --chat-template, --drop-layers or --drop-experts");
         else
             status = run(&cmd, args.items[0], output, &ed, &s);
     }

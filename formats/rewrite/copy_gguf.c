@@ -34,6 +34,11 @@ static int edited_meta(struct gguf_meta **out, const struct gguf_reader *in,
         else if (rc == 0 && !gguf_meta_remove(m, opt->remove[i]))
             rc = err_set(e, ERR_NOMEM, "key '%s': out of memory", opt->remove[i]);
     }
+    for (size_t i = 0; opt->select && i < opt->select->n_removed_keys && rc == 0; i++) {
+        const char *key = opt->select->removed_keys[i];
+        if (gguf_meta_find(m, key) && !gguf_meta_remove(m, key))
+            rc = err_set(e, ERR_NOMEM, "key '%s': out of memory", key);
+    }
     for (size_t i = 0; opt->set && i < gguf_meta_n(opt->set) && rc == 0; i++) {
         rc = refuse_split_key(gguf_meta_key(opt->set, i), e);
         if (rc == 0)
@@ -47,49 +52,85 @@ static int edited_meta(struct gguf_meta **out, const struct gguf_reader *in,
     return 0;
 }
 
-static struct gguf_out_tensor *directory_of(const struct gguf_reader *in)
+/* The whole input as a selection. Freed with free(). */
+static struct gguf_selected *select_all(const struct gguf_reader *in)
 {
     size_t n = gguf_reader_n_tensors(in);
+    struct gguf_selected *all = calloc(n + 1, sizeof *all);
+    for (size_t i = 0; all && i < n; i++) {
+        const struct gguf_tensor *t = gguf_reader_tensor(in, i);
+        all[i] = (struct gguf_selected){.from = t, .name = t->name};
+    }
+    return all;
+}
+
+static struct gguf_out_tensor *directory_of(const struct gguf_selected *tensors, size_t n)
+{
     struct gguf_out_tensor *out = calloc(n + 1, sizeof *out);
     for (size_t i = 0; out && i < n; i++) {
-        const struct gguf_tensor *t = gguf_reader_tensor(in, i);
-        out[i] = (struct gguf_out_tensor){.name = t->name, .type = t->type, .n_dims = t->n_dims};
-        memcpy(out[i].ne, t->ne, sizeof t->ne);
+        const struct gguf_selected *s = &tensors[i];
+        out[i] = (struct gguf_out_tensor){.name = s->name, .type = s->from->type, .n_dims = s->from->n_dims};
+        memcpy(out[i].ne, s->from->ne, sizeof s->from->ne);
+        if (s->kept)
+            out[i].ne[s->from->n_dims - 1] = s->n_kept;
     }
     return out;
 }
 
-static int copy_tensor(struct gguf_parts *parts, size_t i, const struct gguf_tensor *t, uint64_t *done,
-                       uint64_t total, const struct copy_gguf_options *opt, struct err *e)
+struct copying {
+    struct gguf_parts *parts;
+    const struct copy_gguf_options *opt;
+    uint64_t done, total;
+};
+
+/* `n_bytes` of a tensor's data to byte `to` of output tensor i. */
+static int copy_bytes(struct copying *c, size_t i, uint64_t to, const uint8_t *data, uint64_t n_bytes,
+                      struct err *e)
 {
-    for (uint64_t at = 0; at < t->n_bytes;) {
-        size_t n = t->n_bytes - at < PIECE_BYTES ? (size_t)(t->n_bytes - at) : PIECE_BYTES;
-        uint64_t ahead = t->n_bytes - at - n < PIECE_BYTES ? t->n_bytes - at - n : PIECE_BYTES;
-        filemap_want(t->data + at + n, ahead);
-        int rc = gguf_parts_write(parts, i, at, t->data + at, n, e);
+    for (uint64_t at = 0; at < n_bytes;) {
+        size_t n = n_bytes - at < PIECE_BYTES ? (size_t)(n_bytes - at) : PIECE_BYTES;
+        uint64_t ahead = n_bytes - at - n < PIECE_BYTES ? n_bytes - at - n : PIECE_BYTES;
+        filemap_want(data + at + n, ahead);
+        int rc = gguf_parts_write(c->parts, i, to + at, data + at, n, e);
         if (rc)
             return rc;
-        filemap_drop(t->data + at, n);
+        filemap_drop(data + at, n);
         at += n;
-        *done += n;
-        if (opt->progress && opt->progress(opt->progress_ctx, *done, total) != 0)
+        c->done += n;
+        if (c->opt->progress && c->opt->progress(c->opt->progress_ctx, c->done, c->total) != 0)
             return err_set(e, ERR_CANCELLED, ERR_STOPPED ", nothing is kept");
     }
     return 0;
 }
 
-static int copy_all(struct gguf_parts *parts, const struct gguf_reader *in,
+static uint64_t slice_bytes(const struct gguf_selected *s)
+{
+    return s->from->n_bytes / s->from->ne[s->from->n_dims - 1];
+}
+
+static int copy_tensor(struct copying *c, size_t i, const struct gguf_selected *s, struct err *e)
+{
+    if (!s->kept)
+        return copy_bytes(c, i, 0, s->from->data, s->from->n_bytes, e);
+    uint64_t n = slice_bytes(s);
+    int rc = 0;
+    for (size_t k = 0; k < s->n_kept && rc == 0; k++)
+        rc = copy_bytes(c, i, k * n, s->from->data + s->kept[k] * n, n, e);
+    return rc;
+}
+
+static int copy_all(struct gguf_parts *parts, const struct gguf_selected *tensors, size_t n,
                     const struct copy_gguf_options *opt, struct err *e)
 {
-    uint64_t done = 0, total = 0;
-    for (size_t i = 0; i < gguf_reader_n_tensors(in); i++) {
-        total += gguf_reader_tensor(in, i)->n_bytes;
-        if (!gguf_reader_tensor(in, i)->data)
-            return err_set(e, ERR_ARG, "tensor '%s': its data is missing", gguf_reader_tensor(in, i)->name);
+    struct copying c = {.parts = parts, .opt = opt};
+    for (size_t i = 0; i < n; i++) {
+        c.total += tensors[i].kept ? tensors[i].n_kept * slice_bytes(&tensors[i]) : tensors[i].from->n_bytes;
+        if (!tensors[i].from->data)
+            return err_set(e, ERR_ARG, "tensor '%s': its data is missing", tensors[i].from->name);
     }
     int rc = gguf_parts_open(parts, e);
-    for (size_t i = 0; i < gguf_reader_n_tensors(in) && rc == 0; i++)
-        rc = copy_tensor(parts, i, gguf_reader_tensor(in, i), &done, total, opt, e);
+    for (size_t i = 0; i < n && rc == 0; i++)
+        rc = copy_tensor(&c, i, &tensors[i], e);
     return rc ? rc : gguf_parts_commit(parts, e);
 }
 
@@ -220,22 +261,25 @@ int copy_gguf(const struct gguf_reader *in, const char *path, const struct copy_
     struct gguf_parts *parts = NULL;
     struct copy_gguf_report done = {0};
     struct verify_report before = {0};
-    struct gguf_out_tensor *tensors = directory_of(in);
     if (!opt)
         opt = &defaults;
+    struct gguf_selected *all = opt->select ? NULL : select_all(in);
+    const struct gguf_selected *from = opt->select ? opt->select->tensors : all;
+    size_t n = opt->select ? opt->select->n : gguf_reader_n_tensors(in);
+    struct gguf_out_tensor *tensors = from ? directory_of(from, n) : NULL;
     int rc = tensors ? edited_meta(&meta, in, opt, e) : err_set(e, ERR_NOMEM, "%s: out of memory", path);
     struct gguf_parts_options layout = {
         .overwrite = opt->overwrite, .max_bytes = opt->max_bytes, .max_tensors = opt->max_tensors};
     if (rc == 0)
-        rc = gguf_parts_plan(&parts, meta, tensors, gguf_reader_n_tensors(in), path, &layout, e);
+        rc = gguf_parts_plan(&parts, meta, tensors, n, path, &layout, e);
     if (rc == 0)
-        rc = fill_report(&done, parts, gguf_reader_n_tensors(in), e);
+        rc = fill_report(&done, parts, n, e);
     if (rc == 0)
         rc = check_inputs(in, parts, opt, e);
     if (rc == 0 && !opt->dry_run && opt->check)
         rc = find_faults(&before, gguf_reader_part_path(in, 0), e); /* now: the output may replace it */
     if (rc == 0 && !opt->dry_run)
-        rc = copy_all(parts, in, opt, e);
+        rc = copy_all(parts, from, n, opt, e);
     if (rc == 0)
         rc = gguf_parts_remarks(parts, add_warning, &done, e);
     if (rc == 0 && !opt->dry_run && opt->check)
@@ -249,5 +293,6 @@ int copy_gguf(const struct gguf_reader *in, const char *path, const struct copy_
     gguf_parts_free(parts);
     gguf_meta_free(meta);
     free(tensors);
+    free(all);
     return rc;
 }

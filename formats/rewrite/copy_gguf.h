@@ -5,6 +5,24 @@
 
 #include "formats/gguf/gguf_read.h"
 
+/* A tensor of the output: one of the input under this name, or with `kept` those slices of its slowest
+ * dimension, in this order. */
+struct gguf_selected {
+    const struct gguf_tensor *from;
+    const char *name;
+    const uint32_t *kept; /* n_kept indices; NULL: all of it */
+    size_t n_kept;
+};
+
+/* What a copy consists of (prune.h makes one). */
+struct gguf_selection {
+    struct gguf_selected *tensors;
+    size_t n;
+    const char **removed_keys; /* metadata that goes with what is left out */
+    size_t n_removed_keys;
+    void *owner; /* internal */
+};
+
 struct copy_gguf_options {
     bool overwrite;
     bool in_place;               /* the one output may replace the one input, as an edit does */
@@ -15,6 +33,7 @@ struct copy_gguf_options {
     const struct gguf_meta *set; /* keys to set or replace; NULL: none */
     const char *const *remove;   /* keys to remove: each must be there */
     size_t n_remove;
+    const struct gguf_selection *select; /* NULL: every tensor as it is */
     /* Called now and then from the calling thread; a nonzero return cancels (ERR_CANCELLED). May be NULL. */
     int (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_ctx;

@@ -82,4 +82,16 @@ same "$work/out" "$work/one"
 prints "token_embd.weight"
 run 1 hash "$demo/model.safetensors"
 
+# Layers left out: the others keep their bytes under new numbers, and the model still runs.
+run 0 edit "$a" -o "$work/short.gguf" --drop-layers 1-2
+prints "24 tensors"
+run 0 verify "$work/short.gguf"
+run 0 perplexity "$work/short.gguf" --text "$src/tests/data/prose.md" --ctx 64 --chunks 1
+run 2 edit "$a" -o "$work/shorter.gguf" --drop-layers 2-4
+says "layer 4 cannot be dropped, the layers are 0 to 3"
+echo "*: 1" >"$work/drop.txt"
+run 2 edit "$a" -o "$work/shorter.gguf" --drop-experts "$work/drop.txt"
+says "has no experts to drop"
+absent "$work/shorter.gguf"
+
 done_testing
