@@ -19,7 +19,7 @@ deny libquant '(cjson/|zlib|pcre2|utf8proc)' 'libquant uses no outside library'
 deny calib '(cjson/|zlib|pcre2|utf8proc)' 'zlib, cJSON, PCRE2 and utf8proc live in formats'
 deny tools '(cjson/|zlib|pcre2|utf8proc)' 'outside libraries live in formats'
 for room in libquant formats calib tools; do
-    deny "$room" '(cblas|openblas)' 'products have the same bits on all processors (calib/model/gemm.h)'
+    deny "$room" '(cblas|openblas)' 'products have the same bits on all processors (calib/compute/gemm.h)'
 done
 [ "$bad" -eq 0 ] && echo "layers: every include runs down"
 exit "$bad"

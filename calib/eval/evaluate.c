@@ -2,7 +2,6 @@
 #include "evaluate.h"
 
 #include "calib/model/forward.h"
-#include "calib/model/ops.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -101,6 +100,7 @@ static int run_models(struct run *r, struct err *e)
     struct forward_options f = {.pool = r->opt->pool,
                                 .memory_bytes = r->opt->memory_bytes / (r->n_asked > 1 ? 2 : 1),
                                 .activations = r->opt->activations,
+                                .compute = r->opt->compute,
                                 .keep_first = w->first,
                                 .keep_end = w->end,
                                 .progress = show,
@@ -135,7 +135,8 @@ static int score(struct run *r, struct err *e)
 {
     struct evaluation *v = &r->v;
     size_t n = r->n * v->run, at = r->first * v->run;
-    struct head_options h = {r->opt->pool, r->opt->memory_bytes, r->opt->activations, show, r};
+    struct head_options h = {r->opt->pool,   r->opt->memory_bytes, r->opt->activations, show, r,
+                             r->opt->compute};
     struct head_model *list = calloc(r->n_active, sizeof *list);
     if (!list)
         return err_set(e, ERR_NOMEM, "out of memory for %zu models", r->n_active);

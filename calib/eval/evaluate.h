@@ -31,6 +31,7 @@ struct evaluate_options {
     enum activations activations;
     int (*progress)(void *ctx, const struct evaluate_progress *p); /* nonzero stops the run; or NULL */
     void *progress_ctx;
+    const struct compute_ops *compute; /* what computes; NULL: the back end of this machine */
 };
 
 /* The scores of all positions that were finished. */

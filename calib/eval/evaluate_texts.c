@@ -100,8 +100,8 @@ static int take_scores(struct run *r, const struct hidden_states *states, struct
             rows[k++] = i * len + r->p->points[x->first_point + j];
     }
     const struct evaluate_model *m = &r->models[r->stage];
-    int rc = answer_scores(r->v.value[r->stage] + r->at, m->net, m->weights, states, rows, n, r->opt->pool,
-                           r->opt->activations, e);
+    struct answer_options a = {r->opt->pool, r->opt->activations, r->opt->compute};
+    int rc = answer_scores(r->v.value[r->stage] + r->at, m->net, m->weights, states, rows, n, &a, e);
     free(rows);
     return rc;
 }
@@ -114,6 +114,7 @@ static int run_model(struct run *r, const int32_t *ids, struct err *e)
     struct forward_options f = {.pool = r->opt->pool,
                                 .memory_bytes = r->opt->memory_bytes,
                                 .activations = r->opt->activations,
+                                .compute = r->opt->compute,
                                 .keep_end = len,
                                 .progress = show,
                                 .progress_ctx = r};

@@ -8,19 +8,25 @@
 #ifndef KERF_ANSWER_H
 #define KERF_ANSWER_H
 
-#include "activations.h"
-#include "hidden_states.h"
 #include "model_load.h"
 #include "weights.h"
+
+#include "calib/compute/compute.h"
 
 /* Rows [row0, row0 + n) of `states` are a text; out [n_embd] its embedding, of length 1 (0 when all states
  * are 0). `buffer`: n_embd floats. */
 int answer_embedding(float *out, const struct net *net, const struct hidden_states *states, size_t row0,
                      size_t n, float *buffer, struct err *e);
 
+struct answer_options {
+    struct pool *pool;
+    enum activations activations;
+    const struct compute_ops *compute; /* NULL: the back end of this machine */
+};
+
 /* Scores of n single rows of `states`. */
 int answer_scores(double *out, const struct net *net, const struct weights *w,
-                  const struct hidden_states *states, const size_t *rows, size_t n, struct pool *pool,
-                  enum activations a, struct err *e);
+                  const struct hidden_states *states, const size_t *rows, size_t n,
+                  const struct answer_options *opt, struct err *e);
 
 #endif

@@ -3,9 +3,6 @@
 
 #include "layer_run.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #define GROUP_TOKENS 4096 /* enough that decoding a panel costs a few percent of multiplying it */
 
 size_t layer_wide_cols(const struct net *net, const struct net_layer *l)
@@ -39,15 +36,16 @@ size_t layer_state_floats(const struct net_layer *l)
 }
 
 int layer_observe(const struct layer_run *r, const struct model_tensor *const *tensors, size_t n_tensors,
-                  const float *x, size_t n_tokens, size_t n_cols, int64_t expert, struct err *e)
+                  struct region x, size_t n_tokens, size_t n_cols, int64_t expert, struct err *e)
 {
     if (!r->observe)
         return 0;
-    struct observation o = {tensors, n_tensors, x, n_tokens, n_cols, expert};
-    return r->observe(r->observe_ctx, &o, e);
+    struct observation o = {tensors, n_tensors, NULL, n_tokens, n_cols, expert};
+    int rc = r->ops->look(r->compute, &o.x, x, n_tokens * n_cols, e);
+    return rc == 0 ? r->observe(r->observe_ctx, &o, e) : rc;
 }
 
-struct product layer_product(const struct matrix *m, float *y, size_t ldy, bool add)
+struct product layer_product(const struct matrix *m, struct region y, size_t ldy, bool add)
 {
     return (struct product){.weight = m->tensor,
                             .row0 = m->row0,
@@ -66,11 +64,12 @@ struct pass {
     const int32_t *ids;
     size_t n_windows, ctx, n_tokens;
     size_t group, block; /* tokens */
-    struct ops ops;
+    struct compute *compute;
+    const struct compute_ops *ops; /* of `compute` */
     struct rope_table rope;
     struct hidden_states *states; /* [n_tokens, n_embd] */
     struct hidden_states *kept;
-    float *h, *norm, *wide, *keys, *state;
+    struct buffer *h, *norm, *wide, *keys, *state;
     uint64_t done, total; /* layer-tokens */
 };
 
@@ -87,7 +86,7 @@ static int (*const run_step[])(struct layer_run *, struct err *) = {
 static void plan_sizes(struct pass *p, size_t wide, size_t kept)
 {
     uint64_t budget = p->opt->memory_bytes / 2;
-    size_t n_embd = p->net->n_embd, tile = p->ops.tile;
+    size_t n_embd = p->net->n_embd, tile = p->compute->tile;
     size_t rounded = p->opt->activations == ACTIVATIONS_Q8 ? wide : 0;
     uint64_t per_token = sizeof(float) * (2 * n_embd + wide + rounded), per_kept = sizeof(float) * kept;
     uint64_t fits = budget / (per_token + per_kept + 1);
@@ -120,17 +119,23 @@ static int allocate(struct pass *p, struct err *e)
         state = s > state ? s : state;
     }
     plan_sizes(p, wide, kept);
-    int rc = hidden_states_new(&p->states, p->n_tokens, n_embd, p->opt->memory_bytes / 2, e);
-    if (rc != 0)
-        return rc;
-    p->norm = malloc(p->block * n_embd * sizeof(float) + 1);
-    p->wide = malloc(p->block * wide * sizeof(float) + 1);
-    p->keys = malloc(p->group * kept * sizeof(float) + 1);
-    p->state = malloc(state * sizeof(float) + 1);
-    p->h = hidden_states_in_memory(p->states) ? NULL : malloc(p->group * n_embd * sizeof(float) + 1);
-    if (!p->norm || !p->wide || !p->keys || !p->state || (!p->h && !hidden_states_in_memory(p->states)))
-        return err_set(e, ERR_NOMEM, "out of memory for the buffers of %zu tokens", p->group);
-    return 0;
+    int rc = p->ops->states_new(&p->states, p->compute, p->n_tokens, n_embd, p->opt->memory_bytes / 2, e);
+    if (rc == 0)
+        rc = p->ops->buffer_new(&p->norm, p->compute, p->block * n_embd, e);
+    if (rc == 0)
+        rc = p->ops->buffer_new(&p->wide, p->compute, p->block * wide, e);
+    if (rc == 0)
+        rc = p->ops->buffer_new(&p->keys, p->compute, p->group * kept, e);
+    if (rc == 0)
+        rc = p->ops->buffer_new(&p->state, p->compute, state, e);
+    if (rc == 0 && !hidden_states_in_memory(p->states))
+        rc = p->ops->buffer_new(&p->h, p->compute, p->group * n_embd, e);
+    return rc;
+}
+
+static struct region start_of(struct buffer *b)
+{
+    return (struct region){b, 0};
 }
 
 static int report_progress(struct pass *p, size_t n_tokens, struct err *e)
@@ -150,51 +155,63 @@ static int embed(struct pass *p, struct err *e)
 {
     int rc = 0;
     for (size_t t = 0; rc == 0 && t < p->n_tokens; t += p->group) {
-        float *h = p->h;
+        struct region h = start_of(p->h);
         size_t n = group_size(p, t);
         if (hidden_states_in_memory(p->states))
-            rc = hidden_states_get(p->states, t, n, NULL, &h, e);
+            rc = p->ops->states_get(p->compute, p->states, t, n, h, &h, e);
         if (rc == 0)
-            rc = ops_embed(&p->ops, p->w, p->net->embedding, p->ids + t, n, h, e);
+            rc = p->ops->embed(p->compute, p->w, p->net->embedding, p->ids + t, n, h, e);
         if (rc == 0)
-            rc = hidden_states_put(p->states, t, n, h, e);
+            rc = p->ops->states_put(p->compute, p->states, t, n, h, e);
     }
     return rc;
 }
 
 static int run_layer(struct pass *p, const struct net_layer *l, struct err *e)
 {
-    struct layer_run r = {.ops = &p->ops,
+    struct layer_run r = {.compute = p->compute,
+                          .ops = p->ops,
                           .net = p->net,
                           .layer = l,
                           .weights = p->w,
                           .rope = &p->rope,
                           .ctx = p->ctx,
                           .block = p->block,
-                          .norm = p->norm,
-                          .wide = p->wide,
-                          .keys = p->keys,
-                          .state = p->state,
+                          .norm = start_of(p->norm),
+                          .wide = start_of(p->wide),
+                          .keys = start_of(p->keys),
+                          .state = start_of(p->state),
                           .observe_ctx = p->opt->observe_ctx};
     if (l->index >= p->opt->observe_first) {
         r.observe = p->opt->observe;
         r.observe_attention = p->opt->observe_attention;
     }
-    int rc = weights_load(p->w, l->matrices, l->n_matrices, p->opt->pool, e);
+    int rc = p->ops->weights_load(p->compute, p->w, l->matrices, l->n_matrices, e);
     for (size_t t = 0; rc == 0 && t < p->n_tokens; t += p->group) {
         r.n_tokens = group_size(p, t);
-        rc = hidden_states_get(p->states, t, r.n_tokens, p->h, &r.h, e);
+        rc = p->ops->states_get(p->compute, p->states, t, r.n_tokens, start_of(p->h), &r.h, e);
         for (size_t i = 0; rc == 0 && i < l->n_steps; i++)
             rc = run_step[l->steps[i]](&r, e);
         if (rc == 0)
-            rc = hidden_states_put(p->states, t, r.n_tokens, r.h, e);
+            rc = p->ops->states_put(p->compute, p->states, t, r.n_tokens, r.h, e);
         if (rc == 0)
             rc = report_progress(p, r.n_tokens, e);
     }
-    weights_unload(p->w);
+    p->ops->weights_unload(p->compute, p->w);
     if (rc == 0 && p->opt->layer_done && l->index >= p->opt->observe_first)
         rc = p->opt->layer_done(p->opt->observe_ctx, l->index, e);
     return rc;
+}
+
+/* The head sees the final states of all positions. */
+static int observe_head(struct pass *p, size_t n, struct err *e)
+{
+    const struct net *net = p->net;
+    struct layer_run r = {
+        .compute = p->compute, .ops = p->ops, .observe = p->opt->observe, .observe_ctx = p->opt->observe_ctx};
+    return net->head.tensor
+               ? layer_observe(&r, &net->head.tensor, 1, start_of(p->norm), n, net->n_embd, -1, e)
+               : 0;
 }
 
 /* The final norm of the wanted positions (and of all, for the observer of the head). */
@@ -204,20 +221,19 @@ static int finish(struct pass *p, struct err *e)
     size_t n_embd = net->n_embd, n_keep = p->opt->keep_end - p->opt->keep_first, at = 0;
     int rc = 0;
     for (size_t t = 0; rc == 0 && t < p->n_tokens; t += p->ctx) {
-        float *h = NULL;
+        struct region h, norm = start_of(p->norm);
         for (size_t i = 0; rc == 0 && i < p->ctx; i += p->block) {
             size_t n = p->ctx - i < p->block ? p->ctx - i : p->block;
-            rc = hidden_states_get(p->states, t + i, n, p->h, &h, e);
+            rc = p->ops->states_get(p->compute, p->states, t + i, n, start_of(p->h), &h, e);
             if (rc == 0)
-                rc = ops_rms_norm(&p->ops, p->norm, h, n, n_embd, net->output_norm, net->eps, e);
-            if (rc == 0 && p->opt->observe && net->head.tensor) {
-                struct observation o = {&net->head.tensor, 1, p->norm, n, n_embd, -1};
-                rc = p->opt->observe(p->opt->observe_ctx, &o, e);
-            }
+                rc = p->ops->rms_norm(p->compute, norm, h, n, n_embd, net->output_norm, net->eps, e);
+            if (rc == 0)
+                rc = observe_head(p, n, e);
             size_t from = p->opt->keep_first > i ? p->opt->keep_first - i : 0;
             size_t to = p->opt->keep_end < i + n ? p->opt->keep_end : i + n;
             if (rc == 0 && n_keep > 0 && p->kept && to > i + from) {
-                rc = hidden_states_put(p->kept, at, to - i - from, p->norm + from * n_embd, e);
+                rc = p->ops->states_put(p->compute, p->kept, at, to - i - from,
+                                        region_at(norm, from * n_embd), e);
                 at += to - i - from;
             }
         }
@@ -241,15 +257,13 @@ static int check(const struct pass *p, struct err *e)
 
 static void pass_release(struct pass *p)
 {
-    ops_release(&p->ops);
+    struct buffer *buffers[] = {p->h, p->norm, p->wide, p->keys, p->state};
+    for (size_t i = 0; p->compute && i < sizeof buffers / sizeof *buffers; i++)
+        p->ops->buffer_free(p->compute, buffers[i]);
     rope_table_release(&p->rope);
     hidden_states_free(p->states);
     hidden_states_free(p->kept);
-    free(p->h);
-    free(p->norm);
-    free(p->wide);
-    free(p->keys);
-    free(p->state);
+    compute_close(p->compute);
 }
 
 /* Begin with states that an earlier span left. */
@@ -258,15 +272,25 @@ static int take_states(struct pass *p, const struct hidden_states *from, struct 
     size_t n_embd = p->net->n_embd;
     if (hidden_states_n_rows(from) != p->n_tokens || hidden_states_n_cols(from) != n_embd)
         return err_set(e, ERR_ARG, "the states to start from are of another text or model");
-    float *buffer = malloc(p->group * n_embd * sizeof(float) + 1), *rows = NULL;
-    int rc = buffer ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu states", p->group);
+    struct buffer *buffer = NULL;
+    struct region rows;
+    int rc = p->ops->buffer_new(&buffer, p->compute, p->group * n_embd, e);
     for (size_t t = 0; rc == 0 && t < p->n_tokens; t += p->group) {
         size_t n = group_size(p, t);
-        rc = hidden_states_get(from, t, n, buffer, &rows, e);
+        rc = p->ops->states_get(p->compute, from, t, n, start_of(buffer), &rows, e);
         if (rc == 0)
-            rc = hidden_states_put(p->states, t, n, rows, e);
+            rc = p->ops->states_put(p->compute, p->states, t, n, rows, e);
     }
-    free(buffer);
+    p->ops->buffer_free(p->compute, buffer);
+    return rc;
+}
+
+static int open_back_end(struct pass *p, struct err *e)
+{
+    const struct forward_options *opt = p->opt;
+    struct compute_setup setup = {opt->pool, weights_kern(p->w), opt->activations, p->ctx};
+    int rc = compute_open(&p->compute, opt->compute, &setup, e);
+    p->ops = rc == 0 ? p->compute->ops : NULL;
     return rc;
 }
 
@@ -295,13 +319,13 @@ int forward_run_span(struct hidden_states **states, const struct net *net, struc
     p.total = (uint64_t)p.n_tokens * (span->end - span->first);
     int rc = check(&p, e);
     if (rc == 0)
-        rc = ops_init(&p.ops, opt->pool, weights_kern(w), opt->activations, ctx, e);
+        rc = open_back_end(&p, e);
     if (rc == 0)
         rc = rope_table_init(&p.rope, &net->rope, ctx, e);
     if (rc == 0)
         rc = allocate(&p, e);
     if (rc == 0 && states && whole)
-        rc = hidden_states_new(&p.kept, n_windows * (opt->keep_end - opt->keep_first), net->n_embd,
+        rc = p.ops->states_new(&p.kept, p.compute, n_windows * (opt->keep_end - opt->keep_first), net->n_embd,
                                opt->memory_bytes / 4, e);
     if (rc == 0)
         rc = span->from ? take_states(&p, span->from, e) : embed(&p, e);

@@ -10,15 +10,15 @@
 #ifndef KERF_FORWARD_H
 #define KERF_FORWARD_H
 
-#include "activations.h"
-#include "hidden_states.h"
 #include "model_load.h"
 #include "weights.h"
+
+#include "calib/compute/compute.h"
 
 struct observation {
     const struct model_tensor *const *tensors; /* the matrices that multiply these rows */
     size_t n_tensors;
-    const float *x; /* [n_tokens, n_cols] before any rounding; borrowed during the call */
+    const float *x; /* [n_tokens, n_cols] before any rounding, on the host; borrowed during the call */
     size_t n_tokens, n_cols;
     int64_t expert; /* of the tensors' stacks, or -1 for plain matrices */
 };
@@ -47,6 +47,7 @@ typedef int (*observe_attention_fn)(void *ctx, const struct attention_observatio
 typedef int (*layer_done_fn)(void *ctx, uint32_t layer, struct err *e);
 
 struct forward_options {
+    const struct compute_ops *compute; /* what computes; NULL: the back end of this machine */
     struct pool *pool;
     uint64_t memory_bytes; /* bound on states and buffers; at least one window is always held */
     enum activations activations;

@@ -1,177 +1,9 @@
-/* head.c - see head.h.
- *
- * The vocabulary is walked in super-panels: their rows are decoded (or encoded and decoded, for a mix) once
- * for all positions; then every tile of positions is a job, which walks the super-panel in panels. A
- * position's sums depend on nothing but itself and on where panels begin, which is fixed. */
+/* head.c - see head.h: what is asked of the back end, and whether it can be. */
 #include "head.h"
 
-#include "ops.h"
-#include "vecmath.h"
-
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-#define PANEL     256 /* vocabulary rows per product */
-#define HEAD_TILE 512 /* positions per job */
-#define MAX_SUPER 32  /* panels per super-panel */
-
-struct running {
-    double sum, difference;
-    float max, target;
-    int32_t top;
-};
-
-struct sweep {
-    const struct head_model *models;
-    size_t n_models, n, n_vocab;
-    const int32_t *targets;
-    struct ops ops;
-    struct running *state; /* [n_models, n] */
-    float **rows;          /* [n_models] decoded super-panels: packed panels one after the other */
-    size_t row0, n_rows;   /* of the super-panel */
-    size_t panels;
-};
-
-static size_t n_embd(const struct sweep *s, size_t m)
-{
-    return s->models[m].net->n_embd;
-}
-
-static size_t panel_floats(const struct sweep *s, size_t m)
-{
-    return gemm_floats(s->ops.kern, PANEL, n_embd(s, m));
-}
-
-static struct gemm_matrix panel_of(const struct sweep *s, size_t m, size_t panel)
-{
-    size_t n = s->n_rows - panel * PANEL < PANEL ? s->n_rows - panel * PANEL : PANEL;
-    return (struct gemm_matrix){s->ops.kern, n, n_embd(s, m), s->rows[m] + panel * panel_floats(s, m)};
-}
-
-/* Decode one panel of one model. */
-static int decode_job(void *ctx, size_t job, unsigned worker, struct err *e)
-{
-    struct sweep *s = ctx;
-    size_t m = job / s->panels, panel = job % s->panels;
-    const struct matrix *head = &s->models[m].net->head;
-    struct gemm_matrix b = panel_of(s, m, panel);
-    float *strip = ops_scratch(&s->ops, worker, gemm_rows_at_once(b.kern) * b.depth);
-    if (!strip)
-        return err_set(e, ERR_NOMEM, "out of memory for rows of '%s'", head->tensor->name);
-    return ops_read_panel(s->models[m].weights, head->tensor, head->row0 + s->row0 + panel * PANEL, &b, strip,
-                          e);
-}
-
-/* States [first, first + n) of a model, rounded as its head wants them. `buffer` holds n rows. */
-static int get_states(const struct head_model *m, enum activations a, size_t first, size_t n, float *buffer,
-                      const float **out, struct err *e)
-{
-    float *x = NULL;
-    int rc = hidden_states_get(m->states, first, n, buffer, &x, e);
-    enum rounding r = rounding_of(a, weights_type(m->weights, m->net->head.tensor));
-    for (size_t i = 0; rc == 0 && r != ROUND_NONE && i < n; i++)
-        round_row(r, buffer + i * m->net->n_embd, x + i * m->net->n_embd, m->net->n_embd);
-    *out = r == ROUND_NONE ? x : buffer;
-    return rc;
-}
-
-static void panel_logits(const struct sweep *s, size_t m, const float *x, size_t n, size_t panel,
-                         size_t n_cols, float *z)
-{
-    const float *bias = s->models[m].net->head.bias;
-    struct gemm_matrix b = panel_of(s, m, panel);
-    gemm(n, x, b.depth, &b, z, PANEL, false);
-    for (size_t i = 0; bias && i < n; i++)
-        vec_add(z + i * PANEL, bias + s->row0 + panel * PANEL, n_cols);
-}
-
-/* Maximum, top token and target of one row of a panel; returns the factor for sums kept so far. */
-static double meet_row(struct running *r, const float *z, size_t n_cols, int64_t vocab0, int32_t target)
-{
-    float largest = vec_max(z, n_cols);
-    double factor = 1;
-    if (largest > r->max) {
-        size_t at = 0;
-        while (at + 1 < n_cols && z[at] != largest)
-            at++;
-        r->top = (int32_t)(vocab0 + (int64_t)at);
-        factor = exp((double)r->max - (double)largest);
-        r->max = largest;
-    }
-    if (target >= vocab0 && target < vocab0 + (int64_t)n_cols)
-        r->target = z[target - vocab0];
-    return factor;
-}
-
-/* One panel for a tile of positions: first the reference, leaving exp(z - max) in `weight` and the factor in
- * `factors`; then each candidate against it. */
-static void reference_panel(const struct sweep *s, size_t first, size_t n, size_t panel, size_t n_cols,
-                            const float *z, float *weight, double *factors)
-{
-    for (size_t i = 0; i < n; i++) {
-        struct running *r = &s->state[first + i];
-        const float *row = z + i * PANEL;
-        factors[i] = meet_row(r, row, n_cols, (int64_t)(s->row0 + panel * PANEL), s->targets[first + i]);
-        r->sum = r->sum * factors[i] + vec_exp_sum(weight + i * PANEL, row, 1.0f, r->max, n_cols);
-    }
-}
-
-static void candidate_panel(const struct sweep *s, size_t m, size_t first, size_t n, size_t panel,
-                            size_t n_cols, const float *z, const float *w, const float *weight,
-                            const double *factors)
-{
-    for (size_t i = 0; i < n; i++) {
-        struct running *r = &s->state[m * s->n + first + i];
-        const float *row = w + i * PANEL;
-        double factor = meet_row(r, row, n_cols, (int64_t)(s->row0 + panel * PANEL), s->targets[first + i]);
-        r->sum = r->sum * factor + vec_sum_exp(row, r->max, n_cols);
-        r->difference =
-            r->difference * factors[i] + vec_dot_difference(weight + i * PANEL, z + i * PANEL, row, n_cols);
-    }
-}
-
-static int tile_job(void *ctx, size_t job, unsigned worker, struct err *e)
-{
-    struct sweep *s = ctx;
-    size_t first = job * HEAD_TILE, n = s->n - first < HEAD_TILE ? s->n - first : HEAD_TILE, state_floats = 0;
-    for (size_t m = 0; m < s->n_models; m++)
-        state_floats += HEAD_TILE * n_embd(s, m);
-    float *z = ops_scratch(&s->ops, worker, 3 * HEAD_TILE * PANEL + state_floats + 2 * HEAD_TILE);
-    const float **x = malloc(s->n_models * sizeof *x);
-    if (!z || !x) {
-        free(x);
-        return err_set(e, ERR_NOMEM, "out of memory for a tile of logits");
-    }
-    float *w = z + HEAD_TILE * PANEL, *weight = w + HEAD_TILE * PANEL, *buffer = weight + HEAD_TILE * PANEL;
-    double *factors = (double *)(void *)buffer;
-    buffer += 2 * HEAD_TILE;
-    int rc = 0;
-    for (size_t m = 0; rc == 0 && m < s->n_models; m++, buffer += HEAD_TILE * n_embd(s, m - 1))
-        rc = get_states(&s->models[m], s->ops.activations, first, n, buffer, &x[m], e);
-    for (size_t p = 0; rc == 0 && p < s->panels; p++) {
-        size_t n_cols = s->n_rows - p * PANEL < PANEL ? s->n_rows - p * PANEL : PANEL;
-        panel_logits(s, 0, x[0], n, p, n_cols, z);
-        reference_panel(s, first, n, p, n_cols, z, weight, factors);
-        for (size_t m = 1; m < s->n_models; m++) {
-            panel_logits(s, m, x[m], n, p, n_cols, w);
-            candidate_panel(s, m, first, n, p, n_cols, z, w, weight, factors);
-        }
-    }
-    free(x);
-    return rc;
-}
-
-static void finish_scores(const struct sweep *s, struct head_score *scores)
-{
-    for (size_t m = 0; m < s->n_models; m++)
-        for (size_t i = 0; i < s->n; i++) {
-            const struct running *r = &s->state[m * s->n + i], *ref = &s->state[i];
-            double lse = (double)r->max + log(r->sum), lse_ref = (double)ref->max + log(ref->sum);
-            scores[m * s->n + i] = (struct head_score){
-                lse - (double)r->target, m == 0 ? 0 : r->difference / ref->sum - lse_ref + lse, r->top};
-        }
-}
+#define LOGIT_ROWS 512 /* states that are multiplied with the whole vocabulary at once */
 
 static int check_models(const struct head_model *models, size_t n_models, size_t n, const int32_t *targets,
                         struct err *e)
@@ -194,87 +26,73 @@ static int check_models(const struct head_model *models, size_t n_models, size_t
     return 0;
 }
 
-static int sweep_allocate(struct sweep *s, uint64_t memory_bytes, struct err *e)
+static struct scored_head scored(const struct head_model *m)
 {
-    uint64_t per_panel = 0;
-    for (size_t m = 0; m < s->n_models; m++)
-        per_panel += sizeof(float) * panel_floats(s, m);
-    uint64_t fits = memory_bytes / 4 / per_panel;
-    s->panels = fits < 1 ? 1 : fits > MAX_SUPER ? MAX_SUPER : (size_t)fits;
-    s->state = calloc(s->n_models * s->n + 1, sizeof *s->state);
-    s->rows = calloc(s->n_models, sizeof *s->rows);
-    bool ok = s->state && s->rows;
-    for (size_t m = 0; ok && m < s->n_models; m++) {
-        s->rows[m] = aligned_alloc(64, (s->panels * panel_floats(s, m) * sizeof(float) + 63) / 64 * 64);
-        ok = s->rows[m] != NULL;
-    }
-    if (!ok)
-        return err_set(e, ERR_NOMEM, "out of memory for the scores of %zu positions", s->n);
-    for (size_t i = 0; i < s->n_models * s->n; i++)
-        s->state[i].max = -INFINITY;
-    return 0;
+    const struct matrix *head = &m->net->head;
+    return (struct scored_head){m->weights, head->tensor, head->row0, head->bias, m->net->n_embd, m->states};
 }
 
-static void sweep_release(struct sweep *s)
+static int open_for(struct compute **out, const struct head_model *m, const struct head_options *opt,
+                    struct err *e)
 {
-    for (size_t m = 0; s->rows && m < s->n_models; m++)
-        free(s->rows[m]);
-    free(s->rows);
-    free(s->state);
-    ops_release(&s->ops);
+    struct compute_setup setup = {opt->pool, weights_kern(m->weights), opt->activations, LOGIT_ROWS};
+    return compute_open(out, opt->compute, &setup, e);
 }
 
 int head_score(const struct head_model *models, size_t n_models, const int32_t *targets, size_t n,
                const struct head_options *opt, struct head_score *scores, struct err *e)
 {
-    struct sweep s = {.models = models, .n_models = n_models, .n = n, .targets = targets};
     int rc = check_models(models, n_models, n, targets, e);
     if (rc != 0)
         return rc;
-    s.n_vocab = models[0].net->n_vocab;
-    rc = ops_init(&s.ops, opt->pool, weights_kern(models[0].weights), opt->activations, HEAD_TILE, e);
+    struct compute *c = NULL;
+    struct scored_head *heads = malloc(n_models * sizeof *heads);
+    if (!heads)
+        return err_set(e, ERR_NOMEM, "out of memory for %zu models", n_models);
+    for (size_t m = 0; m < n_models; m++)
+        heads[m] = scored(&models[m]);
+    struct scoring s = {
+        heads,         n_models,         n, models[0].net->n_vocab, targets, opt->memory_bytes,
+        opt->progress, opt->progress_ctx};
+    rc = open_for(&c, &models[0], opt, e);
     if (rc == 0)
-        rc = sweep_allocate(&s, opt->memory_bytes, e);
-    size_t most = s.panels;
-    for (s.row0 = 0; rc == 0 && s.row0 < s.n_vocab; s.row0 += s.n_rows) {
-        s.n_rows = s.n_vocab - s.row0 < most * PANEL ? s.n_vocab - s.row0 : most * PANEL;
-        s.panels = (s.n_rows + PANEL - 1) / PANEL;
-        rc = pool_run(opt->pool, s.panels * n_models, decode_job, &s, e);
-        if (rc == 0)
-            rc = pool_run(opt->pool, (n + HEAD_TILE - 1) / HEAD_TILE, tile_job, &s, e);
-        if (rc == 0 && opt->progress && opt->progress(opt->progress_ctx, s.row0 + s.n_rows, s.n_vocab) != 0)
-            rc = err_set(e, ERR_CANCELLED, ERR_STOPPED);
-    }
-    if (rc == 0)
-        finish_scores(&s, scores);
-    sweep_release(&s);
+        rc = c->ops->score(c, &s, scores, e);
+    compute_close(c);
+    free(heads);
     return rc;
 }
 
 int head_logits(const struct head_model *m, size_t first, size_t n, const struct head_options *opt,
                 float *out, struct err *e)
 {
-    struct ops ops;
-    size_t d = m->net->n_embd;
-    const float *x = NULL;
+    struct compute *c = NULL;
+    struct buffer *states = NULL, *logits = NULL;
+    struct region x = {0};
+    size_t d = m->net->n_embd, n_vocab = m->net->n_vocab;
     int rc = net_need_tokens(m->net, "logits", e);
     if (rc != 0)
         return rc;
-    rc = ops_init(&ops, opt->pool, weights_kern(m->weights), opt->activations, HEAD_TILE, e);
-    float *buffer = rc == 0 ? malloc(n * d * sizeof(float) + 1) : NULL;
-    if (rc == 0 && !buffer)
-        rc = err_set(e, ERR_NOMEM, "out of memory for %zu states", n);
+    rc = open_for(&c, m, opt, e);
     if (rc == 0)
-        rc = get_states(m, ACTIVATIONS_F32, first, n, buffer, &x, e);
+        rc = c->ops->buffer_new(&states, c, n * d, e);
+    if (rc == 0)
+        rc = c->ops->buffer_new(&logits, c, n * n_vocab, e);
+    if (rc == 0)
+        rc = c->ops->states_get(c, m->states, first, n, (struct region){states, 0}, &x, e);
     struct product p = {.weight = m->net->head.tensor,
                         .row0 = m->net->head.row0,
-                        .n_rows = m->net->n_vocab,
+                        .n_rows = n_vocab,
                         .bias = m->net->head.bias,
-                        .y = out,
-                        .ldy = m->net->n_vocab};
+                        .y = {logits, 0},
+                        .ldy = n_vocab};
     if (rc == 0)
-        rc = ops_products(&ops, m->weights, x, n, d, &p, 1, e);
-    free(buffer);
-    ops_release(&ops);
+        rc = c->ops->products(c, m->weights, x, n, d, &p, 1, e);
+    if (rc == 0)
+        rc = c->ops->download(c, out, p.y, n * n_vocab, e);
+    if (c) {
+        c->ops->buffer_free(c, states);
+        c->ops->buffer_free(c, logits);
+    }
+    compute_close(c);
     return rc;
 }

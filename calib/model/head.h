@@ -10,10 +10,10 @@
 #ifndef KERF_HEAD_H
 #define KERF_HEAD_H
 
-#include "activations.h"
-#include "hidden_states.h"
 #include "model_load.h"
 #include "weights.h"
+
+#include "calib/compute/compute.h"
 
 struct head_model {
     const struct net *net;
@@ -27,13 +27,7 @@ struct head_options {
     enum activations activations;
     int (*progress)(void *ctx, uint64_t done, uint64_t total); /* nonzero cancels; or NULL */
     void *progress_ctx;
-};
-
-/* What is known of one position under one model. */
-struct head_score {
-    double nll;  /* -ln p(target) */
-    double kld;  /* to the reference; 0 for the reference itself */
-    int32_t top; /* most probable token, the lowest id among equals */
+    const struct compute_ops *compute; /* NULL: the back end of this machine */
 };
 
 /* models[0] is the reference. targets [n] below the vocabulary; scores [n_models, n].

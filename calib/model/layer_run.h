@@ -7,22 +7,24 @@
 #define KERF_LAYER_RUN_H
 
 #include "forward.h"
-#include "ops.h"
+
+#include "calib/compute/compute.h"
 
 struct layer_run {
-    struct ops *ops;
+    struct compute *compute;
+    const struct compute_ops *ops; /* of `compute` */
     const struct net *net;
     const struct net_layer *layer;
     const struct weights *weights;
     const struct rope_table *rope;
-    size_t ctx;      /* tokens of a window; the group's windows follow each other */
-    size_t n_tokens; /* of the group */
-    size_t block;    /* tokens to work on at once: whole windows, or a part of the single window */
-    float *h;        /* [n_tokens, n_embd] the states, updated in place */
-    float *norm;     /* [block, n_embd] */
-    float *wide;     /* block * layer_wide_cols floats */
-    float *keys;     /* n_tokens * layer_kept_cols floats: keys, then values */
-    float *state;    /* layer_state_floats: recurrent state of delta-net layers */
+    size_t ctx;          /* tokens of a window; the group's windows follow each other */
+    size_t n_tokens;     /* of the group */
+    size_t block;        /* tokens to work on at once: whole windows, or a part of the single window */
+    struct region h;     /* [n_tokens, n_embd] the states, updated in place */
+    struct region norm;  /* [block, n_embd] */
+    struct region wide;  /* block * layer_wide_cols floats */
+    struct region keys;  /* n_tokens * layer_kept_cols floats: keys, then values */
+    struct region state; /* layer_state_floats: recurrent state of delta-net layers */
     observe_fn observe;
     observe_attention_fn observe_attention; /* then block is n_tokens, at least */
     void *observe_ctx;
@@ -44,9 +46,9 @@ size_t delta_net_wide_cols(const struct delta_net *d);
 
 /* Tell the observer, if there is one, that these matrices multiply rows of x. */
 int layer_observe(const struct layer_run *r, const struct model_tensor *const *tensors, size_t n_tensors,
-                  const float *x, size_t n_tokens, size_t n_cols, int64_t expert, struct err *e);
+                  struct region x, size_t n_tokens, size_t n_cols, int64_t expert, struct err *e);
 
 /* The product of a matrix with a block, y [n, n_rows] with row distance ldy. */
-struct product layer_product(const struct matrix *m, float *y, size_t ldy, bool add);
+struct product layer_product(const struct matrix *m, struct region y, size_t ldy, bool add);
 
 #endif

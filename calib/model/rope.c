@@ -1,8 +1,7 @@
 /* rope.c - see rope.h. */
 #include "rope.h"
 
-#include "vecmath.h"
-
+#include "calib/compute/vecmath.h"
 #include "formats/gguf/gguf_meta.h"
 #include "libquant/base/checked.h"
 

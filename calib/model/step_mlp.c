@@ -8,22 +8,22 @@ int step_mlp(struct layer_run *r, struct err *e)
     int rc = 0;
     for (size_t t = 0; rc == 0 && t < r->n_tokens; t += r->block) {
         size_t n = r->n_tokens - t < r->block ? r->n_tokens - t : r->block;
-        float *h = r->h + t * n_embd, *gate = r->wide, *up = r->wide + n * width;
+        struct region h = region_at(r->h, t * n_embd), gate = r->wide, up = region_at(gate, n * width);
         const struct model_tensor *in[2] = {m->gate.tensor, m->up.tensor};
         struct product p[2] = {layer_product(&m->gate, gate, width, false),
                                layer_product(&m->up, up, width, false)};
         struct product down = layer_product(&m->down, h, n_embd, true);
-        rc = ops_rms_norm(r->ops, r->norm, h, n, n_embd, m->norm, r->net->eps, e);
+        rc = r->ops->rms_norm(r->compute, r->norm, h, n, n_embd, m->norm, r->net->eps, e);
         if (rc == 0)
             rc = layer_observe(r, in, 2, r->norm, n, n_embd, -1, e);
         if (rc == 0)
-            rc = ops_products(r->ops, r->weights, r->norm, n, n_embd, p, 2, e);
+            rc = r->ops->products(r->compute, r->weights, r->norm, n, n_embd, p, 2, e);
         if (rc == 0)
-            rc = ops_swiglu(r->ops, gate, up, n, width, e);
+            rc = r->ops->swiglu(r->compute, gate, up, n, width, e);
         if (rc == 0)
             rc = layer_observe(r, &m->down.tensor, 1, gate, n, width, -1, e);
         if (rc == 0)
-            rc = ops_products(r->ops, r->weights, gate, n, width, &down, 1, e);
+            rc = r->ops->products(r->compute, r->weights, gate, n, width, &down, 1, e);
     }
     return rc;
 }

@@ -19,7 +19,7 @@
 #define KERF_LOSS_TABLE_H
 
 #include "calib/corpus.h"
-#include "calib/model/activations.h"
+#include "calib/compute/compute.h"
 #include "calib/model/model_load.h"
 #include "calib/model/weights.h"
 #include "libquant/base/arena.h"
@@ -85,6 +85,7 @@ struct loss_measure {
      * the run fails or is cancelled. It is the caller's to remove. NULL: nowhere. */
     const char *state_path;
     double state_seconds;
+    const struct compute_ops *compute; /* what computes; NULL: the back end of this machine */
 };
 
 /* Take up what a stopped run kept in its state file: loss_table_measure then leaves out what is known, and

@@ -158,7 +158,8 @@ static int score_batch(struct probing *run, struct err *e)
                                 run->batch[i].states ? run->batch[i].states : run->reference};
     struct head_options h = {.pool = run->opt->pool,
                              .memory_bytes = run->opt->memory_bytes / 2,
-                             .activations = run->table->activations};
+                             .activations = run->table->activations,
+                             .compute = run->opt->compute};
     struct head_score *scores = malloc((run->n_batch + 1) * n * sizeof *scores);
     double *kld = malloc(n * sizeof *kld);
     int rc = scores && kld ? 0 : err_set(e, ERR_NOMEM, "out of memory for the scores of %zu positions", n);
@@ -249,6 +250,7 @@ int loss_table_probe(struct loss_table *t, const struct net *net, struct weights
                                            .keep_first = w->first,
                                            .keep_end = w->end,
                                            .activations = t->activations,
+                                           .compute = opt->compute,
                                            .progress = show,
                                            .progress_ctx = &run};
     size_t n_known = 0, n = 0;

@@ -1,7 +1,7 @@
 /* gram_sums.c - see gram_sums.h. A job owns a tile of the product, so nothing is added from two sides. */
 #include "gram_sums.h"
 
-#include "calib/model/gemm.h"
+#include "calib/compute/gemm.h"
 #include "libquant/base/checked.h"
 #include "libquant/base/pool.h"
 

@@ -4,7 +4,7 @@
  *     gram_sums_add(&g, rows, n_rows, n_cols, NULL, pool, scratch, &e);   // as often as there are rows
  *     gram_sums_flush(&g, pool, scratch, &e);                             // what is pending, once at the end
  *
- * Rows are collected into chunks of fixed length. A chunk is multiplied in float32 (model/gemm.h: the same
+ * Rows are collected into chunks of fixed length. A chunk is multiplied in float32 (compute/gemm.h: the same
  * bits on every processor) and its product added to sums in double. So the result depends on the rows and
  * their order alone, not on the pieces they came in, nor on threads.
  *

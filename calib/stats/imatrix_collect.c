@@ -55,7 +55,8 @@ static int show(void *ctx, uint64_t done, uint64_t total)
 static int score(struct run *r, const struct hidden_states *states, struct err *e)
 {
     size_t run = windows_n_scored(r->w), n = r->n * run;
-    struct head_options h = {r->opt->pool, r->opt->memory_bytes, r->opt->activations, show, r};
+    struct head_options h = {r->opt->pool,   r->opt->memory_bytes, r->opt->activations, show, r,
+                             r->opt->compute};
     struct head_model m = {r->net, r->weights, states};
     r->scoring = true;
     int rc = head_score(&m, 1, r->w->targets + r->state.n_windows * run, n, &h, r->scores, e);
@@ -73,6 +74,7 @@ static int run_wave(struct run *r, struct err *e)
     struct forward_options f = {.pool = r->opt->pool,
                                 .memory_bytes = r->opt->memory_bytes,
                                 .activations = r->opt->activations,
+                                .compute = r->opt->compute,
                                 .keep_first = with_head ? w->first : 0,
                                 .keep_end = with_head ? w->end : 0,
                                 .observe = imatrix_sums_observe,

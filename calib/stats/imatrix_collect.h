@@ -10,7 +10,7 @@
 #define KERF_IMATRIX_COLLECT_H
 
 #include "calib/corpus.h"
-#include "calib/model/activations.h"
+#include "calib/compute/compute.h"
 #include "calib/model/model_load.h"
 #include "calib/model/weights.h"
 #include "formats/gguf/imatrix_file.h"
@@ -35,6 +35,7 @@ struct imatrix_collect_options {
     const char *identity;   /* what this run is about (model, text, options), hashed by the caller */
     int (*progress)(void *ctx, const struct imatrix_progress *p); /* nonzero stops (ERR_CANCELLED); or NULL */
     void *progress_ctx;
+    const struct compute_ops *compute; /* what computes; NULL: the back end of this machine */
 };
 
 struct imatrix_collected {

@@ -1,7 +1,7 @@
 /* imatrix_sums.c - see imatrix_sums.h. */
 #include "imatrix_sums.h"
 
-#include "calib/model/vecmath.h"
+#include "calib/compute/vecmath.h"
 
 #include <inttypes.h>
 #include <math.h>

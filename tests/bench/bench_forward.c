@@ -6,7 +6,7 @@
  * is what one core does. */
 #include "calib/model/forward.h"
 #include "calib/model/head.h"
-#include "calib/model/ops.h"
+#include "calib/compute/gemm.h"
 
 #ifdef KERF_BENCH_BLAS
 #include <cblas.h>

@@ -114,8 +114,9 @@ static size_t answers_of(double *out, const struct scene *s, size_t len, int32_t
         size_t list[MAX_IDS];
         for (; n < p.items[at].n_points; n++)
             list[n] = at * padded + p.points[p.items[at].first_point + n];
-        assert_int_equal(
-            answer_scores(out, net, s->ref.weights, states, list, n, s->pool, ACTIVATIONS_F32, &e), 0);
+        assert_int_equal(answer_scores(out, net, s->ref.weights, states, list, n,
+                                       &(struct answer_options){.pool = s->pool}, &e),
+                         0);
     }
     hidden_states_free(states);
     free(rows);

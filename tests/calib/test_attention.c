@@ -1,7 +1,6 @@
 /* test_attention.c - tiled attention against the formula, for grouped heads, sliding windows, several windows
  * in a block, and blocks that are parts of one window; and the rounding that imitates other runtimes. */
-#include "calib/model/activations.h"
-#include "calib/model/attention.h"
+#include "calib/compute/cpu.h"
 #include "libquant/base/rng.h"
 
 #include <math.h>
@@ -59,9 +58,10 @@ static double run(const struct shape *s, size_t block, unsigned threads)
     double *want = malloc(s->v_dim * sizeof *want), worst = 0;
     memcpy(out, q, n_q * sizeof *out);
     struct pool *pool = NULL;
-    struct ops ops;
+    struct compute *c = NULL;
     assert_int_equal(pool_new(&pool, threads, NULL), 0);
-    assert_int_equal(ops_init(&ops, pool, kern_native(), ACTIVATIONS_F32, s->ctx, NULL), 0);
+    struct compute_setup setup = {pool, NULL, ACTIVATIONS_F32, s->ctx};
+    assert_int_equal(compute_open(&c, NULL, &setup, NULL), 0);
     for (size_t t = 0; t < n; t += block) {
         struct attention_heads a = {(uint32_t)s->n_heads,
                                     (uint32_t)s->n_kv,
@@ -69,13 +69,13 @@ static double run(const struct shape *s, size_t block, unsigned threads)
                                     (uint32_t)s->v_dim,
                                     (uint32_t)s->window,
                                     s->stride,
-                                    out + t * s->n_heads * s->stride,
-                                    k,
-                                    v,
+                                    cpu_region(out + t * s->n_heads * s->stride),
+                                    cpu_region(k),
+                                    cpu_region(v),
                                     t,
                                     n - t < block ? n - t : block,
                                     s->ctx};
-        assert_int_equal(attention_run(&ops, &a, NULL), 0);
+        assert_int_equal(c->ops->attention(c, &a, NULL), 0);
     }
     for (size_t t = 0; t < n; t++)
         for (size_t h = 0; h < s->n_heads; h++) {
@@ -83,7 +83,7 @@ static double run(const struct shape *s, size_t block, unsigned threads)
             for (size_t i = 0; i < s->v_dim; i++)
                 worst = fmax(worst, fabs(want[i] - (double)out[(t * s->n_heads + h) * s->stride + i]));
         }
-    ops_release(&ops);
+    compute_close(c);
     pool_free(pool);
     free(q);
     free(k);
@@ -121,18 +121,19 @@ struct looked {
     size_t n_windows;
 };
 
-static int take_look(void *ctx, size_t first, const float *mass, const float *mixed, size_t n_mixed,
-                     struct err *e)
+static int take_look(void *ctx, const struct attention_seen *seen, struct err *e)
 {
     struct looked *l = ctx;
+    size_t first = seen->first_token, n_mixed = seen->n_mixed;
     (void)e;
     assert_int_equal(first, l->n_windows * l->ctx);
     l->n_mixed = n_mixed;
     l->n_windows++;
     l->mass = realloc(l->mass, l->n_windows * l->ctx * sizeof *l->mass);
     l->mixed = realloc(l->mixed, l->n_windows * n_mixed * l->n_cols * sizeof *l->mixed);
-    memcpy(l->mass + first, mass, l->ctx * sizeof *mass);
-    memcpy(l->mixed + (l->n_windows - 1) * n_mixed * l->n_cols, mixed, n_mixed * l->n_cols * sizeof *mixed);
+    memcpy(l->mass + first, seen->mass, l->ctx * sizeof *l->mass);
+    memcpy(l->mixed + (l->n_windows - 1) * n_mixed * l->n_cols, seen->mixed,
+           n_mixed * l->n_cols * sizeof *l->mixed);
     return 0;
 }
 
@@ -157,24 +158,25 @@ static void look_agrees_with_the_formula(void **state)
         struct looked found[2] = {{.ctx = s->ctx, .n_cols = n_cols}, {.ctx = s->ctx, .n_cols = n_cols}};
         for (unsigned i = 0; i < 2; i++) {
             struct pool *pool = NULL;
-            struct ops ops;
+            struct compute *o = NULL;
             assert_int_equal(pool_new(&pool, i ? 7 : 1, NULL), 0);
-            assert_int_equal(ops_init(&ops, pool, kern_native(), ACTIVATIONS_F32, s->ctx, NULL), 0);
+            struct compute_setup setup = {pool, NULL, ACTIVATIONS_F32, s->ctx};
+            assert_int_equal(compute_open(&o, NULL, &setup, NULL), 0);
             struct attention_heads a = {(uint32_t)s->n_heads,
                                         (uint32_t)s->n_kv,
                                         (uint32_t)s->k_dim,
                                         (uint32_t)n_cols,
                                         (uint32_t)s->window,
                                         s->stride,
-                                        q,
-                                        k,
-                                        NULL,
+                                        cpu_region(q),
+                                        cpu_region(k),
+                                        {0},
                                         0,
                                         n,
                                         s->ctx};
-            struct attention_look look = {x, n_cols, take_look, &found[i]};
-            assert_int_equal(attention_look(&ops, &a, &look, NULL), 0);
-            ops_release(&ops);
+            struct attention_look look = {cpu_region(x), n_cols, take_look, &found[i]};
+            assert_int_equal(o->ops->look_at_attention(o, &a, &look, NULL), 0);
+            compute_close(o);
             pool_free(pool);
         }
         assert_memory_equal(before, q, n * s->n_heads * s->stride * sizeof *q);
@@ -230,9 +232,10 @@ static void a_query_depends_on_its_keys_alone(void **state)
         float *q = random_floats(n_q, 1), *keys = random_floats(s->ctx * s->n_kv * s->k_dim, 2);
         float *values = random_floats(s->ctx * s->n_kv * s->v_dim, 3), *first = NULL;
         struct pool *pool = NULL;
-        struct ops ops;
+        struct compute *c = NULL;
         assert_int_equal(pool_new(&pool, 2, NULL), 0);
-        assert_int_equal(ops_init(&ops, pool, kern_native(), ACTIVATIONS_F32, s->ctx, NULL), 0);
+        struct compute_setup setup = {pool, NULL, ACTIVATIONS_F32, s->ctx};
+        assert_int_equal(compute_open(&c, NULL, &setup, NULL), 0);
         const size_t blocks[] = {1300, 512, 100, 77};
         for (size_t b = 0; b < 4; b++) {
             float *out = malloc(n_q * sizeof *out);
@@ -245,13 +248,13 @@ static void a_query_depends_on_its_keys_alone(void **state)
                                             8,
                                             (uint32_t)s->window,
                                             s->stride,
-                                            out + t * 2 * s->stride,
-                                            keys,
-                                            values,
+                                            cpu_region(out + t * 2 * s->stride),
+                                            cpu_region(keys),
+                                            cpu_region(values),
                                             t,
                                             s->ctx - t < blocks[b] ? s->ctx - t : blocks[b],
                                             s->ctx};
-                assert_int_equal(attention_run(&ops, &a, NULL), 0);
+                assert_int_equal(c->ops->attention(c, &a, NULL), 0);
             }
             if (!first)
                 first = out;
@@ -260,7 +263,7 @@ static void a_query_depends_on_its_keys_alone(void **state)
                 free(out);
             }
         }
-        ops_release(&ops);
+        compute_close(c);
         pool_free(pool);
         free(first);
         free(q);

@@ -1,5 +1,5 @@
 /* test_gemm.c - products of whole matrices: right, and each element independent of its company. */
-#include "calib/model/gemm.h"
+#include "calib/compute/gemm.h"
 #include "libquant/base/rng.h"
 
 #include <math.h>

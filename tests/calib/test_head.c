@@ -1,6 +1,6 @@
 /* test_head.c - online scores against the formulas written out over full rows of logits. */
 #include "calib/model/head.h"
-#include "calib/model/vecmath.h"
+#include "calib/compute/vecmath.h"
 #include "libquant/base/rng.h"
 
 #include <math.h>

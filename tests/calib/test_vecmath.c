@@ -1,5 +1,5 @@
 /* test_vecmath.c - the vector loops against the C library, at every length around the lane count. */
-#include "calib/model/vecmath.h"
+#include "calib/compute/vecmath.h"
 #include "libquant/base/rng.h"
 
 #include <math.h>

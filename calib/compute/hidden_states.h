@@ -1,5 +1,9 @@
-/* hidden_states.h - a matrix of float32 rows that is larger than memory may be: in memory when it fits the
- * bound, else in an unlinked temporary file. Holds the states of all tokens between two layers. */
+/* hidden_states.h - the states of all tokens between two layers: a matrix of float32 rows that may be larger
+ * than memory.
+ *
+ * hidden_states_new keeps them on the host: in memory when they fit the bound, else in an unlinked temporary
+ * file. A back end with memory of its own makes others (compute.h, states_new); what is below works on all of
+ * them, as the host sees the rows. */
 #ifndef KERF_HIDDEN_STATES_H
 #define KERF_HIDDEN_STATES_H
 
@@ -11,6 +15,21 @@
 
 struct hidden_states;
 
+/* How states of one kind are kept; the functions of the same names say what each does. */
+struct hidden_states_kind {
+    void (*free)(struct hidden_states *h);
+    int (*get)(const struct hidden_states *h, size_t row0, size_t n, float *buffer, float **rows,
+               struct err *e);
+    int (*put)(struct hidden_states *h, size_t row0, size_t n, const float *rows, struct err *e);
+    bool (*in_memory)(const struct hidden_states *h);
+};
+
+/* What every kind begins with. */
+struct hidden_states {
+    const struct hidden_states_kind *kind;
+    size_t n_rows, n_cols;
+};
+
 /* n_rows x n_cols, contents undefined. A file (in $TMPDIR, else /var/tmp) is used beyond `memory_bytes`.
  * *out: caller frees with hidden_states_free. */
 int hidden_states_new(struct hidden_states **out, size_t n_rows, size_t n_cols, uint64_t memory_bytes,
@@ -19,6 +38,8 @@ void hidden_states_free(struct hidden_states *h);
 
 size_t hidden_states_n_rows(const struct hidden_states *h);
 size_t hidden_states_n_cols(const struct hidden_states *h);
+
+/* True when rows can be worked on where they are, so that no buffer is needed. */
 bool hidden_states_in_memory(const struct hidden_states *h);
 
 /* Rows [row0, row0+n): *rows points into the store, or to `buffer` [n, n_cols], which was filled from the

@@ -1,59 +1,19 @@
-/* ops.c - see ops.h. Sizes of panels and tiles were measured: bench_forward, tests/bench/NOTES.md. */
-#include "ops.h"
-
+/* cpu_products.c - products with streamed weights, and rows of the embedding.
+ *
+ * A product decodes its matrix in panels of rows to float32, at most one panel per worker, and multiplies
+ * each with tiles of tokens (gemm.h): decoding overlaps multiplication. An element has the same bits however
+ * the work is cut. Sizes of panels were measured: bench_forward, tests/bench/NOTES.md. */
+#include "cpu.h"
 #include "vecmath.h"
 
-#include <math.h>
+#include "calib/model/weights.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #define PANEL_FLOATS (1u << 21) /* a decoded panel: at most 512 rows, fewer when rows are long */
-#define TILE_TOKENS  1024
-#define ROWS_PER_JOB 64 /* of cheap row-wise steps */
 
-size_t ops_tile(size_t ctx)
-{
-    if (ctx > 2 * TILE_TOKENS)
-        return TILE_TOKENS;
-    return ctx < TILE_TOKENS ? TILE_TOKENS / ctx * ctx : ctx;
-}
-
-int ops_init(struct ops *o, struct pool *pool, const struct kern *kern, enum activations a, size_t ctx,
-             struct err *e)
-{
-    *o = (struct ops){.pool = pool, .kern = kern->product, .activations = a, .tile = ops_tile(ctx)};
-    o->workers = calloc(pool_n_threads(pool), sizeof *o->workers);
-    if (!o->workers)
-        return err_set(e, ERR_NOMEM, "out of memory for the workers");
-    return 0;
-}
-
-void ops_release(struct ops *o)
-{
-    for (unsigned i = 0; o->workers && i < pool_n_threads(o->pool); i++)
-        free(o->workers[i].data);
-    free(o->workers);
-    free(o->rounded.data);
-    *o = (struct ops){0};
-}
-
-static float *grow(struct ops_scratch *s, size_t n)
-{
-    if (n <= s->n)
-        return s->data;
-    free(s->data);
-    size_t n_bytes = (n * sizeof(float) + 63) / 64 * 64;
-    s->data = aligned_alloc(64, n_bytes);
-    s->n = s->data ? n : 0;
-    return s->data;
-}
-
-float *ops_scratch(struct ops *o, unsigned worker, size_t n)
-{
-    return grow(&o->workers[worker], n);
-}
-
-int ops_read_panel(const struct weights *w, const struct model_tensor *t, uint64_t row0,
+int cpu_read_panel(const struct weights *w, const struct model_tensor *t, uint64_t row0,
                    const struct gemm_matrix *b, float *strip, struct err *e)
 {
     size_t most = gemm_rows_at_once(b->kern);
@@ -68,7 +28,7 @@ int ops_read_panel(const struct weights *w, const struct model_tensor *t, uint64
 }
 
 struct product_run {
-    struct ops *o;
+    struct cpu *c;
     const struct weights *w;
     const float *x;
     size_t n_tokens, ldx;
@@ -85,7 +45,7 @@ static size_t panel_rows(const struct model_tensor *t)
 
 static size_t n_panels(const struct product_run *r, const struct product *p)
 {
-    if (rounding_of(r->o->activations, weights_type(r->w, p->weight)) != r->rounding)
+    if (rounding_of(r->c->activations, weights_type(r->w, p->weight)) != r->rounding)
         return 0;
     return ((size_t)p->n_rows + panel_rows(p->weight) - 1) / panel_rows(p->weight);
 }
@@ -93,7 +53,7 @@ static size_t n_panels(const struct product_run *r, const struct product *p)
 static void fill_bias(const struct product *p, size_t row, size_t n_rows, size_t token, size_t n)
 {
     for (size_t t = token; t < token + n; t++) {
-        float *y = p->y + t * p->ldy + row;
+        float *y = cpu_at(p->y) + t * p->ldy + row;
         if (p->add)
             vec_add(y, p->bias + row, n_rows);
         else
@@ -106,26 +66,26 @@ static int product_job(void *ctx, size_t job, unsigned worker, struct err *e)
 {
     const struct product_run *r = ctx;
     const struct product *p = r->p;
-    size_t panel = job / r->jobs_per_panel, part = job % r->jobs_per_panel, tile = r->o->tile;
+    size_t panel = job / r->jobs_per_panel, part = job % r->jobs_per_panel, tile = r->c->base.tile;
     for (size_t n; panel >= (n = n_panels(r, p)); p++)
         panel -= n;
     size_t most = panel_rows(p->weight), row = panel * most, n_cols = (size_t)p->weight->ne[0];
-    struct gemm_matrix b = {r->o->kern, p->n_rows - row < most ? (size_t)p->n_rows - row : most, n_cols,
+    struct gemm_matrix b = {r->c->kern, p->n_rows - row < most ? (size_t)p->n_rows - row : most, n_cols,
                             NULL};
     size_t last = p->n_tokens ? p->token0 + p->n_tokens : r->n_tokens;
     size_t first = p->token0 + part * r->tiles_per_job * tile, end = first + r->tiles_per_job * tile;
     if (first >= last)
         return 0;
     size_t n_panel = gemm_floats(b.kern, b.n_rows, n_cols);
-    b.data = ops_scratch(r->o, worker, n_panel + gemm_rows_at_once(b.kern) * n_cols);
+    b.data = cpu_scratch(r->c, worker, n_panel + gemm_rows_at_once(b.kern) * n_cols);
     if (!b.data)
         return err_set(e, ERR_NOMEM, "out of memory for %zu rows of '%s'", b.n_rows, p->weight->name);
-    int rc = ops_read_panel(r->w, p->weight, p->row0 + row, &b, b.data + n_panel, e);
+    int rc = cpu_read_panel(r->w, p->weight, p->row0 + row, &b, b.data + n_panel, e);
     for (size_t t = first; rc == 0 && t < end && t < last; t += tile) {
         size_t n = last - t < tile ? last - t : tile;
         if (p->bias)
             fill_bias(p, row, b.n_rows, t, n);
-        gemm(n, r->x + t * r->ldx, r->ldx, &b, p->y + t * p->ldy + row, p->ldy, p->add || p->bias);
+        gemm(n, r->x + t * r->ldx, r->ldx, &b, cpu_at(p->y) + t * p->ldy + row, p->ldy, p->add || p->bias);
     }
     return rc;
 }
@@ -147,99 +107,44 @@ static int round_job(void *ctx, size_t job, unsigned worker, struct err *e)
     return 0;
 }
 
-static size_t row_jobs(size_t n_tokens)
-{
-    return (n_tokens + ROWS_PER_JOB - 1) / ROWS_PER_JOB;
-}
-
 /* All products whose weights want their input rounded in the same way. */
 static int products_of_rounding(struct product_run r, struct err *e)
 {
-    size_t panels = 0, n_tiles = (r.n_tokens + r.o->tile - 1) / r.o->tile;
+    size_t panels = 0, n_tiles = (r.n_tokens + r.c->base.tile - 1) / r.c->base.tile;
     for (size_t i = 0; i < r.n_products; i++)
         panels += n_panels(&r, &r.p[i]);
     if (panels == 0 || n_tiles == 0)
         return 0;
     if (r.rounding != ROUND_NONE) {
         size_t n_cols = (size_t)r.p[0].weight->ne[0];
-        struct round_run round = {r.rounding, grow(&r.o->rounded, r.n_tokens * n_cols), r.x, r.ldx, n_cols,
-                                  r.n_tokens};
+        struct round_run round = {
+            r.rounding, cpu_grow(&r.c->rounded, r.n_tokens * n_cols), r.x, r.ldx, n_cols, r.n_tokens};
         if (!round.dst)
             return err_set(e, ERR_NOMEM, "out of memory for rounded activations");
-        int rc = pool_run(r.o->pool, row_jobs(r.n_tokens), round_job, &round, e);
+        int rc = pool_run(r.c->pool, cpu_jobs(r.n_tokens, ROWS_PER_JOB), round_job, &round, e);
         if (rc != 0)
             return rc;
         r.x = round.dst;
         r.ldx = n_cols;
     }
     /* A job decodes its panel once and walks all tiles, unless there are too few panels for the threads. */
-    size_t wanted = 4 * (size_t)pool_n_threads(r.o->pool);
+    size_t wanted = 4 * (size_t)pool_n_threads(r.c->pool);
     r.jobs_per_panel = panels >= wanted ? 1 : (wanted + panels - 1) / panels;
     if (r.jobs_per_panel > n_tiles)
         r.jobs_per_panel = n_tiles;
     r.tiles_per_job = (n_tiles + r.jobs_per_panel - 1) / r.jobs_per_panel;
     r.jobs_per_panel = (n_tiles + r.tiles_per_job - 1) / r.tiles_per_job;
-    return pool_run(r.o->pool, panels * r.jobs_per_panel, product_job, &r, e);
+    return pool_run(r.c->pool, panels * r.jobs_per_panel, product_job, &r, e);
 }
 
-int ops_products(struct ops *o, const struct weights *w, const float *x, size_t n_tokens, size_t ldx,
+int cpu_products(struct compute *c, const struct weights *w, struct region x, size_t n_tokens, size_t ldx,
                  const struct product *p, size_t n_products, struct err *e)
 {
     int rc = 0;
     for (enum rounding r = ROUND_NONE; rc == 0 && r <= ROUND_Q8_K; r++)
-        rc = products_of_rounding((struct product_run){o, w, x, n_tokens, ldx, p, n_products, r, 0, 0}, e);
+        rc = products_of_rounding(
+            (struct product_run){cpu_of(c), w, cpu_at(x), n_tokens, ldx, p, n_products, r, 0, 0}, e);
     return rc;
-}
-
-struct norm_run {
-    float *y;
-    const float *x, *weight;
-    size_t n_tokens, n_cols;
-    float eps;
-};
-
-static int norm_job(void *ctx, size_t job, unsigned worker, struct err *e)
-{
-    (void)worker;
-    (void)e;
-    const struct norm_run *r = ctx;
-    for (size_t t = job * ROWS_PER_JOB; t < (job + 1) * ROWS_PER_JOB && t < r->n_tokens; t++) {
-        const float *x = r->x + t * r->n_cols;
-        double mean = vec_sum_squares(x, r->n_cols) / (double)r->n_cols;
-        vec_scale_mul(r->y + t * r->n_cols, x, (float)(1.0 / sqrt(mean + (double)r->eps)), r->weight,
-                      r->n_cols);
-    }
-    return 0;
-}
-
-int ops_rms_norm(struct ops *o, float *y, const float *x, size_t n_tokens, size_t n_cols, const float *weight,
-                 float eps, struct err *e)
-{
-    struct norm_run r = {y, x, weight, n_tokens, n_cols, eps};
-    return pool_run(o->pool, row_jobs(n_tokens), norm_job, &r, e);
-}
-
-struct swiglu_run {
-    float *gate;
-    const float *up;
-    size_t n_tokens, n_cols;
-};
-
-static int swiglu_job(void *ctx, size_t job, unsigned worker, struct err *e)
-{
-    (void)worker;
-    (void)e;
-    const struct swiglu_run *r = ctx;
-    size_t first = job * ROWS_PER_JOB;
-    size_t n = r->n_tokens - first < ROWS_PER_JOB ? r->n_tokens - first : ROWS_PER_JOB;
-    vec_swiglu(r->gate + first * r->n_cols, r->up + first * r->n_cols, n * r->n_cols);
-    return 0;
-}
-
-int ops_swiglu(struct ops *o, float *gate, const float *up, size_t n_tokens, size_t n_cols, struct err *e)
-{
-    struct swiglu_run r = {gate, up, n_tokens, n_cols};
-    return pool_run(o->pool, row_jobs(n_tokens), swiglu_job, &r, e);
 }
 
 /* Each distinct token is read once: positions are sorted by token, a job takes a stretch of them. */
@@ -282,8 +187,8 @@ static int embed_job(void *ctx, size_t job, unsigned worker, struct err *e)
     return 0;
 }
 
-int ops_embed(struct ops *o, const struct weights *w, const struct model_tensor *t, const int32_t *ids,
-              size_t n_tokens, float *dst, struct err *e)
+int cpu_embed(struct compute *c, const struct weights *w, const struct model_tensor *t, const int32_t *ids,
+              size_t n_tokens, struct region to, struct err *e)
 {
     struct embed_place *places = malloc(n_tokens * sizeof *places + 1);
     if (!places || n_tokens > UINT32_MAX) {
@@ -293,8 +198,8 @@ int ops_embed(struct ops *o, const struct weights *w, const struct model_tensor 
     for (size_t i = 0; i < n_tokens; i++)
         places[i] = (struct embed_place){ids[i], (uint32_t)i};
     qsort(places, n_tokens, sizeof *places, by_id);
-    struct embed_run r = {w, t, places, n_tokens, dst};
-    int rc = pool_run(o->pool, row_jobs(n_tokens), embed_job, &r, e);
+    struct embed_run r = {w, t, places, n_tokens, cpu_at(to)};
+    int rc = pool_run(cpu_of(c)->pool, cpu_jobs(n_tokens, ROWS_PER_JOB), embed_job, &r, e);
     free(places);
     return rc;
 }

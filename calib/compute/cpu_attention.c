@@ -1,4 +1,4 @@
-/* attention.c - see attention.h.
+/* cpu_attention.c - attention, a tile of queries at a time.
  *
  * A job is one tile of queries of one key head, for all query heads that share it. Keys and values pass by in
  * blocks, each packed once; beside the weighted sum of the values seen so far a query keeps the largest score
@@ -7,8 +7,7 @@
  * a block of scores, however long the window. Blocks begin at fixed positions of the window: a query's bits
  * depend on itself and its keys alone. The result goes where the queries were: a job reads its queries before
  * it writes, and no other job touches them. */
-#include "attention.h"
-
+#include "cpu.h"
 #include "vecmath.h"
 
 #include <math.h>
@@ -18,7 +17,7 @@
 #define KEYS_AT_ONCE KERN_TILE_DEPTH /* products sum in stretches of it in any case */
 
 struct attention_job_plan {
-    struct ops *o;
+    struct cpu *c;
     const struct attention_heads *a;
     size_t tiles_per_window;
 };
@@ -102,7 +101,7 @@ static void meet_keys(const struct tile *t, const float *keys, size_t ldk, const
     }
 }
 
-static bool tile_space(struct tile *t, struct ops *o, unsigned worker)
+static bool tile_space(struct tile *t, struct cpu *c, unsigned worker)
 {
     const struct attention_heads *a = t->a;
     size_t n_packed =
@@ -110,7 +109,7 @@ static bool tile_space(struct tile *t, struct ops *o, unsigned worker)
     size_t n_scores = QUERY_TILE * KEYS_AT_ONCE, n_seen = t->group * QUERY_TILE,
            n_out = n_seen * a->value_dim;
     n_packed += n_packed % 2; /* seen holds doubles */
-    float *p = ops_scratch(o, worker, n_packed + n_scores + n_out + n_seen * sizeof *t->s.seen / sizeof *p);
+    float *p = cpu_scratch(c, worker, n_packed + n_scores + n_out + n_seen * sizeof *t->s.seen / sizeof *p);
     if (!p)
         return false;
     t->s = (struct tile_space){p, p + n_packed, p + n_packed + n_scores,
@@ -133,21 +132,21 @@ static int attention_job(void *ctx, size_t job, unsigned worker, struct err *e)
     size_t window0 = (a->first_query + query0) / a->ctx * a->ctx, pos0 = a->first_query + query0 - window0;
     size_t left = a->ctx - pos0 < a->n_queries - query0 ? a->ctx - pos0 : a->n_queries - query0;
     struct tile t = {.a = a,
-                     .kern = p->o->kern,
+                     .kern = p->c->kern,
                      .ldq = a->n_heads * a->query_stride,
                      .n = left < QUERY_TILE ? left : QUERY_TILE,
                      .pos0 = pos0,
                      .group = a->n_heads / a->n_kv_heads};
-    t.queries = a->queries + query0 * t.ldq + kv * t.group * a->query_stride;
-    if (!tile_space(&t, p->o, worker))
+    t.queries = cpu_at(a->queries) + query0 * t.ldq + kv * t.group * a->query_stride;
+    if (!tile_space(&t, p->c, worker))
         return err_set(e, ERR_NOMEM, "out of memory for the attention of %zu heads", t.group);
     size_t ldk = (size_t)a->n_kv_heads * a->key_dim, ldv = (size_t)a->n_kv_heads * a->value_dim;
     size_t first =
         a->window && pos0 + 1 > a->window ? (pos0 + 1 - a->window) / KEYS_AT_ONCE * KEYS_AT_ONCE : 0;
     for (size_t key = first; key < pos0 + t.n; key += KEYS_AT_ONCE) {
         size_t n = pos0 + t.n - key < KEYS_AT_ONCE ? pos0 + t.n - key : KEYS_AT_ONCE;
-        meet_keys(&t, a->keys + (window0 + key) * ldk + kv * a->key_dim, ldk,
-                  a->values + (window0 + key) * ldv + kv * a->value_dim, ldv, key, n);
+        meet_keys(&t, cpu_at(a->keys) + (window0 + key) * ldk + kv * a->key_dim, ldk,
+                  cpu_at(a->values) + (window0 + key) * ldv + kv * a->value_dim, ldv, key, n);
     }
     for (size_t at = 0; at < t.group * QUERY_TILE; at++)
         if (at % QUERY_TILE < t.n) {
@@ -159,11 +158,11 @@ static int attention_job(void *ctx, size_t job, unsigned worker, struct err *e)
     return 0;
 }
 
-int attention_run(struct ops *o, const struct attention_heads *a, struct err *e)
+int cpu_attention(struct compute *c, const struct attention_heads *a, struct err *e)
 {
-    struct attention_job_plan p = {o, a, 0};
+    struct attention_job_plan p = {cpu_of(c), a, 0};
     size_t span = a->n_queries < a->ctx ? a->n_queries : a->ctx;
     size_t n_windows = (a->n_queries + a->ctx - 1) / a->ctx;
     p.tiles_per_window = (span + QUERY_TILE - 1) / QUERY_TILE;
-    return pool_run(o->pool, n_windows * p.tiles_per_window * a->n_kv_heads, attention_job, &p, e);
+    return pool_run(p.c->pool, n_windows * p.tiles_per_window * a->n_kv_heads, attention_job, &p, e);
 }

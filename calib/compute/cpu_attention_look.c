@@ -1,10 +1,9 @@
-/* attention_look.c - what attention does with each token of a window, for Hessians that weigh inputs by it:
- * the probability that a token receives, and the inputs as attention mixes them.
+/* cpu_attention_look.c - what attention does with each token of a window, for Hessians that weigh inputs by
+ * it: the probability that a token receives, and the inputs as attention mixes them.
  *
  * A job is one head over one window. Probabilities are computed again from queries and keys, a tile of
- * queries at a time, because attention_run keeps them for no longer than a block of keys. */
-#include "attention.h"
-
+ * queries at a time, because cpu_attention keeps them for no longer than a block of keys. */
+#include "cpu.h"
 #include "vecmath.h"
 
 #include <math.h>
@@ -14,7 +13,7 @@
 #define QUERY_TILE 128
 
 struct look_run {
-    struct ops *o;
+    struct cpu *c;
     const struct attention_heads *a;
     const struct attention_look *look;
     size_t window0;       /* first token of the window */
@@ -52,17 +51,19 @@ static int look_job(void *ctx, size_t head, unsigned worker, struct err *e)
     const struct look_run *r = ctx;
     const struct attention_heads *a = r->a;
     size_t kv = head / (a->n_heads / a->n_kv_heads), ldk = (size_t)a->n_kv_heads * a->key_dim,
-           ldq = (size_t)a->n_heads * a->query_stride, n_packed = gemm_floats(r->o->kern, a->ctx, a->key_dim);
-    float *packed = ops_scratch(r->o, worker, n_packed + QUERY_TILE * a->ctx);
+           ldq = (size_t)a->n_heads * a->query_stride, n_packed = gemm_floats(r->c->kern, a->ctx, a->key_dim);
+    float *packed = cpu_scratch(r->c, worker, n_packed + QUERY_TILE * a->ctx);
     if (!packed)
         return err_set(e, ERR_NOMEM, "out of memory for the attention of %zu tokens", a->ctx);
     float *p = packed + n_packed, *to = r->mixed + r->first_mixed[head] * r->look->n_cols;
     double *mass = r->mass + head * a->ctx;
-    struct gemm_matrix keys = {r->o->kern, a->ctx, a->key_dim, packed};
-    gemm_pack_rows(&keys, 0, a->ctx, a->keys + (a->first_query + r->window0) * ldk + kv * a->key_dim, ldk);
+    struct gemm_matrix keys = {r->c->kern, a->ctx, a->key_dim, packed};
+    gemm_pack_rows(&keys, 0, a->ctx, cpu_at(a->keys) + (a->first_query + r->window0) * ldk + kv * a->key_dim,
+                   ldk);
     for (size_t pos = 0; pos < a->ctx; pos += QUERY_TILE) {
         size_t n = a->ctx - pos < QUERY_TILE ? a->ctx - pos : QUERY_TILE;
-        gemm(n, a->queries + (r->window0 + pos) * ldq + head * a->query_stride, ldq, &keys, p, a->ctx, false);
+        gemm(n, cpu_at(a->queries) + (r->window0 + pos) * ldq + head * a->query_stride, ldq, &keys, p, a->ctx,
+             false);
         for (size_t i = 0; i < n; i++) {
             probabilities(a, p + i * a->ctx, a->ctx, pos + i);
             for (size_t j = 0; j <= pos + i; j++)
@@ -78,9 +79,10 @@ static int look_job(void *ctx, size_t head, unsigned worker, struct err *e)
 static int look_at_window(struct look_run *r, float *mean, struct err *e)
 {
     const struct attention_heads *a = r->a;
+    const float *x = cpu_at(r->look->x) + r->window0 * r->look->n_cols;
     memset(r->mass, 0, a->n_heads * a->ctx * sizeof *r->mass);
-    gemm_pack_columns(&r->x, r->look->x + r->window0 * r->look->n_cols, r->look->n_cols);
-    int rc = pool_run(r->o->pool, a->n_heads, look_job, r, e);
+    gemm_pack_columns(&r->x, x, r->look->n_cols);
+    int rc = pool_run(r->c->pool, a->n_heads, look_job, r, e);
     if (rc != 0)
         return rc;
     for (size_t j = 0; j < a->ctx; j++) {
@@ -89,18 +91,20 @@ static int look_at_window(struct look_run *r, float *mean, struct err *e)
             sum += r->mass[head * a->ctx + j];
         mean[j] = (float)(sum / a->n_heads);
     }
-    return r->look->take(r->look->ctx, r->window0, mean, r->mixed, r->first_mixed[a->n_heads], e);
+    struct attention_seen seen = {r->window0, x, mean, r->mixed, r->first_mixed[a->n_heads]};
+    return r->look->take(r->look->ctx, &seen, e);
 }
 
-int attention_look(struct ops *o, const struct attention_heads *a, const struct attention_look *look,
-                   struct err *e)
+int cpu_look_at_attention(struct compute *base, const struct attention_heads *a,
+                          const struct attention_look *look, struct err *e)
 {
-    struct look_run r = {.o = o, .a = a, .look = look, .stride = (2 * (size_t)a->n_heads + 2) / 3};
-    size_t n_floats = gemm_floats(o->kern, look->n_cols, a->ctx);
+    struct cpu *c = cpu_of(base);
+    struct look_run r = {.c = c, .a = a, .look = look, .stride = (2 * (size_t)a->n_heads + 2) / 3};
+    size_t n_floats = gemm_floats(c->kern, look->n_cols, a->ctx);
     r.first_mixed = malloc((a->n_heads + 1) * sizeof *r.first_mixed);
     r.mass = malloc(a->n_heads * a->ctx * sizeof *r.mass);
     float *mean = malloc(a->ctx * sizeof *mean);
-    r.x = (struct gemm_matrix){o->kern, look->n_cols, a->ctx,
+    r.x = (struct gemm_matrix){c->kern, look->n_cols, a->ctx,
                                aligned_alloc(64, (n_floats * sizeof(float) + 63) / 64 * 64)};
     size_t n_mixed = 0;
     for (size_t head = 0; r.first_mixed && head <= a->n_heads; head++) {

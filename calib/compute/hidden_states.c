@@ -9,14 +9,14 @@
 #include <string.h>
 #include <unistd.h>
 
-struct hidden_states {
-    size_t n_rows, n_cols;
+struct host_states {
+    struct hidden_states base;
     float *rows; /* NULL: in the file */
     int fd;
     char folder[256]; /* for messages */
 };
 
-static int open_file(struct hidden_states *h, uint64_t n_bytes, struct err *e)
+static int open_file(struct host_states *h, uint64_t n_bytes, struct err *e)
 {
     const char *folder = getenv("TMPDIR");
     snprintf(h->folder, sizeof h->folder, "%s", folder && folder[0] ? folder : "/var/tmp");
@@ -30,18 +30,19 @@ static int open_file(struct hidden_states *h, uint64_t n_bytes, struct err *e)
     return 0;
 }
 
+static const struct hidden_states_kind on_host;
+
 int hidden_states_new(struct hidden_states **out, size_t n_rows, size_t n_cols, uint64_t memory_bytes,
                       struct err *e)
 {
     uint64_t n = 0, n_bytes = 0;
-    struct hidden_states *h = calloc(1, sizeof *h);
+    struct host_states *h = calloc(1, sizeof *h);
     if (!h || !checked_mul(n_rows, n_cols, &n) || !checked_mul(n, sizeof(float), &n_bytes) ||
         n_bytes > (uint64_t)INT64_MAX) {
         free(h);
         return err_set(e, ERR_NOMEM, "out of memory for %zu states of %zu values", n_rows, n_cols);
     }
-    h->n_rows = n_rows;
-    h->n_cols = n_cols;
+    h->base = (struct hidden_states){&on_host, n_rows, n_cols};
     h->fd = -1;
     if (n_bytes <= memory_bytes)
         h->rows = aligned_alloc(64, (size_t)((n_bytes + 64) / 64 * 64));
@@ -52,45 +53,35 @@ int hidden_states_new(struct hidden_states **out, size_t n_rows, size_t n_cols, 
             return rc;
         }
     }
-    *out = h;
+    *out = &h->base;
     return 0;
 }
 
-void hidden_states_free(struct hidden_states *h)
+static void host_free(struct hidden_states *base)
 {
-    if (!h)
-        return;
+    struct host_states *h = (struct host_states *)(void *)base;
     if (h->fd >= 0)
         close(h->fd);
     free(h->rows);
     free(h);
 }
 
-size_t hidden_states_n_rows(const struct hidden_states *h)
+static bool host_in_memory(const struct hidden_states *base)
 {
-    return h->n_rows;
+    return ((const struct host_states *)(const void *)base)->rows != NULL;
 }
 
-size_t hidden_states_n_cols(const struct hidden_states *h)
+static int host_get(const struct hidden_states *base, size_t row0, size_t n, float *buffer, float **rows,
+                    struct err *e)
 {
-    return h->n_cols;
-}
-
-bool hidden_states_in_memory(const struct hidden_states *h)
-{
-    return h->rows != NULL;
-}
-
-int hidden_states_get(const struct hidden_states *h, size_t row0, size_t n, float *buffer, float **rows,
-                      struct err *e)
-{
+    const struct host_states *h = (const struct host_states *)(const void *)base;
     if (h->rows) {
-        *rows = h->rows + row0 * h->n_cols;
+        *rows = h->rows + row0 * base->n_cols;
         return 0;
     }
     char *p = (char *)buffer;
-    size_t left = n * h->n_cols * sizeof(float);
-    off_t at = (off_t)(row0 * h->n_cols * sizeof(float));
+    size_t left = n * base->n_cols * sizeof(float);
+    off_t at = (off_t)(row0 * base->n_cols * sizeof(float));
     while (left > 0) {
         ssize_t got = pread(h->fd, p, left, at);
         if (got < 0 && errno == EINTR)
@@ -106,16 +97,17 @@ int hidden_states_get(const struct hidden_states *h, size_t row0, size_t n, floa
     return 0;
 }
 
-int hidden_states_put(struct hidden_states *h, size_t row0, size_t n, const float *rows, struct err *e)
+static int host_put(struct hidden_states *base, size_t row0, size_t n, const float *rows, struct err *e)
 {
+    struct host_states *h = (struct host_states *)(void *)base;
     if (h->rows) {
-        if (rows != h->rows + row0 * h->n_cols)
-            memcpy(h->rows + row0 * h->n_cols, rows, n * h->n_cols * sizeof(float));
+        if (rows != h->rows + row0 * base->n_cols)
+            memcpy(h->rows + row0 * base->n_cols, rows, n * base->n_cols * sizeof(float));
         return 0;
     }
     const char *p = (const char *)rows;
-    size_t left = n * h->n_cols * sizeof(float);
-    off_t at = (off_t)(row0 * h->n_cols * sizeof(float));
+    size_t left = n * base->n_cols * sizeof(float);
+    off_t at = (off_t)(row0 * base->n_cols * sizeof(float));
     while (left > 0) {
         ssize_t put = pwrite(h->fd, p, left, at);
         if (put < 0 && errno == EINTR)
@@ -131,4 +123,38 @@ int hidden_states_put(struct hidden_states *h, size_t row0, size_t n, const floa
         left -= (size_t)put;
     }
     return 0;
+}
+
+static const struct hidden_states_kind on_host = {host_free, host_get, host_put, host_in_memory};
+
+void hidden_states_free(struct hidden_states *h)
+{
+    if (h)
+        h->kind->free(h);
+}
+
+size_t hidden_states_n_rows(const struct hidden_states *h)
+{
+    return h->n_rows;
+}
+
+size_t hidden_states_n_cols(const struct hidden_states *h)
+{
+    return h->n_cols;
+}
+
+bool hidden_states_in_memory(const struct hidden_states *h)
+{
+    return h->kind->in_memory(h);
+}
+
+int hidden_states_get(const struct hidden_states *h, size_t row0, size_t n, float *buffer, float **rows,
+                      struct err *e)
+{
+    return h->kind->get(h, row0, n, buffer, rows, e);
+}
+
+int hidden_states_put(struct hidden_states *h, size_t row0, size_t n, const float *rows, struct err *e)
+{
+    return h->kind->put(h, row0, n, rows, e);
 }
