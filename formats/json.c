@@ -30,6 +30,11 @@ struct json_doc {
 
 /* --- the scanner --- */
 
+/* A word that stands where a number is meant. */
+struct word {
+    size_t pos, len;
+};
+
 struct scan {
     const char *what;
     const unsigned char *text;
@@ -37,6 +42,9 @@ struct scan {
     size_t n_values, max_values;
     uint8_t *is_integer; /* owned; one byte for each number, in document order */
     size_t n_numbers, cap_numbers;
+    bool python;
+    struct word *words; /* owned; NaN and infinities, with `python` */
+    size_t n_words, cap_words;
     struct err *e;
 };
 
@@ -209,9 +217,39 @@ static int scan_word(struct scan *s, const char *word)
     return 0;
 }
 
+/* NaN, Infinity, -Infinity. */
+static size_t python_word(const struct scan *s)
+{
+    static const char *const words[] = {"NaN", "Infinity", "-Infinity"};
+    for (size_t i = 0; s->python && i < 3; i++) {
+        size_t n = strlen(words[i]);
+        if (s->len - s->pos >= n && memcmp(s->text + s->pos, words[i], n) == 0)
+            return n;
+    }
+    return 0;
+}
+
+static int note_word(struct scan *s, size_t len)
+{
+    if (s->n_words == s->cap_words) {
+        size_t cap = s->cap_words ? s->cap_words * 2 : 16;
+        struct word *p = realloc(s->words, cap * sizeof *p);
+        if (!p)
+            return err_set(s->e, ERR_NOMEM, "%s: out of memory", s->what);
+        s->words = p;
+        s->cap_words = cap;
+    }
+    s->words[s->n_words++] = (struct word){s->pos, len};
+    s->pos += len;
+    return 0;
+}
+
 static int scan_scalar(struct scan *s)
 {
     int c = peek(s);
+    size_t word = python_word(s);
+    if (word)
+        return note_word(s, word);
     if (c == '"')
         return scan_string(s);
     if (c == '-' || is_digit(c))
@@ -300,6 +338,23 @@ struct walk {
     size_t next_number;
 };
 
+/* Keep the last value of each key. */
+static int drop_repeated(cJSON *object, const struct scan *s)
+{
+    struct strmap seen = {0};
+    int rc = 0;
+    cJSON *last = object->child ? object->child->prev : NULL; /* the list is circular backwards */
+    for (cJSON *c = last, *before; c && rc == 0; c = before) {
+        bool existing = false;
+        before = c == object->child ? NULL : c->prev;
+        rc = strmap_put(&seen, c->string, strlen(c->string), 0, &existing);
+        if (rc == 0 && existing)
+            cJSON_Delete(cJSON_DetachItemViaPointer(object, c));
+    }
+    strmap_release(&seen);
+    return rc ? err_set(s->e, ERR_NOMEM, "%s: out of memory", s->what) : 0;
+}
+
 static int check_keys(const cJSON *object, const struct scan *s)
 {
     size_t n = 0;
@@ -340,17 +395,50 @@ static int walk_tree(struct walk *w, cJSON *node)
             return err_set(w->scan->e, ERR_FORMAT, "%s: a number is too large for a double", w->scan->what);
         return 0;
     }
-    int rc = cJSON_IsObject(node) ? check_keys(node, w->scan) : 0;
+    int rc = cJSON_IsObject(node) && !w->scan->python ? check_keys(node, w->scan) : 0;
     for (cJSON *c = node->child; c && rc == 0; c = c->next)
         rc = walk_tree(w, c);
-    return rc;
+    return rc == 0 && cJSON_IsObject(node) && w->scan->python ? drop_repeated(node, w->scan) : rc;
 }
 
-static int parse(struct json_doc **out, const char *text, size_t len, size_t max_values, const char *what,
+/* The text with its words in quotes; malloc'ed. NULL: no memory. */
+static char *quote_words(const struct scan *s, size_t *len)
+{
+    char *out = malloc(s->len + 2 * s->n_words + 1);
+    size_t from = 0, n = 0;
+    for (size_t i = 0; out && i <= s->n_words; i++) {
+        size_t to = i < s->n_words ? s->words[i].pos : s->len;
+        memcpy(out + n, s->text + from, to - from);
+        n += to - from;
+        from = to;
+        if (i == s->n_words)
+            break;
+        out[n++] = '"';
+        memcpy(out + n, s->text + from, s->words[i].len);
+        n += s->words[i].len;
+        from += s->words[i].len;
+        out[n++] = '"';
+    }
+    *len = n;
+    return out;
+}
+
+/* How a text is to be read. */
+struct manner {
+    size_t max_values;
+    bool python;
+};
+
+static int parse(struct json_doc **out, const char *text, size_t len, struct manner manner, const char *what,
                  struct err *e)
 {
-    struct scan s = {
-        .what = what, .text = (const unsigned char *)text, .len = len, .max_values = max_values, .e = e};
+    struct scan s = {.what = what,
+                     .text = (const unsigned char *)text,
+                     .len = len,
+                     .max_values = manner.max_values,
+                     .python = manner.python,
+                     .e = e};
+    char *quoted = NULL;
     struct json_doc *d = NULL;
     int rc =
         git_lfs_is_pointer(text, len) ? err_set(e, ERR_FORMAT, GIT_LFS_POINTER_FMT, what) : scan_document(&s);
@@ -358,7 +446,9 @@ static int parse(struct json_doc **out, const char *text, size_t len, size_t max
         goto done;
     rc = ERR_NOMEM;
     d = calloc(1, sizeof *d);
-    if (d)
+    if (d && s.n_words)
+        text = quoted = quote_words(&s, &len);
+    if (d && text)
         d->root = cJSON_ParseWithLengthOpts(text, len, NULL, 0);
     if (!d || !d->root) { /* the scanner accepted the text, so only memory can be missing */
         err_set(e, ERR_NOMEM, "%s: out of memory", what);
@@ -373,21 +463,23 @@ static int parse(struct json_doc **out, const char *text, size_t len, size_t max
 done:
     json_free(d);
     free(s.is_integer);
+    free(s.words);
+    free(quoted);
     return rc;
 }
 
 int json_parse(struct json_doc **out, const char *text, size_t len, const char *what, struct err *e)
 {
-    return parse(out, text, len, MAX_VALUES, what, e);
+    return parse(out, text, len, (struct manner){MAX_VALUES, false}, what, e);
 }
 
-int json_load(struct json_doc **out, const char *path, size_t max_bytes, struct err *e)
+int json_parse_python(struct json_doc **out, const char *text, size_t len, const char *what, struct err *e)
 {
-    return json_load_limited(out, path, max_bytes, MAX_VALUES, e);
+    return parse(out, text, len, (struct manner){MAX_VALUES, true}, what, e);
 }
 
-int json_load_limited(struct json_doc **out, const char *path, size_t max_bytes, size_t max_values,
-                      struct err *e)
+static int load(struct json_doc **out, const char *path, size_t max_bytes, struct manner manner,
+                struct err *e)
 {
     struct filemap m;
     int rc = filemap_open(&m, path, e);
@@ -399,9 +491,25 @@ int json_load_limited(struct json_doc **out, const char *path, size_t max_bytes,
         rc = err_set(e, ERR_FORMAT, "%s: %zu bytes are too many for this JSON file; at most %zu are read",
                      path, m.size, max_bytes);
     else
-        rc = parse(out, m.data ? (const char *)m.data : "", m.size, max_values, path, e);
+        rc = parse(out, m.data ? (const char *)m.data : "", m.size, manner, path, e);
     filemap_close(&m);
     return rc;
+}
+
+int json_load(struct json_doc **out, const char *path, size_t max_bytes, struct err *e)
+{
+    return load(out, path, max_bytes, (struct manner){MAX_VALUES, false}, e);
+}
+
+int json_load_python(struct json_doc **out, const char *path, size_t max_bytes, struct err *e)
+{
+    return load(out, path, max_bytes, (struct manner){MAX_VALUES, true}, e);
+}
+
+int json_load_limited(struct json_doc **out, const char *path, size_t max_bytes, size_t max_values,
+                      struct err *e)
+{
+    return load(out, path, max_bytes, (struct manner){max_values, false}, e);
 }
 
 void json_free(struct json_doc *d)

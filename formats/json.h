@@ -23,6 +23,12 @@ int json_parse(struct json_doc **out, const char *text, size_t len, const char *
 /* Parse a whole file of at most `max_bytes` (0: 256 MiB). A missing file is ERR_IO. */
 int json_load(struct json_doc **out, const char *path, size_t max_bytes, struct err *e);
 
+/* The same for a file that only Python ever reads, by what its json module allows beyond the standard: NaN,
+ * Infinity and -Infinity, which become strings of that text, so that whoever wants a number there refuses
+ * them; and a key that stands twice, of which the last value counts. */
+int json_load_python(struct json_doc **out, const char *path, size_t max_bytes, struct err *e);
+int json_parse_python(struct json_doc **out, const char *text, size_t len, const char *what, struct err *e);
+
 /* The same of a file that holds at most `max_values` values of any kind: no memory is taken for a tree that
  * is larger than that. */
 int json_load_limited(struct json_doc **out, const char *path, size_t max_bytes, size_t max_values,

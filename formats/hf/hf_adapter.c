@@ -15,7 +15,7 @@ void hf_adapter_describe(char *out, size_t cap, const char *folder)
     struct json_doc *doc = NULL;
     char *path = hf_path(folder, HF_ADAPTER_NAME), rank[40] = "";
     if (path)
-        json_load(&doc, path, 1u << 20, NULL);
+        json_load_python(&doc, path, 1u << 20, NULL);
     const struct json *root = doc ? json_root(doc) : NULL;
     const char *kind = json_string(json_get(root, "peft_type"));
     const char *base = json_string(json_get(root, "base_model_name_or_path"));

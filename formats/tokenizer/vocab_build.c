@@ -202,5 +202,7 @@ int vocab_load_json(struct json_doc **out, struct vocab_build *b, const char *na
     const char *path = vocab_path(b, name);
     if (!path)
         return err_set(e, ERR_NOMEM, "no memory for the path of %s", name);
-    return json_load(out, path, VOCAB_MAX_FILE, e);
+    /* tokenizer.json is read by a stricter program */
+    return strcmp(name, "tokenizer.json") == 0 ? json_load(out, path, VOCAB_MAX_FILE, e)
+                                               : json_load_python(out, path, VOCAB_MAX_FILE, e);
 }

@@ -180,6 +180,38 @@ static void bad_texts_are_refused(void **state)
     refused("{\"a\":\n 1,\n  ?}", 13, "line 3, column 3");
 }
 
+/* What Python's json module reads beyond the standard. */
+static void python_files_may_hold_its_words_and_repeated_keys(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"a\": NaN, \"b\": [Infinity, -Infinity, 7], \"c\": 1, \"d\": {\"x\": 5, \"x\": 6.5}, "
+        "\"c\": 3, \"e\": -2, \"c\": 2}";
+    struct json_doc *d = NULL;
+    struct err e = {0};
+    uint64_t u;
+    int64_t i;
+    double v;
+    assert_int_equal(json_parse(&d, text, sizeof text - 1, "inline", &e), ERR_FORMAT);
+    if (json_parse_python(&d, text, sizeof text - 1, "inline", &e) != 0)
+        fail_msg("%s", e.msg);
+    const struct json *root = json_root(d), *b = json_first(json_get(root, "b"));
+    assert_int_equal(json_n_children(root), 5);
+    assert_string_equal(json_string(json_get(root, "a")), "NaN");
+    assert_false(json_number(json_get(root, "a"), &v));
+    assert_string_equal(json_string(b), "Infinity");
+    assert_string_equal(json_string(json_next(b)), "-Infinity");
+    assert_true(json_uint(json_next(json_next(b)), &u) && u == 7);
+    assert_true(json_uint(json_get(root, "c"), &u) && u == 2);
+    assert_true(json_number(json_get(json_get(root, "d"), "x"), &v) && v == 6.5);
+    assert_true(json_int(json_get(root, "e"), &i) && i == -2);
+    json_free(d);
+    static const char *const bad[] = {"nan",      "[Inf]",  "+Infinity", "[-NaN]",        "{\"a\": NaNs}",
+                                      "{NaN: 1}", "[NaN,]", "// x\n1",   "\xef\xbb\xbf{}"};
+    for (size_t k = 0; k < sizeof bad / sizeof *bad; k++)
+        assert_int_equal(json_parse_python(&d, bad[k], strlen(bad[k]), "inline", &e), ERR_FORMAT);
+}
+
 static void depth_is_bounded(void **state)
 {
     (void)state;
@@ -477,6 +509,7 @@ int main(void)
         cmocka_unit_test(good_values_are_read),
         cmocka_unit_test(integers_are_exact_or_no_integers),
         cmocka_unit_test(bad_texts_are_refused),
+        cmocka_unit_test(python_files_may_hold_its_words_and_repeated_keys),
         cmocka_unit_test(depth_is_bounded),
         cmocka_unit_test(large_objects_parse_in_linear_time),
         cmocka_unit_test(utf8_is_judged_by_the_table),
