@@ -64,22 +64,46 @@ static const char *shape_text(char out[224], const struct st_tensor *t)
 /* --- the header's bytes (rules 1 and 2) ------------------------------------------------------------------
  */
 
-/* Two mistakes are so common that the generic message would send people the wrong way. */
+/* Does the head of the file read as text? */
+static bool is_text(const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n && i < 64; i++)
+        if (p[i] == 0x7F || (p[i] < ' ' && p[i] != '\n' && p[i] != '\r' && p[i] != '\t'))
+            return false;
+    return n != 0;
+}
+
+/* Some mistakes are so common that the generic message would send people the wrong way. */
 static const char *familiar_content(const uint8_t *p, size_t n)
 {
+    size_t start = 0;
+    while (start < n && p[start] && strchr(" \t\r\n\xEF\xBB\xBF", p[start]))
+        start++;
+    if (is_text(p, n) && start < n && p[start] == '<')
+        return "; this is a web page (HTML), probably what a server answered instead of the file: download "
+               "it "
+               "again";
     if (n >= 4 && memcmp(p, "PK\x03\x04", 4) == 0)
         return "; this is a zip archive, probably a PyTorch pickle, which is not supported: "
                "convert it to safetensors";
     if (n >= 4 && memcmp(p, "GGUF", 4) == 0)
         return "; this is a GGUF file";
+    if (is_text(p, n))
+        return "; this is a text, probably a pointer or what a server answered instead of the file: download "
+               "it again";
     return "";
+}
+
+static bool is_json_space(uint8_t c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
 static int find_header(struct slice *out, const struct safetensors_reader *r, struct err *e)
 {
     if (r->size < LENGTH_BYTES)
-        return err_set(e, ERR_FORMAT, "%s: expected at least %d bytes of header length, the file has %zu",
-                       r->path, LENGTH_BYTES, r->size);
+        return err_set(e, ERR_FORMAT, "%s: expected at least %d bytes of header length, the file has %zu%s",
+                       r->path, LENGTH_BYTES, r->size, familiar_content(r->base, r->size));
     if (git_lfs_is_pointer(r->base, r->size))
         return err_set(e, ERR_FORMAT, GIT_LFS_POINTER_FMT, r->path);
     uint64_t n = load_u64(r->base);
@@ -91,17 +115,19 @@ static int find_header(struct slice *out, const struct safetensors_reader *r, st
                        "%s: header needs %" PRIu64 " bytes after the first %d, the file has %zu; truncated?",
                        r->path, n, LENGTH_BYTES, r->size - LENGTH_BYTES);
     const uint8_t *text = r->base + LENGTH_BYTES;
-    if (n == 0 || text[0] != '{')
+    size_t start = 0, end = (size_t)n;
+    while (start < end && is_json_space(text[start]))
+        start++;
+    if (start == end || text[start] != '{')
         return err_set(e, ERR_FORMAT, "%s: header must begin with '{', found %s", r->path,
                        n == 0 ? "an empty header" : "another byte");
-    size_t end = (size_t)n;
-    while (text[end - 1] == ' ')
+    while (is_json_space(text[end - 1]))
         end--;
     if (text[end - 1] != '}')
         return err_set(e, ERR_FORMAT,
-                       "%s: header must end with '}' and then spaces only, found byte 0x%02x at %zu", r->path,
-                       text[end - 1], LENGTH_BYTES + end - 1);
-    *out = (struct slice){text, end};
+                       "%s: header must end with '}' and then white space only, found byte 0x%02x at %zu",
+                       r->path, text[end - 1], LENGTH_BYTES + end - 1);
+    *out = (struct slice){text + start, end - start};
     return 0;
 }
 
@@ -229,6 +255,8 @@ static int read_tensor(struct st_tensor *t, const struct json *j, struct safeten
 
 static int read_metadata(struct safetensors_reader *r, const struct json *j, struct err *e)
 {
+    if (json_is_null(j))
+        return 0;
     if (!json_is_object(j))
         return err_set(e, ERR_FORMAT, "%s: " METADATA_KEY " must be an object, found %s", r->path,
                        kind_of(j));
