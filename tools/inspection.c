@@ -1,6 +1,7 @@
 /* inspection.c - see inspection.h. */
 #include "inspection.h"
 
+#include "formats/hf/hf_folder.h"
 #include "formats/recipe/recipe.h"
 #include "formats/model/checkpoint_weight.h"
 #include "libquant/base/path.h"
@@ -112,9 +113,13 @@ static int open_safetensors(struct inspection *in, const char *path, struct err 
 
 static int open_checkpoint(struct inspection *in, const char *path, struct err *e)
 {
-    int rc = hf_config_load(&in->config, path, e);
+    char *folder = NULL;
+    int rc = hf_folder_find(&folder, path, e);
     if (rc == 0)
-        rc = hf_checkpoint_open(&in->checkpoint, path, true, e);
+        rc = hf_config_load(&in->config, folder, e);
+    if (rc == 0)
+        rc = hf_checkpoint_open(&in->checkpoint, folder, true, e);
+    free(folder);
     if (rc == 0)
         rc = reserve(in, hf_checkpoint_n_tensors(in->checkpoint), e);
     if (rc)

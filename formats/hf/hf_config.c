@@ -6,6 +6,7 @@
 
 #include "hf_checkpoint.h"
 #include "hf_class_defaults.h"
+#include "hf_folder.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -71,8 +72,7 @@ int hf_config_load(struct hf_config **out, const char *folder, struct err *e)
     if (!path)
         return err_set(e, ERR_NOMEM, "%s: out of memory", folder);
     bool absent = access(path, F_OK) != 0 && errno == ENOENT;
-    int rc = absent ? err_set(e, ERR_IO, "%s: does not exist, so the folder is no checkpoint", path)
-                    : hf_config_load_file(out, path, e);
+    int rc = absent ? hf_folder_refuse(folder, e) : hf_config_load_file(out, path, e);
     free(path);
     return rc;
 }
@@ -80,14 +80,14 @@ int hf_config_load(struct hf_config **out, const char *folder, struct err *e)
 int hf_config_load_file(struct hf_config **out, const char *path, struct err *e)
 {
     struct json_doc *doc = NULL;
-    int rc = json_load(&doc, path, MAX_CONFIG_BYTES, e);
+    int rc = json_load_python(&doc, path, MAX_CONFIG_BYTES, e);
     return rc == 0 ? adopt(out, doc, path, e) : rc;
 }
 
 int hf_config_parse(struct hf_config **out, const char *text, size_t len, const char *what, struct err *e)
 {
     struct json_doc *doc = NULL;
-    int rc = json_parse(&doc, text, len, what, e);
+    int rc = json_parse_python(&doc, text, len, what, e);
     return rc == 0 ? adopt(out, doc, what, e) : rc;
 }
 

@@ -4,6 +4,7 @@
 #include "formats/model/rerank.h"
 
 #include "formats/hf/hf_checkpoint.h"
+#include "formats/hf/hf_folder.h"
 #include "formats/tokenizer/vocabulary.h"
 #include "libquant/base/filemap.h"
 #include "libquant/base/path.h"
@@ -16,19 +17,6 @@ static int no_memory(struct err *e)
     return err_set(e, ERR_NOMEM, "out of memory collecting metadata");
 }
 
-/* Last component of the folder's path; "." and the like are resolved first. */
-static int folder_name(char **out, const char *folder, struct err *e)
-{
-    size_t n;
-    const char *last = path_last(folder, &n);
-    bool relative = (n == 1 && last[0] == '.') || (n == 2 && last[0] == '.' && last[1] == '.');
-    char *full = relative ? realpath(folder, NULL) : NULL;
-    const char *slash = full ? strrchr(full, '/') : NULL;
-    *out = slash ? strdup(slash + 1) : strndup(last, n);
-    free(full);
-    return *out ? 0 : no_memory(e);
-}
-
 /* "Qwen3-8B_config.json" is Qwen3-8B; a plain config.json is called as its folder. */
 static int config_name(char **out, const char *path, struct err *e)
 {
@@ -37,7 +25,7 @@ static int config_name(char **out, const char *path, struct err *e)
     size_t n = strlen(file), k = sizeof tail - 1;
     if (strcmp(file, tail) == 0) {
         char *folder = path_folder(path);
-        int rc = folder ? folder_name(out, folder, e) : no_memory(e);
+        int rc = folder ? hf_folder_name(out, folder, e) : no_memory(e);
         free(folder);
         return rc;
     }
@@ -59,7 +47,7 @@ static int add_general(struct gguf_meta *meta, const char *folder, const char *p
     struct filemap readme = {0};
     char *generation_path = NULL, *readme_path = NULL, *name = NULL;
     struct err soft = {0};
-    int rc = folder ? folder_name(&name, folder, e) : config_name(&name, path, e);
+    int rc = folder ? hf_folder_name(&name, folder, e) : config_name(&name, path, e);
     if (rc == 0 && folder && hf_file_exists(folder, "generation_config.json")) {
         generation_path = hf_path(folder, "generation_config.json");
         rc = generation_path ? 0 : no_memory(e);
@@ -68,7 +56,7 @@ static int add_general(struct gguf_meta *meta, const char *folder, const char *p
         readme_path = hf_path(folder, "README.md");
         rc = readme_path ? filemap_open(&readme, readme_path, e) : no_memory(e);
     }
-    if (rc == 0 && generation_path && json_load(&generation, generation_path, 1u << 20, &soft) != 0) {
+    if (rc == 0 && generation_path && json_load_python(&generation, generation_path, 1u << 20, &soft) != 0) {
         /* A file of advice: not worth losing a conversion. */
         char text[600];
         snprintf(text, sizeof text, "[generation-config] %s; no sampling defaults are taken from it",
@@ -88,27 +76,39 @@ static int add_general(struct gguf_meta *meta, const char *folder, const char *p
 }
 
 /* Pooling of sentence-transformers folders (specification, architectures 11.2): 1 mean, 2 first token, 3 last
- * token. */
-static int pooling_type(const struct json *pooling, uint32_t *type)
+ * token. Older files have a flag for each mode, newer ones a word or a list of words. *n_modes: how many are
+ * on; the answer is one of them, 0 when GGUF has no such mode. */
+static uint32_t pooling_of(const char *mode)
 {
-    static const char *const flags[] = {"pooling_mode_mean_tokens", "pooling_mode_cls_token",
-                                        "pooling_mode_lasttoken"};
-    static const char *const modes[] = {"mean", "cls", "lasttoken"};
-    const char *mode = json_string(json_get(pooling, "pooling_mode"));
-    for (uint32_t i = 0; i < 3; i++) {
-        bool on;
-        if (json_bool(json_get(pooling, flags[i]), &on) && on) {
-            *type = i + 1;
-            return 0;
-        }
+    static const char *const modes[] = {"mean_tokens", "cls_token", "lasttoken", "mean", "cls", "lasttoken"};
+    for (uint32_t i = 0; i < 6; i++)
+        if (mode && strcmp(mode, modes[i]) == 0)
+            return i % 3 + 1;
+    return 0;
+}
+
+static uint32_t pooling_type(const struct json *pooling, size_t *n_modes)
+{
+    static const char flag[] = "pooling_mode_";
+    const struct json *mode = json_get(pooling, "pooling_mode");
+    uint32_t type = 0;
+    bool on;
+    *n_modes = 0;
+    for (const struct json *j = json_first(pooling); j; j = json_next(j)) {
+        if (strncmp(json_key(j), flag, sizeof flag - 1) != 0 || !json_bool(j, &on) || !on)
+            continue;
+        type = pooling_of(json_key(j) + sizeof flag - 1);
+        ++*n_modes;
     }
-    for (uint32_t i = 0; mode && i < 3; i++) {
-        if (strcmp(mode, modes[i]) == 0) {
-            *type = i + 1;
-            return 0;
-        }
+    if (*n_modes != 0)
+        return type;
+    if (json_is_array(mode)) {
+        *n_modes = json_n_children(mode);
+        mode = json_first(mode);
+    } else {
+        *n_modes = mode != NULL;
     }
-    return ERR_UNSUPPORTED;
+    return pooling_of(json_string(mode));
 }
 
 /* The path of the first module whose type ends in "Pooling"; NULL when there is none, or it has no path. */
@@ -167,16 +167,58 @@ static int warn_of_no_pooling(const char *path, const struct arch_model *a, cons
     return w->add(w->ctx, text, e);
 }
 
+/* Does general.tags say that the model makes embeddings? */
+static bool is_tagged(const struct gguf_meta *meta)
+{
+    static const char *const tags[] = {"sentence-similarity", "feature-extraction", "sentence-transformers"};
+    const struct gguf_value *v = gguf_meta_find(meta, "general.tags");
+    struct gguf_string s;
+    for (uint64_t i = 0; v && v->type == GGUF_ARRAY && i < v->a.n; i++)
+        for (size_t k = 0; gguf_array_string(v, i, &s) && k < 3; k++)
+            if (gguf_string_is(s, tags[k]))
+                return true;
+    return false;
+}
+
+/* A backbone without head, or a model that calls itself one of embeddings, but no modules.json: merging and
+ * saving again loses it. */
+static int warn_of_lost_pooling(const struct gguf_meta *meta, const char *folder, const struct arch_model *a,
+                                const struct arch_warnings *w, struct err *e)
+{
+    const char *class_name = hf_config_architecture(a->config);
+    char *name = NULL, text[600];
+    if (a->answer != ARCH_TOKENS)
+        return 0;
+    int rc = hf_folder_name(&name, folder, e);
+    if (rc != 0)
+        return rc;
+    bool backbone = path_ends_with(class_name, "Model") && !path_ends_with(class_name, "OmniModel");
+    bool named = strstr(name, "mbedding") != NULL;
+    snprintf(text, sizeof text,
+             "[no-pooling] %.250s: %s%.60s%s, but there is no modules.json: no pooling is written, so the "
+             "file is one "
+             "of a language model and gives no embeddings; take modules.json and 1_Pooling from the model it "
+             "comes "
+             "from",
+             folder, backbone ? "class '" : "this is named a model of embeddings", backbone ? class_name : "",
+             backbone ? "' is a model without head" : "");
+    if (backbone || named || is_tagged(meta))
+        rc = w->add(w->ctx, text, e);
+    free(name);
+    return rc;
+}
+
 static int add_pooling(struct gguf_meta *meta, const char *folder, const struct arch_model *a,
                        const struct arch_warnings *w, struct err *e)
 {
     struct json_doc *modules = NULL, *pooling = NULL;
     char *path = NULL, *sub = NULL, *config = NULL;
     uint32_t type;
+    size_t n_modes;
     if (!folder || !hf_file_exists(folder, "modules.json"))
-        return 0;
+        return folder ? warn_of_lost_pooling(meta, folder, a, w, e) : 0;
     path = hf_path(folder, "modules.json");
-    int rc = path ? json_load(&modules, path, 1u << 20, e) : no_memory(e);
+    int rc = path ? json_load_python(&modules, path, 1u << 20, e) : no_memory(e);
     if (rc == 0)
         rc = warn_of_modules(json_root(modules), path, w, e);
     if (rc != 0)
@@ -193,13 +235,18 @@ static int add_pooling(struct gguf_meta *meta, const char *folder, const struct 
     }
     sub = hf_path(folder, name);
     config = sub ? hf_path(sub, "config.json") : NULL;
-    rc = config ? json_load(&pooling, config, 1u << 20, e) : no_memory(e);
+    rc = config ? json_load_python(&pooling, config, 1u << 20, e) : no_memory(e);
     if (rc != 0)
         goto done;
-    rc = pooling_type(json_root(pooling), &type);
-    rc = rc == 0
-             ? arch_set_u32(a, meta, "pooling_type", type, e)
-             : err_set(e, ERR_UNSUPPORTED, "%s: only mean, cls and lasttoken pooling can be written", config);
+    type = pooling_type(json_root(pooling), &n_modes);
+    if (n_modes > 1)
+        rc = err_set(e, ERR_UNSUPPORTED,
+                     "%s: %zu pooling modes at once, whose results are joined; a GGUF file has one", config,
+                     n_modes);
+    else if (type == 0)
+        rc = err_set(e, ERR_UNSUPPORTED, "%s: only mean, cls and lasttoken pooling can be written", config);
+    else
+        rc = arch_set_u32(a, meta, "pooling_type", type, e);
 done:
     json_free(pooling);
     json_free(modules);

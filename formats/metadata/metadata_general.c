@@ -360,7 +360,7 @@ static int collect(struct collector *c, const struct card_node *card, const stru
         rc = offer_license(c, card);
     if (rc == 0 && name_or_path && name_or_path[0] && count_char(name_or_path, '/') <= 1)
         rc = offer_name(c, name_or_path);
-    if (rc == 0)
+    if (rc == 0 && folder_name[0])
         rc = offer_name(c, folder_name);
     if (rc == 0 && sizes->total > 0)
         offer(c, SIZE_LABEL,

@@ -7,6 +7,7 @@
 
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/gguf_write.h"
+#include "formats/hf/hf_folder.h"
 #include "formats/tokenizer/vocabulary.h"
 #include "libquant/base/path.h"
 
@@ -90,8 +91,13 @@ int model_open(struct model **out, const char *path, const struct model_options 
     if (!opt)
         opt = &defaults;
     m->kern = opt->kern ? opt->kern : kern_native();
-    m->path = arena_strdup(&m->arena, path);
-    int rc = m->path ? open_kind(m, path, opt, e) : model_out_of_memory(e);
+    char *found = NULL; /* another folder than `path` where that is one of HuggingFace's cache */
+    int rc = hf_folder_find(&found, path, e);
+    if (rc == 0 && !(m->path = arena_strdup(&m->arena, found)))
+        rc = model_out_of_memory(e);
+    free(found);
+    if (rc == 0)
+        rc = open_kind(m, m->path, opt, e);
     if (rc != 0) {
         model_close(m);
         return rc;

@@ -2,6 +2,7 @@
 #include "rerank.h"
 
 #include "formats/hf/hf_checkpoint.h"
+#include "formats/hf/hf_folder.h"
 #include "formats/tokenizer/vocabulary.h"
 #include "libquant/base/filemap.h"
 #include "libquant/base/path.h"
@@ -48,12 +49,14 @@ static int readme_says(bool *yes, const char *folder, struct err *e)
     return rc;
 }
 
-/* The last path component only: a parent folder says nothing about the model. */
-static bool folder_says(const char *folder)
+/* The model's own name only: a parent folder says nothing about the model. */
+static int folder_says(bool *yes, const char *folder, struct err *e)
 {
-    size_t n;
-    const char *last = path_last(folder, &n);
-    return contains(last, n, "qwen3-reranker") || contains(last, n, "qwen3-vl-reranker");
+    char *name = NULL;
+    int rc = hf_folder_name(&name, folder, e);
+    *yes |= rc == 0 && names_reranker(name);
+    free(name);
+    return rc;
 }
 
 static int find_token(uint64_t *row, const struct vocabulary *v, const char *text, struct err *e)
@@ -74,7 +77,8 @@ static int is_reranker(bool *yes, const struct arch_model *a, const char *folder
     *yes = false;
     if (folder) {
         rc = readme_says(yes, folder, e);
-        *yes |= folder_says(folder);
+        if (rc == 0)
+            rc = folder_says(yes, folder, e);
     }
     *yes |= names_reranker(json_string(json_get(hf_config_root(a->config), "_name_or_path")));
     *yes |= names_reranker(hf_config_model_type(a->config));

@@ -200,7 +200,7 @@ static void pooling_is_read_from_the_named_module(void **state)
     uint64_t u;
     char sub[300];
     build_qwen3(b, true);
-    const char *folder = builder_write(b, "embedding");
+    const char *folder = builder_write(b, "pooled");
     struct model *plain = open_model(folder);
     size_t n_warnings = model_n_warnings(plain);
     model_close(plain);
@@ -216,8 +216,10 @@ static void pooling_is_read_from_the_named_module(void **state)
     } cases[] = {{"{\"pooling_mode_mean_tokens\": true}", 1},
                  {"{\"pooling_mode_mean_tokens\": false, \"pooling_mode_cls_token\": true}", 2},
                  {"{\"pooling_mode_lasttoken\": true}", 3},
-                 {"{\"pooling_mode\": \"lasttoken\"}", 3}};
-    for (size_t i = 0; i < 4; i++) {
+                 {"{\"pooling_mode\": \"lasttoken\"}", 3},
+                 {"{\"pooling_mode\": \"mean\"}", 1},
+                 {"{\"pooling_mode\": [\"cls\"]}", 2}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         scratch_text_in(sub, "config.json", cases[i].json);
         struct model *m = open_model(folder);
         assert_true(gguf_meta_get_u64(model_meta(m), "qwen3.pooling_type", &u) && u == cases[i].want);
@@ -234,9 +236,57 @@ static void pooling_is_read_from_the_named_module(void **state)
     model_close(m);
     scratch_text_in(sub, "config.json", "{\"pooling_mode\": \"weightedmean\"}");
     expect_refusal(folder, ERR_UNSUPPORTED, "only mean, cls and lasttoken");
+    scratch_text_in(sub, "config.json", "{\"pooling_mode_max_tokens\": true}");
+    expect_refusal(folder, ERR_UNSUPPORTED, "only mean, cls and lasttoken");
+    static const char *const joined[] = {
+        "{\"pooling_mode_mean_tokens\": true, \"pooling_mode_lasttoken\": true}",
+        "{\"pooling_mode_cls_token\": true, \"pooling_mode_max_tokens\": true}",
+        "{\"pooling_mode\": [\"mean\", \"lasttoken\"]}"};
+    for (size_t i = 0; i < 3; i++) {
+        scratch_text_in(sub, "config.json", joined[i]);
+        expect_refusal(folder, ERR_UNSUPPORTED, "2 pooling modes at once");
+    }
     scratch_text_in(folder, "modules.json", "[{\"type\": \"a.models.Pooling\", \"path\": \"../../etc\"}]");
     expect_refusal(folder, ERR_FORMAT, "'../../etc' is not the name of a folder beside it");
     free(b);
+}
+
+/* Merging or saving again loses modules.json, and with it what makes a model one of embeddings. */
+static void a_lost_pooling_is_told(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *class_name, *folder, *readme, *says; /* NULL: nothing to tell */
+    } cases[] = {
+        {"Qwen3Model", "merged", NULL,
+         "class 'Qwen3Model' is a model without head, but there is no modules.json"},
+        {"Qwen3ForCausalLM", "My-Embedding-2B", NULL, "this is named a model of embeddings, but there is no"},
+        {"Qwen3ForCausalLM", "tagged", "---\npipeline_tag: sentence-similarity\n---\n",
+         "named a model of embeddings"},
+        {"Qwen3ForCausalLM", "tagged2", "---\ntags:\n- sentence-transformers\n---\n",
+         "named a model of embeddings"},
+        {"Qwen3ForCausalLM", "chat", "---\npipeline_tag: text-generation\n---\n", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct builder *b = malloc(sizeof *b);
+        build_qwen3(b, true);
+        char *at = strstr(b->config, "Qwen3ForCausalLM");
+        assert_non_null(at);
+        size_t n = strlen("Qwen3ForCausalLM"), k = strlen(cases[i].class_name);
+        memmove(at + k, at + n, strlen(at + n) + 1);
+        memcpy(at, cases[i].class_name, k);
+        const char *folder = builder_write(b, cases[i].folder);
+        if (cases[i].readme)
+            scratch_text_in(folder, "README.md", cases[i].readme);
+        struct model *m = open_model(folder);
+        bool told = false;
+        for (size_t w = 0; w < model_n_warnings(m); w++)
+            told |= strstr(model_warning(m, w), cases[i].says ? cases[i].says : "modules.json") != NULL;
+        if (told != (cases[i].says != NULL))
+            fail_msg("%s", cases[i].folder);
+        model_close(m);
+        free(b);
+    }
 }
 
 int main(void)
@@ -246,6 +296,7 @@ int main(void)
         cmocka_unit_test(a_lone_score_is_ranked_beside_zeros),
         cmocka_unit_test(a_reward_model_keeps_its_two_layers),
         cmocka_unit_test(pooling_is_read_from_the_named_module),
+        cmocka_unit_test(a_lost_pooling_is_told),
     };
     return cmocka_run_group_tests_name("model_answers", tests, scratch_begin, scratch_end);
 }
