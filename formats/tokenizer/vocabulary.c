@@ -1,7 +1,8 @@
 /* vocabulary.c - which files of a HuggingFace folder hold the tokenizer, and what all of them have in common.
  *
- * Order: tokenizer.model when it is a SentencePiece model, tokenizer.json, vocab.json with merges.txt,
- * qwen.tiktoken, and a tokenizer.model that is a tiktoken rank file (Meta's own Llama 3 release). */
+ * tokenizer.json rules, as in transformers. A SentencePiece tokenizer.model beside it is read in its place
+ * where both hold the same pieces, since it has their scores. Then vocab.json with merges.txt, qwen.tiktoken,
+ * and a tokenizer.model that is a tiktoken rank file (Meta's own Llama 3 release). */
 #include "vocab_build.h"
 
 #include "libquant/base/filemap.h"
@@ -21,10 +22,74 @@ static int is_sentencepiece(bool *out, struct vocab_build *b, struct err *e)
     return rc;
 }
 
+/* The first token that tokenizer.json and tokenizer.model do not share; NULL: none. Only BPE with byte
+ * fallback is of SentencePiece's kind at all. */
+static const char *first_difference(const struct json *model, const struct vocabulary *pieces, bool *seen)
+{
+    bool fallback = false;
+    const struct json *vocab = json_get(model, "vocab");
+    json_bool(json_get(model, "byte_fallback"), &fallback);
+    if (!fallback)
+        return json_first(vocab) ? json_key(json_first(vocab)) : "";
+    for (const struct json *t = json_first(vocab); t; t = json_next(t)) {
+        uint64_t id;
+        if (!json_uint(t, &id) || id >= pieces->n_tokens || !pieces->tokens[id].text)
+            continue;
+        if (strcmp(pieces->tokens[id].text, json_key(t)) != 0)
+            return json_key(t);
+        seen[id] = true;
+    }
+    for (size_t i = 0; i < pieces->n_tokens; i++)
+        if (!seen[i] && pieces->tokens[i].text && pieces->tokens[i].type == TOKEN_NORMAL)
+            return pieces->tokens[i].text;
+    return NULL;
+}
+
+/* Is tokenizer.model to be read, or does the tokenizer.json beside it say something else? A model that cannot
+ * be read does not count beside a tokenizer.json of BPE. */
+static int agrees(bool *same, struct vocab_build *b, struct err *e)
+{
+    const struct json *model = json_get(json_root(b->tokenizer_json), "model");
+    const char *type = json_string(json_get(model, "type")), *path = vocab_path(b, "tokenizer.model");
+    struct vocab_build other = {.folder = b->folder};
+    struct filemap m = {0};
+    struct err soft = {0};
+    *same = true;
+    if (!json_is_object(model) || (type && strcmp(type, "BPE") != 0) ||
+        !json_is_object(json_get(model, "vocab")))
+        return 0;
+    int rc = path ? vocab_build_init(&other, e) : err_set(e, ERR_NOMEM, "no memory for a path");
+    if (rc != 0)
+        return rc;
+    rc = filemap_open(&m, path, e);
+    if (rc == 0) {
+        int parsed = vocab_parse_spm(&other, (struct slice){m.data, m.size}, path, &soft);
+        bool *seen = arena_array(b->arena, other.v->n_tokens + 1, sizeof *seen);
+        const char *token = "?";
+        if (parsed == ERR_NOMEM || !seen)
+            rc = err_set(e, ERR_NOMEM, "%s: no memory to compare it with tokenizer.json", path);
+        else if (parsed == 0)
+            token = first_difference(model, other.v, seen);
+        *same = token == NULL;
+        if (rc == 0 && token)
+            vocab_warn(
+                b,
+                "[files-ignored] %s: tokenizer.model is not that of tokenizer.json (the token '%.60s' is the "
+                "first that differs); tokenizer.json is read, as in transformers",
+                b->folder, token);
+    }
+    filemap_close(&m);
+    vocabulary_free(other.v);
+    vocab_build_release(&other);
+    return rc;
+}
+
 static int import(struct vocab_build *b, struct err *e)
 {
     bool model = vocab_file_exists(b, "tokenizer.model"), spm = false;
     int rc = model ? is_sentencepiece(&spm, b, e) : 0;
+    if (rc == 0 && spm && b->tokenizer_json)
+        rc = agrees(&spm, b, e);
     if (rc != 0)
         return rc;
     if (spm)

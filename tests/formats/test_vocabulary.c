@@ -715,6 +715,51 @@ static void damaged_sentencepiece_models_are_refused(void **state)
     scratch_remove(&s);
 }
 
+/* tokenizer.json rules; a tokenizer.model of the same pieces is read in its place for its scores. */
+static void a_stale_sentencepiece_model_does_not_count(void **state)
+{
+    (void)state;
+    static const char prepend[] =
+        "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\\u2581\"},"
+        "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\\u2581\"}]}";
+    static const char extra[] = ",\"byte_fallback\":true,\"unk_token\":\"<unk>\"";
+#define PIECES(last, id) "\"<unk>\":0,\"<s>\":1,\"</s>\":2,\"<0x41>\":3,\"\xE2\x96\x81\":4,\"" last "\":" id
+    static const struct {
+        const char *vocab;
+        bool read, told;
+    } cases[] = {{PIECES("a", "5"), true, false},
+                 {PIECES("a", "5") ",\"b\":6", false, true}, /* "old" in the model */
+                 {PIECES("b", "5"), false, true},
+                 {PIECES("b", "7"), false, true}, /* the model's "a" is nowhere */
+                 {PIECES("a", "5") ",\"b\":7", true, false}};
+#undef PIECES
+    struct scratch s;
+    struct message m;
+    scratch_make(&s);
+    toy_model(&m);
+    scratch_bytes(&s, "tokenizer.model", m.bytes, m.n);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        write_json(&s, prepend, "null", "", cases[i].vocab, "", extra);
+        struct vocabulary *v = load(s.folder, NULL, 9);
+        assert_int_equal(v->model, VOCAB_SPM);
+        if ((v->tokens[4].score == -1) != cases[i].read ||
+            warned(v, "tokenizer.json is read") != cases[i].told)
+            fail_msg("%s", cases[i].vocab);
+        vocabulary_free(v);
+    }
+    write_json(&s, NFC, SPLIT(QWEN2), "", VOCAB, "\"a b\"", ""); /* byte-level: nothing in common */
+    struct vocabulary *v = load(s.folder, NULL, 9);
+    assert_int_equal(v->model, VOCAB_BPE);
+    expect_token(v, 3, "ab", TOKEN_NORMAL);
+    assert_true(warned(v, "tokenizer.model is not that of tokenizer.json (the token 'a' is the first"));
+    vocabulary_free(v);
+    scratch_bytes(&s, "tokenizer.model", m.bytes, 11); /* damaged, and of no account */
+    v = load(s.folder, NULL, 9);
+    assert_int_equal(v->model, VOCAB_BPE);
+    vocabulary_free(v);
+    scratch_remove(&s);
+}
+
 /* Llama 2's tokenizer.json alone: scores follow the merges. */
 static void sentencepiece_in_json_is_scored_by_its_merges(void **state)
 {
@@ -849,6 +894,7 @@ int main(void)
         cmocka_unit_test(tiktoken_ranks_become_merges),
         cmocka_unit_test(sentencepiece_model_is_read),
         cmocka_unit_test(damaged_sentencepiece_models_are_refused),
+        cmocka_unit_test(a_stale_sentencepiece_model_does_not_count),
         cmocka_unit_test(sentencepiece_in_json_is_scored_by_its_merges),
         cmocka_unit_test(gguf_keys_are_checked),
         cmocka_unit_test(real_files_give_the_expected_tokens),
