@@ -14,6 +14,7 @@
 #ifndef KERF_HF_PACKED_H
 #define KERF_HF_PACKED_H
 
+#include "hf_checkpoint.h"
 #include "hf_config.h"
 #include "safetensors_read.h"
 
@@ -28,6 +29,11 @@ struct hf_quant;
  * `config` must outlive the result. `folder` may be NULL: only the configuration is asked. */
 int hf_quant_load(struct hf_quant **out, const struct hf_config *config, const char *folder, struct err *e);
 void hf_quant_free(struct hf_quant *q);
+
+/* For a checkpoint of which nothing is said: FP8 weights with scales beside them are known by dtype and name
+ * (somebody took quantization_config away). *out is NULL when there are none. Whether the scales are those of
+ * blocks of 128 x 128, of rows or of the whole shows in their shapes. */
+int hf_quant_guess(struct hf_quant **out, const struct hf_checkpoint *c, struct err *e);
 
 const char *hf_quant_name(const struct hf_quant *q); /* "gptq"; for people */
 

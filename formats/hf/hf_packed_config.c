@@ -266,7 +266,7 @@ static int load_separate(struct hf_quant *q, const char *folder, struct err *e)
         char *path = hf_path(folder, files[i].file);
         if (!path)
             return err_set(e, ERR_NOMEM, "%s: out of memory", folder);
-        rc = json_load(&q->doc, path, MAX_QUANT_BYTES, e);
+        rc = json_load_python(&q->doc, path, MAX_QUANT_BYTES, e);
         free(path);
         if (rc != 0)
             return rc;
@@ -312,6 +312,43 @@ int hf_quant_load(struct hf_quant **out, const struct hf_config *config, const c
     if (rc == 0)
         *out = NULL;
     return rc;
+}
+
+/* Is there a tensor of this name and ending? */
+static bool has_beside(const struct hf_checkpoint *c, const char *name, const char *ending, struct arena *a)
+{
+    const char *other = arena_printf(a, "%s%s", name, ending);
+    return other && hf_checkpoint_find(c, other);
+}
+
+int hf_quant_guess(struct hf_quant **out, const struct hf_checkpoint *c, struct err *e)
+{
+    struct hf_quant *q = calloc(1, sizeof *q);
+    bool found = false;
+    if (!q)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    for (size_t i = 0; !found && i < hf_checkpoint_n_tensors(c); i++) {
+        const struct st_tensor *t = hf_checkpoint_tensor(c, i);
+        bool f8 = t->dtype == ST_F8_E4M3 || t->dtype == ST_F8_E5M2;
+        if (hf_checkpoint_has_weights(c) && !f8)
+            continue;
+        q->method = has_beside(c, t->name, "_scale_inv", &q->arena) ? METHOD_FP8 : METHOD_FBGEMM_FP8;
+        found = q->method == METHOD_FP8 || (f8 && has_beside(c, t->name, "_scale", &q->arena));
+    }
+    *out = NULL;
+    if (!found) {
+        hf_quant_free(q);
+        return 0;
+    }
+    if (!add_schemes(q, 1, e)) {
+        hf_quant_free(q);
+        return ERR_NOMEM;
+    }
+    q->name = "fp8";
+    q->n_schemes = 1;
+    q->schemes[0] = (struct quant_scheme){.bits = 8, .block_o = 128, .block_i = 128};
+    *out = q;
+    return 0;
 }
 
 void hf_quant_free(struct hf_quant *q)

@@ -126,20 +126,43 @@ static int take_vocabulary(struct model *m, const struct hf_model *h, const char
     return rc;
 }
 
-/* Prediction blocks to keep: as the configuration says, else as many as have names. */
-static int count_mtp(struct hf_model *h, const struct checkpoint_weight *sources, size_t n, struct err *e)
+static int no_mtp(const struct model *m, struct err *e)
 {
-    uint64_t count = 0;
-    if (!h->arch.arch->rename)
-        return 0;
-    if (!hf_config_uint(h->config, "mtp_num_hidden_layers", &count, NULL)) {
-        for (size_t i = 0; i < n; i++) {
-            const char *at = strstr(sources[i].name, "mtp.layers.");
-            unsigned j;
-            if (at && sscanf(at, "mtp.layers.%5u.", &j) == 1 && j + 1 > count)
-                count = j + 1;
-        }
+    return err_set(e, ERR_ARG, "%s: the checkpoint has no MTP tensors; leave out --keep-mtp", m->path);
+}
+
+/* The part of a name from its component "mtp" on; NULL when it has none. */
+static const char *mtp_part(const char *name)
+{
+    for (const char *at = name; (at = strstr(at, "mtp.")) != NULL; at++)
+        if (at == name || at[-1] == '.')
+            return at;
+    return NULL;
+}
+
+/* Prediction blocks to keep: as the configuration says, else as many as have names. `sources` NULL: no names
+ * are known. */
+static int count_mtp(const struct model *m, struct hf_model *h, const struct checkpoint_weight *sources,
+                     size_t n, struct err *e)
+{
+    uint64_t count = 0, named = 0;
+    bool any = false;
+    for (size_t i = 0; i < n; i++) {
+        const char *at = mtp_part(sources[i].name);
+        unsigned j;
+        any |= at != NULL;
+        if (at && sscanf(at, "mtp.layers.%5u.", &j) == 1 && j + 1 > named)
+            named = j + 1;
     }
+    if (any && !h->arch.arch->rename)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "%s: MTP tensors have no form in architecture '%s'; leave out --keep-mtp", m->path,
+                       h->arch.arch->name);
+    bool stated = hf_config_uint(h->config, "mtp_num_hidden_layers", &count, NULL);
+    if (!h->arch.arch->rename || (sources ? !any : !stated || count == 0))
+        return no_mtp(m, e);
+    if (!stated)
+        count = named;
     if (count > ARCH_MAX_EXTRA)
         return err_set(e, ERR_FORMAT, "config.json: %llu prediction blocks", (unsigned long long)count);
     h->arch.n_extra = count;
@@ -198,7 +221,7 @@ static int expect_tensors(struct model *m, struct hf_model *h, const struct mode
                             h->quant ? hf_quant_name(h->quant) : "",
                             h->quant ? ", whose types config.json does not give" : "");
     if (rc == 0 && opt->keep_mtp)
-        rc = count_mtp(h, NULL, 0, e);
+        rc = count_mtp(m, h, NULL, 0, e);
     return rc == 0 ? hf_map_expected(m, &h->arch, &like, e) : rc;
 }
 
@@ -216,6 +239,18 @@ static int tell_unseen_blocks(struct model *m, const struct hf_model *h, struct 
                           m->path, hf_quant_name(h->quant));
 }
 
+static int guess_quant(struct model *m, struct hf_model *h, struct err *e)
+{
+    int rc = hf_quant_guess(&h->quant, h->checkpoint, e);
+    if (rc != 0 || !h->quant)
+        return rc;
+    return model_add_line(
+        m, &m->warnings, e,
+        "[quantization-guessed] %s: FP8 weights with scales, but no quantization_config; the scales "
+        "are taken for those of blocks of 128 x 128, of rows or of the whole, as their shapes say",
+        m->path);
+}
+
 static int take_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)
 {
     struct checkpoint_weight *sources;
@@ -225,9 +260,12 @@ static int take_tensors(struct model *m, struct hf_model *h, const struct model_
         rc = expect_tensors(m, h, opt, e);
         return rc == 0 ? model_index(m, e) : rc;
     }
-    rc = checkpoint_weight_list(&sources, &n, h->checkpoint, h->quant, assumed_type(h->config), &m->arena, e);
+    rc = h->quant ? 0 : guess_quant(m, h, e);
+    if (rc == 0)
+        rc = checkpoint_weight_list(&sources, &n, h->checkpoint, h->quant, assumed_type(h->config), &m->arena,
+                                    e);
     if (rc == 0 && opt->keep_mtp)
-        rc = count_mtp(h, sources, n, e);
+        rc = count_mtp(m, h, sources, n, e);
     if (rc == 0)
         rc = hf_map_absent(m, &h->arch, h->checkpoint, opt, e);
     if (rc == 0)

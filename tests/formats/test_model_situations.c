@@ -4,10 +4,12 @@
 #include "builder.h"
 #include "open_model.h"
 #include "scratch.h"
+#include "toy_family.h"
 
 #include "formats/hf/hf_checkpoint.h"
 #include "formats/hf/hf_names.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -365,6 +367,73 @@ static void yarn_magnitudes_reach_the_runtime(void **state)
     free(b);
 }
 
+/* --- MTP --- */
+
+static void mtp_that_is_not_there_cannot_be_kept(void **state)
+{
+    (void)state;
+    struct model_options opt = {.keep_mtp = true};
+    struct model *m = NULL;
+    struct err e = {0};
+    struct builder *b = tied_model();
+    assert_int_equal(model_open(&m, builder_write(b, "no-mtp"), &opt, &e), ERR_ARG);
+    assert_non_null(strstr(e.msg, "the checkpoint has no MTP tensors; leave out --keep-mtp"));
+    builder_add(b, "mtp.fc.weight", 2, D, 2 * D, 0);
+    assert_int_equal(model_open(&m, builder_write(b, "no-mtp"), &opt, &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.msg, "MTP tensors have no form in architecture 'qwen2'"));
+    free(b);
+    const char *folder = in_scratch("hybrid");
+    assert_int_equal(toy_family_write(folder, "qwen35", &e), 0);
+    for (int i = 0; i < 2; i++) {
+        opt.allow_missing_weights = i != 0;
+        assert_int_equal(model_open(&m, folder, &opt, &e), ERR_ARG);
+        assert_non_null(strstr(e.msg, "the checkpoint has no MTP tensors; leave out --keep-mtp"));
+    }
+    assert_null(m);
+}
+
+/* --- FP8 that nothing speaks of --- */
+
+static void fp8_is_known_by_dtype_and_scale(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *ending;
+        uint64_t rows, cols;
+    } cases[] = {{"_scale_inv", 1, 1}, {"_scale", 1, 1}, {"_scale", FF, 1}, {"_scale_inv", FF, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct builder *b = tied_model();
+        char name[120];
+        spec_of(b, "model.layers.0.mlp.up_proj.weight")->dtype = ST_F8_E4M3;
+        snprintf(name, sizeof name, "model.layers.0.mlp.up_proj.weight%s", cases[i].ending);
+        struct tensor_spec *scale = builder_add(b, name, 2, cases[i].rows, cases[i].cols, 0);
+        scale->first = 2;
+        scale->step = 1;
+        struct model *m = open_model(builder_write(b, "fp8"));
+        assert_true(warned(m, "FP8 weights with scales, but no quantization_config"));
+        float *x = read_all(m, model_find(m, "blk.0.ffn_up.weight"));
+        for (uint64_t k = 0; k < FF * D; k++) {
+            uint8_t code = (uint8_t)(k & 0x7e); /* as the builder writes them: e4m3 without the sign */
+            int exponent = code >> 3, mantissa = code & 7;
+            float v =
+                exponent ? ldexpf(1 + (float)mantissa / 8, exponent - 7) : ldexpf((float)mantissa / 8, -6);
+            assert_true(x[k] == v * (cases[i].rows == 1 ? 2 : 2 + (float)(k / D)));
+        }
+        free(x);
+        model_close(m);
+        scale->shape[0] = 5;
+        expect_refusal(builder_write(b, "fp8"), ERR_FORMAT,
+                       "expected one for each 128 x 128 values, one for each row");
+        free(b);
+    }
+    struct builder *b = tied_model(); /* no scales: a plain cast */
+    spec_of(b, "model.layers.0.mlp.up_proj.weight")->dtype = ST_F8_E4M3;
+    struct model *m = open_model(builder_write(b, "fp8"));
+    assert_false(warned(m, "quantization_config"));
+    model_close(m);
+    free(b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -377,6 +446,8 @@ int main(void)
         cmocka_unit_test(users_may_leave_tensors_out),
         cmocka_unit_test(names_that_nobody_needs_may_be_absent),
         cmocka_unit_test(only_silu_is_computed),
+        cmocka_unit_test(mtp_that_is_not_there_cannot_be_kept),
+        cmocka_unit_test(fp8_is_known_by_dtype_and_scale),
         cmocka_unit_test(yarn_magnitudes_reach_the_runtime),
     };
     return cmocka_run_group_tests(tests, scratch_begin, scratch_end);
