@@ -247,7 +247,7 @@ static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
     report_name_candidates(p);
     p->kind = kind;
     p->version = KERF_VERSION;
-    p->architecture = r->models[0].net.arch;
+    p->architecture = model_arch_name(r->models[0].net.model);
     p->pooling = r->models[0].net.pooling;
     p->label = r->models[0].net.score.label_name;
     p->n_parameters = weights_n_parameters(r->models[0].weights);

@@ -4,22 +4,18 @@
  * convolution makes the mixer a delta net. Names and shapes: specification, architectures 1 to 17. */
 #include "model_load.h"
 
+#include "formats/model/tensor_name.h"
+
 #include <stdio.h>
 #include <string.h>
 
 #define MAX_EXPERT_WIDTH (1u << 24)
 
-static int tensor_name(char out[128], uint32_t layer, const char *suffix)
-{
-    return snprintf(out, 128, "blk.%u.%s", layer, suffix);
-}
-
-static int vector(struct net *net, uint32_t layer, const char *suffix, uint64_t n, bool required,
+static int vector(struct net *net, uint32_t layer, const char *kind, uint64_t n, bool required,
                   const float **out, struct err *e)
 {
-    char name[128];
-    tensor_name(name, layer, suffix);
-    return net_vector(net, name, n, required, out, e);
+    char name[TENSOR_NAME_MAX];
+    return net_vector(net, tensor_name_of(name, layer, kind), n, required, out, e);
 }
 
 static void remember(struct net_layer *l, const struct model_tensor *t)
@@ -35,24 +31,24 @@ static void remember(struct net_layer *l, const struct model_tensor *t)
 static int matrix(struct net *net, struct net_layer *l, const char *stem, uint64_t n_cols, uint64_t n_rows,
                   bool required, struct matrix *out, struct err *e)
 {
-    char suffix[96], name[128];
-    snprintf(suffix, sizeof suffix, "%s.weight", stem);
-    tensor_name(name, l->index, suffix);
+    char kind[96], name[TENSOR_NAME_MAX];
+    snprintf(kind, sizeof kind, "%s.weight", stem);
+    tensor_name_of(name, l->index, kind);
     *out = (struct matrix){.n_rows = n_rows};
     int rc = net_tensor(net, name, n_cols, n_rows, 1, required, &out->tensor, e);
     if (rc != 0 || !out->tensor)
         return rc;
     remember(l, out->tensor);
-    snprintf(suffix, sizeof suffix, "%s.bias", stem);
-    return vector(net, l->index, suffix, n_rows, false, &out->bias, e);
+    snprintf(kind, sizeof kind, "%s.bias", stem);
+    return vector(net, l->index, kind, n_rows, false, &out->bias, e);
 }
 
 static int stack(struct net *net, struct net_layer *l, const char *stem, uint64_t n_cols, uint64_t n_rows,
                  uint64_t n_mats, const struct model_tensor **out, struct err *e)
 {
-    char suffix[96], name[128];
-    snprintf(suffix, sizeof suffix, "%s.weight", stem);
-    tensor_name(name, l->index, suffix);
+    char kind[96], name[TENSOR_NAME_MAX];
+    snprintf(kind, sizeof kind, "%s.weight", stem);
+    tensor_name_of(name, l->index, kind);
     int rc = net_tensor(net, name, n_cols, n_rows, n_mats, true, out, e);
     if (rc == 0)
         remember(l, *out);
@@ -73,37 +69,22 @@ static int fused_qkv(struct net *net, struct net_layer *l, uint64_t q, uint64_t 
     return 0;
 }
 
-/* The window of a layer: `attention.sliding_window`, on the layers that the pattern marks (all without one;
- * a scalar pattern n leaves every n-th layer with full attention). */
-static uint32_t window_of(const struct net *net, uint32_t layer)
+/* Sizes that go on into 32 bits; anything larger is refused with them. */
+static uint32_t u32_of(uint64_t v)
 {
-    char key[160];
-    uint32_t window = 0, pattern = 0;
-    if (!net_key_u32(net, "attention.sliding_window", &window) || window == 0)
-        return 0;
-    snprintf(key, sizeof key, "%s.attention.sliding_window_pattern", net->arch);
-    const struct gguf_value *v = gguf_meta_find(model_meta(net->model), key);
-    if (!v)
-        return window;
-    if (v->type == GGUF_ARRAY)
-        return net_key_layer_u32(net, "attention.sliding_window_pattern", layer, &pattern) && pattern ? window
-                                                                                                      : 0;
-    if (net_key_u32(net, "attention.sliding_window_pattern", &pattern) && pattern > 0)
-        return (layer + 1) % pattern == 0 ? 0 : window;
-    return window;
+    return v > UINT32_MAX ? UINT32_MAX : (uint32_t)v;
 }
 
 static int head_counts(const struct net *net, uint32_t layer, struct attention *a, struct err *e)
 {
-    if (!net_key_layer_u32(net, "attention.head_count", layer, &a->n_heads) || a->n_heads == 0)
+    struct hparams_heads heads = hparams_heads(net->hparams, layer);
+    a->n_heads = u32_of(heads.n);
+    a->n_kv_heads = u32_of(heads.n_kv);
+    a->head_dim = u32_of(heads.key_dim);
+    a->value_dim = u32_of(heads.value_dim);
+    if (a->n_heads == 0)
         return err_set(e, ERR_FORMAT, "%s: key '%s.attention.head_count' is missing or 0",
-                       model_path(net->model), net->arch);
-    if (!net_key_layer_u32(net, "attention.head_count_kv", layer, &a->n_kv_heads))
-        a->n_kv_heads = a->n_heads;
-    if (!net_key_u32(net, "attention.key_length", &a->head_dim))
-        a->head_dim = net->n_embd / a->n_heads;
-    if (!net_key_u32(net, "attention.value_length", &a->value_dim))
-        a->value_dim = a->head_dim;
+                       model_path(net->model), net->hparams->arch_name);
     if (a->n_kv_heads == 0 || a->n_heads % a->n_kv_heads != 0 || a->head_dim == 0 || a->value_dim == 0 ||
         a->n_heads > 65536 || a->head_dim > 65536 || a->value_dim > 65536 || net->rope.n_rot > a->head_dim ||
         a->value_dim > a->head_dim)
@@ -121,7 +102,7 @@ static int build_attention(struct net *net, const struct net_family *f, struct n
     if (rc != 0)
         return rc;
     a->gated = f->gated;
-    a->window = window_of(net, l->index);
+    a->window = u32_of(hparams_window(net->hparams, l->index, 0));
     uint64_t q = (uint64_t)a->n_heads * a->head_dim * (f->gated ? 2 : 1);
     uint64_t k = (uint64_t)a->n_kv_heads * a->head_dim, v = (uint64_t)a->n_kv_heads * a->value_dim;
     rc = vector(net, l->index, "attn_norm.weight", net->n_embd, true, &a->norm, e);
@@ -147,13 +128,12 @@ static int build_mlp(struct net *net, const float *norm, struct net_layer *l, st
 {
     struct mlp *m = &l->mlp;
     m->norm = norm;
-    if (!net_key_layer_u32(net, "feed_forward_length", l->index, &m->width) || m->width == 0)
+    m->width = u32_of(hparam_or(&net->hparams->ffn_width, l->index, 0));
+    if (m->width == 0)
         return err_set(e, ERR_FORMAT, "%s: key '%s.feed_forward_length' is missing or 0",
-                       model_path(net->model), net->arch);
+                       model_path(net->model), net->hparams->arch_name);
     int rc = 0;
-    char name[128];
-    tensor_name(name, l->index, "ffn_gate.weight");
-    const struct model_tensor *gate = model_find(net->model, name);
+    const struct model_tensor *gate = model_find_in(net->model, l->index, "ffn_gate.weight");
     if (gate && gate->ne[1] > 0 && gate->ne[1] <= UINT32_MAX)
         m->width = (uint32_t)gate->ne[1]; /* Qwen 1.0 writes the double width into the key */
     rc = matrix(net, l, "ffn_gate", net->n_embd, m->width, true, &m->gate, e);
@@ -167,13 +147,11 @@ static int build_mlp(struct net *net, const float *norm, struct net_layer *l, st
 static int build_shared_expert(struct net *net, struct net_layer *l, struct err *e)
 {
     struct moe *m = &l->moe;
-    char name[128];
-    tensor_name(name, l->index, "ffn_up_shexp.weight");
-    const struct model_tensor *up = model_find(net->model, name);
+    const struct model_tensor *up = model_find_in(net->model, l->index, "ffn_up_shexp.weight");
     if (!up)
         return 0;
     if (up->ne[1] == 0 || up->ne[1] > UINT32_MAX)
-        return err_set(e, ERR_FORMAT, "%s: tensor '%s' has no rows", model_path(net->model), name);
+        return err_set(e, ERR_FORMAT, "%s: tensor '%s' has no rows", model_path(net->model), up->name);
     m->shared_width = (uint32_t)up->ne[1];
     int rc = matrix(net, l, "ffn_gate_shexp", net->n_embd, m->shared_width, true, &m->shared_gate, e);
     if (rc == 0)
@@ -189,26 +167,21 @@ static int build_moe(struct net *net, const struct net_family *f, const float *n
                      struct err *e)
 {
     struct moe *m = &l->moe;
-    double scale;
-    char key[160];
+    const struct hparams *h = net->hparams;
+    double scale = hparam_real_or(&h->expert_scale, 1);
     m->norm = norm;
-    m->renormalise = f->renormalise;
-    snprintf(key, sizeof key, "%s.expert_weights_norm", net->arch);
-    gguf_meta_get_bool(model_meta(net->model), key, &m->renormalise);
-    snprintf(key, sizeof key, "%s.expert_weights_scale", net->arch);
-    m->weight_scale =
-        gguf_meta_get_f64(model_meta(net->model), key, &scale) && scale > 0 ? (float)scale : 1.0f;
-    if (!net_key_u32(net, "expert_count", &m->n_experts) ||
-        !net_key_u32(net, "expert_used_count", &m->n_used) || m->n_experts == 0 || m->n_experts > 65536 ||
-        m->n_used == 0 || m->n_used > m->n_experts)
+    m->renormalise = h->expert_norm.key.state == HPARAM_ONE ? h->expert_norm.value : f->renormalise;
+    m->weight_scale = scale > 0 ? (float)scale : 1.0f;
+    m->n_experts = u32_of(hparam_or(&h->n_experts, l->index, 0));
+    m->n_used = u32_of(hparam_or(&h->n_experts_used, l->index, 0));
+    if (m->n_experts == 0 || m->n_experts > 65536 || m->n_used == 0 || m->n_used > m->n_experts)
         return err_set(e, ERR_FORMAT,
                        "%s: keys '%s.expert_count' (%u) and 'expert_used_count' (%u) do not fit",
-                       model_path(net->model), net->arch, m->n_experts, m->n_used);
-    char name[128];
-    tensor_name(name, l->index, "ffn_gate_exps.weight");
-    const struct model_tensor *gate = model_find(net->model, name);
+                       model_path(net->model), h->arch_name, m->n_experts, m->n_used);
+    const struct model_tensor *gate = model_find_in(net->model, l->index, "ffn_gate_exps.weight");
     if (!gate || gate->ne[1] == 0 || gate->ne[1] > MAX_EXPERT_WIDTH)
-        return err_set(e, ERR_FORMAT, "%s: tensor '%s' is missing or empty", model_path(net->model), name);
+        return err_set(e, ERR_FORMAT, "%s: tensor 'blk.%u.ffn_gate_exps.weight' is missing or empty",
+                       model_path(net->model), l->index);
     m->width = (uint32_t)gate->ne[1];
     int rc = matrix(net, l, "ffn_gate_inp", net->n_embd, m->n_experts, true, &m->router, e);
     if (rc == 0)
@@ -222,19 +195,18 @@ static int build_moe(struct net *net, const struct net_family *f, const float *n
 
 static int delta_net_sizes(const struct net *net, struct delta_net *d, struct err *e)
 {
-    uint32_t state = 0, inner = 0;
-    bool ok = net_key_u32(net, "ssm.conv_kernel", &d->kernel) && net_key_u32(net, "ssm.state_size", &state) &&
-              net_key_u32(net, "ssm.group_count", &d->n_k_heads) &&
-              net_key_u32(net, "ssm.time_step_rank", &d->n_v_heads) &&
-              net_key_u32(net, "ssm.inner_size", &inner);
+    const struct hparams *h = net->hparams;
+    uint32_t state = u32_of(hparam_or(&h->ssm_state, 0, 0)), inner = u32_of(hparam_or(&h->ssm_inner, 0, 0));
+    d->kernel = u32_of(hparam_or(&h->ssm_kernel, 0, 0));
+    d->n_k_heads = u32_of(hparam_or(&h->ssm_groups, 0, 0));
+    d->n_v_heads = u32_of(hparam_or(&h->ssm_heads, 0, 0));
     d->k_dim = state;
-    if (ok && d->n_v_heads > 0)
-        d->v_dim = inner / d->n_v_heads;
-    if (!ok || d->kernel == 0 || d->kernel > 64 || state == 0 || state > 4096 || d->n_k_heads == 0 ||
+    d->v_dim = d->n_v_heads > 0 ? inner / d->n_v_heads : 0;
+    if (d->kernel == 0 || d->kernel > 64 || state == 0 || state > 4096 || d->n_k_heads == 0 ||
         d->n_k_heads > 4096 || d->n_v_heads > 65536 || d->n_v_heads % d->n_k_heads != 0 || d->v_dim == 0 ||
         d->v_dim > 4096 || d->v_dim * d->n_v_heads != inner)
         return err_set(e, ERR_FORMAT, "%s: the keys '%s.ssm.*' are missing or do not fit together",
-                       model_path(net->model), net->arch);
+                       model_path(net->model), h->arch_name);
     return 0;
 }
 
@@ -276,18 +248,16 @@ int net_build_layer(struct net *net, const struct net_family *family, uint32_t i
 {
     struct net_layer *l = out;
     const float *ffn_norm = NULL;
-    char name[128], suffix[64];
+    char kind[64];
     *l = (struct net_layer){.index = index};
-    tensor_name(name, index, "ssm_conv1d.weight");
-    bool delta = family->hybrid && model_find(net->model, name);
-    tensor_name(name, index, "ffn_gate_inp.weight");
-    bool experts = model_find(net->model, name) != NULL;
+    bool delta = family->hybrid && model_find_in(net->model, index, "ssm_conv1d.weight");
+    bool experts = model_find_in(net->model, index, "ffn_gate_inp.weight") != NULL;
     l->steps[l->n_steps++] = delta ? STEP_DELTA_NET : STEP_ATTENTION;
     l->steps[l->n_steps++] = experts ? STEP_MOE : STEP_MLP;
     int rc = delta ? build_delta_net(net, family, l, e) : build_attention(net, family, l, e);
-    snprintf(suffix, sizeof suffix, "%s.weight", family->ffn_norm);
+    snprintf(kind, sizeof kind, "%s.weight", family->ffn_norm);
     if (rc == 0)
-        rc = vector(net, index, suffix, net->n_embd, true, &ffn_norm, e);
+        rc = vector(net, index, kind, net->n_embd, true, &ffn_norm, e);
     if (rc == 0)
         rc = experts ? build_moe(net, family, ffn_norm, l, e) : build_mlp(net, ffn_norm, l, e);
     return rc;

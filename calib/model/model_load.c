@@ -7,8 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_LAYERS 4096
-#define MAX_WIDTH  (1u << 24)
+#define MAX_LAYERS   4096
+#define MAX_WIDTH    (1u << 24)
+#define MAX_HEAD_DIM 65536
 
 static const struct net_family families[] = {
     {.arch = "llama", .neighbours = true, .renormalise = true, .ffn_norm = "ffn_norm"},
@@ -33,31 +34,6 @@ static const struct net_family families[] = {
      .renormalise = true,
      .ffn_norm = "post_attention_norm"},
 };
-
-bool net_key_u32(const struct net *net, const char *suffix, uint32_t *out)
-{
-    char key[160];
-    uint64_t v;
-    snprintf(key, sizeof key, "%s.%s", net->arch, suffix);
-    if (!gguf_meta_get_u64(model_meta(net->model), key, &v) || v > UINT32_MAX)
-        return false;
-    *out = (uint32_t)v;
-    return true;
-}
-
-bool net_key_layer_u32(const struct net *net, const char *suffix, uint32_t layer, uint32_t *out)
-{
-    char key[160];
-    snprintf(key, sizeof key, "%s.%s", net->arch, suffix);
-    const struct gguf_value *v = gguf_meta_find(model_meta(net->model), key);
-    int64_t i;
-    if (!v || v->type != GGUF_ARRAY)
-        return net_key_u32(net, suffix, out);
-    if (!gguf_array_i64(v, layer, &i) || i < 0 || i > UINT32_MAX)
-        return false;
-    *out = (uint32_t)i;
-    return true;
-}
 
 int net_tensor(const struct net *net, const char *name, uint64_t n_cols, uint64_t n_rows, uint64_t n_mats,
                bool required, const struct model_tensor **out, struct err *e)
@@ -95,16 +71,18 @@ int net_vector(struct net *net, const char *name, uint64_t n, bool required, con
     return model_read_rows(net->model, t, 0, t->n_rows, v, e);
 }
 
-static int require_u32(const struct net *net, const char *suffix, uint32_t most, uint32_t *out, struct err *e)
+static int need_count(const struct net *net, const struct hparam_count *p, uint32_t most, uint32_t *out,
+                      struct err *e)
 {
-    uint32_t v;
-    if (!net_key_u32(net, suffix, &v))
+    const char *arch = net->hparams->arch_name;
+    uint64_t v;
+    if (!hparam_whole(p, &v) || v > UINT32_MAX)
         return err_set(e, ERR_FORMAT, "%s: key '%s.%s' is missing or not a count", model_path(net->model),
-                       net->arch, suffix);
+                       arch, p->key.suffix);
     if (v == 0 || v > most)
         return err_set(e, ERR_FORMAT, "%s: key '%s.%s': expected 1 to %u, found %u", model_path(net->model),
-                       net->arch, suffix, most, v);
-    *out = v;
+                       arch, p->key.suffix, most, (uint32_t)v);
+    *out = (uint32_t)v;
     return 0;
 }
 
@@ -133,22 +111,19 @@ static int refuse_family(const struct model *m, struct err *e)
 
 static int load_numbers(struct net *net, struct err *e)
 {
-    double eps;
-    char key[160];
-    uint32_t n_mtp = 0;
-    int rc = require_u32(net, "block_count", MAX_LAYERS, &net->n_layers, e);
+    const struct hparams *h = net->hparams;
+    int rc = need_count(net, &h->n_blocks, MAX_LAYERS, &net->n_layers, e);
     if (rc == 0)
-        rc = require_u32(net, "embedding_length", MAX_WIDTH, &net->n_embd, e);
+        rc = need_count(net, &h->width, MAX_WIDTH, &net->n_embd, e);
     if (rc == 0)
-        rc = require_u32(net, "context_length", UINT32_MAX, &net->context_length, e);
+        rc = need_count(net, &h->context, UINT32_MAX, &net->context_length, e);
     if (rc != 0)
         return rc;
-    if (net_key_u32(net, "nextn_predict_layers", &n_mtp) && n_mtp < net->n_layers)
-        net->n_layers -= n_mtp; /* blocks that predict further tokens play no part here */
-    snprintf(key, sizeof key, "%s.attention.layer_norm_rms_epsilon", net->arch);
-    if (!gguf_meta_get_f64(model_meta(net->model), key, &eps) || !(eps >= 0))
-        return err_set(e, ERR_FORMAT, "%s: key '%s' is missing or not a number", model_path(net->model), key);
-    net->eps = (float)eps;
+    net->n_layers = (uint32_t)hparams_n_layers(h); /* blocks that predict further tokens play no part here */
+    if (h->eps.key.state != HPARAM_ONE || !(h->eps.value >= 0))
+        return err_set(e, ERR_FORMAT, "%s: key '%s.%s' is missing or not a number", model_path(net->model),
+                       h->arch_name, h->eps.key.suffix);
+    net->eps = (float)h->eps.value;
     return 0;
 }
 
@@ -174,11 +149,8 @@ static int load_ends(struct net *net, struct err *e)
 /* The name in classifier.output_labels, for people to read: without control characters. */
 static int load_label_name(struct net *net, struct err *e)
 {
-    char key[160];
     struct gguf_string s;
-    snprintf(key, sizeof key, "%s.classifier.output_labels", net->arch);
-    const struct gguf_value *v = gguf_meta_find(model_meta(net->model), key);
-    if (!v || !gguf_array_string(v, net->score.label, &s) || s.len == 0)
+    if (!gguf_array_string(net->hparams->labels, net->score.label, &s) || s.len == 0)
         return 0;
     char *name = arena_strndup(&net->arena, s.data, s.len);
     if (!name)
@@ -217,10 +189,12 @@ static int load_score(struct net *net, struct err *e)
 
 static int load_answer(struct net *net, struct err *e)
 {
-    uint32_t pooling = NET_POOLING_NONE;
-    if (net_key_u32(net, "pooling_type", &pooling) && pooling > NET_POOLING_RANK)
-        return err_set(e, ERR_UNSUPPORTED, "%s: key '%s.pooling_type': expected 0 to 4, found %u",
-                       model_path(net->model), net->arch, pooling);
+    const struct hparams *h = net->hparams;
+    uint64_t pooling = hparam_or(&h->pooling, 0, NET_POOLING_NONE);
+    if (pooling > NET_POOLING_RANK)
+        return err_set(e, ERR_UNSUPPORTED, "%s: key '%s.%s': expected 0 to 4, found %llu",
+                       model_path(net->model), h->arch_name, h->pooling.key.suffix,
+                       (unsigned long long)pooling);
     net->pooling = (enum net_pooling)pooling;
     if (model_find(net->model, "cls.output.weight"))
         net->answer = NET_SCORE;
@@ -228,7 +202,7 @@ static int load_answer(struct net *net, struct err *e)
         return err_set(e, ERR_FORMAT,
                        "%s: key '%s.pooling_type' says that texts are ranked, but there is no "
                        "tensor 'cls.output.weight'",
-                       model_path(net->model), net->arch);
+                       model_path(net->model), h->arch_name);
     else if (pooling != NET_POOLING_NONE)
         net->answer = NET_EMBEDDING;
     if (net->answer != NET_TOKENS)
@@ -251,19 +225,16 @@ int net_need_tokens(const struct net *net, const char *what, struct err *e)
 
 static int load_rope(struct net *net, const struct net_family *family, struct err *e)
 {
-    uint32_t head_dim = 0, n_heads = 0;
-    if (!net_key_u32(net, "attention.key_length", &head_dim)) {
-        if (!net_key_layer_u32(net, "attention.head_count", 0, &n_heads) || n_heads == 0)
-            return err_set(e, ERR_FORMAT, "%s: key '%s.attention.head_count' is missing",
-                           model_path(net->model), net->arch);
-        head_dim = net->n_embd / n_heads;
-    }
+    const struct hparams *h = net->hparams;
+    uint64_t head_dim = hparams_heads(h, 0).key_dim;
+    if (head_dim == 0 || head_dim > MAX_HEAD_DIM)
+        return err_set(e, ERR_FORMAT, "%s: key '%s.attention.head_count' is missing", model_path(net->model),
+                       h->arch_name);
     const struct model_tensor *t = model_find(net->model, "rope_freqs.weight");
     const float *divisors = NULL;
     int rc = t ? net_vector(net, "rope_freqs.weight", t->ne[0], true, &divisors, e) : 0;
     if (rc == 0)
-        rc = rope_init(&net->rope, model_meta(net->model), net->arch, head_dim, divisors,
-                       t ? (size_t)t->ne[0] : 0, e);
+        rc = rope_init(&net->rope, h, (uint32_t)head_dim, divisors, t ? (size_t)t->ne[0] : 0, e);
     net->rope.neighbours = family->neighbours;
     return rc;
 }
@@ -285,8 +256,8 @@ static int refuse_faults(const struct model *m, struct err *e)
 
 int net_init(struct net *out, const struct model *m, struct err *e)
 {
-    struct net net = {.model = m, .arch = model_arch_name(m)};
-    const struct net_family *family = find_family(net.arch);
+    struct net net = {.model = m, .hparams = model_hparams(m)};
+    const struct net_family *family = find_family(net.hparams->arch_name);
     if (!family)
         return refuse_family(m, e);
     int rc = refuse_faults(m, e);

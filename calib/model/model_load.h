@@ -10,6 +10,7 @@
 
 #include "rope.h"
 
+#include "formats/model/hparams.h"
 #include "formats/model/model.h"
 #include "libquant/base/arena.h"
 
@@ -103,8 +104,8 @@ struct net_layer {
 };
 
 struct net {
-    const struct model *model; /* borrowed */
-    const char *arch;
+    const struct model *model;     /* borrowed */
+    const struct hparams *hparams; /* of the model */
     uint32_t n_layers, n_embd, n_vocab, context_length;
     float eps;
     struct rope rope;
@@ -142,10 +143,6 @@ struct net_family {
 /* The layer with this index; fills steps and tensors. */
 int net_build_layer(struct net *net, const struct net_family *family, uint32_t index, struct net_layer *out,
                     struct err *e);
-
-/* Typed metadata of the model under "<arch>.<suffix>"; the layer form takes element `layer` of an array. */
-bool net_key_u32(const struct net *net, const char *suffix, uint32_t *out);
-bool net_key_layer_u32(const struct net *net, const char *suffix, uint32_t layer, uint32_t *out);
 
 /* Vector `name` of n values in float32, owned by the net; *out stays NULL when it is absent and optional. */
 int net_vector(struct net *net, const char *name, uint64_t n, bool required, const float **out,

@@ -2,23 +2,14 @@
 #include "rope.h"
 
 #include "calib/compute/vecmath.h"
-#include "formats/gguf/gguf_meta.h"
+#include "formats/model/hparams.h"
 #include "libquant/base/checked.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define PI 3.14159265358979323846
-
-static double number(const struct gguf_meta *meta, const char *arch, const char *suffix, double otherwise)
-{
-    char key[160];
-    double v;
-    snprintf(key, sizeof key, "%s.rope.%s", arch, suffix);
-    return gguf_meta_get_f64(meta, key, &v) ? v : otherwise;
-}
 
 /* inv_freq of the whole vector without scaling: 1 / theta^(2i/n), in F32 as the reference computes it. */
 static void plain_frequencies(float *f, uint32_t n_rot, double theta)
@@ -35,24 +26,18 @@ static double yarn_index(double n_rot, double context, double turns, double thet
     return n_rot * log(context / (turns * 2 * PI)) / (2 * log(theta));
 }
 
-static int scale_yarn(struct rope *r, const struct gguf_meta *meta, const char *arch, double theta,
-                      struct err *e)
+static int scale_yarn(struct rope *r, const struct hparams *h, double theta, struct err *e)
 {
-    double factor = number(meta, arch, "scaling.factor", 0);
-    double context = number(meta, arch, "scaling.original_context_length", 0);
-    double fast = number(meta, arch, "scaling.yarn_beta_fast", 32);
-    double slow = number(meta, arch, "scaling.yarn_beta_slow", 1);
+    double factor = hparam_real_or(&h->rope_factor, 0), context = hparam_real_or(&h->rope_context, 0);
+    double fast = hparam_real_or(&h->rope_beta_fast, 32), slow = hparam_real_or(&h->rope_beta_slow, 1);
     if (!(factor > 0) || !(context > 0) || !(fast > 0) || !(slow > 0) || !(theta > 1))
         return err_set(e, ERR_FORMAT,
                        "%s.rope.scaling: yarn needs a positive factor (found %g) and original_context_length "
                        "(found %g)",
-                       arch, factor, context);
+                       h->arch_name, factor, context);
     double low = yarn_index(r->n_rot, context, fast, theta);
     double high = yarn_index(r->n_rot, context, slow, theta);
-    bool truncate = true;
-    char key[160];
-    snprintf(key, sizeof key, "%s.ext.yarn_truncate", arch);
-    if (!gguf_meta_get_bool(meta, key, &truncate) || truncate) {
+    if (h->yarn_truncate.key.state != HPARAM_ONE || h->yarn_truncate.value) {
         low = floor(low);
         high = ceil(high);
     }
@@ -68,65 +53,63 @@ static int scale_yarn(struct rope *r, const struct gguf_meta *meta, const char *
     }
     double inferred = factor > 1 ? 1 + 0.1 * log(factor) : 1;
     /* The first key is what llama.cpp multiplies by; the second, which it ignores, is the product. */
-    double stated = number(meta, arch, "scaling.attn_factor", 0);
-    r->magnitude =
-        (float)(stated > 0 ? inferred * stated : number(meta, arch, "scaling.yarn_attn_factor", inferred));
+    double stated = hparam_real_or(&h->rope_attn_scale, 0);
+    r->magnitude = (float)(stated > 0 ? inferred * stated : hparam_real_or(&h->rope_attn_factor, inferred));
     return 0;
 }
 
-static int scale(struct rope *r, const struct gguf_meta *meta, const char *arch, double theta, struct err *e)
+static int scale(struct rope *r, const struct hparams *h, double theta, struct err *e)
 {
-    char key[160];
-    struct gguf_string type = {0};
-    snprintf(key, sizeof key, "%s.rope.scaling.type", arch);
-    if (!gguf_meta_get_string(meta, key, &type) || (type.len == 4 && memcmp(type.data, "none", 4) == 0))
+    struct gguf_string type = h->rope_scaling.value;
+    if (h->rope_scaling.key.state != HPARAM_ONE || gguf_string_is(type, "none"))
         return 0;
-    if (type.len == 4 && memcmp(type.data, "yarn", 4) == 0)
-        return scale_yarn(r, meta, arch, theta, e);
-    if (type.len != 6 || memcmp(type.data, "linear", 6) != 0)
-        return err_set(e, ERR_UNSUPPORTED,
-                       "%s: '%.*s' is not supported by the forward pass (none, linear, yarn)", key,
-                       (int)(type.len > 40 ? 40 : type.len), type.data);
-    double factor = number(meta, arch, "scaling.factor", 1);
+    if (gguf_string_is(type, "yarn"))
+        return scale_yarn(r, h, theta, e);
+    if (!gguf_string_is(type, "linear"))
+        return err_set(
+            e, ERR_UNSUPPORTED, "%s.%s: '%.*s' is not supported by the forward pass (none, linear, yarn)",
+            h->arch_name, h->rope_scaling.key.suffix, (int)(type.len > 40 ? 40 : type.len), type.data);
+    double factor = hparam_real_or(&h->rope_factor, 1);
     if (!(factor > 0))
-        return err_set(e, ERR_FORMAT, "%s.rope.scaling.factor: expected a positive number, found %g", arch,
-                       factor);
+        return err_set(e, ERR_FORMAT, "%s.rope.scaling.factor: expected a positive number, found %g",
+                       h->arch_name, factor);
     for (uint32_t i = 0; i < r->n_rot / 2; i++)
         r->inv_freq[i] /= (float)factor;
     return 0;
 }
 
 /* Qwen 1.0: what its files say of texts longer than those of its training. */
-static int read_long_texts(struct rope *r, const struct gguf_meta *meta, const char *arch, struct err *e)
+static int read_long_texts(struct rope *r, const struct hparams *h, struct err *e)
 {
-    char key[160];
-    snprintf(key, sizeof key, "%s.ext.dynamic_ntk", arch);
-    gguf_meta_get_bool(meta, key, &r->dynamic_ntk);
-    snprintf(key, sizeof key, "%s.ext.logn_attention", arch);
-    gguf_meta_get_bool(meta, key, &r->logn);
-    snprintf(key, sizeof key, "%s.ext.train_length", arch);
-    if (gguf_meta_find(meta, key) && (!gguf_meta_get_u64(meta, key, &r->train_length) ||
-                                      r->train_length < 2 || r->train_length > UINT32_MAX))
-        return err_set(e, ERR_FORMAT, "%s: expected a number of tokens, 2 at least", key);
+    const struct hparam_count *length = &h->train_length;
+    r->dynamic_ntk = h->dynamic_ntk.value;
+    r->logn = h->logn_attention.value;
+    r->train_length = length->value;
+    if (hparam_is_there(&length->key) &&
+        (length->key.state != HPARAM_ONE || length->value < 2 || length->value > UINT32_MAX))
+        return err_set(e, ERR_FORMAT, "%s.%s: expected a number of tokens, 2 at least", h->arch_name,
+                       length->key.suffix);
     if (r->train_length != 0 && r->dynamic_ntk && r->n_rot <= 2)
-        return err_set(e, ERR_FORMAT, "%s: a larger base needs more than %u rotary entries", key, r->n_rot);
+        return err_set(e, ERR_FORMAT, "%s.%s: a larger base needs more than %u rotary entries", h->arch_name,
+                       length->key.suffix, r->n_rot);
     return 0;
 }
 
-int rope_init(struct rope *out, const struct gguf_meta *meta, const char *arch, uint32_t head_dim,
-              const float *divisors, size_t n_divisors, struct err *e)
+int rope_init(struct rope *out, const struct hparams *h, uint32_t head_dim, const float *divisors,
+              size_t n_divisors, struct err *e)
 {
     struct rope r = {.magnitude = 1};
-    double n_rot = number(meta, arch, "dimension_count", head_dim);
-    double theta = number(meta, arch, "freq_base", 10000);
-    if (!(n_rot >= 2) || n_rot > head_dim || fmod(n_rot, 2) != 0)
-        return err_set(e, ERR_FORMAT, "%s.rope.dimension_count: expected an even number up to %u, found %g",
-                       arch, head_dim, n_rot);
+    uint64_t n_rot = hparam_is_there(&h->rope_n_rot.key) ? hparam_or(&h->rope_n_rot, 0, 0) : head_dim;
+    double theta = hparam_real_or(&h->rope_theta, 10000);
+    if (n_rot < 2 || n_rot > head_dim || n_rot % 2 != 0)
+        return err_set(e, ERR_FORMAT, "%s.rope.dimension_count: expected an even number up to %u, found %llu",
+                       h->arch_name, head_dim, (unsigned long long)n_rot);
     if (!(theta > 0))
-        return err_set(e, ERR_FORMAT, "%s.rope.freq_base: expected a positive number, found %g", arch, theta);
+        return err_set(e, ERR_FORMAT, "%s.rope.freq_base: expected a positive number, found %g", h->arch_name,
+                       theta);
     r.n_rot = (uint32_t)n_rot;
     r.theta = theta;
-    int rc = read_long_texts(&r, meta, arch, e);
+    int rc = read_long_texts(&r, h, e);
     if (rc != 0)
         return rc;
     if (divisors && n_divisors != r.n_rot / 2)
@@ -136,7 +119,7 @@ int rope_init(struct rope *out, const struct gguf_meta *meta, const char *arch, 
     if (!r.inv_freq)
         return err_set(e, ERR_NOMEM, "out of memory for rotary frequencies");
     plain_frequencies(r.inv_freq, r.n_rot, theta);
-    rc = scale(&r, meta, arch, theta, e);
+    rc = scale(&r, h, theta, e);
     if (rc != 0) {
         free(r.inv_freq);
         return rc;

@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct gguf_meta;
+struct hparams;
 
 struct rope {
     uint32_t n_rot;  /* rotated entries of a head, even; the rest passes through */
@@ -28,10 +28,10 @@ struct rope {
     double theta;
 };
 
-/* From the keys `<arch>.rope.*`; `divisors` [n_rot/2] or NULL. ERR_FORMAT names the key; ERR_UNSUPPORTED: a
- * scaling type that is none of the above. Caller releases with rope_release. */
-int rope_init(struct rope *out, const struct gguf_meta *meta, const char *arch, uint32_t head_dim,
-              const float *divisors, size_t n_divisors, struct err *e);
+/* From the rotary numbers of a model; `divisors` [n_rot/2] or NULL. ERR_FORMAT names the key;
+ * ERR_UNSUPPORTED: a scaling type that is none of the above. Caller releases with rope_release. */
+int rope_init(struct rope *out, const struct hparams *h, uint32_t head_dim, const float *divisors,
+              size_t n_divisors, struct err *e);
 void rope_release(struct rope *r);
 
 struct rope_table {

@@ -83,7 +83,7 @@ static int assign_types(struct weights *w, const struct recipe_options *recipe, 
         w->slots[i].entry = imatrix ? imatrix_find(imatrix, t->name) : NULL;
         list[i].has_importance = w->slots[i].entry != NULL;
     }
-    int rc = recipe_assign(recipe, model_meta(w->m), list, w->n_slots, false, e);
+    int rc = recipe_assign(recipe, model_hparams(w->m), list, w->n_slots, false, e);
     w->n_bytes = 0;
     for (size_t i = 0; rc == 0 && i < w->n_slots; i++) {
         struct slot *s = &w->slots[i];

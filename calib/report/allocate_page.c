@@ -5,6 +5,8 @@
 #include "calib/eval/ladder.h"
 #include "report.h"
 
+#include "formats/model/tensor_name.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -26,20 +28,6 @@ static double bits_of(const struct loss_tensor *t, const struct loss_option *o)
 }
 
 /* --- the map --- */
-
-/* Layer of "blk.<n>.<kind>" and its kind; -1 and the whole name for others. */
-static long layer_and_kind(const char *name, const char **kind)
-{
-    char *end = NULL;
-    *kind = name;
-    if (strncmp(name, "blk.", 4) != 0 || name[4] < '0' || name[4] > '9')
-        return -1;
-    long layer = strtol(name + 4, &end, 10);
-    if (*end != '.' || layer < 0 || layer > 100000)
-        return -1;
-    *kind = end + 1;
-    return layer;
-}
 
 static size_t find_kind(const char **kinds, size_t *n, const char *kind)
 {
@@ -88,7 +76,7 @@ static int map(const struct allocator *a, const struct allocation *r, FILE *out,
     if (!kinds)
         return err_set(e, ERR_NOMEM, "out of memory for the page");
     for (size_t i = 0; i < t->n_tensors; i++) {
-        long layer = layer_and_kind(t->tensors[i].tensor->name, &kind);
+        int64_t layer = tensor_layer(t->tensors[i].tensor->name, &kind);
         n_layers = layer >= n_layers ? layer + 1 : n_layers;
         find_kind(kinds, &n, kind);
         widest = strlen(kind) > widest ? strlen(kind) : widest;
@@ -97,13 +85,13 @@ static int map(const struct allocator *a, const struct allocation *r, FILE *out,
     double column = fmin((WIDTH - RIGHT - left) / (double)n_layers, 120), gap = column > 12 ? 2 : 0.5;
     fprintf(out, "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"Type of each tensor\">\n", WIDTH,
             top + row * (double)n + 4);
-    for (long l = 0; l < n_layers; l += column >= 18 ? 1 : 8)
-        fprintf(out, "<text x=\"%.1f\" y=\"12\" text-anchor=\"middle\">%ld</text>\n",
+    for (int64_t l = 0; l < n_layers; l += column >= 18 ? 1 : 8)
+        fprintf(out, "<text x=\"%.1f\" y=\"12\" text-anchor=\"middle\">%" PRId64 "</text>\n",
                 left + column * ((double)l + 0.5), l);
     for (size_t k = 0; k < n; k++)
         kind_label(out, kinds[k], left - 10, top + row * ((double)k + 0.5) + 4);
     for (size_t i = 0; i < t->n_tensors; i++) {
-        long layer = layer_and_kind(t->tensors[i].tensor->name, &kind);
+        int64_t layer = tensor_layer(t->tensors[i].tensor->name, &kind);
         double y = top + row * (double)find_kind(kinds, &n, kind);
         cell(out, left + column * (double)(layer < 0 ? 0 : layer), y,
              (layer < 0 ? fmax(column, 80) : column) - gap, row - 2, &t->tensors[i],

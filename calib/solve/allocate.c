@@ -79,7 +79,7 @@ static int stored_type(enum qtype *out, const struct allocator *a, const struct 
                               .ne = {m->ne[0], m->ne[1], m->ne[2], m->ne[3]},
                               .source_type = m->type,
                               .always_f32 = m->always_f32};
-    int rc = recipe_assign(&recipe, model_meta(a->table->model), &t, 1, true, e);
+    int rc = recipe_assign(&recipe, model_hparams(a->table->model), &t, 1, true, e);
     *out = t.type;
     return rc;
 }

@@ -45,7 +45,7 @@ static int assign(struct recipe_tensor *list, const struct loss_table *t, enum q
                                          .source_type = m->type,
                                          .always_f32 = m->always_f32};
     }
-    return recipe_assign(&recipe, model_meta(t->model), list, model_n_tensors(t->model), true, e);
+    return recipe_assign(&recipe, model_hparams(t->model), list, model_n_tensors(t->model), true, e);
 }
 
 static int add_option(struct loss_tensor *t, enum qtype type, struct err *e)

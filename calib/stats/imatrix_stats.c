@@ -1,25 +1,11 @@
 /* imatrix_stats.c - see imatrix_stats.h. */
 #include "imatrix_stats.h"
 
-#include <inttypes.h>
+#include "formats/model/tensor_name.h"
+
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Layer number and the rest of the name behind "blk.<n>."; the whole name when it has no layer. */
-static int64_t split_name(const char *name, const char **kind)
-{
-    *kind = name;
-    if (strncmp(name, "blk.", 4) != 0)
-        return -1;
-    char *end;
-    long long n = strtoll(name + 4, &end, 10);
-    if (end == name + 4 || *end != '.' || n < 0 || n > 1000000)
-        return -1;
-    *kind = end + 1;
-    return n;
-}
 
 static double cosine(const double *a, const double *b, uint64_t n)
 {
@@ -35,10 +21,10 @@ static double cosine(const double *a, const double *b, uint64_t n)
 static double layer_below(const struct imatrix *m, const struct imatrix_entry *entry, int64_t layer,
                           const char *kind)
 {
-    char name[512];
-    if (layer <= 0 || snprintf(name, sizeof name, "blk.%" PRId64 ".%s", layer - 1, kind) >= (int)sizeof name)
+    char name[TENSOR_NAME_MAX];
+    if (layer <= 0)
         return NAN;
-    const struct imatrix_entry *below = imatrix_find(m, name);
+    const struct imatrix_entry *below = imatrix_find(m, tensor_name_of(name, (uint64_t)layer - 1, kind));
     return below && below->n_values == entry->n_values ? cosine(entry->sums, below->sums, entry->n_values)
                                                        : NAN;
 }
@@ -102,8 +88,8 @@ static int by_kind(const void *pa, const void *pb)
 {
     const struct imatrix_tensor_stats *a = pa, *b = pb;
     const char *ka, *kb;
-    split_name(a->name, &ka);
-    split_name(b->name, &kb);
+    tensor_layer(a->name, &ka);
+    tensor_layer(b->name, &kb);
     int order = strcmp(ka, kb);
     if (order)
         return order;
@@ -164,7 +150,7 @@ int imatrix_stats_compute(struct imatrix_stats *out, const struct imatrix *m, st
         struct imatrix_tensor_stats *t = &s.tensors[i];
         const char *kind;
         t->name = entry->name;
-        t->layer = split_name(entry->name, &kind);
+        t->layer = tensor_layer(entry->name, &kind);
         coverage(t, entry);
         describe(t, entry);
         t->cos_sim = layer_below(m, entry, t->layer, kind);

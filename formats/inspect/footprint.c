@@ -3,9 +3,8 @@
 #include "footprint.h"
 
 #include "formats/arch/arch.h"
-#include "libquant/base/slice.h"
+#include "formats/model/hparams.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,82 +32,10 @@ static uint64_t max_of(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* --- reading the metadata ---------------------------------------------------------------------------------
- */
-
-struct keys {
-    const struct model *m;
-    const char *arch;
-};
-
-static const struct gguf_value *find(const struct keys *k, const char *suffix)
-{
-    char key[160];
-    snprintf(key, sizeof key, "%.100s.%s", k->arch, suffix);
-    return gguf_meta_find(model_meta(k->m), key);
-}
-
-/* A whole number, or element `layer` of a list with one for each layer. */
-static bool value_of(const struct keys *k, const char *suffix, uint64_t layer, uint64_t *out)
-{
-    const struct gguf_value *v = find(k, suffix);
-    if (!v)
-        return false;
-    switch (v->type) {
-    case GGUF_U8:
-    case GGUF_U16:
-    case GGUF_U32:
-    case GGUF_U64:
-    case GGUF_BOOL: *out = v->u; return true;
-    case GGUF_I8:
-    case GGUF_I16:
-    case GGUF_I32:
-    case GGUF_I64: *out = v->i < 0 ? 0 : (uint64_t)v->i; return true;
-    case GGUF_ARRAY: break;
-    default: return false;
-    }
-    const uint8_t *p = v->a.data;
-    if (layer >= v->a.n)
-        return false;
-    switch (v->a.elem) {
-    case GGUF_BOOL:
-    case GGUF_U8: *out = p[layer]; return true;
-    case GGUF_U32: *out = load_u32(p + 4 * layer); return true;
-    case GGUF_I32:
-        *out = load_u32(p + 4 * layer);
-        *out = *out > INT32_MAX ? 0 : *out;
-        return true;
-    default: return false;
-    }
-}
-
-static uint64_t value_or(const struct keys *k, const char *suffix, uint64_t layer, uint64_t fallback)
-{
-    uint64_t v;
-    return value_of(k, suffix, layer, &v) ? v : fallback;
-}
-
-static bool is_list(const struct keys *k, const char *suffix)
-{
-    const struct gguf_value *v = find(k, suffix);
-    return v && v->type == GGUF_ARRAY;
-}
-
-static int need(const struct keys *k, const char *suffix, uint64_t most, uint64_t *out, struct err *e)
-{
-    if (!value_of(k, suffix, 0, out))
-        return err_set(e, ERR_FORMAT, "%s: metadata key %.60s.%s is missing", model_path(k->m), k->arch,
-                       suffix);
-    if (*out == 0 || *out > most)
-        return err_set(e, ERR_FORMAT, "%s: metadata key %.60s.%s is %llu, expected 1 to %llu",
-                       model_path(k->m), k->arch, suffix, (unsigned long long)*out, (unsigned long long)most);
-    return 0;
-}
-
 /* --- layers -----------------------------------------------------------------------------------------------
  */
 
-/* Every n-th layer sees the whole context, where files do not say so; 0: not known to have windows. */
+/* Every n-th layer sees the whole context, where files do not say so; 1: not known to have windows. */
 static uint64_t window_period(const char *arch)
 {
     static const struct {
@@ -118,31 +45,7 @@ static uint64_t window_period(const char *arch)
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(known[i].arch, arch) == 0)
             return known[i].period;
-    return 0;
-}
-
-static uint64_t window_of(const struct keys *k, bool described, uint64_t layer)
-{
-    static const char pattern[] = "attention.sliding_window_pattern";
-    uint64_t window = value_or(k, "attention.sliding_window", layer, 0);
-    if (described || window == 0)
-        return 0;
-    if (is_list(k, pattern))
-        return value_or(k, pattern, layer, 0) ? window : 0;
-    uint64_t period = value_or(k, pattern, 0, window_period(k->arch));
-    return period != 0 && layer % period < period - 1 ? window : 0;
-}
-
-/* Hybrids name their recurrent layers in a list or by an interval; others by having no heads there. */
-static bool is_recurrent(const struct keys *k, uint64_t layer, uint64_t n_main, uint64_t n_kv_heads)
-{
-    static const char list[] = "attention.recurrent_layers";
-    if (!find(k, "ssm.inner_size") || layer >= n_main)
-        return false;
-    if (is_list(k, list))
-        return value_or(k, list, layer, 0) != 0;
-    uint64_t interval = value_or(k, "full_attention_interval", 0, arch_by_name(k->arch) ? 4 : 0);
-    return interval ? (layer + 1) % interval != 0 : n_kv_heads == 0;
+    return 1;
 }
 
 /* Families whose prediction layers, those behind the main ones, llama.cpp gives no cache in a context that
@@ -157,40 +60,37 @@ static bool predicts_without_cache(const char *arch)
     return false;
 }
 
-static uint64_t state_bytes(const struct keys *k)
+static uint64_t state_bytes(const struct hparams *h)
 {
-    uint64_t inner = value_or(k, "ssm.inner_size", 0, 0), state = value_or(k, "ssm.state_size", 0, 0);
-    uint64_t groups = value_or(k, "ssm.group_count", 0, 0), kernel = value_or(k, "ssm.conv_kernel", 0, 0);
+    uint64_t inner = hparam_or(&h->ssm_inner, 0, 0), state = hparam_or(&h->ssm_state, 0, 0);
+    uint64_t groups = hparam_or(&h->ssm_groups, 0, 0), kernel = hparam_or(&h->ssm_kernel, 0, 0);
     uint64_t columns = add(inner, mul(2, mul(groups, state)));
     return mul(4, add(mul(state, inner), mul(kernel ? kernel - 1 : 0, columns)));
 }
 
-static void read_layer(struct footprint *f, const struct keys *k, uint64_t layer, uint64_t n_main)
+static void read_layer(struct footprint *f, const struct hparams *h, uint64_t layer, uint64_t n_main)
 {
     struct footprint_layer *l = &f->layers[layer];
-    if (layer >= n_main && predicts_without_cache(k->arch))
+    if (layer >= n_main && predicts_without_cache(h->arch_name))
         return;
-    uint64_t heads = value_or(k, "attention.head_count", layer, 0);
-    uint64_t kv_heads = value_or(k, "attention.head_count_kv", layer, heads);
-    uint64_t head = heads ? f->width / heads : 0;
-    uint64_t k_head = value_or(k, "attention.key_length", layer, head);
-    if (is_recurrent(k, layer, n_main, kv_heads)) {
-        l->state_bytes = state_bytes(k);
+    if (layer < n_main && hparam_is_there(&h->ssm_inner.key) && hparams_is_recurrent(h, layer)) {
+        l->state_bytes = state_bytes(h);
         f->has_delta_net = true;
         return;
     }
-    l->k_width = mul(kv_heads, k_head);
-    l->v_width = mul(kv_heads, value_or(k, "attention.value_length", layer, head));
-    l->window = window_of(k, !f->is_guess, layer);
-    f->q_width = max_of(f->q_width, mul(heads, k_head));
+    struct hparams_heads heads = hparams_heads(h, layer);
+    l->k_width = mul(heads.n_kv, heads.key_dim);
+    l->v_width = mul(heads.n_kv, heads.value_dim);
+    l->window = f->is_guess ? hparams_window(h, layer, window_period(h->arch_name)) : 0;
+    f->q_width = max_of(f->q_width, mul(heads.n, heads.key_dim));
 }
 
 /* Widths of the feed-forward, from the tensors that are there. */
-static void read_widths(struct footprint *f, const struct keys *k)
+static void read_widths(struct footprint *f, const struct model *m)
 {
-    uint64_t used = value_or(k, "expert_used_count", 0, 0);
-    for (size_t i = 0; i < model_n_tensors(k->m); i++) {
-        const struct model_tensor *t = model_tensor(k->m, i);
+    uint64_t used = hparam_or(&model_hparams(m)->n_experts_used, 0, 0);
+    for (size_t i = 0; i < model_n_tensors(m); i++) {
+        const struct model_tensor *t = model_tensor(m, i);
         if (strstr(t->name, ".ffn_up_exps.weight") && t->n_dims == 3) {
             uint64_t hidden = mul(min_of(used, t->ne[2]), t->ne[1]);
             f->ffn_width = max_of(f->ffn_width, hidden);
@@ -204,30 +104,44 @@ static void read_widths(struct footprint *f, const struct keys *k)
     f->is_scattered |= f->has_delta_net;
 }
 
+/* A number without which nothing can be said: 1 to `most`. */
+static int need(const struct model *m, const struct hparam_count *p, uint64_t most, uint64_t *out,
+                struct err *e)
+{
+    const char *arch = model_hparams(m)->arch_name;
+    if (!hparam_of_layer(p, 0, out))
+        return err_set(e, ERR_FORMAT, "%s: metadata key %.60s.%s is missing", model_path(m), arch,
+                       p->key.suffix);
+    if (*out == 0 || *out > most)
+        return err_set(e, ERR_FORMAT, "%s: metadata key %.60s.%s is %llu, expected 1 to %llu", model_path(m),
+                       arch, p->key.suffix, (unsigned long long)*out, (unsigned long long)most);
+    return 0;
+}
+
 int footprint_init(struct footprint *out, const struct model *m, struct err *e)
 {
-    const struct keys k = {m, model_arch_name(m)};
+    const struct hparams *h = model_hparams(m);
     const struct model_tensor *embd = model_find(m, "token_embd.weight");
-    struct footprint f = {.is_guess = arch_by_name(k.arch) == NULL};
+    struct footprint f = {.is_guess = h->arch == NULL};
     uint64_t n_layers, n_extra, heads;
     if (!embd)
         return err_set(e, ERR_FORMAT, "%s: tensor 'token_embd.weight' is missing", model_path(m));
     f.width = embd->ne[0];
     f.n_vocab = embd->ne[1];
-    int rc = need(&k, "block_count", ARCH_MAX_LAYERS + ARCH_MAX_EXTRA, &n_layers, e);
-    if (rc == 0 && !is_list(&k, "attention.head_count"))
-        rc = need(&k, "attention.head_count", (uint64_t)1 << 16, &heads, e);
+    int rc = need(m, &h->n_blocks, ARCH_MAX_LAYERS + ARCH_MAX_EXTRA, &n_layers, e);
+    if (rc == 0 && h->n_heads.key.state != HPARAM_LIST)
+        rc = need(m, &h->n_heads, (uint64_t)1 << 16, &heads, e);
     if (rc != 0)
         return rc;
-    f.trained_ctx = value_or(&k, "context_length", 0, 0);
+    f.trained_ctx = hparam_or(&h->context, 0, 0);
     f.layers = calloc(n_layers, sizeof *f.layers);
     f.n_layers = (size_t)n_layers;
     if (!f.layers)
         return err_set(e, ERR_NOMEM, "out of memory for %llu layers", (unsigned long long)n_layers);
-    n_extra = min_of(value_or(&k, "nextn_predict_layers", 0, 0), n_layers);
+    n_extra = min_of(hparam_or(&h->n_predict, 0, 0), n_layers);
     for (uint64_t i = 0; i < n_layers; i++)
-        read_layer(&f, &k, i, n_layers - n_extra);
-    read_widths(&f, &k);
+        read_layer(&f, h, i, n_layers - n_extra);
+    read_widths(&f, m);
     *out = f;
     return 0;
 }

@@ -6,7 +6,9 @@
  * Truth: specification, architectures 1 to 17 (tables of tensors), quantization 6.6 (valid blocks). */
 #include "model_verify.h"
 
+#include "formats/model/hparams.h"
 #include "formats/model/model_check.h"
+#include "formats/model/tensor_name.h"
 #include "model_verify_internal.h"
 
 #include "formats/arch/arch.h"
@@ -30,71 +32,26 @@ int verify_add(struct verify_owner *o, struct string_list *l, struct err *e, con
 
 /* --- names and shapes --- */
 
-static bool arch_number(const struct model *m, const char *suffix, uint64_t *out)
+static bool has_tensor(const struct model *m, uint64_t layer, const char *kind)
 {
-    char key[256];
-    snprintf(key, sizeof key, "%s.%s", model_arch_name(m), suffix);
-    return gguf_meta_get_u64(model_meta(m), key, out);
-}
-
-static void set(struct arch_model *a, enum arch_symbol s, uint64_t v)
-{
-    a->value[s] = v;
-    a->known[s] = true;
-}
-
-/* The numbers of an architecture, in the keys that a converter writes. */
-static const struct {
-    enum arch_symbol symbol;
-    const char *suffix;
-} number_keys[] = {
-    {ARCH_D, "embedding_length"},
-    {ARCH_L, "block_count"},
-    {ARCH_H, "attention.head_count"},
-    {ARCH_HKV, "attention.head_count_kv"},
-    {ARCH_HD, "attention.key_length"},
-    {ARCH_F, "feed_forward_length"},
-    {ARCH_E, "expert_count"},
-    {ARCH_K, "expert_used_count"},
-    {ARCH_FE, "expert_feed_forward_length"},
-    {ARCH_FS, "expert_shared_feed_forward_length"},
-    {ARCH_HK, "ssm.group_count"},
-    {ARCH_HV, "ssm.time_step_rank"},
-    {ARCH_DK, "ssm.state_size"},
-    {ARCH_KC, "ssm.conv_kernel"},
-};
-
-static bool has_tensor(const struct model *m, uint64_t layer, const char *suffix)
-{
-    char name[128];
-    snprintf(name, sizeof name, "blk.%" PRIu64 ".%s.weight", layer, suffix);
-    return model_find(m, name) != NULL;
+    return model_find_in(m, layer, kind) != NULL;
 }
 
 /* No key says which layers have no experts: their tensors do. */
 static bool is_plain_layer(const struct model *m, uint64_t layer)
 {
-    return !has_tensor(m, layer, "ffn_gate_inp") &&
-           (has_tensor(m, layer, "ffn_gate") || has_tensor(m, layer, "ffn_up") ||
-            has_tensor(m, layer, "ffn_down"));
+    return !has_tensor(m, layer, "ffn_gate_inp.weight") &&
+           (has_tensor(m, layer, "ffn_gate.weight") || has_tensor(m, layer, "ffn_up.weight") ||
+            has_tensor(m, layer, "ffn_down.weight"));
 }
 
-/* Which layers are gated delta nets: a list, else all but every n-th; prediction blocks never are. Which of a
- * sparse model have no experts. */
+/* Which layers are gated delta nets; of a sparse model, which have no experts. */
 static void layers_of(struct arch_model *a, const struct model *m)
 {
-    char key[256];
-    uint64_t interval = 4;
     memset(a->linear_layers, 0, sizeof a->linear_layers);
     memset(a->dense_layers, 0, sizeof a->dense_layers);
-    snprintf(key, sizeof key, "%s.attention.recurrent_layers", model_arch_name(m));
-    const struct gguf_value *list = gguf_meta_find(model_meta(m), key);
-    arch_number(m, "full_attention_interval", &interval);
     for (uint64_t i = 0; i < a->value[ARCH_L] && i < ARCH_MAX_LAYERS; i++) {
-        int64_t listed = 0;
-        bool linear = list && list->type == GGUF_ARRAY ? gguf_array_i64(list, i, &listed) && listed != 0
-                                                       : interval != 0 && (i + 1) % interval != 0;
-        if (linear)
+        if (hparams_is_recurrent(model_hparams(m), i))
             a->linear_layers[i / 64] |= (uint64_t)1 << (i % 64);
         if (is_plain_layer(m, i))
             a->dense_layers[i / 64] |= (uint64_t)1 << (i % 64);
@@ -103,29 +60,13 @@ static void layers_of(struct arch_model *a, const struct model *m)
 
 static void numbers_of(struct arch_model *a, const struct model *m)
 {
-    uint64_t v;
-    for (size_t i = 0; i < sizeof number_keys / sizeof *number_keys; i++)
-        if (arch_number(m, number_keys[i].suffix, &v))
-            set(a, number_keys[i].symbol, v);
-    if (arch_number(m, "nextn_predict_layers", &v) && v <= ARCH_MAX_EXTRA && v <= a->value[ARCH_L]) {
-        a->n_extra = v; /* block_count includes them */
-        a->value[ARCH_L] -= v;
-    }
-    layers_of(a, m);
-    char key[256];
-    snprintf(key, sizeof key, "%s.classifier.output_labels", model_arch_name(m));
-    const struct gguf_value *labels = gguf_meta_find(model_meta(m), key);
-    if (labels && labels->type == GGUF_ARRAY)
-        set(a, ARCH_C, labels->a.n);
     const struct model_tensor *embd = model_find(m, "token_embd.weight");
-    if (embd)
-        set(a, ARCH_V, embd->ne[1]);
-    if (a->known[ARCH_H] && !a->known[ARCH_HKV])
-        set(a, ARCH_HKV, a->value[ARCH_H]);
-    if (a->known[ARCH_D] && a->known[ARCH_H] && a->value[ARCH_H] && !a->known[ARCH_HD])
-        set(a, ARCH_HD, a->value[ARCH_D] / a->value[ARCH_H]);
-    if (arch_number(m, "ssm.inner_size", &v) && a->known[ARCH_HV] && a->value[ARCH_HV])
-        set(a, ARCH_DV, v / a->value[ARCH_HV]);
+    hparams_symbols(model_hparams(m), a);
+    layers_of(a, m);
+    if (embd) {
+        a->value[ARCH_V] = embd->ne[1];
+        a->known[ARCH_V] = true;
+    }
 }
 
 /* The layers that have a tensor. */
@@ -142,10 +83,10 @@ static bool is_used(const struct layer_use *use, uint64_t layer)
 static struct layer_use layers_in_use(const struct model *m)
 {
     struct layer_use use = {.n = 0};
-    uint64_t layer;
     for (size_t i = 0; i < model_n_tensors(m); i++) {
-        if (!model_layer_of(model_tensor(m, i)->name, &layer) || layer >= ARCH_MAX_LAYERS ||
-            is_used(&use, layer))
+        int64_t found = tensor_layer(model_tensor(m, i)->name, NULL);
+        uint64_t layer = (uint64_t)found;
+        if (found < 0 || layer >= ARCH_MAX_LAYERS || is_used(&use, layer))
             continue;
         use.used[layer / 64] |= (uint64_t)1 << (layer % 64);
         use.n++;
@@ -363,19 +304,10 @@ static int check_layer_count(struct verify_owner *o, struct arch_model *a, const
 
 /* --- keys --- */
 
-/* Without these no runtime starts a model of any family. */
-static const char *const needed_suffixes[] = {"context_length", "embedding_length", "block_count",
-                                              "attention.head_count", "attention.layer_norm_rms_epsilon"};
-
-static bool is_needed(const struct arch *arch, const char *suffix)
+/* Of a family's own keys those of delta nets; the others have fallbacks. */
+static bool is_needed(const struct arch_key *k)
 {
-    for (size_t i = 0; i < sizeof needed_suffixes / sizeof *needed_suffixes; i++)
-        if (strcmp(suffix, needed_suffixes[i]) == 0)
-            return true;
-    for (const struct arch_key *k = arch ? arch->keys : NULL; k && k->suffix; k++)
-        if (k->required && strncmp(k->suffix, "ssm.", 4) == 0 && strcmp(suffix, k->suffix) == 0)
-            return true; /* the others have fallbacks */
-    return false;
+    return k->required && strncmp(k->suffix, "ssm.", 4) == 0;
 }
 
 bool model_needs_key(const char *arch_name, const char *key)
@@ -391,33 +323,33 @@ bool model_needs_key(const char *arch_name, const char *key)
     if (n == 0 || strncmp(key, arch_name, n) != 0 || key[n] != '.')
         return false;
     const char *suffix = key + n + 1;
-    for (size_t i = 0; i < sizeof number_keys / sizeof *number_keys; i++)
-        if (strcmp(suffix, number_keys[i].suffix) == 0)
-            return true;
+    if (hparams_is_vital(suffix))
+        return true;
     for (const struct arch_key *k = arch ? arch->keys : NULL; k && k->suffix; k++)
         if (k->required && strcmp(suffix, k->suffix) == 0)
             return true;
-    return is_needed(arch, suffix);
+    return false;
 }
 
-static int check_key(struct verify_owner *o, const struct model *m, const char *suffix, struct err *e)
+static int missing_key(struct verify_owner *o, const char *arch_name, const char *suffix, struct err *e)
 {
-    char key[256];
-    snprintf(key, sizeof key, "%s.%s", model_arch_name(m), suffix);
-    return gguf_meta_find(model_meta(m), key)
-               ? 0
-               : verify_add(o, &o->findings, e, "key '%s' is missing: no runtime loads the model without it",
-                            key);
+    return verify_add(o, &o->findings, e, "key '%s.%s' is missing: no runtime loads the model without it",
+                      arch_name, suffix);
 }
 
 static int check_keys(struct verify_owner *o, const struct arch *arch, const struct model *m, struct err *e)
 {
+    const struct hparams *h = model_hparams(m);
+    const struct hparam *p;
+    char key[256];
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < sizeof needed_suffixes / sizeof *needed_suffixes; i++)
-        rc = check_key(o, m, needed_suffixes[i], e);
-    for (const struct arch_key *k = arch->keys; rc == 0 && k && k->suffix; k++)
-        if (strncmp(k->suffix, "ssm.", 4) == 0 && is_needed(arch, k->suffix))
-            rc = check_key(o, m, k->suffix, e);
+    for (size_t at = 0; rc == 0 && (p = hparams_next_missing(h, &at));)
+        rc = missing_key(o, h->arch_name, p->suffix, e);
+    for (const struct arch_key *k = arch->keys; rc == 0 && k && k->suffix; k++) {
+        snprintf(key, sizeof key, "%s.%s", h->arch_name, k->suffix);
+        if (is_needed(k) && !gguf_meta_find(model_meta(m), key))
+            rc = missing_key(o, h->arch_name, k->suffix, e);
+    }
     return rc;
 }
 

@@ -4,6 +4,7 @@
 #include "model.h"
 
 #include "model_internal.h"
+#include "tensor_name.h"
 
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/gguf_write.h"
@@ -102,6 +103,7 @@ int model_open(struct model **out, const char *path, const struct model_options 
         model_close(m);
         return rc;
     }
+    hparams_read(&m->hparams, m->meta, m->arch_name);
     *out = m;
     return 0;
 }
@@ -139,6 +141,10 @@ const char *model_arch_name(const struct model *m)
 {
     return m->arch_name;
 }
+const struct hparams *model_hparams(const struct model *m)
+{
+    return &m->hparams;
+}
 const struct gguf_meta *model_meta(const struct model *m)
 {
     return m->meta;
@@ -166,6 +172,12 @@ const struct model_tensor *model_find(const struct model *m, const char *name)
 {
     uint64_t i;
     return strmap_find(&m->by_name, name, strlen(name), &i) ? m->tensors[i] : NULL;
+}
+
+const struct model_tensor *model_find_in(const struct model *m, uint64_t layer, const char *kind)
+{
+    char name[TENSOR_NAME_MAX];
+    return model_find(m, tensor_name_of(name, layer, kind));
 }
 
 const char *model_skipped(const struct model *m, size_t i)

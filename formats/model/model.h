@@ -14,6 +14,7 @@ struct model;
 struct vocabulary;
 struct arch;
 struct gguf_reader;
+struct hparams;
 
 struct model_tensor {
     const char *name; /* GGUF name */
@@ -56,12 +57,15 @@ const char *model_path(const struct model *m);
 bool model_is_gguf(const struct model *m);
 const struct gguf_reader *model_gguf(const struct model *m); /* borrowed; NULL for a folder */
 bool model_has_weights(const struct model *m);
-const char *model_arch_name(const struct model *m); /* general.architecture */
+const char *model_arch_name(const struct model *m);         /* general.architecture */
+const struct hparams *model_hparams(const struct model *m); /* its numbers, see hparams.h */
 const struct gguf_meta *
 model_meta(const struct model *m); /* complete output metadata but for file_type of a new mix */
 size_t model_n_tensors(const struct model *m);
 const struct model_tensor *model_tensor(const struct model *m, size_t i);       /* the writer's order */
 const struct model_tensor *model_find(const struct model *m, const char *name); /* NULL if absent */
+/* "blk.<layer>.<kind>", with the kind as in "ffn_down.weight"; NULL if absent. */
+const struct model_tensor *model_find_in(const struct model *m, uint64_t layer, const char *kind);
 
 /* Rows [row0, row0+n) of `t` as float32 into dst [n, ne0]. Thread-safe. Rows count over all of ne1*ne2*ne3.
  */

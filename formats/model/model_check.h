@@ -17,7 +17,4 @@
  * Nothing is said of an architecture that is unknown here. ERR_NOMEM. */
 int model_check(const struct model *m, struct string_list *findings, struct arena *arena, struct err *e);
 
-/* "blk.7.attn_q.weight": true, with 7 in *layer. */
-bool model_layer_of(const char *tensor_name, uint64_t *layer);
-
 #endif

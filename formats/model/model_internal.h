@@ -4,6 +4,7 @@
 #ifndef KERF_MODEL_INTERNAL_H
 #define KERF_MODEL_INTERNAL_H
 
+#include "hparams.h"
 #include "model.h"
 
 #include "libquant/base/string_list.h"
@@ -28,6 +29,7 @@ struct model {
     const char *path;
     bool is_gguf, has_weights;
     const char *arch_name;
+    struct hparams hparams; /* read from `meta` when the model is open */
     const struct gguf_meta *meta;
     struct gguf_meta *own_meta;          /* NULL when meta belongs to the source */
     const struct model_tensor **tensors; /* in the writer's order */

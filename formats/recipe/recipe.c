@@ -12,6 +12,7 @@
 #include "plan.h"
 #include "recipe_rules.h"
 
+#include "formats/model/tensor_name.h"
 #include "libquant/base/path.h"
 
 #include <stdlib.h>
@@ -337,7 +338,7 @@ static int assign_all(struct assignment *a, struct recipe_tensor *tensors, size_
     a->state.is_tied = true;
     for (size_t i = 0; i < n; i++) {
         const enum category category = category_of(tensors[i].name);
-        order[i] = (struct place){layer_of(tensors[i].name), tensors[i].name, i};
+        order[i] = (struct place){tensor_layer(tensors[i].name, NULL), tensors[i].name, i};
         a->state.n_v += category == CAT_V;
         a->state.is_tied = a->state.is_tied && category != CAT_HEAD;
     }
@@ -353,8 +354,8 @@ static int assign_all(struct assignment *a, struct recipe_tensor *tensors, size_
     return rc;
 }
 
-int recipe_assign(const struct recipe_options *opt, const struct gguf_meta *meta,
-                  struct recipe_tensor *tensors, size_t n, bool dry_run, struct err *e)
+int recipe_assign(const struct recipe_options *opt, const struct hparams *h, struct recipe_tensor *tensors,
+                  size_t n, bool dry_run, struct err *e)
 {
     struct assignment a = {.opt = opt};
     size_t n_patterns = 0;
@@ -369,7 +370,7 @@ int recipe_assign(const struct recipe_options *opt, const struct gguf_meta *meta
         rc = pattern_new(&a.patterns[n_patterns], text, strlen(text), false, e);
     }
     if (rc == 0) {
-        rule_state_init(&a.state, meta);
+        rule_state_init(&a.state, h);
         a.state.has_imatrix = opt->has_imatrix;
         rc = assign_all(&a, tensors, n, dry_run, e);
     }

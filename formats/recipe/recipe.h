@@ -5,7 +5,7 @@
 #ifndef KERF_RECIPE_H
 #define KERF_RECIPE_H
 
-#include "formats/gguf/gguf_meta.h"
+#include "formats/model/hparams.h"
 #include "libquant/types.h"
 
 /* A file type: what a user names with --type. */
@@ -64,8 +64,8 @@ struct recipe_options {
  * say. Rows that fit no block of the chosen type take the next wider type that fits, F16 at last, and `why`
  * says so. ERR_ARG: an unknown recipe; a pattern that does not compile or runs away; a type that is none for
  * weights; a required importance that is missing (unless `dry_run`). */
-int recipe_assign(const struct recipe_options *opt, const struct gguf_meta *meta,
-                  struct recipe_tensor *tensors, size_t n, bool dry_run, struct err *e);
+int recipe_assign(const struct recipe_options *opt, const struct hparams *h, struct recipe_tensor *tensors,
+                  size_t n, bool dry_run, struct err *e);
 
 /* Is a weight of this GGUF name refused in this type when it has no importance data? Embeddings and the head
  * only where the encoder cannot do without. (Q2_K in the mix Q2_K_S is refused, too; that is a matter of the

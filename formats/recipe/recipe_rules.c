@@ -6,7 +6,8 @@
  * reference's own answers on several hundred model shapes (tests/formats/test_recipe.c). */
 #include "recipe_rules.h"
 
-#include <stdio.h>
+#include "formats/model/tensor_name.h"
+
 #include <string.h>
 #include <strings.h>
 
@@ -117,19 +118,6 @@ enum category category_of(const char *name)
                                 : strstr(name, categories[i].text) != NULL)
             return categories[i].category;
     return CAT_OTHER;
-}
-
-int64_t layer_of(const char *name)
-{
-    if (strncmp(name, "blk.", 4) != 0 || name[4] < '0' || name[4] > '9')
-        return -1;
-    int64_t layer = 0;
-    for (const char *p = name + 4; *p >= '0' && *p <= '9'; p++) {
-        layer = 10 * layer + (*p - '0');
-        if (layer > INT32_MAX)
-            return INT32_MAX;
-    }
-    return layer;
 }
 
 /* --- rules ------------------------------------------------------------------------------------- */
@@ -287,7 +275,7 @@ enum qtype rule_type(struct rule_state *s, const struct mix *mix, enum category 
     uint64_t i = seen != NULL ? *seen : 0;
     if (s->n_experts > 1 && category != CAT_V && seen != NULL && !(bit & (LOW | MID))) {
         /* experts are sprinkled over files, so the name tells the layer; one without stays with the count */
-        const int64_t layer = layer_of(name);
+        const int64_t layer = tensor_layer(name, NULL);
         if (layer >= 0 && (uint64_t)layer < s->n_layers)
             i = (uint64_t)layer;
     }
@@ -316,21 +304,6 @@ enum qtype rule_type(struct rule_state *s, const struct mix *mix, enum category 
 
 /* --- the model --------------------------------------------------------------------------------- */
 
-/* Value of "<arch>.<key>", the first element when it is an array; `otherwise` when absent. */
-static uint64_t model_number(const struct gguf_meta *meta, const char *arch, const char *key,
-                             uint64_t otherwise)
-{
-    char full[256];
-    uint64_t v;
-    int64_t first;
-    if (snprintf(full, sizeof full, "%s.%s", arch, key) >= (int)sizeof full)
-        return otherwise;
-    const struct gguf_value *value = gguf_meta_find(meta, full);
-    if (value != NULL && value->type == GGUF_ARRAY)
-        return gguf_array_i64(value, 0, &first) && first >= 0 ? (uint64_t)first : otherwise;
-    return gguf_meta_get_u64(meta, full, &v) ? v : otherwise;
-}
-
 /* The models the reference calls "70B": architecture and number of layers. */
 static const struct {
     const char *arch;
@@ -339,25 +312,21 @@ static const struct {
 } large_models[] = {{"llama", 80, true}, {"llama-embed", 80, true}, {"qwen2", 80, false},
                     {"deci", 80, false}, {"olmo", 80, false},       {"jais2", 68, false}};
 
-void rule_state_init(struct rule_state *s, const struct gguf_meta *meta)
+void rule_state_init(struct rule_state *s, const struct hparams *h)
 {
-    *s = (struct rule_state){0};
-    char arch[128] = "";
-    struct gguf_string name;
-    if (gguf_meta_get_string(meta, "general.architecture", &name) && name.len < sizeof arch)
-        memcpy(arch, name.data, name.len);
-    const uint64_t heads = model_number(meta, arch, "attention.head_count", 0);
-    const uint64_t kv_heads = model_number(meta, arch, "attention.head_count_kv", heads);
-    s->n_layers = model_number(meta, arch, "block_count", 0);
-    s->n_experts = model_number(meta, arch, "expert_count", 0);
-    s->heads_per_kv = kv_heads > 0 ? heads / kv_heads : 0;
-    s->is_falcon = strcmp(arch, "falcon") == 0;
+    const char *arch = h->arch_name;
+    const uint64_t heads = hparam_or(&h->n_heads, 0, 0);
+    const uint64_t kv_heads = hparam_or(&h->n_kv_heads, 0, heads);
+    *s = (struct rule_state){.n_layers = hparam_or(&h->n_blocks, 0, 0),
+                             .n_experts = hparam_or(&h->n_experts, 0, 0),
+                             .heads_per_kv = kv_heads > 0 ? heads / kv_heads : 0,
+                             .is_falcon = strcmp(arch, "falcon") == 0};
     for (size_t i = 0; i < sizeof large_models / sizeof *large_models; i++)
         if (strcmp(arch, large_models[i].arch) == 0 && s->n_layers == large_models[i].n_layers &&
             (!large_models[i].is_llama || (s->n_experts != 8 && heads != kv_heads)))
             s->is_large = true;
     if (strcmp(arch, "nanbeige") == 0) { /* its blocks run several times and count as often */
-        const uint64_t loops = model_number(meta, arch, "num_loops", 1);
+        const uint64_t loops = hparam_or(&h->n_loops, 0, 1);
         if (loops >= 1 && s->n_layers <= UINT32_MAX && loops <= UINT32_MAX)
             s->n_layers *= loops;
     }

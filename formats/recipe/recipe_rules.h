@@ -77,11 +77,8 @@ struct rule_state {
     uint64_t seen_v, seen_down, seen_gate, seen_up;
 };
 
-/* From the metadata; is_tied, has_imatrix and n_v are left to the caller. */
-void rule_state_init(struct rule_state *s, const struct gguf_meta *meta);
-
-/* Leading "blk.<n>." of a name: n, else -1. */
-int64_t layer_of(const char *name);
+/* From the numbers of the model; is_tied, has_imatrix and n_v are left to the caller. */
+void rule_state_init(struct rule_state *s, const struct hparams *h);
 
 /* The type the rules of `mix` give, before any fallback; advances the counters. Call in the order of layers
  * and names, for tensors that options have not decided. */

@@ -2,9 +2,10 @@
  *
  * Truth: specification, architectures 0.3 (plain types), quantization 6 (which tensors, sources, importance)
  * and 7.2 (order). The mixes themselves are recipe.c. Metadata is rewrite_meta.c. */
-#include "formats/model/model_check.h"
 #include "rewrite_internal.h"
 
+#include "formats/model/model_check.h"
+#include "formats/model/tensor_name.h"
 #include "libquant/base/checked.h"
 
 #include <inttypes.h>
@@ -39,23 +40,11 @@ bool rw_is_plain(const struct rewrite_options *opt)
 
 /* --- order --- */
 
-/* Integer of a leading "blk.<int>.", else -1: the layer by which the quantizer sorts. */
-static long layer_of(const char *name)
-{
-    if (strncmp(name, "blk.", 4) != 0 || name[4] < '0' || name[4] > '9')
-        return -1;
-    long v = 0;
-    const char *s = name + 4;
-    for (; *s >= '0' && *s <= '9' && v < 100000000; s++)
-        v = v * 10 + (*s - '0');
-    return *s == '.' ? v : -1;
-}
-
 static int by_layer_and_name(const void *a, const void *b)
 {
     const struct model_tensor *x = ((const struct rw_tensor *)a)->src,
                               *y = ((const struct rw_tensor *)b)->src;
-    long lx = layer_of(x->name), ly = layer_of(y->name);
+    int64_t lx = tensor_layer(x->name, NULL), ly = tensor_layer(y->name, NULL);
     if (lx != ly)
         return lx < ly ? -1 : 1;
     return strcmp(x->name, y->name);
@@ -192,7 +181,7 @@ static int assign(struct rw_plan *p, const struct model *m, const struct rewrite
     ro.plan_hits = plan_hits;
     /* A dry run says what would be done: refused for want of importance is refused in both. */
     if (rc == 0)
-        rc = recipe_assign(&ro, model_meta(m), r, p->n_tensors, false, e);
+        rc = recipe_assign(&ro, model_hparams(m), r, p->n_tensors, false, e);
     for (size_t i = 0; rc == 0 && i < p->n_tensors; i++) {
         if (!opt->recipe.mix && p->tensors[i].src->has_blocks && r[i].why && strcmp(r[i].why, "mix") == 0)
             r[i].type = r[i].source_type; /* "auto" is as the source has it */

@@ -171,6 +171,14 @@ static void every_family_gives_the_likelihoods_of_the_reference(void **state)
     assert_true(n_models >= 17);
 }
 
+static int rope_from(struct rope *r, const struct gguf_meta *m, const char *arch, uint32_t head_dim,
+                     struct err *e)
+{
+    struct hparams h;
+    hparams_read(&h, m, arch);
+    return rope_init(r, &h, head_dim, NULL, 0, e);
+}
+
 /* transformers 5.23, ROPE_INIT_FUNCTIONS["yarn"]: head_dim 32, theta 1e4, factor 8, trained on 128 positions.
  */
 static void yarn_frequencies_are_those_of_the_reference(void **state)
@@ -189,7 +197,7 @@ static void yarn_frequencies_are_those_of_the_reference(void **state)
         assert_int_equal(gguf_meta_set_u32(m, "qwen3.rope.scaling.original_context_length", 128, &e), 0);
         if (!truncate)
             assert_int_equal(gguf_meta_set_bool(m, "qwen3.ext.yarn_truncate", false, &e), 0);
-        if (rope_init(&r, m, "qwen3", 32, NULL, 0, &e) != 0)
+        if (rope_from(&r, m, "qwen3", 32, &e) != 0)
             fail_msg("%s", e.msg);
         for (int i = 0; i < 6; i++)
             assert_true(fabsf(r.inv_freq[i] - want[truncate][i]) <= 1e-6f * want[truncate][i]);
@@ -214,7 +222,7 @@ static void long_texts_change_base_and_query_scale_of_the_first_qwen(void **stat
     assert_int_equal(gguf_meta_set_u32(m, "qwen.ext.train_length", 100, &e), 0);
     assert_int_equal(gguf_meta_set_bool(m, "qwen.ext.dynamic_ntk", true, &e), 0);
     assert_int_equal(gguf_meta_set_bool(m, "qwen.ext.logn_attention", true, &e), 0);
-    assert_int_equal(rope_init(&r, m, "qwen", 64, NULL, 0, &e), 0);
+    assert_int_equal(rope_from(&r, m, "qwen", 64, &e), 0);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct rope_table t;
         assert_int_equal(rope_table_init(&t, &r, rows[i].n, &e), 0);
@@ -229,7 +237,7 @@ static void long_texts_change_base_and_query_scale_of_the_first_qwen(void **stat
     }
     rope_release(&r);
     assert_int_equal(gguf_meta_set_u32(m, "qwen.ext.train_length", 1, &e), 0); /* log 1 divides nothing */
-    assert_int_equal(rope_init(&r, m, "qwen", 64, NULL, 0, &e), ERR_FORMAT);
+    assert_int_equal(rope_from(&r, m, "qwen", 64, &e), ERR_FORMAT);
     gguf_meta_free(m);
 }
 

@@ -3,6 +3,7 @@
  * hand; which level fits. */
 #include "formats/inspect/fit.h"
 #include "formats/gguf/gguf_write.h"
+#include "formats/model/hparams.h"
 
 #include "scratch.h"
 
@@ -265,6 +266,12 @@ static void test_described_families_keep_the_whole_context(void **state)
     close_opened(&o);
 }
 
+/* What changes the metadata of an open model must have its numbers read again. */
+static void read_again(const struct model *m)
+{
+    hparams_read((struct hparams *)(uintptr_t)model_hparams(m), model_meta(m), model_arch_name(m));
+}
+
 /* Prediction layers, kept with --keep-mtp: hybrids cache nothing for them, families outside llama.cpp's list
  * as for any layer. */
 static void test_prediction_layers_of_hybrids_have_no_cache(void **state)
@@ -277,6 +284,7 @@ static void test_prediction_layers_of_hybrids_have_no_cache(void **state)
     struct gguf_meta *meta = (struct gguf_meta *)(uintptr_t)model_meta(o.m); /* the test's own model */
     assert_int_equal(gguf_meta_set_u32(meta, "qwen35.block_count", 65, &e), 0);
     assert_int_equal(gguf_meta_set_u32(meta, "qwen35.nextn_predict_layers", 1, &e), 0);
+    read_again(o.m);
     if (footprint_init(&with, o.m, &e) != 0)
         fail_msg("%s", e.msg);
     assert_int_equal(with.n_layers, 65);
@@ -401,9 +409,11 @@ static void test_metadata_that_says_nothing_is_refused(void **state)
     struct footprint f;
     struct err e = {0};
     assert_int_equal(gguf_meta_set_u32(meta, "gemma3.block_count", 1000000, &e), 0);
+    read_again(o.m);
     assert_int_equal(footprint_init(&f, o.m, &e), ERR_FORMAT);
     assert_non_null(strstr(e.msg, "gemma3.block_count is 1000000"));
     assert_true(gguf_meta_remove(meta, "gemma3.block_count"));
+    read_again(o.m);
     assert_int_equal(footprint_init(&f, o.m, &e), ERR_FORMAT);
     assert_non_null(strstr(e.msg, "gemma3.block_count is missing"));
     close_opened(&o);

@@ -1,6 +1,7 @@
 /* test_model_verify.c - what verify asks of a file: every tensor of every layer that has it by the rules of
  * its family, the keys no runtime can do without, a vocabulary that reads. Damage is made in the bytes of
  * sound files: a name or a key is replaced by another of the same length. */
+#include "formats/model/hparams.h"
 #include "formats/model/model_check.h"
 #include "formats/inspect/model_verify.h"
 #include "formats/rewrite/rewrite.h"
@@ -179,6 +180,12 @@ static void a_broken_vocabulary_is_found(void **state)
     expect("tokenizer.ggml.tokens");
 }
 
+/* What changes the metadata of an open model must have its numbers read again. */
+static void read_again(const struct model *m)
+{
+    hparams_read((struct hparams *)(uintptr_t)model_hparams(m), model_meta(m), model_arch_name(m));
+}
+
 /* The family's toy with one number changed; the first finding, or NULL, goes to `first`. */
 static void check_with(const char *name, const char *key, uint32_t value, const uint32_t *list, size_t n_list,
                        char first[512])
@@ -195,6 +202,7 @@ static void check_with(const char *name, const char *key, uint32_t value, const 
     int rc = list ? gguf_meta_set_array(meta, key, GGUF_U32, list, n_list, &e)
                   : gguf_meta_set_u32(meta, key, value, &e);
     assert_int_equal(rc, 0);
+    read_again(m);
     assert_int_equal(model_check(m, &findings, &arena, &e), 0);
     snprintf(first, 512, "%s", findings.n ? findings.items[0] : "");
     arena_release(&arena);

@@ -38,6 +38,20 @@ static struct gguf_meta *meta_of(const char *arch, uint64_t layers, uint64_t hea
     return meta;
 }
 
+static int assign(const struct recipe_options *opt, const struct gguf_meta *meta, struct recipe_tensor *t,
+                  size_t n, bool dry_run, struct err *e)
+{
+    struct hparams h;
+    struct gguf_string name;
+    assert_true(gguf_meta_get_string(meta, "general.architecture", &name));
+    char *arch = strndup(name.data, name.len);
+    assert_non_null(arch);
+    hparams_read(&h, meta, arch);
+    const int rc = recipe_assign(opt, &h, t, n, dry_run, e);
+    free(arch);
+    return rc;
+}
+
 /* The types of a toy model in one mix as golden text; "refused" where the reference gives up and we do not.
  * The tensors are handed over shuffled: the order must not matter. */
 static char *answer(const struct toy_model *m, const struct gguf_meta *meta, const struct mix *mix)
@@ -70,7 +84,7 @@ static char *answer(const struct toy_model *m, const struct gguf_meta *meta, con
         memcpy(t[i].ne, m->tensors[place[i]].ne, sizeof t[i].ne);
     }
     struct err e = {0};
-    if (recipe_assign(&opt, meta, t, m->n, true, &e) != 0)
+    if (assign(&opt, meta, t, m->n, true, &e) != 0)
         fail_msg("%s", e.msg);
     bool refused = false;
     for (size_t i = 0; i < m->n; i++) {
@@ -181,7 +195,7 @@ static size_t check_golden_model(const struct json *model, bool has_imatrix)
         assert_int_equal(mix->file_type, number_at(m, "file_type"));
         struct err e = {0};
         const struct recipe_options opt = {.recipe = "kerf", .mix = mix, .has_imatrix = has_imatrix};
-        const int rc = recipe_assign(&opt, meta, t, n, false, &e);
+        const int rc = assign(&opt, meta, t, n, false, &e);
         if (rc != 0)
             fail_msg("%s: %s", mix->name, e.msg);
         for (i = 0; i < n; i++) {
@@ -277,7 +291,7 @@ static void check_run(struct regular_model *m, const char *line)
     const struct recipe_options opt = {
         .recipe = "llama.cpp", .mix = mix_find(name), .has_imatrix = m->has_imatrix};
     struct err e = {0};
-    if (recipe_assign(&opt, meta, m->tensors, m->n, !m->has_imatrix, &e) != 0)
+    if (assign(&opt, meta, m->tensors, m->n, !m->has_imatrix, &e) != 0)
         fail_msg("%s %s: %s", m->arch, name, e.msg);
     enum qtype *types = calloc(m->n, sizeof *types);
     assert_non_null(types);
@@ -382,7 +396,7 @@ static int assign_small(struct recipe_tensor t[SMALL], const struct recipe_optio
         t[i].has_importance = has_importance;
         t[i].always_f32 = i == ROUTER;
     }
-    const int rc = recipe_assign(opt, meta, t, SMALL, false, e);
+    const int rc = assign(opt, meta, t, SMALL, false, e);
     gguf_meta_free(meta);
     return rc;
 }
@@ -550,7 +564,7 @@ static void large_models_get_more_bits_for_v(void **state)
             t[k] = (struct recipe_tensor){.name = names[k], .n_dims = 2, .ne = {256, 256, 1, 1}};
         }
         const struct recipe_options opt = {.recipe = "llama.cpp", .mix = mix_find("Q4_K_S")};
-        assert_int_equal(recipe_assign(&opt, meta, t, 6, false, NULL), 0);
+        assert_int_equal(assign(&opt, meta, t, 6, false, NULL), 0);
         assert_int_equal(t[3].type, QTYPE_Q5_K); /* the first four have them anyway */
         assert_int_equal(t[5].type, cases[i].expected);
         gguf_meta_free(meta);
