@@ -4,6 +4,7 @@
  * convolution makes the mixer a delta net. Names and shapes: specification, architectures 1 to 17. */
 #include "model_load.h"
 
+#include "formats/arch/arch.h"
 #include "formats/model/tensor_name.h"
 
 #include <stdio.h>
@@ -95,7 +96,7 @@ static int head_counts(const struct net *net, uint32_t layer, struct attention *
     return 0;
 }
 
-static int build_attention(struct net *net, const struct net_family *f, struct net_layer *l, struct err *e)
+static int build_attention(struct net *net, const struct arch_runtime *f, struct net_layer *l, struct err *e)
 {
     struct attention *a = &l->attention;
     int rc = head_counts(net, l->index, a, e);
@@ -105,7 +106,7 @@ static int build_attention(struct net *net, const struct net_family *f, struct n
     a->window = u32_of(hparams_window(net->hparams, l->index, 0));
     uint64_t q = (uint64_t)a->n_heads * a->head_dim * (f->gated ? 2 : 1);
     uint64_t k = (uint64_t)a->n_kv_heads * a->head_dim, v = (uint64_t)a->n_kv_heads * a->value_dim;
-    rc = vector(net, l->index, "attn_norm.weight", net->n_embd, true, &a->norm, e);
+    rc = vector(net, l->index, f->attn_norm, net->n_embd, true, &a->norm, e);
     if (rc == 0 && f->fused_qkv)
         rc = fused_qkv(net, l, q, k, v, e);
     if (rc == 0 && !f->fused_qkv)
@@ -163,7 +164,7 @@ static int build_shared_expert(struct net *net, struct net_layer *l, struct err 
     return rc;
 }
 
-static int build_moe(struct net *net, const struct net_family *f, const float *norm, struct net_layer *l,
+static int build_moe(struct net *net, const struct arch_runtime *f, const float *norm, struct net_layer *l,
                      struct err *e)
 {
     struct moe *m = &l->moe;
@@ -210,7 +211,7 @@ static int delta_net_sizes(const struct net *net, struct delta_net *d, struct er
     return 0;
 }
 
-static int build_delta_net(struct net *net, const struct net_family *f, struct net_layer *l, struct err *e)
+static int build_delta_net(struct net *net, const struct arch_runtime *f, struct net_layer *l, struct err *e)
 {
     struct delta_net *d = &l->delta_net;
     int rc = delta_net_sizes(net, d, e);
@@ -219,7 +220,7 @@ static int build_delta_net(struct net *net, const struct net_family *f, struct n
     d->tiled = f->tiled_heads;
     uint64_t key = (uint64_t)d->n_k_heads * d->k_dim, value = (uint64_t)d->n_v_heads * d->v_dim;
     uint64_t n_v = d->n_v_heads;
-    rc = vector(net, l->index, "attn_norm.weight", net->n_embd, true, &d->norm, e);
+    rc = vector(net, l->index, f->attn_norm, net->n_embd, true, &d->norm, e);
     if (rc == 0)
         rc = matrix(net, l, "attn_qkv", net->n_embd, 2 * key + value, true, &d->qkv, e);
     if (rc == 0)
@@ -243,22 +244,20 @@ static int build_delta_net(struct net *net, const struct net_family *f, struct n
     return rc;
 }
 
-int net_build_layer(struct net *net, const struct net_family *family, uint32_t index, struct net_layer *out,
-                    struct err *e)
+int net_build_layer(struct net *net, uint32_t index, struct net_layer *out, struct err *e)
 {
+    const struct arch_runtime *f = &net->hparams->arch->runtime;
     struct net_layer *l = out;
     const float *ffn_norm = NULL;
-    char kind[64];
     *l = (struct net_layer){.index = index};
-    bool delta = family->hybrid && model_find_in(net->model, index, "ssm_conv1d.weight");
+    bool delta = f->hybrid && model_find_in(net->model, index, "ssm_conv1d.weight");
     bool experts = model_find_in(net->model, index, "ffn_gate_inp.weight") != NULL;
     l->steps[l->n_steps++] = delta ? STEP_DELTA_NET : STEP_ATTENTION;
     l->steps[l->n_steps++] = experts ? STEP_MOE : STEP_MLP;
-    int rc = delta ? build_delta_net(net, family, l, e) : build_attention(net, family, l, e);
-    snprintf(kind, sizeof kind, "%s.weight", family->ffn_norm);
+    int rc = delta ? build_delta_net(net, f, l, e) : build_attention(net, f, l, e);
     if (rc == 0)
-        rc = vector(net, index, kind, net->n_embd, true, &ffn_norm, e);
+        rc = vector(net, index, f->ffn_norm, net->n_embd, true, &ffn_norm, e);
     if (rc == 0)
-        rc = experts ? build_moe(net, family, ffn_norm, l, e) : build_mlp(net, ffn_norm, l, e);
+        rc = experts ? build_moe(net, f, ffn_norm, l, e) : build_mlp(net, ffn_norm, l, e);
     return rc;
 }

@@ -1,39 +1,15 @@
 /* model_load.c - see model_load.h: the numbers of a model and what all its layers share. */
 #include "model_load.h"
 
+#include "formats/arch/arch.h"
 #include "formats/model/model_check.h"
 #include "libquant/base/checked.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_LAYERS   4096
 #define MAX_WIDTH    (1u << 24)
 #define MAX_HEAD_DIM 65536
-
-static const struct net_family families[] = {
-    {.arch = "llama", .neighbours = true, .renormalise = true, .ffn_norm = "ffn_norm"},
-    {.arch = "qwen", .fused_qkv = true, .ffn_norm = "ffn_norm"},
-    {.arch = "qwen2", .ffn_norm = "ffn_norm"},
-    {.arch = "qwen2vl", .ffn_norm = "ffn_norm"},
-    {.arch = "qwen2moe", .ffn_norm = "ffn_norm"},
-    {.arch = "qwen3", .ffn_norm = "ffn_norm"},
-    {.arch = "qwen3vl", .ffn_norm = "ffn_norm"},
-    {.arch = "qwen3moe", .renormalise = true, .ffn_norm = "ffn_norm"},
-    {.arch = "qwen3vlmoe", .renormalise = true, .ffn_norm = "ffn_norm"},
-    {.arch = "qwen3next",
-     .gated = true,
-     .hybrid = true,
-     .renormalise = true,
-     .ffn_norm = "post_attention_norm"},
-    {.arch = "qwen35", .gated = true, .hybrid = true, .tiled_heads = true, .ffn_norm = "post_attention_norm"},
-    {.arch = "qwen35moe",
-     .gated = true,
-     .hybrid = true,
-     .tiled_heads = true,
-     .renormalise = true,
-     .ffn_norm = "post_attention_norm"},
-};
 
 int net_tensor(const struct net *net, const char *name, uint64_t n_cols, uint64_t n_rows, uint64_t n_mats,
                bool required, const struct model_tensor **out, struct err *e)
@@ -86,33 +62,25 @@ static int need_count(const struct net *net, const struct hparam_count *p, uint3
     return 0;
 }
 
-static const struct net_family *find_family(const char *arch)
-{
-    for (size_t i = 0; arch && i < sizeof families / sizeof families[0]; i++)
-        if (strcmp(families[i].arch, arch) == 0)
-            return &families[i];
-    return NULL;
-}
-
 static int refuse_family(const struct model *m, struct err *e)
 {
-    char known[256] = "";
-    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+    char known[400] = "";
+    for (size_t i = 0; i < arch_count(); i++) {
         size_t at = strlen(known);
-        snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", families[i].arch);
+        snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", arch_at(i)->name);
     }
-    if (!model_arch_name(m) || !model_arch_name(m)[0])
+    if (!model_arch_name(m)[0])
         return err_set(e, ERR_FORMAT,
                        "%s: key 'general.architecture' is missing: there is no telling how to run it",
                        model_path(m));
     return err_set(e, ERR_UNSUPPORTED, "%s: no forward pass for architecture '%s'; there is one for %s",
-                   model_path(m), model_arch_name(m) ? model_arch_name(m) : "?", known);
+                   model_path(m), model_arch_name(m), known);
 }
 
 static int load_numbers(struct net *net, struct err *e)
 {
     const struct hparams *h = net->hparams;
-    int rc = need_count(net, &h->n_blocks, MAX_LAYERS, &net->n_layers, e);
+    int rc = need_count(net, &h->n_blocks, ARCH_MAX_LAYERS, &net->n_layers, e);
     if (rc == 0)
         rc = need_count(net, &h->width, MAX_WIDTH, &net->n_embd, e);
     if (rc == 0)
@@ -223,7 +191,7 @@ int net_need_tokens(const struct net *net, const char *what, struct err *e)
                                  : "each text an embedding (pooling_type)");
 }
 
-static int load_rope(struct net *net, const struct net_family *family, struct err *e)
+static int load_rope(struct net *net, struct err *e)
 {
     const struct hparams *h = net->hparams;
     uint64_t head_dim = hparams_heads(h, 0).key_dim;
@@ -235,7 +203,7 @@ static int load_rope(struct net *net, const struct net_family *family, struct er
     int rc = t ? net_vector(net, "rope_freqs.weight", t->ne[0], true, &divisors, e) : 0;
     if (rc == 0)
         rc = rope_init(&net->rope, h, (uint32_t)head_dim, divisors, t ? (size_t)t->ne[0] : 0, e);
-    net->rope.neighbours = family->neighbours;
+    net->rope.neighbours = h->arch->runtime.neighbours;
     return rc;
 }
 
@@ -257,8 +225,7 @@ static int refuse_faults(const struct model *m, struct err *e)
 int net_init(struct net *out, const struct model *m, struct err *e)
 {
     struct net net = {.model = m, .hparams = model_hparams(m)};
-    const struct net_family *family = find_family(net.hparams->arch_name);
-    if (!family)
+    if (!net.hparams->arch)
         return refuse_family(m, e);
     int rc = refuse_faults(m, e);
     if (rc == 0)
@@ -268,11 +235,11 @@ int net_init(struct net *out, const struct model *m, struct err *e)
     if (rc == 0)
         rc = load_answer(&net, e);
     if (rc == 0)
-        rc = load_rope(&net, family, e);
+        rc = load_rope(&net, e);
     if (rc == 0 && !(net.layers = arena_array(&net.arena, net.n_layers, sizeof *net.layers)))
         rc = err_set(e, ERR_NOMEM, "out of memory for %u layers", net.n_layers);
     for (uint32_t i = 0; rc == 0 && i < net.n_layers; i++)
-        rc = net_build_layer(&net, family, i, &net.layers[i], e);
+        rc = net_build_layer(&net, i, &net.layers[i], e);
     if (rc != 0) {
         net_release(&net);
         return rc;

@@ -129,20 +129,8 @@ int net_need_tokens(const struct net *net, const char *what, struct err *e);
 
 /* --- for the builders in model_layers.c --- */
 
-struct net_family {
-    const char *arch;
-    bool neighbours;  /* rotary pairs are neighbours (rows of q and k are permuted in the file) */
-    bool fused_qkv;   /* attn_qkv instead of three matrices */
-    bool gated;       /* attention output gate */
-    bool hybrid;      /* delta-net layers between attention layers */
-    bool tiled_heads; /* order of value heads in delta-net tensors */
-    bool renormalise; /* expert weights sum to one */
-    const char *ffn_norm;
-};
-
 /* The layer with this index; fills steps and tensors. */
-int net_build_layer(struct net *net, const struct net_family *family, uint32_t index, struct net_layer *out,
-                    struct err *e);
+int net_build_layer(struct net *net, uint32_t index, struct net_layer *out, struct err *e);
 
 /* Vector `name` of n values in float32, owned by the net; *out stays NULL when it is absent and optional. */
 int net_vector(struct net *net, const char *name, uint64_t n, bool required, const float **out,

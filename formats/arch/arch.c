@@ -2,14 +2,20 @@
  * of what is supported. */
 #include "arch.h"
 
-#include "arch_rows.h"
-
 #include <assert.h>
 #include <string.h>
 
-static const struct arch *const all[] = {&arch_qwen,      &arch_qwen2,    &arch_qwen2moe,  &arch_qwen2vl,
-                                         &arch_qwen3,     &arch_qwen3moe, &arch_qwen3vl,   &arch_qwen3vlmoe,
-                                         &arch_qwen3next, &arch_qwen35,   &arch_qwen35moe, &arch_llama};
+/* Every family there is: arch_<name> of formats/arch/<name>.c, in the order of tables and messages. */
+#define FAMILIES(each)                                                                                       \
+    each(qwen) each(qwen2) each(qwen2moe) each(qwen2vl) each(qwen3) each(qwen3moe) each(qwen3vl)             \
+        each(qwen3vlmoe) each(qwen3next) each(qwen35) each(qwen35moe) each(llama)
+
+#define DECLARE(name) extern const struct arch arch_##name;
+#define ADDRESS(name) &arch_##name,
+
+FAMILIES(DECLARE)
+
+static const struct arch *const all[] = {FAMILIES(ADDRESS)};
 
 size_t arch_count(void)
 {
@@ -34,6 +40,27 @@ bool arch_row_applies(const struct arch_model *a, const struct arch_group *g, co
                       uint64_t layer)
 {
     return (!g->when || g->when(a, layer)) && (!row->when || row->when(a, layer));
+}
+
+static const struct hf_class *class_of(const char *model_type)
+{
+    for (size_t i = 0; i < arch_count(); i++)
+        for (const struct hf_class *c = all[i]->defaults; c && c->model_types[0]; c++)
+            if (in_list(c->model_types, model_type))
+                return c;
+    return NULL;
+}
+
+bool hf_class_default(const char *model_type, const char *key, enum hf_default_kind *kind, double *value)
+{
+    const struct hf_class *c = class_of(model_type);
+    for (const struct hf_class_value *v = c ? c->values : NULL; v && v->key; v++)
+        if (strcmp(v->key, key) == 0) {
+            *kind = v->kind;
+            *value = v->value;
+            return true;
+        }
+    return false;
 }
 
 const struct arch *arch_by_name(const char *name)

@@ -1,7 +1,7 @@
 /* arch.h - what a model family is: names, shapes, transformations and metadata keys, as data.
  *
- * One file per family holds one `struct arch`; the converter, the loader and the tables of the documentation
- * read it, so a new family is a new file and a line in arch.c.
+ * One file per family holds one `struct arch`; the converter, the loader, the forward pass and the tables of
+ * the documentation read it, so a new family is a new file and a line in arch.c.
  *
  * Names. A row pairs a HuggingFace name with a GGUF name. In both, a path component `N` stands for the layer
  * index; in the HuggingFace name `J` stands for an expert, and the J = 0..E-1 matrices are stacked. Several
@@ -16,6 +16,7 @@
 #define KERF_ARCH_H
 
 #include "formats/gguf/gguf_meta.h"
+#include "formats/hf/hf_class_defaults.h"
 #include "formats/hf/hf_config.h"
 #include "libquant/base/arena.h"
 
@@ -143,6 +144,20 @@ enum arch_factors {
     ARCH_FACTOR_DELTA = 8,  /* gated delta nets */
 };
 
+/* What a runtime computes as far as neither a key nor a tensor of a file says so. Parts of a layer that a
+ * family lacks are NULL. Names are those of tensors behind "blk.N.". */
+struct arch_runtime {
+    const char *attn_norm,
+        *ffn_norm;               /* norms before attention (or what stands in its place) and feed-forward */
+    bool neighbours;             /* rotary pairs are neighbours: rows of q and k are permuted in the file */
+    bool fused_qkv;              /* attn_qkv in place of attn_q, attn_k and attn_v */
+    bool gated;                  /* q holds an output gate for each head */
+    bool hybrid;                 /* layers with a convolution are gated delta nets */
+    bool tiled_heads;            /* order of value heads in the tensors of delta nets */
+    bool renormalise;            /* the weights of a token's experts sum to one, unless a key says not */
+    bool predicts_without_cache; /* llama.cpp gives prediction blocks no cache */
+};
+
 /* Receiver of remarks about what the output cannot express; a nonzero answer stops. */
 struct arch_warnings {
     int (*add)(void *ctx, const char *text, struct err *e);
@@ -158,6 +173,8 @@ struct arch {
     const struct arch_key *keys;     /* ended by a NULL suffix; NULL: none */
     unsigned quirks;                 /* enum arch_quirk */
     unsigned factors;                /* enum arch_factors */
+    struct arch_runtime runtime;
+    const struct hf_class *defaults; /* of its configuration classes; ended by one without a name */
     /* Refuse what the descriptor cannot do; NULL: nothing to refuse. */
     int (*check)(struct arch_model *a, struct err *e);
     /* Keys that no table expresses, and warnings; NULL: none. */

@@ -1,5 +1,5 @@
 /* arch_rows.h - tensor rows and keys that several families share (specification, architectures
- * 0.11, 4.3, 9.3), and the descriptors themselves. For the files of this folder. */
+ * 0.11, 4.3, 9.3). For the files of this folder. */
 #ifndef KERF_ARCH_ROWS_H
 #define KERF_ARCH_ROWS_H
 
@@ -95,8 +95,5 @@ int arch_add_sliding_window(const struct arch_model *a, struct gguf_meta *meta, 
 int arch_add_sliding_window_where(const struct arch_model *a, struct gguf_meta *meta,
                                   bool (*windowed)(const struct arch_model *a, uint64_t layer),
                                   const struct arch_warnings *w, struct err *e);
-
-extern const struct arch arch_qwen2, arch_qwen3, arch_qwen2moe, arch_qwen3moe, arch_qwen2vl, arch_qwen3vl,
-    arch_qwen3vlmoe, arch_qwen3next, arch_qwen35, arch_qwen35moe, arch_qwen, arch_llama;
 
 #endif

@@ -169,6 +169,21 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
                             e);
 }
 
+/* Defaults of the classes (transformers, their constructors). */
+static const struct hf_class defaults[] = {
+    {{"llama"},
+     {HF_UINT("vocab_size", 32000), HF_UINT("hidden_size", 4096), HF_UINT("intermediate_size", 11008),
+      HF_UINT("num_hidden_layers", 32), HF_UINT("num_attention_heads", 32), /* KV heads: as many as heads */
+      HF_CONTEXT(2048, 1e-6, 1e4, 1), HF_TIED(0)}},
+    {{"mistral"},
+     {HF_SIZES(32000, 4096, 14336, 32, 32, 8), HF_CONTEXT(131072, 1e-6, 1e4, 1),
+      HF_UINT("sliding_window", 4096), HF_TIED(0)}},
+    {{"mixtral"},
+     {HF_SIZES(32000, 4096, 14336, 32, 32, 8), HF_CONTEXT(131072, 1e-5, 1e6, 1),
+      HF_UINT("num_local_experts", 8), HF_UINT("num_experts_per_tok", 2), HF_TIED(0)}},
+    {.model_types = {NULL}},
+};
+
 const struct arch arch_llama = {
     .name = "llama",
     .title = "Llama 1 to 3.x, Mistral, Mixtral",
@@ -180,4 +195,9 @@ const struct arch arch_llama = {
     .quirks = ARCH_ROPE_FREQS | ARCH_HEAD_DIM_KEY,
     .check = check,
     .add_keys = add_keys,
+    .runtime = {.attn_norm = "attn_norm.weight",
+                .ffn_norm = "ffn_norm.weight",
+                .neighbours = true,
+                .renormalise = true},
+    .defaults = defaults,
 };

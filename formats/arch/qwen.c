@@ -75,6 +75,17 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     return rc;
 }
 
+/* Defaults of the classes (transformers, their constructors). */
+static const struct hf_class defaults[] = {
+    {{"qwen"}, /* configuration_qwen.py of the published repositories; their files state seq_length */
+     {HF_UINT("vocab_size", 151936), HF_UINT("hidden_size", 4096), HF_UINT("intermediate_size", 22016),
+      HF_UINT("num_hidden_layers", 32), HF_UINT("num_attention_heads", 32), /* KV heads: as many as heads */
+      HF_UINT("max_position_embeddings", 8192), HF_NUMBER("layer_norm_epsilon", 1e-6),
+      HF_NUMBER("rotary_emb_base", 1e4), HF_BOOL("use_dynamic_ntk", 1), HF_BOOL("use_logn_attn", 1),
+      HF_TIED(0)}},
+    {.model_types = {NULL}},
+};
+
 const struct arch arch_qwen = {
     .name = "qwen",
     .title = "Qwen (first generation)",
@@ -85,4 +96,6 @@ const struct arch arch_qwen = {
     .quirks = ARCH_HEAD_MANDATORY,
     .check = check,
     .add_keys = add_keys,
+    .runtime = {.attn_norm = "attn_norm.weight", .ffn_norm = "ffn_norm.weight", .fused_qkv = true},
+    .defaults = defaults,
 };

@@ -63,6 +63,14 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     return arch_add_sliding_window(a, meta, w, e);
 }
 
+/* Defaults of the classes (transformers, their constructors). */
+static const struct hf_class defaults[] = {
+    {{"qwen2", "qwen2_audio"},
+     {HF_SIZES(151936, 4096, 22016, 32, 32, 32), HF_CONTEXT(32768, 1e-6, 1e4, 1), HF_WINDOW(4096),
+      HF_UINT("max_window_layers", 28), HF_QKV_BIAS, HF_TIED(0)}},
+    {.model_types = {NULL}},
+};
+
 const struct arch arch_qwen2 = {
     .name = "qwen2",
     .title = "Qwen1.5, Qwen2, Qwen2.5, QwQ, Qwen2-Audio (text)",
@@ -72,4 +80,6 @@ const struct arch arch_qwen2 = {
     .quirks = ARCH_POOLING,
     .check = check,
     .add_keys = add_keys,
+    .runtime = {.attn_norm = "attn_norm.weight", .ffn_norm = "ffn_norm.weight"},
+    .defaults = defaults,
 };

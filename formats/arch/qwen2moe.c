@@ -40,6 +40,16 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     return rc != 0 ? rc : arch_add_sliding_window_where(a, meta, is_windowed, w, e);
 }
 
+/* Defaults of the classes (transformers, their constructors). */
+static const struct hf_class defaults[] = {
+    {{"qwen2_moe"},
+     {HF_SIZES(151936, 2048, 5632, 24, 16, 16), HF_CONTEXT(32768, 1e-6, 1e4, 1), HF_WINDOW(4096),
+      HF_UINT("max_window_layers", 28), HF_EXPERTS(60, 4, 1408),
+      HF_UINT("shared_expert_intermediate_size", 5632), HF_BOOL("norm_topk_prob", 0),
+      HF_UINT("decoder_sparse_step", 1), HF_QKV_BIAS, HF_TIED(0)}},
+    {.model_types = {NULL}},
+};
+
 const struct arch arch_qwen2moe = {
     .name = "qwen2moe",
     .title = "Qwen1.5-MoE, Qwen2-57B-A14B",
@@ -50,4 +60,6 @@ const struct arch arch_qwen2moe = {
     .quirks = ARCH_HEAD_MANDATORY,
     .check = arch_check_experts,
     .add_keys = add_keys,
+    .runtime = {.attn_norm = "attn_norm.weight", .ffn_norm = "ffn_norm.weight"},
+    .defaults = defaults,
 };

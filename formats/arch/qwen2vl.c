@@ -42,6 +42,17 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     return rc != 0 ? rc : arch_add_sliding_window(a, meta, w, e);
 }
 
+/* Defaults of the classes (transformers, their constructors). */
+static const struct hf_class defaults[] = {
+    {{"qwen2_vl_text", "qwen2_5_vl_text", "qwen2_vl", "qwen2_5_vl"},
+     {HF_SIZES(152064, 8192, 29568, 80, 64, 8), HF_CONTEXT(32768, 1e-5, 1e6, 1), HF_WINDOW(4096),
+      HF_UINT("max_window_layers", 80), HF_QKV_BIAS, HF_TIED(0)}},
+    {{"qwen2_5_omni_text", "qwen2_5_omni_thinker", "qwen2_5_omni"},
+     {HF_SIZES(152064, 3584, 18944, 28, 28, 4), HF_CONTEXT(32768, 1e-6, 1e6, 1), HF_WINDOW(32768),
+      HF_UINT("max_window_layers", 28), HF_QKV_BIAS, HF_TIED(0)}},
+    {.model_types = {NULL}},
+};
+
 const struct arch arch_qwen2vl = {
     .name = "qwen2vl",
     .title = "Qwen2-VL, Qwen2.5-VL, Qwen2.5-Omni (text)",
@@ -50,4 +61,6 @@ const struct arch arch_qwen2vl = {
     .groups = groups,
     .check = check,
     .add_keys = add_keys,
+    .runtime = {.attn_norm = "attn_norm.weight", .ffn_norm = "ffn_norm.weight"},
+    .defaults = defaults,
 };

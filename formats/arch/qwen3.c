@@ -22,6 +22,14 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     return rc != 0 ? rc : arch_warn_output_bias(a, w, e);
 }
 
+/* Defaults of the classes (transformers, their constructors). */
+static const struct hf_class defaults[] = {
+    {{"qwen3"},
+     {HF_SIZES(151936, 4096, 22016, 32, 32, 32), HF_UINT("head_dim", 128), HF_CONTEXT(32768, 1e-6, 1e4, 1),
+      HF_WINDOW(4096), HF_UINT("max_window_layers", 28), HF_TIED(0)}},
+    {.model_types = {NULL}},
+};
+
 const struct arch arch_qwen3 = {
     .name = "qwen3",
     .title = "Qwen3 dense",
@@ -31,4 +39,6 @@ const struct arch arch_qwen3 = {
     .factors = ARCH_FACTOR_FFN,
     .quirks = ARCH_POOLING | ARCH_RERANKER,
     .add_keys = add_keys,
+    .runtime = {.attn_norm = "attn_norm.weight", .ffn_norm = "ffn_norm.weight"},
+    .defaults = defaults,
 };

@@ -103,6 +103,14 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     return rc != 0 ? rc : arch_add_hybrid_keys(a, meta, e);
 }
 
+/* Defaults of the classes (transformers, their constructors). */
+static const struct hf_class defaults_qwen35[] = {
+    {{"qwen3_5_text", "qwen3_5"},
+     {HF_SIZES(248320, 4096, 12288, 32, 16, 4), HF_UINT("head_dim", 256), HF_CONTEXT(32768, 1e-6, 1e4, 0.25),
+      HF_DELTA_NET, HF_TIED(0)}},
+    {.model_types = {NULL}},
+};
+
 const struct arch arch_qwen35 = {
     .name = "qwen35",
     .title = "Qwen3.5, Qwen3.6 dense (text)",
@@ -114,6 +122,25 @@ const struct arch arch_qwen35 = {
     .check = arch_check_hybrid,
     .add_keys = add_keys,
     .rename = arch_rename_mtp,
+    .runtime = {.attn_norm = "attn_norm.weight",
+                .ffn_norm = "post_attention_norm.weight",
+                .gated = true,
+                .hybrid = true,
+                .tiled_heads = true,
+                .predicts_without_cache = true},
+    .defaults = defaults_qwen35,
+};
+
+/* Defaults of the classes (transformers, their constructors). */
+static const struct hf_class defaults_qwen35moe[] = {
+    /* num_hidden_layers to num_key_value_heads, without a dense width: every layer is MoE */
+    {{"qwen3_5_moe_text", "qwen3_5_moe"},
+     {HF_UINT("vocab_size", 248320), HF_UINT("hidden_size", 2048), HF_UINT("num_hidden_layers", 40),
+      HF_UINT("num_attention_heads", 16), HF_UINT("num_key_value_heads", 2), HF_UINT("head_dim", 256),
+      HF_CONTEXT(32768, 1e-6, 1e4, 0.25), HF_EXPERTS(256, 8, 512),
+      HF_UINT("shared_expert_intermediate_size", 512), HF_BOOL("norm_topk_prob", 1), HF_DELTA_NET,
+      HF_TIED(0)}},
+    {.model_types = {NULL}},
 };
 
 const struct arch arch_qwen35moe = {
@@ -127,4 +154,12 @@ const struct arch arch_qwen35moe = {
     .check = arch_check_hybrid_experts,
     .add_keys = add_keys,
     .rename = arch_rename_mtp,
+    .runtime = {.attn_norm = "attn_norm.weight",
+                .ffn_norm = "post_attention_norm.weight",
+                .gated = true,
+                .hybrid = true,
+                .tiled_heads = true,
+                .renormalise = true,
+                .predicts_without_cache = true},
+    .defaults = defaults_qwen35moe,
 };

@@ -34,6 +34,14 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     return rc != 0 ? rc : arch_add_sliding_window_where(a, meta, is_windowed, w, e);
 }
 
+/* Defaults of the classes (transformers, their constructors). */
+static const struct hf_class defaults[] = {
+    {{"qwen3_moe"},
+     {HF_SIZES(151936, 2048, 6144, 24, 32, 4), HF_CONTEXT(32768, 1e-6, 1e4, 1), HF_WINDOW(4096),
+      HF_EXPERTS(128, 8, 768), HF_BOOL("norm_topk_prob", 0), HF_UINT("decoder_sparse_step", 1), HF_TIED(0)}},
+    {.model_types = {NULL}},
+};
+
 const struct arch arch_qwen3moe = {
     .name = "qwen3moe",
     .title = "Qwen3 MoE (30B-A3B, 235B-A22B, Coder)",
@@ -44,4 +52,6 @@ const struct arch arch_qwen3moe = {
     .keys = arch_keys_experts,
     .check = arch_check_experts,
     .add_keys = add_keys,
+    .runtime = {.attn_norm = "attn_norm.weight", .ffn_norm = "ffn_norm.weight", .renormalise = true},
+    .defaults = defaults,
 };

@@ -84,6 +84,15 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     return rc != 0 ? rc : arch_add_expert_norm(a, meta, true, w, e);
 }
 
+/* Defaults of the classes (transformers, their constructors). */
+static const struct hf_class defaults[] = {
+    {{"qwen3_next"},
+     {HF_SIZES(151936, 2048, 5632, 48, 16, 2), HF_UINT("head_dim", 256), HF_CONTEXT(32768, 1e-6, 1e4, 0.25),
+      HF_EXPERTS(512, 10, 512), HF_UINT("shared_expert_intermediate_size", 512), HF_BOOL("norm_topk_prob", 1),
+      HF_UINT("decoder_sparse_step", 1), HF_DELTA_NET, HF_TIED(0)}},
+    {.model_types = {NULL}},
+};
+
 const struct arch arch_qwen3next = {
     .name = "qwen3next",
     .title = "Qwen3-Next",
@@ -95,4 +104,11 @@ const struct arch arch_qwen3next = {
     .check = arch_check_hybrid_experts,
     .add_keys = add_keys,
     .rename = arch_rename_mtp,
+    .runtime = {.attn_norm = "attn_norm.weight",
+                .ffn_norm = "post_attention_norm.weight",
+                .gated = true,
+                .hybrid = true,
+                .renormalise = true,
+                .predicts_without_cache = true},
+    .defaults = defaults,
 };

@@ -73,6 +73,14 @@ static int after_vocabulary(const struct arch_model *a, const struct vocabulary 
     return 0;
 }
 
+/* Defaults of the classes (transformers, their constructors). */
+static const struct hf_class defaults_qwen3vl[] = {
+    {{"qwen3_vl_text", "qwen3_vl"},
+     {HF_SIZES(151936, 4096, 22016, 32, 32, 32), HF_UINT("head_dim", 128), HF_CONTEXT(128000, 1e-6, 5e6, 1),
+      HF_TIED(0)}},
+    {.model_types = {NULL}},
+};
+
 const struct arch arch_qwen3vl = {
     .name = "qwen3vl",
     .title = "Qwen3-VL dense (text)",
@@ -81,6 +89,20 @@ const struct arch arch_qwen3vl = {
     .groups = dense_groups,
     .quirks = ARCH_POOLING | ARCH_RERANKER,
     .add_keys = add_keys,
+    .runtime = {.attn_norm = "attn_norm.weight", .ffn_norm = "ffn_norm.weight"},
+    .defaults = defaults_qwen3vl,
+};
+
+/* Defaults of the classes (transformers, their constructors). */
+static const struct hf_class defaults_qwen3vlmoe[] = {
+    {{"qwen3_vl_moe_text", "qwen3_vl_moe"},
+     {HF_SIZES(151936, 2048, 5632, 24, 16, 16), HF_CONTEXT(128000, 1e-6, 5e5, 1), HF_EXPERTS(60, 4, 1408),
+      HF_BOOL("norm_topk_prob", 1), HF_UINT("decoder_sparse_step", 1), HF_TIED(1)}},
+    /* the vocabulary size of this class is a placeholder of the reference; real files state it */
+    {{"qwen3_omni_moe_text", "qwen3_omni_moe_thinker", "qwen3_omni_moe"},
+     {HF_SIZES(3584, 2048, 18944, 28, 28, 4), HF_CONTEXT(32768, 1e-6, 1e6, 1), HF_EXPERTS(128, 8, 768),
+      HF_BOOL("norm_topk_prob", 1), HF_UINT("decoder_sparse_step", 1), HF_TIED(0)}},
+    {.model_types = {NULL}},
 };
 
 const struct arch arch_qwen3vlmoe = {
@@ -93,4 +115,6 @@ const struct arch arch_qwen3vlmoe = {
     .check = arch_check_experts,
     .add_keys = add_moe_keys,
     .after_vocabulary = after_vocabulary,
+    .runtime = {.attn_norm = "attn_norm.weight", .ffn_norm = "ffn_norm.weight", .renormalise = true},
+    .defaults = defaults_qwen3vlmoe,
 };

@@ -49,13 +49,15 @@ static uint64_t window_period(const char *arch)
 }
 
 /* Families whose prediction layers, those behind the main ones, llama.cpp gives no cache in a context that
- * generates text (llama_model::create_memory); for the others it allocates one in every layer. */
-static bool predicts_without_cache(const char *arch)
+ * generates text (llama_model::create_memory); for the others it allocates one in every layer. Of those that
+ * are unknown here, these. */
+static bool predicts_without_cache(const struct hparams *h)
 {
-    static const char *const known[] = {"qwen3next", "qwen35", "qwen35moe",  "step35",
-                                        "hy_v3",     "mimo2",  "deepseek32", "glm-dsa"};
+    static const char *const known[] = {"step35", "hy_v3", "mimo2", "deepseek32", "glm-dsa"};
+    if (h->arch)
+        return h->arch->runtime.predicts_without_cache;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(known[i], arch) == 0)
+        if (strcmp(known[i], h->arch_name) == 0)
             return true;
     return false;
 }
@@ -71,7 +73,7 @@ static uint64_t state_bytes(const struct hparams *h)
 static void read_layer(struct footprint *f, const struct hparams *h, uint64_t layer, uint64_t n_main)
 {
     struct footprint_layer *l = &f->layers[layer];
-    if (layer >= n_main && predicts_without_cache(h->arch_name))
+    if (layer >= n_main && predicts_without_cache(h))
         return;
     if (layer < n_main && hparam_is_there(&h->ssm_inner.key) && hparams_is_recurrent(h, layer)) {
         l->state_bytes = state_bytes(h);

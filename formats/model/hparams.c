@@ -168,7 +168,7 @@ bool hparams_is_recurrent(const struct hparams *h, uint64_t layer)
 {
     if (h->recurrent.key.state == HPARAM_LIST)
         return hparam_or(&h->recurrent, layer, 0) != 0;
-    uint64_t interval = hparam_or(&h->full_interval, 0, h->arch ? 4 : 0);
+    uint64_t interval = hparam_or(&h->full_interval, 0, h->arch && h->arch->runtime.hybrid ? 4 : 0);
     return interval != 0 ? (layer + 1) % interval != 0 : hparams_heads(h, layer).n_kv == 0;
 }
 
