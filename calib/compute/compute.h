@@ -97,6 +97,7 @@ struct attention_heads {
     struct region keys, values;    /* [n_keys, n_kv_heads * dim] of the same windows */
     size_t first_query, n_queries; /* position of the first query among the keys */
     size_t ctx;                    /* windows begin at multiples of it */
+    float scale;                   /* of scores; 0: 1 / sqrt(key_dim) */
 };
 
 /* What attention does with the tokens of one window, on the host: the mass that each token receives (sum over
@@ -230,6 +231,10 @@ struct compute_ops {
     /* y = x * weight / sqrt(mean(x^2) + eps) for each row of n_cols. */
     int (*rms_norm)(struct compute *c, struct region y, struct region x, size_t n_tokens, size_t n_cols,
                     const float *weight, float eps, struct err *e);
+    /* x *= factor, and y += factor * x, for n numbers. */
+    int (*scale)(struct compute *c, struct region x, size_t n, float factor, struct err *e);
+    int (*add_scaled)(struct compute *c, struct region y, struct region x, size_t n, float factor,
+                      struct err *e);
     /* gate = silu(gate) * up, element by element. */
     int (*swiglu)(struct compute *c, struct region gate, struct region up, size_t n_tokens, size_t n_cols,
                   struct err *e);

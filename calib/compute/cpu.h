@@ -62,6 +62,9 @@ int cpu_products(struct compute *c, const struct weights *w, struct region x, si
                  const struct product *p, size_t n_products, struct err *e);
 int cpu_rms_norm(struct compute *c, struct region y, struct region x, size_t n_tokens, size_t n_cols,
                  const float *weight, float eps, struct err *e);
+int cpu_scale(struct compute *c, struct region x, size_t n, float factor, struct err *e);
+int cpu_add_scaled(struct compute *c, struct region y, struct region x, size_t n, float factor,
+                   struct err *e);
 int cpu_swiglu(struct compute *c, struct region gate, struct region up, size_t n_tokens, size_t n_cols,
                struct err *e);
 int cpu_rotate_heads(struct compute *c, const struct head_rows *h, struct err *e);

@@ -28,7 +28,7 @@ struct look_run {
 static void probabilities(const struct attention_heads *a, float *s, size_t n_keys, size_t pos)
 {
     size_t end = pos + 1, from = a->window && end > a->window ? end - a->window : 0;
-    float scale = 1.0f / sqrtf((float)a->key_dim);
+    float scale = a->scale > 0 ? a->scale : 1.0f / sqrtf((float)a->key_dim);
     float largest = vec_max(s + from, end - from) * scale;
     double sum = vec_exp_sum(s + from, s + from, scale, largest, end - from);
     vec_scale(s + from, (float)(1.0 / sum), end - from);

@@ -38,6 +38,40 @@ int cpu_rms_norm(struct compute *c, struct region y, struct region x, size_t n_t
     return pool_run(cpu_of(c)->pool, cpu_jobs(n_tokens, ROWS_PER_JOB), norm_job, &r, e);
 }
 
+#define FLOATS_PER_JOB ((size_t)1 << 16)
+
+struct scale_run {
+    float *y;
+    const float *x; /* NULL: y itself is scaled */
+    size_t n;
+    float factor;
+};
+
+static int scale_job(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)worker;
+    (void)e;
+    const struct scale_run *r = ctx;
+    size_t at = job * FLOATS_PER_JOB, n = r->n - at < FLOATS_PER_JOB ? r->n - at : FLOATS_PER_JOB;
+    if (r->x)
+        vec_add_scaled(r->y + at, r->x + at, r->factor, n);
+    else
+        vec_scale(r->y + at, r->factor, n);
+    return 0;
+}
+
+int cpu_scale(struct compute *c, struct region x, size_t n, float factor, struct err *e)
+{
+    struct scale_run r = {cpu_at(x), NULL, n, factor};
+    return pool_run(cpu_of(c)->pool, cpu_jobs(n, FLOATS_PER_JOB), scale_job, &r, e);
+}
+
+int cpu_add_scaled(struct compute *c, struct region y, struct region x, size_t n, float factor, struct err *e)
+{
+    struct scale_run r = {cpu_at(y), cpu_at(x), n, factor};
+    return pool_run(cpu_of(c)->pool, cpu_jobs(n, FLOATS_PER_JOB), scale_job, &r, e);
+}
+
 struct swiglu_run {
     float *gate;
     const float *up;

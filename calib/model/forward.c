@@ -56,6 +56,28 @@ struct product layer_product(const struct matrix *m, struct region y, size_t ldy
                             .add = add};
 }
 
+int layer_input(struct layer_run *r, struct region h, size_t n, const float *norm, struct region *x,
+                struct err *e)
+{
+    *x = norm ? r->norm : h;
+    return norm ? r->ops->rms_norm(r->compute, r->norm, h, n, r->net->n_embd, norm, r->net->eps, e) : 0;
+}
+
+int layer_add_output(struct layer_run *r, const struct matrix *m, struct region x, size_t ldx, size_t n,
+                     const float *post_norm, struct region h, struct err *e)
+{
+    size_t n_embd = r->net->n_embd;
+    float scale = r->net->residual_scale;
+    bool direct = !post_norm && scale == 1;
+    struct product p = layer_product(m, direct ? h : r->norm, n_embd, direct);
+    int rc = r->ops->products(r->compute, r->weights, x, n, ldx, &p, 1, e);
+    if (rc == 0 && post_norm)
+        rc = r->ops->rms_norm(r->compute, r->norm, r->norm, n, n_embd, post_norm, r->net->eps, e);
+    if (rc == 0 && !direct)
+        rc = r->ops->add_scaled(r->compute, h, r->norm, n * n_embd, scale, e);
+    return rc;
+}
+
 /* Everything one pass owns. */
 struct pass {
     const struct net *net;
@@ -161,6 +183,8 @@ static int embed(struct pass *p, struct err *e)
             rc = p->ops->states_get(p->compute, p->states, t, n, h, &h, e);
         if (rc == 0)
             rc = p->ops->embed(p->compute, p->w, p->net->embedding, p->ids + t, n, h, e);
+        if (rc == 0 && p->net->embedding_scale != 1)
+            rc = p->ops->scale(p->compute, h, n * p->net->n_embd, p->net->embedding_scale, e);
         if (rc == 0)
             rc = p->ops->states_put(p->compute, p->states, t, n, h, e);
     }
@@ -229,6 +253,8 @@ static int finish(struct pass *p, struct err *e)
                 rc = p->ops->rms_norm(p->compute, norm, h, n, n_embd, net->output_norm, net->eps, e);
             if (rc == 0)
                 rc = observe_head(p, n, e);
+            if (rc == 0 && net->logit_scale != 1) /* the head is linear, and has no bias then */
+                rc = p->ops->scale(p->compute, norm, n * n_embd, net->logit_scale, e);
             size_t from = p->opt->keep_first > i ? p->opt->keep_first - i : 0;
             size_t to = p->opt->keep_end < i + n ? p->opt->keep_end : i + n;
             if (rc == 0 && n_keep > 0 && p->kept && to > i + from) {

@@ -48,6 +48,15 @@ size_t delta_net_wide_cols(const struct delta_net *d);
 int layer_observe(const struct layer_run *r, const struct model_tensor *const *tensors, size_t n_tensors,
                   struct region x, size_t n_tokens, size_t n_cols, int64_t expert, struct err *e);
 
+/* What a step takes: n rows of the states h through a norm, in r->norm; or, where it has none, h itself. */
+int layer_input(struct layer_run *r, struct region h, size_t n, const float *norm, struct region *x,
+                struct err *e);
+
+/* h += what the matrix makes of x [n, .] with row distance ldx, through the norm behind it (NULL: none) and
+ * times the residual scale. Uses r->norm where there is one of them. */
+int layer_add_output(struct layer_run *r, const struct matrix *m, struct region x, size_t ldx, size_t n,
+                     const float *post_norm, struct region h, struct err *e);
+
 /* The product of a matrix with a block, y [n, n_rows] with row distance ldy. */
 struct product layer_product(const struct matrix *m, struct region y, size_t ldy, bool add);
 

@@ -19,6 +19,12 @@ static int vector(struct net *net, uint32_t layer, const char *kind, uint64_t n,
     return net_vector(net, tensor_name_of(name, layer, kind), n, required, out, e);
 }
 
+/* A norm of the states that the family has, or has not: `kind` NULL. */
+static int norm(struct net *net, uint32_t layer, const char *kind, const float **out, struct err *e)
+{
+    return kind ? vector(net, layer, kind, net->n_embd, true, out, e) : 0;
+}
+
 static void remember(struct net_layer *l, const struct model_tensor *t)
 {
     for (size_t i = 0; i < l->n_matrices; i++)
@@ -103,10 +109,15 @@ static int build_attention(struct net *net, const struct arch_runtime *f, struct
     if (rc != 0)
         return rc;
     a->gated = f->gated;
+    a->whole_norm = f->whole_qk_norm;
+    a->rotates = f->unrotated_period == 0 || (l->index + 1) % f->unrotated_period != 0;
+    a->scale = f->scaled ? (float)hparam_real_or(&net->hparams->attention_scale, 0) : 0;
     a->window = u32_of(hparams_window(net->hparams, l->index, 0));
     uint64_t q = (uint64_t)a->n_heads * a->head_dim * (f->gated ? 2 : 1);
     uint64_t k = (uint64_t)a->n_kv_heads * a->head_dim, v = (uint64_t)a->n_kv_heads * a->value_dim;
-    rc = vector(net, l->index, f->attn_norm, net->n_embd, true, &a->norm, e);
+    rc = norm(net, l->index, f->attn_norm, &a->norm, e);
+    if (rc == 0)
+        rc = norm(net, l->index, f->attn_post_norm, &a->post_norm, e);
     if (rc == 0 && f->fused_qkv)
         rc = fused_qkv(net, l, q, k, v, e);
     if (rc == 0 && !f->fused_qkv)
@@ -119,25 +130,29 @@ static int build_attention(struct net *net, const struct arch_runtime *f, struct
         rc = matrix(net, l, "attn_output", (uint64_t)a->n_heads * a->value_dim, net->n_embd, true, &a->output,
                     e);
     if (rc == 0)
-        rc = vector(net, l->index, "attn_q_norm.weight", a->head_dim, false, &a->q_norm, e);
+        rc = vector(net, l->index, "attn_q_norm.weight", f->whole_qk_norm ? q : a->head_dim, false,
+                    &a->q_norm, e);
     if (rc == 0)
-        rc = vector(net, l->index, "attn_k_norm.weight", a->head_dim, false, &a->k_norm, e);
+        rc = vector(net, l->index, "attn_k_norm.weight", f->whole_qk_norm ? k : a->head_dim, false,
+                    &a->k_norm, e);
     return rc;
 }
 
-static int build_mlp(struct net *net, const float *norm, struct net_layer *l, struct err *e)
+static int build_mlp(struct net *net, const struct arch_runtime *f, struct net_layer *l, struct err *e)
 {
     struct mlp *m = &l->mlp;
-    m->norm = norm;
     m->width = u32_of(hparam_or(&net->hparams->ffn_width, l->index, 0));
     if (m->width == 0)
         return err_set(e, ERR_FORMAT, "%s: key '%s.feed_forward_length' is missing or 0",
                        model_path(net->model), net->hparams->arch_name);
-    int rc = 0;
+    int rc = norm(net, l->index, f->ffn_norm, &m->norm, e);
+    if (rc == 0)
+        rc = norm(net, l->index, f->ffn_post_norm, &m->post_norm, e);
     const struct model_tensor *gate = model_find_in(net->model, l->index, "ffn_gate.weight");
     if (gate && gate->ne[1] > 0 && gate->ne[1] <= UINT32_MAX)
         m->width = (uint32_t)gate->ne[1]; /* Qwen 1.0 writes the double width into the key */
-    rc = matrix(net, l, "ffn_gate", net->n_embd, m->width, true, &m->gate, e);
+    if (rc == 0)
+        rc = matrix(net, l, "ffn_gate", net->n_embd, m->width, true, &m->gate, e);
     if (rc == 0)
         rc = matrix(net, l, "ffn_up", net->n_embd, m->width, true, &m->up, e);
     if (rc == 0)
@@ -164,13 +179,11 @@ static int build_shared_expert(struct net *net, struct net_layer *l, struct err 
     return rc;
 }
 
-static int build_moe(struct net *net, const struct arch_runtime *f, const float *norm, struct net_layer *l,
-                     struct err *e)
+static int build_moe(struct net *net, const struct arch_runtime *f, struct net_layer *l, struct err *e)
 {
     struct moe *m = &l->moe;
     const struct hparams *h = net->hparams;
     double scale = hparam_real_or(&h->expert_scale, 1);
-    m->norm = norm;
     m->renormalise = h->expert_norm.key.state == HPARAM_ONE ? h->expert_norm.value : f->renormalise;
     m->weight_scale = scale > 0 ? (float)scale : 1.0f;
     m->n_experts = u32_of(hparam_or(&h->n_experts, l->index, 0));
@@ -184,7 +197,9 @@ static int build_moe(struct net *net, const struct arch_runtime *f, const float 
         return err_set(e, ERR_FORMAT, "%s: tensor 'blk.%u.ffn_gate_exps.weight' is missing or empty",
                        model_path(net->model), l->index);
     m->width = (uint32_t)gate->ne[1];
-    int rc = matrix(net, l, "ffn_gate_inp", net->n_embd, m->n_experts, true, &m->router, e);
+    int rc = norm(net, l->index, f->ffn_norm, &m->norm, e);
+    if (rc == 0)
+        rc = matrix(net, l, "ffn_gate_inp", net->n_embd, m->n_experts, true, &m->router, e);
     if (rc == 0)
         rc = stack(net, l, "ffn_gate_exps", net->n_embd, m->width, m->n_experts, &m->gate_exps, e);
     if (rc == 0)
@@ -220,7 +235,7 @@ static int build_delta_net(struct net *net, const struct arch_runtime *f, struct
     d->tiled = f->tiled_heads;
     uint64_t key = (uint64_t)d->n_k_heads * d->k_dim, value = (uint64_t)d->n_v_heads * d->v_dim;
     uint64_t n_v = d->n_v_heads;
-    rc = vector(net, l->index, f->attn_norm, net->n_embd, true, &d->norm, e);
+    rc = norm(net, l->index, f->attn_norm, &d->norm, e);
     if (rc == 0)
         rc = matrix(net, l, "attn_qkv", net->n_embd, 2 * key + value, true, &d->qkv, e);
     if (rc == 0)
@@ -248,7 +263,6 @@ int net_build_layer(struct net *net, uint32_t index, struct net_layer *out, stru
 {
     const struct arch_runtime *f = &net->hparams->arch->runtime;
     struct net_layer *l = out;
-    const float *ffn_norm = NULL;
     *l = (struct net_layer){.index = index};
     bool delta = f->hybrid && model_find_in(net->model, index, "ssm_conv1d.weight");
     bool experts = model_find_in(net->model, index, "ffn_gate_inp.weight") != NULL;
@@ -256,8 +270,14 @@ int net_build_layer(struct net *net, uint32_t index, struct net_layer *out, stru
     l->steps[l->n_steps++] = experts ? STEP_MOE : STEP_MLP;
     int rc = delta ? build_delta_net(net, f, l, e) : build_attention(net, f, l, e);
     if (rc == 0)
-        rc = vector(net, index, f->ffn_norm, net->n_embd, true, &ffn_norm, e);
-    if (rc == 0)
-        rc = experts ? build_moe(net, f, ffn_norm, l, e) : build_mlp(net, ffn_norm, l, e);
+        rc = experts ? build_moe(net, f, l, e) : build_mlp(net, f, l, e);
+    /* What these add to the states goes there piece by piece: neither a norm nor a factor fits in between. */
+    if (rc == 0 && (experts || delta) &&
+        (!f->attn_norm || !f->ffn_norm || f->attn_post_norm || f->ffn_post_norm || net->residual_scale != 1))
+        rc =
+            err_set(e, ERR_UNSUPPORTED,
+                    "%s: layer %u: the forward pass knows no experts or delta nets in a family with norms or "
+                    "factors behind them",
+                    model_path(net->model), index);
     return rc;
 }

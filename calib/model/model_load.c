@@ -92,6 +92,10 @@ static int load_numbers(struct net *net, struct err *e)
         return err_set(e, ERR_FORMAT, "%s: key '%s.%s' is missing or not a number", model_path(net->model),
                        h->arch_name, h->eps.key.suffix);
     net->eps = (float)h->eps.value;
+    bool scaled = h->arch->runtime.scaled;
+    net->embedding_scale = scaled ? (float)hparam_real_or(&h->embedding_scale, 1) : 1;
+    net->residual_scale = scaled ? (float)hparam_real_or(&h->residual_scale, 1) : 1;
+    net->logit_scale = scaled ? (float)(1 / hparam_real_or(&h->logit_scale, 1)) : 1;
     return 0;
 }
 

@@ -32,16 +32,20 @@ struct matrix {
 };
 
 struct attention {
-    const float *norm; /* [n_embd] */
+    const float *norm;      /* [n_embd]; NULL: the states go in as they are */
+    const float *post_norm; /* [n_embd], of the output; NULL: none */
     struct matrix q, k, v, output;
-    const float *q_norm, *k_norm; /* [head_dim], or NULL */
+    const float *q_norm, *k_norm; /* [head_dim], or NULL; with whole_norm [n_heads * head_dim] */
+    bool whole_norm;
+    bool rotates; /* positions are rotated into q and k */
+    float scale;  /* of scores; 0: 1 / sqrt(head_dim) */
     uint32_t n_heads, n_kv_heads, head_dim, value_dim;
     uint32_t window; /* keys a query sees, itself included; 0: all before it */
     bool gated;      /* q holds head_dim query rows and head_dim gate rows for each head */
 };
 
 struct mlp {
-    const float *norm;
+    const float *norm, *post_norm; /* as those of attention */
     struct matrix gate, up, down;
     uint32_t width;
 };
@@ -108,6 +112,7 @@ struct net {
     const struct hparams *hparams; /* of the model */
     uint32_t n_layers, n_embd, n_vocab, context_length;
     float eps;
+    float embedding_scale, residual_scale, logit_scale; /* factors; 1: none */
     struct rope rope;
     struct net_layer *layers;
     const struct model_tensor *embedding;

@@ -7,6 +7,21 @@ size_t attention_wide_cols(const struct attention *a)
     return (size_t)a->n_heads * a->head_dim * (a->gated ? 2 : 1);
 }
 
+/* Norm and rotation of the heads of queries or keys, which lie densely where one norm goes over all of them.
+ */
+static int finish_heads(struct layer_run *r, struct head_rows *x, const float *norm, struct err *e)
+{
+    const struct attention *a = &r->layer->attention;
+    int rc = 0;
+    if (norm && a->whole_norm)
+        rc = r->ops->rms_norm(r->compute, x->x, x->x, x->n_tokens, x->ld, norm, r->net->eps, e);
+    else
+        x->norm = norm;
+    x->eps = r->net->eps;
+    x->rope = a->rotates ? r->rope : NULL;
+    return rc == 0 ? r->ops->rotate_heads(r->compute, x, e) : rc;
+}
+
 /* Norm and rotation of keys; values take part only in the rounding of an F16 cache. */
 static int finish_keys(struct layer_run *r, struct region k, struct region v, size_t first, size_t n,
                        struct err *e)
@@ -19,10 +34,7 @@ static int finish_keys(struct layer_run *r, struct region k, struct region v, si
                              .ld = (size_t)a->k.n_rows,
                              .n_tokens = n,
                              .first = first,
-                             .ctx = r->ctx,
-                             .norm = a->k_norm,
-                             .eps = r->net->eps,
-                             .rope = r->rope};
+                             .ctx = r->ctx};
     struct head_rows values = {.x = v,
                                .n_heads = a->n_kv_heads,
                                .dim = a->value_dim,
@@ -30,7 +42,7 @@ static int finish_keys(struct layer_run *r, struct region k, struct region v, si
                                .ld = (size_t)a->v.n_rows,
                                .n_tokens = n,
                                .ctx = r->ctx};
-    int rc = r->ops->rotate_heads(r->compute, &keys, e);
+    int rc = finish_heads(r, &keys, a->k_norm, e);
     return rc == 0 ? r->ops->rotate_heads(r->compute, &values, e) : rc;
 }
 
@@ -43,14 +55,14 @@ static int keys_and_values(struct layer_run *r, size_t first, size_t n, bool wit
     struct region v = region_at(r->keys, r->n_tokens * k_cols + first * v_cols);
     const struct model_tensor *seen[3] = {a->q.tensor, a->k.tensor, a->v.tensor};
     size_t n_seen = a->q.tensor == a->k.tensor ? 1 : 3; /* one, when fused */
-    int rc = r->ops->rms_norm(r->compute, r->norm, region_at(r->h, first * n_embd), n, n_embd, a->norm,
-                              r->net->eps, e);
+    struct region x;
+    int rc = layer_input(r, region_at(r->h, first * n_embd), n, a->norm, &x, e);
     if (rc == 0)
-        rc = layer_observe(r, seen, n_seen, r->norm, n, n_embd, -1, e);
+        rc = layer_observe(r, seen, n_seen, x, n, n_embd, -1, e);
     struct product p[3] = {layer_product(&a->k, k, k_cols, false), layer_product(&a->v, v, v_cols, false),
                            layer_product(&a->q, r->wide, q_cols, false)};
     if (rc == 0)
-        rc = r->ops->products(r->compute, r->weights, r->norm, n, n_embd, p, with_queries ? 3 : 2, e);
+        rc = r->ops->products(r->compute, r->weights, x, n, n_embd, p, with_queries ? 3 : 2, e);
     return rc == 0 ? finish_keys(r, k, v, first, n, e) : rc;
 }
 
@@ -82,9 +94,6 @@ static int attend(struct layer_run *r, size_t first, size_t n, struct err *e)
                                 .n_tokens = n,
                                 .first = first,
                                 .ctx = r->ctx,
-                                .norm = a->q_norm,
-                                .eps = r->net->eps,
-                                .rope = r->rope,
                                 .queries = true};
     struct attention_heads heads = {.n_heads = a->n_heads,
                                     .n_kv_heads = a->n_kv_heads,
@@ -97,9 +106,11 @@ static int attend(struct layer_run *r, size_t first, size_t n, struct err *e)
                                     .values = region_at(r->keys, r->n_tokens * (size_t)a->k.n_rows),
                                     .first_query = first,
                                     .n_queries = n,
-                                    .ctx = r->ctx};
-    struct attention_look look = {r->norm, r->net->n_embd, tell_of_window, r};
-    int rc = r->ops->rotate_heads(r->compute, &queries, e);
+                                    .ctx = r->ctx,
+                                    .scale = a->scale};
+    struct region x = a->norm ? r->norm : region_at(r->h, first * r->net->n_embd);
+    struct attention_look look = {x, r->net->n_embd, tell_of_window, r};
+    int rc = finish_heads(r, &queries, a->q_norm, e);
     if (rc == 0 && r->observe_attention)
         rc = r->ops->look_at_attention(r->compute, &heads, &look, e);
     return rc == 0 ? r->ops->attention(r->compute, &heads, e) : rc;
@@ -135,9 +146,10 @@ int step_attention(struct layer_run *r, struct err *e)
         struct region h = region_at(r->h, t * n_embd);
         if (!one_block) {
             struct product q = layer_product(&a->q, r->wide, attention_wide_cols(a), false);
-            rc = r->ops->rms_norm(r->compute, r->norm, h, n, n_embd, a->norm, r->net->eps, e);
+            struct region x;
+            rc = layer_input(r, h, n, a->norm, &x, e);
             if (rc == 0)
-                rc = r->ops->products(r->compute, r->weights, r->norm, n, n_embd, &q, 1, e);
+                rc = r->ops->products(r->compute, r->weights, x, n, n_embd, &q, 1, e);
         }
         if (rc == 0)
             rc = attend(r, t, n, e);
@@ -145,9 +157,8 @@ int step_attention(struct layer_run *r, struct err *e)
             rc = pack_outputs(r, n, &ld, e);
         if (rc == 0)
             rc = layer_observe(r, &a->output.tensor, 1, r->wide, n, out_cols, -1, e);
-        struct product out = layer_product(&a->output, h, n_embd, true);
         if (rc == 0)
-            rc = r->ops->products(r->compute, r->weights, r->wide, n, ld, &out, 1, e);
+            rc = layer_add_output(r, &a->output, r->wide, ld, n, a->post_norm, h, e);
     }
     return rc;
 }

@@ -12,18 +12,18 @@ int step_mlp(struct layer_run *r, struct err *e)
         const struct model_tensor *in[2] = {m->gate.tensor, m->up.tensor};
         struct product p[2] = {layer_product(&m->gate, gate, width, false),
                                layer_product(&m->up, up, width, false)};
-        struct product down = layer_product(&m->down, h, n_embd, true);
-        rc = r->ops->rms_norm(r->compute, r->norm, h, n, n_embd, m->norm, r->net->eps, e);
+        struct region x;
+        rc = layer_input(r, h, n, m->norm, &x, e);
         if (rc == 0)
-            rc = layer_observe(r, in, 2, r->norm, n, n_embd, -1, e);
+            rc = layer_observe(r, in, 2, x, n, n_embd, -1, e);
         if (rc == 0)
-            rc = r->ops->products(r->compute, r->weights, r->norm, n, n_embd, p, 2, e);
+            rc = r->ops->products(r->compute, r->weights, x, n, n_embd, p, 2, e);
         if (rc == 0)
             rc = r->ops->swiglu(r->compute, gate, up, n, width, e);
         if (rc == 0)
             rc = layer_observe(r, &m->down.tensor, 1, gate, n, width, -1, e);
         if (rc == 0)
-            rc = r->ops->products(r->compute, r->weights, gate, n, width, &down, 1, e);
+            rc = layer_add_output(r, &m->down, gate, width, n, m->post_norm, h, e);
     }
     return rc;
 }

@@ -6,9 +6,22 @@
 #include <string.h>
 
 /* Every family there is: arch_<name> of formats/arch/<name>.c, in the order of tables and messages. */
-#define FAMILIES(each)                                                                                       \
-    each(qwen) each(qwen2) each(qwen2moe) each(qwen2vl) each(qwen3) each(qwen3moe) each(qwen3vl)             \
-        each(qwen3vlmoe) each(qwen3next) each(qwen35) each(qwen35moe) each(llama)
+/* clang-format off */
+#define FAMILIES(each) \
+    each(qwen) \
+    each(qwen2) \
+    each(qwen2moe) \
+    each(qwen2vl) \
+    each(qwen3) \
+    each(qwen3moe) \
+    each(qwen3vl) \
+    each(qwen3vlmoe) \
+    each(qwen3next) \
+    each(qwen35) \
+    each(qwen35moe) \
+    each(llama) \
+    /* the end of the list */
+/* clang-format on */
 
 #define DECLARE(name) extern const struct arch arch_##name;
 #define ADDRESS(name) &arch_##name,

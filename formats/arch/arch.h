@@ -140,15 +140,20 @@ enum arch_quirk {
 enum arch_factors {
     ARCH_FACTOR_FFN = 1,
     ARCH_FACTOR_EXPERTS = 2,
-    ARCH_FACTOR_SHARED = 4, /* shared experts */
-    ARCH_FACTOR_DELTA = 8,  /* gated delta nets */
+    ARCH_FACTOR_SHARED = 4,   /* shared experts */
+    ARCH_FACTOR_DELTA = 8,    /* gated delta nets */
+    ARCH_FACTOR_NOT_QKV = 16, /* not even q, k and v: their products bypass the factor */
 };
 
 /* What a runtime computes as far as neither a key nor a tensor of a file says so. Parts of a layer that a
  * family lacks are NULL. Names are those of tensors behind "blk.N.". */
 struct arch_runtime {
-    const char *attn_norm,
-        *ffn_norm;               /* norms before attention (or what stands in its place) and feed-forward */
+    /* Norms of what attention (or what stands in its place) and the feed-forward take, and of what they add.
+     */
+    const char *attn_norm, *ffn_norm, *attn_post_norm, *ffn_post_norm;
+    uint32_t unrotated_period;   /* every n-th layer has no positions; 0: all have them */
+    bool whole_qk_norm;          /* the norms of q and k go over all heads together */
+    bool scaled;                 /* the factors in keys *scale count; logits are divided by theirs */
     bool neighbours;             /* rotary pairs are neighbours: rows of q and k are permuted in the file */
     bool fused_qkv;              /* attn_qkv in place of attn_q, attn_k and attn_v */
     bool gated;                  /* q holds an output gate for each head */

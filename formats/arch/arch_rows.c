@@ -118,6 +118,75 @@ const struct arch_row arch_rows_attention[4] = {
     {.hf = "model.layers.N.self_attn.o_proj.weight", .gguf = "blk.N.attn_output.weight", .shape = "D,H*d"},
 };
 
+/* new[h*d + 2*i + s] = old[h*d + s*(d/2) + i]; the same within every head, so q and k share it. */
+static uint64_t permuted(const struct arch_model *a, uint64_t out)
+{
+    uint64_t d = a->value[ARCH_HD], head = out / d, j = out % d;
+    return head * d + (j % 2) * (d / 2) + j / 2;
+}
+
+const struct arch_row arch_rows_permuted_attention[7] = {
+    {.hf = "model.layers.N.self_attn.q_proj.weight",
+     .gguf = "blk.N.attn_q.weight",
+     .shape = "H*d,D",
+     .rows = permuted},
+    {.hf = "model.layers.N.self_attn.k_proj.weight",
+     .gguf = "blk.N.attn_k.weight",
+     .shape = "Hkv*d,D",
+     .rows = permuted},
+    {.hf = "model.layers.N.self_attn.v_proj.weight", .gguf = "blk.N.attn_v.weight", .shape = "Hkv*d,D"},
+    {.hf = "model.layers.N.self_attn.o_proj.weight", .gguf = "blk.N.attn_output.weight", .shape = "D,H*d"},
+    {.hf = "model.layers.N.self_attn.q_proj.bias",
+     .gguf = "blk.N.attn_q.bias",
+     .shape = "H*d",
+     .presence = ARCH_OPTIONAL,
+     .rows = permuted,
+     .flag = "attention_bias"},
+    {.hf = "model.layers.N.self_attn.k_proj.bias",
+     .gguf = "blk.N.attn_k.bias",
+     .shape = "Hkv*d",
+     .presence = ARCH_OPTIONAL,
+     .rows = permuted,
+     .flag = "attention_bias"},
+    {.hf = "model.layers.N.self_attn.v_proj.bias",
+     .gguf = "blk.N.attn_v.bias",
+     .shape = "Hkv*d",
+     .presence = ARCH_OPTIONAL,
+     .flag = "attention_bias"},
+};
+
+const struct arch_key arch_keys_llama[] = {
+    {.suffix = "vocab_size", .type = GGUF_U32, .expr = "V", .required = true},
+    {.suffix = "rope.dimension_count", .type = GGUF_U32, .expr = "d", .required = true},
+    {.suffix = NULL},
+};
+
+int arch_check_even_heads(struct arch_model *a, struct err *e)
+{
+    if (a->value[ARCH_HD] % 2 != 0)
+        return err_set(e, ERR_FORMAT, "config.json: head_dim %llu is odd, rotation needs pairs",
+                       (unsigned long long)a->value[ARCH_HD]);
+    return 0;
+}
+
+const struct arch_row arch_rows_ffn_bias[3] = {
+    {.hf = "model.layers.N.mlp.gate_proj.bias",
+     .gguf = "blk.N.ffn_gate.bias",
+     .shape = "F",
+     .presence = ARCH_OPTIONAL,
+     .flag = "mlp_bias"},
+    {.hf = "model.layers.N.mlp.up_proj.bias",
+     .gguf = "blk.N.ffn_up.bias",
+     .shape = "F",
+     .presence = ARCH_OPTIONAL,
+     .flag = "mlp_bias"},
+    {.hf = "model.layers.N.mlp.down_proj.bias",
+     .gguf = "blk.N.ffn_down.bias",
+     .shape = "D",
+     .presence = ARCH_OPTIONAL,
+     .flag = "mlp_bias"},
+};
+
 const struct arch_row arch_rows_qkv_bias[3] = {
     {.hf = "model.layers.N.self_attn.q_proj.bias",
      .gguf = "blk.N.attn_q.bias",

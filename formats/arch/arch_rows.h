@@ -27,6 +27,12 @@ extern const struct arch_row arch_rows_score_ranked[2];
 extern const struct arch_row arch_rows_reward[4];
 extern const struct arch_row arch_rows_norms[2]; /* attn_norm, ffn_norm                                  */
 extern const struct arch_row arch_rows_attention[4]; /* q, k, v, o */
+/* The same with their biases, for runtimes that rotate pairs of neighbours: HuggingFace rotates the two
+ * halves of a head, so the rows of q and k are permuted, weights and biases alike. */
+extern const struct arch_row arch_rows_permuted_attention[7];
+extern const struct arch_row arch_rows_ffn_bias[3];             /* gate, up, down */
+extern const struct arch_key arch_keys_llama[];                 /* vocab_size, rope.dimension_count */
+int arch_check_even_heads(struct arch_model *a, struct err *e); /* rotation needs pairs */
 extern const struct arch_row arch_rows_qkv_bias[3]; /* q, k, v biases, optional                             */
 extern const struct arch_row arch_rows_o_bias[1];   /* attention output bias, optional                      */
 extern const struct arch_row arch_rows_qk_norm[2];  /* per-head RMS norms of q and k                        */

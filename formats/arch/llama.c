@@ -12,58 +12,6 @@ static const char *const classes[] = {"LlamaForCausalLM",   "LLaMAForCausalLM", 
                                       "MixtralForCausalLM", "LlamaModel",       NULL};
 static const char *const model_types[] = {"llama", "mistral", "mixtral", NULL};
 
-/* new[h*d + 2*i + s] = old[h*d + s*(d/2) + i]; the same within every head, so q and k share it. */
-static uint64_t permuted(const struct arch_model *a, uint64_t out)
-{
-    uint64_t d = a->value[ARCH_HD], head = out / d, j = out % d;
-    return head * d + (j % 2) * (d / 2) + j / 2;
-}
-
-static const struct arch_row own_rows[] = {
-    {.hf = "model.layers.N.self_attn.q_proj.weight",
-     .gguf = "blk.N.attn_q.weight",
-     .shape = "H*d,D",
-     .rows = permuted},
-    {.hf = "model.layers.N.self_attn.k_proj.weight",
-     .gguf = "blk.N.attn_k.weight",
-     .shape = "Hkv*d,D",
-     .rows = permuted},
-    {.hf = "model.layers.N.self_attn.v_proj.weight", .gguf = "blk.N.attn_v.weight", .shape = "Hkv*d,D"},
-    {.hf = "model.layers.N.self_attn.o_proj.weight", .gguf = "blk.N.attn_output.weight", .shape = "D,H*d"},
-    {.hf = "model.layers.N.self_attn.q_proj.bias",
-     .gguf = "blk.N.attn_q.bias",
-     .shape = "H*d",
-     .presence = ARCH_OPTIONAL,
-     .rows = permuted,
-     .flag = "attention_bias"},
-    {.hf = "model.layers.N.self_attn.k_proj.bias",
-     .gguf = "blk.N.attn_k.bias",
-     .shape = "Hkv*d",
-     .presence = ARCH_OPTIONAL,
-     .rows = permuted,
-     .flag = "attention_bias"},
-    {.hf = "model.layers.N.self_attn.v_proj.bias",
-     .gguf = "blk.N.attn_v.bias",
-     .shape = "Hkv*d",
-     .presence = ARCH_OPTIONAL,
-     .flag = "attention_bias"},
-    {.hf = "model.layers.N.mlp.gate_proj.bias",
-     .gguf = "blk.N.ffn_gate.bias",
-     .shape = "F",
-     .presence = ARCH_OPTIONAL,
-     .flag = "mlp_bias"},
-    {.hf = "model.layers.N.mlp.up_proj.bias",
-     .gguf = "blk.N.ffn_up.bias",
-     .shape = "F",
-     .presence = ARCH_OPTIONAL,
-     .flag = "mlp_bias"},
-    {.hf = "model.layers.N.mlp.down_proj.bias",
-     .gguf = "blk.N.ffn_down.bias",
-     .shape = "D",
-     .presence = ARCH_OPTIONAL,
-     .flag = "mlp_bias"},
-};
-
 /* Rows of gate and up in a fused stack. */
 static uint64_t gate_half(const struct arch_model *a, uint64_t out)
 {
@@ -127,26 +75,13 @@ static bool is_dense(const struct arch_model *a, uint64_t layer)
 static const struct arch_group groups[] = {
     ARCH_GROUP(arch_rows_global),
     ARCH_GROUP(arch_rows_norms),
-    ARCH_GROUP(own_rows),
+    ARCH_GROUP(arch_rows_permuted_attention),
+    ARCH_GROUP(arch_rows_ffn_bias),
     ARCH_GROUP(arch_rows_o_bias),
     ARCH_GROUP_WHEN(arch_rows_ffn, is_dense),
     ARCH_GROUP_WHEN(expert_rows, has_experts),
     ARCH_END_GROUPS,
 };
-
-static const struct arch_key keys[] = {
-    {.suffix = "vocab_size", .type = GGUF_U32, .expr = "V", .required = true},
-    {.suffix = "rope.dimension_count", .type = GGUF_U32, .expr = "d", .required = true},
-    {.suffix = NULL},
-};
-
-static int check(struct arch_model *a, struct err *e)
-{
-    if (a->value[ARCH_HD] % 2 != 0)
-        return err_set(e, ERR_FORMAT, "config.json: head_dim %llu is odd, rotation needs pairs",
-                       (unsigned long long)a->value[ARCH_HD]);
-    return 0;
-}
 
 /* Mistral and Mixtral see a window in every layer (their class has one by default), Llama never. The runtime
  * reads no such key in this architecture; it is there for our own forward pass. */
@@ -191,9 +126,9 @@ const struct arch arch_llama = {
     .model_types = model_types,
     .groups = groups,
     .factors = ARCH_FACTOR_FFN | ARCH_FACTOR_EXPERTS,
-    .keys = keys,
+    .keys = arch_keys_llama,
     .quirks = ARCH_ROPE_FREQS | ARCH_HEAD_DIM_KEY,
-    .check = check,
+    .check = arch_check_even_heads,
     .add_keys = add_keys,
     .runtime = {.attn_norm = "attn_norm.weight",
                 .ffn_norm = "ffn_norm.weight",

@@ -79,7 +79,8 @@ struct hparams {
 
     struct hparam_count ssm_kernel, ssm_state, ssm_groups, ssm_heads, ssm_inner; /* gated delta nets */
 
-    struct hparam_real eps;         /* of norms */
+    struct hparam_real eps;                                                           /* of norms */
+    struct hparam_real attention_scale, embedding_scale, residual_scale, logit_scale; /* see arch_runtime */
     struct hparam_count rope_n_rot; /* rotated entries of a head */
     struct hparam_real rope_theta;
     struct hparam_text rope_scaling;

@@ -137,6 +137,16 @@ static int check_rotary_scaling(struct check *c)
     return rc == 0 && yarn ? check_real(c, &c->h->rope_context, false) : rc;
 }
 
+static int check_scales(struct check *c)
+{
+    const struct hparam_real *scales[] = {&c->h->attention_scale, &c->h->embedding_scale,
+                                          &c->h->residual_scale, &c->h->logit_scale};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && c->h->arch->runtime.scaled && i < sizeof scales / sizeof *scales; i++)
+        rc = check_real(c, scales[i], false);
+    return rc;
+}
+
 static int check_feed_forward(struct check *c)
 {
     const struct hparams *h = c->h;
@@ -231,9 +241,8 @@ static int check_answer(struct check *c)
 int model_check(const struct model *m, struct string_list *findings, struct arena *arena, struct err *e)
 {
     static int (*const checks[])(struct check *) = {
-        check_counts,    check_prediction_blocks, check_heads,
-        check_rotary,    check_rotary_scaling,    check_feed_forward,
-        check_delta_net, check_layers_beyond,     check_vocabulary_size,
+        check_counts, check_prediction_blocks, check_heads,     check_rotary,        check_rotary_scaling,
+        check_scales, check_feed_forward,      check_delta_net, check_layers_beyond, check_vocabulary_size,
         check_answer,
     };
     const struct hparams *h = model_hparams(m);

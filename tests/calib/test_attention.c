@@ -74,7 +74,8 @@ static double run(const struct shape *s, size_t block, unsigned threads)
                                     cpu_region(v),
                                     t,
                                     n - t < block ? n - t : block,
-                                    s->ctx};
+                                    s->ctx,
+                                    0};
         assert_int_equal(c->ops->attention(c, &a, NULL), 0);
     }
     for (size_t t = 0; t < n; t++)
@@ -173,7 +174,8 @@ static void look_agrees_with_the_formula(void **state)
                                         {0},
                                         0,
                                         n,
-                                        s->ctx};
+                                        s->ctx,
+                                        0};
             struct attention_look look = {cpu_region(x), n_cols, take_look, &found[i]};
             assert_int_equal(o->ops->look_at_attention(o, &a, &look, NULL), 0);
             compute_close(o);
@@ -253,7 +255,8 @@ static void a_query_depends_on_its_keys_alone(void **state)
                                             cpu_region(values),
                                             t,
                                             s->ctx - t < blocks[b] ? s->ctx - t : blocks[b],
-                                            s->ctx};
+                                            s->ctx,
+                                            0};
                 assert_int_equal(c->ops->attention(c, &a, NULL), 0);
             }
             if (!first)

@@ -419,6 +419,23 @@ static int far_gate_heads(struct compute *c, const struct gated_heads *g, struct
     return close_pages(cpu_gate_heads(far_of(c)->near, &near, e));
 }
 
+static int far_scale(struct compute *c, struct region x, size_t n, float factor, struct err *e)
+{
+    (void)c;
+    (void)e;
+    open_pages();
+    for (size_t i = 0; i < n; i++)
+        far_at(x)[i] *= factor;
+    return close_pages(0);
+}
+
+static int far_add_scaled(struct compute *c, struct region y, struct region x, size_t n, float factor,
+                          struct err *e)
+{
+    open_pages();
+    return close_pages(cpu_add_scaled(far_of(c)->near, near_region(y), near_region(x), n, factor, e));
+}
+
 static int far_scale_rows(struct compute *c, struct region x, size_t n_rows, size_t n_cols,
                           struct region weight, struct err *e)
 {
@@ -511,6 +528,8 @@ const struct compute_ops compute_far = {
     .look_at_attention = far_look_at_attention,
     .gate_heads = far_gate_heads,
     .pack_rows = far_pack_rows,
+    .scale = far_scale,
+    .add_scaled = far_add_scaled,
     .scale_rows = far_scale_rows,
     .route = far_route,
     .routing_free = far_routing_free,
