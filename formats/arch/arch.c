@@ -20,6 +20,7 @@
     each(qwen35) \
     each(qwen35moe) \
     each(llama) \
+    each(olmo2) \
     /* the end of the list */
 /* clang-format on */
 

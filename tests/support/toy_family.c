@@ -22,7 +22,8 @@ const char *const toy_answer_names[] = {
 
 const char *const toy_family_names[] = {
     "qwen",      "mixtral",         "qwen2moe",        "qwen3moe",       "qwen3next",  "qwen35",
-    "qwen35moe", "mixtral-stacked", "qwen2moe-window", "qwen3moe-mixed", "qwen3vlmoe", NULL};
+    "qwen35moe", "mixtral-stacked", "qwen2moe-window", "qwen3moe-mixed", "qwen3vlmoe", "olmo2",
+    NULL};
 
 enum fill { MATRIX, EMBED, NORM, ZERO_NORM, BIAS, DECAY };
 
@@ -55,6 +56,8 @@ struct row {
 #define MOE      Q2 Q3 NEXT Q35MOE
 #define ALL      MIX MOE Q35
 #define SEPARATE Q2 Q3ONE NEXT Q35MOE
+#define OLMO2    " olmo2 "
+#define OTHERS   OLMO2 /* dense, not of the Qwen or Llama houses */
 /* Dense models that answer once for a text. */
 #define EMBED3 " embedding-last embedding-mean embedding-first "
 #define SCORE3 " score "
@@ -78,8 +81,8 @@ static const struct row rows[] = {
     {Q1, EVERY, "mlp.w1.weight", MATRIX, {96, 64}},
     {Q1, EVERY, "mlp.w2.weight", MATRIX, {96, 64}},
     {Q1, EVERY, "mlp.c_proj.weight", MATRIX, {64, 96}},
-    {ALL DENSE, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
-    {MIX MOE DENSE2, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
+    {ALL DENSE OTHERS, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
+    {MIX MOE DENSE2 OLMO2, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
     {SCORE3, GLOBAL, "score.weight", MATRIX, {1, 64}},
     {DENSE2, GLOBAL, "score.0.weight", MATRIX, {64, 64}},
     {DENSE2, GLOBAL, "score.0.bias", BIAS, {64}},
@@ -87,22 +90,25 @@ static const struct row rows[] = {
     {REWARD, GLOBAL, "score.2.bias", BIAS, {1}},
     {STEPS, GLOBAL, "score.2.weight", MATRIX, {2, 64}},
     {STEPS, GLOBAL, "score.2.bias", BIAS, {2}},
-    {MIX Q2 Q3 DENSE, GLOBAL, "model.norm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE OTHERS, GLOBAL, "model.norm.weight", NORM, {64}},
     {HYBRID, GLOBAL, "model.norm.weight", ZERO_NORM, {64}},
     {MIX Q2 Q3 DENSE, EVERY, "input_layernorm.weight", NORM, {64}},
     {HYBRID, EVERY, "input_layernorm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE, EVERY, "post_attention_layernorm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE OTHERS, EVERY, "post_attention_layernorm.weight", NORM, {64}},
     {HYBRID, EVERY, "post_attention_layernorm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE, ATTENTION, "self_attn.q_proj.weight", MATRIX, {64, 64}},
+    {MIX Q2 Q3 DENSE OTHERS, ATTENTION, "self_attn.q_proj.weight", MATRIX, {64, 64}},
     {HYBRID, ATTENTION, "self_attn.q_proj.weight", MATRIX, {128, 64}},
-    {ALL DENSE, ATTENTION, "self_attn.k_proj.weight", MATRIX, {32, 64}},
-    {ALL DENSE, ATTENTION, "self_attn.v_proj.weight", MATRIX, {32, 64}},
-    {ALL DENSE, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
+    {ALL DENSE OTHERS, ATTENTION, "self_attn.k_proj.weight", MATRIX, {32, 64}},
+    {ALL DENSE OTHERS, ATTENTION, "self_attn.v_proj.weight", MATRIX, {32, 64}},
+    {ALL DENSE OTHERS, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
     {Q2 DENSE2, ATTENTION, "self_attn.q_proj.bias", BIAS, {64}},
     {Q2 DENSE2, ATTENTION, "self_attn.k_proj.bias", BIAS, {32}},
     {Q2 DENSE2, ATTENTION, "self_attn.v_proj.bias", BIAS, {32}},
     {Q3 DENSE3, ATTENTION, "self_attn.q_norm.weight", NORM, {16}},
     {Q3 DENSE3, ATTENTION, "self_attn.k_norm.weight", NORM, {16}},
+    {OLMO2, EVERY, "post_feedforward_layernorm.weight", NORM, {64}},
+    {OLMO2, ATTENTION, "self_attn.q_norm.weight", NORM, {64}},
+    {OLMO2, ATTENTION, "self_attn.k_norm.weight", NORM, {32}},
     {HYBRID, ATTENTION, "self_attn.q_norm.weight", ZERO_NORM, {16}},
     {HYBRID, ATTENTION, "self_attn.k_norm.weight", ZERO_NORM, {16}},
     {NEXT, LINEAR, "linear_attn.in_proj_qkvz.weight", MATRIX, {96, 64}},
@@ -116,9 +122,9 @@ static const struct row rows[] = {
     {HYBRID, LINEAR, "linear_attn.dt_bias", DECAY, {4}},
     {HYBRID, LINEAR, "linear_attn.norm.weight", NORM, {8}},
     {HYBRID, LINEAR, "linear_attn.out_proj.weight", MATRIX, {64, 32}},
-    {Q35 DENSE, EVERY, "mlp.gate_proj.weight", MATRIX, {96, 64}},
-    {Q35 DENSE, EVERY, "mlp.up_proj.weight", MATRIX, {96, 64}},
-    {Q35 DENSE, EVERY, "mlp.down_proj.weight", MATRIX, {64, 96}},
+    {Q35 DENSE OTHERS, EVERY, "mlp.gate_proj.weight", MATRIX, {96, 64}},
+    {Q35 DENSE OTHERS, EVERY, "mlp.up_proj.weight", MATRIX, {96, 64}},
+    {Q35 DENSE OTHERS, EVERY, "mlp.down_proj.weight", MATRIX, {64, 96}},
     {Q3MIX, PLAIN, "mlp.gate_proj.weight", MATRIX, {96, 64}},
     {Q3MIX, PLAIN, "mlp.up_proj.weight", MATRIX, {96, 64}},
     {Q3MIX, PLAIN, "mlp.down_proj.weight", MATRIX, {64, 96}},
@@ -221,6 +227,8 @@ static const struct {
     {"qwen35moe",
      "{\"architectures\": [\"Qwen3_5MoeForCausalLM\"], \"model_type\": \"qwen3_5_moe_text\", " COMMON EXPERTS
          SHARED LINEAR_KEYS PARTIAL_ROPE "\"tie_word_embeddings\": false}"},
+    {"olmo2", "{\"architectures\": [\"Olmo2ForCausalLM\"], \"model_type\": \"olmo2\", " COMMON PLAIN_ROPE
+              "\"intermediate_size\": 96, \"tie_word_embeddings\": false}"},
     {"embedding-last", EMBEDDING_CONFIG},
     {"embedding-mean", EMBEDDING_CONFIG},
     {"embedding-first", EMBEDDING_CONFIG},
@@ -311,11 +319,12 @@ static int visit_row(struct safetensors_writer *w, const struct row *r, const ch
 static int visit_all(struct safetensors_writer *w, const char *family, visit fn, struct err *e)
 {
     bool hybrid = strcmp(family, "qwen3next") == 0 || strncmp(family, "qwen35", 6) == 0;
+    uint32_t n_layers = hybrid ? 4 : 3;
     struct rng rng = {20261120};
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof rows / sizeof *rows; i++)
         if (belongs(&rows[i], family))
-            rc = visit_row(w, &rows[i], family, hybrid ? 4 : 3, hybrid, fn, &rng, e);
+            rc = visit_row(w, &rows[i], family, n_layers, hybrid, fn, &rng, e);
     return rc;
 }
 
