@@ -21,6 +21,7 @@
     each(qwen35moe) \
     each(llama) \
     each(olmo2) \
+    each(smollm3) \
     /* the end of the list */
 /* clang-format on */
 

@@ -175,6 +175,7 @@ static void dense_layers_are_the_same_anywhere(void **state)
     check_model("dense");
     check_model("qwen");
     check_model("olmo2");
+    check_model("smollm3");
 }
 
 static void experts_are_the_same_anywhere(void **state)

@@ -20,10 +20,20 @@
 const char *const toy_answer_names[] = {
     "embedding-last", "embedding-mean", "embedding-first", "score", "reward", "stepreward", NULL};
 
-const char *const toy_family_names[] = {
-    "qwen",      "mixtral",         "qwen2moe",        "qwen3moe",       "qwen3next",  "qwen35",
-    "qwen35moe", "mixtral-stacked", "qwen2moe-window", "qwen3moe-mixed", "qwen3vlmoe", "olmo2",
-    NULL};
+const char *const toy_family_names[] = {"qwen",
+                                        "mixtral",
+                                        "qwen2moe",
+                                        "qwen3moe",
+                                        "qwen3next",
+                                        "qwen35",
+                                        "qwen35moe",
+                                        "mixtral-stacked",
+                                        "qwen2moe-window",
+                                        "qwen3moe-mixed",
+                                        "qwen3vlmoe",
+                                        "olmo2",
+                                        "smollm3",
+                                        NULL};
 
 enum fill { MATRIX, EMBED, NORM, ZERO_NORM, BIAS, DECAY };
 
@@ -57,7 +67,8 @@ struct row {
 #define ALL      MIX MOE Q35
 #define SEPARATE Q2 Q3ONE NEXT Q35MOE
 #define OLMO2    " olmo2 "
-#define OTHERS   OLMO2 /* dense, not of the Qwen or Llama houses */
+#define SMOLLM3  " smollm3 "
+#define OTHERS   OLMO2 SMOLLM3 /* dense, not of the Qwen or Llama houses */
 /* Dense models that answer once for a text. */
 #define EMBED3 " embedding-last embedding-mean embedding-first "
 #define SCORE3 " score "
@@ -92,7 +103,7 @@ static const struct row rows[] = {
     {STEPS, GLOBAL, "score.2.bias", BIAS, {2}},
     {MIX Q2 Q3 DENSE OTHERS, GLOBAL, "model.norm.weight", NORM, {64}},
     {HYBRID, GLOBAL, "model.norm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE, EVERY, "input_layernorm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE SMOLLM3, EVERY, "input_layernorm.weight", NORM, {64}},
     {HYBRID, EVERY, "input_layernorm.weight", ZERO_NORM, {64}},
     {MIX Q2 Q3 DENSE OTHERS, EVERY, "post_attention_layernorm.weight", NORM, {64}},
     {HYBRID, EVERY, "post_attention_layernorm.weight", ZERO_NORM, {64}},
@@ -229,6 +240,9 @@ static const struct {
          SHARED LINEAR_KEYS PARTIAL_ROPE "\"tie_word_embeddings\": false}"},
     {"olmo2", "{\"architectures\": [\"Olmo2ForCausalLM\"], \"model_type\": \"olmo2\", " COMMON PLAIN_ROPE
               "\"intermediate_size\": 96, \"tie_word_embeddings\": false}"},
+    {"smollm3", "{\"architectures\": [\"SmolLM3ForCausalLM\"], \"model_type\": \"smollm3\", " COMMON
+                "\"num_hidden_layers\": 5, \"rope_theta\": 10000.0, \"intermediate_size\": 96, "
+                "\"no_rope_layer_interval\": 4, \"pad_token_id\": 317, \"tie_word_embeddings\": true}"},
     {"embedding-last", EMBEDDING_CONFIG},
     {"embedding-mean", EMBEDDING_CONFIG},
     {"embedding-first", EMBEDDING_CONFIG},
@@ -319,7 +333,7 @@ static int visit_row(struct safetensors_writer *w, const struct row *r, const ch
 static int visit_all(struct safetensors_writer *w, const char *family, visit fn, struct err *e)
 {
     bool hybrid = strcmp(family, "qwen3next") == 0 || strncmp(family, "qwen35", 6) == 0;
-    uint32_t n_layers = hybrid ? 4 : 3;
+    uint32_t n_layers = strcmp(family, "smollm3") == 0 ? 5 : hybrid ? 4 : 3;
     struct rng rng = {20261120};
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof rows / sizeof *rows; i++)
