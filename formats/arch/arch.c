@@ -22,6 +22,7 @@
     each(llama) \
     each(olmo2) \
     each(smollm3) \
+    each(granite) \
     /* the end of the list */
 /* clang-format on */
 

@@ -176,6 +176,7 @@ static void dense_layers_are_the_same_anywhere(void **state)
     check_model("qwen");
     check_model("olmo2");
     check_model("smollm3");
+    check_model("granite");
 }
 
 static void experts_are_the_same_anywhere(void **state)

@@ -20,20 +20,10 @@
 const char *const toy_answer_names[] = {
     "embedding-last", "embedding-mean", "embedding-first", "score", "reward", "stepreward", NULL};
 
-const char *const toy_family_names[] = {"qwen",
-                                        "mixtral",
-                                        "qwen2moe",
-                                        "qwen3moe",
-                                        "qwen3next",
-                                        "qwen35",
-                                        "qwen35moe",
-                                        "mixtral-stacked",
-                                        "qwen2moe-window",
-                                        "qwen3moe-mixed",
-                                        "qwen3vlmoe",
-                                        "olmo2",
-                                        "smollm3",
-                                        NULL};
+const char *const toy_family_names[] = {
+    "qwen",       "mixtral",   "qwen2moe",        "qwen3moe",        "qwen3next",
+    "qwen35",     "qwen35moe", "mixtral-stacked", "qwen2moe-window", "qwen3moe-mixed",
+    "qwen3vlmoe", "olmo2",     "smollm3",         "granite",         NULL};
 
 enum fill { MATRIX, EMBED, NORM, ZERO_NORM, BIAS, DECAY };
 
@@ -68,7 +58,8 @@ struct row {
 #define SEPARATE Q2 Q3ONE NEXT Q35MOE
 #define OLMO2    " olmo2 "
 #define SMOLLM3  " smollm3 "
-#define OTHERS   OLMO2 SMOLLM3 /* dense, not of the Qwen or Llama houses */
+#define GRANITE  " granite "
+#define OTHERS   OLMO2 SMOLLM3 GRANITE /* dense, not of the Qwen or Llama houses */
 /* Dense models that answer once for a text. */
 #define EMBED3 " embedding-last embedding-mean embedding-first "
 #define SCORE3 " score "
@@ -103,7 +94,7 @@ static const struct row rows[] = {
     {STEPS, GLOBAL, "score.2.bias", BIAS, {2}},
     {MIX Q2 Q3 DENSE OTHERS, GLOBAL, "model.norm.weight", NORM, {64}},
     {HYBRID, GLOBAL, "model.norm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE SMOLLM3, EVERY, "input_layernorm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE SMOLLM3 GRANITE, EVERY, "input_layernorm.weight", NORM, {64}},
     {HYBRID, EVERY, "input_layernorm.weight", ZERO_NORM, {64}},
     {MIX Q2 Q3 DENSE OTHERS, EVERY, "post_attention_layernorm.weight", NORM, {64}},
     {HYBRID, EVERY, "post_attention_layernorm.weight", ZERO_NORM, {64}},
@@ -243,6 +234,10 @@ static const struct {
     {"smollm3", "{\"architectures\": [\"SmolLM3ForCausalLM\"], \"model_type\": \"smollm3\", " COMMON
                 "\"num_hidden_layers\": 5, \"rope_theta\": 10000.0, \"intermediate_size\": 96, "
                 "\"no_rope_layer_interval\": 4, \"pad_token_id\": 317, \"tie_word_embeddings\": true}"},
+    {"granite",
+     "{\"architectures\": [\"GraniteForCausalLM\"], \"model_type\": \"granite\", " COMMON PLAIN_ROPE
+     "\"intermediate_size\": 96, \"attention_multiplier\": 0.4, \"embedding_multiplier\": 6.0, "
+     "\"residual_multiplier\": 0.35, \"logits_scaling\": 3.0, \"tie_word_embeddings\": true}"},
     {"embedding-last", EMBEDDING_CONFIG},
     {"embedding-mean", EMBEDDING_CONFIG},
     {"embedding-first", EMBEDDING_CONFIG},
