@@ -74,8 +74,11 @@ struct hparams {
 
     struct hparam_count ffn_width;
     struct hparam_count n_experts, n_experts_used, expert_width, shared_width;
-    struct hparam_flag expert_norm;  /* the weights of the experts of a token sum to one */
-    struct hparam_real expert_scale; /* ... and are multiplied by this */
+    struct hparam_count n_expert_groups;      /* experts are chosen in these */
+    struct hparam_count n_dense_first;        /* layers without experts before those that have them */
+    struct hparam_count moe_step, moe_period; /* every n-th layer has experts (two spellings) */
+    struct hparam_flag expert_norm;           /* the weights of the experts of a token sum to one */
+    struct hparam_real expert_scale;          /* ... and are multiplied by this */
 
     struct hparam_count ssm_kernel, ssm_state, ssm_groups, ssm_heads, ssm_inner; /* gated delta nets */
 

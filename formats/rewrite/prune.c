@@ -2,6 +2,9 @@
  * the model's own keys that has an element for each layer belongs to the layers. */
 #include "prune.h"
 
+#include "formats/arch/arch.h"
+#include "formats/model/hparams.h"
+#include "formats/model/tensor_name.h"
 #include "formats/text.h"
 #include "libquant/base/arena.h"
 
@@ -149,6 +152,7 @@ struct pruning {
     struct gguf_meta *changes;
     struct arena *arena;
     struct gguf_selection *out;
+    struct hparams h;
     char arch[128];        /* "" for a file that is no model: an importance matrix */
     uint32_t n_layers;     /* of the input */
     uint32_t n_kept;       /* layers */
@@ -167,31 +171,28 @@ static int no_memory(struct err *e)
 /* The layer in "blk.N.REST", and REST with its dot; -1 for tensors of no layer. */
 static int64_t layer_of(const char *name, const char **rest)
 {
-    if (strncmp(name, "blk.", 4) != 0)
-        return -1;
-    const char *at = name + 4;
-    uint32_t layer;
-    if (!take_index(&at, at + strlen(at), &layer) || *at != '.')
-        return -1;
-    *rest = at;
-    return layer;
+    const char *kind;
+    int64_t layer = tensor_layer(name, &kind);
+    if (layer >= 0)
+        *rest = kind - 1;
+    return layer > MAX_INDEX ? -1 : layer;
 }
 
-static bool key_u32(const struct pruning *r, const char *suffix, uint32_t *out)
+/* A count of the model; false for a file that is none. */
+static bool count_of(const struct hparam_count *count, uint32_t *out)
 {
-    char key[256];
     uint64_t v;
-    snprintf(key, sizeof key, "%s.%s", r->arch, suffix);
-    if (!r->arch[0] || !gguf_meta_get_u64(r->meta, key, &v) || v > MAX_INDEX)
+    if (!hparam_whole(count, &v) || v > MAX_INDEX)
         return false;
     *out = (uint32_t)v;
     return true;
 }
 
-static int change_u32(const struct pruning *r, const char *suffix, uint32_t value, struct err *e)
+static int change_count(const struct pruning *r, const struct hparam_count *count, uint32_t value,
+                        struct err *e)
 {
     char key[256];
-    snprintf(key, sizeof key, "%s.%s", r->arch, suffix);
+    snprintf(key, sizeof key, "%s.%s", r->arch, count->key.suffix);
     struct gguf_value v = *gguf_meta_find(r->meta, key);
     if (v.type == GGUF_I8 || v.type == GGUF_I16 || v.type == GGUF_I32 || v.type == GGUF_I64)
         v.i = value;
@@ -205,8 +206,9 @@ static int count_layers(struct pruning *r, struct err *e)
     struct gguf_string arch = {"", 0};
     gguf_meta_get_string(r->meta, "general.architecture", &arch);
     snprintf(r->arch, sizeof r->arch, "%.*s", (int)(arch.len < 127 ? arch.len : 127), arch.data);
+    hparams_read(&r->h, r->meta, r->arch);
     const char *path = gguf_reader_part_path(r->in, 0);
-    if (r->arch[0] && !key_u32(r, "block_count", &r->n_layers))
+    if (r->arch[0] && !count_of(&r->h.n_blocks, &r->n_layers))
         return err_set(e, ERR_FORMAT, "%s: key '%s.block_count' is missing or no count of layers", path,
                        r->arch);
     for (size_t i = 0; !r->arch[0] && i < gguf_reader_n_tensors(r->in); i++) {
@@ -316,7 +318,7 @@ static int choose_experts(struct pruning *r, struct err *e)
         return no_memory(e);
     if (r->p->n_experts == 0)
         return 0;
-    key_u32(r, "expert_count", &r->n_experts);
+    count_of(&r->h.n_experts, &r->n_experts);
     for (size_t i = 0; i < gguf_reader_n_tensors(r->in); i++) {
         const struct gguf_tensor *t = gguf_reader_tensor(r->in, i);
         const char *rest;
@@ -343,35 +345,45 @@ static int change_experts(struct pruning *r, struct err *e)
     uint32_t used, groups;
     if (r->experts_kept == 0 || r->n_experts == 0)
         return 0;
-    if (key_u32(r, "expert_used_count", &used) && used > r->experts_kept)
+    if (count_of(&r->h.n_experts_used, &used) && used > r->experts_kept)
         return err_set(e, ERR_ARG, "%s: %" PRIu32 " experts stay, but each token uses %" PRIu32,
                        r->p->experts_path, r->experts_kept, used);
-    if (key_u32(r, "expert_group_count", &groups) && groups > 1)
+    if (count_of(&r->h.n_expert_groups, &groups) && groups > 1)
         return err_set(e, ERR_UNSUPPORTED,
                        "%s: the experts of this model are chosen in %" PRIu32
                        " groups, which dropping would shift; it is not done",
                        gguf_reader_part_path(r->in, 0), groups);
-    return change_u32(r, "expert_count", r->experts_kept, e);
+    return change_count(r, &r->h.n_experts, r->experts_kept, e);
 }
 
 /* --- metadata of layers --- */
 
 /* A rule of period n must give the layers that stay the kinds they had. */
-static int check_period(const struct pruning *r, const char *suffix, struct err *e)
+static int check_period(const struct pruning *r, uint32_t period, const char *says_so, struct err *e)
 {
-    uint32_t period;
-    if (!key_u32(r, suffix, &period) || period < 2)
-        return 0;
-    for (uint32_t l = 0; l < r->n_layers; l++) {
+    for (uint32_t l = 0; period >= 2 && l < r->n_layers; l++) {
         int64_t to = r->new_index[l];
         if (to >= 0 && ((l + 1) % period == 0) != ((uint64_t)(to + 1) % period == 0))
             return err_set(e, ERR_ARG,
                            "layers to drop: '%s' would make layer %" PRIu32
-                           " a layer of another kind: '%s.%s' gives every "
+                           " a layer of another kind: '%s%s%s' gives every "
                            "%" PRIu32 ". layer its kind, so drop whole groups of %" PRIu32,
-                           r->p->layers_text, l, r->arch, suffix, period, period);
+                           r->p->layers_text, l, r->arch, says_so[0] ? "." : "", says_so, period, period);
     }
     return 0;
+}
+
+/* Rules in keys, and that of the family. */
+static int check_periods(const struct pruning *r, struct err *e)
+{
+    const struct hparam_count *periods[] = {&r->h.full_interval, &r->h.window_pattern, &r->h.moe_step,
+                                            &r->h.moe_period};
+    uint32_t period;
+    int rc = r->h.arch ? check_period(r, r->h.arch->runtime.unrotated_period, "", e) : 0;
+    for (size_t i = 0; rc == 0 && i < sizeof periods / sizeof *periods; i++)
+        if (count_of(periods[i], &period))
+            rc = check_period(r, period, periods[i]->key.suffix, e);
+    return rc;
 }
 
 static uint32_t n_dropped(const struct pruning *r, uint32_t first, uint32_t end)
@@ -405,18 +417,16 @@ static bool is_per_layer(const struct pruning *r, const char *key, const struct 
 
 static int change_layers(struct pruning *r, struct err *e)
 {
-    static const char *const periods[] = {"full_attention_interval", "attention.sliding_window_pattern",
-                                          "interleave_moe_layer_step", "moe_every_n_layers"};
     if (r->n_kept == r->n_layers || !r->arch[0])
         return 0;
-    int rc = change_u32(r, "block_count", r->n_kept, e);
-    for (size_t i = 0; i < sizeof periods / sizeof *periods && rc == 0; i++)
-        rc = check_period(r, periods[i], e);
+    int rc = change_count(r, &r->h.n_blocks, r->n_kept, e);
+    if (rc == 0)
+        rc = check_periods(r, e);
     uint32_t n;
-    if (rc == 0 && key_u32(r, "leading_dense_block_count", &n) && n <= r->n_layers)
-        rc = change_u32(r, "leading_dense_block_count", n - n_dropped(r, 0, n), e);
-    if (rc == 0 && key_u32(r, "nextn_predict_layers", &n) && n <= r->n_layers)
-        rc = change_u32(r, "nextn_predict_layers", n - n_dropped(r, r->n_layers - n, r->n_layers), e);
+    if (rc == 0 && count_of(&r->h.n_dense_first, &n) && n <= r->n_layers)
+        rc = change_count(r, &r->h.n_dense_first, n - n_dropped(r, 0, n), e);
+    if (rc == 0 && count_of(&r->h.n_predict, &n) && n <= r->n_layers)
+        rc = change_count(r, &r->h.n_predict, n - n_dropped(r, r->n_layers - n, r->n_layers), e);
     for (size_t i = 0; i < gguf_meta_n(r->meta) && rc == 0; i++)
         if (is_per_layer(r, gguf_meta_key(r->meta, i), gguf_meta_value(r->meta, i)))
             rc = cut_array(r, gguf_meta_key(r->meta, i), gguf_meta_value(r->meta, i), e);

@@ -292,6 +292,21 @@ static void what_cannot_be_left_out_is_refused_by_name(void **state)
     gguf_meta_free(m);
 }
 
+/* Every fourth layer of SmolLM3 has no positions, which no key says. */
+static void layers_keep_what_the_family_gives_them(void **state)
+{
+    (void)state;
+    struct gguf_meta *m = NULL;
+    struct err e = {0};
+    assert_int_equal(gguf_meta_new(&m, &e), 0);
+    gguf_meta_set_string(m, "general.architecture", "smollm3", &e);
+    gguf_meta_set_u32(m, "smollm3.block_count", N_LAYERS, &e);
+    write_file(m, of_model, 1);
+    assert_refused("0", NULL, ERR_ARG, "another kind: 'smollm3' gives every 4. layer");
+    assert_int_equal(prune("4", NULL, &e), 0);
+    gguf_meta_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,6 +314,7 @@ int main(void)
         cmocka_unit_test(experts_go_from_stacks_routers_and_biases_alike),
         cmocka_unit_test(an_importance_matrix_is_cut_like_its_model),
         cmocka_unit_test(what_cannot_be_left_out_is_refused_by_name),
+        cmocka_unit_test(layers_keep_what_the_family_gives_them),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
