@@ -21,5 +21,11 @@ deny tools '(cjson/|zlib|pcre2|utf8proc)' 'outside libraries live in formats'
 for room in libquant formats calib tools; do
     deny "$room" '(cblas|openblas)' 'products have the same bits on all processors (calib/compute/gemm.h)'
 done
+blas=$(grep -rlE '\b(dpotrf_|dtrtri_|openblas_|cblas_)' libquant formats calib tools --include='*.c' --include='*.h' |
+    grep -v '^calib/solve/feedback_hessian.c$')
+if [ -n "$blas" ]; then
+    printf 'dense algebra in double is for calib/solve/feedback_hessian.c alone:\n%s\n' "$blas"
+    bad=1
+fi
 [ "$bad" -eq 0 ] && echo "layers: every include runs down"
 exit "$bad"

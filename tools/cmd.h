@@ -39,6 +39,7 @@ int cmd_convert(int argc, char **argv);
 int cmd_quantize(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_imatrix(int argc, char **argv);
+int cmd_hessian(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
 int cmd_ladder(int argc, char **argv);

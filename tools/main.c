@@ -24,6 +24,7 @@ static const struct cmd cmds[] = {
     {"quantize", cmd_quantize, "model to GGUF with new tensor types"},
     {"tokenize", cmd_tokenize, "text to token ids, as the model's tokenizer gives them"},
     {"imatrix", cmd_imatrix, "collect, merge, show or convert importance matrices"},
+    {"hessian", cmd_hessian, "collect or merge Hessians, for quantizing with error feedback"},
     {"perplexity", cmd_perplexity, "perplexity of a model on a text"},
     {"compare", cmd_compare, "what candidates lost against a reference, in one pass over a text"},
     {"ladder", cmd_ladder, "quality of every level from Q8_0 to Q2_K, without writing files"},

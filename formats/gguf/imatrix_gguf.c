@@ -13,7 +13,8 @@
 #define SUMS             ".in_sum2"
 #define COUNTS           ".counts"
 #define EXPERT_PRIOR_KEY "kerf.imatrix.expert_prior" /* a key of our own; the peer ignores it */
-#define MAX_COUNT        9007199254740992.0          /* 2^53: whole numbers of tokens stay exact */
+#define HESSIAN_KEY      "kerf.hessian.version" /* a Hessian file (calib/stats/hessian_file.h) holds more */
+#define MAX_COUNT        9007199254740992.0     /* 2^53: whole numbers of tokens stay exact */
 
 /* --- reading --- */
 
@@ -89,6 +90,8 @@ static int take_entries(struct imatrix *m, const struct gguf_reader *r, const ch
             m->n_ignored++;
         }
     }
+    if (gguf_meta_find(gguf_reader_meta(r), HESSIAN_KEY))
+        m->n_ignored = 0; /* the Gram matrices belong there */
     if (rc == 0 && m->n == 0)
         rc = err_set(e, ERR_FORMAT, "%s: holds no importance data (no tensors named *%s)", what, SUMS);
     return rc;

@@ -1,0 +1,224 @@
+/* cmd_hessian.c - kerf hessian MODEL --text TEXT -o OUT.gguf: collect Hessians; kerf hessian merge A B... -o
+ * C. */
+#include "eval_command.h"
+
+#include "calib/solve/loss_table.h"
+#include "calib/stats/hessian_collect.h"
+#include "formats/json.h"
+#include "formats/output/output_file.h"
+#include "libquant/base/path.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct hessian_args {
+    const char *output;
+    bool resume;
+};
+
+static int on_progress(void *ctx, uint64_t done, uint64_t total)
+{
+    struct eval_run *r = ctx;
+    char detail[64] = "";
+    uint64_t per_layer = (uint64_t)r->windows.n * r->windows.ctx;
+    snprintf(detail, sizeof detail, "layer %llu of %llu", (unsigned long long)(done / per_layer),
+             (unsigned long long)(total / per_layer));
+    progress_update(&r->bar, done, detail);
+    return signals_pending();
+}
+
+static void print_result(const struct eval_run *r, const struct hessian_plan *p, const struct hessian_args *a,
+                         uint64_t n_bytes, size_t n_resumed)
+{
+    double seconds = session_seconds() - r->start;
+    if (r->shared->json) {
+        struct json_writer w;
+        cmd_json_begin(&w);
+        jw_key(&w, "output"), jw_string(&w, a->output);
+        jw_key(&w, "n_grams"), jw_uint(&w, p->n_grams);
+        jw_key(&w, "n_bytes"), jw_uint(&w, n_bytes);
+        jw_key(&w, "n_chunks"), jw_uint(&w, r->windows.n);
+        jw_key(&w, "n_tokens"), jw_uint(&w, (uint64_t)r->windows.n * r->windows.ctx);
+        jw_key(&w, "ctx"), jw_uint(&w, r->windows.ctx);
+        jw_key(&w, "n_layers_resumed"), jw_uint(&w, n_resumed);
+        jw_key(&w, "seconds"), jw_double(&w, seconds);
+        cmd_json_end(&w);
+        return;
+    }
+    char size[32];
+    printf("%s: %s%zu Gram matrices, %s, from %zu windows of %zu tokens", a->output,
+           r->shared->dry_run ? "would be " : "", p->n_grams, format_bytes(size, (double)n_bytes),
+           r->windows.n, r->windows.ctx);
+    if (!r->shared->dry_run)
+        printf(", %.1fs", seconds);
+    putchar('\n');
+}
+
+/* Of the matrices in the file, and of the largest layer in memory. */
+static uint64_t file_bytes(const struct hessian_plan *p)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < p->n_grams; i++)
+        n += gram_n_values(p->grams[i].n_cols) * p->grams[i].n_mats * sizeof(float);
+    return n;
+}
+
+static int collect(struct eval_run *r, const struct hessian_args *a, const char *state, size_t *n_resumed,
+                   struct err *e)
+{
+    const char **datasets = calloc(r->corpus.n_texts + 1, sizeof *datasets);
+    struct hessian_collect_options opt = {.pool = r->session.pool,
+                                          .memory_bytes = r->shared->memory_bytes,
+                                          .activations = eval_activations(r->text),
+                                          .file = {r->shared->force, a->resume, datasets, r->corpus.n_texts},
+                                          .state_path = state,
+                                          .progress = on_progress,
+                                          .progress_ctx = r};
+    if (!datasets)
+        return err_set(e, ERR_NOMEM, "out of memory for %zu texts", r->corpus.n_texts);
+    for (size_t i = 0; i < r->corpus.n_texts; i++)
+        datasets[i] = r->corpus.texts[i].path;
+    corpus_hash(&r->corpus, opt.source.ids_sha256);
+    int rc = loss_weights_hash(r->models[0].model, opt.source.model_sha256, e);
+    if (rc == 0) {
+        progress_begin(&r->bar, r->shared, "collecting", "tokens",
+                       (uint64_t)r->windows.n * r->windows.ctx * r->models[0].net.n_layers);
+        signals_cooperate(true);
+        rc = hessian_collect(a->output, &r->models[0].net, r->models[0].weights, &r->windows, &opt, n_resumed,
+                             e);
+        signals_cooperate(false);
+        progress_end(&r->bar);
+    }
+    free(datasets);
+    return rc;
+}
+
+static int run(struct eval_run *r, const char *model, const struct hessian_args *a, const char *state,
+               struct err *e)
+{
+    struct hessian_plan plan = {0};
+    size_t n_resumed = 0;
+    int rc = eval_check_output(a->output, r->shared->force, e);
+    if (rc == 0)
+        rc = eval_open(r, model, 0, e);
+    if (rc == 0)
+        rc = eval_check_inputs(r, a->output, e);
+    if (rc == 0)
+        rc = eval_check_inputs(r, state, e);
+    if (rc == 0)
+        rc = eval_open_text(r, e);
+    if (rc == 0)
+        rc = hessian_plan_make(&plan, &r->models[0].net, e);
+    if (rc == 0 && !r->shared->dry_run)
+        rc = collect(r, a, state, &n_resumed, e);
+    if (rc == 0 && n_resumed)
+        cmd_note(r->shared, "continued after %zu of %u layers", n_resumed, r->models[0].net.n_layers);
+    else if (rc == 0 && a->resume && !r->shared->dry_run)
+        cmd_note(r->shared, "there was nothing to continue; all layers were run");
+    if (rc == 0)
+        print_result(r, &plan, a, file_bytes(&plan), n_resumed);
+    hessian_plan_release(&plan);
+    return rc;
+}
+
+static int cmd_hessian_merge(int argc, char **argv)
+{
+    struct shared_options shared = SHARED_OPTIONS_INIT;
+    const char *output = NULL;
+    const struct opt options[] = {
+        {.name = "output",
+         .letter = 'o',
+         .kind = OPT_TEXT,
+         .value = &output,
+         .arg = "FILE",
+         .help = "the Hessian file to write"},
+    };
+    const struct opt_command cmd = {
+        "hessian merge",
+        "A B... -o C.gguf",
+        "Add Hessians of the same model: sums, token counts and importance add up.",
+        options,
+        sizeof options / sizeof *options,
+        1,
+        SIZE_MAX};
+    struct opt_operands args;
+    int status = opt_parse(&cmd, argc, argv, &shared, &args);
+    if (status != OPT_CONTINUE)
+        return status;
+    if (!output)
+        return cmd_usage(&cmd, "name the file to write with -o");
+    struct err e = {0};
+    int rc = shared.dry_run ? 0 : cmd_check_folder(output, &e);
+    for (size_t i = 0; rc == 0 && i < args.n; i++)
+        rc = output_file_check_input(output, args.items[i], &e);
+    if (rc == 0 && !shared.dry_run)
+        rc = hessian_merge((const char *const *)args.items, args.n, output, shared.force, &e);
+    if (rc == 0 && shared.json) {
+        struct json_writer w;
+        cmd_json_begin(&w);
+        jw_key(&w, "output"), jw_string(&w, output);
+        jw_key(&w, "n_inputs"), jw_uint(&w, args.n);
+        cmd_json_end(&w);
+    } else if (rc == 0)
+        printf("%s: %s of %zu files\n", output, shared.dry_run ? "would be the sums" : "the sums", args.n);
+    return rc ? cmd_fail(&e) : CMD_DONE;
+}
+
+int cmd_hessian(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "merge") == 0)
+        return cmd_hessian_merge(argc - 1, argv + 1);
+    struct shared_options shared = SHARED_OPTIONS_INIT;
+    struct text_options text = TEXT_OPTIONS_INIT;
+    struct hessian_args a = {0};
+    const struct opt options[] = {
+        {.name = "output",
+         .letter = 'o',
+         .kind = OPT_TEXT,
+         .value = &a.output,
+         .arg = "FILE",
+         .help = "the Hessian file to write; it serves as an importance matrix, too"},
+        TEXT_OPTIONS(text),
+        {.kind = OPT_HEADING, .help = "Collection:"},
+        {.name = "resume",
+         .kind = OPT_FLAG,
+         .value = &a.resume,
+         .help = "continue a run that was stopped, behind its last complete layer, and keep what is done "
+                 "when this "
+                 "one stops"},
+    };
+    const struct opt_command cmd = {
+        "hessian",
+        "MODEL --text TEXT -o OUT.gguf",
+        "Collect the Gram matrices of the inputs of every product over a calibration text, for --method "
+        "feedback: "
+        "plain, and for keys and values weighed by what attention does with each token. The file holds the "
+        "importance matrix of the same text as well. 'hessian merge A B... -o C' adds files up.",
+        options,
+        sizeof options / sizeof *options,
+        1,
+        1,
+    };
+    struct opt_operands args;
+    int status = opt_parse(&cmd, argc, argv, &shared, &args);
+    if (status != OPT_CONTINUE)
+        return status;
+    status = eval_check_options(&cmd, &text);
+    if (status == 0 && !a.output)
+        status = cmd_usage(&cmd, "name the file to write with -o");
+    if (status == 0 && text.stride)
+        status = cmd_usage(&cmd, "--stride: windows of a collection do not overlap");
+    struct err e = {0};
+    struct eval_run r = {.shared = &shared, .text = &text};
+    char *state = NULL;
+    if (status == 0) {
+        state = path_with(a.output, ".kerf-state");
+        int rc = state ? run(&r, args.items[0], &a, state, &e) : err_set(&e, ERR_NOMEM, "out of memory");
+        status = rc ? cmd_fail(&e) : CMD_DONE;
+    }
+    free(state);
+    eval_release(&r);
+    return status;
+}
