@@ -1,6 +1,7 @@
 /* write_model.c - see write_model.h. */
 #include "write_model.h"
 
+#include "feedback_command.h"
 #include "progress.h"
 #include "type_options.h"
 
@@ -18,6 +19,7 @@
 struct options {
     const char *output, *type, *plan, *output_type, *embedding_type, *imatrix, *recipe, *method;
     struct opt_list tensor_types, skip_tensors;
+    struct feedback_options feedback;
     uint64_t split_max_bytes;
     bool pure, leave_output, imatrix_strict, resume, allow_requantize, keep_mtp;
 };
@@ -289,6 +291,8 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
     double begin = session_seconds();
     struct rewrite_report report = {0};
     struct watch watch = {.quiet = s->quiet};
+    struct feedback_run feedback = {0};
+    bool solving = strcmp(o->method, "feedback") == 0 && !s->dry_run;
     int rc = open_inputs(in, path, o, s, &e);
     struct rewrite_options ro = {.recipe = *recipe,
                                  .imatrix = in->imatrix,
@@ -308,6 +312,8 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
     ro.memory_bytes = session_memory_left(s->memory_bytes);
     if (rc == 0 && in->plan)
         compare_origin(in, o);
+    if (rc == 0 && solving)
+        rc = feedback_prepare(&feedback, &ro, in->model, &in->session, &o->feedback, s, o->output, &e);
     if (rc == 0) {
         progress_begin(&watch.bar, s, "writing", "B", 0);
         signals_cooperate(true);
@@ -321,7 +327,10 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
             print_json(&report, in, o->output, session_seconds() - begin);
         else
             print_text(&report, o->output ? o->output : path, s, session_seconds() - begin);
+        if (solving)
+            feedback_tell(&feedback, s);
     }
+    feedback_release(&feedback, rc == 0);
     rewrite_report_release(&report);
     return rc ? cmd_fail(&e) : CMD_DONE;
 }
@@ -329,7 +338,10 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
 int write_model_command(const struct write_command *wc, int argc, char **argv)
 {
     struct shared_options s = SHARED_OPTIONS_INIT;
-    struct options o = {.type = wc->needs_type ? NULL : "auto", .recipe = "llama.cpp", .method = "fast"};
+    struct options o = {.type = wc->needs_type ? NULL : "auto",
+                        .recipe = "llama.cpp",
+                        .method = "fast",
+                        .feedback = FEEDBACK_OPTIONS_INIT};
     const struct opt options[] = {
         {"output", 'o', OPT_TEXT, &o.output, "FILE", "the GGUF file to write", NULL, NULL},
         {"type", 0, OPT_TEXT, &o.type, "T",
@@ -354,7 +366,10 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
         {"leave-output", 0, OPT_FLAG, &o.leave_output, NULL, "copy output.weight as it is", NULL, NULL},
         RECIPE_OPTION(o.recipe),
         {"method", 0, OPT_CHOICE, &o.method, "fast|feedback|best",
-         "encoder; feedback and best are reserved for encoders that this version does not have", NULL, NULL},
+         "encoder: fast takes each block by itself; feedback hands errors on between weights under the "
+         "Hessians of a "
+         "text, for Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL and IQ4_XS; best is reserved",
+         NULL, NULL},
         IMATRIX_OPTION(o.imatrix),
         {"imatrix-strict", 0, OPT_FLAG, &o.imatrix_strict, NULL,
          "refuse when it lacks a tensor that would use it, or an expert of one; token_embd, "
@@ -373,6 +388,7 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
          "continue a run that was stopped, and keep what is done when this one stops; an output that is "
          "finished is left as it is",
          NULL, NULL},
+        FEEDBACK_OPTIONS(o.feedback),
     };
     const struct opt_command cmd = {
         wc->name, "MODEL -o OUT.gguf", wc->description, options, sizeof options / sizeof *options, 1, 1};
@@ -385,15 +401,18 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
             status = cmd_usage(&cmd, "--output is missing: where shall the GGUF file go?");
         else if (wc->needs_type && !o.type && !o.plan)
             status = cmd_usage(&cmd, "--type is missing: Q4_K_M, IQ4_XS, Q8_0, ...; or give a --plan");
-        else if (strcmp(o.method, "fast") != 0)
-            status = cmd_usage(&cmd, "--method %s: this version has the method 'fast' only", o.method);
+        else if (strcmp(o.method, "best") == 0)
+            status = cmd_usage(&cmd, "--method %s: this version has 'fast' and 'feedback'", o.method);
         else
+            status = feedback_check_options(&cmd, &o.feedback, o.method);
+        if (status == 0)
             status = parse_recipe(&cmd, &o, &in, &recipe);
         if (status == 0)
             status = run(&in, &recipe, args.items[0], &o, &s);
     }
     opt_list_release(&o.tensor_types);
     opt_list_release(&o.skip_tensors);
+    opt_list_release(&o.feedback.texts);
     inputs_release(&in);
     return status;
 }

@@ -15,16 +15,17 @@
 struct slot {
     const struct model_tensor *t;
     enum qtype type;
-    bool encode;       /* rows differ from the stored ones */
-    uint8_t *blocks;   /* all rows in `type` while loaded; owned */
-    float *importance; /* [n_mats, ne0] while loaded, or NULL; owned */
+    bool encode;          /* rows differ from the stored ones */
+    uint8_t *blocks;      /* all rows in `type` while loaded; owned */
+    const uint8_t *given; /* all rows in `type`, from the caller; or NULL */
+    float *importance;    /* [n_mats, ne0] while loaded, or NULL; owned */
     const struct imatrix_entry *entry;
 };
 
 struct weights {
     const struct model *m;
     const struct kern *kern;
-    bool mix;
+    bool mix, has_given;
     size_t n_slots;
     struct slot *slots;
     struct strmap by_name;
@@ -132,6 +133,21 @@ void weights_free(struct weights *w)
     free(w);
 }
 
+int weights_set_blocks(struct weights *w, const struct model_tensor *t, enum qtype type,
+                       const uint8_t *blocks, struct err *e)
+{
+    struct slot *s = slot_of(w, t);
+    uint64_t row_bytes = 0, before = 0;
+    if (!s || !qtype_row_bytes((uint32_t)type, t->ne[0], &row_bytes))
+        return err_set(e, ERR_ARG, "tensor '%s': takes no blocks of %s", t->name, qtype_name((uint32_t)type));
+    qtype_row_bytes((uint32_t)s->type, t->ne[0], &before);
+    w->n_bytes += (row_bytes - before) * t->n_rows;
+    s->type = type;
+    s->given = blocks;
+    w->has_given = true;
+    return 0;
+}
+
 const struct model *weights_model(const struct weights *w)
 {
     return w->m;
@@ -231,6 +247,8 @@ static int load_importance(struct slot *s, struct err *e)
 static int load_slot(struct weights *w, struct slot *s, struct pool *pool, struct err *e)
 {
     const struct model_tensor *t = s->t;
+    if (s->given)
+        return 0;
     if (!s->encode || s->blocks || t->n_rows == 0) {
         model_want_rows(w->m, t, 0, t->n_rows);
         return 0;
@@ -315,13 +333,13 @@ static int read_on_the_spot(const struct weights *w, const struct slot *s, uint6
 int weights_read(const struct weights *w, const struct model_tensor *t, uint64_t row0, uint64_t n, float *dst,
                  struct err *e)
 {
-    const struct slot *s = w->mix ? slot_of(w, t) : NULL;
-    if (!s || !s->encode)
+    const struct slot *s = w->mix || w->has_given ? slot_of(w, t) : NULL;
+    if (!s || (!s->encode && !s->given))
         return model_read_rows(w->m, t, row0, n, dst, e);
-    if (!s->blocks)
+    const uint8_t *blocks = s->given ? s->given : s->blocks;
+    if (!blocks)
         return read_on_the_spot(w, s, row0, n, dst, e);
     uint64_t row_bytes = 0;
     qtype_row_bytes(s->type, t->ne[0], &row_bytes);
-    return quant_decode_rows(w->kern, s->type, s->blocks + row0 * row_bytes, n * row_bytes, dst, n, t->ne[0],
-                             e);
+    return quant_decode_rows(w->kern, s->type, blocks + row0 * row_bytes, n * row_bytes, dst, n, t->ne[0], e);
 }

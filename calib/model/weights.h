@@ -34,6 +34,12 @@ const struct model *weights_model(const struct weights *w);
 /* The level that decodes, encodes and multiplies; never NULL. */
 const struct kern *weights_kern(const struct weights *w);
 
+/* Rows of `t` as these blocks of `type` hold them (all rows of the tensor, borrowed until weights_free, or
+ * until others are set), whatever they would be otherwise. Not while `t` is loaded. ERR_ARG: no tensor of the
+ * model, or rows that the blocks do not divide. */
+int weights_set_blocks(struct weights *w, const struct model_tensor *t, enum qtype type,
+                       const uint8_t *blocks, struct err *e);
+
 /* The type a tensor's rows come from: the stored one, or the mix's. */
 enum qtype weights_type(const struct weights *w, const struct model_tensor *t);
 

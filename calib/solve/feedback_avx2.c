@@ -1,3 +1,3 @@
-/* feedback_avx2.c - the solver of feedback_lanes.h for one instruction set. */
+/* feedback_avx2.c - the solver of lanes_feedback.h for one instruction set. */
 #define ROWS_FN feedback_rows_avx2
-#include "feedback_lanes.h"
+#include "lanes_feedback.h"

@@ -31,6 +31,10 @@ struct rewrite_progress {
     const char *name;
 };
 
+/* Blocks that are made elsewhere, by an encoder that has to see more than rows: all rows of tensor `t` in
+ * `type`, borrowed while the run lasts; NULL: encode the rows as usual. Called from several threads. */
+typedef const uint8_t *(*rewrite_blocks_fn)(void *ctx, const struct model_tensor *t, enum qtype type);
+
 struct rewrite_options {
     /* recipe.mix NULL: source precision ("auto"): a checkpoint in the type of its first matrix, BF16 or F16,
      * with the rest as specification, architectures 0.3; a GGUF as it is. A plan may then give single types.
@@ -45,6 +49,8 @@ struct rewrite_options {
     uint64_t memory_bytes;                    /* bound on working memory; at least 64 MiB is always enough */
     uint64_t split_max_bytes;                 /* 0: one file */
     const struct gguf_meta *extra;            /* metadata to set on top (edits); NULL: none */
+    rewrite_blocks_fn blocks;                 /* NULL: none. What they depend on has to stand in `extra` */
+    void *blocks_ctx;
     const struct kern *kern;
     struct pool *pool;
     /* Called now and then from the calling thread; a nonzero return cancels (ERR_CANCELLED). May be NULL. */

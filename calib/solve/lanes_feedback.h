@@ -1,4 +1,4 @@
-/* feedback_lanes.h - the solver of feedback_rows.h, compiled once for each instruction set (feedback_base.c,
+/* lanes_feedback.h - the solver of feedback_rows.h, compiled once for each instruction set (feedback_base.c,
  * feedback_avx2.c, feedback_avx512.c), which define ROWS_FN, the name of its one function.
  *
  * Notation: U is the inverse factor of H with a unit diagonal, D the pivots (feedback_hessian.h). With

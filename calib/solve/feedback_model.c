@@ -1,0 +1,410 @@
+/* feedback_model.c - see feedback_model.h: which tensors, and solving them layer by layer. */
+#include "feedback_model_internal.h"
+
+#include "calib/stats/hessian_file.h"
+#include "formats/gguf/imatrix_file.h"
+#include "libquant/base/pool.h"
+#include "libquant/base/sha256.h"
+#include "libquant/quant.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PLAIN_ROWS 64 /* rows of one job of the plain encoder */
+
+const char *feedback_role_name(enum feedback_role r)
+{
+    static const char *const names[] = {"v", "k", "q", "o", "gate and up", "down", "other"};
+    return names[r];
+}
+
+static int no_memory(struct err *e)
+{
+    return err_set(e, ERR_NOMEM, "out of memory for the list of matrices");
+}
+
+/* --- which tensors --- */
+
+static enum feedback_role role_of(const struct net_layer *l, const struct model_tensor *t)
+{
+    const struct attention *a = &l->attention;
+    if (l->steps[0] == STEP_ATTENTION) {
+        if (t == a->v.tensor && t != a->q.tensor)
+            return FEEDBACK_V;
+        if (t == a->k.tensor && t != a->q.tensor)
+            return FEEDBACK_K;
+        if (t == a->q.tensor) /* fused ones, too */
+            return FEEDBACK_Q;
+        if (t == a->output.tensor)
+            return FEEDBACK_O;
+    }
+    if (t == l->mlp.gate.tensor || t == l->mlp.up.tensor || t == l->moe.gate_exps || t == l->moe.up_exps ||
+        t == l->moe.shared_gate.tensor || t == l->moe.shared_up.tensor)
+        return FEEDBACK_GATE_UP;
+    if (t == l->mlp.down.tensor || t == l->moe.down_exps || t == l->moe.shared_down.tensor)
+        return FEEDBACK_DOWN;
+    return FEEDBACK_OTHER;
+}
+
+static const struct model_tensor *find_tensor(const struct net_layer *l, const char *name)
+{
+    for (size_t i = 0; i < l->n_matrices; i++)
+        if (l->matrices[i] && strcmp(l->matrices[i]->name, name) == 0)
+            return l->matrices[i];
+    return NULL;
+}
+
+static int check_memory(const struct feedback_model *f, const struct hessian_gram *g, bool pooled,
+                        struct err *e)
+{
+    uint64_t need = feedback_hessian_bytes((size_t)g->n_cols, pooled) +
+                    pool_n_threads(f->opt.pool) * feedback_chunk_bytes(g->n_cols);
+    if (need <= f->opt.memory_bytes)
+        return 0;
+    return err_set(e, ERR_ARG,
+                   "the Hessian of '%s' (%" PRIu64 " columns) needs %" PRIu64
+                   " MiB of working memory, there are %" PRIu64 "; raise --memory, or lower --threads",
+                   g->owner, g->n_cols, (need >> 20) + 1, f->opt.memory_bytes >> 20);
+}
+
+/* The tensor of a use, if it is to be solved and is not in the list yet. */
+static int consider(struct feedback_model *f, const struct hessian_use *u, feedback_type_fn type_of,
+                    void *ctx, struct err *e)
+{
+    const struct hessian_gram *g = &hessian_file_plan(f->opt.hessian)->grams[u->gram];
+    const struct net_layer *l = g->layer < f->net->n_layers ? &f->net->layers[g->layer] : NULL;
+    const struct model_tensor *t = l ? find_tensor(l, u->tensor) : NULL;
+    const struct feedback_format *format;
+    enum qtype type;
+    uint64_t ignored;
+    if (!t || t->ne[0] != g->n_cols || t->ne[2] * t->ne[3] != g->n_mats || u->row0 + u->n_rows > t->ne[1])
+        return err_set(e, ERR_ARG,
+                       "%s: its Hessian of '%s' fits no matrix of this model; collect it from this one",
+                       hessian_file_path(f->opt.hessian), u->tensor);
+    if (strmap_find(&f->by_name, t->name, strlen(t->name), &ignored) || !type_of(ctx, t, &type) ||
+        type == t->type)
+        return 0;
+    format = feedback_format(type);
+    if (!format || t->ne[0] % FEEDBACK_MAX_SUB != 0 || t->ne[0] % format->block != 0 || t->n_rows == 0)
+        return 0;
+    if (strmap_put(&f->by_name, t->name, strlen(t->name), f->n, NULL) != 0)
+        return no_memory(e);
+    f->tensors[f->n++] =
+        (struct feedback_tensor){.tensor = t, .type = type, .layer = g->layer, .role = role_of(l, t)};
+    return check_memory(f, g, u->pool >= 0, e);
+}
+
+static int open_store(struct feedback_model *f, struct err *e)
+{
+    const struct hessian_source *s = hessian_file_source(f->opt.hessian);
+    uint64_t *n_bytes = calloc(f->n + 1, sizeof *n_bytes);
+    struct sha256 h;
+    char identity[65];
+    if (!n_bytes)
+        return no_memory(e);
+    sha256_init(&h);
+    sha256_update(&h, f->opt.identity, strlen(f->opt.identity) + 1);
+    sha256_update(&h, s->model_sha256, 64);
+    sha256_update(&h, s->ids_sha256, 64);
+    sha256_update_u64(&h, s->n_windows);
+    sha256_update_u64(&h, s->ctx);
+    sha256_update_u64(&h, f->opt.stages.feedback);
+    sha256_update_u64(&h, f->opt.stages.n_sweeps);
+    for (size_t i = 0; i < f->n; i++) {
+        const struct feedback_tensor *t = &f->tensors[i];
+        uint64_t row_bytes = 0;
+        qtype_row_bytes((uint32_t)t->type, t->tensor->ne[0], &row_bytes);
+        n_bytes[i] = row_bytes * t->tensor->n_rows;
+        sha256_update(&h, t->tensor->name, strlen(t->tensor->name) + 1);
+        sha256_update_u64(&h, (uint64_t)t->type);
+        sha256_update_u64(&h, t->tensor->ne[0]);
+        sha256_update_u64(&h, t->tensor->n_rows);
+    }
+    sha256_final_hex(&h, identity);
+    int rc = feedback_store_open(&f->store, f->opt.store_path, identity, n_bytes, f->n, f->opt.resume, e);
+    free(n_bytes);
+    return rc;
+}
+
+int feedback_model_new(struct feedback_model **out, const struct net *net, feedback_type_fn type_of,
+                       void *type_ctx, const struct feedback_model_options *opt, struct err *e)
+{
+    const struct hessian_plan *plan = hessian_file_plan(opt->hessian);
+    struct feedback_model *f = calloc(1, sizeof *f);
+    if (!f)
+        return no_memory(e);
+    f->opt = *opt;
+    f->net = net;
+    f->tensors = calloc(plan->n_uses + 1, sizeof *f->tensors);
+    int rc = f->tensors ? 0 : no_memory(e);
+    for (size_t i = 0; rc == 0 && i < plan->n_uses; i++)
+        rc = consider(f, &plan->uses[i], type_of, type_ctx, e);
+    if (rc == 0 && f->n == 0)
+        rc = err_set(e, ERR_ARG,
+                     "no matrix takes error feedback: it is for Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL and "
+                     "IQ4_XS, and for "
+                     "matrices of the layers that change type");
+    if (rc == 0)
+        rc = open_store(f, e);
+    if (rc != 0)
+        feedback_model_free(f, false);
+    else
+        *out = f;
+    return rc;
+}
+
+void feedback_model_free(struct feedback_model *f, bool done)
+{
+    if (!f)
+        return;
+    feedback_store_free(f->store, f->opt.resume && !done);
+    strmap_release(&f->by_name);
+    free(f->tensors);
+    free(f);
+}
+
+/* --- solving --- */
+
+struct plain_run {
+    const struct feedback_model *f;
+    const struct feedback_tensor *t;
+    const struct imatrix_entry *entry;
+    uint8_t *blocks;
+    uint64_t row_bytes, jobs_per_mat;
+};
+
+static int plain_job(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)worker;
+    const struct plain_run *r = ctx;
+    const struct model_tensor *t = r->t->tensor;
+    uint64_t mat = job / r->jobs_per_mat, first = job % r->jobs_per_mat * PLAIN_ROWS;
+    uint64_t n = t->ne[1] - first < PLAIN_ROWS ? t->ne[1] - first : PLAIN_ROWS, row0 = mat * t->ne[1] + first;
+    size_t n_cols = (size_t)t->ne[0];
+    float *rows = malloc((PLAIN_ROWS + 1) * n_cols * sizeof *rows), *weights = rows + PLAIN_ROWS * n_cols;
+    if (!rows)
+        return err_set(e, ERR_NOMEM, "out of memory encoding tensor '%s'", t->name);
+    int rc = model_read_rows(r->f->net->model, t, row0, n, rows, e);
+    size_t bad = rc == 0 ? quant_find_bad(rows, (size_t)n * n_cols, quant_limit(r->t->type)) : 0;
+    if (rc == 0 && bad < n * n_cols)
+        rc = err_set(e, ERR_FORMAT, "tensor '%s' (%s): row %" PRIu64 " holds a value that is not finite",
+                     t->name, t->origin, row0 + bad / n_cols);
+    if (rc == 0 && r->entry)
+        rc = imatrix_weights(r->entry, mat, t->ne[2] * t->ne[3], n_cols, weights, e);
+    if (rc == 0)
+        rc = quant_encode_rows(r->f->opt.kern, r->t->type, rows, r->blocks + row0 * r->row_bytes,
+                               n * r->row_bytes, n, n_cols, r->entry ? weights : NULL, e);
+    free(rows);
+    return rc ? err_context(e, rc, "tensor '%s'", t->name) : 0;
+}
+
+/* All rows of tensor i by the plain encoder; the solved ones begin as a copy. */
+static int encode_plain(struct feedback_model *f, size_t i, struct err *e)
+{
+    const struct feedback_tensor *t = &f->tensors[i];
+    struct plain_run r = {f,
+                          t,
+                          f->opt.imatrix ? imatrix_find(f->opt.imatrix, t->tensor->name) : NULL,
+                          feedback_store_plain(f->store, i),
+                          0,
+                          (t->tensor->ne[1] + PLAIN_ROWS - 1) / PLAIN_ROWS};
+    qtype_row_bytes((uint32_t)t->type, t->tensor->ne[0], &r.row_bytes);
+    int rc = pool_run(f->opt.pool, (size_t)(r.jobs_per_mat * t->tensor->ne[2] * t->tensor->ne[3]), plain_job,
+                      &r, e);
+    if (rc == 0)
+        memcpy(feedback_store_solved(f->store, i), r.blocks, (size_t)(r.row_bytes * t->tensor->n_rows));
+    return rc;
+}
+
+struct row_reader {
+    const struct model *model;
+    const struct model_tensor *tensor;
+    uint64_t row0;
+};
+
+static int read_rows(void *ctx, uint64_t row0, uint64_t n, float *rows, struct err *e)
+{
+    const struct row_reader *r = ctx;
+    return model_read_rows(r->model, r->tensor, r->row0 + row0, n, rows, e);
+}
+
+/* Rows of one use under one Hessian. */
+static int solve_rows(struct feedback_model *f, size_t i, const struct hessian_use *u, uint64_t mat,
+                      const struct feedback_hessian *h, struct err *e)
+{
+    const struct feedback_tensor *t = &f->tensors[i];
+    struct feedback_figures *figures = feedback_store_figures(f->store, i);
+    struct row_reader rows = {f->net->model, t->tensor, mat * t->tensor->ne[1] + u->row0};
+    uint64_t row_bytes = 0;
+    qtype_row_bytes((uint32_t)t->type, t->tensor->ne[0], &row_bytes);
+    struct feedback_job job = {.h = h,
+                               .type = t->type,
+                               .n_rows = u->n_rows,
+                               .read = read_rows,
+                               .read_ctx = &rows,
+                               .plain = feedback_store_plain(f->store, i) + rows.row0 * row_bytes,
+                               .stages = f->opt.stages,
+                               .kern = f->opt.kern,
+                               .pool = f->opt.pool};
+    struct feedback_loss loss = {0};
+    int rc = feedback_encode(&job, feedback_store_solved(f->store, i) + rows.row0 * row_bytes, &loss, e);
+    if (rc != 0)
+        return err_context(e, rc, "tensor '%s'", t->tensor->name);
+    /* In the units of the sums, so that parts with Hessians of their own add up. */
+    figures->loss.plain += loss.plain / h->scale;
+    figures->loss.solved += loss.solved / h->scale;
+    figures->loss.n_rows += loss.n_rows;
+    figures->loss.n_kept += loss.n_kept;
+    double share = (double)u->n_rows / (double)t->tensor->n_rows;
+    figures->gain += share * h->gain;
+    figures->lambda += share * h->lambda;
+    return 0;
+}
+
+/* The index of a use's tensor, if it is to be solved. */
+static bool is_solved(const struct feedback_model *f, const struct hessian_use *u, size_t gram, size_t *i)
+{
+    uint64_t at;
+    if (u->gram != gram || !strmap_find(&f->by_name, u->tensor, strlen(u->tensor), &at))
+        return false;
+    *i = (size_t)at;
+    return true;
+}
+
+/* Matrix `mat` of a Gram matrix for all its uses. `sums` and `pool` have room for it. */
+static int solve_matrix(struct feedback_model *f, size_t gram, uint64_t mat, double *sums, const double *pool,
+                        struct err *e)
+{
+    const struct hessian_plan *plan = hessian_file_plan(f->opt.hessian);
+    struct gram_figures figures;
+    struct feedback_hessian h = {0};
+    struct err why = {0};
+    size_t i;
+    int rc = hessian_file_read(f->opt.hessian, gram, mat, sums, &figures, e);
+    if (rc != 0)
+        return rc;
+    rc = feedback_hessian_make(&h, sums, (size_t)plan->grams[gram].n_cols, &figures, pool, &why);
+    if (rc == ERR_ARG) { /* no data: the plain encoder's rows stay */
+        f->n_unsolved++;
+        return 0;
+    }
+    if (rc != 0)
+        return err_set(e, why.code, "%s", why.msg);
+    for (size_t k = 0; rc == 0 && k < plan->n_uses; k++)
+        if (is_solved(f, &plan->uses[k], gram, &i))
+            rc = solve_rows(f, i, &plan->uses[k], mat, &h, e);
+    feedback_hessian_release(&h);
+    return rc;
+}
+
+static int solve_gram(struct feedback_model *f, size_t gram, struct err *e)
+{
+    const struct hessian_plan *plan = hessian_file_plan(f->opt.hessian);
+    const struct hessian_gram *g = &plan->grams[gram];
+    size_t n = (size_t)g->n_cols, i;
+    int64_t pool = -1;
+    bool any = false;
+    for (size_t k = 0; k < plan->n_uses; k++)
+        if (is_solved(f, &plan->uses[k], gram, &i)) {
+            any = true;
+            pool = plan->uses[k].pool;
+        }
+    if (!any)
+        return 0;
+    double *sums = malloc(n * n * sizeof *sums), *all = pool >= 0 ? malloc(n * n * sizeof *all) : NULL;
+    struct gram_figures ignored;
+    int rc = sums && (pool < 0 || all)
+                 ? 0
+                 : err_set(e, ERR_NOMEM, "out of memory for a Hessian of %zu columns", n);
+    if (rc == 0 && all)
+        rc = hessian_file_read(f->opt.hessian, (size_t)pool, 0, all, &ignored, e);
+    for (uint64_t mat = 0; rc == 0 && mat < g->n_mats; mat++)
+        rc = solve_matrix(f, gram, mat, sums, all, e);
+    free(sums);
+    free(all);
+    return rc;
+}
+
+static int solve_layer(struct feedback_model *f, uint32_t layer, struct err *e)
+{
+    const struct hessian_plan *plan = hessian_file_plan(f->opt.hessian);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < f->n; i++)
+        if (f->tensors[i].layer == layer) {
+            *feedback_store_figures(f->store, i) = (struct feedback_figures){0};
+            rc = encode_plain(f, i, e);
+        }
+    for (size_t g = 0; rc == 0 && g < plan->n_grams; g++)
+        if (plan->grams[g].layer == layer)
+            rc = solve_gram(f, g, e);
+    return rc;
+}
+
+static int tell(const struct feedback_model *f, double done, const char *what, struct err *e)
+{
+    if (f->opt.progress && f->opt.progress(f->opt.progress_ctx, done, what) != 0)
+        return err_set(e, ERR_CANCELLED, ERR_STOPPED);
+    return 0;
+}
+
+int feedback_model_solve(struct feedback_model *f, struct err *e)
+{
+    uint32_t n_layers = f->net->n_layers, layer = (uint32_t)feedback_store_n_done(f->store);
+    int rc = 0;
+    if (feedback_store_n_done(f->store) > n_layers)
+        return err_set(e, ERR_FORMAT, "%s: is damaged; remove it to start again", f->opt.store_path);
+    f->n_resumed = layer;
+    for (; rc == 0 && layer < n_layers; layer++) {
+        rc = tell(f, (double)layer / n_layers, "solving", e);
+        if (rc == 0)
+            rc = solve_layer(f, layer, e);
+        if (rc == 0 && f->opt.resume)
+            rc = feedback_store_set_done(f->store, layer + 1, e);
+    }
+    for (size_t i = 0; rc == 0 && i < f->n; i++)
+        f->tensors[i].figures = *feedback_store_figures(f->store, i);
+    if (rc == ERR_CANCELLED && f->opt.resume)
+        err_set(e, ERR_CANCELLED,
+                ERR_STOPPED ": %" PRIu64
+                            " of %u layers are solved and kept in %s; --resume goes on from there",
+                feedback_store_n_done(f->store), n_layers, f->opt.store_path);
+    return rc ? rc : tell(f, 1, "solving", e);
+}
+
+/* --- results --- */
+
+const uint8_t *feedback_model_blocks(const struct feedback_model *f, const struct model_tensor *t,
+                                     enum qtype type)
+{
+    uint64_t i;
+    if (!strmap_find(&f->by_name, t->name, strlen(t->name), &i) || f->tensors[i].type != type)
+        return NULL;
+    return f->tensors[i].is_plain ? feedback_store_plain(f->store, (size_t)i)
+                                  : feedback_store_solved(f->store, (size_t)i);
+}
+
+size_t feedback_model_n(const struct feedback_model *f)
+{
+    return f->n;
+}
+
+const struct feedback_tensor *feedback_model_tensor(const struct feedback_model *f, size_t i)
+{
+    return &f->tensors[i];
+}
+
+const struct feedback_result *feedback_model_result(const struct feedback_model *f)
+{
+    return &f->result;
+}
+
+uint64_t feedback_model_n_resumed(const struct feedback_model *f)
+{
+    return f->n_resumed;
+}
+
+uint64_t feedback_model_n_unsolved(const struct feedback_model *f)
+{
+    return f->n_unsolved;
+}

@@ -1,0 +1,25 @@
+/* feedback_model_internal.h - between feedback_model.c and feedback_gate.c. */
+#ifndef KERF_FEEDBACK_MODEL_INTERNAL_H
+#define KERF_FEEDBACK_MODEL_INTERNAL_H
+
+#include "feedback_model.h"
+
+#include "libquant/base/strmap.h"
+
+struct feedback_model {
+    struct feedback_model_options opt;
+    const struct net *net;
+    struct feedback_tensor *tensors;
+    size_t n;
+    struct strmap by_name;
+    struct feedback_store *store;
+    struct feedback_result result;
+    uint64_t n_resumed, n_unsolved;
+};
+
+static inline uint32_t feedback_third(const struct feedback_model *f, uint32_t layer)
+{
+    return (uint32_t)((uint64_t)layer * FEEDBACK_N_THIRDS / f->net->n_layers);
+}
+
+#endif

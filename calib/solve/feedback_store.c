@@ -1,0 +1,152 @@
+/* feedback_store.c - see feedback_store.h. */
+#include "feedback_store.h"
+
+#include "libquant/base/checked.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAGIC "kerf-feedback 1\n"
+
+/* The head of the file; figures of the tensors follow, then their blocks. */
+struct head {
+    char magic[16], identity[64];
+    uint64_t n_tensors, n_bytes, n_done;
+};
+
+struct feedback_store {
+    char *path;
+    struct head *map;
+    uint64_t n_bytes;
+    struct feedback_figures *figures;
+    uint64_t *offsets, *sizes; /* [n] */
+    size_t n;
+};
+
+static uint64_t page_up(uint64_t n)
+{
+    return (n + 4095) / 4096 * 4096;
+}
+
+static int failed(const char *path, const char *what, int error, struct err *e)
+{
+    return err_set(e, ERR_IO, "%s: %s: %s", path, what, strerror(error));
+}
+
+/* Does the open file hold what an earlier run of this identity left? */
+static bool is_ours(int fd, const char identity[65], size_t n, uint64_t n_bytes)
+{
+    struct head h;
+    struct stat st;
+    return fstat(fd, &st) == 0 && (uint64_t)st.st_size == n_bytes &&
+           pread(fd, &h, sizeof h, 0) == (ssize_t)sizeof h && memcmp(h.magic, MAGIC, sizeof h.magic) == 0 &&
+           memcmp(h.identity, identity, 64) == 0 && h.n_tensors == n && h.n_bytes == n_bytes;
+}
+
+static int map_file(struct feedback_store *s, const char identity[65], bool resume, struct err *e)
+{
+    int fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644), rc = 0;
+    if (fd < 0)
+        return failed(s->path, "cannot be opened", errno, e);
+    bool ours = resume && is_ours(fd, identity, s->n, s->n_bytes);
+    if (!ours) {
+        int error = ftruncate(fd, 0) == 0 ? posix_fallocate(fd, 0, (off_t)s->n_bytes) : errno;
+        rc = error ? failed(s->path, "no room for the blocks", error, e) : 0;
+    }
+    void *map =
+        rc == 0 ? mmap(NULL, (size_t)s->n_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
+    if (rc == 0 && map == MAP_FAILED)
+        rc = failed(s->path, "cannot be mapped", errno, e);
+    close(fd);
+    if (rc != 0)
+        return rc;
+    s->map = map;
+    if (!ours) {
+        *s->map = (struct head){.n_tensors = s->n, .n_bytes = s->n_bytes};
+        memcpy(s->map->magic, MAGIC, sizeof s->map->magic);
+        memcpy(s->map->identity, identity, 64);
+    }
+    s->figures = (struct feedback_figures *)((char *)map + page_up(sizeof *s->map));
+    return 0;
+}
+
+int feedback_store_open(struct feedback_store **out, const char *path, const char identity[65],
+                        const uint64_t *n_bytes, size_t n, bool resume, struct err *e)
+{
+    struct feedback_store *s = calloc(1, sizeof *s);
+    if (s) {
+        s->path = strdup(path);
+        s->offsets = calloc(n + 1, sizeof *s->offsets);
+        s->sizes = calloc(n + 1, sizeof *s->sizes);
+        s->n = n;
+    }
+    if (!s || !s->path || !s->offsets || !s->sizes) {
+        feedback_store_free(s, true);
+        return err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    }
+    bool fits = true;
+    s->n_bytes = page_up(sizeof *s->map) + page_up(n * sizeof *s->figures);
+    for (size_t i = 0; fits && i < n; i++) {
+        uint64_t both = 0;
+        s->offsets[i] = s->n_bytes;
+        s->sizes[i] = n_bytes[i];
+        fits = n_bytes[i] < INT64_MAX / 4 && checked_mul(page_up(n_bytes[i]), 2, &both) &&
+               checked_add(s->n_bytes, both, &s->n_bytes) && s->n_bytes < INT64_MAX;
+    }
+    int rc =
+        fits ? map_file(s, identity, resume, e) : err_set(e, ERR_ARG, "%s: the blocks are too many", path);
+    if (rc != 0)
+        feedback_store_free(s, true);
+    else
+        *out = s;
+    return rc;
+}
+
+void feedback_store_free(struct feedback_store *s, bool keep)
+{
+    if (!s)
+        return;
+    if (s->map)
+        munmap(s->map, (size_t)s->n_bytes);
+    if (!keep)
+        unlink(s->path);
+    free(s->path);
+    free(s->offsets);
+    free(s->sizes);
+    free(s);
+}
+
+uint8_t *feedback_store_plain(struct feedback_store *s, size_t i)
+{
+    return (uint8_t *)s->map + s->offsets[i];
+}
+
+uint8_t *feedback_store_solved(struct feedback_store *s, size_t i)
+{
+    return feedback_store_plain(s, i) + page_up(s->sizes[i]);
+}
+
+struct feedback_figures *feedback_store_figures(struct feedback_store *s, size_t i)
+{
+    return &s->figures[i];
+}
+
+uint64_t feedback_store_n_done(const struct feedback_store *s)
+{
+    return s->map->n_done;
+}
+
+int feedback_store_set_done(struct feedback_store *s, uint64_t n, struct err *e)
+{
+    if (msync(s->map, (size_t)s->n_bytes, MS_SYNC) != 0)
+        return failed(s->path, "cannot be put on the disk", errno, e);
+    s->map->n_done = n;
+    if (msync(s->map, 4096, MS_SYNC) != 0)
+        return failed(s->path, "cannot be put on the disk", errno, e);
+    return 0;
+}

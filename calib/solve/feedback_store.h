@@ -1,0 +1,34 @@
+/* feedback_store.h - the blocks that a model's solver makes, in a file beside the output, mapped: for each
+ * tensor the rows of the plain encoder and the solved ones. What is done is kept, a layer at a time, when a
+ * run is to be resumed. */
+#ifndef KERF_FEEDBACK_STORE_H
+#define KERF_FEEDBACK_STORE_H
+
+#include "feedback.h"
+
+#include <stdbool.h>
+
+/* What is known of a solved tensor; also what the file keeps of it. */
+struct feedback_figures {
+    struct feedback_loss loss;
+    double gain;   /* sum D / sum H of its rows' Hessians, the mean over rows */
+    double lambda; /* shrinkage, the mean over rows */
+};
+
+struct feedback_store;
+
+/* n_bytes [n]: of each tensor's blocks. `resume`: take up a file of the same identity. The file is removed
+ * with the store, unless `keep`. *out: caller frees with feedback_store_free. ERR_IO: no room. */
+int feedback_store_open(struct feedback_store **out, const char *path, const char identity[65],
+                        const uint64_t *n_bytes, size_t n, bool resume, struct err *e);
+void feedback_store_free(struct feedback_store *s, bool keep);
+
+uint8_t *feedback_store_plain(struct feedback_store *s, size_t i);
+uint8_t *feedback_store_solved(struct feedback_store *s, size_t i);
+struct feedback_figures *feedback_store_figures(struct feedback_store *s, size_t i);
+
+/* Layers that are done; setting it puts everything before on the disk. */
+uint64_t feedback_store_n_done(const struct feedback_store *s);
+int feedback_store_set_done(struct feedback_store *s, uint64_t n, struct err *e);
+
+#endif

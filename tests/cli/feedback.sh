@@ -1,0 +1,89 @@
+#!/bin/sh
+# kerf hessian and --method feedback: files, refusals, resuming; the same bytes for any number of threads, with Hessians
+# from a file or collected on the way, and after a kill; and less divergence than the plain encoder on held-out text.
+. "$(dirname "$0")/lib.sh"
+
+toy=$work/toy
+"$bin/make_checkpoint" --arch qwen3 --layers 2 --vocab 512 "$toy" >/dev/null || fail "make_checkpoint"
+for i in 1 2 3 4; do
+    cat "$src"/README.md "$src"/libquant/types.c
+done >"$work/text"
+text=$work/text
+
+# Hessians
+run 0 hessian "$toy" --text "$text" -o "$work/a.gguf" --ctx 64 --chunks 20 --threads 2 --json
+json
+for key in output n_grams n_bytes n_chunks n_tokens ctx n_layers_resumed seconds; do
+    prints "\"$key\":"
+done
+prints '"n_grams": 12'
+absent "$work/a.gguf.kerf-state"
+run 0 hessian "$toy" --text "$text" -o "$work/b.gguf" --ctx 64 --chunks 20 --threads 1 --memory 64MiB
+same "$work/a.gguf" "$work/b.gguf"
+run 1 hessian "$toy" --text "$text" -o "$work/a.gguf" --ctx 64
+says "exists already"
+run 0 hessian "$toy" --text "$text" -o "$work/dry.gguf" --ctx 64 --dry-run
+prints "would be 12 Gram matrices"
+absent "$work/dry.gguf"
+run 2 hessian "$toy" -o "$work/c.gguf"
+run 0 hessian merge "$work/a.gguf" "$work/b.gguf" -o "$work/ab.gguf"
+run 0 imatrix "$toy" --text "$text" -o "$work/im.gguf" --ctx 64 --chunks 20 --no-perplexity
+run 0 imatrix convert "$work/a.gguf" -o "$work/im2.gguf"
+same "$work/im.gguf" "$work/im2.gguf"
+
+# Refusals
+run 2 quantize "$toy" -o "$work/q.gguf" --type Q4_K --method feedback
+says "--text"
+run 2 quantize "$toy" -o "$work/q.gguf" --type Q4_K --text "$text"
+says "--method feedback"
+run 2 quantize "$toy" -o "$work/q.gguf" --type Q4_K --method best --text "$text"
+run 1 quantize "$toy" -o "$work/q.gguf" --type Q4_K --method feedback --hessian "$work/im.gguf"
+says "holds no Hessians"
+run 1 quantize "$toy" -o "$work/q.gguf" --type Q8_0 --method feedback --hessian "$work/a.gguf"
+says "no matrix takes error feedback"
+run 1 quantize "$demo" -o "$work/q.gguf" --type Q4_K --method feedback --hessian "$work/a.gguf"
+says "belongs to another model"
+absent "$work/q.gguf"
+[ ! -e "$work/q.gguf.kerf-feedback" ] || fail "the store was left behind"
+
+# The same bytes
+run 0 quantize "$toy" -o "$work/q1.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 20 --held-out 4 --threads 1
+prints "held-out divergence"
+run 0 quantize "$toy" -o "$work/q2.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 20 --held-out 4 \
+    --threads 7 --memory 200MiB
+same "$work/q1.gguf" "$work/q2.gguf"
+run 0 verify "$work/q1.gguf"
+run 0 quantize "$toy" -o "$work/q3.gguf" --type Q3_K_M --method feedback --hessian "$work/a.gguf" --text "$text" --ctx 64 \
+    --held-out 4
+run 0 hash "$work/q1.gguf" # tensors are those of the run that collected on the way; the name of the matrix is not
+grep -v '  model$' "$work/out" | grep 'blk\.' >"$work/h1"
+run 0 hash "$work/q3.gguf"
+grep -v '  model$' "$work/out" | grep 'blk\.' >"$work/h3"
+same "$work/h1" "$work/h3"
+run 0 inspect "$work/q1.gguf"
+prints "kerf.method"
+prints "kerf.method.gate"
+for left in kerf-hessian kerf-hessian.kerf-state kerf-feedback; do
+    [ ! -e "$work/q1.gguf.$left" ] || fail "q1.gguf.$left was left behind"
+done
+
+# Killed and resumed
+"$kerf" quantize "$toy" -o "$work/k.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 20 --held-out 4 \
+    --resume >/dev/null 2>&1 &
+pid=$!
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    [ -e "$work/k.gguf.kerf-feedback" ] && break
+    sleep 0.2
+done
+kill -9 "$pid" 2>/dev/null
+wait "$pid" 2>/dev/null
+run 0 quantize "$toy" -o "$work/k.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 20 --held-out 4 --resume
+same "$work/q1.gguf" "$work/k.gguf"
+
+# Less divergence
+run 0 quantize "$demo" -o "$work/d.gguf" --type Q3_K --pure --method feedback --text "$text" --ctx 128 --chunks 40 --held-out 8
+awk '/held-out divergence/ { sub(",", "", $4); found = 1; exit !($4 < 0.75) } END { if (!found) exit 1 }' "$work/out" ||
+    fail "the divergence is not below 0.75 of the plain encoder's"
+n_checks=$((n_checks + 1))
+
+done_testing

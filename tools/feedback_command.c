@@ -1,0 +1,408 @@
+/* feedback_command.c - see feedback_command.h. */
+#include "feedback_command.h"
+
+#include "progress.h"
+
+#include "calib/solve/loss_table.h"
+#include "calib/stats/hessian_collect.h"
+#include "formats/gguf/imatrix_file.h"
+#include "formats/tokenizer/tokenizer.h"
+#include "libquant/base/path.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int feedback_check_options(const struct opt_command *cmd, const struct feedback_options *f,
+                           const char *method)
+{
+    bool feedback = strcmp(method, "feedback") == 0;
+    if (feedback && f->texts.n == 0 && !f->hessian)
+        return cmd_usage(cmd,
+                         "--method feedback: give a text to calibrate on with --text, or --hessian FILE");
+    if (!feedback && (f->texts.n > 0 || f->hessian))
+        return cmd_usage(cmd, "%s: is for --method feedback", f->hessian ? "--hessian" : "--text");
+    if (feedback && f->hessian && f->chunks)
+        return cmd_usage(cmd, "--chunks: how much was calibrated on stands in the --hessian file");
+    return 0;
+}
+
+/* --- text --- */
+
+static int cut_text(struct feedback_run *run, struct model *m, const struct feedback_options *f,
+                    const struct shared_options *shared, struct err *e)
+{
+    const struct vocabulary *v = NULL;
+    struct tokenizer *t = NULL;
+    struct window_options opt = {.ctx = (size_t)f->ctx, .bos = -1};
+    int rc = model_vocabulary(m, &v, e);
+    if (rc == 0)
+        rc = tokenizer_new(&t, v, e);
+    for (size_t i = 0; rc == 0 && i < f->texts.n; i++)
+        rc = corpus_add_text(&run->corpus, t, f->texts.items[i], f->parse_special, e);
+    for (size_t i = 0; rc == 0 && i < run->corpus.n_texts; i++)
+        cmd_warn_text(shared, run->corpus.texts[i].path, run->corpus.texts[i].doubt,
+                      run->corpus.texts[i].n_replaced, run->corpus.texts[i].first_replaced);
+    if (rc == 0 && tokenizer_adds_bos(t))
+        opt.bos = (int32_t)v->bos;
+    tokenizer_free(t);
+    return rc ? rc : windows_cut(&run->all, &run->corpus, &opt, e);
+}
+
+/* Windows [first, first + n) of all; borrowed. */
+static struct windows part_of(const struct windows *all, size_t first, size_t n)
+{
+    struct windows w = *all;
+    w.n = n;
+    w.inputs += first * all->ctx;
+    w.targets += first * windows_n_scored(all);
+    return w;
+}
+
+/* How many windows are calibrated on; those behind are held out. */
+static int divide(struct feedback_run *run, const struct feedback_options *f, size_t *n_calibration,
+                  struct err *e)
+{
+    size_t n = run->all.n, held = f->held_out < n / 2 ? (size_t)f->held_out : n / 2;
+    if (f->held_out && n < 2)
+        return err_set(
+            e, ERR_ARG,
+            "the text gives %zu window of %zu tokens; one to calibrate on and one to check with are the "
+            "least (--held-out 0 goes without the check)",
+            n, run->all.ctx);
+    if (f->chunks && f->chunks < n - held)
+        *n_calibration = (size_t)f->chunks;
+    else
+        *n_calibration = n - held;
+    run->held_out = part_of(&run->all, *n_calibration, held);
+    return 0;
+}
+
+/* The same where the Hessians come from a file: of their own text, what they have not seen. */
+static int choose_held_out(struct feedback_run *run, const struct feedback_options *f, struct err *e)
+{
+    const struct hessian_source *s = hessian_file_source(run->hessian);
+    char ids[65];
+    corpus_hash(&run->corpus, ids);
+    size_t seen = strcmp(ids, s->ids_sha256) == 0 && s->ctx == run->all.ctx ? (size_t)s->n_windows : 0;
+    if (seen >= run->all.n)
+        return err_set(
+            e, ERR_ARG,
+            "%s: the Hessians have seen all %zu windows of the text; give another --text to check the result "
+            "with, or collect with fewer --chunks",
+            hessian_file_path(run->hessian), run->all.n);
+    size_t left = run->all.n - seen;
+    run->held_out = part_of(&run->all, seen, f->held_out < left ? (size_t)f->held_out : left);
+    return 0;
+}
+
+/* --- Hessians --- */
+
+struct watch {
+    struct progress bar;
+    uint64_t per_layer;
+};
+
+static int on_tokens(void *ctx, uint64_t done, uint64_t total)
+{
+    struct watch *w = ctx;
+    char detail[64];
+    snprintf(detail, sizeof detail, "layer %" PRIu64 " of %" PRIu64, done / w->per_layer,
+             total / w->per_layer);
+    progress_update(&w->bar, done, detail);
+    return signals_pending();
+}
+
+/* A finished Hessian file that an earlier, stopped run has left beside the output. */
+static bool is_left_over(struct feedback_run *run, const struct hessian_source *want, const struct windows *w)
+{
+    struct hessian_file *h = NULL;
+    struct err ignored = {0};
+    if (hessian_file_open(&h, run->hessian_path, &ignored) != 0)
+        return false;
+    const struct hessian_source *s = hessian_file_source(h);
+    bool same = strcmp(s->model_sha256, want->model_sha256) == 0 &&
+                strcmp(s->ids_sha256, want->ids_sha256) == 0 && s->n_windows == w->n && s->ctx == w->ctx;
+    hessian_file_close(h);
+    return same;
+}
+
+static int collect(struct feedback_run *run, const struct session *session, const struct windows *w,
+                   const struct shared_options *shared, bool resume, struct err *e)
+{
+    struct watch watch = {.per_layer = (uint64_t)w->n * w->ctx};
+    const char **datasets = calloc(run->corpus.n_texts + 1, sizeof *datasets);
+    struct weights *weights = NULL;
+    struct hessian_collect_options opt = {.pool = session->pool,
+                                          .memory_bytes = shared->memory_bytes,
+                                          .file = {true, resume, datasets, run->corpus.n_texts},
+                                          .state_path = run->state_path,
+                                          .progress = on_tokens,
+                                          .progress_ctx = &watch};
+    int rc = datasets ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu texts", run->corpus.n_texts);
+    for (size_t i = 0; rc == 0 && i < run->corpus.n_texts; i++)
+        datasets[i] = run->corpus.texts[i].path;
+    corpus_hash(&run->corpus, opt.source.ids_sha256);
+    if (rc == 0)
+        rc = loss_weights_hash(run->net.model, opt.source.model_sha256, e);
+    if (rc == 0 && resume && is_left_over(run, &opt.source, w)) {
+        cmd_note(shared, "the Hessians of a stopped run are taken up");
+        goto done;
+    }
+    if (rc == 0)
+        rc = weights_new(&weights, run->net.model, session->kern, e);
+    if (rc == 0) {
+        progress_begin(&watch.bar, shared, "collecting", "tokens", watch.per_layer * run->net.n_layers);
+        signals_cooperate(true);
+        rc = hessian_collect(run->hessian_path, &run->net, weights, w, &opt, NULL, e);
+        signals_cooperate(false);
+        progress_end(&watch.bar);
+    }
+done:
+    weights_free(weights);
+    free(datasets);
+    return rc;
+}
+
+/* --- solving --- */
+
+static bool type_in_report(void *ctx, const struct model_tensor *t, enum qtype *out)
+{
+    const struct rewrite_report *r = ctx;
+    for (size_t i = 0; i < r->n_tensors; i++)
+        if (strcmp(r->tensors[i].name, t->name) == 0) {
+            *out = r->tensors[i].type;
+            return true;
+        }
+    return false;
+}
+
+struct solve_watch {
+    struct progress bar;
+    double base, share;
+};
+
+static int on_solve(void *ctx, double done, const char *what)
+{
+    struct solve_watch *w = ctx;
+    progress_update(&w->bar, (uint64_t)((w->base + w->share * done) * (double)w->bar.total), what);
+    return signals_pending();
+}
+
+static const uint8_t *blocks_of(void *ctx, const struct model_tensor *t, enum qtype type)
+{
+    return feedback_model_blocks(ctx, t, type);
+}
+
+static int solve(struct feedback_run *run, struct rewrite_options *ro, const struct session *session,
+                 const struct shared_options *shared, struct err *e)
+{
+    struct rewrite_report report = {0};
+    struct rewrite_options dry = *ro;
+    struct solve_watch watch = {.share = run->held_out.n ? 0.4 : 1};
+    char importance[65] = "none", identity[256];
+    dry.dry_run = true;
+    int rc = rewrite_model(&report, run->net.model, NULL, &dry, e);
+    if (rc == 0 && ro->imatrix)
+        loss_imatrix_hash(ro->imatrix, importance);
+    snprintf(identity, sizeof identity, "%s %s %s", KERF_VERSION, importance, session->kern->isa);
+    struct feedback_model_options opt = {.pool = session->pool,
+                                         .kern = session->kern,
+                                         .memory_bytes = ro->memory_bytes,
+                                         .hessian = run->hessian,
+                                         .imatrix = ro->imatrix,
+                                         .stages = {true, FEEDBACK_SWEEPS},
+                                         .store_path = run->store_path,
+                                         .resume = ro->resume,
+                                         .identity = identity,
+                                         .progress = on_solve,
+                                         .progress_ctx = &watch};
+    if (rc == 0)
+        rc = feedback_model_new(&run->solved, &run->net, type_in_report, &report, &opt, e);
+    if (rc == 0) {
+        progress_begin(&watch.bar, shared, "solving", "", 1000);
+        signals_cooperate(true);
+        rc = feedback_model_solve(run->solved, e);
+        watch.base = watch.share;
+        watch.share = 1 - watch.base;
+        if (rc == 0 && run->held_out.n)
+            rc = feedback_model_gate(run->solved, &run->held_out, e);
+        signals_cooperate(false);
+        progress_end(&watch.bar);
+    }
+    if (rc == 0 && feedback_model_n_resumed(run->solved))
+        cmd_note(shared, "continued after %" PRIu64 " of %u layers", feedback_model_n_resumed(run->solved),
+                 run->net.n_layers);
+    if (rc == 0 && feedback_model_n_unsolved(run->solved))
+        cmd_warn(shared,
+                 "[no-data] %" PRIu64
+                 " matrices saw no token in the calibration text and keep the plain encoder's bytes",
+                 feedback_model_n_unsolved(run->solved));
+    rewrite_report_release(&report);
+    return rc;
+}
+
+/* --- what the file says of it --- */
+
+#define KEY "kerf.method"
+
+static int add_group_lines(struct gguf_meta *m, const struct feedback_result *r, struct err *e)
+{
+    char lines[FEEDBACK_N_THIRDS * FEEDBACK_N_ROLES][96];
+    struct gguf_string texts[FEEDBACK_N_THIRDS * FEEDBACK_N_ROLES];
+    size_t n = 0;
+    for (int t = 0; t < FEEDBACK_N_THIRDS; t++)
+        for (int k = 0; k < FEEDBACK_N_ROLES; k++) {
+            const struct feedback_group_result *g = &r->groups[t][k];
+            if (g->n_tensors == 0)
+                continue;
+            snprintf(lines[n], sizeof lines[n], "third %d, %s: kld %.5f, %+.5f +- %.5f%s", t + 1,
+                     feedback_role_name((enum feedback_role)k), g->kld, g->difference, g->error,
+                     g->is_plain ? ", kept plain" : "");
+            texts[n] = (struct gguf_string){lines[n], strlen(lines[n])};
+            n++;
+        }
+    return gguf_meta_set_strings(m, KEY ".gate", texts, n, e);
+}
+
+static int describe(struct feedback_run *run, struct err *e)
+{
+    const struct hessian_source *s = hessian_file_source(run->hessian);
+    const struct feedback_result *r = feedback_model_result(run->solved);
+    double plain = 0, solved = 0;
+    for (size_t i = 0; i < feedback_model_n(run->solved); i++) {
+        plain += feedback_model_tensor(run->solved, i)->figures.loss.plain;
+        solved += feedback_model_tensor(run->solved, i)->figures.loss.solved;
+    }
+    int rc = gguf_meta_new(&run->extra, e);
+    if (rc == 0)
+        rc = gguf_meta_set_string(run->extra, KEY, "feedback", e);
+    if (rc == 0)
+        rc = gguf_meta_set_string(run->extra, KEY ".version", "1", e);
+    if (rc == 0)
+        rc = gguf_meta_set_u32(run->extra, KEY ".sweeps", FEEDBACK_SWEEPS, e);
+    if (rc == 0)
+        rc = gguf_meta_set_string(run->extra, KEY ".text.ids_sha256", s->ids_sha256, e);
+    if (rc == 0)
+        rc = gguf_meta_set_u64(run->extra, KEY ".text.n_windows", s->n_windows, e);
+    if (rc == 0)
+        rc = gguf_meta_set_u64(run->extra, KEY ".text.ctx", s->ctx, e);
+    if (rc == 0)
+        rc = gguf_meta_set_f32(run->extra, KEY ".layer_loss_ratio", (float)(plain > 0 ? solved / plain : 1),
+                               e);
+    if (rc == 0)
+        rc = gguf_meta_set_u64(run->extra, KEY ".held_out.n_windows", r->n_windows, e);
+    if (rc != 0 || r->n_windows == 0)
+        return rc;
+    rc = gguf_meta_set_f32(run->extra, KEY ".held_out.kld_plain", (float)r->plain_kld, e);
+    if (rc == 0)
+        rc = gguf_meta_set_f32(run->extra, KEY ".held_out.kld", (float)r->kld, e);
+    return rc ? rc : add_group_lines(run->extra, r, e);
+}
+
+/* --- all of it --- */
+
+static int open_hessians(struct feedback_run *run, const struct session *session,
+                         const struct feedback_options *f, const struct shared_options *shared, bool resume,
+                         struct err *e)
+{
+    char found[65];
+    size_t n = 0;
+    int rc = 0;
+    if (!f->hessian) {
+        rc = divide(run, f, &n, e);
+        struct windows w = part_of(&run->all, 0, n);
+        if (rc == 0)
+            rc = collect(run, session, &w, shared, resume, e);
+        run->collected = rc == 0;
+        return rc ? rc : hessian_file_open(&run->hessian, run->hessian_path, e);
+    }
+    rc = hessian_file_open(&run->hessian, f->hessian, e);
+    if (rc == 0)
+        rc = loss_weights_hash(run->net.model, found, e);
+    if (rc == 0 && strcmp(found, hessian_file_source(run->hessian)->model_sha256) != 0)
+        cmd_warn(shared, "[other-weights] %s: was collected with other weights (%.12s..., at hand %.12s...)",
+                 f->hessian, hessian_file_source(run->hessian)->model_sha256, found);
+    if (rc == 0 && f->texts.n && f->held_out)
+        rc = choose_held_out(run, f, e);
+    else if (rc == 0)
+        cmd_warn(shared,
+                 "[no-gate] without %s the result is not checked on text that the Hessians have not seen",
+                 f->texts.n ? "held-out windows" : "--text");
+    return rc;
+}
+
+int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struct model *m,
+                     const struct session *session, const struct feedback_options *f,
+                     const struct shared_options *shared, const char *output, struct err *e)
+{
+    int rc = net_init(&run->net, m, e);
+    run->has_net = rc == 0;
+    run->resume = ro->resume;
+    if (rc == 0)
+        rc = net_need_tokens(&run->net, "error feedback", e);
+    run->hessian_path = path_with(output, ".kerf-hessian");
+    run->store_path = path_with(output, ".kerf-feedback");
+    run->state_path = run->hessian_path ? path_with(run->hessian_path, ".kerf-state") : NULL;
+    if (rc == 0 && (!run->hessian_path || !run->store_path || !run->state_path))
+        rc = err_set(e, ERR_NOMEM, "out of memory");
+    if (rc == 0 && f->texts.n)
+        rc = cut_text(run, m, f, shared, e);
+    if (rc == 0)
+        rc = open_hessians(run, session, f, shared, ro->resume, e);
+    if (rc == 0 && !ro->imatrix) {
+        rc = imatrix_load(&run->imatrix, hessian_file_path(run->hessian), e);
+        ro->imatrix = run->imatrix;
+        ro->imatrix_path = f->hessian; /* what was collected on the way has no name */
+    }
+    if (rc == 0)
+        rc = solve(run, ro, session, shared, e);
+    if (rc == 0)
+        rc = describe(run, e);
+    ro->extra = run->extra;
+    ro->blocks = blocks_of;
+    ro->blocks_ctx = run->solved;
+    return rc;
+}
+
+void feedback_tell(const struct feedback_run *run, const struct shared_options *shared)
+{
+    const struct feedback_result *r = feedback_model_result(run->solved);
+    size_t n_plain = 0;
+    for (size_t i = 0; i < feedback_model_n(run->solved); i++)
+        n_plain += feedback_model_tensor(run->solved, i)->is_plain;
+    if (shared->json || r->n_windows == 0)
+        return;
+    printf("held-out divergence %.5f, %.3f of the plain encoder's (%.5f), %+.5f ± %.5f over %zu windows\n",
+           r->kld, r->kld / r->plain_kld, r->plain_kld, r->difference, r->error, r->n_windows);
+    for (int t = 0; t < FEEDBACK_N_THIRDS; t++)
+        for (int k = 0; k < FEEDBACK_N_ROLES; k++)
+            if (r->groups[t][k].n_tensors && (shared->verbose || r->groups[t][k].is_plain))
+                printf("  third %d, %-11s alone: %.5f, %+.5f ± %.5f%s\n", t + 1,
+                       feedback_role_name((enum feedback_role)k), r->groups[t][k].kld,
+                       r->groups[t][k].difference, r->groups[t][k].error,
+                       r->groups[t][k].is_plain ? "; keeps the plain encoder's bytes" : "");
+    if (n_plain == feedback_model_n(run->solved))
+        cmd_warn(shared,
+                 "[no-gain] error feedback gains nothing on the held-out text; all matrices are plain");
+}
+
+void feedback_release(struct feedback_run *run, bool done)
+{
+    feedback_model_free(run->solved, done);
+    hessian_file_close(run->hessian);
+    if (run->collected && (done || !run->resume))
+        unlink(run->hessian_path);
+    imatrix_free(run->imatrix);
+    gguf_meta_free(run->extra);
+    windows_release(&run->all);
+    corpus_release(&run->corpus);
+    if (run->has_net)
+        net_release(&run->net);
+    free(run->hessian_path);
+    free(run->state_path);
+    free(run->store_path);
+}

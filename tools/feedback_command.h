@@ -1,0 +1,96 @@
+/* feedback_command.h - --method feedback of convert and quantize: texts and Hessians in, blocks for the
+ * rewriting engine out, and what is written about it into the file. */
+#ifndef KERF_FEEDBACK_COMMAND_H
+#define KERF_FEEDBACK_COMMAND_H
+
+#include "cmd.h"
+
+#include "calib/corpus.h"
+#include "calib/solve/feedback_model.h"
+#include "formats/rewrite/rewrite.h"
+
+struct feedback_options {
+    struct opt_list texts;
+    const char *hessian;
+    uint64_t ctx, chunks, held_out;
+    bool parse_special;
+};
+#define FEEDBACK_OPTIONS_INIT                                                                                \
+    {                                                                                                        \
+        .ctx = 512, .held_out = 8                                                                            \
+    }
+
+/* Rows of the option table. */
+#define FEEDBACK_OPTIONS(f)                                                                                  \
+    {.kind = OPT_HEADING, .help = "Method feedback:"},                                                       \
+        {.name = "text",                                                                                     \
+         .kind = OPT_LIST,                                                                                   \
+         .value = &(f).texts,                                                                                \
+         .arg = "FILE",                                                                                      \
+         .help = "UTF-8 text to calibrate on; some of its windows are held out to check the result. With "   \
+                 "--hessian it is for the check alone"},                                                     \
+        {.name = "hessian",                                                                                  \
+         .kind = OPT_TEXT,                                                                                   \
+         .value = &(f).hessian,                                                                              \
+         .arg = "FILE",                                                                                      \
+         .help =                                                                                             \
+             "Hessians of this model, as kerf hessian collects them; also its importance matrix, unless "    \
+             "--imatrix names another"},                                                                     \
+        {.name = "ctx",                                                                                      \
+         .kind = OPT_UINT,                                                                                   \
+         .value = &(f).ctx,                                                                                  \
+         .arg = "N",                                                                                         \
+         .help = "tokens of a window",                                                                       \
+         .fallback = "512",                                                                                  \
+         .range = OPT_RANGE(.min = 2)},                                                                      \
+        {.name = "chunks",                                                                                   \
+         .kind = OPT_UINT,                                                                                   \
+         .value = &(f).chunks,                                                                               \
+         .arg = "N",                                                                                         \
+         .help = "windows to calibrate on; 100 of 512 tokens are enough",                                    \
+         .fallback = "all that are not held out",                                                            \
+         .range = OPT_RANGE(.min = 1)},                                                                      \
+        {.name = "held-out",                                                                                 \
+         .kind = OPT_UINT,                                                                                   \
+         .value = &(f).held_out,                                                                             \
+         .arg = "N",                                                                                         \
+         .help =                                                                                             \
+             "windows of the text that are not calibrated on; each group of matrices is swapped in alone "   \
+             "there, and keeps the plain encoder's bytes where the divergence rises. 0: no check",           \
+         .fallback = "8"},                                                                                   \
+    {                                                                                                        \
+        .name = "parse-special", .kind = OPT_FLAG, .value = &(f).parse_special,                              \
+        .help = "special tokens in the text are tokens, not text"                                            \
+    }
+
+struct feedback_run {
+    struct feedback_model *solved;
+    struct hessian_file *hessian;
+    struct imatrix *imatrix; /* of the Hessian file; NULL when another one was named */
+    struct gguf_meta *extra;
+    struct net net;
+    bool has_net;
+    struct corpus corpus;
+    struct windows all, held_out; /* held_out lies in `all`, or owns nothing */
+    char *hessian_path, *state_path, *store_path;
+    bool resume;
+    bool collected; /* the Hessian file is ours to remove */
+};
+
+/* 0, or the status of a usage error; `method` as the user gave it. */
+int feedback_check_options(const struct opt_command *cmd, const struct feedback_options *f,
+                           const char *method);
+
+/* Everything before the writing: *ro gets importance, blocks and metadata, and is what the writer is to be
+ * run with. `output`: of the run, not NULL. */
+int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struct model *m,
+                     const struct session *session, const struct feedback_options *f,
+                     const struct shared_options *shared, const char *output, struct err *e);
+
+/* One line for people. */
+void feedback_tell(const struct feedback_run *run, const struct shared_options *shared);
+
+/* `done`: the output stands; nothing has to be kept for --resume. */
+void feedback_release(struct feedback_run *run, bool done);
+
+#endif
