@@ -136,7 +136,7 @@ static int try_group(struct gate *g, uint32_t third, enum feedback_role role, do
     return 0;
 }
 
-/* What is left, all together; if even that does harm, nothing is. */
+/* What is left, all together. */
 static int confirm(struct gate *g, double *kld, struct err *e)
 {
     struct feedback_result *r = &g->f->result;
@@ -151,12 +151,18 @@ static int confirm(struct gate *g, double *kld, struct err *e)
     r->difference = d.value;
     r->error = d.error;
     r->n_windows = g->w->n;
-    for (size_t i = 0; d.value > (isnan(d.error) ? 0 : d.error) && i < g->f->n; i++)
-        g->f->tensors[i].is_plain = true;
     return 0;
 }
 
-int feedback_model_gate(struct feedback_model *f, const struct windows *held_out, struct err *e)
+/* If even what is left does harm, nothing is. */
+static void give_up_harm(struct feedback_model *f)
+{
+    const struct feedback_result *r = &f->result;
+    for (size_t i = 0; r->difference > (isnan(r->error) ? 0 : r->error) && i < f->n; i++)
+        f->tensors[i].is_plain = true;
+}
+
+static int run_gate(struct feedback_model *f, const struct windows *held_out, bool groups, struct err *e)
 {
     struct gate g = {.f = f, .w = held_out};
     g.forward = (struct forward_options){.pool = f->opt.pool,
@@ -171,7 +177,7 @@ int feedback_model_gate(struct feedback_model *f, const struct windows *held_out
     int rc = kld && g.plain ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu windows", held_out->n);
     if (rc == 0)
         rc = prepare(&g, e);
-    for (uint32_t t = 0; rc == 0 && t < FEEDBACK_N_THIRDS; t++)
+    for (uint32_t t = 0; rc == 0 && groups && t < FEEDBACK_N_THIRDS; t++)
         for (int role = 0; rc == 0 && role < FEEDBACK_N_ROLES; role++)
             rc = try_group(&g, t, (enum feedback_role)role, kld, e);
     if (rc == 0)
@@ -188,4 +194,17 @@ int feedback_model_gate(struct feedback_model *f, const struct windows *held_out
     free(g.plain);
     free(kld);
     return rc;
+}
+
+int feedback_model_gate(struct feedback_model *f, const struct windows *held_out, struct err *e)
+{
+    int rc = run_gate(f, held_out, true, e);
+    if (rc == 0)
+        give_up_harm(f);
+    return rc;
+}
+
+int feedback_model_compare(struct feedback_model *f, const struct windows *held_out, struct err *e)
+{
+    return run_gate(f, held_out, false, e);
 }

@@ -111,6 +111,7 @@ static int open_store(struct feedback_model *f, struct err *e)
     sha256_update_u64(&h, s->ctx);
     sha256_update_u64(&h, f->opt.stages.feedback);
     sha256_update_u64(&h, f->opt.stages.n_sweeps);
+    sha256_update_u64(&h, (f->opt.plain_weighting ? 1u : 0u) + (f->opt.least_shrinkage ? 2u : 0u));
     for (size_t i = 0; i < f->n; i++) {
         const struct feedback_tensor *t = &f->tensors[i];
         uint64_t row_bytes = 0;
@@ -262,11 +263,23 @@ static int solve_rows(struct feedback_model *f, size_t i, const struct hessian_u
     return 0;
 }
 
+/* The Gram matrix that a use takes. */
+static size_t gram_of(const struct feedback_model *f, const struct hessian_use *u)
+{
+    const struct hessian_plan *p = hessian_file_plan(f->opt.hessian);
+    const struct hessian_gram *own = &p->grams[u->gram];
+    for (size_t i = 0; f->opt.plain_weighting && own->weighting != HESSIAN_PLAIN && i < p->n_grams; i++)
+        if (p->grams[i].layer == own->layer && p->grams[i].weighting == HESSIAN_PLAIN &&
+            p->grams[i].n_cols == own->n_cols)
+            return i; /* the first one: that of q */
+    return u->gram;
+}
+
 /* The index of a use's tensor, if it is to be solved. */
 static bool is_solved(const struct feedback_model *f, const struct hessian_use *u, size_t gram, size_t *i)
 {
     uint64_t at;
-    if (u->gram != gram || !strmap_find(&f->by_name, u->tensor, strlen(u->tensor), &at))
+    if (gram_of(f, u) != gram || !strmap_find(&f->by_name, u->tensor, strlen(u->tensor), &at))
         return false;
     *i = (size_t)at;
     return true;
@@ -284,6 +297,8 @@ static int solve_matrix(struct feedback_model *f, size_t gram, uint64_t mat, dou
     int rc = hessian_file_read(f->opt.hessian, gram, mat, sums, &figures, e);
     if (rc != 0)
         return rc;
+    if (f->opt.least_shrinkage)
+        figures.squares = 0;
     rc = feedback_hessian_make(&h, sums, (size_t)plan->grams[gram].n_cols, &figures, pool, &why);
     if (rc == ERR_ARG) { /* no data: the plain encoder's rows stay */
         f->n_unsolved++;

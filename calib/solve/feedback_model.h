@@ -67,6 +67,8 @@ struct feedback_model_options {
     const struct hessian_file *hessian;
     const struct imatrix *imatrix; /* of the plain encoder; NULL: none */
     struct feedback_stages stages;
+    bool plain_weighting,
+        least_shrinkage; /* ablations: the plain Hessian for k and v, too; lambda as for endless text */
     const char *store_path;
     bool resume;          /* take up the store of a stopped run, and keep this one's when it fails */
     const char *identity; /* what else decides about bytes: version, weights, importance */
@@ -89,6 +91,10 @@ void feedback_model_free(struct feedback_model *f, bool done); /* `done`: what w
 
 int feedback_model_solve(struct feedback_model *f, struct err *e);
 int feedback_model_gate(struct feedback_model *f, const struct windows *held_out, struct err *e);
+
+/* The divergences of the model of the plain encoder and of all solved matrices together, into the result; no
+ * group is tried and none put back. */
+int feedback_model_compare(struct feedback_model *f, const struct windows *held_out, struct err *e);
 
 /* The blocks of a tensor in that type, all rows; NULL: it was not solved. Any thread. */
 const uint8_t *feedback_model_blocks(const struct feedback_model *f, const struct model_tensor *t,
