@@ -1,7 +1,7 @@
 /* bench_feedback.c - what each stage of the error feedback gains, in layer loss and in divergence, and what
  * it costs.
  *
- *     bench_feedback MODEL HESSIAN TEXT TYPE [WINDOWS [FIRST]]
+ *     bench_feedback MODEL HESSIAN TEXT TYPE [WINDOWS [FIRST [VARIANTS]]]
  *
  * All matrices of the layers in one type; head and embedding as they are. WINDOWS (8) windows of 512 tokens
  * from window FIRST (0) of the text, which should not be the Hessians'. */
@@ -124,10 +124,12 @@ int main(int argc, char **argv)
     struct bench b = {0};
     struct err e = {0};
     if (argc < 5 || !qtype_from_name(argv[4], &b.type)) {
-        fprintf(stderr, "usage: bench_feedback MODEL HESSIAN TEXT TYPE [WINDOWS [FIRST]]\n");
+        fprintf(stderr, "usage: bench_feedback MODEL HESSIAN TEXT TYPE [WINDOWS [FIRST [VARIANTS]]]\n");
         return 2;
     }
-    size_t n = argc > 5 ? strtoul(argv[5], NULL, 10) : 8, first = argc > 6 ? strtoul(argv[6], NULL, 10) : 0;
+    size_t n = argc > 5 ? strtoul(argv[5], NULL, 10) : 8, first = argc > 6 ? strtoul(argv[6], NULL, 10) : 0,
+           n_variants = sizeof variants / sizeof *variants,
+           most = argc > 7 ? strtoul(argv[7], NULL, 10) : n_variants;
     int rc = pool_new(&b.pool, 0, &e);
     if (rc == 0)
         rc = candidate_open_file(&b.model, argv[1], kern_native(), &e);
@@ -141,7 +143,7 @@ int main(int argc, char **argv)
         printf("| %s, %zu windows | layer loss | KLD plain | KLD | ratio | us of CPU per weight "
                "|\n|---|---:|---:|---:|---:|---:|\n",
                argv[4], b.windows.n);
-    for (size_t i = 0; rc == 0 && i < sizeof variants / sizeof *variants; i++)
+    for (size_t i = 0; rc == 0 && i < n_variants && i < most; i++)
         rc = run(&b, &variants[i], &e);
     if (rc != 0)
         fprintf(stderr, "bench_feedback: %s\n", e.msg);
