@@ -1,7 +1,7 @@
 /* feedback.c - see feedback.h: rows in, chunks of 64 through the solver, blocks out. */
 #include "feedback.h"
 
-#include "calib/model/gemm.h"
+#include "calib/compute/gemm.h"
 #include "libquant/base/pool.h"
 #include "libquant/quant.h"
 

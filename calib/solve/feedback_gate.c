@@ -66,7 +66,8 @@ static int measure(struct gate *g, uint32_t third, double *kld, struct err *e)
     struct forward_span span = {g->entering[third], first_layer(g, third), net->n_layers};
     size_t run = windows_n_scored(g->w), n = g->w->n * run;
     struct head_score *scores = malloc(2 * n * sizeof *scores);
-    struct head_options h = {g->f->opt.pool, g->f->opt.memory_bytes / 4, ACTIVATIONS_F32, NULL, NULL};
+    struct head_options h = {
+        .pool = g->f->opt.pool, .memory_bytes = g->f->opt.memory_bytes / 4, .activations = ACTIVATIONS_F32};
     int rc = scores ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu positions", n);
     if (rc == 0)
         rc = forward_run_span(&states, net, g->swapped, g->w->inputs, g->w->n, g->w->ctx, &span, &g->forward,

@@ -1,7 +1,7 @@
 /* feedback_rows.c - the gradient of feedback_rows.h. */
 #include "feedback_rows.h"
 
-#include "calib/model/gemm.h"
+#include "calib/compute/gemm.h"
 
 void feedback_gradient(struct feedback_chunk *c)
 {

@@ -2,7 +2,8 @@
  *
  * The rows are independent; what they share is the matrix H. So everything is written for 16 rows side by
  * side, one weight of each in a vector, and nothing is ever summed across a vector: the bits do not depend on
- * the instruction set. Products with parts of H over all columns go through model/gemm.h, 64 rows at a time.
+ * the instruction set. Products with parts of H over all columns go through compute/gemm.h, 64 rows at a
+ * time.
  */
 #ifndef KERF_FEEDBACK_ROWS_H
 #define KERF_FEEDBACK_ROWS_H

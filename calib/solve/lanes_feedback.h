@@ -9,7 +9,7 @@
  * better-quants 2b. */
 #include "feedback_rows.h"
 
-#include "calib/model/gemm.h"
+#include "calib/compute/gemm.h"
 #include "libquant/half.h"
 
 #include <math.h>

@@ -12,7 +12,7 @@
 #include "hessian_file.h"
 
 #include "calib/corpus.h"
-#include "calib/model/activations.h"
+#include "calib/compute/activations.h"
 #include "calib/model/weights.h"
 
 struct hessian_collect_options {
