@@ -44,6 +44,9 @@ static const struct suffix bnb_suffixes[] = {{".weight.absmax", ".weight", PART_
                                              {".SCB", ".weight", PART_SCALE},
                                              {NULL, NULL, 0}};
 
+static const struct suffix mlx_suffixes[] = {
+    {".scales", ".weight", PART_SCALE}, {".biases", ".weight", PART_ZERO}, {NULL, NULL, 0}};
+
 static const struct suffix *suffixes_of(enum quant_method m)
 {
     switch (m) {
@@ -53,6 +56,7 @@ static const struct suffix *suffixes_of(enum quant_method m)
     case METHOD_COMPRESSED_TENSORS: return ct_suffixes;
     case METHOD_MODELOPT: return modelopt_suffixes;
     case METHOD_BITSANDBYTES: return bnb_suffixes;
+    case METHOD_MLX: return mlx_suffixes;
     default: return scale_suffixes;
     }
 }
@@ -191,10 +195,11 @@ static int try_codes(struct grouping *g, size_t input, struct err *e)
     return 0;
 }
 
-/* ModelOpt writes scales for modules that have no weight of their own (attention products). */
+/* ModelOpt writes scales for modules that have no weight of their own (attention products); fusing in MLX
+ * leaves those of a tied head. */
 static bool is_orphan_scale(const struct grouping *g, const struct hf_packed *w)
 {
-    return g->q->method == METHOD_MODELOPT && !w->part[PART_CODES];
+    return (g->q->method == METHOD_MODELOPT || g->q->method == METHOD_MLX) && !w->part[PART_CODES];
 }
 
 static const char *first_part(const struct hf_packed *w)

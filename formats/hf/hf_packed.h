@@ -6,7 +6,8 @@
  *     hf_packed_read(w, first, n, dst, e);                   any range of its elements as float32
  *
  * Read: FP8 with block, channel or tensor scales (fp8, fbgemm_fp8, ModelOpt, compressed-tensors), INT8
- * (compressed-tensors, bitsandbytes), GPTQ of 2, 3, 4 and 8 bits in both checkpoint formats, AWQ (gemm),
+ * (compressed-tensors, bitsandbytes), GPTQ of 2, 3, 4 and 8 bits in both checkpoint formats, AWQ (gemm), both
+ * also as auto-round writes them, MLX (affine, 2 to 6 and 8 bits),
  * compressed-tensors packed integers of 1 to 8 bits, NVFP4 (ModelOpt, compressed-tensors), MXFP4 and MXFP8 of
  * compressed-tensors, BitNet, and bitsandbytes NF4/FP4. Everything else is refused by its name. The layouts
  * with their formulas stand in hf_packed_bind.c. Specification, architectures 18; where it is silent (3-bit,
@@ -32,7 +33,8 @@ void hf_quant_free(struct hf_quant *q);
 
 /* For a checkpoint of which nothing is said: FP8 weights with scales beside them are known by dtype and name
  * (somebody took quantization_config away). *out is NULL when there are none. Whether the scales are those of
- * blocks of 128 x 128, of rows or of the whole shows in their shapes. */
+ * blocks of 128 x 128, of rows or of the whole shows in their shapes. ERR_UNSUPPORTED for packed MLX weights,
+ * of whose bits nothing is known then. */
 int hf_quant_guess(struct hf_quant **out, const struct hf_checkpoint *c, struct err *e);
 
 const char *hf_quant_name(const struct hf_quant *q); /* "gptq"; for people */

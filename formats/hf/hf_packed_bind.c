@@ -15,9 +15,12 @@
  *   nvfp4          U8 [.., O, I/2], low nibble first; scale F8_E4M3 for 16 columns; one more factor
  *                  (ModelOpt) or divisor (compressed-tensors)
  *   mxfp4          the same with E8M0 scales for 32 columns and no factor
+ *   mlx            weight U32 [.., O, words], numbers along the input axis without gaps, lowest bits first;
+ *                  scales and biases [.., O, G]: W = scales * q + biases
  *   bitnet         U8 [O/4, I]: bits 2t of a byte are row t*O/4 + o; W = (q - 1) / scale
  *
- * Truth: specification, architectures 18; AutoGPTQ/GPTQModel (3-bit), compressed-tensors 0.20 (gaps, mx). */
+ * Truth: specification, architectures 18; AutoGPTQ/GPTQModel (3-bit), compressed-tensors 0.20 (gaps, mx),
+ * MLX (affine quantization). */
 #include "hf_packed_internal.h"
 
 #include "libquant/base/checked.h"
@@ -333,11 +336,91 @@ static int bind_group_columns(struct hf_packed *w, uint64_t group, bool any_grou
     return rc;
 }
 
+/* The settings of the module that `w` is the weight of: its own where the configuration has some. */
+static int settings_of(const struct hf_packed *w, const struct hf_quant *q, struct quant_scheme *s,
+                       struct err *e)
+{
+    char stem[300];
+    size_t n = strlen(w->name), k = strlen(".weight");
+    *s = q->schemes[0];
+    if (n <= k || n - k >= sizeof stem)
+        return 0;
+    snprintf(stem, sizeof stem, "%.*s", (int)(n - k), w->name);
+    const struct json *own = json_get(q->modules, stem), *bits = json_get(own, "bits"),
+                      *group = json_get(own, "group_size");
+    int64_t v;
+    if (!json_is_object(own))
+        return 0;
+    if ((bits && !json_uint(bits, &s->bits)) || (group && (!json_int(group, &v) || v < -1 || v > 1 << 30)))
+        return err_set(e, ERR_FORMAT, "quantization_config: bits or group_size of '%s' is no whole number",
+                       stem);
+    if (group)
+        s->group_size = v < 0 ? 0 : (uint64_t)v;
+    return 0;
+}
+
+static int bind_mlx(struct hf_packed *w, const struct hf_quant *q, struct arena *arena, struct err *e)
+{
+    const struct st_tensor *codes = w->part[PART_CODES], *scale = w->part[PART_SCALE];
+    struct quant_scheme s;
+    uint64_t shape[3] = {0}, words, n_groups;
+    int rc = settings_of(w, q, &s, e);
+    if (rc == 0)
+        rc = only_parts(w, BIT(PART_CODES) | BIT(PART_SCALE) | BIT(PART_ZERO), 0, e);
+    if (rc == 0)
+        rc = need_dtype(w, PART_CODES, ST_U32, e);
+    if (rc == 0)
+        rc = need_dims(w, PART_CODES, 2, 3, e);
+    if (rc == 0)
+        rc = need_dims(w, PART_SCALE, codes->n_dims, codes->n_dims, e);
+    if (rc == 0)
+        rc = need_float(w, PART_SCALE, e);
+    if (rc == 0)
+        rc = need_float(w, PART_ZERO, e);
+    if (rc == 0)
+        rc = need_shape(w, PART_ZERO, scale->n_dims, scale->shape, e);
+    if (rc != 0)
+        return rc;
+    uint32_t n = codes->n_dims;
+    memcpy(shape, codes->shape, n * sizeof *shape);
+    words = shape[n - 1];
+    n_groups = scale->shape[n - 1];
+    bool known = (s.bits >= 2 && s.bits <= 6) || s.bits == 8;
+    if (!known || s.group_size == 0 || words > UINT64_MAX / 32 || words * 32 % s.bits != 0 ||
+        n_groups > UINT64_MAX / s.group_size || words * 32 / s.bits != n_groups * s.group_size ||
+        memcmp(scale->shape, shape, (n - 1) * sizeof *shape) != 0) {
+        char have[240], scales[240];
+        return err_set(
+            e, ERR_FORMAT,
+            "%s: tensor '%s': %s with scales %s are not numbers of %llu bits in groups of %llu, as the "
+            "configuration says",
+            w->file, codes->name, packed_shape_text(have, sizeof have, codes->shape, n),
+            packed_shape_text(scales, sizeof scales, scale->shape, n), (unsigned long long)s.bits,
+            (unsigned long long)s.group_size);
+    }
+    shape[n - 1] = words * 32 / s.bits;
+    rc = set_shape(w, n, shape, e);
+    if (rc != 0)
+        return rc;
+    w->codes = CODES_INT_ROWS;
+    w->bits = (struct bit_layout){(unsigned)s.bits, false};
+    w->scale.data = scale->data;
+    w->scale.dtype = scale->dtype;
+    (void)fits_blocks(w, scale, 1, s.group_size);
+    w->zeros = ZERO_BIAS;
+    return set_type(
+        w, arena_printf(arena, "MLX %u-bit g%llu", w->bits.bits, (unsigned long long)s.group_size), e);
+}
+
 static int bind_gptq(struct hf_packed *w, const struct hf_quant *q, struct arena *arena, struct err *e)
 {
     const struct st_tensor *codes = w->part[PART_CODES], *index = w->part[PART_GROUP];
-    uint64_t bits = q->schemes[0].bits, words, shape[2];
-    int rc = only_parts(w, BIT(PART_CODES) | BIT(PART_SCALE) | BIT(PART_ZERO), BIT(PART_GROUP), e);
+    struct quant_scheme own;
+    uint64_t words, shape[2];
+    int rc = settings_of(w, q, &own, e);
+    uint64_t bits = own.bits;
+    if (rc == 0)
+        rc = only_parts(w, BIT(PART_CODES) | BIT(PART_SCALE) | BIT(PART_ZERO), BIT(PART_GROUP), e);
     if (rc == 0)
         rc = need_dtype(w, PART_CODES, ST_I32, e);
     if (rc == 0)
@@ -348,10 +431,13 @@ static int bind_gptq(struct hf_packed *w, const struct hf_quant *q, struct arena
         return rc;
     words = codes->shape[0];
     if (q->mixed_bits && index && index->n_elems && words <= UINT64_MAX / 32) {
-        uint64_t own = words * 32 / index->n_elems; /* a module with a width of its own */
-        if (own == 2 || own == 3 || own == 4 || own == 8)
-            bits = own;
+        uint64_t width = words * 32 / index->n_elems; /* a module with a width of its own */
+        if (width == 2 || width == 3 || width == 4 || width == 8)
+            bits = width;
     }
+    if (bits != 2 && bits != 3 && bits != 4 && bits != 8)
+        return err_set(e, ERR_UNSUPPORTED, "%s: tensor '%s': %llu bits; 2, 3, 4 and 8 are read", w->file,
+                       codes->name, (unsigned long long)bits);
     if (words > UINT64_MAX / 32 || words * 32 % bits != 0 || (bits == 3 && words % 3 != 0))
         return err_set(e, ERR_FORMAT,
                        "%s: tensor '%s': %llu words do not hold whole groups of %llu-bit numbers", w->file,
@@ -360,7 +446,7 @@ static int bind_gptq(struct hf_packed *w, const struct hf_quant *q, struct arena
     shape[1] = words * 32 / bits;
     rc = set_shape(w, 2, shape, e);
     if (rc == 0)
-        rc = bind_group_columns(w, q->schemes[0].group_size, q->mixed_bits, e);
+        rc = bind_group_columns(w, own.group_size, q->mixed_bits, e);
     if (rc != 0)
         return rc;
     w->codes = CODES_INT_COLUMNS;
@@ -510,6 +596,7 @@ int packed_bind(struct hf_packed *w, const struct hf_quant *q, struct arena *are
     case METHOD_GPTQ: return bind_gptq(w, q, arena, e);
     case METHOD_AWQ: return bind_awq(w, q, arena, e);
     case METHOD_BITNET: return bind_bitnet(w, arena, e);
+    case METHOD_MLX: return bind_mlx(w, q, arena, e);
     case METHOD_BITSANDBYTES: return packed_bind_bnb(w, arena, e);
     default: break;
     }

@@ -131,6 +131,61 @@ static int take_awq(struct hf_quant *q, struct err *e)
     return rc == 0 ? take_size(q, q->json, "group_size", &s->group_size, e) : rc;
 }
 
+/* auto-round packs as GPTQ or AWQ do; which of them, and whether zero points are stored one too low, is in
+ * the name of its format (auto_round 0.5 to 0.9: packing_format, before that backend). */
+static int take_auto_round(struct hf_quant *q, struct err *e)
+{
+    static const char *const foreign[] = {"fp8", "mx", "nv", "llm_compressor", "fake", "rrq"};
+    const char *format = json_string(json_get(q->json, "packing_format"));
+    const char *type = json_string(json_get(q->json, "data_type"));
+    bool symmetric = true;
+    uint64_t act_bits = 16;
+    if (!format)
+        format = json_string(json_get(q->json, "backend"));
+    json_bool(json_get(q->json, "sym"), &symmetric);
+    json_uint(json_get(q->json, "act_bits"), &act_bits);
+    if (type && strcmp(type, "int") != 0)
+        return unsupported(q, "data_type", type, e);
+    if (act_bits < 16)
+        return unsupported(q, "weights packed for", "act_bits", e);
+    if (!format && !symmetric)
+        return unsupported(q, "no packing_format beside", "sym: false", e);
+    for (size_t i = 0; format && i < sizeof foreign / sizeof *foreign; i++)
+        if (strstr(format, foreign[i]))
+            return unsupported(q, "packing_format", format, e);
+    if (format && strstr(format, "awq")) {
+        q->method = METHOD_AWQ;
+        return take_awq(q, e);
+    }
+    q->method = METHOD_GPTQ;
+    int rc = take_gptq(q, e);
+    q->modules = json_get(q->json, "extra_config");
+    q->mixed_bits = json_n_children(q->modules) > 0;
+    q->zeros_minus_one = !format || (strstr(format, "gptq") && !strstr(format, "gptqmodel"));
+    return rc;
+}
+
+static int mlx_mode(const struct hf_quant *q, const struct json *settings, struct err *e)
+{
+    const char *mode = json_string(json_get(settings, "mode"));
+    return mode && strcmp(mode, "affine") != 0 ? unsupported(q, "mode", mode, e) : 0;
+}
+
+static int take_mlx(struct hf_quant *q, struct err *e)
+{
+    struct quant_scheme *s = add_schemes(q, 1, e);
+    if (!s)
+        return ERR_NOMEM;
+    q->n_schemes = 1;
+    q->modules = q->json;
+    int rc = mlx_mode(q, q->json, e);
+    for (const struct json *j = json_first(q->json); rc == 0 && j; j = json_next(j))
+        rc = json_is_object(j) ? mlx_mode(q, j, e) : 0;
+    if (rc == 0 && !json_uint(json_get(q->json, "bits"), &s->bits))
+        rc = bad_value(q, "bits", "a whole number", e);
+    return rc == 0 ? take_size(q, q->json, "group_size", &s->group_size, e) : rc;
+}
+
 /* The formats of compressed-tensors whose weights are read; "mixed-precision" gives one for each group. */
 static int check_format(const struct hf_quant *q, const char *format, struct err *e)
 {
@@ -222,6 +277,9 @@ static const struct {
     {"modelopt", METHOD_MODELOPT, take_modelopt},
     {"bitnet", METHOD_BITNET, take_nothing},
     {"bitsandbytes", METHOD_BITSANDBYTES, take_nothing},
+    {"auto-round", METHOD_GPTQ, take_auto_round},
+    {"intel/auto-round", METHOD_GPTQ, take_auto_round},
+    {"mlx", METHOD_MLX, take_mlx},
 };
 
 static int settle(struct hf_quant *q, struct err *e)
@@ -234,8 +292,21 @@ static int settle(struct hf_quant *q, struct err *e)
     }
     return err_set(e, ERR_UNSUPPORTED,
                    "compressed with '%s', which is not supported; use the original weights, or a version in "
-                   "fp8, gptq, awq, compressed-tensors, modelopt, bitnet or bitsandbytes",
+                   "fp8, gptq, awq, auto-round, mlx, compressed-tensors, modelopt, bitnet or bitsandbytes",
                    q->name);
+}
+
+/* Older AutoGPTQ and AutoAWQ, and MLX, do not name themselves; their keys do. */
+static const char *method_by_keys(const struct json *j)
+{
+    static const struct {
+        const char *key, *method;
+    } keys[] = {{"desc_act", "gptq"}, {"damp_percent", "gptq"}, {"true_sequential", "gptq"},
+                {"w_bit", "awq"},     {"zero_point", "awq"},    {"q_group_size", "awq"}};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (json_get(j, keys[i].key))
+            return keys[i].method;
+    return json_get(j, "bits") && json_get(j, "group_size") ? "mlx" : NULL;
 }
 
 /* ModelOpt names itself as producer instead of a method. */
@@ -248,6 +319,8 @@ static const char *method_of(struct hf_quant *q, const struct json *outer, const
         name = json_string(json_get(json_get(inner, "producer"), "name"));
     if (!name && json_get(inner, "quant_algo"))
         name = "modelopt";
+    if (!name)
+        name = method_by_keys(inner);
     return name ? lower(q, name) : NULL;
 }
 
@@ -294,6 +367,11 @@ int hf_quant_load(struct hf_quant **out, const struct hf_config *config, const c
         return err_set(e, ERR_NOMEM, "out of memory");
     if (!json_is_object(j)) /* a null of the text part must not hide that of the root */
         j = json_get(hf_config_root(config), "quantization_config");
+    const struct json *mlx = hf_config_get(config, "quantization"); /* beside it, or in its place */
+    if (!json_is_object(mlx))
+        mlx = json_get(hf_config_root(config), "quantization");
+    if (json_is_object(mlx) && json_get(mlx, "bits") && !json_get(j, "quant_method"))
+        j = mlx;
     if (json_is_object(j)) {
         q->json = j;
         q->name = method_of(q, j, j);
@@ -317,7 +395,7 @@ int hf_quant_load(struct hf_quant **out, const struct hf_config *config, const c
 /* Is there a tensor of this name and ending? */
 static bool has_beside(const struct hf_checkpoint *c, const char *name, const char *ending, struct arena *a)
 {
-    const char *other = arena_printf(a, "%s%s", name, ending);
+    const char *other = name ? arena_printf(a, "%s%s", name, ending) : NULL;
     return other && hf_checkpoint_find(c, other);
 }
 
@@ -329,6 +407,17 @@ int hf_quant_guess(struct hf_quant **out, const struct hf_checkpoint *c, struct 
         return err_set(e, ERR_NOMEM, "out of memory");
     for (size_t i = 0; !found && i < hf_checkpoint_n_tensors(c); i++) {
         const struct st_tensor *t = hf_checkpoint_tensor(c, i);
+        size_t stem = path_ends_with(t->name, ".weight") ? strlen(t->name) - strlen(".weight") : 0;
+        if (t->dtype == ST_U32 && stem && hf_checkpoint_has_weights(c) &&
+            has_beside(c, arena_strndup(&q->arena, t->name, stem), ".scales", &q->arena)) {
+            int rc =
+                err_set(e, ERR_UNSUPPORTED,
+                        "%s: tensor '%s': packed as by MLX, but config.json has no 'quantization' that says "
+                        "with how many bits",
+                        hf_checkpoint_tensor_file(c, i), t->name);
+            hf_quant_free(q);
+            return rc;
+        }
         bool f8 = t->dtype == ST_F8_E4M3 || t->dtype == ST_F8_E5M2;
         if (hf_checkpoint_has_weights(c) && !f8)
             continue;

@@ -4,6 +4,7 @@
  * zero points, a group number for each input column and one more factor:
  *
  *     W[m, o, i] = global * scale[m, o, group(i)] * (code[m, o, i] - zero[m, o, group(i)])
+ *     W[m, o, i] = scale[m, o, group(i)] * code[m, o, i] + bias[m, o, group(i)]                (mlx)
  *
  * with m the matrix of a stack, o the output row and i the input column. */
 #ifndef KERF_HF_PACKED_INTERNAL_H
@@ -23,6 +24,7 @@ enum quant_method {
     METHOD_MODELOPT,
     METHOD_BITNET,
     METHOD_BITSANDBYTES,
+    METHOD_MLX,
 };
 
 /* One way in which a configuration says that weights are stored; compressed-tensors may list several. */
@@ -40,9 +42,10 @@ struct hf_quant {
     const char *name;
     struct quant_scheme *schemes;
     size_t n_schemes;
-    bool zeros_minus_one; /* gptq: stored zero points are one too low */
-    bool mixed_bits;      /* gptq: single modules may differ from `bits` */
-    bool has_fp4;         /* compressed-tensors, modelopt: weights of 4-bit floats are announced */
+    const struct json *modules; /* mlx, auto-round: settings of single modules by their names; NULL: none */
+    bool zeros_minus_one;       /* gptq: stored zero points are one too low */
+    bool mixed_bits;            /* gptq: single modules may differ from `bits` */
+    bool has_fp4;               /* compressed-tensors, modelopt: weights of 4-bit floats are announced */
 };
 
 enum part {
@@ -74,10 +77,11 @@ enum code_layout {
 enum zero_layout {
     ZERO_NONE,
     ZERO_CONSTANT,
-    ZERO_I8,      /* one byte for each scale */
-    ZERO_GPTQ,    /* [G, words along o] */
-    ZERO_AWQ,     /* [G, O/8] */
-    ZERO_INT_ROWS /* [words along o, G] */
+    ZERO_I8,       /* one byte for each scale */
+    ZERO_GPTQ,     /* [G, words along o] */
+    ZERO_AWQ,      /* [G, O/8] */
+    ZERO_INT_ROWS, /* [words along o, G] */
+    ZERO_BIAS      /* no zero point: a number for each scale that is added to the product (mlx) */
 };
 
 /* Integers of `bits` bits in 32-bit words: without gaps (a number may continue in the next word), or only

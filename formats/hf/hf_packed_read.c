@@ -66,7 +66,7 @@ static void row_codes(const struct reading *r, uint64_t row, uint64_t c0, uint64
             *dst++ = (float)(p[c] >> 2 * (row / t->shape[0]) & 3);
         break;
     case CODES_INT_ROWS:
-        p += 4 * row * t->shape[1];
+        p += 4 * row * t->shape[t->n_dims - 1];
         for (uint64_t c = c0; c < c1; c++)
             *dst++ = (float)bits_at(p, 1, w->bits, c);
         break;
@@ -130,6 +130,7 @@ static float zero_at(const struct hf_packed *w, uint64_t mat, uint64_t o, uint64
     case ZERO_GPTQ: return (float)bits_at(t->data + 4 * g * t->shape[1], 1, w->zero_bits, o) + w->zero;
     case ZERO_AWQ:
         return (float)(load_u32(t->data + 4 * (g * t->shape[1] + o / 8)) >> 4 * awq_nibble[o % 8] & 15);
+    case ZERO_BIAS: return scale_at(t->data, t->dtype, mat * s->stride_m + o * s->stride_o + g * s->stride_i);
     case ZERO_INT_ROWS: return (float)bits_at(t->data + 4 * g, t->shape[1], w->zero_bits, o);
     default: return 0;
     }
@@ -179,6 +180,8 @@ static void scale_row(const struct reading *r, uint64_t row, uint64_t c0, uint64
     for (uint64_t c = c0; c < c1;) {
         uint64_t g = c / block, end = (g + 1) * block < c1 ? (g + 1) * block : c1;
         float scale = r->scale[g - g0], zero = shifted ? r->zero[g - g0] : 0;
+        for (; w->zeros == ZERO_BIAS && c < end; c++)
+            x[c - c0] = scale * x[c - c0] + zero;
         for (; c < end; c++)
             x[c - c0] = scale * (x[c - c0] - zero) * factor;
     }

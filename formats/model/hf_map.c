@@ -25,6 +25,7 @@ struct mapping {
     struct hf_tensor **items;
     size_t n, cap;
     struct strmap by_name; /* GGUF name -> index of items */
+    struct strmap names;   /* plain names of all sources */
     uint64_t position;     /* of the source being placed */
     struct hf_skip skip;
     const char *embedding,
@@ -251,9 +252,30 @@ static bool head_alone(const struct mapping *map, const char *const *plain, size
     return head && !embedding;
 }
 
+/* Scales whose weight is not stored: what fusing an MLX model leaves of a tied head. */
+static bool is_orphan(const struct mapping *map, const char *plain)
+{
+    static const char *const parts[] = {".scales", ".biases"}, *const weights[] = {".weight", ".qweight"};
+    char name[300];
+    for (size_t i = 0; i < 2; i++) {
+        size_t n = strlen(plain), k = strlen(parts[i]);
+        if (n <= k || strcmp(plain + n - k, parts[i]) != 0)
+            continue;
+        for (size_t j = 0; j < 2; j++) {
+            int len = snprintf(name, sizeof name, "%.*s%s", (int)(n - k), plain, weights[j]);
+            if (len < 0 || (size_t)len >= sizeof name || strmap_find(&map->names, name, (size_t)len, NULL))
+                return false;
+        }
+        return true;
+    }
+    return false;
+}
+
 static int map_one(struct mapping *map, const struct checkpoint_weight *s, const char *plain, struct err *e)
 {
     const char *reason = s->dropped;
+    if (!reason && is_orphan(map, plain))
+        reason = "scales of a weight that is not stored";
     int rc = reason ? 0 : hf_skip_reason(&map->skip, s->name, plain, &reason, e);
     if (rc == 0 && reason)
         return model_add_line(map->m, &map->m->skipped, e, "%s: %s", s->name, reason);
@@ -271,7 +293,8 @@ static int map_all(struct mapping *map, const struct checkpoint_weight *sources,
     if (!plain)
         return no_memory(e);
     for (size_t i = 0; i < n; i++)
-        if (!(plain[i] = plain_name(map, sources[i].name)))
+        if (!(plain[i] = plain_name(map, sources[i].name)) ||
+            strmap_put(&map->names, plain[i], strlen(plain[i]), i, NULL) != 0)
             return no_memory(e);
     bool swapped = head_alone(map, plain, n);
     int rc = 0;
@@ -730,6 +753,7 @@ static void release(struct mapping *map)
     if (map->skip.opt)
         hf_skip_release(&map->skip);
     strmap_release(&map->by_name);
+    strmap_release(&map->names);
     free(map->items);
 }
 

@@ -251,6 +251,21 @@ static int guess_quant(struct model *m, struct hf_model *h, struct err *e)
         m->path);
 }
 
+/* A configuration that was left behind when the weights were unpacked. */
+static int tell_nothing_packed(struct model *m, const struct hf_model *h,
+                               const struct checkpoint_weight *sources, size_t n, struct err *e)
+{
+    bool any = !h->quant || !m->has_weights;
+    for (size_t i = 0; !any && i < n; i++)
+        any = sources[i].packed != NULL;
+    return any ? 0
+               : model_add_line(
+                     m, &m->warnings, e,
+                     "[quantization-idle] %s: config.json says that weights are compressed with '%s', but "
+                     "none is; they are read as they are",
+                     m->path, hf_quant_name(h->quant));
+}
+
 static int take_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)
 {
     struct checkpoint_weight *sources;
@@ -264,6 +279,8 @@ static int take_tensors(struct model *m, struct hf_model *h, const struct model_
     if (rc == 0)
         rc = checkpoint_weight_list(&sources, &n, h->checkpoint, h->quant, assumed_type(h->config), &m->arena,
                                     e);
+    if (rc == 0)
+        rc = tell_nothing_packed(m, h, sources, n, e);
     if (rc == 0 && opt->keep_mtp)
         rc = count_mtp(m, h, sources, n, e);
     if (rc == 0)

@@ -256,8 +256,8 @@ static void expect_config_refusal(const char *json, int code, const char *want)
 static void methods_that_are_not_read_are_refused_by_name(void **state)
 {
     (void)state;
-    static const char *const methods[] = {"aqlm", "hqq",   "quanto", "eetq",    "higgs",      "vptq",
-                                          "spqr", "mxfp4", "quark",  "torchao", "auto-round", "fp_quant"};
+    static const char *const methods[] = {"aqlm", "hqq",   "quanto", "eetq",    "higgs", "vptq",
+                                          "spqr", "mxfp4", "quark",  "torchao", "gguf",  "fp_quant"};
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         char json[100], want[100];
         snprintf(json, sizeof json, "{\"quant_method\": \"%s\"}", methods[i]);
@@ -297,6 +297,21 @@ static void methods_that_are_not_read_are_refused_by_name(void **state)
         {"{\"quant_method\": \"compressed-tensors\", \"config_groups\": {}, "
          "\"transform_config\": {\"config_groups\": {\"R1\": {}}}}",
          ERR_UNSUPPORTED, "transform_config"},
+        {"{\"quant_method\": \"auto-round\", \"bits\": 4, \"group_size\": 32, \"packing_format\": "
+         "\"auto_round:llm_compressor\"}",
+         ERR_UNSUPPORTED, "packing_format 'auto_round:llm_compressor'"},
+        {"{\"quant_method\": \"auto-round\", \"bits\": 4, \"group_size\": 32, \"data_type\": \"mx_fp\"}",
+         ERR_UNSUPPORTED, "data_type 'mx_fp'"},
+        {"{\"quant_method\": \"auto-round\", \"bits\": 4, \"group_size\": 32, \"act_bits\": 8}",
+         ERR_UNSUPPORTED, "act_bits"},
+        {"{\"quant_method\": \"auto-round\", \"bits\": 4, \"group_size\": 32, \"sym\": false}",
+         ERR_UNSUPPORTED, "no packing_format beside 'sym: false'"},
+        {"{\"quant_method\": \"auto-round\"}", ERR_FORMAT, "'bits' is not 2, 3, 4 or 8"},
+        {"{\"bits\": 4, \"group_size\": 32, \"mode\": \"mxfp4\"}", ERR_UNSUPPORTED,
+         "compressed with 'mlx', mode 'mxfp4', which is not supported"},
+        {"{\"bits\": 4, \"group_size\": 32, \"mode\": \"nvfp4\"}", ERR_UNSUPPORTED, "mode 'nvfp4'"},
+        {"{\"bits\": 4, \"group_size\": 32, \"lm_head\": {\"mode\": \"mxfp8\", \"bits\": 8}}",
+         ERR_UNSUPPORTED, "mode 'mxfp8'"},
         {"{\"quant_method\": \"modelopt\", \"quant_algo\": \"W4A8_AWQ\"}", ERR_UNSUPPORTED,
          "quant_algo 'W4A8_AWQ'"},
         {"{\"quant_method\": \"modelopt\", \"quant_algo\": \"MIXED_PRECISION\", "
@@ -356,6 +371,12 @@ static void contradictions_are_refused_by_tensor(void **state)
          ERR_FORMAT,
          "F8_E4M3 without a scale; expected '" STEM},
         {TOY_FP8_BLOCK, "weight", DROP, {0}, ERR_FORMAT, "whose packed values are missing"},
+        {TOY_MLX_4, "scales", DROP, {0}, ERR_FORMAT, "the tensor with its scales is missing"},
+        {TOY_MLX_4, "biases", DROP, {0}, ERR_FORMAT, "the tensor with its zero points is missing"},
+        {TOY_MLX_4, "weight", DTYPE, {ST_I32}, ERR_FORMAT, "U32 expected, found I32"},
+        {TOY_MLX_4, "scales", DTYPE, {ST_U32}, ERR_FORMAT, "F32, F16 or BF16 expected"},
+        {TOY_MLX_4, "biases", SHAPE, {2, 24, 2}, ERR_FORMAT, "expected, found [24, 2]"},
+        {TOY_MLX_3, "weight", SHAPE, {2, 24, 8}, ERR_FORMAT, "are not numbers of 3 bits in groups of 32"},
         {TOY_FP8_BLOCK,
          "weight",
          DTYPE,
@@ -649,7 +670,8 @@ static size_t count_skipped(const struct model *m, const char *what)
 static void a_packed_checkpoint_is_a_model_like_any_other(void **state)
 {
     (void)state;
-    static const enum toy_packing kinds[] = {TOY_FP8_BLOCK, TOY_GPTQ_ACT, TOY_CT_PACK_4, TOY_MODELOPT_NVFP4};
+    static const enum toy_packing kinds[] = {TOY_FP8_BLOCK,      TOY_GPTQ_ACT, TOY_CT_PACK_4,
+                                             TOY_MODELOPT_NVFP4, TOY_MLX_6,    TOY_AUTO_PLAIN};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         for (int arch = TOY_QWEN3; arch <= TOY_LLAMA; arch++) {
             struct toy_packed p = {.seed = 20 + i};
@@ -669,7 +691,7 @@ static void a_packed_checkpoint_is_a_model_like_any_other(void **state)
                              arch == TOY_LLAMA ? 0 : 2); /* Llama knows this bias, and keeps it */
             assert_int_equal(count_skipped(m, "k_proj.k_scale: scale of activations"), 2);
             /* weights that got a new name stand behind all others, as in the reference converter */
-            bool late = kinds[i] == TOY_GPTQ_ACT || kinds[i] == TOY_CT_PACK_4;
+            bool late = kinds[i] == TOY_GPTQ_ACT || kinds[i] == TOY_CT_PACK_4 || kinds[i] == TOY_AUTO_PLAIN;
             const char *last = model_tensor(m, model_n_tensors(m) - 1)->name;
             assert_string_equal(last, late ? "blk.1.attn_v.weight" : "output_norm.weight");
             model_close(m);
@@ -695,6 +717,41 @@ static void a_bias_that_says_something_is_not_left_out(void **state)
     toy_packed_release(&p);
 }
 
+/* What fusing leaves of a tied head is nothing; packed weights without settings are refused as that. */
+static void mlx_leftovers_are_told_apart(void **state)
+{
+    (void)state;
+    struct toy_packed p = {.seed = 40};
+    struct model *m = NULL;
+    struct err e = {0};
+    const char *folder = write_packed_model("mlx-left", TOY_QWEN3, TOY_MLX_8, false, &p);
+    toy_packed_tensor(&p, "lm_head.scales", ST_BF16, 2, (uint64_t[]){4, 4}, NULL);
+    toy_packed_tensor(&p, "lm_head.biases", ST_BF16, 2, (uint64_t[]){4, 4}, NULL);
+    char *path = hf_path(folder, "model.safetensors");
+    assert_int_equal(toy_packed_write(&p, path, &e), 0);
+    free(path);
+    if (model_open(&m, folder, NULL, &e) != 0)
+        fail_msg("%s", e.msg);
+    assert_int_equal(count_skipped(m, "lm_head.scales: scale of a module without a weight"), 1);
+    assert_int_equal(count_skipped(m, "lm_head.biases: scale of a module without a weight"), 1);
+    model_close(m);
+    m = NULL;
+    rewrite_config(folder, "null");
+    assert_int_equal(model_open(&m, folder, NULL, &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.msg, "packed as by MLX, but config.json has no 'quantization'"));
+    toy_packed_release(&p);
+
+    /* plain weights beside both: the settings are idle, the leftovers nothing */
+    struct toy_spec spec = toy_spec_tiny(TOY_QWEN3);
+    folder = in_scratch("mlx-fused");
+    assert_int_equal(toy_checkpoint_write(folder, &spec, &e), 0);
+    rewrite_config(folder, toy_packing_config(TOY_MLX_8));
+    assert_int_equal(model_open(&m, folder, NULL, &e), 0);
+    assert_int_equal(model_n_warnings(m), 1);
+    assert_non_null(strstr(model_warning(m, 0), "says that weights are compressed with 'mlx', but none is"));
+    model_close(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -709,6 +766,7 @@ int main(void)
         cmocka_unit_test(published_configurations_are_recognized),
         cmocka_unit_test(older_releases_state_it_in_a_file_of_its_own),
         cmocka_unit_test(a_packed_checkpoint_is_a_model_like_any_other),
+        cmocka_unit_test(mlx_leftovers_are_told_apart),
         cmocka_unit_test(a_bias_that_says_something_is_not_left_out),
     };
     return cmocka_run_group_tests(tests, scratch_begin, scratch_end);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum layout { SCALED, GPTQ, AWQ, CT_PACK, FP4, BITNET, BNB4, BNB8 };
+enum layout { SCALED, GPTQ, AWQ, CT_PACK, FP4, BITNET, BNB4, BNB8, MLX };
 
 struct facts {
     const char *name, *config, *type;
@@ -27,6 +27,12 @@ struct facts {
     "}}}, \"ignore\": [\"lm_head\"]}"
 #define GPTQ_CONFIG(bits, group, more)                                                                       \
     "{\"quant_method\": \"gptq\", \"bits\": " bits ", \"group_size\": " group more "}"
+
+#define MLX_CONFIG(bits, group, more) "{\"group_size\": " group ", \"bits\": " bits more "}"
+#define AUTO_CONFIG(format)                                                                                  \
+    "{\"quant_method\": \"auto-round\", \"bits\": 4, \"group_size\": 32, \"sym\": false, \"data_type\": "    \
+    "\"int\", "                                                                                              \
+    "\"packing_format\": \"" format "\"}"
 
 static const struct facts all_facts[TOY_PACKING_COUNT] = {
     [TOY_FP8_BLOCK] = {"fp8-block", "{\"quant_method\": \"fp8\", \"weight_block_size\": [16, 40]}",
@@ -110,6 +116,25 @@ static const struct facts all_facts[TOY_PACKING_COUNT] = {
                      "bitsandbytes fp4 g128", BNB4, ST_U8, ST_F32, 4, 0, 128, .zeros = false},
     [TOY_BNB_INT8] = {"bnb-int8", "{\"quant_method\": \"bitsandbytes\", \"load_in_8bit\": true}",
                       "bitsandbytes int8", BNB8, ST_I8, ST_F32, 8, 1, 0, .scale_name = "SCB"},
+    [TOY_MLX_2] = {"mlx-2", MLX_CONFIG("2", "32", ""), "MLX 2-bit g32", MLX, ST_U32, ST_BF16, 2, 1, 32},
+    [TOY_MLX_3] = {"mlx-3", MLX_CONFIG("3", "32", ", \"mode\": \"affine\""), "MLX 3-bit g32", MLX, ST_U32,
+                   ST_F16, 3, 1, 32},
+    [TOY_MLX_4] = {"mlx-4", MLX_CONFIG("4", "96", ""), "MLX 4-bit g96", MLX, ST_U32, ST_BF16, 4, 1, 96},
+    [TOY_MLX_5] = {"mlx-5", MLX_CONFIG("5", "32", ""), "MLX 5-bit g32", MLX, ST_U32, ST_F32, 5, 1, 32},
+    [TOY_MLX_6] = {"mlx-6", MLX_CONFIG("6", "32", ""), "MLX 6-bit g32", MLX, ST_U32, ST_F16, 6, 1, 32},
+    [TOY_MLX_8] = {"mlx-8", MLX_CONFIG("8", "32", ""), "MLX 8-bit g32", MLX, ST_U32, ST_BF16, 8, 1, 32},
+    [TOY_MLX_OWN] = {"mlx-own",
+                     MLX_CONFIG("4", "64",
+                                ", \"m\": {\"group_size\": 32, \"bits\": 6}, "
+                                "\"model.layers.0.mlp.up_proj\": {\"group_size\": 32, \"bits\": 6}, "
+                                "\"lm_head\": false"),
+                     "MLX 6-bit g32", MLX, ST_U32, ST_BF16, 6, 1, 32},
+    [TOY_AUTO_GPTQ] = {"auto-gptq", AUTO_CONFIG("auto_round:auto_gptq"), "GPTQ 4-bit g32", GPTQ, ST_I32,
+                       ST_F16, 4, 1, 32, .zeros = true, .index = true},
+    [TOY_AUTO_PLAIN] = {"auto-plain", AUTO_CONFIG("auto_round"), "GPTQ 4-bit g32", GPTQ, ST_I32, ST_F16, 4, 1,
+                        32, .zeros = true, .v2 = true},
+    [TOY_AUTO_AWQ] = {"auto-awq", AUTO_CONFIG("auto_round:auto_awq"), "AWQ 4-bit g32", AWQ, ST_I32, ST_F16, 4,
+                      1, 32, .zeros = true},
 };
 
 const char *toy_packing_name(enum toy_packing kind)
@@ -293,6 +318,11 @@ void toy_packed_add(struct toy_packed *p, enum toy_packing kind, const char *ste
         put(p, stem, "SCB", ST_F32, 1, rows, 0, NULL);
         put(p, stem, "weight_format", ST_U8, 0, 0, 0, NULL);
         break;
+    case MLX:
+        put(p, stem, "weight", ST_U32, 2, rows, n_words(f, cols), NULL);
+        put(p, stem, "scales", f->scale, 2, rows, G, NULL);
+        put(p, stem, "biases", f->scale, 2, rows, G, NULL);
+        break;
     }
 }
 
@@ -447,6 +477,12 @@ double toy_packed_value(const struct toy_packed *p, enum toy_packing kind, const
                                    "\"shape\": [");
         return bnb4_value(p, f, stem, o * strtoull(strchr(shape, ',') + 1, NULL, 10) + i);
     }
+    case MLX:
+        codes = get(p, stem, "weight");
+        scale = get(p, stem, "scales");
+        at = o * scale->shape[1] + i / f->block_i;
+        return number(scale, at) * packed(codes, f, o * codes->shape[1], 1, i) +
+               number(get(p, stem, "biases"), at);
     default:
         codes = get(p, stem, "weight");
         return number(codes, o * codes->shape[1] + i) * number(get(p, stem, "SCB"), o) / 127;

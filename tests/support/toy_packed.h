@@ -42,6 +42,16 @@ enum toy_packing {
     TOY_BNB_NF4, /* scales quantized once more */
     TOY_BNB_FP4, /* plain scales, blocks that cross rows */
     TOY_BNB_INT8,
+    TOY_MLX_2,
+    TOY_MLX_3,
+    TOY_MLX_4,
+    TOY_MLX_5,
+    TOY_MLX_6,
+    TOY_MLX_8,
+    TOY_MLX_OWN,    /* settings of its own for the module */
+    TOY_AUTO_GPTQ,  /* auto-round: zero points one too low */
+    TOY_AUTO_PLAIN, /* zero points as they are */
+    TOY_AUTO_AWQ,
     TOY_PACKING_COUNT
 };
 
