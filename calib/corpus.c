@@ -244,6 +244,51 @@ void windows_thin(struct windows *w, size_t n)
     w->n = n;
 }
 
+/* *out: the windows of `w` that `taken` [w->n] does not name, n of them at most. */
+static int take_others(struct windows *out, const struct windows *w, const bool *taken, size_t n,
+                       struct err *e)
+{
+    size_t run = windows_n_scored(w), n_free = 0, at = 0;
+    struct windows rest = {.ctx = w->ctx, .first = w->first, .end = w->end};
+    for (size_t i = 0; i < w->n; i++)
+        n_free += !taken[i];
+    n = n < n_free ? n : n_free;
+    rest.inputs = malloc(n * w->ctx * sizeof *rest.inputs + 1);
+    rest.targets = malloc(n * run * sizeof *rest.targets + 1);
+    if (!rest.inputs || !rest.targets) {
+        windows_release(&rest);
+        return err_set(e, ERR_NOMEM, "out of memory for %zu windows", n);
+    }
+    for (size_t i = 0; i < w->n; i++) {
+        if (taken[i] || rest.n == n)
+            continue;
+        if (at++ != (2 * rest.n + 1) * n_free / (2 * n))
+            continue;
+        memcpy(rest.inputs + rest.n * w->ctx, w->inputs + i * w->ctx, w->ctx * sizeof *w->inputs);
+        memcpy(rest.targets + rest.n * run, w->targets + i * run, run * sizeof *w->targets);
+        rest.n++;
+    }
+    *out = rest;
+    return 0;
+}
+
+int windows_split(struct windows *w, size_t n, struct windows *rest, size_t n_rest, struct err *e)
+{
+    size_t spare = w->n / 4 ? w->n / 4 : 1;
+    if (n == 0 || n + spare > w->n)
+        n = w->n > 1 ? w->n - spare : w->n;
+    bool *taken = calloc(w->n + 1, sizeof *taken);
+    if (!taken)
+        return err_set(e, ERR_NOMEM, "out of memory for a list of %zu windows", w->n);
+    for (size_t i = 0; i < n; i++)
+        taken[(2 * i + 1) * w->n / (2 * n)] = true;
+    int rc = take_others(rest, w, taken, n_rest, e);
+    free(taken);
+    if (rc == 0)
+        windows_thin(w, n);
+    return rc;
+}
+
 void windows_release(struct windows *w)
 {
     if (!w)

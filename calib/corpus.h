@@ -115,6 +115,11 @@ void windows_release(struct windows *w);
 /* Keep n of them, evenly spread; all when there are no more. */
 void windows_thin(struct windows *w, size_t n);
 
+/* Keep n of them like windows_thin, and up to n_rest of the others, evenly spread, in *rest, for what must
+ * not be seen before. Where there are no more than n, a quarter is set aside, at least one; of a single
+ * window nothing is, and rest->n is 0. *rest: caller releases. ERR_NOMEM. */
+int windows_split(struct windows *w, size_t n, struct windows *rest, size_t n_rest, struct err *e);
+
 /* Scored positions per window. */
 size_t windows_n_scored(const struct windows *w);
 

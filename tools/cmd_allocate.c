@@ -1,52 +1,20 @@
 /* cmd_allocate.c - kerf allocate: per-tensor types of least expected loss within a budget. */
-#include "eval_command.h"
+#include "allocate_job.h"
 #include "type_options.h"
 
-#include "calib/solve/allocate.h"
-#include "calib/report/allocate_page.h"
 #include "formats/inspect/footprint.h"
-#include "formats/json.h"
-#include "libquant/base/path.h"
 #include "formats/output/output_file.h"
-#include "formats/output/text_file.h"
+#include "libquant/base/path.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define DEFAULT_TYPES        "Q2_K,Q3_K,IQ4_XS,Q4_K,Q5_K,Q6_K,Q8_0"
 #define DEFAULT_PROBES       "Q2_K,Q4_K"
-#define MAX_TYPES            QTYPE_COUNT
 #define LEAST_WORKING_MEMORY ((uint64_t)1 << 20)
 #define STATE_SECONDS        60 /* what a kill may cost */
-
-struct options {
-    const char *output, *table, *imatrix, *types, *probes, *html, *kv_type;
-    uint64_t target_size, memory, ctx; /* memory and ctx: 0 when not given */
-    double target_bpw;
-    struct opt_list min, max, fix;
-    bool requantize, free_pairs;
-};
-
-struct job {
-    struct options *o;
-    struct shared_options *shared;
-    struct eval_run *r;
-    enum qtype types[MAX_TYPES], probes[MAX_TYPES];
-    size_t n_types, n_probes;
-    struct allocate_rule *rules;
-    char **patterns; /* of the rules; owned */
-    size_t n_rules;
-    struct loss_table table;
-    char *state; /* of a run that measures, beside the table; owned, NULL without --table */
-    size_t n_known, n_measurements;
-    struct allocator *allocator;
-    struct allocation allocation;
-    bool planned; /* a dry run that would have to measure first: there are no losses to choose by */
-};
 
 /* --- options --- */
 
@@ -76,7 +44,22 @@ static int parse_types(const struct opt_command *cmd, const char *option, const 
     return *n ? 0 : cmd_usage(cmd, "%s: expected types, separated by commas", option);
 }
 
-static int parse_rules(const struct opt_command *cmd, struct job *j, const char *option,
+/* Every quantized type that can be written. */
+static void all_types(struct allocate_job *j)
+{
+    for (uint32_t id = 0; id < QTYPE_COUNT; id++) {
+        const struct qtype_info *info = qtype_info(id);
+        if (info && info->is_quantized && info->can_encode && info->in_files)
+            add_type(j->types, &j->n_types, (enum qtype)id);
+    }
+}
+
+static bool is_fast(const struct allocate_asked *o)
+{
+    return o->probe ? strcmp(o->probe, "fast") == 0 : o->probes == NULL;
+}
+
+static int parse_rules(const struct opt_command *cmd, struct allocate_job *j, const char *option,
                        const struct opt_list *l, enum allocate_bound bound)
 {
     for (size_t i = 0; i < l->n; i++) {
@@ -93,14 +76,14 @@ static int parse_rules(const struct opt_command *cmd, struct job *j, const char 
 }
 
 /* The target is a device: --memory and --ctx describe it. */
-static bool for_device(const struct options *o)
+static bool for_device(const struct allocate_asked *o)
 {
     return o->target_size == 0 && o->target_bpw == 0;
 }
 
-static int check_options(const struct opt_command *cmd, struct job *j)
+static int check_options(const struct opt_command *cmd, struct allocate_job *j)
 {
-    struct options *o = j->o;
+    struct allocate_asked *o = j->o;
     size_t n = o->min.n + o->max.n + o->fix.n;
     int status = 0;
     if (o->target_size > 0 && o->target_bpw > 0)
@@ -120,7 +103,12 @@ static int check_options(const struct opt_command *cmd, struct job *j)
     j->patterns = calloc(n + 1, sizeof *j->patterns);
     if (!j->rules || !j->patterns)
         return cmd_fail(&(struct err){ERR_NOMEM, "out of memory for the rules"});
-    status = parse_types(cmd, "--types", o->types ? o->types : DEFAULT_TYPES, j->types, &j->n_types);
+    if (o->probes && is_fast(o))
+        return cmd_usage(cmd, "--probes names the types of --probe full; fast probes choose theirs");
+    if (o->types)
+        status = parse_types(cmd, "--types", o->types, j->types, &j->n_types);
+    else
+        all_types(j);
     if (status == 0 && (!o->probes || strcmp(o->probes, "all") != 0))
         status =
             parse_types(cmd, "--probes", o->probes ? o->probes : DEFAULT_PROBES, j->probes, &j->n_probes);
@@ -143,7 +131,7 @@ static int on_progress(void *ctx, double done, const char *what)
 }
 
 /* Where a stopped run left off. */
-static int take_state(struct job *j, const struct loss_measure *m, struct err *e)
+static int take_state(struct allocate_job *j, const struct loss_measure *m, struct err *e)
 {
     struct err why = {0};
     const struct shared_options *s = j->shared;
@@ -161,7 +149,7 @@ static int take_state(struct job *j, const struct loss_measure *m, struct err *e
 }
 
 /* What a stop or a failure has cost, and how to go on. */
-static int explain_end(const struct job *j, int rc, struct err *e)
+static int explain_end(const struct allocate_job *j, int rc, struct err *e)
 {
     const struct loss_table *t = &j->table;
     if (rc == ERR_CANCELLED && t->is_kept)
@@ -180,23 +168,39 @@ static int explain_end(const struct job *j, int rc, struct err *e)
     return rc;
 }
 
-static int measure(struct job *j, uint64_t chunks, struct err *e)
+static int open_text(struct allocate_job *j, struct err *e)
+{
+    j->r->text->chunks = 0;
+    return eval_open_text(j->r, e);
+}
+
+/* Windows for the sensitivities, and half as many others for the confirmation. */
+static int split_windows(struct allocate_job *j, size_t n, struct err *e)
+{
+    int rc = windows_split(&j->r->windows, n, &j->held_out, n > 1 ? n / 2 : 1, e);
+    j->is_unseen = j->r->text->stride == 0; /* with a stride windows overlap */
+    return rc;
+}
+
+static int measure(struct allocate_job *j, uint64_t chunks, struct err *e)
 {
     struct eval_run *r = j->r;
-    r->text->chunks = 0;
-    int rc = eval_open_text(r, e);
+    int rc = open_text(j, e);
+    if (rc == 0)
+        rc = split_windows(j, (size_t)chunks, e);
     if (rc != 0)
         return rc;
-    windows_thin(&r->windows, (size_t)chunks);
     j->planned = r->shared->dry_run;
     corpus_hash(&r->corpus, j->table.ids_sha256);
     j->table.activations = eval_activations(r->text);
+    j->table.probe = is_fast(j->o) ? LOSS_PROBE_FAST : LOSS_PROBE_FULL;
     struct loss_measure m = {.pool = r->session.pool,
                              .kern = r->session.kern,
                              .memory_bytes = r->shared->memory_bytes,
                              .requantize = j->o->requantize,
                              .probes = j->probes,
                              .n_probes = j->n_probes,
+                             .passes_kept_back = 3.0 * (double)j->held_out.n / (double)r->windows.n,
                              .progress = on_progress,
                              .progress_ctx = r,
                              .state_path = j->state,
@@ -209,6 +213,7 @@ static int measure(struct job *j, uint64_t chunks, struct err *e)
     rc = loss_table_measure(&j->table, &r->models[0].net, r->models[0].weights, &r->windows, &m, e);
     signals_cooperate(false);
     progress_end(&r->bar);
+    j->passes = j->table.passes;
     if (rc == 0 && j->o->table)
         rc = loss_table_save(&j->table, j->o->table, r->shared->force, e);
     if (rc != 0)
@@ -218,24 +223,110 @@ static int measure(struct job *j, uint64_t chunks, struct err *e)
     return 0;
 }
 
+/* Windows for the confirmation of losses that were measured before. Of the same text, those are unseen that
+ * the sensitivities left out. */
+static int open_other_windows(struct allocate_job *j, uint64_t chunks, struct err *e)
+{
+    char ids[65];
+    const struct loss_table *t = &j->table;
+    int rc = open_text(j, e);
+    if (rc != 0)
+        return rc;
+    corpus_hash(&j->r->corpus, ids);
+    bool same_text = strcmp(ids, t->ids_sha256) == 0;
+    rc = split_windows(j, same_text && t->n_windows ? t->n_windows : (size_t)chunks, e);
+    if (same_text && (t->ctx != j->r->windows.ctx || t->n_windows != j->r->windows.n))
+        j->is_unseen = false;
+    return rc;
+}
+
 /* From the file if it exists, else from the model. */
-static int take_losses(struct job *j, uint64_t chunks, struct err *e)
+static int take_losses(struct allocate_job *j, uint64_t chunks, struct err *e)
 {
     struct eval_run *r = j->r;
-    bool exists = j->o->table && access(j->o->table, F_OK) == 0;
-    if (exists && !(r->shared->force && (r->text->texts.n || r->text->ids))) {
-        cmd_note(r->shared, "losses from %s", j->o->table);
-        return loss_table_load(&j->table, j->o->table, e);
+    bool exists = j->o->table && access(j->o->table, F_OK) == 0, has_text = r->text->texts.n || r->text->ids;
+    if (!exists || (r->shared->force && has_text))
+        return measure(j, chunks, e);
+    cmd_note(r->shared, "losses from %s", j->o->table);
+    int rc = loss_table_load(&j->table, j->o->table, e);
+    if (rc == 0 && (j->o->probe || j->o->probes) && is_fast(j->o) != (j->table.probe == LOSS_PROBE_FAST))
+        rc = err_set(e, ERR_ARG, "%s: measured with %s probes, not %s; name another file for --table",
+                     j->o->table, is_fast(j->o) ? "full" : "fast", is_fast(j->o) ? "fast" : "full");
+    return rc == 0 && has_text && !j->o->no_confirm && !r->shared->dry_run ? open_other_windows(j, chunks, e)
+                                                                           : rc;
+}
+
+/* --- the confirming measurement --- */
+
+static int on_confirm(void *ctx, const struct evaluate_progress *p)
+{
+    struct eval_run *r = ctx;
+    progress_update(&r->bar, (uint64_t)(p->done * 1000), p->stage);
+    return signals_pending();
+}
+
+/* The mix in place of a plan that loses to it. */
+static void judge(struct allocate_job *j)
+{
+    const struct confirmation *c = &j->confirmation;
+    if (c->plan_wins && c->is_certain)
+        return;
+    if (c->plan_wins) {
+        cmd_warn(
+            j->shared,
+            "[no-real-gain] the plan beats %s by less than the error of the measurement: %.3g +- %.1g nats",
+            c->mix->name, -c->difference.value, c->difference.error);
+        return;
     }
-    return measure(j, chunks, e);
+    j->took_mix = allocator_take_mix(j->allocator, c->mix, j->allocation.budget_bytes, &j->allocation);
+    if (j->took_mix)
+        cmd_warn(j->shared,
+                 "[mix-is-better] the plan does not beat %s (KLD %.4g against %.4g): the types are those of "
+                 "the mix",
+                 c->mix->name, c->plan_kld.value, c->mix_kld.value);
+    else
+        cmd_warn(j->shared,
+                 "[mix-is-better] the plan does not beat %s (KLD %.4g against %.4g), which --types, the "
+                 "rules or the size do not "
+                 "allow as a plan; quantize with --type %s instead",
+                 c->mix->name, c->plan_kld.value, c->mix_kld.value, c->mix->name);
+}
+
+/* Plan and standard mix on other text: the better one stays. */
+static int confirm(struct allocate_job *j, struct err *e)
+{
+    struct eval_run *r = j->r;
+    const struct windows *w = j->held_out.n ? &j->held_out : &r->windows;
+    const struct mix *mix = allocator_standard_mix(j->allocator, j->allocation.budget_bytes);
+    if (!mix) {
+        cmd_note(r->shared, "no standard mix is as small as this plan: nothing to compare it with");
+        return 0;
+    }
+    struct evaluate_options opt = {.pool = r->session.pool,
+                                   .memory_bytes = r->shared->memory_bytes,
+                                   .activations = eval_activations(r->text),
+                                   .progress = on_confirm,
+                                   .progress_ctx = r};
+    progress_begin(&r->bar, r->shared, "confirming", "steps", 1000);
+    signals_cooperate(true);
+    int rc = confirm_plan(&j->confirmation, j->allocator, &j->allocation, mix, &r->models[0].net,
+                          r->models[0].weights, w, &opt, e);
+    signals_cooperate(false);
+    progress_end(&r->bar);
+    if (rc != 0)
+        return rc;
+    j->confirmation.held_out = j->held_out.n > 0 && j->is_unseen;
+    j->passes += j->confirmation.passes;
+    judge(j);
+    return 0;
 }
 
 /* --- the budget --- */
 
 /* What the cache and the working space of the device leave for weights. */
-static int weights_of_device(const struct job *j, uint64_t *n_bytes, struct err *e)
+static int weights_of_device(const struct allocate_job *j, uint64_t *n_bytes, struct err *e)
 {
-    const struct options *o = j->o;
+    const struct allocate_asked *o = j->o;
     struct footprint f;
     enum qtype kv = QTYPE_F16;
     int rc = footprint_init(&f, j->r->models[0].model, e);
@@ -260,9 +351,9 @@ static int weights_of_device(const struct job *j, uint64_t *n_bytes, struct err 
     return 0;
 }
 
-static int budget_of(const struct job *j, uint64_t *budget, struct err *e)
+static int budget_of(const struct allocate_job *j, uint64_t *budget, struct err *e)
 {
-    const struct options *o = j->o;
+    const struct allocate_asked *o = j->o;
     uint64_t n_bytes = 0;
     *budget = o->target_size;
     if (o->target_bpw > 0)
@@ -277,119 +368,25 @@ static int budget_of(const struct job *j, uint64_t *budget, struct err *e)
 
 /* --- output --- */
 
-static void uint_or_null(struct json_writer *w, uint64_t v, bool known)
+static int write_plan(const struct allocate_job *j, struct err *e)
 {
-    if (known)
-        jw_uint(w, v);
-    else
-        jw_null(w);
-}
-
-static void print_json(const struct job *j)
-{
-    struct json_writer w;
-    const struct allocation *r = &j->allocation;
-    const bool known = !j->planned;
-    cmd_json_begin(&w);
-    jw_key(&w, "plan");
-    jw_string(&w, j->shared->dry_run ? NULL : j->o->output);
-    jw_key(&w, "n_bytes");
-    uint_or_null(&w, r->n_bytes, known);
-    jw_key(&w, "bits_per_weight");
-    jw_double(&w, known ? r->bits_per_weight : NAN);
-    jw_key(&w, "budget_bytes");
-    jw_uint(&w, r->budget_bytes);
-    jw_key(&w, "expected_loss");
-    jw_double(&w, known ? r->loss : NAN);
-    jw_key(&w, "optimality_gap");
-    jw_double(&w, known ? r->loss - r->lower_bound : NAN);
-    jw_key(&w, "tensors");
-    jw_array(&w);
-    for (size_t i = 0; i < j->table.n_tensors; i++) {
-        const struct loss_tensor *t = &j->table.tensors[i];
-        const struct loss_option *o = known ? &t->options[r->choice[i]] : NULL;
-        jw_object(&w);
-        jw_key(&w, "name");
-        jw_string(&w, t->tensor->name);
-        jw_key(&w, "type");
-        jw_string(&w, o ? qtype_name(o->type) : NULL);
-        jw_key(&w, "n_bytes");
-        uint_or_null(&w, o ? o->n_bytes : 0, known);
-        jw_key(&w, "loss");
-        jw_double(&w, o ? o->loss : NAN);
-        jw_end(&w);
+    char *text = NULL, remark[400] = "";
+    if (j->confirmation.mix)
+        confirm_sentence(remark, sizeof remark, &j->confirmation);
+    if (j->took_mix) {
+        size_t n = strlen(remark);
+        snprintf(remark + n, sizeof remark - n, "; the types are those of %s", j->confirmation.mix->name);
     }
-    jw_end(&w);
-    cmd_json_end(&w);
-}
-
-/* What a run would do that has to measure first. */
-static void print_plan(const struct job *j)
-{
-    const struct options *o = j->o;
-    const struct windows *w = &j->r->windows;
-    size_t n_measured = 0;
-    for (size_t i = 0; i < j->table.n_tensors; i++)
-        n_measured += j->n_probes ? j->n_probes : j->table.tensors[i].n_options;
-    n_measured -= n_measured < j->n_known ? n_measured : j->n_known;
-    if (j->n_known)
-        printf("%zu of %zu measurements are kept in %s; the run would go on from there\n", j->n_known,
-               j->n_measurements, j->state);
-    printf(
-        "would measure %zu tensors, about %zu types of them, on %zu windows of %zu tokens: the work of some "
-        "%zu forward passes\n",
-        j->table.n_tensors, n_measured, w->n, w->ctx, n_measured / 2);
-    printf("would choose types for a file of at most %" PRIu64 " bytes; those allowed give %" PRIu64
-           " to %" PRIu64 "\n",
-           j->allocation.budget_bytes, allocator_min_bytes(j->allocator), allocator_max_bytes(j->allocator));
-    const char *const files[] = {o->output, o->table, o->html};
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        if (files[i])
-            printf("would write %s\n", files[i]);
-}
-
-static void print_text(const struct job *j)
-{
-    const struct allocation *r = &j->allocation;
-    uint64_t n[QTYPE_COUNT] = {0}, bytes[QTYPE_COUNT] = {0};
-    char size[32];
-    for (size_t i = 0; i < j->table.n_tensors; i++) {
-        const struct loss_option *o = &j->table.tensors[i].options[r->choice[i]];
-        n[o->type]++;
-        bytes[o->type] += o->n_bytes;
-    }
-    printf("%s: %" PRIu64 " bytes of %" PRIu64 ", %.3f bits per weight, expected loss %.3g nats per token\n",
-           j->o->output && !j->shared->dry_run ? j->o->output : "(not written)", r->n_bytes, r->budget_bytes,
-           r->bits_per_weight, r->loss);
-    for (uint32_t t = 0; t < QTYPE_COUNT; t++)
-        if (n[t])
-            printf("  %-8s %4" PRIu64 " tensor%s  %s\n", qtype_name(t), n[t], n[t] == 1 ? " " : "s",
-                   format_bytes(size, (double)bytes[t]));
-}
-
-static int write_page(const struct job *j, struct err *e)
-{
-    struct text_file f;
-    int rc = text_file_begin(&f, j->o->html, e);
-    if (rc != 0)
-        return rc;
-    rc = allocate_page(j->allocator, &j->allocation, KERF_VERSION, f.out, e);
-    return text_file_end(&f, rc, j->shared->force, e);
-}
-
-static int write_plan(const struct job *j, struct err *e)
-{
-    char *text = NULL;
-    int rc = allocator_plan(j->allocator, &j->allocation, &text, e);
+    int rc = allocator_plan(j->allocator, &j->allocation, remark[0] ? remark : NULL, &text, e);
     if (rc == 0)
         rc = output_file_write_all(j->o->output, text, strlen(text), j->shared->force, e);
     free(text);
     return rc;
 }
 
-static int run(struct job *j, const char *model, uint64_t chunks, struct err *e)
+static int run(struct allocate_job *j, const char *model, uint64_t chunks, struct err *e)
 {
-    struct options *o = j->o;
+    struct allocate_asked *o = j->o;
     uint64_t budget = 0;
     bool force = j->shared->force;
     if (o->table && !(j->state = path_with(o->table, ".kerf-state")))
@@ -432,16 +429,18 @@ static int run(struct job *j, const char *model, uint64_t chunks, struct err *e)
         j->allocation.budget_bytes = budget;
     else if (rc == 0)
         rc = allocator_solve(j->allocator, budget, &j->allocation, e);
+    if (rc == 0 && !j->planned && !o->no_confirm && j->r->windows.n > 0)
+        rc = confirm(j, e);
     if (rc == 0 && !j->shared->dry_run)
         rc = write_plan(j, e);
     if (rc == 0 && o->html && !j->shared->dry_run)
-        rc = write_page(j, e);
+        rc = allocate_write_page(j, e);
     if (rc == 0 && j->shared->json)
-        print_json(j);
+        allocate_print_json(j);
     else if (rc == 0 && j->planned)
-        print_plan(j);
+        allocate_print_dry(j);
     else if (rc == 0)
-        print_text(j);
+        allocate_print_text(j);
     return rc;
 }
 
@@ -449,8 +448,8 @@ int cmd_allocate(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
     struct text_options text = TEXT_OPTIONS_INIT;
-    struct options o = {.target_size = 0};
-    text.chunks = 8;
+    struct allocate_asked o = {.target_size = 0};
+    text.chunks = 4;
     const struct opt options[] = {
         {"output", 'o', OPT_TEXT, &o.output, "PLAN", "the plan to write, for kerf quantize --plan", NULL,
          NULL},
@@ -472,7 +471,7 @@ int cmd_allocate(int argc, char **argv)
          "type of keys and values in the device's cache", "f16", NULL},
         {.kind = OPT_HEADING, .help = "Choice:"},
         {"types", 0, OPT_TEXT, &o.types, "LIST", "types to choose from, separated by commas",
-         DEFAULT_TYPES ", and the type a tensor has", NULL},
+         "every type that can be written, and the one a tensor has", NULL},
         {"min", 0, OPT_LIST, &o.min, "REGEX=TYPE",
          "tensors whose GGUF name the expression finds get at least the bits of this type", NULL, NULL},
         {"max", 0, OPT_LIST, &o.max, "REGEX=TYPE", "at most the bits of this type", NULL, NULL},
@@ -485,9 +484,19 @@ int cmd_allocate(int argc, char **argv)
          "run "
          "has measured is kept in FILE.kerf-state, and the same command goes on from there",
          NULL, NULL},
+        {"probe", 0, OPT_CHOICE, &o.probe, "fast|full",
+         "fast: the change of each layer's output, scaled by a curve over depth; embedding, head and layers "
+         "of "
+         "massive activations to the output; at most 20 passes over the text. full: each tensor to the "
+         "output",
+         "fast, full with --probes", NULL},
         {"probes", 0, OPT_TEXT, &o.probes, "LIST|all",
-         "types whose loss is measured for each tensor; the others follow from their error", DEFAULT_PROBES,
-         NULL},
+         "of full probes: types whose loss is measured for each tensor; the others follow from their error",
+         DEFAULT_PROBES, NULL},
+        {"no-confirm", 0, OPT_FLAG, &o.no_confirm, NULL,
+         "leave out the measurement of plan and standard mix on text that the losses were not measured on; "
+         "without it a plan that does not beat the mix gives way to it",
+         NULL, NULL},
         IMATRIX_OPTION(o.imatrix),
         REQUANTIZE_OPTION(o.requantize),
         TEXT_OPTIONS(text),
@@ -498,12 +507,14 @@ int cmd_allocate(int argc, char **argv)
     const struct opt_command cmd = {
         "allocate",
         "MODEL --text TEXT (--target-size SIZE | --target-bpw B | --memory SIZE --ctx N) -o PLAN",
-        "Choose a type for every tensor so that the expected loss is least within a budget. The loss of each "
-        "tensor is measured: quantized alone, the model's predictions on the text (--chunks windows, evenly "
-        "spread) are compared with the unquantized model's. This costs about as much as "
-        "(tensors x probes / 2) forward passes over those windows; with --table it is done once for any "
-        "number "
-        "of budgets.",
+        "Choose a type for every tensor so that the expected loss is least within a budget. Losses are "
+        "measured "
+        "on the text (--chunks windows, evenly spread) in at most 20 forward passes over those windows, or "
+        "with "
+        "--probe full in about (tensors x probes / 2); with --table it is done once for any number of "
+        "budgets. "
+        "In the end the plan is measured beside the standard mix of that size, on windows that were not used "
+        "so far, and the better one stays.",
         options,
         sizeof options / sizeof *options,
         1,
@@ -512,7 +523,7 @@ int cmd_allocate(int argc, char **argv)
     struct opt_operands args;
     struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text, .recipe = "llama.cpp"};
-    struct job j = {.o = &o, .shared = &shared, .r = &r};
+    struct allocate_job j = {.o = &o, .shared = &shared, .r = &r};
     int status = opt_parse(&cmd, argc, argv, &shared, &args), rc = 0;
     bool has_table = o.table && access(o.table, F_OK) == 0, has_text = text.texts.n || text.ids;
     if (status == OPT_CONTINUE) {
@@ -529,6 +540,7 @@ int cmd_allocate(int argc, char **argv)
             status = rc ? cmd_fail(&e) : CMD_DONE;
         }
     }
+    windows_release(&j.held_out);
     allocation_release(&j.allocation);
     allocator_free(j.allocator);
     loss_table_release(&j.table);

@@ -272,8 +272,48 @@ static void head(const struct allocator *a, const struct allocation *r, FILE *ou
             r->budget_bytes, r->n_bytes, r->bits_per_weight, r->loss, r->lower_bound);
 }
 
-int allocate_page(const struct allocator *a, const struct allocation *r, const char *version, FILE *out,
-                  struct err *e)
+/* Plan and mix side by side. */
+static void comparison(const struct allocation *r, const struct confirmation *c, FILE *out)
+{
+    fputs("<h2>Beside the standard mix</h2>\n<table><thead><tr><th>types</th><th class=\"n\">bytes</th><th "
+          "class=\"n\">bits per weight</th><th class=\"n\">mean KLD</th></tr></thead><tbody>\n",
+          out);
+    fprintf(out,
+            "<tr><td>this plan</td><td class=\"n\">%" PRIu64 "</td><td class=\"n\">%.3f</td><td "
+            "class=\"n\">%.4g ± %.1g</td></tr>\n",
+            r->n_bytes, r->bits_per_weight, c->plan_kld.value, c->plan_kld.error);
+    fprintf(out,
+            "<tr><td>%s</td><td class=\"n\">%" PRIu64 "</td><td class=\"n\">%.3f</td><td class=\"n\">%.4g ± "
+            "%.1g</td></tr>\n</tbody></table>\n",
+            c->mix->name, c->mix_bytes, c->mix_bits, c->mix_kld.value, c->mix_kld.error);
+    fprintf(out,
+            "<p class=\"soft\">Divergence from the unquantized model on %zu tokens%s, in nats per token. The "
+            "difference is %.3g ± %.1g%s.</p>\n",
+            c->n_tokens, c->held_out ? " that the losses were not measured on" : "", c->difference.value,
+            c->difference.error,
+            !c->plan_wins   ? ": the plan does not beat the mix"
+            : c->is_certain ? ""
+                            : ", less than the measurement is certain of");
+}
+
+static void fast_probes(const struct loss_table *t, FILE *out)
+{
+    fprintf(out, "<dt>Probes</dt><dd>%s</dd>\n", t->probe == LOSS_PROBE_FAST ? "fast" : "full");
+    if (t->n_depths) {
+        fputs("<dt>Divergence for each unit of local change</dt><dd>", out);
+        for (size_t i = 0; i < t->n_depths; i++)
+            if (t->depths[i].local > 0 && isfinite(t->depths[i].kld))
+                fprintf(out, "%slayer %u: %.3g", i ? ", " : "", t->depths[i].layer,
+                        t->depths[i].kld / t->depths[i].local);
+        fputs("</dd>\n", out);
+    }
+    for (size_t i = 0; i < t->n_massive; i++)
+        fprintf(out, "%s%u%s", i ? ", " : "<dt>Layers of massive activations</dt><dd>", t->massive[i],
+                i + 1 == t->n_massive ? "</dd>\n" : "");
+}
+
+int allocate_page(const struct allocator *a, const struct allocation *r, const struct confirmation *c,
+                  const char *version, FILE *out, struct err *e)
 {
     const struct loss_table *t = allocator_table(a);
     head(a, r, out);
@@ -289,10 +329,14 @@ int allocate_page(const struct allocator *a, const struct allocation *r, const c
     fputs("<figcaption>The least expected loss for each size (line), this plan (dot), and what the standard "
           "mixes "
           "would cost by the same measured losses (rings). Down and to the left is better.</figcaption>\n"
-          "</figure>\n<h2>What it rests on</h2>\n<dl>\n",
+          "</figure>\n",
           out);
+    if (c && c->mix)
+        comparison(r, c, out);
+    fputs("<h2>What it rests on</h2>\n<dl>\n", out);
     fprintf(out, "<dt>Losses</dt><dd>measured on %zu tokens in %zu windows of %zu</dd>\n", t->n_scored,
             t->n_windows, t->ctx);
+    fast_probes(t, out);
     item(out, "Token ids", t->ids_sha256);
     item(out, "Weights", t->weights_sha256);
     item(out, "Importance", t->imatrix_sha256[0] ? t->imatrix_sha256 : "none");

@@ -3,12 +3,13 @@
 #ifndef KERF_ALLOCATE_PAGE_H
 #define KERF_ALLOCATE_PAGE_H
 
-#include "calib/solve/allocate.h"
+#include "calib/solve/confirm.h"
 
 #include <stdio.h>
 
-/* Solves some thirty budgets for the frontier. Write errors are the FILE's: ask ferror. */
-int allocate_page(const struct allocator *a, const struct allocation *r, const char *version, FILE *out,
-                  struct err *e);
+/* Solves some thirty budgets for the frontier. `c`: how it was confirmed; NULL or without a mix: not. Write
+ * errors are the FILE's: ask ferror. */
+int allocate_page(const struct allocator *a, const struct allocation *r, const struct confirmation *c,
+                  const char *version, FILE *out, struct err *e);
 
 #endif

@@ -406,6 +406,11 @@ const struct loss_table *allocator_table(const struct allocator *a)
     return a->table;
 }
 
+const struct allocate_options *allocator_options(const struct allocator *a)
+{
+    return &a->opt;
+}
+
 /* --- solving --- */
 
 int allocator_check(const struct allocator *a, uint64_t budget_bytes, struct err *e)
@@ -486,26 +491,118 @@ void allocation_release(struct allocation *r)
     *r = (struct allocation){0};
 }
 
+/* The options that a mix chooses, into choice [n_tensors]. False: one of them is not in the table. */
+static bool choose_as(const struct allocator *a, const struct rewrite_report *r, size_t *choice)
+{
+    for (size_t i = 0; i < a->table->n_tensors; i++) {
+        const struct loss_tensor *t = &a->table->tensors[i];
+        const struct loss_option *o = NULL;
+        for (size_t j = 0; !o && j < r->n_tensors; j++)
+            if (strcmp(r->tensors[j].name, t->tensor->name) == 0)
+                o = loss_table_option(t, r->tensors[j].type);
+        if (!o)
+            return false;
+        choice[i] = (size_t)(o - t->options);
+    }
+    return true;
+}
+
+static double loss_of(const struct allocator *a, const size_t *choice)
+{
+    double sum = 0;
+    for (size_t i = 0; i < a->table->n_tensors; i++)
+        sum += a->table->tensors[i].options[choice[i]].loss;
+    return sum;
+}
+
 bool allocator_price_mix(const struct allocator *a, const struct mix *mix, double *loss, uint64_t *n_bytes,
                          double *bits)
 {
     struct rewrite_report r = {0};
-    bool known = lay_out(a, NULL, mix, a->opt.imatrix_path, &r, NULL) == 0;
-    double sum = 0;
-    for (size_t i = 0; known && i < a->table->n_tensors; i++) {
-        const struct loss_tensor *t = &a->table->tensors[i];
-        const struct loss_option *o = NULL;
-        for (size_t j = 0; j < r.n_tensors; j++)
-            if (strcmp(r.tensors[j].name, t->tensor->name) == 0)
-                o = loss_table_option(t, r.tensors[j].type);
-        known = o != NULL;
-        sum += o ? o->loss : 0;
-    }
-    *loss = sum;
+    size_t *choice = calloc(a->table->n_tensors + 1, sizeof *choice);
+    bool known =
+        choice && lay_out(a, NULL, mix, a->opt.imatrix_path, &r, NULL) == 0 && choose_as(a, &r, choice);
+    *loss = known ? loss_of(a, choice) : 0;
     *n_bytes = r.n_bytes;
     *bits = r.bits_per_weight;
     rewrite_report_release(&r);
+    free(choice);
     return known;
+}
+
+/* Levels: Q4_K_M, IQ4_XS, Q8_0; not the older and the special types, which nobody takes for their loss. */
+static bool is_level(const struct mix *mix)
+{
+    const struct qtype_info *info = qtype_info(mix->base);
+    bool known = strncmp(mix->name, "IQ", 2) == 0 || mix->base == QTYPE_Q8_0 ||
+                 (mix->name[0] == 'Q' && mix->name[1] && strncmp(mix->name + 2, "_K", 2) == 0);
+    return known && info && info->can_encode && info->is_quantized;
+}
+
+const struct mix *allocator_standard_mix(const struct allocator *a, uint64_t budget_bytes)
+{
+    const struct mix *best = NULL;
+    double least = INFINITY;
+    uint64_t most = 0;
+    for (size_t i = 0; i < mix_count(); i++) {
+        const struct mix *mix = mix_at(i);
+        double loss = INFINITY, bits = 0;
+        uint64_t n_bytes = 0;
+        if (!is_level(mix))
+            continue;
+        if (!allocator_price_mix(a, mix, &loss, &n_bytes, &bits))
+            loss = INFINITY;
+        if (n_bytes == 0 || n_bytes > budget_bytes || n_bytes < most || (n_bytes == most && !(loss < least)))
+            continue;
+        best = mix;
+        least = loss;
+        most = n_bytes;
+    }
+    return best;
+}
+
+bool allocator_take_mix(const struct allocator *a, const struct mix *mix, uint64_t budget_bytes,
+                        struct allocation *out)
+{
+    struct rewrite_report file = {0};
+    struct allocation r = {.budget_bytes = budget_bytes};
+    r.choice = calloc(a->table->n_tensors + 1, sizeof *r.choice);
+    bool fits = r.choice && lay_out(a, NULL, mix, a->opt.imatrix_path, &file, NULL) == 0 &&
+                file.n_bytes <= budget_bytes && choose_as(a, &file, r.choice);
+    for (size_t i = 0; fits && i < a->table->n_tensors; i++)
+        fits = is_allowed(a, i, a->table->tensors[i].options[r.choice[i]].type);
+    rewrite_report_release(&file);
+    if (fits) /* as a plan, whose metadata differ a little from the mix's */
+        fits =
+            lay_out(a, r.choice, NULL, a->opt.imatrix_path, &file, NULL) == 0 && file.n_bytes <= budget_bytes;
+    if (fits) {
+        r.loss = loss_of(a, r.choice);
+        r.lower_bound = fmin(out->lower_bound, r.loss);
+        r.n_bytes = file.n_bytes;
+        r.bits_per_weight = file.bits_per_weight;
+        allocation_release(out);
+        *out = r;
+    } else {
+        free(r.choice);
+    }
+    rewrite_report_release(&file);
+    return fits;
+}
+
+int allocator_weights(const struct allocator *a, const struct allocation *r, struct weights **out,
+                      struct err *e)
+{
+    struct plan *plan = NULL;
+    char *text = lines_of(a, r->choice);
+    int rc = text ? plan_parse(&plan, text, strlen(text), "the plan", e) : no_memory(e);
+    struct recipe_options recipe = {
+        .recipe = "llama.cpp", .plan = plan, .has_imatrix = a->table->imatrix != NULL};
+    if (rc == 0)
+        rc = weights_new_mix(out, a->table->model, &recipe, a->table->imatrix, a->opt.requantize, a->opt.kern,
+                             e);
+    plan_free(plan);
+    free(text);
+    return rc;
 }
 
 /* --- the plan --- */
@@ -521,7 +618,17 @@ static void put_rules(const struct allocator *a, FILE *f)
     }
 }
 
-int allocator_plan(const struct allocator *a, const struct allocation *r, char **text, struct err *e)
+/* How the losses came about. */
+static void put_source(const struct loss_table *t, FILE *f)
+{
+    fprintf(f, "# losses     measured on %zu tokens of ids %s", t->n_scored, t->ids_sha256);
+    if (t->probe == LOSS_PROBE_FAST)
+        fprintf(f, ", by fast probes");
+    fputc('\n', f);
+}
+
+int allocator_plan(const struct allocator *a, const struct allocation *r, const char *remark, char **text,
+                   struct err *e)
 {
     const struct loss_table *t = a->table;
     char *out = NULL;
@@ -537,7 +644,9 @@ int allocator_plan(const struct allocator *a, const struct allocation *r, char *
             r->lower_bound);
     fprintf(f, "# weights    %s\n# importance %s\n", t->weights_sha256,
             t->imatrix_sha256[0] ? t->imatrix_sha256 : "none");
-    fprintf(f, "# losses     measured on %zu tokens of ids %s\n", t->n_scored, t->ids_sha256);
+    put_source(t, f);
+    if (remark)
+        fprintf(f, "# confirmed  %s\n", remark);
     if (a->opt.n_rules)
         fputs("# rules\n", f);
     put_rules(a, f);

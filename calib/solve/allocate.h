@@ -71,14 +71,31 @@ int allocator_check(const struct allocator *a, uint64_t budget_bytes, struct err
 int allocator_solve(const struct allocator *a, uint64_t budget_bytes, struct allocation *out, struct err *e);
 void allocation_release(struct allocation *r);
 
-/* The plan as text (plan.h), with what it is expected to cost in comments. *text: malloc'ed, caller frees. */
-int allocator_plan(const struct allocator *a, const struct allocation *r, char **text, struct err *e);
+/* The plan as text (plan.h), with what it is expected to cost in comments, and `remark` (one line, or NULL)
+ * as another. *text: malloc'ed, caller frees. */
+int allocator_plan(const struct allocator *a, const struct allocation *r, const char *remark, char **text,
+                   struct err *e);
 
 /* What a mix of the recipe rules would cost by the same table: false when it uses a type that the table does
  * not have. *n_bytes of the file, *bits per weight of its tensors. */
 bool allocator_price_mix(const struct allocator *a, const struct mix *mix, double *loss, uint64_t *n_bytes,
                          double *bits);
 
+/* The standard mix to hold a plan of so many bytes against: the largest whose file is not larger, of the
+ * mixes that users know by level (K-quants, IQ, Q8_0) and whose types can be written; of equals the one with
+ * the least expected loss. NULL: none is so small. */
+const struct mix *allocator_standard_mix(const struct allocator *a, uint64_t budget_bytes);
+
+/* The choice that is the mix itself. False, and nothing is changed, when rules or types forbid it or its file
+ * is larger than the budget. *out as from allocator_solve. */
+bool allocator_take_mix(const struct allocator *a, const struct mix *mix, uint64_t budget_bytes,
+                        struct allocation *out);
+
+/* Weights of the model as the choice has them. Borrows the table's model; caller frees with weights_free. */
+int allocator_weights(const struct allocator *a, const struct allocation *r, struct weights **out,
+                      struct err *e);
+
 const struct loss_table *allocator_table(const struct allocator *a);
+const struct allocate_options *allocator_options(const struct allocator *a);
 
 #endif

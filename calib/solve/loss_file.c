@@ -2,9 +2,11 @@
  *
  *     {"kerf_loss_table": 1, "weights_sha256": ..., "imatrix_sha256": ... or null, "ids_sha256": ...,
  *      "ctx": 512, "n_windows": 8, "n_scored": 2040, "activations": "f32" or "q8",
+ *      "probe": "full" (also when the key is missing) or "fast", and with the latter
+ *      "depths": [{"layer": 0, "local": ..., "kld": ..., "kld_stderr": ...}], "massive": [11],
  *      "tensors": [{"name": ..., "shape": [...],
- *                   "options": [{"type": "Q2_K", "proxy": ..., "kld": ... or null, "kld_stderr": ..., "loss":
- * ...}]}]}
+ *                   "options": [{"type": "Q2_K", "proxy": ..., "local": ... or null, "kld": ... or null,
+ *                                "kld_stderr": ..., "loss": ...}]}]}
  *
  * What is kept while a run measures is the same with "partial": true and "windows_sha256", the token windows
  * that the figures belong to; figures that are not known yet are null, and no digit is rounded away.
@@ -41,7 +43,7 @@ static void put_figure(struct json_writer *w, const char *key, double v)
     jw_double(w, v);
 }
 
-static void put_tensor(struct json_writer *w, const struct loss_tensor *t)
+static void put_tensor(struct json_writer *w, const struct loss_tensor *t, bool fast)
 {
     jw_object(w);
     jw_key(w, "name");
@@ -61,12 +63,39 @@ static void put_tensor(struct json_writer *w, const struct loss_tensor *t)
         jw_key(w, "type");
         jw_string(w, qtype_name(o->type));
         put_figure(w, "proxy", o->proxy);
+        if (fast)
+            put_figure(w, "local", o->local);
         put_figure(w, "kld", o->kld);
         put_figure(w, "kld_stderr", o->kld_stderr);
         put_figure(w, "loss", o->loss);
         jw_end(w);
     }
     jw_end(w);
+    jw_end(w);
+}
+
+static const char *probe_name(enum loss_probe probe)
+{
+    return probe == LOSS_PROBE_FAST ? "fast" : "full";
+}
+
+static void put_depths(struct json_writer *w, const struct loss_table *t)
+{
+    jw_key(w, "depths");
+    jw_array(w);
+    for (size_t i = 0; i < t->n_depths; i++) {
+        jw_object(w);
+        put_count(w, "layer", t->depths[i].layer);
+        put_figure(w, "local", t->depths[i].local);
+        put_figure(w, "kld", t->depths[i].kld);
+        put_figure(w, "kld_stderr", t->depths[i].kld_stderr);
+        jw_end(w);
+    }
+    jw_end(w);
+    jw_key(w, "massive");
+    jw_array(w);
+    for (size_t i = 0; i < t->n_massive; i++)
+        jw_uint(w, t->massive[i]);
     jw_end(w);
 }
 
@@ -95,10 +124,14 @@ static int save(const struct loss_table *t, const char *windows_sha256, const ch
     put_count(&w, "n_scored", t->n_scored);
     jw_key(&w, "activations");
     jw_string(&w, t->activations == ACTIVATIONS_Q8 ? "q8" : "f32");
+    jw_key(&w, "probe");
+    jw_string(&w, probe_name(t->probe));
+    if (t->probe == LOSS_PROBE_FAST)
+        put_depths(&w, t);
     jw_key(&w, "tensors");
     jw_array(&w);
     for (size_t i = 0; i < t->n_tensors; i++)
-        put_tensor(&w, &t->tensors[i]);
+        put_tensor(&w, &t->tensors[i], t->probe == LOSS_PROBE_FAST);
     jw_end(&w);
     jw_end(&w);
     return text_file_end(&f, 0, overwrite, e);
@@ -114,10 +147,11 @@ int loss_table_save(const struct loss_table *t, const char *path, bool overwrite
 /* Tokens, which of them are scored, and how products round. */
 static void hash_windows(const struct loss_table *t, const struct windows *w, char out[65])
 {
-    const uint64_t numbers[] = {w->ctx, w->n, w->first, w->end, t->activations};
+    const uint64_t numbers[] = {w->ctx, w->n, w->first, w->end, t->activations, t->probe};
+    const size_t n = sizeof numbers / sizeof *numbers - (t->probe == LOSS_PROBE_FULL); /* as ever */
     struct sha256 s;
     sha256_init(&s);
-    sha256_update(&s, numbers, sizeof numbers);
+    sha256_update(&s, numbers, n * sizeof *numbers);
     sha256_update(&s, w->inputs, w->n * w->ctx * sizeof *w->inputs);
     sha256_update(&s, w->targets, w->n * windows_n_scored(w) * sizeof *w->targets);
     sha256_final_hex(&s, out);
@@ -188,7 +222,8 @@ static int read_option(struct loss_option *o, const struct json *j, bool partial
                        struct err *e)
 {
     struct loss_option r = *o;
-    if (!figure(&r.proxy, json_get(j, "proxy"), partial) || !figure(&r.kld, json_get(j, "kld"), true) ||
+    if (!figure(&r.proxy, json_get(j, "proxy"), partial) || !figure(&r.local, json_get(j, "local"), true) ||
+        !figure(&r.kld, json_get(j, "kld"), true) ||
         !figure(&r.kld_stderr, json_get(j, "kld_stderr"), true) ||
         !figure(&r.loss, json_get(j, "loss"), partial) || r.proxy < 0 || r.loss < 0)
         return err_set(e, ERR_FORMAT, "tensor '%s', %s: a figure is missing, negative or no number", tensor,
@@ -234,6 +269,41 @@ static int read_tensor(struct loss_tensor *t, const struct json *j, bool partial
     return 0;
 }
 
+/* Of fast probes. A table works without them: they explain it. */
+static void read_depths(struct loss_table *t, const struct json *root)
+{
+    uint64_t layer = 0;
+    t->n_depths = t->n_massive = 0;
+    for (const struct json *j = json_first(json_get(root, "depths")); j && t->n_depths < LOSS_MAX_DEPTHS;
+         j = json_next(j)) {
+        struct loss_depth d = {0};
+        if (!json_uint(json_get(j, "layer"), &layer) || layer > UINT32_MAX ||
+            !figure(&d.local, json_get(j, "local"), true) || !figure(&d.kld, json_get(j, "kld"), true) ||
+            !figure(&d.kld_stderr, json_get(j, "kld_stderr"), true))
+            continue;
+        d.layer = (uint32_t)layer;
+        t->depths[t->n_depths++] = d;
+    }
+    for (const struct json *j = json_first(json_get(root, "massive")); j && t->n_massive < LOSS_MAX_MASSIVE;
+         j = json_next(j))
+        if (json_uint(j, &layer) && layer <= UINT32_MAX)
+            t->massive[t->n_massive++] = (uint32_t)layer;
+}
+
+/* A whole table says how it was measured; a state must have been begun as this run measures. */
+static int read_probe(struct loss_table *t, const struct json *root, bool partial, struct err *e)
+{
+    const char *name = json_string(json_get(root, "probe"));
+    enum loss_probe probe = name && strcmp(name, "fast") == 0 ? LOSS_PROBE_FAST : LOSS_PROBE_FULL;
+    if (name && strcmp(name, probe_name(probe)) != 0)
+        return err_set(e, ERR_UNSUPPORTED, "measured with '%s' probes, expected fast or full", name);
+    if (partial && probe != t->probe)
+        return err_set(e, ERR_ARG, "begun with %s probes, not %s; to begin anew, remove it",
+                       probe_name(probe), probe_name(t->probe));
+    t->probe = probe;
+    return 0;
+}
+
 static int check_hash(const struct json *root, const char *key, const char *want, const char *what,
                       bool partial, struct err *e)
 {
@@ -276,6 +346,8 @@ static int read_table(struct loss_table *t, const struct json *root, const char 
     int rc = check_hash(root, "weights_sha256", t->weights_sha256, "other weights", partial, e);
     if (rc == 0)
         rc = check_hash(root, "imatrix_sha256", t->imatrix_sha256, "another importance matrix", partial, e);
+    if (rc == 0)
+        rc = read_probe(t, root, partial, e);
     if (rc == 0 && partial)
         rc = check_hash(root, "windows_sha256", windows_sha256, "another text or other windows of it",
                         partial, e);
@@ -289,6 +361,8 @@ static int read_table(struct loss_table *t, const struct json *root, const char 
     }
     if (rc == 0)
         read_counts(t, root);
+    if (rc == 0)
+        read_depths(t, root);
     return rc;
 }
 
@@ -314,8 +388,9 @@ static void forget(struct loss_table *t)
         for (size_t o = 0; o < t->tensors[i].n_options; o++) {
             struct loss_option *p = &t->tensors[i].options[o];
             p->proxy = p->loss = p->type == t->tensors[i].tensor->type ? 0 : NAN;
-            p->kld = p->kld_stderr = NAN;
+            p->kld = p->kld_stderr = p->local = NAN;
         }
+    t->n_depths = t->n_massive = 0;
 }
 
 int loss_table_continue(struct loss_table *t, const char *state_path, const struct windows *w, struct err *e)

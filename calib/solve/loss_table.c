@@ -7,6 +7,7 @@
 #include "libquant/quant.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,6 +62,7 @@ static int add_option(struct loss_tensor *t, enum qtype type, struct err *e)
     t->options[t->n_options++] = (struct loss_option){.type = type,
                                                       .n_bytes = row_bytes * t->tensor->n_rows,
                                                       .proxy = same ? 0 : NAN,
+                                                      .local = NAN,
                                                       .kld = NAN,
                                                       .kld_stderr = NAN,
                                                       .loss = same ? 0 : NAN};
@@ -213,6 +215,75 @@ const struct loss_option *loss_table_option(const struct loss_tensor *t, enum qt
     return NULL;
 }
 
+/* --- what fast probes look at --- */
+
+int loss_layer(const struct loss_tensor *t)
+{
+    int layer = -1;
+    return sscanf(t->tensor->name, "blk.%d.", &layer) == 1 && layer >= 0 ? layer : -1;
+}
+
+static double bits_of(enum qtype type)
+{
+    const struct qtype_info *info = qtype_info(type);
+    return 8.0 * info->block_bytes / info->block_elems;
+}
+
+struct loss_option *loss_probe_option(const struct loss_tensor *t)
+{
+    struct loss_option *best = NULL;
+    double want = bits_of(QTYPE_Q3_K), nearest = INFINITY;
+    for (size_t i = 0; i < t->n_options; i++) {
+        struct loss_option *o = &t->options[i];
+        double far = o->type == QTYPE_Q3_K ? -1 : fabs(bits_of(o->type) - want);
+        if (o->type == t->tensor->type || o->proxy == 0 || !(far < nearest))
+            continue;
+        nearest = far;
+        best = o;
+    }
+    return best;
+}
+
+bool loss_is_dominated(const struct loss_tensor *t, const struct loss_option *o)
+{
+    for (size_t i = 0; i < t->n_options; i++) {
+        const struct loss_option *p = &t->options[i];
+        bool no_worse = p->n_bytes <= o->n_bytes && p->proxy <= o->proxy;
+        bool better = p->n_bytes < o->n_bytes || p->proxy < o->proxy || p < o;
+        if (p != o && no_worse && better)
+            return true;
+    }
+    return false;
+}
+
+static bool tells(const struct loss_depth *d)
+{
+    return d->local > 0 && isfinite(d->kld) && d->kld > 2 * d->kld_stderr && d->kld > 0;
+}
+
+double loss_beta(const struct loss_table *t, double layer)
+{
+    const struct loss_depth *below = NULL, *above = NULL;
+    for (size_t i = 0; i < t->n_depths; i++) {
+        const struct loss_depth *d = &t->depths[i];
+        if (!tells(d))
+            continue;
+        if (d->layer <= layer)
+            below = d;
+        if (d->layer >= layer && !above)
+            above = d;
+    }
+    if (!below && !above)
+        return 1;
+    below = below ? below : above;
+    above = above ? above : below;
+    double x = log(below->kld / below->local), y = log(above->kld / above->local);
+    double part = above->layer > below->layer
+                      ? (layer - below->layer) / ((double)above->layer - (double)below->layer)
+                      : 0;
+    return exp(x + part * (y - x));
+}
+
 /* --- losses from figures --- */
 
 /* Three digits, two for an uncertainty: more than a measurement over some thousand tokens is good for, few
@@ -235,14 +306,24 @@ static int by_x(const void *a, const void *b)
     return (p->x > q->x) - (p->x < q->x);
 }
 
-/* Measurements that stand out from their noise, by rising proxy. */
-static size_t take_points(const struct loss_tensor *t, struct point *points)
+static bool is_clear(const struct loss_option *o)
+{
+    return isfinite(o->kld) && o->kld > 2 * o->kld_stderr && o->kld > 1e-9;
+}
+
+/* Measurements that stand out from their noise, by rising proxy. Where there is none, the local changes. */
+static size_t take_points(const struct loss_tensor *t, double beta, struct point *points)
 {
     size_t n = 0;
     for (size_t i = 0; i < t->n_options; i++) {
         const struct loss_option *o = &t->options[i];
-        if (o->proxy > 0 && isfinite(o->kld) && o->kld > 2 * o->kld_stderr && o->kld > 1e-9)
+        if (o->proxy > 0 && is_clear(o))
             points[n++] = (struct point){log(o->proxy), log(o->kld)};
+    }
+    for (size_t i = 0; n == 0 && i < t->n_options; i++) {
+        const struct loss_option *o = &t->options[i];
+        if (o->proxy > 0 && o->local > 0)
+            points[n++] = (struct point){log(o->proxy), log(beta * o->local)};
     }
     qsort(points, n, sizeof *points, by_x);
     return n;
@@ -306,15 +387,14 @@ static double middle_sensitivity(const struct loss_table *t)
     return middle;
 }
 
-static void fit_tensor(struct loss_tensor *t, struct point *points)
+static void fit_tensor(struct loss_tensor *t, double beta, struct point *points)
 {
-    size_t n = take_points(t, points);
+    size_t n = take_points(t, beta, points);
     for (size_t i = 0; i < t->n_options; i++) {
         struct loss_option *o = &t->options[i];
-        bool clear = isfinite(o->kld) && o->kld > 2 * o->kld_stderr && o->kld > 1e-9;
         if (o->proxy == 0)
             o->loss = 0;
-        else if (clear)
+        else if (is_clear(o))
             o->loss = o->kld;
         else if (n > 0)
             o->loss = exp(interpolate(points, n, log(o->proxy)));
@@ -327,7 +407,7 @@ void loss_table_fit(struct loss_table *t)
 {
     struct point points[QTYPE_COUNT];
     for (size_t i = 0; i < t->n_tensors; i++)
-        fit_tensor(&t->tensors[i], points);
+        fit_tensor(&t->tensors[i], loss_beta(t, loss_layer(&t->tensors[i])), points);
     double s = middle_sensitivity(t);
     for (size_t i = 0; i < t->n_tensors; i++)
         for (size_t j = 0; j < t->tensors[i].n_options; j++) {
@@ -335,6 +415,7 @@ void loss_table_fit(struct loss_table *t)
             if (isnan(o->loss))
                 o->loss = o->proxy * s;
             o->loss = rounded(o->loss, 3);
+            o->local = rounded(o->local, 3);
             o->kld = rounded(o->kld, 3);
             o->kld_stderr = rounded(o->kld_stderr, 2);
         }
@@ -349,7 +430,8 @@ int loss_table_measure(struct loss_table *t, const struct net *net, struct weigh
     t->n_scored = w->n * windows_n_scored(w);
     int rc = loss_table_proxies(t, w, opt, share, e);
     if (rc == 0)
-        rc = loss_table_probe(t, net, base, w, opt, share, e);
+        rc = (t->probe == LOSS_PROBE_FAST ? loss_table_probe_fast : loss_table_probe)(t, net, base, w, opt,
+                                                                                      share, e);
     if (rc != 0) {
         loss_table_keep(t, w, opt, true, NULL); /* is_kept and n_kept say what came of it */
         return rc;

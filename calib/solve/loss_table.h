@@ -6,12 +6,17 @@
  *     loss_table_measure(&t, &net, weights, &windows, &opt, &e);  // figures from the model itself
  *     loss_table_save(&t, "model.losses", false, &e);
  *
- * The loss of a type is measured (sensitivity.c) for a few probe types of each tensor: the tensor alone is
- * quantized, the layers behind it are run again, and the divergence is averaged over the text. For the types
- * between, the loss follows the proxy (proxy_error.c), the importance-weighted squared error of the rows as
- * they are really encoded: where both are known, ln(loss) is interpolated linearly in ln(proxy). Losses of
- * different tensors add up as far as their errors are small and independent. Truth: specification,
- * calibration-and-evaluation 10.2, level D.
+ * Two ways to measure. Fast probes (fast_probe.c), at most LOSS_MAX_PASSES passes over the text whatever the
+ * model: each tensor is quantized in its layer alone, the change of the layer's output is measured, and a
+ * curve over depth, measured at six layers, turns it into divergence; what that would get wrong (embedding,
+ * head, layers that make massive activations) is measured to the output. Full probes (sensitivity.c): each
+ * tensor alone is quantized, the layers behind it are run again, and the divergence is averaged over the
+ * text, for a few types of each tensor.
+ *
+ * For the other types the loss follows the proxy (proxy_error.c), the importance-weighted squared error of
+ * the rows as they are really encoded: where both are known, ln(loss) is interpolated linearly in ln(proxy).
+ * Losses of different tensors add up as far as their errors are small and independent. Truth: specification,
+ * calibration-and-evaluation 10.2, level D, and allocation, design H.
  *
  * The figures are a file, bound to the weights by a hash that does not depend on the container, so that a
  * table measured on a checkpoint serves its GGUF conversion, any budget and any constraint. */
@@ -27,10 +32,17 @@
 struct imatrix;
 struct pool;
 
+enum loss_probe { LOSS_PROBE_FULL, LOSS_PROBE_FAST };
+
+#define LOSS_MAX_PASSES  20.0 /* of fast probes, the confirming measurement (confirm.h) included */
+#define LOSS_MAX_DEPTHS  6
+#define LOSS_MAX_MASSIVE 8
+
 struct loss_option {
     enum qtype type;
-    uint64_t n_bytes;       /* of the tensor's data */
-    double proxy;           /* weighted squared error; NaN until known, 0 for the source's own type */
+    uint64_t n_bytes; /* of the tensor's data */
+    double proxy;     /* weighted squared error; NaN until known, 0 for the source's own type */
+    double local;     /* relative squared change of the layer's output, a mean over tokens; NaN: unknown */
     double kld, kld_stderr; /* measured, nats per token; NaN where it was not */
     double loss;            /* expected, nats per token; NaN until known */
 };
@@ -43,8 +55,16 @@ struct loss_tensor {
     size_t n_options;
 };
 
+/* A layer that was quantized as a whole: beta = kld / local, nats for each unit of relative change. */
+struct loss_depth {
+    uint32_t layer;
+    double local; /* sum over the layer's tensors */
+    double kld, kld_stderr;
+};
+
 struct loss_table {
     const struct model *model; /* borrowed */
+    enum loss_probe probe;     /* how it is measured: the caller's, before it measures or continues */
     const struct imatrix *imatrix;
     struct arena arena;
     struct loss_tensor *tensors; /* every tensor that may be quantized, in the order of their names */
@@ -53,6 +73,11 @@ struct loss_table {
     char imatrix_sha256[65]; /* "" without importance */
     char ids_sha256[65];     /* the token ids it was measured on; "" until known */
     size_t ctx, n_windows, n_scored;
+    struct loss_depth depths[LOSS_MAX_DEPTHS]; /* of fast probes, by rising layer */
+    size_t n_depths;
+    uint32_t massive[LOSS_MAX_MASSIVE]; /* layers whose feed-forward tensors were measured to the output */
+    size_t n_massive;
+    double passes;                /* whole forward passes over these windows that this run took so far */
     enum activations activations; /* in which it is measured: the caller's, before it measures or continues */
     bool is_kept;                 /* there is a state file of this run, */
     size_t n_kept;                /* with so many measurements, */
@@ -77,8 +102,10 @@ struct loss_measure {
     const struct kern *kern;
     uint64_t memory_bytes;
     bool requantize;          /* sources may be quantized */
-    const enum qtype *probes; /* types to measure; tensors whose rows do not divide use the fallback's */
+    const enum qtype *probes; /* of full probes: types to measure; tensors whose rows do not divide use the
+                                 fallback's */
     size_t n_probes;          /* 0: every option is measured */
+    double passes_kept_back;  /* of fast probes: passes that the caller needs later */
     int (*progress)(void *ctx, double done, const char *what); /* done 0..1; nonzero cancels; or NULL */
     void *progress_ctx;
     /* Where the figures are kept while they are measured: about every `state_seconds`, at the end, and when
@@ -94,7 +121,7 @@ struct loss_measure {
 int loss_table_continue(struct loss_table *t, const char *state_path, const struct windows *w, struct err *e);
 
 /* Measurements that the options ask for, and how many of them are known. Types that turn out to lose nothing
- * count until their proxies are known. */
+ * count until their proxies are known. Of fast probes the local ones are counted. */
 void loss_table_count(const struct loss_table *t, const struct loss_measure *opt, size_t *n_known, size_t *n);
 
 /* Fill proxies, measurements and losses; those that are known are left out. Windows as from windows_cut;
@@ -118,13 +145,31 @@ const struct loss_option *loss_table_option(const struct loss_tensor *t, enum qt
 
 /* Proxies of all options (proxy_error.c). Tensors of up to PROXY_SAMPLE values are encoded whole; of larger
  * ones, evenly spread rows of about that many values, scaled up. */
-#define PROXY_SAMPLE ((uint64_t)1 << 22)
+#define PROXY_SAMPLE ((uint64_t)1 << 20)
 int loss_table_proxies(struct loss_table *t, const struct windows *w, const struct loss_measure *opt,
                        double share, struct err *e);
 
-/* Divergences of the probes (sensitivity.c). */
+/* Divergences of full probes (sensitivity.c). */
 int loss_table_probe(struct loss_table *t, const struct net *net, struct weights *base,
                      const struct windows *w, const struct loss_measure *opt, double share, struct err *e);
+
+/* Local changes, depths and divergences of fast probes (fast_probe.c). */
+int loss_table_probe_fast(struct loss_table *t, const struct net *net, struct weights *base,
+                          const struct windows *w, const struct loss_measure *opt, double share,
+                          struct err *e);
+
+/* The option that fast probes measure a tensor in: Q3_K, else the one nearest to it in bits; NULL: none. */
+struct loss_option *loss_probe_option(const struct loss_tensor *t);
+
+/* Divergence for each unit of local change in a layer: ln beta is linear between the depths, and constant
+ * beyond them. 1 when no depth tells. */
+double loss_beta(const struct loss_table *t, double layer);
+
+/* The layer a tensor's name speaks of ("blk.7."), or -1. */
+int loss_layer(const struct loss_tensor *t);
+
+/* Does this type, or one with less error in no more bytes, make the option pointless? Needs proxies. */
+bool loss_is_dominated(const struct loss_tensor *t, const struct loss_option *o);
 
 /* Write the state file if there is to be one and it is time, or at once when `now` (loss_file.c). */
 int loss_table_keep(struct loss_table *t, const struct windows *w, const struct loss_measure *opt, bool now,

@@ -8,26 +8,11 @@
  *
  * Cost: for a model of L layers with T tensors each and P probes, T * P * L * (L + 1) / 2 layer runs over the
  * text, that is T * P * (L + 1) / 2 whole forward passes. */
-#include "loss_table.h"
+#include "probe_batch.h"
 
-#include "calib/eval/statistics.h"
 #include "calib/model/forward.h"
-#include "calib/model/head.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define BATCH 8 /* probes of one sweep */
-
-struct probe {
-    struct loss_tensor *t;
-    struct loss_option *option;
-    struct weights *weights;
-    struct hidden_states *states;
-    bool in_head; /* the head's product is quantized, too */
-};
 
 struct probing {
     struct loss_table *table;
@@ -39,8 +24,7 @@ struct probing {
     struct hidden_states *reference; /* final states of the scored positions */
     struct hidden_states *entering;  /* states of all positions that enter layer `layer` */
     uint32_t layer;
-    struct probe batch[BATCH];
-    size_t n_batch;
+    struct probe_batch batch;
     double share, done, total, step; /* of the work, in layer runs */
 };
 
@@ -88,9 +72,25 @@ static bool is_open(const struct loss_tensor *t, size_t i, const struct loss_mea
     return wanted(t, i, opt) && !isfinite(t->options[i].kld);
 }
 
+/* Tensors of layers in their probe type. */
+static void count_local(const struct loss_table *t, size_t *n_known, size_t *n)
+{
+    for (size_t i = 0; i < t->n_tensors; i++) {
+        const struct loss_option *o = loss_probe_option(&t->tensors[i]);
+        if (!o || loss_layer(&t->tensors[i]) < 0)
+            continue;
+        *n += 1;
+        *n_known += isfinite(o->local);
+    }
+}
+
 void loss_table_count(const struct loss_table *t, const struct loss_measure *opt, size_t *n_known, size_t *n)
 {
     *n_known = *n = 0;
+    if (t->probe == LOSS_PROBE_FAST) {
+        count_local(t, n_known, n);
+        return;
+    }
     for (size_t i = 0; i < t->n_tensors; i++)
         for (size_t o = 0; o < t->tensors[i].n_options; o++) {
             *n += wanted(&t->tensors[i], o, opt);
@@ -106,90 +106,33 @@ static bool is_in_layer(const struct net_layer *l, const struct model_tensor *t)
     return false;
 }
 
-/* The model as it is, but for one tensor. */
-static int open_probe(struct probe *p, const struct probing *run, struct err *e)
-{
-    const char *name = p->t->tensor->name;
-    char pattern[4096];
-    if (strlen(name) > sizeof pattern - 16)
-        return err_set(e, ERR_ARG, "the name of tensor '%s' is too long", name);
-    snprintf(pattern, sizeof pattern, "^\\Q%s\\E$", name);
-    struct recipe_override only = {pattern, p->option->type};
-    struct recipe_options recipe = {.recipe = "llama.cpp",
-                                    .overrides = &only,
-                                    .n_overrides = 1,
-                                    .has_imatrix = run->table->imatrix != NULL};
-    return weights_new_mix(&p->weights, run->table->model, &recipe, run->table->imatrix, run->opt->requantize,
-                           run->opt->kern, e);
-}
-
-static void close_batch(struct probing *run)
-{
-    for (size_t i = 0; i < run->n_batch; i++) {
-        weights_free(run->batch[i].weights);
-        hidden_states_free(run->batch[i].states);
-    }
-    run->n_batch = 0;
-}
-
-/* Scores of `n_models` models as means over the text. */
-static void take_scores(struct probing *run, const struct head_score *scores, double *kld, size_t n)
-{
-    size_t per_window = windows_n_scored(run->w);
-    for (size_t i = 0; i < run->n_batch; i++) {
-        for (size_t j = 0; j < n; j++)
-            kld[j] = scores[(i + 1) * n + j].kld;
-        struct estimate by_token = stat_mean(kld, n), by_window = stat_mean_of_runs(kld, n, per_window);
-        run->batch[i].option->kld = by_token.value;
-        run->batch[i].option->kld_stderr =
-            isnan(by_window.error) || by_window.error < by_token.error ? by_token.error : by_window.error;
-    }
-}
-
 static int score_batch(struct probing *run, struct err *e)
 {
-    if (run->n_batch == 0)
+    if (run->batch.n == 0)
         return 0;
-    size_t n = run->w->n * windows_n_scored(run->w);
-    struct head_model models[BATCH + 1] = {{run->net, run->base, run->reference}};
-    for (size_t i = 0; i < run->n_batch; i++)
-        models[i + 1] =
-            (struct head_model){run->net, run->batch[i].in_head ? run->batch[i].weights : run->base,
-                                run->batch[i].states ? run->batch[i].states : run->reference};
-    struct head_options h = {.pool = run->opt->pool,
-                             .memory_bytes = run->opt->memory_bytes / 2,
-                             .activations = run->table->activations,
-                             .compute = run->opt->compute};
-    struct head_score *scores = malloc((run->n_batch + 1) * n * sizeof *scores);
-    double *kld = malloc(n * sizeof *kld);
-    int rc = scores && kld ? 0 : err_set(e, ERR_NOMEM, "out of memory for the scores of %zu positions", n);
-    if (rc == 0)
-        rc = head_score(models, run->n_batch + 1, run->w->targets, n, &h, scores, e);
-    if (rc == 0)
-        take_scores(run, scores, kld, n);
-    free(scores);
-    free(kld);
-    close_batch(run);
+    int rc = probe_batch_score(&run->batch, e);
     return rc ? rc : loss_table_keep(run->table, run->w, run->opt, false, e);
 }
 
 /* Run one probe from `layer` on (or from the embeddings), and keep its states for the next sweep. */
 static int run_probe(struct probing *run, struct loss_tensor *t, struct loss_option *o, struct err *e)
 {
-    struct probe *p = &run->batch[run->n_batch++];
+    struct probe *p = &run->batch.probes[run->batch.n++];
+    const struct probe_target only = {t->tensor, o->type};
     bool embeds = t->tensor == run->net->embedding, heads = t->tensor == run->net->head.tensor;
-    *p = (struct probe){.t = t, .option = o, .in_head = heads};
+    *p = (struct probe){.in_head = heads, .kld = &o->kld, .kld_stderr = &o->kld_stderr};
     struct forward_span span = {embeds ? NULL : run->entering, embeds ? 0 : run->layer, run->net->n_layers};
-    int rc = open_probe(p, run, e);
+    int rc = probe_weights(&p->weights, run->table, run->opt, &only, 1, e);
     if (rc == 0 && (embeds || !heads)) {
         run->step = (double)(span.end - span.first);
         rc = forward_run_span(&p->states, run->net, p->weights, run->w->inputs, run->w->n, run->w->ctx, &span,
                               &run->forward, e);
         run->done += run->step;
+        run->table->passes += run->step / (double)run->net->n_layers;
     }
     if (rc != 0)
         return err_context(e, rc, "%s as %s", t->tensor->name, qtype_name(o->type));
-    return run->n_batch == BATCH ? score_batch(run, e) : 0;
+    return run->batch.n == PROBE_BATCH ? score_batch(run, e) : 0;
 }
 
 static int probe_tensor(struct probing *run, struct loss_tensor *t, struct err *e)
@@ -219,6 +162,7 @@ static int advance(struct probing *run, struct err *e)
     int rc = forward_run_span(&next, run->net, run->base, run->w->inputs, run->w->n, run->w->ctx, &span,
                               &run->forward, e);
     run->done += run->step;
+    run->table->passes += 1.0 / (double)run->net->n_layers;
     hidden_states_free(run->entering);
     run->entering = next;
     return rc;
@@ -262,6 +206,9 @@ int loss_table_probe(struct loss_table *t, const struct net *net, struct weights
     struct forward_span start = {0};
     int rc = forward_run(&run.reference, net, base, w->inputs, w->n, w->ctx, &run.forward, e);
     run.done += run.step;
+    t->passes += 1;
+    run.batch = (struct probe_batch){
+        .table = t, .net = net, .base = base, .w = w, .opt = opt, .reference = run.reference};
     if (rc == 0)
         rc = forward_run_span(&run.entering, net, base, w->inputs, w->n, w->ctx, &start, &run.forward, e);
     for (size_t i = 0; rc == 0 && i < t->n_tensors; i++)
@@ -274,7 +221,7 @@ int loss_table_probe(struct loss_table *t, const struct net *net, struct weights
     }
     if (rc == 0)
         rc = score_batch(&run, e);
-    close_batch(&run);
+    probe_batch_release(&run.batch);
     hidden_states_free(run.reference);
     hidden_states_free(run.entering);
     return rc;

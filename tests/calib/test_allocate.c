@@ -101,7 +101,7 @@ static uint64_t written_bytes(const struct allocator *a, const struct allocation
     char *text = NULL, path[128];
     struct rewrite_report report = {0};
     struct stat st;
-    check(allocator_plan(a, r, &text, &e), &e);
+    check(allocator_plan(a, r, NULL, &text, &e), &e);
     check(plan_parse(&plan, text, strlen(text), "plan", &e), &e);
     assert_int_equal(plan_n(plan), table.n_tensors);
     snprintf(path, sizeof path, "%s/out.gguf", folder);
@@ -273,7 +273,7 @@ static void the_page_is_whole(void **state)
     size_t n = 0;
     check(allocator_solve(a, allocator_min_bytes(a) + 100000, &r, &e), &e);
     FILE *f = open_memstream(&text, &n);
-    check(allocate_page(a, &r, "1.2.3", f, &e), &e);
+    check(allocate_page(a, &r, NULL, "1.2.3", f, &e), &e);
     fclose(f);
     assert_non_null(strstr(text, "<!doctype html>"));
     assert_non_null(strstr(text, "</html>\n"));

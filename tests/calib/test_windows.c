@@ -145,6 +145,51 @@ static void text_goes_through_the_tokenizer(void **state)
     model_close(m);
 }
 
+/* Windows by the id they begin with. */
+static void starts(struct windows *w, size_t n)
+{
+    *w = (struct windows){.ctx = 2, .n = n, .first = 1, .end = 2};
+    w->inputs = malloc(2 * n * sizeof *w->inputs);
+    w->targets = malloc(n * sizeof *w->targets);
+    for (size_t i = 0; i < n; i++) {
+        w->inputs[2 * i] = (int32_t)i;
+        w->inputs[2 * i + 1] = -1;
+        w->targets[i] = (int32_t)(100 + i);
+    }
+}
+
+static void expect_starts(struct windows *w, const int32_t *want, size_t n)
+{
+    assert_int_equal(w->n, n);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(w->inputs[2 * i], want[i]);
+        assert_int_equal(w->targets[i], 100 + want[i]);
+    }
+    windows_release(w);
+}
+
+static void what_is_set_apart_is_not_among_those_that_stay(void **state)
+{
+    (void)state;
+    struct windows w, rest;
+    starts(&w, 10);
+    assert_int_equal(windows_split(&w, 2, &rest, 3, NULL), 0);
+    expect_starts(&w, (const int32_t[]){2, 7}, 2); /* as windows_thin picks */
+    expect_starts(&rest, (const int32_t[]){1, 5, 8}, 3);
+    starts(&w, 8); /* too few: a quarter is set aside */
+    assert_int_equal(windows_split(&w, 8, &rest, 4, NULL), 0);
+    expect_starts(&w, (const int32_t[]){0, 2, 3, 4, 6, 7}, 6);
+    expect_starts(&rest, (const int32_t[]){1, 5}, 2);
+    starts(&w, 2);
+    assert_int_equal(windows_split(&w, 4, &rest, 2, NULL), 0);
+    expect_starts(&w, (const int32_t[]){1}, 1);
+    expect_starts(&rest, (const int32_t[]){0}, 1);
+    starts(&w, 1);
+    assert_int_equal(windows_split(&w, 4, &rest, 2, NULL), 0);
+    expect_starts(&w, (const int32_t[]){0}, 1);
+    expect_starts(&rest, NULL, 0);
+}
+
 static void what_is_no_list_of_ids_is_refused(void **state)
 {
     (void)state;
@@ -168,6 +213,7 @@ int main(void)
         cmocka_unit_test(a_short_list_of_ids_is_one_window),
         cmocka_unit_test(hashes_name_what_was_read),
         cmocka_unit_test(text_goes_through_the_tokenizer),
+        cmocka_unit_test(what_is_set_apart_is_not_among_those_that_stay),
         cmocka_unit_test(what_is_no_list_of_ids_is_refused),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);

@@ -60,12 +60,54 @@ pause=$((($(date +%s%N) - begin) / 2000000)) # milliseconds, half of what a run 
 same "$work/a.plan" "$work/b.plan"
 run 0 allocate "$demo" --table "$work/losses" --target-size 2500000 -o "$work/c.plan"
 says "losses from"
-same "$work/a.plan" "$work/c.plan"
+grep -v "^# confirmed" "$work/a.plan" >"$work/a.unconfirmed" # without a text there is nothing to confirm on
+same "$work/a.unconfirmed" "$work/c.plan"
 run 0 convert "$demo" -o "$work/bf16.gguf"
 run 0 allocate "$work/bf16.gguf" --table "$work/losses" --target-size 2500000 -o "$work/d.plan"
-grep -v "^# .* bytes (at most" "$work/a.plan" >"$work/a.lines"
+grep -v "^# .* bytes (at most" "$work/a.unconfirmed" >"$work/a.lines"
 grep -v "^# .* bytes (at most" "$work/d.plan" >"$work/d.lines"
 same "$work/a.lines" "$work/d.lines"
+
+# Fast probes are the default, counted, and confirmed on other windows; full ones stay, and tables say which they are.
+run 0 allocate "$demo" $measure --target-size 2500000 -o "$work/fast.plan" --json
+prints '"probe": "fast"'
+prints '"held_out": true'
+prints '"kept": "plan"'
+prints '"mix": "Q3_K_S"'
+awk "BEGIN { exit !($(value passes) > 5 && $(value passes) <= 20) }" || fail "$(value passes) passes"
+awk "BEGIN { exit !($(value plan_kld) < $(value mix_kld)) }" || fail "the plan loses to the mix"
+grep -q "^# confirmed  KLD .*Q3_K_S of .* held-out tokens" "$work/fast.plan" || fail "the plan does not say how it was confirmed"
+same "$work/a.plan" "$work/fast.plan"
+grep -q '"probe": *"fast"' "$work/losses" || fail "the table does not say how it was measured"
+grep -q "Beside the standard mix" "$work/a.html" || fail "the page lacks the comparison"
+run 0 allocate "$demo" --text "$text" --chunks 1 --ctx 16 --probe full --probes Q2_K --types Q2_K,Q6_K --target-bpw 5 \
+    --no-confirm -o "$work/full.plan" --table "$work/full.losses" --json
+prints '"probe": "full"'
+prints '"confirmation": null'
+run 1 allocate "$demo" --table "$work/losses" --probe full --target-bpw 5 -o "$work/x.plan"
+says "measured with fast probes, not full"
+run 1 allocate "$demo" --table "$work/full.losses" --types Q2_K,Q6_K --probe fast --target-bpw 5 -o "$work/x.plan"
+says "measured with full probes, not fast"
+run 2 allocate "$demo" $measure --probe fast --probes Q2_K --target-bpw 5 -o "$work/x.plan"
+says "--probes names the types of --probe full"
+run 0 allocate "$demo" $measure --table "$work/losses" --target-size 2500000 -o "$work/again.plan" --json # confirmed from a table
+prints '"held_out": true'
+same "$work/a.plan" "$work/again.plan"
+
+# A plan that loses to the mix says so and gives the mix: here the losses are made up.
+sed 's/\("loss": \)[0-9.e-]*/\11/' "$work/losses" >"$work/wrong.losses"
+awk '/"type": "Q1_0"/ { q = 1 } /"loss"/ { if (q) sub(/: .*/, ": 0"); q = 0 } { print }' "$work/wrong.losses" >"$work/worse.losses"
+run 0 allocate "$demo" $measure --table "$work/worse.losses" --target-size 2500000 -o "$work/mix.plan" --json
+says "the plan does not beat Q3_K_S"
+says "the types are those of the mix"
+prints '"kept": "mix"'
+run 0 quantize "$demo" --plan "$work/mix.plan" -o "$work/mix.gguf"
+run 0 quantize "$demo" --type Q3_K_S -o "$work/q3.gguf"
+run 0 diff "$work/mix.gguf" "$work/q3.gguf" --json
+[ "$(value n_same)" = "$(value n_tensors)" ] || fail "$(value n_same) of $(value n_tensors) tensors are the mix's"
+run 0 allocate "$demo" $measure --table "$work/worse.losses" --types Q1_0,Q2_K --target-size 2500000 -o "$work/x.plan"
+says "instead"
+rm "$work/x.plan"
 
 # Other budgets and rules from the same table.
 run 0 allocate "$demo" --table "$work/losses" --target-bpw 4.5 -o "$work/e.plan" --json
@@ -110,12 +152,12 @@ same "$work/input.txt" "$text"
 run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/a.plan"
 says "exists already"
 run 0 allocate "$demo" --table "$work/losses" --target-bpw 4 --dry-run
-run 1 allocate "$demo" --table "$work/losses" --target-size 1MB -o "$work/x.plan"
+run 1 allocate "$demo" --table "$work/losses" --target-size 500kB -o "$work/x.plan"
 says "the smallest with these types and rules has"
-run 1 allocate "$demo" $measure --table "$work/unmeasured" --target-size 1MB -o "$work/x.plan"
+run 1 allocate "$demo" $measure --table "$work/unmeasured" --target-size 500kB -o "$work/x.plan"
 says "the smallest with these types and rules has"
 [ ! -e "$work/unmeasured" ] || fail "what is impossible was said only behind the measuring"
-run 1 allocate "$demo" --table "$work/losses" --target-bpw 6 -o "$work/x.plan" --types Q4_K,Q5_1
+run 1 allocate "$demo" --table "$work/full.losses" --target-bpw 6 -o "$work/x.plan" --types Q2_K,Q5_1
 says "was not measured as Q5_1"
 run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/x.plan" --min attn_x=Q4_K
 says "finds no tensor"

@@ -1,0 +1,51 @@
+/* allocate_job.h - what kerf allocate is asked and what comes of it; shared by the command and its output. */
+#ifndef KERF_ALLOCATE_JOB_H
+#define KERF_ALLOCATE_JOB_H
+
+#include "eval_command.h"
+
+#include "calib/solve/confirm.h"
+
+#define ALLOCATE_MAX_TYPES QTYPE_COUNT
+
+struct allocate_asked {
+    const char *output, *table, *imatrix, *types, *probe, *probes, *html, *kv_type;
+    uint64_t target_size, memory, ctx; /* memory and ctx: 0 when not given */
+    double target_bpw;
+    struct opt_list min, max, fix;
+    bool requantize, free_pairs, no_confirm;
+};
+
+struct allocate_job {
+    struct allocate_asked *o;
+    struct shared_options *shared;
+    struct eval_run *r;
+    enum qtype types[ALLOCATE_MAX_TYPES], probes[ALLOCATE_MAX_TYPES];
+    size_t n_types, n_probes;
+    struct allocate_rule *rules;
+    char **patterns; /* of the rules; owned */
+    size_t n_rules;
+    struct loss_table table;
+    char *state; /* of a run that measures, beside the table; owned, NULL without --table */
+    size_t n_known, n_measurements;
+    struct allocator *allocator;
+    struct allocation allocation;
+    bool planned; /* a dry run that would have to measure first: there are no losses to choose by */
+    struct windows held_out; /* of the text, for the confirming measurement; n is 0 without one */
+    bool is_unseen;          /* they did not serve the sensitivities */
+    struct confirmation confirmation;
+    bool took_mix; /* the plan did not beat the mix: the choice is the mix's */
+    double passes; /* whole forward passes, over the windows of the sensitivities */
+};
+
+/* The result to stdout. */
+void allocate_print_json(const struct allocate_job *j);
+void allocate_print_text(const struct allocate_job *j);
+
+/* What a run would do that has to measure first. */
+void allocate_print_dry(const struct allocate_job *j);
+
+/* The page to --html. */
+int allocate_write_page(const struct allocate_job *j, struct err *e);
+
+#endif
