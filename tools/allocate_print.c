@@ -24,33 +24,35 @@ static void put_real(struct json_writer *w, const char *key, double v)
     jw_double(w, v);
 }
 
-/* Plan and mix on other text, or null. */
+/* Plan and mix on other text; null without. */
 static void put_confirmation(struct json_writer *w, const struct allocate_job *j)
 {
     const struct confirmation *c = &j->confirmation;
+    const bool known = c->mix != NULL;
+    const struct {
+        const char *key;
+        double value;
+    } figures[] = {{"mix_bits_per_weight", c->mix_bits},      {"plan_kld", c->plan_kld.value},
+                   {"plan_kld_stderr", c->plan_kld.error},    {"mix_kld", c->mix_kld.value},
+                   {"mix_kld_stderr", c->mix_kld.error},      {"difference", c->difference.value},
+                   {"difference_stderr", c->difference.error}};
     jw_key(w, "confirmation");
-    if (!c->mix) {
-        jw_null(w);
-        return;
-    }
     jw_object(w);
     jw_key(w, "mix");
-    jw_string(w, c->mix->name);
+    jw_string(w, known ? c->mix->name : NULL);
     jw_key(w, "mix_bytes");
-    jw_uint(w, c->mix_bytes);
-    put_real(w, "mix_bits_per_weight", c->mix_bits);
+    uint_or_null(w, c->mix_bytes, known);
     jw_key(w, "n_tokens_scored");
-    jw_uint(w, c->n_tokens);
+    uint_or_null(w, c->n_tokens, known);
     jw_key(w, "held_out");
-    jw_bool(w, c->held_out);
-    put_real(w, "plan_kld", c->plan_kld.value);
-    put_real(w, "plan_kld_stderr", c->plan_kld.error);
-    put_real(w, "mix_kld", c->mix_kld.value);
-    put_real(w, "mix_kld_stderr", c->mix_kld.error);
-    put_real(w, "difference", c->difference.value);
-    put_real(w, "difference_stderr", c->difference.error);
+    if (known)
+        jw_bool(w, c->held_out);
+    else
+        jw_null(w);
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
+        put_real(w, figures[i].key, known ? figures[i].value : NAN);
     jw_key(w, "kept");
-    jw_string(w, j->took_mix ? "mix" : "plan");
+    jw_string(w, !known ? NULL : j->took_mix ? "mix" : "plan");
     jw_end(w);
 }
 

@@ -83,7 +83,7 @@ grep -q "Beside the standard mix" "$work/a.html" || fail "the page lacks the com
 run 0 allocate "$demo" --text "$text" --chunks 1 --ctx 16 --probe full --probes Q2_K --types Q2_K,Q6_K --target-bpw 5 \
     --no-confirm -o "$work/full.plan" --table "$work/full.losses" --json
 prints '"probe": "full"'
-prints '"confirmation": null'
+prints '"kept": null'
 run 1 allocate "$demo" --table "$work/losses" --probe full --target-bpw 5 -o "$work/x.plan"
 says "measured with fast probes, not full"
 run 1 allocate "$demo" --table "$work/full.losses" --types Q2_K,Q6_K --probe fast --target-bpw 5 -o "$work/x.plan"

@@ -75,7 +75,7 @@ tells "would write t"
 prints '"expected_loss": null'
 [ "$(value budget_bytes)" -gt 2000000 ] || fail "no budget"
 like allocate "$demo" "$@" --target-bpw 4 -o x.plan
-run 1 allocate "$demo" "$@" --target-size 1MB -o x.plan --dry-run
+run 1 allocate "$demo" "$@" --target-size 500kB -o x.plan --dry-run
 says "is not possible"
 run 0 allocate "$demo" "$@" --target-bpw 4 -o x.plan --table "$work/in/t"
 rm x.plan
