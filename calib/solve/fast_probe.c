@@ -290,6 +290,7 @@ int loss_table_probe_fast(struct loss_table *t, const struct net *net, struct we
                                               .keep_first = w->first,
                                               .keep_end = w->end,
                                               .activations = t->activations,
+                                              .compute = opt->compute,
                                               .progress = show,
                                               .progress_ctx = &r},
                                   .advance = advance,

@@ -70,8 +70,10 @@ int probe_batch_score(struct probe_batch *b, struct err *e)
         models[i + 1] = (struct head_model){b->net, p->in_head ? p->weights : b->base,
                                             p->states ? p->states : b->reference};
     }
-    struct head_options h = {
-        .pool = b->opt->pool, .memory_bytes = b->opt->memory_bytes / 2, .activations = b->table->activations};
+    struct head_options h = {.pool = b->opt->pool,
+                             .memory_bytes = b->opt->memory_bytes / 2,
+                             .activations = b->table->activations,
+                             .compute = b->opt->compute};
     struct head_score *scores = malloc((b->n + 1) * n * sizeof *scores);
     double *kld = malloc(n * sizeof *kld);
     int rc = scores && kld ? 0 : err_set(e, ERR_NOMEM, "out of memory for the scores of %zu positions", n);
