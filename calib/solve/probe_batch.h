@@ -7,7 +7,7 @@
 
 #include "loss_table.h"
 
-#include "calib/model/hidden_states.h"
+#include "calib/compute/hidden_states.h"
 
 #define PROBE_BATCH 8 /* models of one sweep */
 
