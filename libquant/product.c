@@ -2,33 +2,14 @@
  * multiply-adds. */
 #include "product.h"
 
+#include "fused.h"
+
 #include <math.h>
-#include <stdint.h>
-#include <string.h>
 
 #ifdef __FP_FAST_FMAF
-static inline float fused(float a, float b, float c)
-{
-    return fmaf(a, b, c);
-}
+#define fused fmaf
 #else
-/* a * b + c with one rounding, where the processor has no such instruction and the C library's fmaf is slow.
- * The product is exact in double. The sum is rounded to odd: what was lost is known (Knuth's two-sum) and
- * goes into the last bit, so that rounding to float afterwards sees it (S. Boldo, G. Melquiond, "Emulation of
- * FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008). Where a sum is
- * infinite, what was lost is NaN, and nothing is stepped. */
-static inline float fused(float a, float b, float c)
-{
-    double p = (double)a * (double)b, d = (double)c, s = p + d, back = s - p;
-    double lost = (p - (s - back)) + (d - back);
-    uint64_t bits;
-    memcpy(&bits, &s, sizeof bits);
-    uint64_t step = (lost > 0) == (s > 0) ? 1 : (uint64_t)-1;
-    if ((lost < 0 || lost > 0) && !(bits & 1))
-        bits += step;
-    memcpy(&s, &bits, sizeof s);
-    return (float)s;
-}
+#define fused fused_emulated
 #endif
 
 enum { PRODUCT_ROWS = 4, PRODUCT_COLS = 8 };

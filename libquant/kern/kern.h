@@ -42,7 +42,7 @@ struct kern_product {
 };
 
 struct kern {
-    const char *isa;                     /* "ref", "avx2", "avx512", "neon" */
+    const char *isa;                     /* "ref", "sse2", "avx2", "avx512", "neon" */
     kern_decode_row decode[QTYPE_COUNT]; /* EXACT; NULL only where qtype_info says can_decode is false */
     kern_encode_row encode[QTYPE_COUNT]; /* EXACT; NULL only where can_encode is false */
     const struct kern_product *product;  /* EXACT */

@@ -39,9 +39,9 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-/* Best first. */
+/* Best first. SSE2 is part of the architecture. */
 static const struct level levels[] = {
-    {&kern_avx512, has_avx512}, {&kern_avx2, has_avx2}, {&kern_ref, always}};
+    {&kern_avx512, has_avx512}, {&kern_avx2, has_avx2}, {&kern_sse2, always}, {&kern_ref, always}};
 
 #elif defined(__aarch64__)
 
@@ -79,7 +79,7 @@ const struct kern *kern_by_name(const char *isa)
 const char *const *kern_names(void)
 {
 #if defined(__x86_64__)
-    static const char *const names[] = {"avx512", "avx2", "ref", NULL};
+    static const char *const names[] = {"avx512", "avx2", "sse2", "ref", NULL};
 #elif defined(__aarch64__)
     static const char *const names[] = {"neon", "ref", NULL};
 #else

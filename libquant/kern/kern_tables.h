@@ -12,8 +12,8 @@
 #include "../product.h"
 #include "../ternary.h"
 
-extern const struct kern kern_ref, kern_avx2, kern_avx512, kern_neon;
-extern const struct kern_product product_avx2, product_avx512, product_neon;
+extern const struct kern kern_ref, kern_sse2, kern_avx2, kern_avx512, kern_neon;
+extern const struct kern_product product_sse2, product_avx2, product_avx512, product_neon;
 
 /* Entries that no level improves; a table is complete, so all list them. */
 #define KERN_COMMON_DECODERS                                                                                 \

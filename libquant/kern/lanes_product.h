@@ -7,16 +7,7 @@
 #ifndef KERF_LANES_PRODUCT_H
 #define KERF_LANES_PRODUCT_H
 
-#include "kern_tables.h"
-
-enum { TILE_COLS = TILE_VECTORS * LANES };
-
-/* Sums stay in registers only if every loop over them is unrolled. */
-#ifdef __clang__
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "lanes_pack.h"
 
 static inline __attribute__((always_inline)) void
 lanes_tile_of(const int rows, size_t depth, const float *a, const float *b, float *c, size_t ldc, bool add)
@@ -62,22 +53,6 @@ static void lanes_tile(size_t n_rows, size_t depth, const float *a, const float 
         lanes_tile_of(4, depth, a, b, c, ldc, add);
     for (; n_rows > 0; n_rows--, a += KERN_TILE_STRIDE, c += ldc)
         lanes_tile_of(1, depth, a, b, c, ldc, add);
-}
-
-static void lanes_pack(float *b, const float *src, size_t ld, size_t n_rows, size_t depth)
-{
-    for (size_t j = 0; j < TILE_COLS; j += LANES) {
-        size_t p = 0;
-        for (; j + LANES <= n_rows && p + LANES <= depth; p += LANES) {
-            lf square[LANES];
-            UNROLL for (int i = 0; i < LANES; i++) square[i] = lf_load(src + (j + (size_t)i) * ld + p);
-            lf_transpose(square);
-            UNROLL for (int i = 0; i < LANES; i++) lf_store(b + (p + (size_t)i) * TILE_COLS + j, square[i]);
-        }
-        for (; p < depth; p++)
-            for (size_t i = j; i < j + LANES; i++)
-                b[p * TILE_COLS + i] = i < n_rows ? src[i * ld + p] : 0.0f;
-    }
 }
 
 #define LANES_PRODUCT                                                                                        \

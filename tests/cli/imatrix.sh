@@ -26,7 +26,7 @@ run 0 imatrix collect "$toy" --text "$text" -o "$work/b.gguf" --ctx 64 --chunks 
 prints "14 entries from 40 windows of 64 tokens"
 prints " ± "
 same "$work/a.gguf" "$work/b.gguf"
-for isa in ref avx2 avx512 neon; do # those that this processor has: the same bytes
+for isa in ref sse2 avx2 avx512 neon; do # those that this processor has: the same bytes
     "$kerf" inspect "$toy" --isa "$isa" >"$work/out" 2>&1 || continue
     run 0 imatrix "$toy" --text "$text" -o "$work/$isa.gguf" --ctx 64 --chunks 3 --isa "$isa"
     same "$work/ref.gguf" "$work/$isa.gguf"

@@ -109,11 +109,56 @@ static void nothing_is_rounded_twice(void **state)
     }
 }
 
+/* c + p where p is half a step of c, but for 2^-46 to 2^-30 of it: double cannot hold the difference, and
+ * rounds to the middle of two floats. Over the whole range of c, subnormal sums and the largest float with
+ * it.
+ */
+static void sums_beside_a_middle_go_to_the_right_side(void **state)
+{
+    (void)state;
+    struct rng r = {7};
+    size_t n_doubtful = 0;
+    for (const char *const *name = kern_names(); *name; name++) {
+        const struct kern_product *t = kern_by_name(*name)->product;
+        static _Alignas(64) float a[KERN_TILE_STRIDE], b[2 * KERN_MAX_TILE_COLS], c[KERN_MAX_TILE_COLS];
+        static float w[2 * KERN_MAX_TILE_COLS];
+        for (int i = 0; i < 20000; i++) {
+            int exponent = (int)(rng_u64(&r) % 277) - 149; /* of the last bit of c, and beyond both ends */
+            double significand = 8388608.0 + (double)(rng_u64(&r) & 0x7fffff);
+            a[0] = (float)ldexp(i % 5 ? significand : 16777215.0, exponent < -149 ? -149 : exponent);
+            if (!isfinite(a[0]))
+                a[0] = 0x1.fffffep127f;
+            int half = ilogb((double)nextafterf(a[0], INFINITY) - (double)a[0] + 0x1p-160) - 1;
+            if (half > 102)
+                half = 102; /* of the largest float */
+            double off = (double)(1 + (rng_u64(&r) & 255)) * 0x1p-23;
+            int up = half / 2, sign = rng_u64(&r) & 1 ? 1 : -1;
+            a[1] = (float)ldexp(sign * (1 + off), up);
+            for (size_t j = 0; j < t->cols; j++) {
+                double below = j % 3 == 0 ? 1 - off : j % 3 == 1 ? 1 - off + 0x1p-24 : 1 / (1 + off);
+                w[2 * j] = 1;
+                w[2 * j + 1] = (float)ldexp(below, half - up);
+            }
+            t->pack(b, w, 2, t->cols, 2);
+            t->tile(1, 2, a, b, c, t->cols, false);
+            for (size_t j = 0; j < t->cols; j++) {
+                float want = fmaf(a[1], w[2 * j + 1], a[0]);
+                n_doubtful += want != (float)((double)a[1] * (double)w[2 * j + 1] + (double)a[0]);
+                if (f32_bits(c[j]) != f32_bits(want))
+                    fail_msg("%s: %a * %a + %a is %a, expected %a", *name, (double)a[1], (double)w[2 * j + 1],
+                             (double)a[0], (double)c[j], (double)want);
+            }
+        }
+    }
+    assert_true(n_doubtful > 20000); /* sums that rounding twice gets wrong */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_level_gives_the_bits_of_fused_chains),
         cmocka_unit_test(nothing_is_rounded_twice),
+        cmocka_unit_test(sums_beside_a_middle_go_to_the_right_side),
     };
     return cmocka_run_group_tests_name("kern_product", tests, NULL, NULL);
 }
