@@ -3,6 +3,7 @@
 #include "cpu.h"
 #include "vecmath.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,6 +63,17 @@ struct route_run {
     size_t n;
 };
 
+#define TAKEN (-1.0f) /* in place of a probability: below all that can be chosen */
+
+/* A total order also where a weight of the model, or an overflow, made the probabilities NaN: these come last
+ * of those not taken yet. So a token goes to n_used different experts whatever the numbers are; its NaN
+ * weights make its result the NaN that it is in a dense model, which whoever scores it reports. */
+static bool is_above(float a, float b)
+{
+    float x = isnan(a) ? 0.5f * TAKEN : a, y = isnan(b) ? 0.5f * TAKEN : b;
+    return x > y;
+}
+
 /* Softmax over all experts, the n_used largest, weights renormalised or not. */
 static int route_job(void *ctx, size_t job, unsigned worker, struct err *e)
 {
@@ -76,10 +88,10 @@ static int route_job(void *ctx, size_t job, unsigned worker, struct err *e)
         for (size_t j = 0; j < n_used; j++) {
             size_t best = 0;
             for (size_t i = 1; i < n_experts; i++)
-                best = p[i] > p[best] ? i : best;
+                best = is_above(p[i], p[best]) ? i : best;
             c[j] = (struct choice){(uint32_t)t, (uint32_t)best, p[best]};
             kept += (double)p[best];
-            p[best] = -1.0f;
+            p[best] = TAKEN;
         }
         double divisor = r->m->renormalise ? kept : sum;
         for (size_t j = 0; j < n_used; j++)

@@ -1,6 +1,8 @@
 /* rank.c - see rank.h. */
 #include "rank.h"
 
+#include "libquant/base/order.h"
+
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -13,9 +15,8 @@ struct pair {
 static int by_a_then_b(const void *x, const void *y)
 {
     const struct pair *p = x, *q = y;
-    if (p->a != q->a)
-        return p->a < q->a ? -1 : 1;
-    return (p->b > q->b) - (p->b < q->b);
+    int order = order_doubles(p->a, q->a);
+    return order ? order : order_doubles(p->b, q->b);
 }
 
 static double pairs_of(double n)

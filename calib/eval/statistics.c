@@ -1,6 +1,8 @@
 /* statistics.c - see statistics.h. */
 #include "statistics.h"
 
+#include "libquant/base/order.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -93,10 +95,7 @@ double stat_quantile(const double *sorted, size_t n, double q)
 
 static int rising(const void *a, const void *b)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    if (isnan(x) || isnan(y))
-        return !!isnan(x) - !!isnan(y);
-    return (x > y) - (x < y);
+    return order_doubles(*(const double *)a, *(const double *)b);
 }
 
 void stat_sort(double *x, size_t n)

@@ -16,6 +16,8 @@
  * MAX_STATES; if the cap ever cuts, the result keeps the bound L and the gap is visible. */
 #include "knapsack.h"
 
+#include "libquant/base/order.h"
+
 #include <float.h>
 #include <inttypes.h>
 #include <math.h>
@@ -84,16 +86,18 @@ static int by_bytes(const void *pa, const void *pb)
     const struct opt *a = pa, *b = pb;
     if (a->bytes != b->bytes)
         return a->bytes < b->bytes ? -1 : 1;
-    if (a->loss != b->loss)
-        return a->loss < b->loss ? -1 : 1;
+    int order = order_doubles(a->loss, b->loss);
+    if (order)
+        return order;
     return a->index < b->index ? -1 : a->index > b->index;
 }
 
 static int by_slope(const void *pa, const void *pb)
 {
     const struct edge *a = pa, *b = pb;
-    if (a->slope != b->slope)
-        return a->slope > b->slope ? -1 : 1;
+    int order = order_doubles(b->slope, a->slope);
+    if (order)
+        return order;
     if (a->item != b->item)
         return a->item < b->item ? -1 : 1;
     return a->to < b->to ? -1 : a->to > b->to;
@@ -196,8 +200,9 @@ static double slack(const struct solver *s)
 static int by_key(const void *pa, const void *pb)
 {
     const struct open_item *a = pa, *b = pb;
-    if (a->key != b->key)
-        return a->key < b->key ? -1 : 1;
+    int order = order_doubles(a->key, b->key);
+    if (order)
+        return order;
     return a->item < b->item ? -1 : a->item > b->item;
 }
 
@@ -220,8 +225,9 @@ static int by_state(const void *pa, const void *pb)
     const struct state *a = pa, *b = pb;
     if (a->bytes != b->bytes)
         return a->bytes < b->bytes ? -1 : 1;
-    if (a->loss != b->loss)
-        return a->loss < b->loss ? -1 : 1;
+    int order = order_doubles(a->loss, b->loss);
+    if (order)
+        return order;
     if (a->parent != b->parent)
         return a->parent < b->parent ? -1 : 1;
     return a->option < b->option ? -1 : a->option > b->option;
@@ -230,9 +236,8 @@ static int by_state(const void *pa, const void *pb)
 static int by_penalty(const void *pa, const void *pb)
 {
     const struct state *a = pa, *b = pb;
-    if (a->penalty != b->penalty)
-        return a->penalty < b->penalty ? -1 : 1;
-    return by_state(pa, pb);
+    int order = order_doubles(a->penalty, b->penalty);
+    return order ? order : by_state(pa, pb);
 }
 
 /* Keep the Pareto front of `n` states: rising bytes, falling loss. */

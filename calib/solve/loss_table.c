@@ -4,6 +4,7 @@
 
 #include "formats/gguf/imatrix_file.h"
 #include "libquant/base/sha256.h"
+#include "libquant/base/order.h"
 #include "libquant/quant.h"
 
 #include <math.h>
@@ -303,7 +304,8 @@ struct point {
 static int by_x(const void *a, const void *b)
 {
     const struct point *p = a, *q = b;
-    return (p->x > q->x) - (p->x < q->x);
+    int order = order_doubles(p->x, q->x);
+    return order ? order : order_doubles(p->y, q->y);
 }
 
 static bool is_clear(const struct loss_option *o)
@@ -362,8 +364,7 @@ static double noise_bound(const struct loss_tensor *t, double proxy)
 
 static int by_value(const void *a, const void *b)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    return order_doubles(*(const double *)a, *(const double *)b);
 }
 
 /* Middle of loss / proxy over all that is known, for tensors the forward pass does not use. */

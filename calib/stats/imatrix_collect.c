@@ -61,8 +61,15 @@ static int score(struct run *r, const struct hidden_states *states, struct err *
     r->scoring = true;
     int rc = head_score(&m, 1, r->w->targets + r->state.n_windows * run, n, &h, r->scores, e);
     r->scoring = false;
-    for (size_t i = 0; rc == 0 && i < n; i++)
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        if (!isfinite(
+                r->scores[i].nll)) /* no input of a product need have shown it: the last norm has none */
+            return err_set(e, ERR_FORMAT,
+                           "%s: the prediction at scored position %zu"
+                           " is not a number; does the model hold damaged weights? (kerf verify)",
+                           model_path(r->net->model), r->state.n_nll);
         r->state.nll[r->state.n_nll++] = r->scores[i].nll;
+    }
     return rc;
 }
 

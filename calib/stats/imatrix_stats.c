@@ -2,6 +2,7 @@
 #include "imatrix_stats.h"
 
 #include "formats/model/tensor_name.h"
+#include "libquant/base/order.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -91,10 +92,10 @@ static int by_kind(const void *pa, const void *pb)
     tensor_layer(a->name, &ka);
     tensor_layer(b->name, &kb);
     int order = strcmp(ka, kb);
+    if (order == 0)
+        order = order_doubles(b->sum, a->sum);
     if (order)
         return order;
-    if (a->sum != b->sum)
-        return a->sum > b->sum ? -1 : 1;
     return a->layer < b->layer ? -1 : a->layer > b->layer;
 }
 

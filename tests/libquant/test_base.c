@@ -3,6 +3,7 @@
 #include "libquant/base/checked.h"
 #include "libquant/base/err.h"
 #include "libquant/base/filemap.h"
+#include "libquant/base/order.h"
 #include "libquant/base/path.h"
 #include "formats/output/output_file.h"
 #include "libquant/base/pool.h"
@@ -10,6 +11,7 @@
 #include "libquant/base/strmap.h"
 #include "formats/output/text_file.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -280,9 +282,21 @@ static void a_path_is_taken_apart_at_its_slashes(void **state)
     }
 }
 
+static void numbers_that_are_none_have_their_place(void **state)
+{
+    (void)state;
+    const double rising[] = {-INFINITY, -1, 0, 0.5, INFINITY, NAN, -NAN};
+    for (size_t i = 0; i < 7; i++)
+        for (size_t j = 0; j < 7; j++) {
+            int found = order_doubles(rising[i], rising[j]), want = (i > j) - (i < j);
+            assert_int_equal(found, i >= 5 && j >= 5 ? 0 : want);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(numbers_that_are_none_have_their_place),
         cmocka_unit_test(context_grows_leftwards_and_control_characters_are_scrubbed),
         cmocka_unit_test(a_path_stands_in_front_once),
         cmocka_unit_test(arithmetic_refuses_to_wrap),
