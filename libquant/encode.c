@@ -6,6 +6,75 @@
 
 #include "base/checked.h"
 
+#include <float.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Below this, products of weights with squares of ordinary values leave the range of float32. */
+#define LEAST_IMPORTANCE 1e-32f
+
+/* Columns that share a scale of their own within a block, in encoders whose search for it gives 0 when the
+ * weights are; other encoders fall back to the span of the values by themselves. */
+static size_t scale_group(enum qtype type)
+{
+    switch (type) {
+    case QTYPE_Q3_K:
+    case QTYPE_Q6_K:
+    case QTYPE_IQ1_M:
+    case QTYPE_IQ2_XS:
+    case QTYPE_IQ2_S: return 16;
+    case QTYPE_IQ1_S:
+    case QTYPE_IQ2_XXS:
+    case QTYPE_IQ3_XXS:
+    case QTYPE_IQ3_S:
+    case QTYPE_IQ4_XS: return 32;
+    default: return qtype_info((uint32_t)type)->block_elems;
+    }
+}
+
+static float largest(const float *x, size_t n)
+{
+    float m = 0;
+    for (size_t i = 0; i < n; i++)
+        m = x[i] > m ? x[i] : m;
+    return m;
+}
+
+static bool is_unweighted(const float *importance, size_t n)
+{
+    return largest(importance, n) < LEAST_IMPORTANCE;
+}
+
+static bool has_unweighted_group(const float *importance, size_t n, size_t group)
+{
+    for (size_t i = 0; i < n; i += group)
+        if (is_unweighted(importance + i, group))
+            return true;
+    return false;
+}
+
+size_t quant_n_unweighted_blocks(enum qtype type, const float *importance, size_t n_cols)
+{
+    size_t n = qtype_info((uint32_t)type)->block_elems, group = scale_group(type), found = 0;
+    for (size_t i = 0; i + n <= n_cols; i += n)
+        found += has_unweighted_group(importance + i, n, group);
+    return found;
+}
+
+/* Even weights for the groups of a block that have none: the smallest that counts in it, so that what is
+ * known to matter keeps its say. A block without any is encoded again. */
+static void fill_groups(float *importance, size_t n, size_t group)
+{
+    float least = FLT_MAX;
+    for (size_t i = 0; i < n; i++)
+        if (importance[i] >= LEAST_IMPORTANCE && importance[i] < least)
+            least = importance[i];
+    for (size_t i = 0; i < n; i += group)
+        if (is_unweighted(importance + i, group))
+            for (size_t j = i; j < i + group; j++)
+                importance[j] = least < FLT_MAX ? least : 1;
+}
+
 int quant_encode_rows(const struct kern *k, enum qtype type, const float *src, void *dst, size_t dst_bytes,
                       size_t n_rows, size_t n_cols, const float *importance, struct err *e)
 {
@@ -32,4 +101,32 @@ int quant_encode_rows(const struct kern *k, enum qtype type, const float *src, v
     for (size_t row = 0; row < n_rows; row++)
         k->encode[type](out + row * row_bytes, src + row * n_cols, n_cols, importance);
     return 0;
+}
+
+/* The whole row goes first, since some types take a mean over it; then the blocks without importance are
+ * encoded once more. A type that cannot do without gets even weights. */
+int quant_encode_informed(const struct kern *k, enum qtype type, const float *src, void *dst,
+                          size_t dst_bytes, size_t n_rows, size_t n_cols, const float *importance,
+                          struct err *e)
+{
+    const struct qtype_info *info = qtype_info((uint32_t)type);
+    if (!importance || !info || info->importance == IMPORTANCE_IGNORED ||
+        quant_n_unweighted_blocks(type, importance, n_cols) == 0)
+        return quant_encode_rows(k, type, src, dst, dst_bytes, n_rows, n_cols, importance, e);
+    size_t n = info->block_elems, group = scale_group(type), n_blocks = n_cols / n;
+    bool required = info->importance == IMPORTANCE_REQUIRED;
+    float *filled = malloc(n_cols * sizeof *filled);
+    if (!filled)
+        return err_set(e, ERR_NOMEM, "out of memory for the importance of %zu columns", n_cols);
+    memcpy(filled, importance, n_cols * sizeof *filled);
+    for (size_t i = 0; i < n_blocks; i++)
+        fill_groups(filled + i * n, n, group);
+    int rc = quant_encode_rows(k, type, src, dst, dst_bytes, n_rows, n_cols, filled, e);
+    for (size_t row = 0; rc == 0 && row < n_rows; row++)
+        for (size_t i = 0; i < n_blocks; i++)
+            if (is_unweighted(importance + i * n, n))
+                k->encode[type]((unsigned char *)dst + (row * n_blocks + i) * info->block_bytes,
+                                src + row * n_cols + i * n, n, required ? filled + i * n : NULL);
+    free(filled);
+    return rc;
 }

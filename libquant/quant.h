@@ -22,6 +22,18 @@ int quant_decode_rows(const struct kern *k, enum qtype type, const void *src, si
 int quant_encode_rows(const struct kern *k, enum qtype type, const float *src, void *dst, size_t dst_bytes,
                       size_t n_rows, size_t n_cols, const float *importance, struct err *e);
 
+/* Blocks of a row that importance says nothing about: all of it, over a whole block or over a group of
+ * columns that has a scale of its own, is zero, or so small that its products vanish. */
+size_t quant_n_unweighted_blocks(enum qtype type, const float *importance, size_t n_cols);
+
+/* As quant_encode_rows, for files: a search whose weights are all zero finds the scale 0 and writes zeros, as
+ * llama.cpp does. Here such a block is encoded as without importance, and such a group beside others with
+ * even weights, the smallest of its block; all other blocks are those of quant_encode_rows. Also ERR_NOMEM.
+ */
+int quant_encode_informed(const struct kern *k, enum qtype type, const float *src, void *dst,
+                          size_t dst_bytes, size_t n_rows, size_t n_cols, const float *importance,
+                          struct err *e);
+
 /* Index of the first element that is NaN, infinite, or larger than `limit` in magnitude; n when there is
  * none. */
 size_t quant_find_bad(const float *x, size_t n, float limit);

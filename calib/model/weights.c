@@ -205,7 +205,7 @@ static int encode_rows(const struct weights *w, const struct slot *s, const floa
         return err_set(e, ERR_FORMAT, "tensor '%s', row %llu: value %g cannot be stored as %s", s->t->name,
                        (unsigned long long)(row0 + bad / s->t->ne[0]), (double)values[bad],
                        qtype_name(s->type));
-    rc = quant_encode_rows(w->kern, s->type, values, dst, n * row_bytes, n, s->t->ne[0], importance, e);
+    rc = quant_encode_informed(w->kern, s->type, values, dst, n * row_bytes, n, s->t->ne[0], importance, e);
     return rc == 0 ? 0 : err_context(e, rc, "tensor '%s'", s->t->name);
 }
 

@@ -53,7 +53,8 @@ static int encode_row(const struct proxy_run *r, enum qtype type, const float *r
         return err_set(e, ERR_FORMAT, "tensor '%s': value %g cannot be stored as %s", r->t->tensor->name,
                        (double)row[bad], info->name);
     const float *weights = info->importance == IMPORTANCE_IGNORED ? NULL : importance;
-    int rc = quant_encode_rows(r->kern, type, row, blocks, (size_t)n_bytes, 1, (size_t)n_cols, weights, e);
+    int rc =
+        quant_encode_informed(r->kern, type, row, blocks, (size_t)n_bytes, 1, (size_t)n_cols, weights, e);
     return rc ? rc : quant_decode_rows(r->kern, type, blocks, (size_t)n_bytes, back, 1, (size_t)n_cols, e);
 }
 

@@ -259,8 +259,8 @@ static int encode_rows(struct pipeline *pl, struct slot *s, const struct rw_tens
             s->weights_of = t;
             s->weights_mat = mat;
         }
-        rc = quant_encode_rows(opt->kern, t->type, rows + r * n_cols, blocks + r * t->row_bytes,
-                               k * t->row_bytes, k, n_cols, t->imat ? weights : NULL, e);
+        rc = quant_encode_informed(opt->kern, t->type, rows + r * n_cols, blocks + r * t->row_bytes,
+                                   k * t->row_bytes, k, n_cols, t->imat ? weights : NULL, e);
         if (rc)
             return err_context(e, rc, "tensor '%s'", t->src->name);
         r += k;

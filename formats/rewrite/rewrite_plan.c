@@ -7,6 +7,7 @@
 #include "formats/model/model_check.h"
 #include "formats/model/tensor_name.h"
 #include "libquant/base/checked.h"
+#include "libquant/quant.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -308,6 +309,54 @@ static int report_starved(struct rw_plan *p, const struct rewrite_options *opt, 
                         file, n_starved, n_stacks, names, len >= sizeof names ? "..." : "");
 }
 
+/* Blocks of all matrices of a tensor whose importance is zero, though its matrix has data. */
+static int count_unweighted(const struct rw_tensor *t, float *weights, uint64_t *n, struct err *e)
+{
+    *n = 0;
+    for (uint64_t k = 0; k < t->n_mats; k++) {
+        int rc = imatrix_weights(t->imat, k, t->n_mats, t->src->ne[0], weights, e);
+        if (rc)
+            return err_context(e, rc, "importance of tensor '%s'", t->src->name);
+        *n += quant_n_unweighted_blocks(t->type, weights, (size_t)t->src->ne[0]);
+    }
+    return 0;
+}
+
+/* Columns that never held anything but zero while collecting. They may hold something else later. */
+static int report_unweighted(struct rw_plan *p, const struct rewrite_options *opt, const char *file,
+                             struct err *e)
+{
+    uint64_t widest = 0;
+    int rc = 0;
+    for (size_t i = 0; i < p->n_tensors; i++)
+        if (p->tensors[i].imat && p->tensors[i].src->ne[0] > widest)
+            widest = p->tensors[i].src->ne[0];
+    float *weights = malloc((size_t)(widest * sizeof *weights) + 1);
+    if (!weights)
+        return no_memory(e);
+    for (size_t i = 0; rc == 0 && i < p->n_tensors; i++) {
+        const struct rw_tensor *t = &p->tensors[i];
+        const char *name = t->src->name;
+        uint64_t n = 0, all = t->src->ne[0] / qtype_info((uint32_t)t->type)->block_elems * t->n_mats;
+        if (t->imat)
+            rc = count_unweighted(t, weights, &n, e);
+        if (rc == 0 && n > 0 && opt->imatrix_strict)
+            rc = err_set(
+                e, ERR_ARG,
+                "%s: the importance of %" PRIu64 " of the %" PRIu64
+                " blocks in a row of tensor '%s', which becomes %s, is zero; collect more text, or leave "
+                "out --imatrix-strict to encode them without importance",
+                file, n, all, name, qtype_name(t->type));
+        else if (rc == 0 && n > 0)
+            rc = rw_plan_warn(p, e,
+                              "[imatrix-zero-blocks|%s] %s: tensor '%s': the importance of %" PRIu64
+                              " of the %" PRIu64 " blocks in a row is zero; they are encoded without",
+                              name, file, name, n, all);
+    }
+    free(weights);
+    return rc;
+}
+
 /* Name what the importance matrix lacks, and refuse one that fits nothing. */
 static int report_importance(struct rw_plan *p, const struct rewrite_options *opt, struct err *e)
 {
@@ -338,6 +387,8 @@ static int report_importance(struct rw_plan *p, const struct rewrite_options *op
                          file, n_missing, n_missing == 1 ? "" : "s", names, len >= sizeof names ? "..." : "");
     if (rc == 0)
         rc = report_starved(p, opt, file, e);
+    if (rc == 0)
+        rc = report_unweighted(p, opt, file, e);
     if (rc == 0 && n_used < imatrix_n(opt->imatrix))
         rc = rw_plan_warn(p, e, "[imatrix-foreign] %s: %zu of its %zu entries name no tensor of this model",
                           file, imatrix_n(opt->imatrix) - n_used, imatrix_n(opt->imatrix));

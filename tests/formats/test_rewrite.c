@@ -379,6 +379,38 @@ static void a_split_set_holds_the_same_tensors(void **state)
     rewrite_report_release(&r);
 }
 
+/* Importance that is zero over whole blocks of a tensor does not cost the tensor its weights. */
+static void columns_without_importance_keep_their_weights(void **state)
+{
+    (void)state;
+    char src[256], out[256];
+    struct err e = {0};
+    struct imatrix *zero = make_imatrix(true);
+    const struct imatrix_entry *entry = imatrix_find(zero, "blk.0.attn_q.weight");
+    memset(entry->sums, 0, entry->n_values * sizeof *entry->sums);
+    write_source(in_folder(src, "src.gguf"), QTYPE_BF16, -1, 0);
+    struct rewrite_report with, without;
+    struct setup s = {.type = "Q6_K", .imatrix = zero, .report = &with};
+    assert_int_equal(rewrite(src, in_folder(out, "out.gguf"), &s, &e), 0);
+    s = (struct setup){.type = "Q6_K", .report = &without};
+    assert_int_equal(rewrite(src, in_folder(out, "out.gguf"), &s, &e), 0);
+    bool said = false;
+    for (size_t i = 0; i < with.n_warnings; i++)
+        said |= strstr(with.warnings[i], "[imatrix-zero-blocks|blk.0.attn_q.weight] ") == with.warnings[i] &&
+                strstr(with.warnings[i], "1 of the 1 blocks in a row is zero");
+    assert_true(said);
+    for (size_t i = 0; i < with.n_tensors; i++)
+        if (strcmp(with.tensors[i].name, "blk.0.attn_q.weight") == 0)
+            assert_true(with.tensors[i].rmse > 0 && with.tensors[i].rmse == without.tensors[i].rmse);
+    rewrite_report_release(&with);
+    rewrite_report_release(&without);
+    s = (struct setup){.type = "Q6_K", .imatrix = zero, .strict = true};
+    assert_int_equal(rewrite(src, out, &s, &e), ERR_ARG);
+    assert_non_null(
+        strstr(e.msg, "the importance of 1 of the 1 blocks in a row of tensor 'blk.0.attn_q.weight'"));
+    imatrix_free(zero);
+}
+
 static void a_row_beyond_the_memory_bound_is_refused(void **state)
 {
     (void)state;
@@ -404,6 +436,7 @@ int main(void)
         cmocka_unit_test(quantized_sources_are_copied_or_refused),
         cmocka_unit_test(a_dry_run_knows_the_sizes),
         cmocka_unit_test(a_split_set_holds_the_same_tensors),
+        cmocka_unit_test(columns_without_importance_keep_their_weights),
         cmocka_unit_test(a_row_beyond_the_memory_bound_is_refused),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -176,6 +176,67 @@ static void rows_do_not_see_each_other(void **state)
     }
 }
 
+static double relative_error(const float *x, const float *y, size_t n)
+{
+    double error = 0, square = 0;
+    for (size_t i = 0; i < n; i++) {
+        error += ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
+        square += (double)x[i] * (double)x[i];
+    }
+    return error / square;
+}
+
+/* A row of five blocks of 256: importance as usual, none at all in the third, none in columns 16 to 47 of the
+ * fourth, and so little in the fifth that products vanish. */
+static void blocks_without_importance_are_encoded_as_without(void **state)
+{
+    (void)state;
+    float x[GOLDEN_COLS], w[GOLDEN_COLS], y[GOLDEN_COLS];
+    hard_row(x, GOLDEN_COLS, 0, 1);
+    for (size_t i = 0; i < GOLDEN_COLS; i++)
+        w[i] = i / 256 == 2 || (i >= 768 + 16 && i < 768 + 48) ? 0 : i >= 1024 ? 1e-39f : (float)(1 + i % 7);
+    size_t n_types = 0;
+    for (uint32_t id = 0; id < QTYPE_COUNT; id++) {
+        const struct qtype_info *info = qtype_info(id);
+        if (!info || !info->can_encode || info->importance == IMPORTANCE_IGNORED)
+            continue;
+        uint8_t plain[GOLDEN_COLS * 4], with[GOLDEN_COLS * 4], informed[GOLDEN_COLS * 4];
+        struct err e;
+        size_t n_bytes = GOLDEN_COLS / info->block_elems * info->block_bytes, at = 512 / info->block_elems;
+        size_t block = 256 / info->block_elems * info->block_bytes, dead = at * info->block_bytes;
+        bool required = info->importance == IMPORTANCE_REQUIRED;
+        float even[GOLDEN_COLS];
+        for (size_t i = 0; i < GOLDEN_COLS; i++)
+            even[i] = 1;
+        assert_int_equal(quant_encode_rows(ref(), (enum qtype)id, x, plain, n_bytes, 1, GOLDEN_COLS,
+                                           required ? even : NULL, &e),
+                         0);
+        assert_int_equal(quant_encode_rows(ref(), (enum qtype)id, x, with, n_bytes, 1, GOLDEN_COLS, w, &e),
+                         0);
+        assert_int_equal(
+            quant_encode_informed(ref(), (enum qtype)id, x, informed, n_bytes, 1, GOLDEN_COLS, w, &e), 0);
+        assert_memory_equal(informed, with, 2 * block);
+        assert_memory_equal(informed + dead, plain + dead, block);
+        assert_memory_equal(informed + 4 * block, plain + 4 * block, block);
+        assert_int_equal(quant_decode_rows(ref(), (enum qtype)id, informed, n_bytes, y, 1, GOLDEN_COLS, &e),
+                         0);
+        for (size_t i = 512; i + 16 <= GOLDEN_COLS; i += 16)
+            if (relative_error(x + i, y + i, 16) >
+                (8.0 * info->block_bytes / info->block_elems < 2.5 ? 0.9 : 0.3))
+                fail_msg("%s: columns %zu to %zu are lost", info->name, i, i + 15);
+        assert_true(quant_n_unweighted_blocks((enum qtype)id, w, GOLDEN_COLS) >= 2);
+        /* Nothing to do: the same bytes. */
+        assert_int_equal(quant_n_unweighted_blocks((enum qtype)id, even, GOLDEN_COLS), 0);
+        assert_int_equal(quant_encode_rows(ref(), (enum qtype)id, x, with, n_bytes, 1, GOLDEN_COLS, even, &e),
+                         0);
+        assert_int_equal(
+            quant_encode_informed(ref(), (enum qtype)id, x, informed, n_bytes, 1, GOLDEN_COLS, even, &e), 0);
+        assert_memory_equal(informed, with, n_bytes);
+        n_types++;
+    }
+    assert_true(n_types >= 11);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +244,7 @@ int main(void)
         cmocka_unit_test(whole_rows_equal_the_wider_golden_blocks),
         cmocka_unit_test(wrong_arguments_are_named),
         cmocka_unit_test(rows_do_not_see_each_other),
+        cmocka_unit_test(blocks_without_importance_are_encoded_as_without),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
