@@ -419,6 +419,8 @@ static int run(struct allocate_job *j, const char *model, uint64_t chunks, struc
                                   .kern = j->r->session.kern};
     if (rc == 0)
         rc = allocator_new(&j->allocator, &j->table, &ao, e);
+    for (size_t i = 0; rc == 0 && i < allocator_n_warnings(j->allocator); i++)
+        cmd_warn_of(j->shared, NULL, allocator_warning(j->allocator, i));
     if (rc == 0)
         rc = budget_of(j, &budget, e);
     if (rc == 0) /* before the work, which may take hours */

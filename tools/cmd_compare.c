@@ -57,7 +57,7 @@ struct gates {
 struct options {
     struct gates gates;
     const char *html, *imatrix, *recipe;
-    bool requantize;
+    bool requantize, no_fallback;
 };
 
 /* A gate on a figure that this kind of model does not have can neither hold nor break. */
@@ -199,6 +199,7 @@ int cmd_compare(int argc, char **argv)
         IMATRIX_OPTION(o.imatrix),
         RECIPE_OPTION(o.recipe),
         REQUANTIZE_OPTION(o.requantize),
+        NO_FALLBACK_OPTION(o.no_fallback),
         GATE_OPTIONS(o.gates),
         {.kind = OPT_HEADING, .help = "Output:"},
         HTML_OPTION(o.html),
@@ -227,8 +228,12 @@ int cmd_compare(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &shared, &args);
     if (status != OPT_CONTINUE)
         return status;
-    struct eval_run r = {
-        .shared = &shared, .text = &text, .imatrix_path = o.imatrix, .recipe = o.recipe, .take_texts = true};
+    struct eval_run r = {.shared = &shared,
+                         .text = &text,
+                         .imatrix_path = o.imatrix,
+                         .recipe = o.recipe,
+                         .no_fallback = o.no_fallback,
+                         .take_texts = true};
     struct report_gate gates[N_GATES];
     r.report.gates = gates;
     r.report.n_gates = list_gates(gates, &o.gates);

@@ -4,6 +4,7 @@
 
 #include "calib/solve/loss_table.h"
 #include "calib/stats/hessian_collect.h"
+#include "formats/inspect/model_identity.h"
 #include "formats/json.h"
 #include "formats/output/output_file.h"
 #include "libquant/base/path.h"
@@ -81,7 +82,11 @@ static int collect(struct eval_run *r, const struct hessian_args *a, const char 
     for (size_t i = 0; i < r->corpus.n_texts; i++)
         datasets[i] = r->corpus.texts[i].path;
     corpus_hash(&r->corpus, opt.source.ids_sha256);
-    int rc = loss_weights_hash(r->models[0].model, opt.source.model_sha256, e);
+    char identity[MODEL_IDENTITY_BYTES] = "";
+    opt.file.model = identity;
+    int rc = model_identity(identity, r->models[0].model, e);
+    if (rc == 0)
+        rc = loss_weights_hash(r->models[0].model, opt.source.model_sha256, e);
     if (rc == 0) {
         progress_begin(&r->bar, r->shared, "collecting", "tokens",
                        (uint64_t)r->windows.n * r->windows.ctx * r->models[0].net.n_layers);

@@ -3,6 +3,7 @@
 #include "imatrix_command.h"
 
 #include "calib/stats/imatrix_collect.h"
+#include "formats/inspect/model_identity.h"
 #include "formats/json.h"
 #include "libquant/base/path.h"
 #include "libquant/base/sha256.h"
@@ -140,6 +141,11 @@ static int save(struct eval_run *r, const struct collect_args *a, struct imatrix
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < r->corpus.n_texts; i++)
         rc = imatrix_add_dataset(c->imatrix, r->corpus.texts[i].path, e);
+    char identity[MODEL_IDENTITY_BYTES];
+    if (rc == 0)
+        rc = model_identity(identity, r->models[0].model, e);
+    if (rc == 0)
+        imatrix_set_model(c->imatrix, identity);
     if (rc == 0 && a->prior)
         rc = imatrix_prior_command(c->imatrix, a->prior, r->shared, e);
     return rc == 0 ? imatrix_save(c->imatrix, a->output, a->format, r->shared->force, e) : rc;

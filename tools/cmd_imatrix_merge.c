@@ -2,11 +2,38 @@
 #include "imatrix_command.h"
 #include "progress.h"
 
+#include "formats/inspect/model_identity.h"
 #include "formats/json.h"
 #include "formats/output/output_file.h"
 
 #include <stdio.h>
 #include <string.h>
+
+/* Sums of different models have nothing to say to each other. Files of other programs do not tell their
+ * model; those of one at least have the same entries. */
+static void compare_models(struct imatrix *sum, const struct imatrix *m, const char *path, const char *first,
+                           const struct shared_options *shared)
+{
+    size_t n_common = 0, n = imatrix_n(m), n_sum = imatrix_n(sum);
+    bool several = strcmp(imatrix_model(m), IMATRIX_SEVERAL_MODELS) == 0;
+    for (size_t i = 0; i < n; i++)
+        n_common += imatrix_find(sum, imatrix_entry_at(m, i)->name) != NULL;
+    if (model_identity_differs(imatrix_model(sum), imatrix_model(m)) || several) {
+        cmd_warn(shared,
+                 "[imatrix-other-model] %s: was collected on another model than %s; their sums say nothing "
+                 "together",
+                 path, first);
+        imatrix_set_model(sum, IMATRIX_SEVERAL_MODELS);
+    } else if (n_common < n || n_common < n_sum) {
+        cmd_warn(
+            shared,
+            "[imatrix-other-entries] %s: %zu of its %zu entries and %zu of the %zu before are in both; were "
+            "they collected on one model?",
+            path, n_common, n, n_common, n_sum);
+    }
+    if (!imatrix_model(sum)[0])
+        imatrix_set_model(sum, imatrix_model(m));
+}
 
 static int load_all(struct imatrix **out, const struct opt_operands *args,
                     const struct shared_options *shared, struct err *e)
@@ -32,6 +59,7 @@ static int load_all(struct imatrix **out, const struct opt_operands *args,
             sum = m;
             continue;
         }
+        compare_models(sum, m, args->items[i], args->items[0], shared);
         rc = imatrix_merge(sum, m, e);
         if (rc != 0)
             rc = err_context(e, rc, "%s", args->items[i]);

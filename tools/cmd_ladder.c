@@ -6,7 +6,7 @@
 
 struct options {
     const char *html, *imatrix, *recipe, *types;
-    bool requantize;
+    bool requantize, no_fallback;
 };
 
 static int run(struct eval_run *r, const struct options *o, const char *model, const struct mix **levels,
@@ -37,6 +37,7 @@ int cmd_ladder(int argc, char **argv)
         IMATRIX_OPTION(o.imatrix),
         RECIPE_OPTION(o.recipe),
         REQUANTIZE_OPTION(o.requantize),
+        NO_FALLBACK_OPTION(o.no_fallback),
         {.kind = OPT_HEADING, .help = "Output:"},
         HTML_OPTION(o.html),
     };
@@ -57,8 +58,12 @@ int cmd_ladder(int argc, char **argv)
     if (status != OPT_CONTINUE)
         return status;
     struct err e = {0};
-    struct eval_run r = {
-        .shared = &shared, .text = &text, .imatrix_path = o.imatrix, .recipe = o.recipe, .take_texts = true};
+    struct eval_run r = {.shared = &shared,
+                         .text = &text,
+                         .imatrix_path = o.imatrix,
+                         .recipe = o.recipe,
+                         .no_fallback = o.no_fallback,
+                         .take_texts = true};
     const struct mix **levels = NULL;
     size_t n = 0;
     status = eval_check_options(&cmd, &text);

@@ -2,6 +2,7 @@
 #include "eval_command.h"
 
 #include "formats/model/model_files.h"
+#include "formats/remark.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "libquant/base/path.h"
 #include "formats/output/output_file.h"
@@ -62,6 +63,17 @@ static void warn_of(struct eval_run *r, const struct candidate *c)
         cmd_warn_of(r->shared, c->path, model_warning(c->model, i));
 }
 
+/* What kerf quantize would warn of. Of the importance matrix it is the same for every mix, so it is told
+ * once. */
+static void warn_of_mix(struct eval_run *r, const struct candidate *c)
+{
+    for (size_t i = 0; i < c->warnings.n; i++) {
+        const char *text = c->warnings.items[i];
+        bool of_mix = remark_has_code(text, "type-fallback") || remark_has_code(text, "mix-base-absent");
+        cmd_warn_of(r->shared, of_mix ? c->type : NULL, text);
+    }
+}
+
 int eval_add_file(struct eval_run *r, const char *path, struct err *e)
 {
     int rc = candidate_open_file(&r->models[r->n_models], path, r->session.kern, e);
@@ -72,9 +84,16 @@ int eval_add_file(struct eval_run *r, const char *path, struct err *e)
 
 int eval_add_mix(struct eval_run *r, const struct mix *mix, bool requantize, struct err *e)
 {
-    struct candidate_mix_options opt = {r->recipe, r->imatrix, requantize, r->session.kern, r->session.pool};
+    struct candidate_mix_options opt = {.recipe = r->recipe,
+                                        .imatrix = r->imatrix,
+                                        .imatrix_path = r->imatrix_path,
+                                        .no_fallback = r->no_fallback,
+                                        .requantize = requantize,
+                                        .kern = r->session.kern,
+                                        .pool = r->session.pool};
     int rc = candidate_open_mix(&r->models[r->n_models], &r->models[0], mix, &opt, e);
-    r->n_models += rc == 0;
+    if (rc == 0)
+        warn_of_mix(r, &r->models[r->n_models++]);
     return rc;
 }
 

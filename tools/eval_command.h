@@ -99,8 +99,9 @@ struct eval_run {
     size_t n_models, cap;
     struct imatrix *imatrix; /* owned */
     const char *imatrix_path, *recipe;
-    bool take_texts; /* the command can measure models that answer once for a text: set before eval_open_text
-                      */
+    bool no_fallback; /* refuse mixes whose types some tensors do not take */
+    bool take_texts;  /* the command can measure models that answer once for a text: set before eval_open_text
+                       */
     struct corpus corpus;
     struct windows windows;   /* of running text */
     struct passages passages; /* or single texts, as the reference's answer wants it */
@@ -110,6 +111,12 @@ struct eval_run {
     struct progress bar;
     double start;
 };
+
+#define NO_FALLBACK_OPTION(v)                                                                                \
+    {                                                                                                        \
+        .name = "no-fallback", .kind = OPT_FLAG, .value = &(v),                                              \
+        .help = "refuse a mix with a tensor whose shape does not take the type it gives it"                  \
+    }
 
 /* 0, or the status of a usage error. */
 int eval_check_options(const struct opt_command *cmd, const struct text_options *t);

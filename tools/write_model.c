@@ -21,7 +21,7 @@ struct options {
     struct opt_list tensor_types, skip_tensors;
     struct feedback_options feedback;
     uint64_t split_max_bytes;
-    bool pure, leave_output, imatrix_strict, resume, allow_requantize, keep_mtp;
+    bool pure, leave_output, imatrix_strict, resume, allow_requantize, keep_mtp, no_fallback;
 };
 
 /* What the options name, opened. */
@@ -126,6 +126,7 @@ static void print_json(const struct rewrite_report *r, const struct inputs *in, 
     jw_key(&w, "seconds"), jw_double(&w, seconds);
     jw_key(&w, "peak_rss_bytes"), jw_uint(&w, session_peak_rss());
     jw_key(&w, "n_tensors_resumed"), jw_uint(&w, r->n_resumed);
+    jw_key(&w, "n_fallbacks"), jw_uint(&w, r->n_fallbacks);
     jw_key(&w, "files"), jw_array(&w);
     for (size_t i = 0; i < r->n_files; i++)
         jw_string(&w, r->files[i]);
@@ -149,6 +150,7 @@ static void print_json(const struct rewrite_report *r, const struct inputs *in, 
         jw_key(&w, "rmse"), jw_double(&w, t->rmse);
         jw_key(&w, "no_importance"), jw_bool(&w, t->no_importance);
         jw_key(&w, "repacked"), jw_bool(&w, t->repacked);
+        jw_key(&w, "fallback"), jw_bool(&w, t->fallback);
         jw_end(&w);
     }
     jw_end(&w);
@@ -299,6 +301,7 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
                                  .imatrix_path = o->imatrix,
                                  .imatrix_strict = o->imatrix_strict,
                                  .allow_requantize = o->allow_requantize,
+                                 .no_fallback = o->no_fallback,
                                  .overwrite = s->force,
                                  .resume = o->resume,
                                  .dry_run = s->dry_run,
@@ -364,6 +367,9 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
         {"pure", 0, OPT_FLAG, &o.pure, NULL, "one type for all matrices, without the rules of the mix", NULL,
          NULL},
         {"leave-output", 0, OPT_FLAG, &o.leave_output, NULL, "copy output.weight as it is", NULL, NULL},
+        {"no-fallback", 0, OPT_FLAG, &o.no_fallback, NULL,
+         "refuse a tensor whose shape does not take the type that the mix gives it, instead of another type",
+         NULL, NULL},
         RECIPE_OPTION(o.recipe),
         {"method", 0, OPT_CHOICE, &o.method, "fast|feedback|best",
          "encoder: fast takes each block by itself; feedback hands errors on between weights under the "

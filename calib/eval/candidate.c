@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,15 @@ static double bits(const struct weights *w)
     return weights_n_parameters(w) ? 8.0 * (double)weights_n_bytes(w) / (double)weights_n_parameters(w) : 0;
 }
 
+static int add_line(struct candidate *c, struct err *e, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    int rc = string_list_vadd(&c->warnings, &c->arena, fmt, args);
+    va_end(args);
+    return rc == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory for the warnings about %s", c->path);
+}
+
 /* The size and bits of the file that `kerf convert` or `kerf quantize` would write. */
 static int plan_file(struct candidate *c, const struct model *m, const struct recipe_options *recipe,
                      const struct candidate_mix_options *opt, struct err *e)
@@ -26,6 +36,8 @@ static int plan_file(struct candidate *c, const struct model *m, const struct re
     struct rewrite_report report = {0};
     struct rewrite_options r = {.recipe = *recipe,
                                 .imatrix = opt->imatrix,
+                                .imatrix_shown = opt->imatrix_path,
+                                .no_fallback = opt->no_fallback,
                                 .allow_requantize = opt->requantize,
                                 .overwrite = true,
                                 .dry_run = true,
@@ -33,7 +45,10 @@ static int plan_file(struct candidate *c, const struct model *m, const struct re
                                 .kern = opt->kern,
                                 .pool = opt->pool};
     int rc = rewrite_model(&report, m, NULL, &r, e);
+    for (size_t i = 0; rc == 0 && c->type && i < report.n_warnings; i++)
+        rc = add_line(c, e, "%s", report.warnings[i]);
     if (rc == 0) {
+        c->n_fallbacks = report.n_fallbacks;
         c->n_bytes = report.n_bytes;
         c->bits_per_weight = report.bits_per_weight;
     }
@@ -110,6 +125,7 @@ void candidate_close(struct candidate *c)
     weights_free(c->weights);
     net_release(&c->net);
     model_close(c->model);
+    arena_release(&c->arena);
     *c = (struct candidate){0};
 }
 

@@ -11,6 +11,7 @@
 
 #include "calib/model/model_load.h"
 #include "calib/model/weights.h"
+#include "libquant/base/string_list.h"
 
 struct imatrix;
 
@@ -22,6 +23,9 @@ struct candidate {
     struct weights *weights;
     uint64_t n_bytes; /* of the GGUF file: the one there is, or that a folder or a mix would give */
     double bits_per_weight;
+    size_t n_fallbacks;          /* tensors of a mix whose shape does not take the type it gives them */
+    struct string_list warnings; /* of a mix, as kerf quantize would have them; in `arena` */
+    struct arena arena;
     char sha256[65]; /* "" until candidate_hash */
 };
 
@@ -31,6 +35,8 @@ int candidate_open_file(struct candidate *out, const char *path, const struct ke
 struct candidate_mix_options {
     const char *recipe;            /* "llama.cpp" or "kerf" */
     const struct imatrix *imatrix; /* NULL: none */
+    const char *imatrix_path;      /* for messages */
+    bool no_fallback;              /* refuse a mix with such tensors */
     bool requantize;               /* the reference may be quantized itself */
     const struct kern *kern;
     struct pool *pool;

@@ -7,9 +7,11 @@
 #include "formats/recipe/pattern.h"
 #include "formats/recipe/plan.h"
 #include "formats/rewrite/rewrite.h"
+#include "libquant/base/string_list.h"
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +33,7 @@ struct allocator {
     uint64_t alignment, overhead;       /* bytes of the file besides the data of the table's tensors */
     uint64_t fixed_bytes, n_parameters; /* data of the other tensors; all weights */
     uint64_t min_bytes, max_bytes;      /* of items */
+    struct string_list warnings;        /* about the importance matrix; in `arena` */
 };
 
 static int no_memory(struct err *e)
@@ -284,6 +287,7 @@ static int lay_out(const struct allocator *a, const size_t *choice, const struct
     struct rewrite_options r = {.recipe = {.recipe = "llama.cpp", .mix = mix},
                                 .imatrix = a->table->imatrix,
                                 .imatrix_path = imatrix_path,
+                                .imatrix_shown = a->opt.imatrix_path,
                                 .allow_requantize = a->opt.requantize,
                                 .overwrite = true,
                                 .dry_run = true,
@@ -324,6 +328,25 @@ static uint64_t header_slack(const struct allocator *a)
     return 0;
 }
 
+static int add_warning(struct allocator *a, struct err *e, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    int rc = string_list_vadd(&a->warnings, &a->arena, fmt, args);
+    va_end(args);
+    return rc == 0 ? 0 : no_memory(e);
+}
+
+size_t allocator_n_warnings(const struct allocator *a)
+{
+    return a->warnings.n;
+}
+
+const char *allocator_warning(const struct allocator *a, size_t i)
+{
+    return a->warnings.items[i];
+}
+
 /* What the file holds besides the tensors of the table. The name of the importance matrix is part of the
  * metadata, and may be another one when the plan is used: room is left for the longest that is stored. */
 static int measure_overhead(struct allocator *a, struct err *e)
@@ -338,6 +361,10 @@ static int measure_overhead(struct allocator *a, struct err *e)
     a->alignment = alignment;
     size_t *choice = calloc(a->table->n_tensors, sizeof *choice);
     int rc = choice ? lay_out(a, choice, NULL, a->table->imatrix ? path : NULL, &r, e) : no_memory(e);
+    for (size_t i = 0; rc == 0 && i < r.n_warnings; i++)
+        if (strncmp(r.warnings[i], "[imatrix-", 9) ==
+            0) /* the rest is about types, which are not chosen yet */
+            rc = add_warning(a, e, "%s", r.warnings[i]);
     if (rc == 0) {
         double tensor_bytes = r.bits_per_weight * (double)r.n_parameters / 8;
         uint64_t in_file, data;

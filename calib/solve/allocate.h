@@ -54,6 +54,10 @@ int allocator_new(struct allocator **out, const struct loss_table *table, const 
                   struct err *e);
 void allocator_free(struct allocator *a);
 
+/* What kerf quantize would warn of about the importance matrix, known before anything is measured. */
+size_t allocator_n_warnings(const struct allocator *a);
+const char *allocator_warning(const struct allocator *a, size_t i);
+
 /* Bytes of the smallest and of the largest file that the rules allow, up to some bytes of metadata. */
 uint64_t allocator_min_bytes(const struct allocator *a);
 uint64_t allocator_max_bytes(const struct allocator *a);

@@ -278,8 +278,10 @@ static int merge_files(struct hessian_file *const *files, size_t n, const struct
         most = gram_n_values(plan->grams[i].n_cols) > most ? gram_n_values(plan->grams[i].n_cols) : most;
     double *sums = malloc((size_t)most * sizeof *sums);
     struct hessian_writer *w = NULL;
-    struct hessian_writer_options opt = {
-        .overwrite = overwrite, .datasets = datasets, .n_datasets = imatrix_n_datasets(m)};
+    struct hessian_writer_options opt = {.overwrite = overwrite,
+                                         .datasets = datasets,
+                                         .n_datasets = imatrix_n_datasets(m),
+                                         .model = imatrix_model(m)};
     int rc = sums && datasets ? hessian_writer_open(&w, plan, &source, output, &opt, e)
                               : err_set(e, ERR_NOMEM, "out of memory for a Gram matrix");
     for (size_t i = 0; rc == 0 && i < plan->n_grams; i++)

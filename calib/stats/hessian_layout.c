@@ -106,6 +106,8 @@ static int make_meta(struct gguf_meta **out, const struct hessian_plan *p, const
         rc = gguf_meta_set_u32(m, "imatrix.chunk_count", (uint32_t)s->n_windows, e);
     if (rc == 0)
         rc = gguf_meta_set_u32(m, "imatrix.chunk_size", (uint32_t)s->ctx, e);
+    if (rc == 0 && opt->model && opt->model[0])
+        rc = gguf_meta_set_string(m, IMATRIX_MODEL_KEY, opt->model, e);
     if (rc == 0)
         rc = gguf_meta_set_u32(m, HESSIAN_KEY "version", HESSIAN_VERSION, e);
     if (rc == 0)

@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -245,6 +246,16 @@ static int merge_entry(struct imatrix *into, const struct imatrix_entry *from, d
     return 0;
 }
 
+const char *imatrix_model(const struct imatrix *m)
+{
+    return m->model;
+}
+
+void imatrix_set_model(struct imatrix *m, const char *identity)
+{
+    snprintf(m->model, sizeof m->model, "%s", identity);
+}
+
 int imatrix_merge(struct imatrix *into, const struct imatrix *from, struct err *e)
 {
     bool into_empty = into->n == 0;
@@ -253,6 +264,7 @@ int imatrix_merge(struct imatrix *into, const struct imatrix *from, struct err *
     if (into_empty && into->chunk_size == 0) {
         into->chunk_size = from->chunk_size;
         into->counts_are_chunks = from->counts_are_chunks;
+        imatrix_set_model(into, from->model);
     } else if (into->counts_are_chunks != from->counts_are_chunks) {
         uint32_t tokens = into->chunk_size ? into->chunk_size : from->chunk_size;
         tokens = tokens ? tokens : IMATRIX_DEFAULT_CHUNK;

@@ -60,6 +60,15 @@ int imatrix_add_dataset(struct imatrix *m, const char *name, struct err *e);
 uint32_t imatrix_chunk_size(const struct imatrix *m); /* tokens per chunk; 0 when unknown */
 uint32_t imatrix_chunk_count(const struct imatrix *m);
 
+/* What it was collected on: a word about the model (formats/inspect/model_identity.h), kept by the GGUF form
+ * under the key kerf.imatrix.model. "": not known; IMATRIX_SEVERAL_MODELS: merged from matrices of different
+ * ones. */
+#define IMATRIX_MODEL_KEY      "kerf.imatrix.model"
+#define IMATRIX_MODEL_BYTES    96
+#define IMATRIX_SEVERAL_MODELS "several"
+const char *imatrix_model(const struct imatrix *m);
+void imatrix_set_model(struct imatrix *m, const char *identity);
+
 /* When counts were in chunks, sums and counts are turned into tokens by it. */
 void imatrix_set_chunks(struct imatrix *m, uint32_t chunk_size, uint32_t chunk_count);
 

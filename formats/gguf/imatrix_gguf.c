@@ -119,6 +119,12 @@ static int take_keys(struct imatrix *m, const struct gguf_meta *meta, const char
         rc = take_u32(meta, "imatrix.chunk_size", &m->chunk_size, what, e);
     if (rc == 0)
         rc = take_u32(meta, EXPERT_PRIOR_KEY, &m->expert_prior, what, e);
+    struct gguf_string model;
+    if (rc == 0 && gguf_meta_get_string(meta, IMATRIX_MODEL_KEY, &model) && model.len < sizeof m->model &&
+        !memchr(model.data, 0, model.len)) { /* else it is no word of ours */
+        memcpy(m->model, model.data, model.len);
+        m->model[model.len] = 0;
+    }
     const struct gguf_value *v = gguf_meta_find(meta, "imatrix.datasets");
     if (rc == 0 && v && (v->type != GGUF_ARRAY || v->a.elem != GGUF_STRING))
         rc = err_set(e, ERR_FORMAT, "%s: key 'imatrix.datasets': expected an array of strings", what);
@@ -187,6 +193,8 @@ static int fill_keys(const struct imatrix *m, struct gguf_meta *meta, struct err
         rc = gguf_meta_set_u32(meta, "imatrix.chunk_size", chunk_size, e);
     if (rc == 0 && m->expert_prior)
         rc = gguf_meta_set_u32(meta, EXPERT_PRIOR_KEY, m->expert_prior, e);
+    if (rc == 0 && m->model[0])
+        rc = gguf_meta_set_string(meta, IMATRIX_MODEL_KEY, m->model, e);
     free(names);
     return rc;
 }

@@ -87,10 +87,12 @@ static int make_report(struct rewrite_report *out, const struct rw_plan *p, cons
                                              .n_dims = t->src->n_dims,
                                              .n_bytes = t->n_bytes,
                                              .rmse = tensor_rmse(p, i, run),
+                                             .fallback = t->fallback,
                                              .repacked = t->repack,
                                              .no_importance = t->no_importance};
         memcpy(tr->ne, t->src->ne, sizeof tr->ne);
         ok = tr->name && tr->source_type;
+        r.n_fallbacks += t->fallback;
     }
     if (!ok) {
         rewrite_report_release(&r);

@@ -21,6 +21,7 @@ struct rewrite_tensor_report {
     uint64_t ne[4];
     uint64_t n_bytes;
     double rmse;        /* sqrt(mean((decoded - source)^2)); 0 for copies; NaN with dry_run */
+    bool fallback;      /* its shape does not take the type asked for */
     bool repacked;      /* the packed form of the checkpoint, its codes and scales in the order of `type` */
     bool no_importance; /* an imatrix was given, has nothing for this tensor, and the type would use it */
 };
@@ -42,8 +43,10 @@ struct rewrite_options {
     struct recipe_options recipe;
     const struct imatrix *imatrix;            /* NULL: none */
     const char *imatrix_path;                 /* for the metadata */
+    const char *imatrix_shown;                /* in messages; NULL: imatrix_path */
     bool imatrix_strict;                      /* a missing entry, or an expert without data, is an error; but
                                                  for embeddings and the head, which seldom have data */
+    bool no_fallback;                         /* a shape that does not take the type asked for is an error */
     bool allow_requantize;                    /* quantized sources may change type */
     bool overwrite, resume, dry_run, measure; /* measure: fill rmse */
     uint64_t memory_bytes;                    /* bound on working memory; at least 64 MiB is always enough */
@@ -63,7 +66,7 @@ struct rewrite_report {
     uint64_t n_bytes;      /* of all output files */
     uint64_t n_parameters;
     double bits_per_weight;
-    size_t n_tensors;
+    size_t n_tensors, n_fallbacks;
     struct rewrite_tensor_report *tensors;
     size_t n_warnings;
     const char **warnings;

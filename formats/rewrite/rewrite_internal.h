@@ -16,6 +16,7 @@ struct rw_tensor {
     bool copy;                        /* the source's bytes are the output's bytes */
     bool repack;                      /* ... but have to be put together (model_read_blocks) */
     bool no_importance;               /* see rewrite_tensor_report */
+    bool fallback;                    /* its shape does not take the type asked for */
     bool from_plan;                   /* a line of the plan decided its type */
     const struct imatrix_entry *imat; /* NULL: none */
     uint64_t n_mats;                  /* ne2*ne3 */

@@ -4,6 +4,7 @@
  * and 7.2 (order). The mixes themselves are recipe.c. Metadata is rewrite_meta.c. */
 #include "rewrite_internal.h"
 
+#include "formats/inspect/model_identity.h"
 #include "formats/model/model_check.h"
 #include "formats/model/tensor_name.h"
 #include "libquant/base/checked.h"
@@ -82,6 +83,13 @@ static bool is_embedding_or_output(const char *name)
            strcmp(name, "output.weight") == 0;
 }
 
+static const char *imatrix_name(const struct rewrite_options *opt)
+{
+    return opt->imatrix_shown  ? opt->imatrix_shown
+           : opt->imatrix_path ? opt->imatrix_path
+                               : "importance matrix";
+}
+
 /* The importance data of a tensor, its size checked. */
 static int find_importance(struct rw_plan *p, struct rw_tensor *t, const struct rewrite_options *opt,
                            struct err *e)
@@ -91,7 +99,7 @@ static int find_importance(struct rw_plan *p, struct rw_tensor *t, const struct 
         return 0;
     uint64_t want = 0;
     if (!checked_mul(t->src->ne[0], t->n_mats, &want) || entry->n_values != want) {
-        const char *file = opt->imatrix_path ? opt->imatrix_path : "importance matrix";
+        const char *file = imatrix_name(opt);
         if (strcmp(t->src->name, "output.weight") != 0 && is_embedding_or_output(t->src->name))
             return rw_plan_warn(p, e,
                                 "[imatrix-size] %s: entry '%s' has %" PRIu64 " values, the tensor %" PRIu64
@@ -157,6 +165,18 @@ static int report_absent_base(struct rw_plan *p, const struct recipe_options *r,
                         qtype_name((uint32_t)r->mix->base), r->mix->name, r->mix->name);
 }
 
+static int fall_back(struct rw_plan *p, struct rw_tensor *t, const struct recipe_tensor *r, bool refuse,
+                     struct err *e)
+{
+    t->fallback = true;
+    if (refuse)
+        return err_set(e, ERR_ARG,
+                       "tensor '%s': %s, it would be %s; choose another type, or leave out --no-fallback",
+                       r->name, r->why, qtype_name((uint32_t)r->type));
+    return rw_plan_warn(p, e, "[type-fallback|%s] tensor '%s': %s, written as %s", r->name, r->name, r->why,
+                        qtype_name((uint32_t)r->type));
+}
+
 /* Let the recipe decide. `mix` NULL: types of the source, but for options. */
 static int assign(struct rw_plan *p, const struct model *m, const struct rewrite_options *opt,
                   const struct mix *mix, struct err *e)
@@ -189,8 +209,7 @@ static int assign(struct rw_plan *p, const struct model *m, const struct rewrite
         p->tensors[i].type = r[i].type;
         p->tensors[i].from_plan = r[i].why && strcmp(r[i].why, "plan") == 0;
         if (r[i].why && strncmp(r[i].why, "fallback", 8) == 0)
-            rc = rw_plan_warn(p, e, "[type-fallback|%s] tensor '%s': %s, written as %s", r[i].name, r[i].name,
-                              r[i].why, qtype_name(r[i].type));
+            rc = fall_back(p, &p->tensors[i], &r[i], opt->no_fallback, e);
     }
     if (rc == 0)
         rc = report_absent_base(p, &ro, e);
@@ -357,12 +376,29 @@ static int report_unweighted(struct rw_plan *p, const struct rewrite_options *op
     return rc;
 }
 
+/* Collected on these weights? */
+static int report_model(struct rw_plan *p, const struct model *m, const struct rewrite_options *opt,
+                        struct err *e)
+{
+    char own[MODEL_IDENTITY_BYTES];
+    if (!opt->imatrix || !imatrix_model(opt->imatrix)[0])
+        return 0;
+    int rc = model_identity(own, m, e);
+    if (rc == 0 && strcmp(imatrix_model(opt->imatrix), IMATRIX_SEVERAL_MODELS) == 0)
+        return rw_plan_warn(p, e, "[imatrix-other-model] %s: was merged from matrices of different models",
+                            imatrix_name(opt));
+    if (rc == 0 && model_identity_differs(imatrix_model(opt->imatrix), own))
+        return rw_plan_warn(p, e, "[imatrix-other-model] %s: was collected on another model than %s",
+                            imatrix_name(opt), model_path(m));
+    return rc;
+}
+
 /* Name what the importance matrix lacks, and refuse one that fits nothing. */
 static int report_importance(struct rw_plan *p, const struct rewrite_options *opt, struct err *e)
 {
     if (!opt->imatrix || (rw_is_plain(opt) && !opt->recipe.plan))
         return 0;
-    size_t n_missing = 0, n_used = 0, len = 0;
+    size_t n_missing = 0, n_expected = 0, n_used = 0, len = 0;
     char names[600] = "";
     for (size_t i = 0; i < p->n_tensors; i++) {
         const struct rw_tensor *t = &p->tensors[i];
@@ -370,18 +406,19 @@ static int report_importance(struct rw_plan *p, const struct rewrite_options *op
         if (!t->no_importance)
             continue;
         if (opt->imatrix_strict && !is_embedding_or_output(t->src->name))
-            return err_set(e, ERR_ARG, "%s: no entry for tensor '%s', which becomes %s", opt->imatrix_path,
+            return err_set(e, ERR_ARG, "%s: no entry for tensor '%s', which becomes %s", imatrix_name(opt),
                            t->src->name, qtype_name(t->type));
         n_missing++;
+        n_expected += is_embedding_or_output(t->src->name); /* for which hardly any matrix has data */
         if (len < sizeof names)
             len += (size_t)snprintf(names + len, sizeof names - len, "%s%s", len ? ", " : "", t->src->name);
     }
-    const char *file = opt->imatrix_path ? opt->imatrix_path : "importance matrix";
+    const char *file = imatrix_name(opt);
     if (n_used == 0)
         return err_set(e, ERR_ARG, "%s: none of its %zu entries names a tensor of this model", file,
                        imatrix_n(opt->imatrix));
     int rc = 0;
-    if (n_missing)
+    if (n_missing > n_expected)
         rc =
             rw_plan_warn(p, e, "[imatrix-incomplete] %s: no entry for %zu tensor%s, quantized without: %s%s",
                          file, n_missing, n_missing == 1 ? "" : "s", names, len >= sizeof names ? "..." : "");
@@ -424,7 +461,9 @@ int rw_plan_types(struct rw_plan *p, const struct model *m, const struct rewrite
         rc = drop_scales(p, e);
     for (size_t i = 0; rc == 0 && i < p->n_tensors; i++)
         rc = finish_tensor(p, &p->tensors[i], opt, !gguf, e);
-    return rc ? rc : report_importance(p, opt, e);
+    if (rc == 0)
+        rc = report_importance(p, opt, e);
+    return rc ? rc : report_model(p, m, opt, e);
 }
 
 /* --- layout --- */
