@@ -106,38 +106,40 @@ const char *outcome_code(enum err_code code)
     return "other";
 }
 
-/* Does `path`, of n bytes, stand for a file: named among the arguments (also behind "--option="), or there?
- */
-static bool is_file(const char *path, size_t n)
+/* Is `path`, of n bytes, there? Or at least among the arguments (also behind "--option=")? */
+static bool is_file(const char *path, size_t n, bool must_exist)
 {
     char name[512];
     if (n == 0 || n >= sizeof name)
         return false;
     memcpy(name, path, n);
     name[n] = 0;
-    for (int i = 1; i < run.argc; i++) {
+    for (int i = 1; i < run.argc && !must_exist; i++) {
         const char *eq = strchr(run.argv[i], '=');
         if (strcmp(run.argv[i], name) == 0 || (eq && strcmp(eq + 1, name) == 0))
             return true;
     }
-    return access(name, F_OK) == 0;
+    return must_exist && access(name, F_OK) == 0;
 }
 
-/* Messages begin with the path they are about, perhaps behind another one. The longest that is a file counts:
- * a path may hold a colon itself. */
+/* A message names its file in front of a colon, perhaps behind other words with one ("Q4_K_M: a.dat: ...").
+ * The longest such part counts, since a path may hold a colon itself; a file that is there before one that is
+ * not. */
 static size_t file_of(const char *message, const char **file)
 {
-    const char *start = message;
-    size_t n = 0;
-    for (const char *at = strstr(message, ": "); at; at = strstr(at + 2, ": ")) {
-        if (is_file(start, (size_t)(at - start))) {
-            *file = start;
-            n = (size_t)(at - start);
-        } else if (n) {
-            break;
+    for (int must_exist = 1; must_exist >= 0; must_exist--)
+        for (const char *start = message; start; start = strstr(start, ": ")) {
+            size_t n = 0;
+            start += start > message ? 2 : 0;
+            for (const char *at = strstr(start, ": "); at; at = strstr(at + 2, ": "))
+                if (is_file(start, (size_t)(at - start), must_exist))
+                    n = (size_t)(at - start);
+            if (n > 0) {
+                *file = start;
+                return n;
+            }
         }
-    }
-    return n;
+    return 0;
 }
 
 static void quoted_of(const char *message, const char *before, struct json_writer *w)

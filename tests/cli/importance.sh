@@ -5,11 +5,11 @@
 text=$src/tests/data/prose.md
 measure="--text $text --ctx 64 --chunks 1"
 cd "$work" || exit 1
-"$bin/make_checkpoint" --layers 2 --hidden 256 --heads 4 --kv-heads 2 --ffn 256 --vocab 320 --seed 3 toy >/dev/null ||
+"$bin/make_checkpoint" --layers 2 --hidden 256 --heads 4 --kv-heads 2 --head-dim 64 --ffn 256 --vocab 320 --seed 3 toy >/dev/null ||
     fail "make_checkpoint"
-"$bin/make_checkpoint" --layers 2 --hidden 256 --heads 4 --kv-heads 2 --ffn 256 --vocab 320 --seed 4 sister >/dev/null ||
+"$bin/make_checkpoint" --layers 2 --hidden 256 --heads 4 --kv-heads 2 --head-dim 64 --ffn 256 --vocab 320 --seed 4 sister >/dev/null ||
     fail "make_checkpoint"
-"$bin/make_checkpoint" --layers 4 --hidden 256 --heads 4 --kv-heads 2 --ffn 256 --vocab 320 --seed 3 tall >/dev/null ||
+"$bin/make_checkpoint" --layers 4 --hidden 256 --heads 4 --kv-heads 2 --head-dim 64 --ffn 256 --vocab 320 --seed 3 tall >/dev/null ||
     fail "make_checkpoint"
 for m in toy sister tall; do
     run 0 imatrix $m --text "$text" --ctx 64 --chunks 2 -o $m.gguf
