@@ -2,11 +2,11 @@
 #include "evaluate.h"
 
 #include "calib/model/forward.h"
+#include "calib/waves.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 #define WAVE_TOKENS 16384
 #define HEAD_SHARE  0.25 /* of the work of a wave, for the progress bar only */
@@ -53,22 +53,16 @@ static int show(void *ctx, uint64_t done, uint64_t total)
     return r->ignore_stop ? 0 : stop;
 }
 
-size_t evaluate_wave(const struct windows *w, size_t n_tokens)
-{
-    size_t n = n_tokens / w->ctx;
-    return n ? n : 1;
-}
-
 /* All windows at once when the weights do not stay in the page cache or have to be encoded. */
 static size_t wave_size(const struct run *r)
 {
-    uint64_t n_bytes = 0, ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t n_bytes = 0;
     for (size_t m = 0; m < r->n_asked; m++) {
         if (weights_encodes(r->models[m].weights))
             return r->w->n;
         n_bytes += weights_n_bytes(r->models[m].weights);
     }
-    return n_bytes > ram / 2 ? r->w->n : evaluate_wave(r->w, WAVE_TOKENS);
+    return wave_finds_weights(n_bytes) ? wave_windows(r->w, WAVE_TOKENS) : r->w->n;
 }
 
 static int allocate(struct run *r, struct err *e)

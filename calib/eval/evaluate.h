@@ -47,9 +47,6 @@ struct evaluation {
     bool partial;     /* stopped early: some windows or models are missing */
 };
 
-/* Windows of a wave of about n_tokens, at least 1. Figures do not depend on where a run is cut. */
-size_t evaluate_wave(const struct windows *w, size_t n_tokens);
-
 /* models[0] is the reference. ERR_UNSUPPORTED: a model without a language head. Stopped before anything was
  * scored: ERR_CANCELLED. *out: caller releases with evaluation_release. */
 int evaluate(struct evaluation *out, const struct evaluate_model *models, size_t n_models,

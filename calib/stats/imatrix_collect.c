@@ -6,14 +6,15 @@
  * get one wave. */
 #include "imatrix_collect.h"
 
-#include "calib/eval/evaluate.h"
 #include "calib/eval/perplexity.h"
+#include "calib/model/forward.h"
+#include "calib/model/head.h"
+#include "calib/waves.h"
 #include "imatrix_sums.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #define WAVE_TOKENS 32768
 
@@ -103,14 +104,14 @@ static int run_wave(struct run *r, struct err *e)
     return rc;
 }
 
-static size_t wave_windows(const struct imatrix_collect_options *opt, const struct weights *weights,
-                           const struct windows *w)
+static size_t wave_size(const struct imatrix_collect_options *opt, const struct weights *weights,
+                        const struct windows *w)
 {
-    uint64_t ram = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     if (opt->save_windows >= w->n ||
-        (opt->save_windows == 0 && (weights_encodes(weights) || weights_n_bytes(weights) > ram / 2)))
+        (opt->save_windows == 0 &&
+         (weights_encodes(weights) || !wave_finds_weights(weights_n_bytes(weights)))))
         return w->n;
-    size_t n = evaluate_wave(w, opt->save_windows ? opt->save_windows * w->ctx : WAVE_TOKENS);
+    size_t n = wave_windows(w, opt->save_windows ? opt->save_windows * w->ctx : WAVE_TOKENS);
     return n < w->n ? n : w->n;
 }
 
@@ -203,7 +204,7 @@ int imatrix_collect(struct imatrix_collected *out, const struct net *net, struct
     r.sums.head = net->head.tensor;
     r.sums.process_output = opt->process_output;
     r.state.identity = opt->identity ? opt->identity : "";
-    size_t wave = wave_windows(opt, weights, w), run = windows_n_scored(w), max_nll = n_scores(net, w, opt);
+    size_t wave = wave_size(opt, weights, w), run = windows_n_scored(w), max_nll = n_scores(net, w, opt);
     struct imatrix_collected c = {0};
     r.state.nll = malloc(max_nll * sizeof *r.state.nll + 1);
     r.scores = malloc((opt->perplexity ? wave * run : 0) * sizeof *r.scores + 1);

@@ -3,6 +3,7 @@
 #include "calib/eval/candidate.h"
 #include "calib/eval/evaluate.h"
 #include "calib/eval/ladder.h"
+#include "calib/waves.h"
 #include "calib/report/report.h"
 #include "formats/json.h"
 #include "report_document.h"
@@ -73,7 +74,7 @@ static void waves_do_not_change_a_bit(void **state)
     struct evaluate_model a = model_of(&ref), b[2] = {model_of(&ref), model_of(&same)};
     struct evaluate_options opt = {.pool = pool, .memory_bytes = 1 << 26};
     struct evaluation x, y;
-    assert_true(evaluate_wave(&windows, 16384) < N);
+    assert_true(wave_windows(&windows, 16384) < N);
     assert_int_equal(evaluate(&x, &a, 1, &windows, &opt, NULL), 0);
     assert_int_equal(evaluate(&y, b, 2, &windows, &opt, NULL), 0);
     assert_int_equal(x.n, N * windows_n_scored(&windows));
@@ -109,7 +110,7 @@ static void a_stop_between_waves_keeps_what_was_finished(void **state)
     struct evaluation x;
     assert_int_equal(evaluate(&x, &a, 1, &windows, &opt, NULL), 0);
     assert_true(x.partial);
-    assert_int_equal(x.n_windows, evaluate_wave(&windows, 16384));
+    assert_int_equal(x.n_windows, wave_windows(&windows, 16384));
     evaluation_release(&x);
     s = (struct stopper){.at = 0.1};
     struct err e = {0};
