@@ -3,6 +3,7 @@
  * Two sources: hashes committed in tests/golden/encode.txt (rows drawn again from their seed), and whole
  * blocks of the wider golden data where that is at hand. */
 #include "libquant/base/filemap.h"
+#include "libquant/base/rng.h"
 #include "libquant/base/sha256.h"
 #include "libquant/quant.h"
 
@@ -81,6 +82,38 @@ static void blocks_equal_those_of_the_reference_implementation(void **state)
     assert_int_equal(n_wrong, 0);
     /* 15 types with and without importance, 3 that need it, 1 that has no use for it */
     assert_int_equal(n_checked, (15 * (1 + N_HARD_IMPORTANCE) + 3 * N_HARD_IMPORTANCE + 1) * N_TAME_ROWS);
+}
+
+/* Mutation: `x / step` as `x * (1 / step)` in round_signed (encode_parts.h), by which Q3_K and Q6_K round
+ * their codes. One weight in millions gets another code; each of these rows, found by search, holds one. The
+ * hashes are of ggml_quantize_chunk's blocks, as in tests/golden/encode.txt. */
+static void codes_are_quotients(void **state)
+{
+    (void)state;
+    static const struct {
+        enum qtype type;
+        uint64_t seed;
+        const char *hash;
+    } rows[] = {{QTYPE_Q3_K, 328873, "00c5a3bfd2a57b5e"}, {QTYPE_Q3_K, 378553, "2658cc19b66c7c33"},
+                {QTYPE_Q3_K, 404306, "6a4ccafe913b22b2"}, {QTYPE_Q6_K, 7060, "a9be7d8d963c6669"},
+                {QTYPE_Q6_K, 25043, "a272a1888fb8428a"},  {QTYPE_Q6_K, 29784, "2dc398cf7319feba"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (const char *const *isa = kern_names(); *isa; isa++) {
+            float x[256];
+            uint8_t block[256];
+            uint64_t n = 0;
+            char hex[65];
+            struct rng r = {rows[i].seed};
+            for (size_t k = 0; k < 256; k++)
+                x[k] = (float)((int32_t)(rng_u64(&r) >> 40) - (1 << 23)) * 0x1p-26f;
+            assert_true(qtype_row_bytes((uint32_t)rows[i].type, 256, &n));
+            assert_int_equal(
+                quant_encode_rows(kern_by_name(*isa), rows[i].type, x, block, (size_t)n, 1, 256, NULL, NULL),
+                0);
+            sha256_hex_of(block, (size_t)n, hex);
+            hex[16] = 0;
+            assert_string_equal(hex, rows[i].hash);
+        }
 }
 
 /* --- the wider golden data: 24 rows of 1024
@@ -241,6 +274,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_equal_those_of_the_reference_implementation),
+        cmocka_unit_test(codes_are_quotients),
         cmocka_unit_test(whole_rows_equal_the_wider_golden_blocks),
         cmocka_unit_test(wrong_arguments_are_named),
         cmocka_unit_test(rows_do_not_see_each_other),
