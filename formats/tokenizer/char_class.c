@@ -1,6 +1,7 @@
 /* char_class.c - see char_class.h. */
 #include "char_class.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <utf8proc.h>
 
@@ -71,4 +72,56 @@ int char_class(uint32_t cp)
     case UTF8PROC_CATEGORY_CN: return recent_class(cp);
     default: return CHAR_OTHER;
     }
+}
+
+/* The script Han of Unicode 16. */
+static bool is_han(uint32_t cp)
+{
+    static const uint32_t ranges[][2] = {
+        {0x2E80, 0x2E99},   {0x2E9B, 0x2EF3},   {0x2F00, 0x2FD5},   {0x3005, 0x3005},   {0x3007, 0x3007},
+        {0x3021, 0x3029},   {0x3038, 0x303B},   {0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xF900, 0xFA6D},
+        {0xFA70, 0xFAD9},   {0x16FE2, 0x16FE3}, {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739},
+        {0x2B740, 0x2B81D}, {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0}, {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D},
+        {0x30000, 0x3134A}, {0x31350, 0x323AF},
+    };
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (cp >= ranges[i][0] && cp <= ranges[i][1])
+            return true;
+    return false;
+}
+
+static int category_detail(uint32_t cp)
+{
+    switch (utf8proc_category((utf8proc_int32_t)cp)) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LT: return DETAIL_UPPER;
+    case UTF8PROC_CATEGORY_LL: return DETAIL_LOWER;
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO: return DETAIL_CASELESS;
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME: return DETAIL_MARK;
+    case UTF8PROC_CATEGORY_PC:
+    case UTF8PROC_CATEGORY_PD:
+    case UTF8PROC_CATEGORY_PS:
+    case UTF8PROC_CATEGORY_PE:
+    case UTF8PROC_CATEGORY_PI:
+    case UTF8PROC_CATEGORY_PF:
+    case UTF8PROC_CATEGORY_PO: return DETAIL_PUNCTUATION;
+    case UTF8PROC_CATEGORY_SM:
+    case UTF8PROC_CATEGORY_SC:
+    case UTF8PROC_CATEGORY_SK:
+    case UTF8PROC_CATEGORY_SO: return DETAIL_SYMBOL;
+    case UTF8PROC_CATEGORY_CN: {
+        int recent = recent_class(cp);
+        return recent == CHAR_LETTER ? DETAIL_CASELESS : recent == CHAR_MARK ? DETAIL_MARK : 0;
+    }
+    default: return 0;
+    }
+}
+
+int char_detail(uint32_t cp)
+{
+    int d = category_detail(cp);
+    return cp >= 0x2E80 && is_han(cp) ? d | DETAIL_HAN : d;
 }

@@ -15,4 +15,19 @@ extern const uint8_t CHAR_CLASS_ASCII[128];
 
 int char_class(uint32_t cp);
 
+/* The finer kinds that some pre-tokenizers ask for; a letter of a recent version of Unicode counts as one
+ * without case. */
+enum char_detail {
+    DETAIL_UPPER = 1, /* Lu, Lt */
+    DETAIL_LOWER = 2,
+    DETAIL_CASELESS = 4, /* Lm, Lo */
+    DETAIL_LETTER = DETAIL_UPPER | DETAIL_LOWER | DETAIL_CASELESS,
+    DETAIL_MARK = 8,
+    DETAIL_PUNCTUATION = 16,
+    DETAIL_SYMBOL = 32,
+    DETAIL_HAN = 64, /* the script, whatever the category */
+};
+
+int char_detail(uint32_t cp);
+
 #endif

@@ -6,6 +6,7 @@
 
 #include "char_class.h"
 #include "codepoint.h"
+#include "pretokenize_stages.h"
 
 #include <string.h>
 
@@ -80,6 +81,21 @@ static const uint8_t *space_run(const uint8_t *p, const uint8_t *end, bool newli
     return last > p ? last : q;
 }
 
+int pretokenize_class(const uint8_t *p, const uint8_t *end, const uint8_t **next)
+{
+    return class_at(p, end, next);
+}
+
+const uint8_t *pretokenize_contraction(const uint8_t *p, const uint8_t *end, bool fold)
+{
+    return contraction(p, end, fold);
+}
+
+const uint8_t *pretokenize_space(const uint8_t *p, const uint8_t *end, bool newlines)
+{
+    return space_run(p, end, newlines);
+}
+
 /* The family of Qwen and Llama 3:
  *   (?i:'s|'t|'re|'ve|'m|'ll|'d) | [^\r\n\p{L}\p{N}]?LET+ | \p{N}{1,max_digits} | ?[^\s LET \p{N}]+[\r\n]*
  *   | \s*[\r\n]+ | \s+(?!\S) | \s+            LET = \p{L}, for Qwen3.5 [\p{L}\p{M}] */
@@ -132,12 +148,30 @@ static const uint8_t *match_gpt2(const uint8_t *p, const uint8_t *end)
     return space_run(p, end, false);
 }
 
+const uint8_t *pretokenize_gpt2(const uint8_t *p, const uint8_t *end)
+{
+    return match_gpt2(p, end);
+}
+
+const uint8_t *pretokenize_qwen2(const uint8_t *p, const uint8_t *end)
+{
+    return match_qwen(p, end, CHAR_LETTER, 1);
+}
+
+const uint8_t *pretokenize_llama3_long(const uint8_t *p, const uint8_t *end)
+{
+    return match_qwen(p, end, CHAR_LETTER, INT32_MAX);
+}
+
 void pretokenize_begin(struct pretokenize *it, enum pretokenizer kind, const char *text, size_t len)
 {
     it->kind = kind;
     it->p = (const uint8_t *)text;
     it->end = it->p + len;
     it->limit = it->p;
+    if (pretokenize_stages(kind))
+        memset(it->level, 0, sizeof it->level);
+    it->level[0] = (struct pretokenize_level){it->p, it->end, it->p, it->p};
 }
 
 /* StarCoder cuts every digit out first and applies GPT-2's pattern between them, each stretch on its own. */
@@ -155,16 +189,19 @@ bool pretokenize_next(struct pretokenize *it, const char **piece, size_t *len)
 {
     if (it->p >= it->end)
         return false;
-    const uint8_t *q = it->end;
+    const uint8_t *q = it->end, *from = it->p;
+    if (pretokenize_stages(it->kind) && !pretokenize_next_stage(it, &from, &q))
+        return false;
     switch (it->kind) {
     case PRE_QWEN2: q = match_qwen(it->p, it->end, CHAR_LETTER, 1); break;
     case PRE_QWEN35: q = match_qwen(it->p, it->end, CHAR_LETTER | CHAR_MARK, 1); break;
     case PRE_LLAMA3: q = match_qwen(it->p, it->end, CHAR_LETTER, 3); break;
     case PRE_GPT2: q = match_gpt2(it->p, it->end); break;
     case PRE_STARCODER: q = match_starcoder(it); break;
+    default: break;
     }
-    *piece = (const char *)it->p;
-    *len = (size_t)(q - it->p);
+    *piece = (const char *)from;
+    *len = (size_t)(q - from);
     it->p = q;
     return true;
 }
@@ -179,11 +216,21 @@ static const struct pretokenizer_info NAMES[] = {
     {"megrez", PRE_QWEN2, false, false, false},
     {"hunyuan", PRE_QWEN2, false, false, false},
     {"grok-2", PRE_QWEN2, false, false, false},
+    {"kormo", PRE_QWEN2, false, false, false},
+    {"f2llmv2", PRE_QWEN2, false, false, false},
+    {"solar-open", PRE_QWEN2, false, false, false},
+    {"bailingmoe", PRE_QWEN2, false, false, false},
+    {"bailingmoe2", PRE_QWEN2, false, false, false},
+    {"llada-moe", PRE_QWEN2, false, false, false},
     {"llama-bpe", PRE_LLAMA3, true, true, false},
     {"llama3", PRE_LLAMA3, true, true, false},
     {"llama-v3", PRE_LLAMA3, true, true, false},
     {"falcon3", PRE_LLAMA3, true, true, false},
+    {"falcon-h1", PRE_LLAMA3, true, true, false},
+    {"pixtral", PRE_LLAMA3, true, true, false},
+    {"midm-2.0", PRE_LLAMA3, true, true, false},
     {"lfm2", PRE_LLAMA3, true, true, false},
+    {"jina-v5-nano", PRE_LLAMA3, true, true, false},
     {"dbrx", PRE_LLAMA3, false, false, false},
     {"smaug-bpe", PRE_LLAMA3, false, false, false},
     {"glm4", PRE_LLAMA3, false, false, false},
@@ -193,11 +240,51 @@ static const struct pretokenizer_info NAMES[] = {
     {"mpt", PRE_GPT2, false, false, false},
     {"olmo", PRE_GPT2, false, false, false},
     {"jais", PRE_GPT2, false, false, false},
+    {"jina-es", PRE_GPT2, false, false, false},
+    {"jina-de", PRE_GPT2, false, false, false},
+    {"jina-v2-es", PRE_GPT2, false, false, false},
+    {"jina-v2-de", PRE_GPT2, false, false, false},
+    {"jina-v1-en", PRE_GPT2, false, false, false},
+    {"jina-v2-code", PRE_GPT2, false, false, false},
+    {"roberta-bpe", PRE_GPT2, false, false, false},
+    {"gigachat", PRE_GPT2, false, false, false},
+    {"a.x-4.0", PRE_GPT2, false, false, false},
+    {"mellum", PRE_GPT2, false, false, false},
+    {"modern-bert", PRE_GPT2, false, false, false},
+    {"exaone4", PRE_GPT2, false, false, false},
+    {"trillion", PRE_GPT2, false, false, false},
+    {"granite-docling", PRE_GPT2, false, false, false},
     {"starcoder", PRE_STARCODER, false, false, false},
     {"refact", PRE_STARCODER, false, false, false},
     {"smollm", PRE_STARCODER, false, false, false},
     {"command-r", PRE_STARCODER, false, false, false},
     {"codeshell", PRE_STARCODER, false, false, false},
+    {"exaone", PRE_STARCODER, false, false, false},
+    {"minerva-7b", PRE_STARCODER, false, false, false},
+    {"mellum2", PRE_STARCODER, false, false, false},
+    {"deepseek-llm", PRE_DEEPSEEK_LLM, false, false, false},
+    {"deepseek-coder", PRE_DEEPSEEK_CODER, false, false, false},
+    {"deepseek-v3", PRE_DEEPSEEK_V3, false, false, false},
+    {"hunyuan-dense", PRE_DEEPSEEK_V3, false, false, false},
+    {"joyai-llm", PRE_DEEPSEEK_V3, false, false, false},
+    {"falcon", PRE_FALCON, false, false, false},
+    {"default", PRE_DEFAULT, false, false, false},
+    {"tekken", PRE_TEKKEN, true, true, false},
+    {"gpt-4o", PRE_GPT4O, false, false, false},
+    {"llama4", PRE_GPT4O, false, false, false},
+    {"kanana2", PRE_GPT4O, false, false, false},
+    {"talkie", PRE_GPT4O, false, false, false},
+    {"minimax-m2", PRE_GPT4O, false, false, false},
+    {"granite-embed-multi-97m", PRE_GPT4O, true, false, false},
+    {"kimi-k2", PRE_KIMI_K2, false, false, false},
+    {"bloom", PRE_BLOOM, false, false, false},
+    {"poro-chat", PRE_BLOOM, false, false, false},
+    {"gpt3-finnish", PRE_BLOOM, false, false, false},
+    {"viking", PRE_VIKING, false, false, false},
+    {"minicpm5", PRE_MINICPM5, true, false, false},
+    {"seed-coder", PRE_SEED_CODER, false, false, false},
+    {"laguna", PRE_LAGUNA, false, false, false},
+    {"exaone-moe", PRE_EXAONE_MOE, false, false, false},
 };
 
 const struct pretokenizer_info *pretokenizer_find(const char *name)
@@ -208,29 +295,92 @@ const struct pretokenizer_info *pretokenizer_find(const char *name)
     return NULL;
 }
 
-bool pretokenizer_from_pattern(const char *pattern, enum pretokenizer *out)
+const char *pretokenizer_name(enum pretokenizer kind)
 {
-#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
+    if (kind < PRE_DEEPSEEK_LLM)
+        return NULL;
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
+        if (NAMES[i].kind == kind)
+            return NAMES[i].name;
+    return NULL;
+}
+
+/* Equal, with line ends in `text` as they are or escaped. */
+static bool is_pattern(const char *text, const char *known)
+{
+    for (; *text; text++) {
+        if ((*text == '\r' || *text == '\n') && known[0] == '\\' && known[1] == (*text == '\r' ? 'r' : 'n'))
+            known += 2;
+        else if (*text == *known)
+            known++;
+        else
+            return false;
+    }
+    return *known == '\0';
+}
+
+#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define SPACES       "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define UPPERS       "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}"
+#define LOWERS       "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
+#define UPPER        "[" UPPERS "]"
+#define LOWER        "[" LOWERS "]"
+#define NO_HAN(x)    "[" x "&&[^\\p{Han}]]"
+#define QWEN(let, more, digits, tail)                                                                        \
+    CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?" let "|" digits "| ?[^\\s\\p{L}" more "\\p{N}" tail "|" SPACES
+#define O200K(contraction, digits)                                                                           \
+    "[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+" contraction "|[^\\r\\n\\p{L}\\p{N}]?" UPPER "+" LOWER       \
+    "*" contraction "|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES
+#define CJK         "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+#define BLOOM_SIGNS ".,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c"
+
+bool pretokenizer_from_patterns(const char *const *patterns, size_t n, enum pretokenizer *out)
+{
     static const struct {
-        const char *pattern;
         enum pretokenizer kind;
+        const char *pattern[PRE_MAX_STEPS];
     } known[] = {
-        {CONTRACTIONS "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES,
-         PRE_QWEN2},
-        {CONTRACTIONS
-         "[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACES,
-         PRE_QWEN35},
-        {CONTRACTIONS "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES,
-         PRE_LLAMA3},
-        {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", PRE_GPT2},
+        {PRE_QWEN2, {QWEN("\\p{L}+", "", "\\p{N}", "]+[\\r\\n]*")}},
+        {PRE_QWEN2,
+         {"'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|"
+          "\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"}},
+        {PRE_QWEN35, {QWEN("[\\p{L}\\p{M}]+", "\\p{M}", "\\p{N}", "]+[\\r\\n]*")}},
+        {PRE_LLAMA3, {QWEN("\\p{L}+", "", "\\p{N}{1,3}", "]+[\\r\\n]*")}},
+        {PRE_GPT2, {PRETOKENIZE_GPT2}},
+        {PRE_STARCODER, {"\\p{N}", PRETOKENIZE_GPT2}},
+        {PRE_SEED_CODER, {QWEN("\\p{L}+", "", "\\p{N}{1}", "\\r\\n]+")}},
+        {PRE_SEED_CODER, {QWEN("\\p{L}+", "", "\\p{N}", "\\r\\n]+")}},
+        {PRE_MINICPM5, {"\\p{N}{1,3}", QWEN("\\p{L}+", "", "\\p{N}+", "]+[\\r\\n]*")}},
+        {PRE_TEKKEN, {O200K("", "\\p{N}")}},
+        {PRE_GPT4O, {O200K(CONTRACTIONS "?", "\\p{N}{1,3}")}},
+        {PRE_KIMI_K2,
+         {"[\\p{Han}]+|[^\\r\\n\\p{L}\\p{N}]?" NO_HAN(UPPERS) "*" NO_HAN(
+             LOWERS) "+" CONTRACTIONS
+                     "?|[^\\r\\n\\p{L}\\p{N}]?" NO_HAN(UPPERS) "+" NO_HAN(
+                         LOWERS) "*" CONTRACTIONS "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES}},
+        {PRE_DEEPSEEK_V3,
+         {"\\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+          "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
+          "| ?[\\p{P}\\p{S}]+[\\r\\n]*|" SPACES}},
+        {PRE_DEEPSEEK_CODER, {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", CJK, "\\p{N}"}},
+        {PRE_FALCON, {PRETOKENIZE_PUNCTUATION, PRETOKENIZE_GPT2, "[0-9][0-9][0-9]"}},
+        {PRE_BLOOM, {" ?[^(\\s|[" BLOOM_SIGNS "])]+"}},
+        {PRE_BLOOM, {" ?[^(\\s|" BLOOM_SIGNS ")]+"}},
+        {PRE_VIKING, {" ?[^(\\s|[" BLOOM_SIGNS "])]+", "\\p{N}"}},
+        {PRE_VIKING, {" ?[^(\\s|" BLOOM_SIGNS ")]+", "\\p{N}"}},
+        {PRE_EXAONE_MOE,
+         {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}"
+                       "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"}},
     };
-#undef CONTRACTIONS
-#undef SPACES
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(known[i].pattern, pattern) == 0) {
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        size_t k = 0;
+        while (k < n && k < PRE_MAX_STEPS && known[i].pattern[k] &&
+               is_pattern(patterns[k], known[i].pattern[k]))
+            k++;
+        if (k == n && (k == PRE_MAX_STEPS || !known[i].pattern[k])) {
             *out = known[i].kind;
             return true;
         }
-    return false;
+    }
+    return pretokenizer_is_deepseek_llm(patterns, n) ? (*out = PRE_DEEPSEEK_LLM, true) : false;
 }

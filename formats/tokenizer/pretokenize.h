@@ -15,7 +15,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum pretokenizer { PRE_QWEN2, PRE_QWEN35, PRE_LLAMA3, PRE_GPT2, PRE_STARCODER };
+enum pretokenizer {
+    PRE_QWEN2,
+    PRE_QWEN35,
+    PRE_LLAMA3,
+    PRE_GPT2,
+    PRE_STARCODER,
+    PRE_DEEPSEEK_LLM, /* from here on in steps, pretokenize_stages.c */
+    PRE_DEEPSEEK_CODER,
+    PRE_DEEPSEEK_V3,
+    PRE_FALCON,
+    PRE_DEFAULT,
+    PRE_TEKKEN,
+    PRE_GPT4O,
+    PRE_KIMI_K2,
+    PRE_BLOOM,
+    PRE_VIKING,
+    PRE_MINICPM5,
+    PRE_SEED_CODER,
+    PRE_LAGUNA,
+    PRE_EXAONE_MOE,
+    PRE_COUNT,
+};
+
+enum { PRE_MAX_STEPS = 6 };
 
 /* What a `tokenizer.ggml.pre` name implies for programs that read the file. */
 struct pretokenizer_info {
@@ -28,13 +51,26 @@ struct pretokenizer_info {
 /* NULL when the name is unknown here. */
 const struct pretokenizer_info *pretokenizer_find(const char *name);
 
-/* The pattern of tokenizer.json's Split -> its kind; false when it is none of ours. */
-bool pretokenizer_from_pattern(const char *pattern, enum pretokenizer *out);
+/* The steps of tokenizer.json, as patterns in order -> their kind; false when they are none of ours. Line
+ * ends may stand in a pattern as they are or escaped. A step of digits or punctuation has the pattern that
+ * says the same; the last step, of byte-level pieces, is PRETOKENIZE_GPT2 or not there. */
+#define PRETOKENIZE_GPT2        "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define PRETOKENIZE_PUNCTUATION "[\\p{P}\\$\\+<=>\\^~\\|`]+"
+bool pretokenizer_from_patterns(const char *const *patterns, size_t n, enum pretokenizer *out);
+
+/* What a file calls the kind; NULL for the five that the caller tells apart further. */
+const char *pretokenizer_name(enum pretokenizer kind);
+
+/* A stretch of one step, and the next match in it. */
+struct pretokenize_level {
+    const uint8_t *p, *end, *from, *to;
+};
 
 struct pretokenize {
     enum pretokenizer kind;
     const uint8_t *p, *end;
     const uint8_t *limit; /* starcoder: where the next digit stands */
+    struct pretokenize_level level[PRE_MAX_STEPS];
 };
 
 /* `text` is valid UTF-8, borrowed while iterating. */

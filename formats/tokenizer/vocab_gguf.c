@@ -167,8 +167,8 @@ static int read_model(struct vocab_build *b, const struct gguf_meta *meta, struc
         if (!v->pre)
             return err_set(e, ERR_NOMEM, "no memory for the vocabulary");
     } else if (v->model == VOCAB_BPE) {
-        vocab_warn(b, "[pretokenizer-unknown] key 'tokenizer.ggml.pre' is missing: how text is split before "
-                      "merging is unknown");
+        vocab_warn(b, "[pretokenizer-unknown] key 'tokenizer.ggml.pre' is missing: text is split as "
+                      "runtimes do it then, which may not be as the model learned it");
     }
     const struct pretokenizer_info *info = v->model == VOCAB_BPE ? pretokenizer_find(v->pre) : NULL;
     v->nfc = info && info->nfc;

@@ -130,10 +130,11 @@ static void read_normalizer(struct vocab_build *b, const struct json *n)
 
 static int unknown_pattern(struct err *e, const char *pattern)
 {
-    return err_set(e, ERR_UNSUPPORTED,
-                   "tokenizer.json: this pre-tokenizer is not known (known: Qwen2, Qwen3.5, Llama 3, GPT-2, "
-                   "StarCoder); its pattern is %.200s",
-                   pattern);
+    return err_set(
+        e, ERR_UNSUPPORTED,
+        "tokenizer.json: this pre-tokenizer is none of those that GGUF files have a name for; its pattern "
+        "is %.200s",
+        pattern);
 }
 
 static bool added_contains(const struct vocab_build *b, const char *text)
@@ -147,6 +148,9 @@ static bool added_contains(const struct vocab_build *b, const char *text)
 /* GGUF name of a pattern. One pattern has several names, which differ in what runtimes derive from them. */
 static const char *gguf_name(const struct vocab_build *b, enum pretokenizer kind)
 {
+    const char *name = pretokenizer_name(kind);
+    if (name)
+        return name;
     switch (kind) {
     case PRE_QWEN35: return "qwen35";
     case PRE_LLAMA3:
@@ -162,39 +166,53 @@ static const char *gguf_name(const struct vocab_build *b, enum pretokenizer kind
                : "qwen2";
 }
 
+/* The pattern of one step; NULL with *bytes: byte-level without a pattern of its own; NULL: not known here.
+ */
+static const char *step_pattern(const struct json *step, bool alone, bool *bytes)
+{
+    *bytes = is_type(step, "ByteLevel");
+    if (*bytes)
+        return json_true(step, "use_regex", true) && !(alone && json_true(step, "add_prefix_space", true))
+                   ? PRETOKENIZE_GPT2
+                   : NULL;
+    if (is_type(step, "Digits"))
+        return json_true(step, "individual_digits", false) ? "\\p{N}" : "\\p{N}+";
+    const char *how = json_string(json_get(step, "behavior"));
+    if (is_type(step, "Punctuation"))
+        return how && strcmp(how, "Contiguous") == 0 ? PRETOKENIZE_PUNCTUATION : NULL;
+    bool invert = json_true(step, "invert", false);
+    /* "Removed" with `invert` keeps the matches: the same, since every character is in some match */
+    if (!is_type(step, "Split") || !how || strcmp(how, invert ? "Removed" : "Isolated") != 0)
+        return NULL;
+    return json_string(json_get(json_get(step, "pattern"), "Regex"));
+}
+
 static int read_pretokenizer(struct vocab_build *b, const struct json *pt, struct err *e)
 {
-    const struct json *first = pt, *second = NULL;
-    if (is_type(pt, "Sequence")) {
-        const struct json *list = json_get(pt, "pretokenizers");
-        first = json_first(list);
-        second = json_next(first);
-        if (second && json_next(second))
-            return unknown_pattern(e, "a sequence of more than two steps");
+    const char *patterns[PRE_MAX_STEPS];
+    size_t n = 0;
+    enum pretokenizer kind;
+    bool sequence = is_type(pt, "Sequence"), any_bytes = false;
+    const struct json *step = sequence ? json_first(json_get(pt, "pretokenizers")) : pt;
+    for (; step; step = sequence ? json_next(step) : NULL) {
+        bool bytes, alone = n == 0 && !(sequence && json_next(step));
+        const char *pattern = step_pattern(step, alone, &bytes);
+        if (bytes && alone && !pattern)
+            return unknown_pattern(e, "ByteLevel with add_prefix_space, or by itself without a pattern");
+        if (!pattern && !bytes)
+            return unknown_pattern(e, any_bytes || sequence || is_type(step, "Split")
+                                          ? "a step of another kind"
+                                          : "not byte-level");
+        any_bytes |= bytes;
+        if (pattern && n == PRE_MAX_STEPS)
+            return unknown_pattern(e, "a sequence of more than six steps");
+        if (pattern)
+            patterns[n++] = pattern;
     }
-    const struct json *bytes = second ? second : first;
-    enum pretokenizer kind = PRE_GPT2;
-    if (!is_type(bytes, "ByteLevel"))
+    if (!any_bytes)
         return unknown_pattern(e, "not byte-level");
-    if (json_true(bytes, "add_prefix_space", true) && !second)
-        return unknown_pattern(e, "ByteLevel with add_prefix_space");
-    bool own_regex = json_true(bytes, "use_regex", true);
-    if (!second && own_regex) {
-        kind = PRE_GPT2;
-    } else if (second && is_type(first, "Digits") && json_true(first, "individual_digits", false) &&
-               own_regex) {
-        kind = PRE_STARCODER;
-    } else if (second && is_type(first, "Split") && !own_regex) {
-        const char *pattern = json_string(json_get(json_get(first, "pattern"), "Regex"));
-        const char *how = json_string(json_get(first, "behavior"));
-        bool invert = json_true(first, "invert", false);
-        /* "Removed" with `invert` keeps the matches: the same, since every character is in some match */
-        if (!pattern || !how || strcmp(how, invert ? "Removed" : "Isolated") != 0 ||
-            !pretokenizer_from_pattern(pattern, &kind))
-            return unknown_pattern(e, pattern ? pattern : "not a regular expression");
-    } else {
-        return unknown_pattern(e, "an unknown combination of steps");
-    }
+    if (!pretokenizer_from_patterns(patterns, n, &kind))
+        return unknown_pattern(e, n ? patterns[n - 1] : "no pattern");
     b->v->pre = gguf_name(b, kind);
     return 0;
 }

@@ -207,6 +207,22 @@ static void added_tokens_get_their_types(void **state)
     scratch_remove(&s);
 }
 
+#define STEP(regex)                                                                                          \
+    "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex "\"},\"behavior\":\"Isolated\",\"invert\":false}"
+#define STEPS(steps)                                                                                         \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[" steps                                                       \
+    ",{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}]}"
+#define DEEPSEEK3                                                                                            \
+    "[!\\\"#$%&'()*+,\\\\-./"                                                                                \
+    ":;<=>?@\\\\[\\\\\\\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\\\p{L}\\\\p{P}\\\\p{S}]?[\\\\p{L}\\\\p{M}]+"       \
+    "| ?[\\\\p{P}\\\\p{S}]+[\\r\\n]*|\\\\s*[\\r\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define TEKKEN                                                                                               \
+    "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]*[\\\\p{Ll}\\\\p{Lm}\\\\p{" \
+    "Lo}\\\\p{M}]+|"                                                                                         \
+    "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]+[\\\\p{Ll}\\\\p{Lm}\\\\p{" \
+    "Lo}\\\\p{M}]*|\\\\p{N}"                                                                                 \
+    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+
 static void pre_tokenizer_is_decided_by_its_pattern(void **state)
 {
     (void)state;
@@ -226,6 +242,18 @@ static void pre_tokenizer_is_decided_by_its_pattern(void **state)
         {"{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true},"
          "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]}",
          "", "", "starcoder"},
+        {STEPS(STEP("\\\\p{N}{1,3}") "," STEP("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+") "," STEP(
+             DEEPSEEK3)),
+         "", "", "deepseek-v3"},
+        {STEPS(STEP(" ?[^(\\\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+")), "", "", "bloom"},
+        {STEPS(STEP(
+             " ?[^(\\\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+") ",{\"type\":\"Digits\","
+                                                                             "\"individual_digits\":true}"),
+         "", "", "viking"},
+        {STEPS("{\"type\":\"Punctuation\",\"behavior\":\"Contiguous\"},"
+               "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}," STEP("[0-9][0-9][0-9]")),
+         "", "", "falcon"},
+        {STEPS(STEP(TEKKEN)), "", "", "tekken"},
     };
     struct scratch s;
     scratch_make(&s);
@@ -833,7 +861,7 @@ static void gguf_keys_are_checked(void **state)
     assert_true(warned(v, "9 is not a token id"));
     assert_true(warned(v, "tokens 2 and 4 have the same text 'ab'"));
     assert_true(warned(v, "1 values that are no token type"));
-    assert_true(warned(v, "how text is split before merging is unknown"));
+    assert_true(warned(v, "text is split as runtimes do it then"));
     expect_token(v, 3, "<|x|>", TOKEN_CONTROL);
     struct gguf_meta *out = NULL;
     assert_int_equal(gguf_meta_new(&out, NULL), 0);
