@@ -2,6 +2,7 @@
 #ifndef KERF_ALLOCATE_JOB_H
 #define KERF_ALLOCATE_JOB_H
 
+#include "allocate_budget.h"
 #include "eval_command.h"
 
 #include "calib/solve/confirm.h"
@@ -9,9 +10,8 @@
 #define ALLOCATE_MAX_TYPES QTYPE_COUNT
 
 struct allocate_asked {
-    const char *output, *table, *imatrix, *types, *probe, *probes, *html, *kv_type;
-    uint64_t target_size, memory, ctx; /* memory and ctx: 0 when not given */
-    double target_bpw;
+    const char *output, *table, *imatrix, *types, *probe, *probes, *html;
+    struct budget_options budget;
     struct opt_list min, max, fix;
     bool requantize, free_pairs, no_confirm;
 };

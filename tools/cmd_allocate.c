@@ -2,7 +2,6 @@
 #include "allocate_job.h"
 #include "type_options.h"
 
-#include "formats/inspect/footprint.h"
 #include "formats/output/output_file.h"
 #include "libquant/base/path.h"
 
@@ -12,9 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define DEFAULT_PROBES       "Q2_K,Q4_K"
-#define LEAST_WORKING_MEMORY ((uint64_t)1 << 20)
-#define STATE_SECONDS        60 /* what a kill may cost */
+#define DEFAULT_PROBES "Q2_K,Q4_K"
+#define STATE_SECONDS  60 /* what a kill may cost */
 
 /* --- options --- */
 
@@ -75,28 +73,14 @@ static int parse_rules(const struct opt_command *cmd, struct allocate_job *j, co
     return 0;
 }
 
-/* The target is a device: --memory and --ctx describe it. */
-static bool for_device(const struct allocate_asked *o)
-{
-    return o->target_size == 0 && o->target_bpw == 0;
-}
-
 static int check_options(const struct opt_command *cmd, struct allocate_job *j)
 {
     struct allocate_asked *o = j->o;
     size_t n = o->min.n + o->max.n + o->fix.n;
     int status = 0;
-    if (o->target_size > 0 && o->target_bpw > 0)
-        return cmd_usage(cmd, "give one of --target-size and --target-bpw");
-    if (for_device(o) && (o->memory == 0 || o->ctx == 0))
-        return cmd_usage(cmd, "give one of --target-size, --target-bpw, and --memory with --ctx");
-    if (for_device(o) && o->ctx > FOOTPRINT_MAX_CTX)
-        return cmd_usage(cmd, "--ctx: expected at most %" PRIu64 " tokens", FOOTPRINT_MAX_CTX);
-    if (!for_device(o) && o->kv_type)
-        return cmd_usage(
-            cmd, "--kv-type is for a device, which --memory and --ctx describe without another target");
-    if (!for_device(o) && o->memory && o->memory < LEAST_WORKING_MEMORY)
-        return cmd_usage(cmd, "--memory: expected a size of at least 1MiB as the bound on working memory");
+    status = budget_check(cmd, &o->budget);
+    if (status != 0)
+        return status;
     if (!o->output && !j->shared->dry_run)
         return cmd_usage(cmd, "--output is missing: where shall the plan go?");
     j->rules = calloc(n + 1, sizeof *j->rules);
@@ -321,51 +305,6 @@ static int confirm(struct allocate_job *j, struct err *e)
     return 0;
 }
 
-/* --- the budget --- */
-
-/* What the cache and the working space of the device leave for weights. */
-static int weights_of_device(const struct allocate_job *j, uint64_t *n_bytes, struct err *e)
-{
-    const struct allocate_asked *o = j->o;
-    struct footprint f;
-    enum qtype kv = QTYPE_F16;
-    int rc = footprint_init(&f, j->r->models[0].model, e);
-    if (rc != 0)
-        return rc;
-    if (o->kv_type)
-        qtype_from_name(o->kv_type, &kv); /* a choice of the option, so it is one */
-    uint64_t cache = footprint_cache_bytes(&f, o->ctx, kv), work = footprint_work_bytes(&f, o->ctx);
-    uint64_t taken = footprint_total_bytes(&f, 0, o->ctx, kv);
-    if (f.trained_ctx && o->ctx > f.trained_ctx)
-        cmd_warn(j->shared,
-                 "[ctx-beyond-training] %" PRIu64 " tokens are more than the %" PRIu64
-                 " that the model was trained for",
-                 o->ctx, f.trained_ctx);
-    footprint_release(&f);
-    if (taken >= o->memory)
-        return err_set(e, ERR_ARG,
-                       "the cache of %" PRIu64 " tokens takes %" PRIu64 " bytes and working space %" PRIu64
-                       ", which leaves nothing of --memory for weights",
-                       o->ctx, cache, work);
-    *n_bytes = o->memory - taken;
-    return 0;
-}
-
-static int budget_of(const struct allocate_job *j, uint64_t *budget, struct err *e)
-{
-    const struct allocate_asked *o = j->o;
-    uint64_t n_bytes = 0;
-    *budget = o->target_size;
-    if (o->target_bpw > 0)
-        *budget = allocator_budget_of_bits(j->allocator, o->target_bpw);
-    if (!for_device(o))
-        return 0;
-    int rc = weights_of_device(j, &n_bytes, e);
-    if (rc == 0)
-        *budget = allocator_budget_of_weights(j->allocator, n_bytes);
-    return rc;
-}
-
 /* --- output --- */
 
 static int write_plan(const struct allocate_job *j, struct err *e)
@@ -422,7 +361,7 @@ static int run(struct allocate_job *j, const char *model, uint64_t chunks, struc
     for (size_t i = 0; rc == 0 && i < allocator_n_warnings(j->allocator); i++)
         cmd_warn_of(j->shared, NULL, allocator_warning(j->allocator, i));
     if (rc == 0)
-        rc = budget_of(j, &budget, e);
+        rc = budget_bytes(&budget, &o->budget, j->allocator, j->shared, e);
     if (rc == 0) /* before the work, which may take hours */
         rc = allocator_check(j->allocator, budget, e);
     if (rc == 0)
@@ -450,27 +389,12 @@ int cmd_allocate(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
     struct text_options text = TEXT_OPTIONS_INIT;
-    struct allocate_asked o = {.target_size = 0};
+    struct allocate_asked o = {.output = NULL};
     text.chunks = 4;
     const struct opt options[] = {
         {"output", 'o', OPT_TEXT, &o.output, "PLAN", "the plan to write, for kerf quantize --plan", NULL,
          NULL},
-        {.kind = OPT_HEADING, .help = "Budget, one of:"},
-        {"target-size", 0, OPT_SIZE, &o.target_size, "SIZE",
-         "the whole output file, metadata and padding included, has at most this size", NULL, NULL},
-        {"target-bpw", 0, OPT_REAL, &o.target_bpw, "B", "bits per weight, over all tensors", NULL, NULL},
-        {"memory", 0, OPT_SIZE, &o.memory, "SIZE",
-         "with --ctx and no other target: weights, cache and working space fit in this much memory of a "
-         "device, by "
-         "the figures of kerf fit. Beside another target: bound on working memory of this run",
-         "1GiB beside another target", OPT_RANGE(.min = 1)},
-        {"ctx", 0, OPT_UINT, &o.ctx, "N",
-         "with --memory and no other target: tokens of the device's context; texts are measured in windows "
-         "of 512. "
-         "Beside another target: tokens per window",
-         "512 beside another target", OPT_RANGE(.min = 2, .max = 1 << 24)},
-        {"kv-type", 0, OPT_CHOICE, &o.kv_type, "f16|q8_0|q4_0",
-         "type of keys and values in the device's cache", "f16", NULL},
+        BUDGET_OPTIONS(o.budget),
         {.kind = OPT_HEADING, .help = "Choice:"},
         {"types", 0, OPT_TEXT, &o.types, "LIST", "types to choose from, separated by commas",
          "every type that can be written, and the one a tensor has", NULL},
@@ -529,10 +453,7 @@ int cmd_allocate(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &shared, &args), rc = 0;
     bool has_table = o.table && access(o.table, F_OK) == 0, has_text = text.texts.n || text.ids;
     if (status == OPT_CONTINUE) {
-        if (!for_device(&o) && o.ctx)
-            text.ctx = o.ctx;
-        if (!for_device(&o) && o.memory)
-            shared.memory_bytes = o.memory;
+        budget_take_shared(&o.budget, &text.ctx, &shared);
         status = has_table && !has_text ? 0 : eval_check_options(&cmd, &text);
         if (status == 0)
             status = check_options(&cmd, &j);
