@@ -42,16 +42,6 @@ static int parse_types(const struct opt_command *cmd, const char *option, const 
     return *n ? 0 : cmd_usage(cmd, "%s: expected types, separated by commas", option);
 }
 
-/* Every quantized type that can be written. */
-static void all_types(struct allocate_job *j)
-{
-    for (uint32_t id = 0; id < QTYPE_COUNT; id++) {
-        const struct qtype_info *info = qtype_info(id);
-        if (info && info->is_quantized && info->can_encode && info->in_files)
-            add_type(j->types, &j->n_types, (enum qtype)id);
-    }
-}
-
 static bool is_fast(const struct allocate_asked *o)
 {
     return o->probe ? strcmp(o->probe, "fast") == 0 : o->probes == NULL;
@@ -92,7 +82,7 @@ static int check_options(const struct opt_command *cmd, struct allocate_job *j)
     if (o->types)
         status = parse_types(cmd, "--types", o->types, j->types, &j->n_types);
     else
-        all_types(j);
+        j->n_types = loss_table_all_types(j->types);
     if (status == 0 && (!o->probes || strcmp(o->probes, "all") != 0))
         status =
             parse_types(cmd, "--probes", o->probes ? o->probes : DEFAULT_PROBES, j->probes, &j->n_probes);

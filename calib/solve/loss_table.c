@@ -200,6 +200,17 @@ int loss_table_init(struct loss_table *out, const struct model *m, const struct 
     return 0;
 }
 
+size_t loss_table_all_types(enum qtype *types)
+{
+    size_t n = 0;
+    for (uint32_t id = 0; id < QTYPE_COUNT; id++) {
+        const struct qtype_info *info = qtype_info(id);
+        if (info && info->is_quantized && info->can_encode && info->in_files)
+            types[n++] = (enum qtype)id;
+    }
+    return n;
+}
+
 void loss_table_release(struct loss_table *t)
 {
     if (!t)

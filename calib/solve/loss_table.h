@@ -92,6 +92,9 @@ int loss_table_init(struct loss_table *out, const struct model *m, const struct 
                     const enum qtype *types, size_t n_types, struct err *e);
 void loss_table_release(struct loss_table *t);
 
+/* Every quantized type that can be written, into types [QTYPE_COUNT]; how many. */
+size_t loss_table_all_types(enum qtype *types);
+
 /* The hashes alone, in hexadecimal, to compare with those of a table or a plan. Of the weights a few rows of
  * each tensor are read. */
 int loss_weights_hash(const struct model *m, char out[65], struct err *e);
@@ -145,7 +148,7 @@ const struct loss_option *loss_table_option(const struct loss_tensor *t, enum qt
 
 /* Proxies of all options (proxy_error.c). Tensors of up to PROXY_SAMPLE values are encoded whole; of larger
  * ones, evenly spread rows of about that many values, scaled up. */
-#define PROXY_SAMPLE ((uint64_t)1 << 20)
+#define PROXY_SAMPLE ((uint64_t)1 << 16)
 int loss_table_proxies(struct loss_table *t, const struct windows *w, const struct loss_measure *opt,
                        double share, struct err *e);
 
