@@ -29,6 +29,7 @@ static const struct cmd cmds[] = {
     {"compare", cmd_compare, "what candidates lost against a reference, in one pass over a text"},
     {"ladder", cmd_ladder, "quality of every level from Q8_0 to Q2_K, without writing files"},
     {"allocate", cmd_allocate, "per-tensor types of least expected loss within a budget"},
+    {"best", cmd_best, "the best file of a size: plan, error feedback and a held-out report in one go"},
     {"fit", cmd_fit, "which levels of a model fit into a memory, with the cache of a context"},
     {"diff", cmd_diff, "tensors and metadata that differ between two models"},
     {"hash", cmd_hash, "SHA-256 per tensor and of the whole model content"},

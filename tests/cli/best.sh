@@ -1,0 +1,46 @@
+#!/bin/sh
+# kerf best: from a model and a text to a file of a size, and a report on text that nothing has seen.
+. "$(dirname "$0")/lib.sh"
+
+text=$work/text.txt
+cat "$src/LICENSE" "$src/tests/golden/README.md" >"$text"
+value() { sed -n "s/^ *\"$1\": \([^,]*\),*$/\1/p" "$work/out" | sed -n "${2:-1}p"; }
+set -- best "$demo" --text "$text" --ctx 32 --chunks 8 --target-size 2450000
+
+run 0 "$@" -o "$work/a.gguf" --dry-run
+prints "would calibrate on 8 windows of 32 tokens"
+[ "$(ls "$work" | grep -c a.gguf)" = 0 ] || fail "a dry run wrote something"
+
+run 0 "$@" -o "$work/a.gguf" --html "$work/a.html" --json
+json
+n_bytes=$(wc -c <"$work/a.gguf")
+[ "$n_bytes" -le 2450000 ] && [ "$n_bytes" -gt 2400000 ] || fail "$n_bytes bytes of 2450000"
+prints '"candidates"'
+[ "$(value kld_mean 2)" != "" ] || fail "no mix beside the file"
+awk "BEGIN { exit !($(value kld_mean 1) < $(value kld_mean 2)) }" || fail "the file loses to the mix"
+grep -q "</html>" "$work/a.html" || fail "the page is not whole"
+[ "$(ls "$work" | grep -c 'a.gguf.')" = 0 ] || fail "files beside the output are left: $(ls "$work")"
+run 0 inspect "$work/a.gguf"
+prints "kerf.plan.sha256"
+prints "kerf.method"
+run 0 verify "$work/a.gguf"
+
+# What is refused, before the work.
+run 1 "$@" -o "$work/a.gguf"
+says "exists already"
+run 1 "$@" -o "$text" --force
+says "inputs are never replaced"
+run 1 "$@" -o "$work/b.gguf" --html "$work/b.gguf"
+says "give each its own"
+head -c 200 "$src/LICENSE" >"$work/short.txt"
+run 1 best "$demo" --text "$work/short.txt" --ctx 32 --target-bpw 4.5 -o "$work/b.gguf"
+says "three are the least"
+run 2 best "$demo" --text "$text" -o "$work/b.gguf"
+says "give one of"
+run 2 best "$demo" --text - --target-bpw 4.5 -o "$work/b.gguf"
+says "read twice"
+run 2 "$@"
+says "--output is missing"
+absent "$work/b.gguf"
+
+done_testing
