@@ -6,6 +6,8 @@
 #include "calib/solve/loss_table.h"
 #include "calib/stats/hessian_collect.h"
 #include "formats/gguf/imatrix_file.h"
+#include "formats/json.h"
+#include "formats/output/output_file.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "libquant/base/path.h"
 
@@ -366,6 +368,59 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
     ro->blocks = blocks_of;
     ro->blocks_ctx = run->solved;
     return rc;
+}
+
+int feedback_check_output(const struct feedback_options *f, const struct rewrite_options *ro,
+                          const char *output, struct err *e)
+{
+    int rc = f->hessian ? output_file_check_input(output, f->hessian, e) : 0;
+    for (size_t i = 0; rc == 0 && i < f->texts.n; i++)
+        rc = output_file_check_input(output, f->texts.items[i], e);
+    /* the parts of a split set have names of their own; a resumed run may find its output finished */
+    return rc || ro->split_max_bytes || ro->resume ? rc : output_file_check_target(output, ro->overwrite, e);
+}
+
+static void group_json(struct json_writer *w, int third, int role, const struct feedback_group_result *g)
+{
+    jw_object(w);
+    jw_key(w, "third"), jw_uint(w, (uint64_t)third + 1);
+    jw_key(w, "role"), jw_string(w, feedback_role_name((enum feedback_role)role));
+    jw_key(w, "n_tensors"), jw_uint(w, g->n_tensors);
+    jw_key(w, "kld"), jw_double(w, g->kld);
+    jw_key(w, "difference"), jw_double(w, g->difference);
+    jw_key(w, "difference_stderr"), jw_double(w, g->error);
+    jw_key(w, "kept_plain"), jw_bool(w, g->is_plain);
+    jw_end(w);
+}
+
+void feedback_json(const struct feedback_run *run, struct json_writer *w)
+{
+    const struct hessian_source *s = hessian_file_source(run->hessian);
+    const struct feedback_result *r = feedback_model_result(run->solved);
+    double plain = 0, solved = 0;
+    for (size_t i = 0; i < feedback_model_n(run->solved); i++) {
+        plain += feedback_model_tensor(run->solved, i)->figures.loss.plain;
+        solved += feedback_model_tensor(run->solved, i)->figures.loss.solved;
+    }
+    jw_key(w, "method"), jw_object(w);
+    jw_key(w, "name"), jw_string(w, "feedback");
+    jw_key(w, "ids_sha256"), jw_string(w, s->ids_sha256);
+    jw_key(w, "n_windows"), jw_uint(w, s->n_windows);
+    jw_key(w, "ctx"), jw_uint(w, s->ctx);
+    jw_key(w, "n_tensors"), jw_uint(w, feedback_model_n(run->solved));
+    jw_key(w, "layer_loss_ratio"), jw_double(w, plain > 0 ? solved / plain : 1);
+    jw_key(w, "n_held_out"), jw_uint(w, r->n_windows);
+    jw_key(w, "kld_plain"), jw_double(w, r->n_windows ? r->plain_kld : NAN);
+    jw_key(w, "kld"), jw_double(w, r->n_windows ? r->kld : NAN);
+    jw_key(w, "difference"), jw_double(w, r->n_windows ? r->difference : NAN);
+    jw_key(w, "difference_stderr"), jw_double(w, r->n_windows ? r->error : NAN);
+    jw_key(w, "groups"), jw_array(w);
+    for (int t = 0; t < FEEDBACK_N_THIRDS; t++)
+        for (int k = 0; k < FEEDBACK_N_ROLES; k++)
+            if (r->groups[t][k].n_tensors)
+                group_json(w, t, k, &r->groups[t][k]);
+    jw_end(w);
+    jw_end(w);
 }
 
 void feedback_tell(const struct feedback_run *run, const struct shared_options *shared)

@@ -87,6 +87,15 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
                      const struct session *session, const struct feedback_options *f,
                      const struct shared_options *shared, const char *output, struct err *e);
 
+/* Refuse before the work what would be refused behind it: an output that is there, or that is one of the
+ * inputs. */
+int feedback_check_output(const struct feedback_options *f, const struct rewrite_options *ro,
+                          const char *output, struct err *e);
+
+/* The member "method" of the result's object: what was calibrated on, and what the check found. */
+struct json_writer;
+void feedback_json(const struct feedback_run *run, struct json_writer *w);
+
 /* One line for people. */
 void feedback_tell(const struct feedback_run *run, const struct shared_options *shared);
 

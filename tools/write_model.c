@@ -112,8 +112,9 @@ static void shape_text(const struct rewrite_tensor_report *t, char out[96])
         n += (size_t)snprintf(out + n, 96 - n, "%s%" PRIu64, n ? " x " : "", t->ne[d - 1]);
 }
 
+/* `feedback` NULL: the plain encoder. */
 static void print_json(const struct rewrite_report *r, const struct inputs *in, const char *output,
-                       double seconds)
+                       const struct feedback_run *feedback, double seconds)
 {
     const struct model *m = in->model;
     struct json_writer w;
@@ -154,6 +155,8 @@ static void print_json(const struct rewrite_report *r, const struct inputs *in, 
         jw_end(&w);
     }
     jw_end(&w);
+    if (feedback)
+        feedback_json(feedback, &w);
     cmd_json_end(&w);
 }
 
@@ -316,6 +319,8 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
     if (rc == 0 && in->plan)
         compare_origin(in, o);
     if (rc == 0 && solving)
+        rc = feedback_check_output(&o->feedback, &ro, o->output, &e);
+    if (rc == 0 && solving)
         rc = feedback_prepare(&feedback, &ro, in->model, &in->session, &o->feedback, s, o->output, &e);
     if (rc == 0) {
         progress_begin(&watch.bar, s, "writing", "B", 0);
@@ -327,7 +332,7 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
     if (rc == 0) {
         tell_remarks(s, in, &report);
         if (s->json)
-            print_json(&report, in, o->output, session_seconds() - begin);
+            print_json(&report, in, o->output, solving ? &feedback : NULL, session_seconds() - begin);
         else
             print_text(&report, o->output ? o->output : path, s, session_seconds() - begin);
         if (solving)

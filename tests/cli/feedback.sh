@@ -67,6 +67,16 @@ for left in kerf-hessian kerf-hessian.kerf-state kerf-feedback; do
     [ ! -e "$work/q1.gguf.$left" ] || fail "q1.gguf.$left was left behind"
 done
 
+run 1 quantize "$toy" -o "$work/q1.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64
+says "q1.gguf" # refused before any work
+[ ! -e "$work/q1.gguf.kerf-hessian" ] || fail "it was collected for an output that is there"
+run 1 quantize "$toy" -o "$work/a.gguf" --type Q3_K_M --method feedback --hessian "$work/a.gguf" --force
+says "a.gguf"
+run 0 quantize "$toy" -o "$work/j.gguf" --type Q3_K_M --method feedback --hessian "$work/a.gguf" --text "$text" --ctx 64 --json
+json
+prints '"method"'
+prints '"kept_plain"'
+
 # Killed and resumed
 "$kerf" quantize "$toy" -o "$work/k.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 20 --held-out 4 \
     --resume >/dev/null 2>&1 &
