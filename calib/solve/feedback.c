@@ -143,9 +143,10 @@ static int encode_chunk(void *ctx, size_t index, unsigned worker, struct err *e)
     size_t n_rows = left < FEEDBACK_ROWS ? (size_t)left : FEEDBACK_ROWS;
     struct feedback_chunk c = {.format = f, .h = job->h, .kern = job->kern->product, .stages = job->stages};
     size_t n_floats = chunk_floats(n_cols, c.kern, &c);
-    float *mem = aligned_alloc(64, (n_floats + FEEDBACK_ROWS * n_cols) * sizeof *mem), *rows = mem + n_floats;
+    float *mem = aligned_alloc(64, (n_floats + FEEDBACK_ROWS * n_cols) * sizeof *mem);
     if (!mem)
         return err_set(e, ERR_NOMEM, "out of memory for %d rows of %zu weights", FEEDBACK_ROWS, n_cols);
+    float *rows = mem + n_floats;
     c.weights = mem;
     chunk_floats(n_cols, c.kern, &c);
     int rc = job->read(job->read_ctx, row0, n_rows, rows, e);

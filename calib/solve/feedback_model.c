@@ -183,9 +183,10 @@ static int plain_job(void *ctx, size_t job, unsigned worker, struct err *e)
     uint64_t mat = job / r->jobs_per_mat, first = job % r->jobs_per_mat * PLAIN_ROWS;
     uint64_t n = t->ne[1] - first < PLAIN_ROWS ? t->ne[1] - first : PLAIN_ROWS, row0 = mat * t->ne[1] + first;
     size_t n_cols = (size_t)t->ne[0];
-    float *rows = malloc((PLAIN_ROWS + 1) * n_cols * sizeof *rows), *weights = rows + PLAIN_ROWS * n_cols;
+    float *rows = malloc((PLAIN_ROWS + 1) * n_cols * sizeof *rows);
     if (!rows)
         return err_set(e, ERR_NOMEM, "out of memory encoding tensor '%s'", t->name);
+    float *weights = rows + PLAIN_ROWS * n_cols;
     int rc = model_read_rows(r->f->net->model, t, row0, n, rows, e);
     size_t bad = rc == 0 ? quant_find_bad(rows, (size_t)n * n_cols, quant_limit(r->t->type)) : 0;
     if (rc == 0 && bad < n * n_cols)

@@ -103,7 +103,9 @@ static inline vf step_of(const struct feedback_format *f, const struct params *p
 
 static inline vf offset_of(const struct feedback_format *f, const struct params *p)
 {
-    return !f->has_min ? (vf){0} : f->has_scales ? p->dmin * p->min : p->dmin;
+    if (!f->has_min)
+        return splat(0);
+    return f->has_scales ? p->dmin * p->min : p->dmin;
 }
 
 /* Neighbour (i, k) of p, each of -1, 0, 1: one more or less of scale and min, or of d and dmin a little. */
@@ -207,14 +209,13 @@ static void search_neighbours(const struct feedback_format *f, unsigned n, const
 static void seed_asymmetric(const struct feedback_format *f, unsigned n, const vf *x, const float *w,
                             vf *scale, vf *offset)
 {
-    vf low = x[0], high = x[0], sx = {0}, sxx = {0};
+    vf low = x[0], high = x[0], sx = {0};
     float sw = 0;
     bool positive = f->has_scales; /* the offset cannot be negative */
     for (unsigned i = 0; i < n; i++) {
         low = lower(low, x[i]);
         high = upper(high, x[i]);
         sx += x[i] * w[i];
-        sxx += x[i] * x[i] * w[i];
         sw += w[i];
     }
     if (positive)
@@ -533,7 +534,7 @@ static void refine_group(const struct feedback_chunk *c, size_t at, struct param
     unsigned n = f->sub;
     const struct feedback_group *own = n == 16 ? &h->groups16 : &h->groups32;
     const float *u = own->factor + at / n * n * n, *d = own->pivots + at;
-    vf target[FEEDBACK_MAX_SUB], a[FEEDBACK_MAX_SUB], old[FEEDBACK_MAX_SUB];
+    vf target[FEEDBACK_MAX_SUB], a[FEEDBACK_MAX_SUB], old[FEEDBACK_MAX_SUB] = {{0}};
     for (unsigned k = 0; k < n; k++) { /* a = D^-1 U g; u holds U^T with a unit diagonal */
         a[k] = g[k];
         for (unsigned j = k + 1; j < n; j++)
