@@ -10,6 +10,7 @@
 #include "formats/output/output_file.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "libquant/base/path.h"
+#include "libquant/base/pool.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -307,15 +308,37 @@ static int describe(struct feedback_run *run, struct err *e)
 
 /* --- all of it --- */
 
+/* Hours of collecting must not end in a matrix that does not fit. */
+static int check_memory(const struct feedback_run *run, const struct session *session, uint64_t memory,
+                        struct err *e)
+{
+    struct hessian_plan plan = {0};
+    int rc = hessian_plan_make(&plan, &run->net, e);
+    for (size_t i = 0; rc == 0 && i < plan.n_grams; i++) {
+        size_t n = (size_t)plan.grams[i].n_cols;
+        uint64_t need = feedback_hessian_bytes(n, plan.grams[i].n_mats > 1) +
+                        pool_n_threads(session->pool) * feedback_chunk_bytes(n);
+        if (need > memory)
+            rc = err_set(e, ERR_ARG,
+                         "error feedback for '%s' (%zu columns) needs %" PRIu64
+                         " MiB of working memory, there are %" PRIu64 "; raise --memory, or lower --threads",
+                         plan.grams[i].owner, n, (need >> 20) + 1, memory >> 20);
+    }
+    hessian_plan_release(&plan);
+    return rc;
+}
+
 static int open_hessians(struct feedback_run *run, const struct session *session,
-                         const struct feedback_options *f, const struct shared_options *shared, bool resume,
-                         struct err *e)
+                         const struct feedback_options *f, const struct shared_options *shared,
+                         uint64_t memory, bool resume, struct err *e)
 {
     char found[65];
     size_t n = 0;
     int rc = 0;
     if (!f->hessian) {
-        rc = divide(run, f, &n, e);
+        rc = check_memory(run, session, memory, e);
+        if (rc == 0)
+            rc = divide(run, f, &n, e);
         struct windows w = part_of(&run->all, 0, n);
         if (rc == 0)
             rc = collect(run, session, &w, shared, resume, e);
@@ -354,7 +377,7 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
     if (rc == 0 && f->texts.n)
         rc = cut_text(run, m, f, shared, e);
     if (rc == 0)
-        rc = open_hessians(run, session, f, shared, ro->resume, e);
+        rc = open_hessians(run, session, f, shared, ro->memory_bytes, ro->resume, e);
     if (rc == 0 && !ro->imatrix) {
         rc = imatrix_load(&run->imatrix, hessian_file_path(run->hessian), e);
         ro->imatrix = run->imatrix;

@@ -46,6 +46,10 @@ says "belongs to another model"
 absent "$work/q.gguf"
 [ ! -e "$work/q.gguf.kerf-feedback" ] || fail "the store was left behind"
 
+run 1 quantize "$toy" -o "$work/q.gguf" --type Q4_K --method feedback --text "$text" --ctx 64 --memory 3MiB
+says "raise --memory"
+[ ! -e "$work/q.gguf.kerf-hessian" ] || fail "it was collected for matrices that do not fit"
+
 # The same bytes
 run 0 quantize "$toy" -o "$work/q1.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 20 --held-out 4 --threads 1
 prints "held-out divergence"
