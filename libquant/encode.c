@@ -75,8 +75,8 @@ static void fill_groups(float *importance, size_t n, size_t group)
                 importance[j] = least < FLT_MAX ? least : 1;
 }
 
-int quant_encode_rows(const struct kern *k, enum qtype type, const float *src, void *dst, size_t dst_bytes,
-                      size_t n_rows, size_t n_cols, const float *importance, struct err *e)
+int quant_check_encode(const struct kern *k, enum qtype type, size_t dst_bytes, size_t n_rows, size_t n_cols,
+                       const float *importance, struct err *e)
 {
     const struct qtype_info *info = qtype_info((uint32_t)type);
     if (info == NULL)
@@ -95,9 +95,17 @@ int quant_encode_rows(const struct kern *k, enum qtype type, const float *src, v
     if (!checked_mul(n_rows, n_cols, &n_elems) || n_elems > SIZE_MAX / sizeof(float))
         return err_set(e, ERR_ARG, "%s: %zu rows of %zu exceed the address space", info->name, n_rows,
                        n_cols);
-    if (n_elems == 0)
-        return 0;
+    return 0;
+}
+
+int quant_encode_rows(const struct kern *k, enum qtype type, const float *src, void *dst, size_t dst_bytes,
+                      size_t n_rows, size_t n_cols, const float *importance, struct err *e)
+{
+    int rc = quant_check_encode(k, type, dst_bytes, n_rows, n_cols, importance, e);
+    if (rc != 0 || n_rows == 0 || n_cols == 0)
+        return rc;
     unsigned char *out = dst;
+    size_t row_bytes = dst_bytes / n_rows;
     for (size_t row = 0; row < n_rows; row++)
         k->encode[type](out + row * row_bytes, src + row * n_cols, n_cols, importance);
     return 0;

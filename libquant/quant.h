@@ -1,4 +1,5 @@
-/* quant.h - the public face of the quantization core: rows of float32 to rows of blocks and back.
+/* quant.h - the face of the quantization core towards the other rooms: rows of float32 to rows of blocks and
+ * back.
  *
  * Rows never interact, so callers may split a matrix anywhere between rows and over any number of threads
  * without changing a byte. All functions here are pure and reentrant. */
@@ -33,6 +34,10 @@ size_t quant_n_unweighted_blocks(enum qtype type, const float *importance, size_
 int quant_encode_informed(const struct kern *k, enum qtype type, const float *src, void *dst,
                           size_t dst_bytes, size_t n_rows, size_t n_cols, const float *importance,
                           struct err *e);
+
+/* What quant_encode_rows refuses, without looking at values. */
+int quant_check_encode(const struct kern *k, enum qtype type, size_t dst_bytes, size_t n_rows, size_t n_cols,
+                       const float *importance, struct err *e);
 
 /* Index of the first element that is NaN, infinite, or larger than `limit` in magnitude; n when there is
  * none. */

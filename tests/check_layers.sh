@@ -13,6 +13,10 @@ deny() { # folder, pattern of forbidden includes, why
 }
 deny libquant/base '(\.\.|libquant|formats|calib|tools)/' 'libquant/base includes its own headers only, by their bare names'
 deny libquant '(formats|calib|tools)/' 'libquant must not include from the rooms above it'
+deny libquant 'kerf/gguf' 'the public face of a room is included by that room only'
+for room in calib tools; do
+    deny "$room" 'kerf/' 'the rooms use each other by their own headers'
+done
 deny formats '(calib|tools)/' 'formats must not include from the rooms above it'
 deny calib 'tools/' 'calib must not include from tools'
 deny libquant '(cjson/|zlib|pcre2|utf8proc)' 'libquant uses no outside library'

@@ -316,7 +316,7 @@ int imatrix_weights(const struct imatrix_entry *entry, uint64_t mat, uint64_t n_
 
 int imatrix_load_memory(struct imatrix **out, const void *data, size_t len, const char *what, struct err *e)
 {
-    struct imatrix *m;
+    struct imatrix *m = NULL;
     int rc = imatrix_new(&m, e);
     if (rc)
         return rc;

@@ -1,0 +1,10 @@
+# Run while installing: kerf.pc for the prefix that is installed to. A folder that is not below the prefix is absolute.
+set(prefix "${CMAKE_INSTALL_PREFIX}")
+foreach(name LIBDIR INCLUDEDIR)
+  if(IS_ABSOLUTE "${KERF_${name}}")
+    set(${name} "${KERF_${name}}")
+  else()
+    set(${name} "\${prefix}/${KERF_${name}}")
+  endif()
+endforeach()
+configure_file("${KERF_PC_IN}" "${KERF_PC_OUT}" @ONLY)
