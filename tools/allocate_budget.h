@@ -15,38 +15,21 @@ struct budget_options {
 
 /* Rows of the option table. */
 #define BUDGET_OPTIONS(b)                                                                                    \
-    {.kind = OPT_HEADING, .help = "Budget, one of:"},                                                        \
-        {.name = "target-size",                                                                              \
-         .kind = OPT_SIZE,                                                                                   \
-         .value = &(b).target_size,                                                                          \
-         .arg = "SIZE",                                                                                      \
-         .help = "the whole output file, metadata and padding included, has at most this size"},             \
-        {.name = "target-bpw",                                                                               \
-         .kind = OPT_REAL,                                                                                   \
-         .value = &(b).target_bpw,                                                                           \
-         .arg = "B",                                                                                         \
-         .help = "bits per weight, over all tensors"},                                                       \
-        {.name = "memory",                                                                                   \
-         .kind = OPT_SIZE,                                                                                   \
-         .value = &(b).memory,                                                                               \
-         .arg = "SIZE",                                                                                      \
-         .help = "with --ctx and no other target: weights, cache and working space fit in this much memory " \
-                 "of a device, by the figures of kerf fit. Beside another target: bound on working memory "  \
-                 "of this run",                                                                              \
-         .fallback = "1GiB beside another target",                                                           \
-         .range = OPT_RANGE(.min = 1)},                                                                      \
-        {.name = "ctx",                                                                                      \
-         .kind = OPT_UINT,                                                                                   \
-         .value = &(b).ctx,                                                                                  \
-         .arg = "N",                                                                                         \
-         .help = "with --memory and no other target: tokens of the device's context; texts are measured in " \
-                 "windows of 512. Beside another target: tokens per window",                                 \
-         .fallback = "512 beside another target",                                                            \
-         .range = OPT_RANGE(.min = 2, .max = 1 << 24)},                                                      \
-    {                                                                                                        \
-        .name = "kv-type", .kind = OPT_CHOICE, .value = &(b).kv_type, .arg = "f16|q8_0|q4_0",                \
-        .help = "type of keys and values in the device's cache", .fallback = "f16"                           \
-    }
+    OPT_GROUP("Budget, one of:"),                                                                            \
+        OPT(SIZE, "target-size", &(b).target_size, "SIZE",                                                   \
+            "the whole output file, metadata and padding included, has at most this size"),                  \
+        OPT(REAL, "target-bpw", &(b).target_bpw, "B", "bits per weight, over all tensors"),                  \
+        OPT(SIZE, "memory", &(b).memory, "SIZE",                                                             \
+            "with --ctx and no other target: weights, cache and working space fit in this much memory of a " \
+            "device, by the figures of kerf fit. Beside another target: bound on working memory of this "    \
+            "run",                                                                                           \
+            .fallback = "1GiB beside another target", .range = OPT_RANGE(.min = 1)),                         \
+        OPT(UINT, "ctx", &(b).ctx, "N",                                                                      \
+            "with --memory and no other target: tokens of the device's context; texts are measured in "      \
+            "windows of 512. Beside another target: tokens per window",                                      \
+            .fallback = "512 beside another target", .range = OPT_RANGE(.min = 2, .max = 1 << 24)),          \
+        OPT(CHOICE, "kv-type", &(b).kv_type, "f16|q8_0|q4_0",                                                \
+            "type of keys and values in the device's cache", .fallback = "f16")
 
 /* The target is a device: --memory and --ctx describe it. */
 bool budget_is_device(const struct budget_options *b);

@@ -34,6 +34,9 @@ enum cmd_status { /* exit codes; a promise to scripts */
                       3, /* a check was not met: compare's limits, verify, diff --exit-code, --strict */
 };
 
+/* One line about a command, of the table in commands.c; "" for an unknown name. */
+const char *command_summary(const char *name);
+
 int cmd_inspect(int argc, char **argv);
 int cmd_convert(int argc, char **argv);
 int cmd_quantize(int argc, char **argv);

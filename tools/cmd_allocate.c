@@ -382,59 +382,54 @@ int cmd_allocate(int argc, char **argv)
     struct allocate_asked o = {.output = NULL};
     text.chunks = 4;
     const struct opt options[] = {
-        {"output", 'o', OPT_TEXT, &o.output, "PLAN", "the plan to write, for kerf quantize --plan", NULL,
-         NULL},
+        OPT(TEXT, "output", &o.output, "PLAN", "the plan to write, for kerf quantize --plan", .letter = 'o'),
         BUDGET_OPTIONS(o.budget),
-        {.kind = OPT_HEADING, .help = "Choice:"},
-        {"types", 0, OPT_TEXT, &o.types, "LIST", "types to choose from, separated by commas",
-         "every type that can be written, and the one a tensor has", NULL},
-        {"min", 0, OPT_LIST, &o.min, "REGEX=TYPE",
-         "tensors whose GGUF name the expression finds get at least the bits of this type", NULL, NULL},
-        {"max", 0, OPT_LIST, &o.max, "REGEX=TYPE", "at most the bits of this type", NULL, NULL},
-        {"fix", 0, OPT_LIST, &o.fix, "REGEX=TYPE", "exactly this type", NULL, NULL},
-        {"free-pairs", 0, OPT_FLAG, &o.free_pairs, NULL,
-         "gate and up projections of a layer may differ in type, which runtimes run slower", NULL, NULL},
-        {.kind = OPT_HEADING, .help = "Losses:"},
-        {"table", 0, OPT_TEXT, &o.table, "FILE",
-         "measured losses: read if the file exists (no text is needed then), else written. What a stopped "
-         "run "
-         "has measured is kept in FILE.kerf-state, and the same command goes on from there",
-         NULL, NULL},
-        {"probe", 0, OPT_CHOICE, &o.probe, "fast|full",
-         "fast: the change of each layer's output, scaled by a curve over depth; embedding, head and layers "
-         "of "
-         "massive activations to the output; at most 20 passes over the text. full: each tensor to the "
-         "output",
-         "fast, full with --probes", NULL},
-        {"probes", 0, OPT_TEXT, &o.probes, "LIST|all",
-         "of full probes: types whose loss is measured for each tensor; the others follow from their error",
-         DEFAULT_PROBES, NULL},
-        {"no-confirm", 0, OPT_FLAG, &o.no_confirm, NULL,
-         "leave out the measurement of plan and standard mix on text that the losses were not measured on; "
-         "without it a plan that does not beat the mix gives way to it",
-         NULL, NULL},
+        OPT_GROUP("Choice:"),
+        OPT(TEXT, "types", &o.types, "LIST", "types to choose from, separated by commas",
+            .fallback = "every type that can be written, and the one a tensor has"),
+        OPT(LIST, "min", &o.min, "REGEX=TYPE",
+            "tensors whose GGUF name the expression finds get at least the bits of this type"),
+        OPT(LIST, "max", &o.max, "REGEX=TYPE", "at most the bits of this type"),
+        OPT(LIST, "fix", &o.fix, "REGEX=TYPE", "exactly this type"),
+        OPT(FLAG, "free-pairs", &o.free_pairs, NULL,
+            "gate and up projections of a layer may differ in type, which runtimes run slower"),
+        OPT_GROUP("Losses:"),
+        OPT(TEXT, "table", &o.table, "FILE",
+            "measured losses: read if the file exists (no text is needed then), else written. What a stopped "
+            "run has measured is kept in FILE.kerf-state, and the same command goes on from there"),
+        OPT(CHOICE, "probe", &o.probe, "fast|full",
+            "fast: the change of each layer's output, scaled by a curve over depth; embedding, head and "
+            "layers of massive activations to the output; at most 20 passes over the text. full: each tensor "
+            "to the output",
+            .fallback = "fast, full with --probes"),
+        OPT(TEXT, "probes", &o.probes, "LIST|all",
+            "of full probes: types whose loss is measured for each tensor; the others follow from their "
+            "error",
+            .fallback = DEFAULT_PROBES),
+        OPT(FLAG, "no-confirm", &o.no_confirm, NULL,
+            "leave out the measurement of plan and standard mix on text that the losses were not measured "
+            "on; without it a plan that does not beat the mix gives way to it"),
         IMATRIX_OPTION(o.imatrix),
         REQUANTIZE_OPTION(o.requantize),
         TEXT_OPTIONS(text),
-        {.kind = OPT_HEADING, .help = "Output:"},
-        {"html", 0, OPT_TEXT, &o.html, "FILE", "write a page with the choice and the frontier, too", NULL,
-         NULL},
+        OPT_GROUP("Output:"),
+        OPT(TEXT, "html", &o.html, "FILE", "write a page with the choice and the frontier, too"),
     };
     const struct opt_command cmd = {
-        "allocate",
-        "MODEL --text TEXT (--target-size SIZE | --target-bpw B | --memory SIZE --ctx N) -o PLAN",
-        "Choose a type for every tensor so that the expected loss is least within a budget. Losses are "
-        "measured "
-        "on the text (--chunks windows, evenly spread) in at most 20 forward passes over those windows, or "
-        "with "
-        "--probe full in about (tensors x probes / 2); with --table it is done once for any number of "
-        "budgets. "
-        "In the end the plan is measured beside the standard mix of that size, on windows that were not used "
-        "so far, and the better one stays.",
-        options,
-        sizeof options / sizeof *options,
-        1,
-        1,
+        .name = "allocate",
+        .operands = "MODEL --text TEXT (--target-size SIZE | --target-bpw B | --memory SIZE --ctx N) -o PLAN",
+        .description =
+            "Choose a type for every tensor so that the expected loss is least within a budget. Losses are "
+            "measured on the text (--chunks windows, evenly spread) in at most 20 forward passes over those "
+            "windows, or with --probe full in about (tensors x probes / 2); with --table it is done once for "
+            "any number of budgets. In the end the plan is measured beside the standard mix of that size, on "
+            "windows that were not used so far, and the better one stays.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_ALL,
+        .examples = "kerf allocate Qwen3-0.6B --text calibration.txt --target-size 400MB -o q3.plan\n"
+                    "kerf allocate Qwen3-0.6B --text calibration.txt --memory 2GiB --ctx 8192 -o q3.plan",
     };
     struct opt_operands args;
     struct err e = {0};

@@ -414,33 +414,33 @@ int cmd_best(int argc, char **argv)
     struct options o = {.output = NULL};
     text.chunks = 100;
     const struct opt options[] = {
-        {"output", 'o', OPT_TEXT, &o.output, "FILE", "the GGUF file to write", NULL, NULL},
+        OPT(TEXT, "output", &o.output, "FILE", "the GGUF file to write", .letter = 'o'),
         BUDGET_OPTIONS(o.budget),
-        {.kind = OPT_HEADING, .help = "Text:"},
-        {"text", 0, OPT_LIST, &text.texts, "FILE",
-         "UTF-8 text, gzip if it ends in .gz. The program divides it: the report is on windows that nothing "
-         "else has seen",
-         NULL, NULL},
-        {"chunks", 0, OPT_UINT, &text.chunks, "N", "calibrate on at most this many windows", "100",
-         OPT_RANGE(.min = 1)},
-        {"parse-special", 0, OPT_FLAG, &text.parse_special, NULL,
-         "the text of control tokens becomes control tokens", NULL, NULL},
+        OPT_GROUP("Text:"),
+        OPT(LIST, "text", &text.texts, "FILE",
+            "UTF-8 text, gzip if it ends in .gz. The program divides it: the report is on windows that "
+            "nothing else has seen"),
+        OPT(UINT, "chunks", &text.chunks, "N", "calibrate on at most this many windows", .fallback = "100",
+            .range = OPT_RANGE(.min = 1)),
+        OPT(FLAG, "parse-special", &text.parse_special, NULL,
+            "the text of control tokens becomes control tokens"),
         REQUANTIZE_OPTION(o.requantize),
-        {.kind = OPT_HEADING, .help = "Output:"},
+        OPT_GROUP("Output:"),
         HTML_OPTION(o.html),
     };
     const struct opt_command cmd = {
-        "best",
-        "MODEL --text TEXT (--target-size SIZE | --target-bpw B | --memory SIZE --ctx N) -o OUT.gguf",
-        "Write the best file of a size: Hessians and importance of the text, the loss of every tensor, types "
-        "by "
-        "least expected loss, error feedback, and a report beside the standard mix of that size. A run that "
-        "was "
-        "stopped goes on when the same command is given again.",
-        options,
-        sizeof options / sizeof *options,
-        1,
-        1,
+        .name = "best",
+        .operands =
+            "MODEL --text TEXT (--target-size SIZE | --target-bpw B | --memory SIZE --ctx N) -o OUT.gguf",
+        .description =
+            "Write the best file of a size: Hessians and importance of the text, the loss of every tensor, "
+            "types by least expected loss, error feedback, and a report beside the standard mix of that "
+            "size. A run that was stopped goes on when the same command is given again.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_ALL,
+        .examples = "kerf best Qwen3-0.6B --text calibration.txt --target-size 400MB -o q3-best.gguf",
     };
     struct opt_operands args;
     struct err e = {0};

@@ -19,40 +19,21 @@ struct gates {
 
 /* Rows of the option table. */
 #define GATE_OPTIONS(g)                                                                                      \
-    {.kind = OPT_HEADING, .help = "Gates (exit code 3 when one is not met):"},                               \
-        {.name = "max-kld",                                                                                  \
-         .kind = OPT_REAL,                                                                                   \
-         .value = &(g).max_kld,                                                                              \
-         .arg = "X",                                                                                         \
-         .help = "largest mean KL divergence, nats per token",                                               \
-         .fallback = "no limit",                                                                             \
-         .range = OPT_RANGE(.min = 0)},                                                                      \
-        {.name = "max-ppl-ratio",                                                                            \
-         .kind = OPT_REAL,                                                                                   \
-         .value = &(g).max_ppl_ratio,                                                                        \
-         .arg = "X",                                                                                         \
-         .help = "largest ratio of perplexities, candidate over reference",                                  \
-         .fallback = "no limit",                                                                             \
-         .range = OPT_RANGE(.min = 0, .above = true)},                                                       \
-        {.name = "min-top1",                                                                                 \
-         .kind = OPT_REAL,                                                                                   \
-         .value = &(g).min_top1,                                                                             \
-         .arg = "X",                                                                                         \
-         .help = "smallest share of tokens with the same first choice, 0 to 1",                              \
-         .fallback = "no limit",                                                                             \
-         .range = OPT_RANGE(.min = 0, .max = 1)},                                                            \
-        {.name = "max-cosine-distance",                                                                      \
-         .kind = OPT_REAL,                                                                                   \
-         .value = &(g).max_cosine_distance,                                                                  \
-         .arg = "X",                                                                                         \
-         .help = "largest mean cosine distance of embeddings",                                               \
-         .fallback = "no limit",                                                                             \
-         .range = OPT_RANGE(.min = 0)},                                                                      \
-    {                                                                                                        \
-        .name = "max-score-rms", .kind = OPT_REAL, .value = &(g).max_score_rms, .arg = "X",                  \
-        .help = "largest root mean square of the differences of scores", .fallback = "no limit",             \
-        .range = OPT_RANGE(.min = 0)                                                                         \
-    }
+    OPT_GROUP("Gates (exit code 3 when one is not met):"),                                                   \
+        OPT(REAL, "max-kld", &(g).max_kld, "X", "largest mean KL divergence, nats per token",                \
+            .fallback = "no limit", .range = OPT_RANGE(.min = 0)),                                           \
+        OPT(REAL, "max-ppl-ratio", &(g).max_ppl_ratio, "X",                                                  \
+            "largest ratio of perplexities, candidate over reference", .fallback = "no limit",               \
+            .range = OPT_RANGE(.min = 0, .above = true)),                                                    \
+        OPT(REAL, "min-top1", &(g).min_top1, "X",                                                            \
+            "smallest share of tokens with the same first choice, 0 to 1", .fallback = "no limit",           \
+            .range = OPT_RANGE(.min = 0, .max = 1)),                                                         \
+        OPT(REAL, "max-cosine-distance", &(g).max_cosine_distance, "X",                                      \
+            "largest mean cosine distance of embeddings", .fallback = "no limit",                            \
+            .range = OPT_RANGE(.min = 0)),                                                                   \
+        OPT(REAL, "max-score-rms", &(g).max_score_rms, "X",                                                  \
+            "largest root mean square of the differences of scores", .fallback = "no limit",                 \
+            .range = OPT_RANGE(.min = 0))
 
 struct options {
     struct gates gates;
@@ -195,34 +176,33 @@ int cmd_compare(int argc, char **argv)
     struct options o = {.gates = GATES_INIT, .recipe = "llama.cpp"};
     const struct opt options[] = {
         TEXT_OPTIONS(text),
-        {.kind = OPT_HEADING, .help = "Candidates that are names of mixes:"},
+        OPT_GROUP("Candidates that are names of mixes:"),
         IMATRIX_OPTION(o.imatrix),
         RECIPE_OPTION(o.recipe),
         REQUANTIZE_OPTION(o.requantize),
         NO_FALLBACK_OPTION(o.no_fallback),
         GATE_OPTIONS(o.gates),
-        {.kind = OPT_HEADING, .help = "Output:"},
+        OPT_GROUP("Output:"),
         HTML_OPTION(o.html),
     };
     const struct opt_command cmd = {
-        "compare",
-        "REF CAND... --text TEXT",
-        "Run a reference and its candidates over the same text and compare their predictions token by token: "
-        "perplexity ratio, KL divergence with percentiles, agreement of the first choice, change of the "
-        "right "
-        "token's probability. A candidate is a model, or the name of a type or mix (Q4_K_M), which is then "
-        "applied to the reference's weights on the fly. "
-        "Embedding models, rerankers and reward models answer once for a text: each line of the text, or "
-        "each "
-        "record of --jsonl, is then a text of its own, cut to --ctx tokens, --chunks counts texts, and what "
-        "is "
-        "compared are cosine distances of embeddings, or scores and the order they give. For rerankers a "
-        "record "
-        "may be {\"query\", \"document\"}; process reward models score every <extra_0>.",
-        options,
-        sizeof options / sizeof *options,
-        2,
-        SIZE_MAX,
+        .name = "compare",
+        .operands = "REF CAND... --text TEXT",
+        .description =
+            "Run a reference and its candidates over the same text and compare their predictions token by "
+            "token: perplexity ratio, KL divergence with percentiles, agreement of the first choice, change "
+            "of the right token's probability. A candidate is a model, or the name of a type or mix "
+            "(Q4_K_M), which is then applied to the reference's weights on the fly. Embedding models, "
+            "rerankers and reward models answer once for a text: each line of the text, or each record of "
+            "--jsonl, is then a text of its own, cut to --ctx tokens, --chunks counts texts, and what is "
+            "compared are cosine distances of embeddings, or scores and the order they give. For rerankers a "
+            "record may be {\"query\", \"document\"}; process reward models score every <extra_0>.",
+        OPT_TABLE(options),
+        .min_operands = 2,
+        .max_operands = SIZE_MAX,
+        .uses = USES_ALL,
+        .examples = "kerf compare Qwen3-0.6B q3-Q4_K_M.gguf Q3_K_M --text wiki.test.txt\n"
+                    "kerf compare Qwen3-0.6B q3-Q4_K_M.gguf --text wiki.test.txt --max-kld 0.05",
     };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &shared, &args);

@@ -99,18 +99,21 @@ int cmd_diff(int argc, char **argv)
     struct shared_options s = SHARED_OPTIONS_INIT;
     bool gate = false;
     const struct opt options[] = {
-        {"exit-code", 0, OPT_FLAG, &gate, NULL, "exit with 3 when the models differ", NULL, NULL},
+        OPT(FLAG, "exit-code", &gate, NULL, "exit with 3 when the models differ"),
     };
     const struct opt_command cmd = {
-        "diff",
-        "A B",
-        "Show which metadata and tensors differ between two models (GGUF files or "
-        "checkpoint folders, paired by GGUF tensor name) and how far the values are "
-        "apart. --verbose lists tensors that are the same, too.",
-        options,
-        sizeof options / sizeof *options,
-        2,
-        2};
+        .name = "diff",
+        .operands = "A B",
+        .description = "Show which metadata and tensors differ between two models, and how far their values "
+                       "are apart. A model is a GGUF file or a checkpoint folder; tensors are paired by "
+                       "their GGUF names. --verbose lists equal tensors, too.",
+        OPT_TABLE(options),
+        .min_operands = 2,
+        .max_operands = 2,
+        .uses = USES_THREADS | USES_ISA,
+        .examples = "kerf diff model-bf16.gguf model-q8_0.gguf\n"
+                    "kerf diff --exit-code old.gguf new.gguf",
+    };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &s, &args);
     if (status != OPT_CONTINUE)

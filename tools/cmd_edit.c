@@ -113,33 +113,35 @@ int cmd_edit(int argc, char **argv)
     const char *output = NULL;
     struct edits ed = {.chat_template = NULL};
     const struct opt options[] = {
-        {"output", 'o', OPT_TEXT, &output, "FILE", "the GGUF file to write; may be IN itself with --force",
-         NULL, NULL},
-        {"set", 0, OPT_LIST, &ed.set, "KEY=VALUE",
-         "set a key; it keeps its type, a new one gets it from the value; KEY:TYPE=VALUE states it", NULL,
-         NULL},
-        {"remove", 0, OPT_LIST, &ed.remove, "KEY",
-         "remove a key; one that the model cannot be used without only with --force", NULL, NULL},
-        {"chat-template", 0, OPT_TEXT, &ed.chat_template, "FILE", "set tokenizer.chat_template from a file",
-         NULL, NULL},
-        {"drop-layers", 0, OPT_TEXT, &ed.drop_layers, "LIST",
-         "leave these layers out, such as 20-25, and number the others anew; an importance matrix likewise",
-         NULL, NULL},
-        {"drop-experts", 0, OPT_TEXT, &ed.drop_experts, "FILE",
-         "leave experts out: lines such as '12: 3,5,7-9', or '*: 0' for all layers, in the input's numbers",
-         NULL, NULL},
+        OPT(TEXT, "output", &output, "FILE", "the GGUF file to write; may be IN itself with --force",
+            .letter = 'o'),
+        OPT(LIST, "set", &ed.set, "KEY=VALUE",
+            "set a key; it keeps its type, a new one gets it from the value; KEY:TYPE=VALUE states it"),
+        OPT(LIST, "remove", &ed.remove, "KEY",
+            "remove a key; one that the model cannot be used without only with --force"),
+        OPT(TEXT, "chat-template", &ed.chat_template, "FILE", "set tokenizer.chat_template from a file"),
+        OPT(TEXT, "drop-layers", &ed.drop_layers, "LIST",
+            "leave these layers out, such as 20-25, and number the others anew; an importance matrix "
+            "likewise"),
+        OPT(TEXT, "drop-experts", &ed.drop_experts, "FILE",
+            "leave experts out: lines such as '12: 3,5,7-9', or '*: 0' for all layers, in the input's "
+            "numbers"),
     };
     const struct opt_command cmd = {
-        "edit",
-        "IN.gguf -o OUT.gguf",
-        "Change the metadata of a GGUF file, or leave layers or experts out of it. Types are u8 to u64, i8 "
-        "to i64, f32, f64, "
-        "bool, string, and arrays such as u32[] with elements separated by commas. What 'kerf verify' would "
-        "find in the output and not in the input is told as warnings.",
-        options,
-        sizeof options / sizeof *options,
-        1,
-        1};
+        .name = "edit",
+        .operands = "IN.gguf -o OUT.gguf",
+        .description =
+            "Change the metadata of a GGUF file, or leave layers or experts out of it. Types are u8 to u64, "
+            "i8 to i64, f32, f64, bool, string, and arrays such as u32[] with elements separated by commas. "
+            "What 'kerf verify' would find in the output and not in the input is a warning.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_FORCE | USES_DRY_RUN,
+        .examples = "kerf edit in.gguf -o out.gguf --set general.name='My model' --remove general.url\n"
+                    "kerf edit in.gguf -o out.gguf --chat-template template.jinja\n"
+                    "kerf edit in.gguf -o out.gguf --drop-layers 20-25",
+    };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &s, &args);
     if (status == OPT_CONTINUE) {

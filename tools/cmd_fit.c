@@ -181,43 +181,35 @@ int cmd_fit(int argc, char **argv)
     struct shared_options shared = SHARED_OPTIONS_INIT;
     struct options o = {.ctx = DEFAULT_CTX, .kv_type = "f16", .recipe = "llama.cpp"};
     const struct opt options[] = {
-        {"memory", 0, OPT_SIZE, &o.memory, "SIZE",
-         "memory of the device, for weights, cache and working space", NULL, OPT_RANGE(.min = 1)},
-        {"ctx", 0, OPT_UINT, &o.ctx, "N", "tokens of the context", NULL,
-         OPT_RANGE(.min = 1, .max = FOOTPRINT_MAX_CTX)},
-        {"kv-type", 0, OPT_CHOICE, &o.kv_type, "f16|q8_0|q4_0", "type of keys and values in the cache", NULL,
-         NULL},
-        {"types", 0, OPT_TEXT, &o.types, "LIST", "levels: types and mixes, separated by commas",
-         "Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K, of a file with quantized weights only those that are smaller, "
-         "and none "
-         "below 8 bits",
-         NULL},
+        OPT(SIZE, "memory", &o.memory, "SIZE", "memory of the device, for weights, cache and working space",
+            .range = OPT_RANGE(.min = 1)),
+        OPT(UINT, "ctx", &o.ctx, "N", "tokens of the context",
+            .range = OPT_RANGE(.min = 1, .max = FOOTPRINT_MAX_CTX)),
+        OPT(CHOICE, "kv-type", &o.kv_type, "f16|q8_0|q4_0", "type of keys and values in the cache"),
+        OPT(TEXT, "types", &o.types, "LIST", "levels: types and mixes, separated by commas",
+            .fallback = "Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K, of a file with quantized weights only those "
+                        "that are smaller, and none below 8 bits"),
         IMATRIX_OPTION(o.imatrix),
         RECIPE_OPTION(o.recipe),
     };
     const struct opt_command cmd = {
-        "fit",
-        "MODEL --memory SIZE",
-        "Say which levels of a model fit into this much memory: the weights as kerf quantize would write "
-        "them, "
-        "the cache of keys and values (with the states of recurrent layers) of one sequence, and working "
-        "space; "
-        "and the largest context that fits, at most that of the training. MODEL may also be a folder without "
-        "weights, or only its config.json. The first level is the model as kerf convert writes it; "
-        "--imatrix changes the types of some mixes. Cache and "
-        "states are to "
-        "the byte "
-        "those of llama.cpp with flash attention and batches of 512. Working space is an estimate of its "
-        "compute "
-        "buffer: on 360 figures of shapes that had no part in choosing it, below in 5 by at most 1.7 %, else "
-        "above, "
-        "in the median by 13 % for dense models to 52 % with delta nets. What a driver takes for itself is "
-        "not "
-        "counted; leave some room.",
-        options,
-        sizeof options / sizeof *options,
-        1,
-        1,
+        .name = "fit",
+        .operands = "MODEL --memory SIZE",
+        .description =
+            "Say which levels of a model fit into this much memory, and with how large a context (at most "
+            "that of the training): the weights as kerf quantize would write them, the cache of keys and "
+            "values of one sequence (with the states of recurrent layers), and working space. MODEL may also "
+            "be a folder without weights, or only its config.json. The first level is the model as kerf "
+            "convert writes it; --imatrix changes the types of some mixes. Cache and states are to the byte "
+            "those of llama.cpp with flash attention and batches of 512. Working space is an estimate of its "
+            "compute buffer, mostly above (see README). What a driver takes for itself is not counted: leave "
+            "some room.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_NOTHING,
+        .examples = "kerf fit Qwen3-8B --memory 8GiB\n"
+                    "kerf fit Qwen3-8B/config.json --memory 24GiB --ctx 32768 --kv-type q8_0",
     };
     struct opt_operands args;
     struct err e = {0};

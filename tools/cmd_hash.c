@@ -51,17 +51,17 @@ static void print_text(const char *path, const struct gguf_hash *h)
 int cmd_hash(int argc, char **argv)
 {
     struct shared_options s = SHARED_OPTIONS_INIT;
-    const struct opt_command cmd = {"hash",
-                                    "FILE.gguf",
-                                    "Print the SHA-256 of every tensor's bytes, of all weights, of the "
-                                    "metadata, and of both together. The "
-                                    "order of tensors and keys, alignment and the split into parts do not "
-                                    "count: files with equal hashes hold "
-                                    "the same model.",
-                                    NULL,
-                                    0,
-                                    1,
-                                    1};
+    const struct opt_command cmd = {
+        .name = "hash",
+        .operands = "FILE.gguf",
+        .description = "Print the SHA-256 of every tensor's bytes, of all weights, of the metadata, and of "
+                       "both together. The order of tensors and keys, the alignment and the split into parts "
+                       "do not count: files with equal hashes hold the same model.",
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_THREADS,
+        .examples = "kerf hash model.gguf",
+    };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &s, &args);
     if (status != OPT_CONTINUE)

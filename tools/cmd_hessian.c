@@ -133,21 +133,18 @@ static int cmd_hessian_merge(int argc, char **argv)
     struct shared_options shared = SHARED_OPTIONS_INIT;
     const char *output = NULL;
     const struct opt options[] = {
-        {.name = "output",
-         .letter = 'o',
-         .kind = OPT_TEXT,
-         .value = &output,
-         .arg = "FILE",
-         .help = "the Hessian file to write"},
+        OPT(TEXT, "output", &output, "FILE", "the Hessian file to write", .letter = 'o'),
     };
     const struct opt_command cmd = {
-        "hessian merge",
-        "A B... -o C.gguf",
-        "Add Hessians of the same model: sums, token counts and importance add up.",
-        options,
-        sizeof options / sizeof *options,
-        1,
-        SIZE_MAX};
+        .name = "hessian merge",
+        .operands = "A B... -o C.gguf",
+        .description = "Add Hessians of the same model: sums, token counts and importance add up.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = SIZE_MAX,
+        .uses = USES_FORCE | USES_DRY_RUN,
+        .examples = "kerf hessian merge prose.gguf code.gguf -o both.gguf",
+    };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &shared, &args);
     if (status != OPT_CONTINUE)
@@ -179,32 +176,26 @@ int cmd_hessian(int argc, char **argv)
     struct text_options text = TEXT_OPTIONS_INIT;
     struct hessian_args a = {0};
     const struct opt options[] = {
-        {.name = "output",
-         .letter = 'o',
-         .kind = OPT_TEXT,
-         .value = &a.output,
-         .arg = "FILE",
-         .help = "the Hessian file to write; it serves as an importance matrix, too"},
+        OPT(TEXT, "output", &a.output, "FILE",
+            "the Hessian file to write; it serves as an importance matrix, too", .letter = 'o'),
         TEXT_OPTIONS(text),
-        {.kind = OPT_HEADING, .help = "Collection:"},
-        {.name = "resume",
-         .kind = OPT_FLAG,
-         .value = &a.resume,
-         .help = "continue a run that was stopped, behind its last complete layer, and keep what is done "
-                 "when this "
-                 "one stops"},
+        OPT_GROUP("Collection:"),
+        OPT(FLAG, "resume", &a.resume, NULL,
+            "continue a run that was stopped, behind its last complete layer, and keep what is done when "
+            "this one stops"),
     };
     const struct opt_command cmd = {
-        "hessian",
-        "MODEL --text TEXT -o OUT.gguf",
-        "Collect the Gram matrices of the inputs of every product over a calibration text, for --method "
-        "feedback: "
-        "plain, and for keys and values weighed by what attention does with each token. The file holds the "
-        "importance matrix of the same text as well. 'hessian merge A B... -o C' adds files up.",
-        options,
-        sizeof options / sizeof *options,
-        1,
-        1,
+        .name = "hessian",
+        .operands = "MODEL --text TEXT -o OUT.gguf",
+        .description = "Collect the Gram matrices of the inputs of every product over a calibration text, "
+                       "for --method feedback: plain, and for keys and values weighed by what attention does "
+                       "with each token. The file holds the importance matrix of the same text as well. "
+                       "'hessian merge A B... -o C' adds files up.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_ALL,
+        .examples = "kerf hessian Qwen3-0.6B --text calibration.txt -o q3.hessian.gguf",
     };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &shared, &args);

@@ -280,52 +280,34 @@ int cmd_imatrix_collect(int argc, char **argv)
     struct text_options text = TEXT_OPTIONS_INIT;
     struct collect_args a = {0};
     const struct opt options[] = {
-        {.name = "output",
-         .letter = 'o',
-         .kind = OPT_TEXT,
-         .value = &a.output,
-         .arg = "FILE",
-         .help = "the importance matrix to write, .gguf or .dat"},
+        OPT(TEXT, "output", &a.output, "FILE", "the importance matrix to write, .gguf or .dat",
+            .letter = 'o'),
         TEXT_OPTIONS(text),
-        {.kind = OPT_HEADING, .help = "Collection:"},
-        {.name = "process-output",
-         .kind = OPT_FLAG,
-         .value = &a.process_output,
-         .help = "collect for the language head too (under the embedding's name when it is tied)"},
-        {.name = "expert-prior",
-         .kind = OPT_UINT,
-         .value = &a.prior,
-         .arg = "N",
-         .help = IMATRIX_PRIOR_HELP,
-         .fallback = IMATRIX_PRIOR_FALLBACK,
-         .range = OPT_RANGE(.max = UINT32_MAX)},
-        {.name = "no-perplexity",
-         .kind = OPT_FLAG,
-         .value = &a.no_perplexity,
-         .help = "do not score the text on the way"},
-        {.name = "save-every",
-         .kind = OPT_UINT,
-         .value = &a.save_every,
-         .arg = "N",
-         .help = "keep the state in OUT.kerf-state about every N windows; the weights are read once for each",
-         .fallback = "32768 tokens; the whole text for models larger than half of the memory",
-         .range = OPT_RANGE(.min = 1)},
-        {.name = "resume",
-         .kind = OPT_FLAG,
-         .value = &a.resume,
-         .help = "continue from the saved state of a run that was stopped"},
+        OPT_GROUP("Collection:"),
+        OPT(FLAG, "process-output", &a.process_output, NULL,
+            "collect for the language head too (under the embedding's name when it is tied)"),
+        OPT(UINT, "expert-prior", &a.prior, "N", IMATRIX_PRIOR_HELP, .fallback = IMATRIX_PRIOR_FALLBACK,
+            .range = OPT_RANGE(.max = UINT32_MAX)),
+        OPT(FLAG, "no-perplexity", &a.no_perplexity, NULL, "do not score the text on the way"),
+        OPT(UINT, "save-every", &a.save_every, "N",
+            "keep the state in OUT.kerf-state about every N windows; the weights are read once for each",
+            .fallback = "32768 tokens; the whole text for models larger than half of the memory",
+            .range = OPT_RANGE(.min = 1)),
+        OPT(FLAG, "resume", &a.resume, NULL, "continue from the saved state of a run that was stopped"),
     };
     const struct opt_command cmd = {
-        "imatrix",
-        "MODEL --text TEXT -o OUT.{gguf,dat}",
-        "Collect an importance matrix: for every matrix of the model the mean square of each input column "
-        "over "
-        "a calibration text, per expert where there are experts. Sub-commands: 'imatrix merge A B... -o C', "
-        "'imatrix convert A -o B' and 'imatrix show F', each with its own --help.",
-        options,
-        sizeof options / sizeof *options,
-        1,
-        1,
+        .name = "imatrix",
+        .operands = "MODEL --text TEXT -o OUT.{gguf,dat}",
+        .description =
+            "Collect an importance matrix: for every matrix of the model the mean square of each input "
+            "column over a calibration text, per expert where there are experts. Sub-commands: 'imatrix "
+            "merge A B... -o C', 'imatrix convert A -o B' and 'imatrix show F', each with its own --help.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_ALL,
+        .examples = "kerf imatrix Qwen3-0.6B --text calibration.txt -o q3.imatrix.gguf\n"
+                    "kerf imatrix Qwen3-0.6B --text big.txt.gz --chunks 200 -o q3.imatrix.gguf --resume",
     };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &shared, &args);

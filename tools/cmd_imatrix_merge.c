@@ -105,38 +105,30 @@ int cmd_imatrix_merge(int argc, char **argv)
     const char *output = NULL;
     uint64_t prior = 0;
     const struct opt options[] = {
-        {.name = "output",
-         .letter = 'o',
-         .kind = OPT_TEXT,
-         .value = &output,
-         .arg = "FILE",
-         .help = "the importance matrix to write, .gguf or .dat"},
-        {.name = "expert-prior",
-         .kind = OPT_UINT,
-         .value = &prior,
-         .arg = "N",
-         .help = IMATRIX_PRIOR_HELP,
-         .fallback = IMATRIX_PRIOR_FALLBACK,
-         .range = OPT_RANGE(.max = UINT32_MAX)},
+        OPT(TEXT, "output", &output, "FILE", "the importance matrix to write, .gguf or .dat", .letter = 'o'),
+        OPT(UINT, "expert-prior", &prior, "N", IMATRIX_PRIOR_HELP, .fallback = IMATRIX_PRIOR_FALLBACK,
+            .range = OPT_RANGE(.max = UINT32_MAX)),
     };
     const struct opt_command convert = {
-        "imatrix convert",
-        "A -o B.{gguf,dat}",
-        "Write an importance matrix in the other form; the ending of the output says which.",
-        options,
-        sizeof options / sizeof *options,
-        1,
-        1,
+        .name = "imatrix convert",
+        .operands = "A -o B.{gguf,dat}",
+        .description = "Write an importance matrix in the other form; the ending of the output says which.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_FORCE | USES_DRY_RUN,
+        .examples = "kerf imatrix convert old.dat -o new.gguf",
     };
     const struct opt_command merge = {
-        "imatrix merge",
-        "A [B...] -o C.{gguf,dat}",
-        "Add importance matrices: sums and token counts add up, data sets are listed in order. With one "
-        "input this is 'kerf imatrix convert'.",
-        options,
-        sizeof options / sizeof *options,
-        1,
-        SIZE_MAX,
+        .name = "imatrix merge",
+        .operands = "A [B...] -o C.{gguf,dat}",
+        .description = "Add importance matrices: sums and token counts add up, data sets are listed in "
+                       "order. With one input this is 'kerf imatrix convert'.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = SIZE_MAX,
+        .uses = USES_FORCE | USES_DRY_RUN,
+        .examples = "kerf imatrix merge prose.gguf code.gguf -o both.gguf",
     };
     const struct opt_command *cmd = strcmp(argv[0], "convert") == 0 ? &convert : &merge;
     struct opt_operands args;

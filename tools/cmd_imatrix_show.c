@@ -129,15 +129,15 @@ int cmd_imatrix_show(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
     const struct opt_command cmd = {
-        "imatrix show",
-        "FILE",
-        "Statistics of an importance matrix: for every tensor the mean squared inputs of its columns and how "
-        "they "
-        "are spread, for every layer their averages, and how many tokens each tensor and expert has seen.",
-        NULL,
-        0,
-        1,
-        1,
+        .name = "imatrix show",
+        .operands = "FILE",
+        .description = "Statistics of an importance matrix: for every tensor the mean squared inputs of its "
+                       "columns and how they are spread, for every layer their averages, and how many tokens "
+                       "each tensor and expert has seen.",
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_NOTHING,
+        .examples = "kerf imatrix show q3.imatrix.gguf",
     };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &shared, &args);

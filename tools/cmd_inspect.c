@@ -186,18 +186,21 @@ int cmd_inspect(int argc, char **argv)
     struct shared_options s = SHARED_OPTIONS_INIT;
     bool stats = false, arrays = false;
     const struct opt options[] = {
-        {"stats", 0, OPT_FLAG, &stats, NULL, "min, max, mean, std, zeros, NaN and Inf of every tensor", NULL,
-         NULL},
-        {"arrays", 0, OPT_FLAG, &arrays, NULL, "with --json: long metadata arrays in full", NULL, NULL},
+        OPT(FLAG, "stats", &stats, NULL, "min, max, mean, std, zeros, NaN and Inf of every tensor"),
+        OPT(FLAG, "arrays", &arrays, NULL, "with --json: long metadata arrays in full"),
     };
-    const struct opt_command cmd = {"inspect",
-                                    "PATH",
-                                    "Show metadata, tensors and sizes of a GGUF file (or a split set), a "
-                                    "safetensors file, a checkpoint folder or an importance matrix.",
-                                    options,
-                                    sizeof options / sizeof *options,
-                                    1,
-                                    1};
+    const struct opt_command cmd = {
+        .name = "inspect",
+        .operands = "PATH",
+        .description = "Show metadata, tensors and sizes of a GGUF file (or a split set), a safetensors "
+                       "file, a checkpoint folder or an importance matrix.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_THREADS | USES_MEMORY | USES_ISA,
+        .examples = "kerf inspect model.gguf\n"
+                    "kerf inspect Qwen3-0.6B --stats --json",
+    };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &s, &args);
     if (status != OPT_CONTINUE)

@@ -27,31 +27,30 @@ int cmd_ladder(int argc, char **argv)
     struct options o = {.recipe = "llama.cpp"};
     const struct opt options[] = {
         TEXT_OPTIONS(text),
-        {.kind = OPT_HEADING, .help = "Levels:"},
-        {.name = "types",
-         .kind = OPT_TEXT,
-         .value = &o.types,
-         .arg = "LIST",
-         .help = "types and mixes, separated by commas",
-         .fallback = "Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K"},
+        OPT_GROUP("Levels:"),
+        OPT(TEXT, "types", &o.types, "LIST", "types and mixes, separated by commas",
+            .fallback = "Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K"),
         IMATRIX_OPTION(o.imatrix),
         RECIPE_OPTION(o.recipe),
         REQUANTIZE_OPTION(o.requantize),
         NO_FALLBACK_OPTION(o.no_fallback),
-        {.kind = OPT_HEADING, .help = "Output:"},
+        OPT_GROUP("Output:"),
         HTML_OPTION(o.html),
     };
     const struct opt_command cmd = {
-        "ladder",
-        "MODEL --text TEXT",
-        "Quantize a model to every level in memory and measure what each costs, against the model as it is: "
-        "size, perplexity, KL divergence; for embedding models, rerankers and reward models what compare "
-        "reports. "
-        "No file is written; the levels are, to the bit, those of kerf quantize.",
-        options,
-        sizeof options / sizeof *options,
-        1,
-        1,
+        .name = "ladder",
+        .operands = "MODEL --text TEXT",
+        .description =
+            "Quantize a model to every level in memory and measure what each costs, against the model as it "
+            "is: size, perplexity, KL divergence; for embedding models, rerankers and reward models what "
+            "compare reports. No file is written; the levels are, to the bit, those of kerf quantize.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_ALL,
+        .examples = "kerf ladder Qwen3-0.6B --text wiki.test.txt\n"
+                    "kerf ladder Qwen3-0.6B --text wiki.test.txt --imatrix q3.imatrix.gguf --types "
+                    "Q4_K_M,IQ4_XS --html q3.html",
     };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &shared, &args);

@@ -7,16 +7,19 @@ int cmd_merge(int argc, char **argv)
     struct shared_options s = SHARED_OPTIONS_INIT;
     const char *output = NULL;
     const struct opt options[] = {
-        {"output", 'o', OPT_TEXT, &output, "FILE", "the GGUF file to write", NULL, NULL},
+        OPT(TEXT, "output", &output, "FILE", "the GGUF file to write", .letter = 'o'),
     };
-    const struct opt_command cmd = {"merge",
-                                    "PART.gguf -o OUT.gguf",
-                                    "Merge a split GGUF file: name any part, the others are found beside it. "
-                                    "Tensor bytes are copied as they are.",
-                                    options,
-                                    sizeof options / sizeof *options,
-                                    1,
-                                    1};
+    const struct opt_command cmd = {
+        .name = "merge",
+        .operands = "PART.gguf -o OUT.gguf",
+        .description = "Merge a split GGUF file: name any part, the others are found beside it. Tensor bytes "
+                       "are copied as they are.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_FORCE | USES_DRY_RUN,
+        .examples = "kerf merge big-00001-of-00003.gguf -o big.gguf",
+    };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &s, &args);
     if (status != OPT_CONTINUE)

@@ -106,26 +106,22 @@ int cmd_perplexity(int argc, char **argv)
     const char *logits = NULL;
     const struct opt options[] = {
         TEXT_OPTIONS(text),
-        {.kind = OPT_HEADING, .help = "Output:"},
-        {.name = "save-logits",
-         .kind = OPT_TEXT,
-         .value = &logits,
-         .arg = "FILE",
-         .help = "write the logits of the first window (float32, positions x vocabulary) and its ids "
-                 "(FILE.json)"},
+        OPT_GROUP("Output:"),
+        OPT(TEXT, "save-logits", &logits, "FILE",
+            "write the logits of the first window (float32, positions x vocabulary) and its ids (FILE.json)"),
     };
     const struct opt_command cmd = {
-        "perplexity",
-        "MODEL --text TEXT",
-        "Perplexity of a model on a text, with its standard error. The model is a checkpoint folder or a "
-        "GGUF "
-        "file of any type; it is streamed layer by layer, so it may be larger than memory. Windows and "
-        "scored "
-        "positions are those of llama.cpp.",
-        options,
-        sizeof options / sizeof *options,
-        1,
-        1,
+        .name = "perplexity",
+        .operands = "MODEL --text TEXT",
+        .description = "Perplexity of a model on a text, with its standard error. The model is a checkpoint "
+                       "folder or a GGUF file of any type; it is streamed layer by layer, so it may be "
+                       "larger than memory. Windows and scored positions are those of llama.cpp.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_ALL,
+        .examples = "kerf perplexity Qwen3-0.6B --text wiki.test.txt\n"
+                    "kerf perplexity q3-Q4_K_M.gguf --text wiki.test.txt --chunks 20 --json",
     };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &shared, &args);

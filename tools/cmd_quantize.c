@@ -9,6 +9,9 @@ int cmd_quantize(int argc, char **argv)
         "matrix (kerf imatrix) for the best quality below 6 bits. The output appears under its name when it "
         "is "
         "complete.",
+        "kerf quantize q3.gguf -o q3-Q4_K_M.gguf --type Q4_K_M --imatrix q3.imatrix.gguf\n"
+        "kerf quantize q3.gguf -o q3-mixed.gguf --type Q4_K_M --tensor-type 'ffn_down=Q6_K'\n"
+        "kerf quantize q3.gguf -o q3-plan.gguf --plan q3.plan",
         true,
     };
     return write_model_command(&wc, argc, argv);

@@ -8,22 +8,23 @@ int cmd_split(int argc, char **argv)
     const char *output = NULL;
     struct copy_gguf_options ro = {0};
     const struct opt options[] = {
-        {"output", 'o', OPT_TEXT, &output, "PREFIX", "parts are PREFIX-00001-of-00003.gguf and so on", NULL,
-         NULL},
-        {"max-size", 0, OPT_SIZE, &ro.max_bytes, "SIZE", "bytes of a part at most", NULL,
-         OPT_RANGE(.min = 1)},
-        {"max-tensors", 0, OPT_UINT, &ro.max_tensors, "N", "tensors of a part at most", NULL,
-         OPT_RANGE(.min = 1)},
+        OPT(TEXT, "output", &output, "PREFIX", "parts are PREFIX-00001-of-00003.gguf and so on",
+            .letter = 'o'),
+        OPT(SIZE, "max-size", &ro.max_bytes, "SIZE", "bytes of a part at most", .range = OPT_RANGE(.min = 1)),
+        OPT(UINT, "max-tensors", &ro.max_tensors, "N", "tensors of a part at most",
+            .range = OPT_RANGE(.min = 1)),
     };
     const struct opt_command cmd = {
-        "split",
-        "IN.gguf -o PREFIX {--max-size SIZE | --max-tensors N}",
-        "Split a GGUF file (or split a set anew). Tensor bytes are copied as they are; "
-        "all parts appear together at the end. Runtimes load the first part.",
-        options,
-        sizeof options / sizeof *options,
-        1,
-        1};
+        .name = "split",
+        .operands = "IN.gguf -o PREFIX {--max-size SIZE | --max-tensors N}",
+        .description = "Split a GGUF file (or split a set anew). Tensor bytes are copied as they are; all "
+                       "parts appear together at the end. Runtimes load the first part.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_FORCE | USES_DRY_RUN,
+        .examples = "kerf split big.gguf -o big --max-size 40GB",
+    };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &s, &args);
     if (status != OPT_CONTINUE)

@@ -108,26 +108,21 @@ int cmd_tokenize(int argc, char **argv)
     struct shared_options shared = SHARED_OPTIONS_INIT;
     struct options o = {0};
     const struct opt options[] = {
-        {.name = "pieces", .kind = OPT_FLAG, .value = &o.pieces, .help = "show the text of each token"},
-        {.name = "no-special",
-         .kind = OPT_FLAG,
-         .value = &o.no_special,
-         .help = "the text of control tokens (<|...|>) is text"},
-        {.name = "no-bos",
-         .kind = OPT_FLAG,
-         .value = &o.no_bos,
-         .help = "do not add the begin and end tokens that the vocabulary asks for"},
+        OPT(FLAG, "pieces", &o.pieces, NULL, "show the text of each token"),
+        OPT(FLAG, "no-special", &o.no_special, NULL, "the text of control tokens (<|...|>) is text"),
+        OPT(FLAG, "no-bos", &o.no_bos, NULL,
+            "do not add the begin and end tokens that the vocabulary asks for"),
     };
     const struct opt_command cmd = {
-        "tokenize",
-        "MODEL [TEXT]",
-        "Token ids of a text, as the model's tokenizer gives them. MODEL may lack its weights; TEXT is a "
-        "file, gzip "
-        "if it ends in .gz, standard input by default.",
-        options,
-        sizeof options / sizeof *options,
-        1,
-        2,
+        .name = "tokenize",
+        .operands = "MODEL [TEXT]",
+        .description = "Token ids of a text, as the model's tokenizer gives them. MODEL may lack its "
+                       "weights; TEXT is a file, gzip if it ends in .gz, standard input by default.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 2,
+        .uses = USES_NOTHING,
+        .examples = "echo 'Hello world' | kerf tokenize Qwen3-0.6B --pieces",
     };
     struct opt_operands args;
     struct err e = {0};

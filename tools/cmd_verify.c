@@ -71,17 +71,18 @@ static const char *without_path(const char *message, const char *path)
 int cmd_verify(int argc, char **argv)
 {
     struct shared_options s = SHARED_OPTIONS_INIT;
-    const struct opt_command cmd = {"verify",
-                                    "PATH",
-                                    "Check a GGUF file or a checkpoint folder: structure, the keys and "
-                                    "tensors that the architecture asks "
-                                    "for, in every layer, numbers and special tokens that fit, shapes, the "
-                                    "vocabulary, finite values, valid "
-                                    "blocks and factors. Exit code 3 when something is wrong.",
-                                    NULL,
-                                    0,
-                                    1,
-                                    1};
+    const struct opt_command cmd = {
+        .name = "verify",
+        .operands = "PATH",
+        .description =
+            "Check a GGUF file or a checkpoint folder: structure, the keys and tensors that the architecture "
+            "asks for in every layer, numbers and special tokens that fit, shapes, the vocabulary, finite "
+            "values, valid blocks and factors. Exit code 3 when something is wrong.",
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_THREADS | USES_ISA,
+        .examples = "kerf verify model.gguf",
+    };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &s, &args);
     if (status != OPT_CONTINUE)

@@ -36,57 +36,25 @@ struct text_options {
 
 /* Rows of the option table. */
 #define TEXT_OPTIONS(t)                                                                                      \
-    {.kind = OPT_HEADING, .help = "Text:"},                                                                  \
-        {.name = "text",                                                                                     \
-         .kind = OPT_LIST,                                                                                   \
-         .value = &(t).texts,                                                                                \
-         .arg = "FILE",                                                                                      \
-         .help = "UTF-8 text, gzip if it ends in .gz, - for standard input"},                                \
-        {.name = "ids",                                                                                      \
-         .kind = OPT_TEXT,                                                                                   \
-         .value = &(t).ids,                                                                                  \
-         .arg = "FILE",                                                                                      \
-         .help = "a JSON array of token ids in place of a text"},                                            \
-        {.name = "jsonl",                                                                                    \
-         .kind = OPT_TEXT,                                                                                   \
-         .value = &(t).jsonl,                                                                                \
-         .arg = "FIELD",                                                                                     \
-         .help = "the texts are JSON lines; FIELD of each is used: a string, or a list of {role, content} "  \
-                 "messages for the chat template"},                                                          \
-        {.name = "ctx",                                                                                      \
-         .kind = OPT_UINT,                                                                                   \
-         .value = &(t).ctx,                                                                                  \
-         .arg = "N",                                                                                         \
-         .help = "tokens per window",                                                                        \
-         .range = OPT_RANGE(.min = 2, .max = 1 << 24)},                                                      \
-        {.name = "chunks",                                                                                   \
-         .kind = OPT_UINT,                                                                                   \
-         .value = &(t).chunks,                                                                               \
-         .arg = "N",                                                                                         \
-         .help = "use at most this many windows",                                                            \
-         .fallback = (t).chunks ? NULL : "all",                                                              \
-         .range = OPT_RANGE(.min = 1)},                                                                      \
-        {.name = "stride",                                                                                   \
-         .kind = OPT_UINT,                                                                                   \
-         .value = &(t).stride,                                                                               \
-         .arg = "N",                                                                                         \
-         .help = "overlapping windows that begin every N tokens; the last N tokens of each are scored",      \
-         .fallback = "windows do not overlap, the second half of each is scored",                            \
-         .range = OPT_RANGE(.min = 1)},                                                                      \
-        {.name = "parse-special",                                                                            \
-         .kind = OPT_FLAG,                                                                                   \
-         .value = &(t).parse_special,                                                                        \
-         .help = "the text of control tokens becomes control tokens"},                                       \
-    {                                                                                                        \
-        .name = "activations", .kind = OPT_CHOICE, .value = &(t).activations, .arg = "f32|q8",               \
-        .help = "precision of the inputs of products: exact, or rounded as the llama.cpp CPU runtime does"   \
-    }
+    OPT_GROUP("Text:"),                                                                                      \
+        OPT(LIST, "text", &(t).texts, "FILE", "UTF-8 text, gzip if it ends in .gz, - for standard input"),   \
+        OPT(TEXT, "ids", &(t).ids, "FILE", "a JSON array of token ids in place of a text"),                  \
+        OPT(TEXT, "jsonl", &(t).jsonl, "FIELD",                                                              \
+            "the texts are JSON lines; FIELD of each is used: a string, or a list of {role, content} "       \
+            "messages for the chat template"),                                                               \
+        OPT(UINT, "ctx", &(t).ctx, "N", "tokens per window", .range = OPT_RANGE(.min = 2, .max = 1 << 24)),  \
+        OPT(UINT, "chunks", &(t).chunks, "N", "use at most this many windows",                               \
+            .fallback = (t).chunks ? NULL : "all", .range = OPT_RANGE(.min = 1)),                            \
+        OPT(UINT, "stride", &(t).stride, "N",                                                                \
+            "overlapping windows that begin every N tokens; the last N tokens of each are scored",           \
+            .fallback = "windows do not overlap, the second half of each is scored",                         \
+            .range = OPT_RANGE(.min = 1)),                                                                   \
+        OPT(FLAG, "parse-special", &(t).parse_special, NULL,                                                 \
+            "the text of control tokens becomes control tokens"),                                            \
+        OPT(CHOICE, "activations", &(t).activations, "f32|q8",                                               \
+            "precision of the inputs of products: exact, or rounded as the llama.cpp CPU runtime does")
 
-#define HTML_OPTION(html)                                                                                    \
-    {                                                                                                        \
-        .name = "html", .kind = OPT_TEXT, .value = &(html), .arg = "FILE",                                   \
-        .help = "write the report as a page, too"                                                            \
-    }
+#define HTML_OPTION(html) OPT(TEXT, "html", &(html), "FILE", "write the report as a page, too")
 
 /* What --activations says. */
 enum activations eval_activations(const struct text_options *t);
@@ -113,10 +81,8 @@ struct eval_run {
 };
 
 #define NO_FALLBACK_OPTION(v)                                                                                \
-    {                                                                                                        \
-        .name = "no-fallback", .kind = OPT_FLAG, .value = &(v),                                              \
-        .help = "refuse a mix with a tensor whose shape does not take the type it gives it"                  \
-    }
+    OPT(FLAG, "no-fallback", &(v), NULL,                                                                     \
+        "refuse a mix with a tensor whose shape does not take the type it gives it")
 
 /* 0, or the status of a usage error. */
 int eval_check_options(const struct opt_command *cmd, const struct text_options *t);

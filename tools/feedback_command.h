@@ -22,46 +22,23 @@ struct feedback_options {
 
 /* Rows of the option table. */
 #define FEEDBACK_OPTIONS(f)                                                                                  \
-    {.kind = OPT_HEADING, .help = "Method feedback:"},                                                       \
-        {.name = "text",                                                                                     \
-         .kind = OPT_LIST,                                                                                   \
-         .value = &(f).texts,                                                                                \
-         .arg = "FILE",                                                                                      \
-         .help = "UTF-8 text to calibrate on; some of its windows are held out to check the result. With "   \
-                 "--hessian it is for the check alone"},                                                     \
-        {.name = "hessian",                                                                                  \
-         .kind = OPT_TEXT,                                                                                   \
-         .value = &(f).hessian,                                                                              \
-         .arg = "FILE",                                                                                      \
-         .help =                                                                                             \
-             "Hessians of this model, as kerf hessian collects them; also its importance matrix, unless "    \
-             "--imatrix names another"},                                                                     \
-        {.name = "ctx",                                                                                      \
-         .kind = OPT_UINT,                                                                                   \
-         .value = &(f).ctx,                                                                                  \
-         .arg = "N",                                                                                         \
-         .help = "tokens of a window",                                                                       \
-         .fallback = "512",                                                                                  \
-         .range = OPT_RANGE(.min = 2)},                                                                      \
-        {.name = "chunks",                                                                                   \
-         .kind = OPT_UINT,                                                                                   \
-         .value = &(f).chunks,                                                                               \
-         .arg = "N",                                                                                         \
-         .help = "windows to calibrate on; 100 of 512 tokens are enough",                                    \
-         .fallback = "all that are not held out",                                                            \
-         .range = OPT_RANGE(.min = 1)},                                                                      \
-        {.name = "held-out",                                                                                 \
-         .kind = OPT_UINT,                                                                                   \
-         .value = &(f).held_out,                                                                             \
-         .arg = "N",                                                                                         \
-         .help =                                                                                             \
-             "windows of the text that are not calibrated on; each group of matrices is swapped in alone "   \
-             "there, and keeps the plain encoder's bytes where the divergence rises. 0: no check",           \
-         .fallback = "8"},                                                                                   \
-    {                                                                                                        \
-        .name = "parse-special", .kind = OPT_FLAG, .value = &(f).parse_special,                              \
-        .help = "special tokens in the text are tokens, not text"                                            \
-    }
+    OPT_GROUP("Method feedback:"),                                                                           \
+        OPT(LIST, "text", &(f).texts, "FILE",                                                                \
+            "UTF-8 text to calibrate on; some of its windows are held out to check the result. With "        \
+            "--hessian it is for the check alone"),                                                          \
+        OPT(TEXT, "hessian", &(f).hessian, "FILE",                                                           \
+            "Hessians of this model, as kerf hessian collects them; also its importance matrix, unless "     \
+            "--imatrix names another"),                                                                      \
+        OPT(UINT, "ctx", &(f).ctx, "N", "tokens of a window", .fallback = "512",                             \
+            .range = OPT_RANGE(.min = 2)),                                                                   \
+        OPT(UINT, "chunks", &(f).chunks, "N", "windows to calibrate on; 100 of 512 tokens are enough",       \
+            .fallback = "all that are not held out", .range = OPT_RANGE(.min = 1)),                          \
+        OPT(UINT, "held-out", &(f).held_out, "N",                                                            \
+            "windows of the text that are not calibrated on; each group of matrices is swapped in alone "    \
+            "there, and keeps the plain encoder's bytes where the divergence rises. 0: no check",            \
+            .fallback = "8"),                                                                                \
+        OPT(FLAG, "parse-special", &(f).parse_special, NULL,                                                 \
+            "special tokens in the text are tokens, not text")
 
 struct feedback_run {
     struct feedback_model *solved;

@@ -95,60 +95,6 @@ bool opt_parse_size(const char *text, uint64_t *out)
     return true;
 }
 
-/* Optimal string alignment distance: a swap of neighbours counts as one slip. */
-static size_t distance(const char *a, const char *b)
-{
-    enum { MAX = 40 };
-    size_t n = strlen(a), m = strlen(b);
-    if (n >= MAX || m >= MAX)
-        return MAX;
-    size_t d[MAX][MAX];
-    for (size_t i = 0; i <= n; i++) {
-        for (size_t j = 0; j <= m; j++) {
-            if (i == 0 || j == 0) {
-                d[i][j] = i + j;
-                continue;
-            }
-            size_t best =
-                d[i - 1][j - 1] + (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
-            if (d[i - 1][j] + 1 < best)
-                best = d[i - 1][j] + 1;
-            if (d[i][j - 1] + 1 < best)
-                best = d[i][j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best)
-                best = d[i - 2][j - 2] + 1;
-            d[i][j] = best;
-        }
-    }
-    return d[n][m];
-}
-
-static size_t common_prefix(const char *a, const char *b)
-{
-    size_t n = 0;
-    while (a[n] && tolower((unsigned char)a[n]) == tolower((unsigned char)b[n]))
-        n++;
-    return n;
-}
-
-const char *opt_nearest(const char *word, const char *const *candidates, size_t n)
-{
-    size_t len = strlen(word), best = len < 4 ? 1 : len < 6 ? 2 : len / 3, most = 0;
-    const char *found = NULL;
-    for (size_t i = 0; i < n; i++) {
-        size_t d = distance(word, candidates[i]);
-        if (len >= 3 && strncmp(word, candidates[i], len) == 0 && d > 1)
-            d = 1; /* an abbreviation */
-        size_t same = common_prefix(word, candidates[i]);
-        if (d < best || (d == best && (!found || same > most))) { /* of equals the one that begins alike */
-            best = d;
-            most = same;
-            found = candidates[i];
-        }
-    }
-    return found;
-}
-
 int opt_usage(const struct opt_command *cmd, const char *fmt, ...)
 {
     va_list ap;
@@ -170,7 +116,7 @@ void opt_vusage(const struct opt_command *cmd, const char *fmt, va_list ap)
 struct parser {
     const struct opt_command *cmd;
     struct opt shared[OPT_N_SHARED];
-    bool help, version;
+    bool help, version, printed; /* printed: in another form */
     int argc, next;
     char **argv;
 };
@@ -183,6 +129,12 @@ static const struct opt *option_at(const struct parser *p, size_t i)
 static size_t n_options(const struct parser *p)
 {
     return p->cmd->n_options + OPT_N_SHARED;
+}
+
+/* Shared options that the command has no use for are in the table, so that they can be refused by name. */
+static bool is_refused(const struct parser *p, const struct opt *o)
+{
+    return o->hidden && o >= p->shared && o < p->shared + OPT_N_SHARED;
 }
 
 static const struct opt *find_long(const struct parser *p, const char *name, size_t len)
@@ -210,7 +162,7 @@ static int unknown_long(const struct parser *p, const char *name, size_t len)
     const char *names[128];
     size_t n = 0;
     for (size_t i = 0; i < n_options(p) && n < 128; i++)
-        if (option_at(p, i)->kind != OPT_HEADING)
+        if (option_at(p, i)->kind != OPT_HEADING && !option_at(p, i)->hidden)
             names[n++] = option_at(p, i)->name;
     const char *near = opt_nearest(word, names, n);
     if (near)
@@ -317,6 +269,12 @@ static int parse_long(struct parser *p, const char *arg)
     const struct opt *o = find_long(p, arg, len);
     if (!o)
         return unknown_long(p, arg, len);
+    if (is_refused(p, o))
+        return opt_usage(p->cmd, "--%s: this command has no use for it", o->name);
+    if (o->value == &p->help && eq && opt_print_as(eq + 1, p->cmd, p->shared)) {
+        p->printed = true;
+        return 0;
+    }
     if (o->kind == OPT_FLAG)
         return eq ? opt_usage(p->cmd, "--%s takes no value", o->name) : set_flag(o);
     if (eq)
@@ -376,7 +334,7 @@ static int parse_all(const struct opt_command *cmd, int argc, char **argv, struc
                      struct opt_operands *operands)
 {
     struct parser p = {.cmd = cmd, .argc = argc, .argv = argv, .next = 1};
-    opt_shared_table(p.shared, shared, &p.help, &p.version);
+    opt_shared_table(p.shared, cmd, shared, &p.help, &p.version);
     bool only_operands = false;
     int n = 0; /* operands move to the front of argv + 1, never past the argument being read */
     while (p.next < argc) {
@@ -392,10 +350,10 @@ static int parse_all(const struct opt_command *cmd, int argc, char **argv, struc
             status = parse_short(&p, a + 1);
         if (status)
             return status;
-        if (p.help) {
+        if (p.help)
             opt_print_help(cmd, p.shared);
+        if (p.help || p.printed)
             return 0;
-        }
         if (p.version) {
             printf("kerf %s\n", KERF_VERSION);
             return 0;

@@ -1,5 +1,5 @@
 /* opt.h - the one option parser: every command describes its options in a table; parsing, --help with its
- * defaults, and the messages for wrong usage come from that table.
+ * defaults, the messages for wrong usage, the man page and the completion of shells come from that table.
  *
  * GNU long options (`--type Q4_K_M` or `--type=Q4_K_M`), a few short ones (`-o FILE`, `-oFILE`, `-qv`),
  * options and operands in any order, `--` ends options, `-` alone is an operand. Long names are not
@@ -49,9 +49,35 @@ struct opt {
     const char *help;              /* one sentence, no full stop; long ones are wrapped */
     const char *fallback;          /* default in words; NULL: print *value when it is not zero */
     const struct opt_range *range; /* of numbers; NULL: whatever the kind can hold */
+    bool hidden;                   /* taken, but not listed: a word that old scripts still say */
 };
 
-/* Options that every command takes. */
+/* Rows of a table, in one style:
+ *     OPT_GROUP("Types:"),
+ *     OPT(TEXT, "output", &o.output, "FILE", "the GGUF file to write", .letter = 'o'),
+ *     OPT(FLAG, "pure", &o.pure, NULL, "one type for all matrices"),
+ *     OPT(UINT, "ctx", &o.ctx, "N", "tokens per window", .range = OPT_RANGE(.min = 2)), */
+#define OPT(kind_, name_, value_, arg_, help_, ...)                                                          \
+    {                                                                                                        \
+        .kind = OPT_##kind_, .name = (name_), .value = (value_), .arg = (arg_), .help = (help_), __VA_ARGS__ \
+    }
+#define OPT_GROUP(title)                                                                                     \
+    {                                                                                                        \
+        .kind = OPT_HEADING, .help = (title)                                                                 \
+    }
+
+/* Options that several commands share. Every command takes --json, --quiet, --verbose, --strict, --help and
+ * --version; these only where they mean something: */
+enum opt_use {
+    USES_THREADS = 1, /* --threads               */
+    USES_MEMORY = 2,  /* --memory                */
+    USES_ISA = 4,     /* --isa                   */
+    USES_FORCE = 8,   /* --force: writes a file  */
+    USES_DRY_RUN = 16,
+    USES_NOTHING = 0,
+    USES_ALL = 31,
+};
+
 struct shared_options {
     uint64_t threads;      /* 0: all cores */
     uint64_t memory_bytes; /* bound on working memory */
@@ -70,7 +96,12 @@ struct opt_command {
     const struct opt *options;
     size_t n_options;
     size_t min_operands, max_operands; /* max SIZE_MAX: any number */
+    unsigned uses;                     /* of enum opt_use */
+    const char *examples;              /* command lines, one a line; NULL: none */
 };
+
+/* The table of a command's options, and its length, in a struct opt_command. */
+#define OPT_TABLE(table) .options = (table), .n_options = sizeof(table) / sizeof *(table)
 
 struct opt_operands {
     char **items; /* in argv, in their order */

@@ -5,25 +5,29 @@
 #include <stdio.h>
 #include <string.h>
 
-void opt_shared_table(struct opt table[OPT_N_SHARED], struct shared_options *s, bool *help, bool *version)
+void opt_shared_table(struct opt table[OPT_N_SHARED], const struct opt_command *cmd, struct shared_options *s,
+                      bool *help, bool *version)
 {
     static const struct opt_range threads = {.min = 1, .max = 1024}, memory = {.min = 1 << 20};
+    const unsigned no = ~cmd->uses;
     const struct opt t[OPT_N_SHARED] = {
-        {NULL, 0, OPT_HEADING, NULL, NULL, "Shared options:", NULL, NULL},
-        {"threads", 0, OPT_UINT, &s->threads, "N", "worker threads", "all cores", &threads},
-        {"memory", 0, OPT_SIZE, &s->memory_bytes, "SIZE", "bound on working memory", NULL, &memory},
-        {"json", 0, OPT_FLAG, &s->json, NULL, "print one JSON object on standard output", NULL, NULL},
-        {"quiet", 'q', OPT_FLAG, &s->quiet, NULL, "no progress, notes or warnings", NULL, NULL},
-        {"verbose", 'v', OPT_FLAG, &s->verbose, NULL, "say more on standard error", NULL, NULL},
-        {"strict", 0, OPT_FLAG, &s->strict, NULL,
-         "a warning is exit code 3; outputs are written all the same", NULL, NULL},
-        {"force", 0, OPT_FLAG, &s->force, NULL, "replace an existing output file", NULL, NULL},
-        {"dry-run", 0, OPT_FLAG, &s->dry_run, NULL, "show what would be done, with sizes; write nothing",
-         NULL, NULL},
-        {"isa", 0, OPT_TEXT, &s->isa, "NAME", "instruction-set level to use; ref is plain C", "the best here",
-         NULL},
-        {"help", 'h', OPT_FLAG, help, NULL, "print this text", NULL, NULL},
-        {"version", 0, OPT_FLAG, version, NULL, "print the version", NULL, NULL},
+        OPT_GROUP("Shared options:"),
+        OPT(UINT, "threads", &s->threads, "N", "worker threads", .fallback = "all cores", .range = &threads,
+            .hidden = no & USES_THREADS),
+        OPT(SIZE, "memory", &s->memory_bytes, "SIZE", "bound on working memory", .range = &memory,
+            .hidden = no & USES_MEMORY),
+        OPT(TEXT, "isa", &s->isa, "NAME", "instruction-set level to use; ref is plain C",
+            .fallback = "the best here", .hidden = no & USES_ISA),
+        OPT(FLAG, "force", &s->force, NULL, "replace an existing output file", .hidden = no & USES_FORCE),
+        OPT(FLAG, "dry-run", &s->dry_run, NULL, "show what would be done, with sizes; write nothing",
+            .hidden = no & USES_DRY_RUN),
+        OPT(FLAG, "json", &s->json, NULL, "print one JSON object on standard output"),
+        OPT(FLAG, "quiet", &s->quiet, NULL, "no progress, notes or warnings", .letter = 'q'),
+        OPT(FLAG, "verbose", &s->verbose, NULL, "say more: every warning of a kind, every tensor left out",
+            .letter = 'v'),
+        OPT(FLAG, "strict", &s->strict, NULL, "a warning is exit code 3; outputs are written all the same"),
+        OPT(FLAG, "help", help, NULL, "print this text", .letter = 'h'),
+        OPT(FLAG, "version", version, NULL, "print the version"),
     };
     memcpy(table, t, sizeof t);
 }
@@ -39,8 +43,7 @@ void opt_size_text(char *out, size_t n, uint64_t v)
     snprintf(out, n, "%" PRIu64 "%s", v, units[u]);
 }
 
-/* "" when the option has no default worth telling. */
-static void default_text(const struct opt *o, char *out, size_t n)
+void opt_default_text(const struct opt *o, char *out, size_t n)
 {
     out[0] = 0;
     if (o->fallback)
@@ -88,7 +91,7 @@ static void print_option(const struct opt *o)
     size_t at =
         (size_t)snprintf(left, sizeof left, o->letter ? "  -%c, --%s%s%s" : "  %c   --%s%s%s",
                          o->letter ? o->letter : ' ', o->name, o->arg ? " " : "", o->arg ? o->arg : "");
-    default_text(o, dflt, sizeof dflt);
+    opt_default_text(o, dflt, sizeof dflt);
     snprintf(line, sizeof line, dflt[0] ? "%s%s (default: %s)" : "%s%s%s", o->help,
              o->kind == OPT_LIST ? "; may be repeated" : "", dflt);
     printf("%s", left);
@@ -108,16 +111,37 @@ static bool is_redefined(const struct opt_command *cmd, size_t n_before, const c
     return false;
 }
 
+size_t opt_n_rows(const struct opt_command *cmd)
+{
+    return cmd->n_options + OPT_N_SHARED;
+}
+
+const struct opt *opt_row(const struct opt_command *cmd, const struct opt shared[OPT_N_SHARED], size_t i)
+{
+    bool own = i < cmd->n_options;
+    const struct opt *o = own ? &cmd->options[i] : &shared[i - cmd->n_options];
+    return o->hidden || is_redefined(cmd, own ? i : cmd->n_options, o->name) ? NULL : o;
+}
+
+static void print_examples(const char *examples)
+{
+    printf("\nExamples:\n");
+    for (const char *line = examples; *line; line += strspn(line, "\n")) {
+        size_t n = strcspn(line, "\n");
+        printf("  %.*s\n", (int)n, line);
+        line += n;
+    }
+}
+
 void opt_print_help(const struct opt_command *cmd, const struct opt shared[OPT_N_SHARED])
 {
     printf("usage: kerf %s %s [options]\n\n", cmd->name, cmd->operands);
     print_wrapped(cmd->description, 0, 0);
     if (cmd->n_options && cmd->options[0].kind != OPT_HEADING)
         printf("\nOptions:\n");
-    for (size_t i = 0; i < cmd->n_options; i++)
-        if (!is_redefined(cmd, i, cmd->options[i].name))
-            print_option(&cmd->options[i]);
-    for (size_t i = 0; i < OPT_N_SHARED; i++)
-        if (!is_redefined(cmd, cmd->n_options, shared[i].name))
-            print_option(&shared[i]);
+    for (size_t i = 0; i < opt_n_rows(cmd); i++)
+        if (opt_row(cmd, shared, i))
+            print_option(opt_row(cmd, shared, i));
+    if (cmd->examples)
+        print_examples(cmd->examples);
 }

@@ -50,6 +50,16 @@ static void list_mixes(char *list, size_t size)
         add_name(list, size, mix_at(i)->name);
 }
 
+void print_type_names(bool mixes)
+{
+    const char *space = "";
+    for (size_t i = 0; mixes && i < mix_count(); i++)
+        printf("%s%s", space, mix_at(i)->name), space = " ";
+    for (uint32_t i = 0; !mixes && i < QTYPE_COUNT; i++)
+        if (can_write((enum qtype)i))
+            printf("%s%s", space, qtype_name(i)), space = " ";
+}
+
 const char *nearest_mix(const char *text)
 {
     const char *names[128];

@@ -10,23 +10,19 @@
 
 #include "formats/recipe/recipe.h"
 
-#define IMATRIX_OPTION(imatrix)                                                                              \
-    {                                                                                                        \
-        .name = "imatrix", .kind = OPT_TEXT, .value = &(imatrix), .arg = "FILE",                             \
-        .help = "importance matrix (.gguf or .dat)"                                                          \
-    }
+#define IMATRIX_OPTION(imatrix) OPT(TEXT, "imatrix", &(imatrix), "FILE", "importance matrix (.gguf or .dat)")
 
+/* There are no other rules yet, so --help does not list it. */
 #define RECIPE_OPTION(recipe)                                                                                \
-    {                                                                                                        \
-        .name = "recipe", .kind = OPT_CHOICE, .value = &(recipe), .arg = "llama.cpp|kerf",                   \
-        .help = "rules of the mixes; llama.cpp gives each tensor the type that llama.cpp gives it"           \
-    }
+    OPT(CHOICE, "recipe", &(recipe), "llama.cpp", "rules of the mixes", .hidden = true)
 
 #define REQUANTIZE_OPTION(requantize)                                                                        \
-    {                                                                                                        \
-        .name = "allow-requantize", .kind = OPT_FLAG, .value = &(requantize),                                \
-        .help = "let tensors that are quantized already change type"                                         \
-    }
+    OPT(FLAG, "allow-requantize", &(requantize), NULL, "let tensors that are quantized already change type")
+
+/* The names of all mixes, or of all tensor types, that can be written, separated by spaces, on standard
+ * output.
+ */
+void print_type_names(bool mixes);
 
 /* A tensor type that can be written; `option` opens the message. */
 int parse_tensor_type(const struct opt_command *cmd, const char *option, const char *text, enum qtype *out);

@@ -351,58 +351,58 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
                         .method = "fast",
                         .feedback = FEEDBACK_OPTIONS_INIT};
     const struct opt options[] = {
-        {"output", 'o', OPT_TEXT, &o.output, "FILE", "the GGUF file to write", NULL, NULL},
-        {"type", 0, OPT_TEXT, &o.type, "T",
-         wc->needs_type
-             ? "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ..."
-             : "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ...; auto keeps the source's precision, and NVFP4 "
-               "and MXFP4 weights of a checkpoint as they are",
-         NULL, NULL},
-        {"tensor-type", 0, OPT_LIST, &o.tensor_types, "REGEX=TYPE",
-         "type of the tensors whose GGUF name the expression finds; first match wins", NULL, NULL},
-        {"plan", 0, OPT_TEXT, &o.plan, "FILE",
-         "per-tensor types, as kerf allocate writes them; its lines win over --type, which is for tensors "
-         "without "
-         "a line, and lose to --tensor-type, --output-type and --embedding-type. general.file_type names "
-         "--type "
-         "unless the plan decides most weights, then the type most weights have",
-         NULL, NULL},
-        {"output-type", 0, OPT_TEXT, &o.output_type, "T", "type of output.weight", NULL, NULL},
-        {"embedding-type", 0, OPT_TEXT, &o.embedding_type, "T", "type of token_embd.weight", NULL, NULL},
-        {"pure", 0, OPT_FLAG, &o.pure, NULL, "one type for all matrices, without the rules of the mix", NULL,
-         NULL},
-        {"leave-output", 0, OPT_FLAG, &o.leave_output, NULL, "copy output.weight as it is", NULL, NULL},
-        {"no-fallback", 0, OPT_FLAG, &o.no_fallback, NULL,
-         "refuse a tensor whose shape does not take the type that the mix gives it, instead of another type",
-         NULL, NULL},
+        OPT(TEXT, "output", &o.output, "FILE", "the GGUF file to write", .letter = 'o'),
+        OPT_GROUP("Types:"),
+        OPT(TEXT, "type", &o.type, "T",
+            wc->needs_type ? "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ..."
+                           : "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ...; auto keeps the source's "
+                             "precision, and NVFP4 and MXFP4 weights of a checkpoint as they are"),
+        OPT(LIST, "tensor-type", &o.tensor_types, "REGEX=TYPE",
+            "type of the tensors whose GGUF name the expression finds; first match wins"),
+        OPT(TEXT, "plan", &o.plan, "FILE",
+            "per-tensor types, as kerf allocate writes them; its lines win over --type, which is for tensors "
+            "without a line, and lose to --tensor-type, --output-type and --embedding-type. "
+            "general.file_type names --type unless the plan decides most weights, then the type most weights "
+            "have"),
+        OPT(TEXT, "output-type", &o.output_type, "T", "type of output.weight"),
+        OPT(TEXT, "embedding-type", &o.embedding_type, "T", "type of token_embd.weight"),
+        OPT(FLAG, "pure", &o.pure, NULL, "one type for all matrices, without the rules of the mix"),
+        OPT(FLAG, "leave-output", &o.leave_output, NULL, "copy output.weight as it is"),
+        OPT(FLAG, "no-fallback", &o.no_fallback, NULL,
+            "refuse a tensor whose shape does not take the type that the mix gives it, instead of another "
+            "type"),
         RECIPE_OPTION(o.recipe),
-        {"method", 0, OPT_CHOICE, &o.method, "fast|feedback|best",
-         "encoder: fast takes each block by itself; feedback hands errors on between weights under the "
-         "Hessians of a "
-         "text, for Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL and IQ4_XS; best is reserved",
-         NULL, NULL},
-        IMATRIX_OPTION(o.imatrix),
-        {"imatrix-strict", 0, OPT_FLAG, &o.imatrix_strict, NULL,
-         "refuse when it lacks a tensor that would use it, or an expert of one; token_embd, "
-         "per_layer_token_embd and "
-         "output are let pass, since collecting has no data for embeddings and for the head only on request",
-         NULL, NULL},
         REQUANTIZE_OPTION(o.allow_requantize),
-        {"keep-mtp", 0, OPT_FLAG, &o.keep_mtp, NULL, "keep multi-token-prediction blocks of a checkpoint",
-         NULL, NULL},
-        {"skip-tensor", 0, OPT_LIST, &o.skip_tensors, "REGEX",
-         "leave out the tensors of a checkpoint whose stored name the expression finds; repeatable", NULL,
-         NULL},
-        {"split-max-size", 0, OPT_SIZE, &o.split_max_bytes, "SIZE", "write parts of at most this size", NULL,
-         OPT_RANGE(.min = 1)},
-        {"resume", 0, OPT_FLAG, &o.resume, NULL,
-         "continue a run that was stopped, and keep what is done when this one stops; an output that is "
-         "finished is left as it is",
-         NULL, NULL},
+        OPT(CHOICE, "method", &o.method, "fast|feedback|best",
+            "encoder: fast takes each block by itself; feedback hands errors on between weights under the "
+            "Hessians of a text, for Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL and IQ4_XS; best is reserved"),
+        OPT_GROUP("Importance:"),
+        IMATRIX_OPTION(o.imatrix),
+        OPT(FLAG, "imatrix-strict", &o.imatrix_strict, NULL,
+            "refuse when it lacks a tensor that would use it, or an expert of one; token_embd, "
+            "per_layer_token_embd and output are let pass, since collecting has no data for embeddings and "
+            "for the head only on request"),
+        OPT_GROUP("Input and output:"),
+        OPT(FLAG, "keep-mtp", &o.keep_mtp, NULL, "keep multi-token-prediction blocks of a checkpoint"),
+        OPT(LIST, "skip-tensor", &o.skip_tensors, "REGEX",
+            "leave out the tensors of a checkpoint whose stored name the expression finds"),
+        OPT(SIZE, "split-max-size", &o.split_max_bytes, "SIZE", "write parts of at most this size",
+            .range = OPT_RANGE(.min = 1)),
+        OPT(FLAG, "resume", &o.resume, NULL,
+            "continue a run that was stopped, and keep what is done when this one stops; an output that is "
+            "finished is left as it is"),
         FEEDBACK_OPTIONS(o.feedback),
     };
     const struct opt_command cmd = {
-        wc->name, "MODEL -o OUT.gguf", wc->description, options, sizeof options / sizeof *options, 1, 1};
+        .name = wc->name,
+        .operands = "MODEL -o OUT.gguf",
+        .description = wc->description,
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_ALL,
+        .examples = wc->examples,
+    };
     struct opt_operands args;
     struct inputs in = {0};
     struct recipe_options recipe = {0};

@@ -6,7 +6,7 @@
 #include "cmd.h"
 
 struct write_command {
-    const char *name, *description;
+    const char *name, *description, *examples;
     bool needs_type; /* quantize: --type or --plan must be given */
 };
 

@@ -21,7 +21,7 @@
 static const struct {
     const char *name, *version;
 } recipes[] = {
-    {"llama.cpp", "llama.cpp-2026-08"}, {"kerf", "kerf-1"}, /* so far the same rules under another name */
+    {"llama.cpp", "llama.cpp-2026-08"},
 };
 
 const char *recipe_version(const char *recipe)
@@ -196,7 +196,7 @@ static int check_options(const struct recipe_options *opt, struct err *e)
 {
     int rc = 0;
     if (opt->recipe != NULL && recipe_version(opt->recipe) == NULL)
-        return err_set(e, ERR_ARG, "recipe '%s' is unknown; expected llama.cpp or kerf", opt->recipe);
+        return err_set(e, ERR_ARG, "recipe '%s' is unknown; expected llama.cpp", opt->recipe);
     if (opt->has_output_type && (rc = check_target(opt->output_type, "output type", e)) != 0)
         return rc;
     if (opt->has_embedding_type && (rc = check_target(opt->embedding_type, "embedding type", e)) != 0)

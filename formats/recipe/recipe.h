@@ -42,7 +42,7 @@ struct recipe_override {
 };
 
 struct recipe_options {
-    const char *recipe;    /* "llama.cpp" or "kerf" */
+    const char *recipe;    /* "llama.cpp"; NULL: the same */
     const struct mix *mix; /* NULL: every tensor keeps the type of its source, but for the options below */
     bool pure;             /* the mix's base type for all, no rules */
     bool has_output_type, has_embedding_type;

@@ -3,7 +3,7 @@
  * Truth: specification, quantization 8.2 (order of effect) and architectures 20 (file types). A plain
  * conversion gets no key that a converter would not write. Private keys of a quantized output, all without
  * dates or host names so that the same input gives the same bytes:
- *   kerf.recipe          name of the mix rules: "llama.cpp", "kerf"
+ *   kerf.recipe          name of the mix rules: "llama.cpp"
  *   kerf.recipe.version  of these rules
  *   kerf.recipe.options  only if the types were steered: "pure output-type=Q6_K tensor-type=ffn_down=Q5_K"
  *   kerf.plan.sha256     only with a plan: hash of its normalised lines */

@@ -34,6 +34,11 @@ cmake --install "$build" --prefix "$root" >"$work/out" 2>"$work/err" || fail "cm
 "$root/bin/kerf" --version >"$work/out" || fail "the installed program does not start"
 [ "$(cat "$work/out")" = "$("$kerf" --version)" ] || fail "the installed program is another version"
 
+for file in man/man1/kerf.1 man/man1/kerf-imatrix-merge.1 bash-completion/completions/kerf zsh/vendor-completions/_kerf \
+    fish/vendor_completions.d/kerf.fish; do
+    [ -s "$root/share/$file" ] || fail "share/$file is not installed"
+done
+
 # Names: those of the committed list, each with the prefix, in the shared library and in the archive.
 library=$(find "$root" -name 'libkerf.so')
 archive=$(find "$root" -name 'libkerf.a')

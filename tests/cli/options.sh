@@ -8,6 +8,7 @@ run 0 --help
 prints "usage: kerf COMMAND"
 run 2
 says "usage: kerf COMMAND"
+says "Try 'kerf --help'."
 run 2 inspcet
 says "unknown command 'inspcet'"
 says "did you mean 'inspect'?"
@@ -23,6 +24,23 @@ prints "usage: kerf inspect PATH"
 prints "Shared options:"
 run 0 inspect --help
 prints "(default: 1GiB)"
+prints "Examples:"
+prints "  kerf inspect model.gguf"
+
+# Of the shared options a command lists those that it has a use for, and refuses the others.
+! grep -q -e '--force' "$work/out" || fail "inspect lists --force, and writes nothing"
+run 2 inspect "$demo" --force
+says "kerf inspect: --force: this command has no use for it"
+run 2 fit "$demo" --memory 1GiB --threads=2
+says "--threads: this command has no use for it"
+run 2 tokenize "$demo" --memry 1GiB
+! grep -q "did you mean --memory" "$work/err" || fail "an option is proposed that would be refused"
+
+# A word that old scripts say is taken, and not listed; the rules of our own that it named are none.
+run 0 quantize "$demo" -o "$work/x.gguf" --type Q8_0 --dry-run --recipe llama.cpp
+run 2 quantize "$demo" -o "$work/x.gguf" --type Q8_0 --dry-run --recipe kerf
+run 0 quantize --help
+! grep -q -e '--recipe' "$work/out" || fail "--help lists an option that does nothing"
 run 2 inspect
 says "found 0"
 run 2 inspect a b

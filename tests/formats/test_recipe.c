@@ -194,7 +194,7 @@ static size_t check_golden_model(const struct json *model, bool has_imatrix)
         assert_non_null(mix);
         assert_int_equal(mix->file_type, number_at(m, "file_type"));
         struct err e = {0};
-        const struct recipe_options opt = {.recipe = "kerf", .mix = mix, .has_imatrix = has_imatrix};
+        const struct recipe_options opt = {.recipe = "llama.cpp", .mix = mix, .has_imatrix = has_imatrix};
         const int rc = assign(&opt, meta, t, n, false, &e);
         if (rc != 0)
             fail_msg("%s: %s", mix->name, e.msg);
@@ -437,7 +437,7 @@ static void forced_types_win_over_overrides_over_the_plan_over_the_mix(void **st
     const struct recipe_override overrides[2] = {{"attn_(q|v)", QTYPE_IQ4_NL},
                                                  {"blk.0.attn_v|token", QTYPE_F16}};
     struct recipe_options opt = {
-        .recipe = "kerf",
+        .recipe = "llama.cpp",
         .mix = mix_find("Q2_K"),
         .plan = plan,
         .overrides = overrides,
@@ -466,7 +466,7 @@ static void forced_types_win_over_overrides_over_the_plan_over_the_mix(void **st
     assert_int_equal(assign_small(t, &opt, &e), 0);
     expect(&t[EMBD], QTYPE_Q6_K, true, "embedding type");
     expect(&t[V], QTYPE_IQ4_NL, true, "override");
-    opt = (struct recipe_options){.recipe = "kerf", .plan = plan};
+    opt = (struct recipe_options){.recipe = "llama.cpp", .plan = plan};
     assert_int_equal(assign_small(t, &opt, &e), 0);
     expect(&t[V], QTYPE_Q5_K, true, "plan");
     expect(&t[HEAD], QTYPE_Q4_0, true, "plan");

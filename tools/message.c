@@ -1,0 +1,60 @@
+/* message.c - what commands say on standard error: failures, notes, wrong usage. Warnings are in outcome.c.
+ */
+#include "cmd.h"
+#include "outcome.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int cmd_fail(const struct err *e)
+{
+    cmd_tell_warnings();
+    if (e->code == ERR_CANCELLED)
+        fprintf(stderr, "kerf: %s\n", e->msg); /* begins with what happened */
+    else
+        fprintf(stderr, "kerf: error: %s\n", e->msg[0] ? e->msg : "unknown failure");
+    outcome_error(outcome_code(e->code), e->msg);
+    return CMD_FAILED;
+}
+
+static void say(const char *head, const char *fmt, va_list ap)
+{
+    fputs(head, stderr);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+}
+
+void cmd_warn_text(const struct shared_options *o, const char *path, const char *doubt, uint64_t n,
+                   uint64_t first)
+{
+    if (doubt[0])
+        cmd_warn(o,
+                 "[not-a-text] %s: this does not look like a text: it %s; its bytes are read as a text all "
+                 "the same",
+                 strcmp(path, "-") == 0 ? "standard input" : path, doubt);
+    else if (n > 0)
+        cmd_warn(o,
+                 "[not-utf8] %s: %" PRIu64 " byte%s not UTF-8 (the first at offset %" PRIu64
+                 "): read as U+FFFD, the replacement character",
+                 path, n, n == 1 ? " is" : "s are", first);
+}
+
+void cmd_note(const struct shared_options *o, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    if (!o->quiet)
+        say("kerf: ", fmt, ap);
+    va_end(ap);
+}
+
+int cmd_usage(const struct opt_command *cmd, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    opt_vusage(cmd, fmt, ap);
+    va_end(ap);
+    return CMD_USAGE;
+}
