@@ -23,9 +23,10 @@ struct source {
     int tuple, levels, n_entries;
     int n_distances;
     size_t room;
-    struct codebook_point *point;
+    int32_t *place;
     uint16_t *list;
     uint32_t *code;
+    uint8_t (*step)[8];
     uint8_t (*code_of)(unsigned entry, int i); /* the code of weight i of an entry, from its magnitude */
 };
 
@@ -62,9 +63,10 @@ static uint8_t iq1_code(unsigned entry, int i) /* -1, 0, 1 */
 /* Sizes follow from the books, which never change; build_lists holds them to it. */
 #define BOOK_MEMORY(NAME, POINTS, ENTRIES, ROOM)                                                             \
     enum { NAME##_room = ROOM, NAME##_entries = ENTRIES };                                                   \
-    static struct codebook_point NAME##_point[POINTS];                                                       \
+    static int32_t NAME##_place[POINTS];                                                                     \
     static uint16_t NAME##_list[ROOM + CODEBOOK_LIST_PADDING];                                               \
-    static uint32_t NAME##_code_table[ENTRIES]
+    static uint32_t NAME##_code_table[ENTRIES];                                                              \
+    static uint8_t NAME##_step[ENTRIES][8]
 
 BOOK_MEMORY(iq2_xxs, POINTS_3_8, 256, 6305 + 113157);
 BOOK_MEMORY(iq2_xs, POINTS_3_8, 512, 6049 + 181721);
@@ -75,8 +77,8 @@ BOOK_MEMORY(iq1, POINTS_3_8, 2048, 4513 + 327721);
 
 #define SOURCE(NAME, TUPLE, LEVELS, DISTANCES)                                                               \
     {                                                                                                        \
-        TUPLE, LEVELS, NAME##_entries, DISTANCES, NAME##_room, NAME##_point, NAME##_list, NAME##_code_table, \
-            NAME##_code                                                                                      \
+        TUPLE, LEVELS, NAME##_entries, DISTANCES, NAME##_room, NAME##_place, NAME##_list, NAME##_code_table, \
+            NAME##_step, NAME##_code                                                                         \
     }
 
 static const struct source sources[N_CODEBOOKS] = {
@@ -87,7 +89,7 @@ static const struct source sources[N_CODEBOOKS] = {
 
 #define BOOK(NAME, TUPLE, LEVELS)                                                                            \
     {                                                                                                        \
-        TUPLE, LEVELS, NAME##_entries, NAME##_point, NAME##_list, NAME##_code_table                          \
+        TUPLE, LEVELS, NAME##_entries, NAME##_place, NAME##_list, NAME##_code_table, NAME##_step             \
     }
 
 static const struct codebook books[N_CODEBOOKS] = {
@@ -97,7 +99,8 @@ static const struct codebook books[N_CODEBOOKS] = {
 };
 
 /* Squared distance in code i between entry e and a point whose code is c: [i][c][e]. The distance of two
- * tuples is a sum of a row for each i, at most 8 * 4 or 4 * 49, which fits a byte. */
+ * tuples is a sum of a row for each i, at most 8 * 4 or 4 * 49, which fits a byte: eight entries are added up
+ * in one word. */
 struct planes {
     uint8_t square[CODEBOOK_MAX_TUPLE][MAX_LEVELS][MAX_ENTRIES];
 };
@@ -114,40 +117,43 @@ static void fill_planes(struct planes *p, const struct source *s)
     }
 }
 
-/* Distances of all entries from a point, and the smallest of them. */
-static unsigned measure(uint8_t *distance, const struct planes *p, const struct source *s, unsigned key)
+/* Distances of all entries from a point, and a bit for each distance that occurs. */
+static void measure(uint8_t *distance, uint64_t occurs[4], const struct planes *p, const struct source *s,
+                    unsigned key)
 {
-    const int n = s->n_entries;
-    memset(distance, 0, (size_t)n);
-    for (int i = 0; i < s->tuple; i++) {
-        const uint8_t *square = p->square[i][key % (unsigned)s->levels];
-        key /= (unsigned)s->levels;
-        for (int e = 0; e < n; e++)
-            distance[e] = (uint8_t)(distance[e] + square[e]);
+    const uint8_t *square[CODEBOOK_MAX_TUPLE];
+    for (int i = 0; i < s->tuple; i++, key /= (unsigned)s->levels)
+        square[i] = p->square[i][key % (unsigned)s->levels];
+    memset(occurs, 0, 4 * sizeof *occurs);
+    for (int e = 0; e < s->n_entries; e += 8) {
+        uint64_t sum = 0;
+        for (int i = 0; i < s->tuple; i++) {
+            uint64_t eight;
+            memcpy(&eight, square[i] + e, sizeof eight);
+            sum += eight;
+        }
+        memcpy(distance + e, &sum, sizeof sum);
+        for (int j = 0; j < 8; j++, sum >>= 8)
+            occurs[sum >> 6 & 3] |= (uint64_t)1 << (sum & 63);
     }
-    uint8_t smallest = UINT8_MAX;
-    for (int e = 0; e < n; e++)
-        smallest = distance[e] < smallest ? distance[e] : smallest;
-    return smallest;
 }
 
-/* The smallest distance above `last`; UINT8_MAX when there is none. */
-static unsigned next_distance(const uint8_t *distance, int n, unsigned last)
+/* The smallest distance that occurs and is at least `from`; UINT8_MAX when there is none. */
+static unsigned next_distance(const uint64_t occurs[4], unsigned from)
 {
-    uint8_t next = UINT8_MAX;
-    for (int e = 0; e < n; e++)
-        next = distance[e] > last && distance[e] < next ? distance[e] : next;
-    return next;
+    while (from < UINT8_MAX && (occurs[from / 64] >> from % 64 & 1) == 0)
+        from++;
+    return from;
 }
 
 /* The list of one point to `out`, its length in front; returns the numbers written. */
-static size_t put_list(uint16_t *out, const uint8_t *distance, const struct source *s, unsigned nearest)
+static size_t put_list(uint16_t *out, const uint8_t *distance, const uint64_t occurs[4],
+                       const struct source *s)
 {
     uint16_t ring[MAX_DISTANCES][MAX_LIST];
-    unsigned length[MAX_DISTANCES] = {0}, bound[MAX_DISTANCES];
-    bound[0] = nearest;
-    for (int r = 1; r < s->n_distances; r++)
-        bound[r] = next_distance(distance, s->n_entries, bound[r - 1]);
+    unsigned length[MAX_DISTANCES] = {0}, bound[MAX_DISTANCES] = {0};
+    for (int r = 0; r < s->n_distances; r++)
+        bound[r] = next_distance(occurs, r == 0 ? 0 : bound[r - 1] + 1);
     const unsigned last = bound[s->n_distances - 1];
     for (int e = 0; e < s->n_entries; e++) {
         if (distance[e] > last)
@@ -167,23 +173,26 @@ static size_t put_list(uint16_t *out, const uint8_t *distance, const struct sour
     return n;
 }
 
-static uint32_t levels_of_list(const struct source *s, const uint16_t *list)
+static void build_steps(uint8_t step[8], const struct source *s, unsigned entry)
 {
-    uint32_t levels = 0;
-    for (unsigned j = 1; j <= list[0]; j++) {
-        for (int i = 0; i < s->tuple; i++)
-            levels |= (uint32_t)1 << (i * s->levels + (int)(s->code[list[j]] >> 4 * i & 7));
+    if (s->tuple == 4) {
+        for (int i = 0; i < 4; i++)
+            step[i] = (uint8_t)(8 * (8 * i + s->code_of(entry, i)));
+        return;
     }
-    return levels;
+    step[0] = (uint8_t)(8 * (s->code_of(entry, 0) + 3 * s->code_of(entry, 1) + 9 * s->code_of(entry, 2)));
+    for (int i = 3; i < 8; i++)
+        step[i - 2] = (uint8_t)(8 * (3 * (i - 3) + s->code_of(entry, i)));
 }
 
 static void build_codes(const struct source *s)
 {
-    for (int e = 0; e < s->n_entries; e++) {
+    for (unsigned e = 0; e < (unsigned)s->n_entries; e++) {
         uint32_t code = 0;
         for (int i = 0; i < s->tuple; i++)
-            code |= (uint32_t)s->code_of((unsigned)e, i) << 4 * i;
+            code |= (uint32_t)s->code_of(e, i) << 4 * i;
         s->code[e] = code;
+        build_steps(s->step[e], s, e);
     }
 }
 
@@ -191,23 +200,23 @@ static void build_lists(const struct source *s)
 {
     struct planes planes;
     uint8_t distance[MAX_ENTRIES];
+    uint64_t occurs[4];
     unsigned n_points = 1;
     size_t used = 0;
     for (int i = 0; i < s->tuple; i++)
         n_points *= (unsigned)s->levels;
     fill_planes(&planes, s);
     for (unsigned key = 0; key < n_points; key++) {
-        const unsigned nearest = measure(distance, &planes, s, key);
-        struct codebook_point *p = &s->point[key];
-        if (nearest == 0) {
+        int32_t *place = &s->place[key];
+        measure(distance, occurs, &planes, s, key);
+        if (occurs[0] & 1) {
             const uint8_t *entry = memchr(distance, 0, (size_t)s->n_entries);
             assert(entry != NULL);
-            p->place = (int32_t)(entry - distance);
+            *place = (int32_t)(entry - distance);
             continue;
         }
-        p->place = -1 - (int32_t)used;
-        const size_t n = put_list(s->list + used, distance, s, nearest);
-        p->levels = levels_of_list(s, s->list + used);
+        *place = -1 - (int32_t)used;
+        const size_t n = put_list(s->list + used, distance, occurs, s);
         used += n;
         assert(used <= s->room);
     }

@@ -27,20 +27,19 @@ enum codebook_id {
 
 enum { CODEBOOK_MAX_TUPLE = 8, CODEBOOK_LIST_PADDING = 16 };
 
-struct codebook_point {
-    int32_t place;   /* the number of the entry at this point; else -1 - (start of its list) */
-    uint32_t levels; /* of a point with a list: bit i * levels + c is set when an entry of the list has code c
-                        at i */
-};
-
 struct codebook {
     int tuple;  /* weights of an entry: 8, or 4 */
     int levels; /* codes of a weight: 3, or 8   */
     int n_entries;
-    const struct codebook_point *point; /* [levels ^ tuple], see codebook_key */
+    const int32_t
+        *place; /* [levels ^ tuple], see codebook_key: the entry at a point, else -1 - (start of its list) */
     const uint16_t *list; /* at the start of a list its length, then its entries; any CODEBOOK_LIST_PADDING
                              numbers after that may be read, and are below n_entries */
     const uint32_t *code; /* by entry: nibble i is the code of weight i */
+    /* By entry: 8 times where its terms stand in the tables of a kernel. Of a tuple of 8 the first three
+     * codes have one term, code 0 + 3 * code 1 + 9 * code 2 in a table of 27, and code i >= 3 the term 3 * (i
+     * - 3) + code of another; of a tuple of 4 code i has the term 8 * i + code. */
+    const uint8_t (*step)[8];
 };
 
 /* Never NULL. Safe from any thread. */

@@ -43,7 +43,7 @@ static void round_tuple(struct rounding *r, int k, const struct codebook *b, con
     uint8_t codes[CODEBOOK_MAX_TUPLE];
     for (int i = 0; i < b->tuple; i++)
         codes[i] = (uint8_t)clamp_i32(round_near(0.5f * (inverse * x[i] - 1)), 0, b->levels - 1);
-    const int32_t place = b->point[codebook_key(b, codes)].place;
+    const int32_t place = b->place[codebook_key(b, codes)];
     r->on_book[k] = place >= 0;
     r->entry[k] = place >= 0 ? (uint16_t)place
                              : nearest_entry(b, b->list + (-1 - place), x, g->root + b->tuple * k, scale);

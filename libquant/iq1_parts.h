@@ -68,7 +68,7 @@ static inline void iq1_entries(uint16_t entry[4], struct iq1_split *s, const flo
     const struct codebook *b = codebook_get(CODEBOOK_IQ1);
     bool moved = false;
     for (int k = 0; k < group / 8; k++) {
-        const int32_t place = b->point[codebook_key(b, s->code + 8 * k)].place;
+        const int32_t place = b->place[codebook_key(b, s->code + 8 * k)];
         entry[k] = (uint16_t)place;
         if (place < 0) {
             moved = true;

@@ -3,7 +3,9 @@
 #include "lanes_sse2.h"
 
 #include "lanes_decode.h"
+#include "lanes_codebook.h"
 #include "lanes_encode.h"
+#include "lanes_iq1.h"
 #include "lanes_legacy.h"
 #include "lanes_plain.h"
 

@@ -26,9 +26,7 @@ extern const struct kern_product product_sse2, product_avx2, product_avx512, pro
 
 #define KERN_COMMON_ENCODERS                                                                                 \
     [QTYPE_F32] = f32_encode, [QTYPE_TQ1_0] = tq1_0_encode, [QTYPE_Q1_0] = q1_0_encode,                      \
-    [QTYPE_Q2_0] = q2_0_encode, [QTYPE_IQ1_S] = iq1_s_encode, [QTYPE_IQ1_M] = iq1_m_encode,                  \
-    [QTYPE_IQ2_XXS] = iq2_xxs_encode, [QTYPE_IQ2_XS] = iq2_xs_encode, [QTYPE_IQ2_S] = iq2_s_encode,          \
-    [QTYPE_IQ3_XXS] = iq3_xxs_encode, [QTYPE_IQ3_S] = iq3_s_encode
+    [QTYPE_Q2_0] = q2_0_encode
 
 /* Entries with a vector version: PREFIX is empty for the reference, lanes_ for the others. */
 #define KERN_DECODERS(PREFIX)                                                                                \
@@ -50,6 +48,9 @@ extern const struct kern_product product_sse2, product_avx2, product_avx512, pro
     [QTYPE_Q5_K] = PREFIX##q5_k_encode, [QTYPE_Q6_K] = PREFIX##q6_k_encode,                                  \
     [QTYPE_IQ4_NL] = PREFIX##iq4_nl_encode, [QTYPE_IQ4_XS] = PREFIX##iq4_xs_encode,                          \
     [QTYPE_TQ2_0] = PREFIX##tq2_0_encode, [QTYPE_MXFP4] = PREFIX##mxfp4_encode,                              \
-    [QTYPE_NVFP4] = PREFIX##nvfp4_encode
+    [QTYPE_NVFP4] = PREFIX##nvfp4_encode, [QTYPE_IQ1_S] = PREFIX##iq1_s_encode,                              \
+    [QTYPE_IQ1_M] = PREFIX##iq1_m_encode, [QTYPE_IQ2_XXS] = PREFIX##iq2_xxs_encode,                          \
+    [QTYPE_IQ2_XS] = PREFIX##iq2_xs_encode, [QTYPE_IQ2_S] = PREFIX##iq2_s_encode,                            \
+    [QTYPE_IQ3_XXS] = PREFIX##iq3_xxs_encode, [QTYPE_IQ3_S] = PREFIX##iq3_s_encode
 
 #endif

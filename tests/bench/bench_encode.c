@@ -111,7 +111,8 @@ int main(int argc, char **argv)
             continue;
         struct job job = {(enum qtype)type, false, NULL};
         if (info->can_encode && !only_decode) {
-            measure(&job, levels, n_levels);
+            if (info->importance != IMPORTANCE_REQUIRED)
+                measure(&job, levels, n_levels);
             job.weights = importance;
             if (info->importance != IMPORTANCE_IGNORED)
                 measure(&job, levels, n_levels);

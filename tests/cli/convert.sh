@@ -112,6 +112,10 @@ says "found neither"
 absent "$work/g.gguf"
 run 1 convert "$demo" -o "$work/g.gguf" --type IQ1_S
 says "becomes IQ1_S, which needs an importance matrix (--imatrix)"
+run 0 convert "$demo" -o "$work/iq3_s.gguf" --type IQ3_S # does without
+run 0 verify "$work/iq3_s.gguf"
+run 0 convert "$demo" -o "$work/iq3_s1.gguf" --type IQ3_S --threads 1 --isa ref
+cmp "$work/iq3_s.gguf" "$work/iq3_s1.gguf" || fail "the bytes of a code book depend on threads or kernels"
 absent "$work/g.gguf"
 
 # A plan beside --type: its lines win, an override wins over both, and most weights name the file.

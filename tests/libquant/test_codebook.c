@@ -48,7 +48,7 @@ static void codes_are_those_of_the_file_format(void **state)
                 assert_int_equal(codes[i], code_of((enum codebook_id)id, e, i));
                 assert_true(codes[i] < b->levels);
             }
-            assert_int_equal(b->point[codebook_key(b, codes)].place, e);
+            assert_int_equal(b->place[codebook_key(b, codes)], e);
         }
     }
 }
@@ -99,17 +99,28 @@ static void lists_hold_the_nearest_entries_in_order(void **state)
         const struct codebook *b = codebook_get((enum codebook_id)id);
         const unsigned n_points = b->levels == 3 ? 6561 : 4096;
         for (unsigned point = 0; point<n_points; point += b->n_entries> 600 ? 37 : 11) {
-            const struct codebook_point *p = &b->point[point];
-            if (p->place >= 0)
-                continue;
-            const uint16_t *list = b->list + (-1 - p->place);
-            uint32_t levels = 0;
-            check_list(b, defined[id].n_distances, point, list);
-            for (unsigned j = 1; j <= list[0]; j++) {
-                for (int i = 0; i < b->tuple; i++)
-                    levels |= (uint32_t)1 << (i * b->levels + (int)codebook_code(b, list[j], i));
-            }
-            assert_int_equal(p->levels, levels);
+            if (b->place[point] < 0)
+                check_list(b, defined[id].n_distances, point, b->list + (-1 - b->place[point]));
+        }
+    }
+}
+
+/* Where a kernel finds what an entry costs. */
+static void steps_lead_to_the_terms_of_an_entry(void **state)
+{
+    (void)state;
+    for (int id = 0; id < N_CODEBOOKS; id++) {
+        const struct codebook *b = codebook_get((enum codebook_id)id);
+        for (unsigned e = 0; e < (unsigned)b->n_entries; e++) {
+            unsigned c[8];
+            for (int i = 0; i < b->tuple; i++)
+                c[i] = codebook_code(b, e, i);
+            if (b->tuple == 8)
+                assert_int_equal(b->step[e][0], 8 * (c[0] + 3 * c[1] + 9 * c[2]));
+            for (unsigned i = 3; b->tuple == 8 && i < 8; i++)
+                assert_int_equal(b->step[e][i - 2], 8 * (3 * (i - 3) + c[i]));
+            for (unsigned i = 0; b->tuple == 4 && i < 4; i++)
+                assert_int_equal(b->step[e][i], 8 * (8 * i + c[i]));
         }
     }
 }
@@ -119,7 +130,7 @@ static void *get_all(void *sum)
     for (int id = N_CODEBOOKS; id-- > 0;) {
         const struct codebook *b = codebook_get((enum codebook_id)id);
         for (unsigned point = 0; point < 4096; point++)
-            *(uint64_t *)sum = *(uint64_t *)sum * 31 + (uint32_t)b->point[point].place;
+            *(uint64_t *)sum = *(uint64_t *)sum * 31 + (uint32_t)b->place[point];
     }
     return NULL;
 }
@@ -145,6 +156,7 @@ int main(void)
         cmocka_unit_test(threads_may_open_the_books_together),
         cmocka_unit_test(codes_are_those_of_the_file_format),
         cmocka_unit_test(lists_hold_the_nearest_entries_in_order),
+        cmocka_unit_test(steps_lead_to_the_terms_of_an_entry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
