@@ -22,6 +22,9 @@ deny calib 'tools/' 'calib must not include from tools'
 deny libquant '(cjson/|zlib|pcre2|utf8proc)' 'libquant uses no outside library'
 deny calib '(cjson/|zlib|pcre2|utf8proc)' 'zlib, cJSON, PCRE2 and utf8proc live in formats'
 deny tools '(cjson/|zlib|pcre2|utf8proc)' 'outside libraries live in formats'
+for room in calib/model calib/eval tools; do
+    deny "$room" '(calib/compute/)?(cpu|gemm)\.h' 'what computes is reached through the table (calib/compute/compute.h)'
+done
 for room in libquant formats calib tools; do
     deny "$room" '(cblas|openblas)' 'products have the same bits on all processors (calib/compute/gemm.h)'
 done
