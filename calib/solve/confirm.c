@@ -19,9 +19,13 @@ static void take(struct confirmation *c, const struct evaluation *v)
     size_t *ends = calloc(v->n_windows + 1, sizeof *ends);
     for (size_t i = 0; ends && i < v->n_windows; i++)
         ends[i] = (i + 1) * v->run;
-    c->plan_kld = stat_mean_of_runs(plan, v->n, v->run);
-    c->mix_kld = stat_mean_of_runs(mix, v->n, v->run);
+    c->plan_kld = stat_mean(plan, v->n); /* a single window tells nothing about others */
+    c->mix_kld = stat_mean(mix, v->n);
     c->difference = stat_mean_difference(plan, mix, v->n);
+    if (v->n_windows > 1) {
+        c->plan_kld = stat_mean_of_runs(plan, v->n, v->run);
+        c->mix_kld = stat_mean_of_runs(mix, v->n, v->run);
+    }
     if (ends && v->n_windows > 1)
         c->difference = stat_mean_difference_of_groups(plan, mix, ends, v->n_windows);
     c->n_tokens = v->n;
