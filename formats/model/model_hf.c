@@ -75,7 +75,8 @@ static enum qtype assumed_type(const struct hf_config *config)
 
 static bool has_tokenizer(const char *folder)
 {
-    static const char *const names[] = {"tokenizer.json", "vocab.json", "tokenizer.model", "qwen.tiktoken"};
+    static const char *const names[] = {"tokenizer.json", "vocab.json", "tokenizer.model", "qwen.tiktoken",
+                                        "tekken.json"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (hf_file_exists(folder, names[i]))
             return true;

@@ -81,6 +81,7 @@ void vocab_end_tokens(struct vocab_build *b);
 int vocab_import_tokenizer_json(struct vocab_build *b, struct err *e);
 int vocab_import_vocab_merges(struct vocab_build *b, struct err *e);
 int vocab_import_tiktoken(struct vocab_build *b, const char *name, struct err *e);
+int vocab_import_tekken(struct vocab_build *b, struct err *e);
 int vocab_import_spm(struct vocab_build *b, struct err *e);
 
 /* The parsers behind the last two, on bytes in memory (also what the fuzz targets call). `what` names the

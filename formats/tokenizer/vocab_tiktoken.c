@@ -1,5 +1,5 @@
 /* vocab_tiktoken.c - vocabularies kept as tiktoken rank files: Qwen 1.0's qwen.tiktoken, Llama 3's own
- * release.
+ * release; and Mistral's tekken.json, which holds the same ranks as JSON, with special tokens in front.
  *
  * Each line is `base64 SP rank`; the rank is the token id. Merges are not in the file: they follow from the
  * ranks (specification, architectures 19.2 C). Special tokens are not in it either: they stand in the program
@@ -10,6 +10,7 @@
 
 #include "codepoint.h"
 #include "libquant/base/filemap.h"
+#include "pretokenize.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +58,28 @@ static bool base64_decode(const uint8_t *s, size_t n, uint8_t *out, size_t *n_ou
     return true;
 }
 
+/* Append a token; its rank is its place. */
+static int push(struct vocab_build *b, struct ranks *r, const uint8_t *bytes, size_t len, const char *what,
+                struct err *e)
+{
+    if (r->n == r->cap) {
+        size_t cap = r->cap ? r->cap * 2 : 4096;
+        struct slice *grown = realloc(r->token, cap * sizeof *grown);
+        if (!grown)
+            return err_set(e, ERR_NOMEM, "%s: no memory for %zu tokens", what, cap);
+        r->token = grown;
+        r->cap = cap;
+    }
+    bool existing;
+    char *copy = arena_strndup(b->arena, (const char *)bytes, len);
+    if (!copy || strmap_put(&r->by_bytes, copy, len, r->n, &existing) != 0)
+        return err_set(e, ERR_NOMEM, "%s: no memory for token %zu", what, r->n);
+    if (existing)
+        return err_set(e, ERR_FORMAT, "%s: token %zu repeats an earlier one", what, r->n);
+    r->token[r->n++] = (struct slice){(const uint8_t *)copy, len};
+    return 0;
+}
+
 static int add_rank(struct vocab_build *b, struct ranks *r, const uint8_t *line, size_t n, const char *what,
                     size_t line_no, struct err *e)
 {
@@ -73,22 +96,7 @@ static int add_rank(struct vocab_build *b, struct ranks *r, const uint8_t *line,
         rank = rank * 10 + (uint64_t)(line[i] - '0');
     if (i != n || n_code + 1 >= n || rank != r->n)
         return err_set(e, ERR_FORMAT, "%s: line %zu should have rank %zu", what, line_no, r->n);
-    if (r->n == r->cap) {
-        size_t cap = r->cap ? r->cap * 2 : 4096;
-        struct slice *grown = realloc(r->token, cap * sizeof *grown);
-        if (!grown)
-            return err_set(e, ERR_NOMEM, "%s: no memory for %zu tokens", what, cap);
-        r->token = grown;
-        r->cap = cap;
-    }
-    bool existing;
-    char *copy = arena_strndup(b->arena, (const char *)bytes, len);
-    if (!copy || strmap_put(&r->by_bytes, copy, len, r->n, &existing) != 0)
-        return err_set(e, ERR_NOMEM, "%s: no memory for token %zu", what, r->n);
-    if (existing)
-        return err_set(e, ERR_FORMAT, "%s: line %zu repeats an earlier token", what, line_no);
-    r->token[r->n++] = (struct slice){(const uint8_t *)copy, len};
-    return 0;
+    return push(b, r, bytes, len, what, e);
 }
 
 static int read_ranks(struct vocab_build *b, struct ranks *r, struct slice file, const char *what,
@@ -187,6 +195,21 @@ static int emit_all_splits(struct vocab_build *b, const struct ranks *r, size_t 
     return rc;
 }
 
+/* All tokens, their ids behind `offset` others, and their merges. */
+static int emit_all(struct vocab_build *b, const struct ranks *r, size_t offset, bool all_splits,
+                    const char *what, struct err *e)
+{
+    int rc = 0;
+    for (size_t id = 0; id < r->n && rc == 0; id++) {
+        char text[2 * MAX_TOKEN];
+        size_t n = to_alphabet(r->token[id].data, r->token[id].len, text);
+        rc = vocab_set(b, offset + id, text, n, TOKEN_NORMAL, 0, e);
+        if (rc == 0 && r->token[id].len > 1)
+            rc = all_splits ? emit_all_splits(b, r, id, e) : emit_last_merge(b, r, id, what, e);
+    }
+    return rc;
+}
+
 int vocab_parse_tiktoken(struct vocab_build *b, struct slice file, const char *what, bool all_splits,
                          size_t *n_ranks, struct err *e)
 {
@@ -194,13 +217,8 @@ int vocab_parse_tiktoken(struct vocab_build *b, struct slice file, const char *w
     if (file.len > MAX_FILE)
         return err_set(e, ERR_FORMAT, "%s: %zu bytes, at most %d are read", what, file.len, MAX_FILE);
     int rc = read_ranks(b, &r, file, what, e);
-    for (size_t id = 0; id < r.n && rc == 0; id++) {
-        char text[2 * MAX_TOKEN];
-        size_t n = to_alphabet(r.token[id].data, r.token[id].len, text);
-        rc = vocab_set(b, id, text, n, TOKEN_NORMAL, 0, e);
-        if (rc == 0 && r.token[id].len > 1)
-            rc = all_splits ? emit_all_splits(b, &r, id, e) : emit_last_merge(b, &r, id, what, e);
-    }
+    if (rc == 0)
+        rc = emit_all(b, &r, 0, all_splits, what, e);
     *n_ranks = r.n;
     strmap_release(&r.by_bytes);
     free(r.token);
@@ -295,5 +313,136 @@ int vocab_import_tiktoken(struct vocab_build *b, const char *name, struct err *e
         rc = vocab_apply_added(b, 0, e);
     if (rc == 0)
         rc = qwen ? qwen_specials(b, n_ranks, e) : llama3_specials(b, n_ranks, e);
+    return rc == 0 ? vocab_finish(b, 0, false, e) : rc;
+}
+
+/* --- tekken.json ---
+ *
+ * {"config": {"pattern", "default_vocab_size", "default_num_special_tokens"}, "vocab": [{"rank",
+ * "token_bytes"}], "special_tokens": [{"rank", "token_str"}]}: ids of special tokens come first, and of the
+ * ranks as many follow as fill the vocabulary. Truth: mistral_common (Tekkenizer). */
+
+/* Special tokens of files that do not list them; others are called <SPECIAL_i>. */
+static const char *tekken_special(size_t i)
+{
+    static const char *const names[] = {"<unk>",
+                                        "<s>",
+                                        "</s>",
+                                        "[INST]",
+                                        "[/INST]",
+                                        "[AVAILABLE_TOOLS]",
+                                        "[/AVAILABLE_TOOLS]",
+                                        "[TOOL_RESULTS]",
+                                        "[/TOOL_RESULTS]",
+                                        "[TOOL_CALLS]",
+                                        "[IMG]",
+                                        "<pad>",
+                                        "[IMG_BREAK]",
+                                        "[IMG_END]",
+                                        "[PREFIX]",
+                                        "[MIDDLE]",
+                                        "[SUFFIX]",
+                                        "[SYSTEM_PROMPT]",
+                                        "[/SYSTEM_PROMPT]",
+                                        "[TOOL_CONTENT]"};
+    return i < sizeof names / sizeof *names ? names[i] : NULL;
+}
+
+static int tekken_specials(struct vocab_build *b, const struct json *list, size_t n, const char *what,
+                           struct err *e)
+{
+    int rc = 0;
+    for (const struct json *j = json_first(list); rc == 0 && j; j = json_next(j)) {
+        uint64_t rank;
+        const char *text = json_string(json_get(j, "token_str"));
+        if (!json_uint(json_get(j, "rank"), &rank) || rank >= n || !text || !*text || vocab_has(b, rank))
+            return err_set(e, ERR_FORMAT, "%s: a special token has no text, or no rank of its own below %zu",
+                           what, n);
+        rc = vocab_set(b, rank, text, strlen(text), TOKEN_CONTROL, 0, e);
+    }
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        char text[40];
+        const char *known = list ? NULL : tekken_special(i);
+        if (vocab_has(b, i))
+            continue;
+        snprintf(text, sizeof text, "<SPECIAL_%zu>", i);
+        rc = vocab_set(b, i, known ? known : text, strlen(known ? known : text), TOKEN_CONTROL, 0, e);
+    }
+    return rc;
+}
+
+static int tekken_ranks(struct vocab_build *b, struct ranks *r, const struct json *vocab, size_t n,
+                        const char *what, struct err *e)
+{
+    int rc = 0;
+    for (const struct json *j = json_first(vocab); rc == 0 && j && r->n < n; j = json_next(j)) {
+        uint8_t bytes[MAX_TOKEN + 4];
+        size_t len = 0;
+        uint64_t rank;
+        const char *code = json_string(json_get(j, "token_bytes"));
+        if (!json_uint(json_get(j, "rank"), &rank) || rank != r->n || !code ||
+            strlen(code) > (MAX_TOKEN + 2) / 3 * 4 ||
+            !base64_decode((const uint8_t *)code, strlen(code), bytes, &len) || len > MAX_TOKEN)
+            return err_set(e, ERR_FORMAT,
+                           "%s: entry %zu of the vocabulary should have rank %zu and token_bytes in base64",
+                           what, r->n, r->n);
+        rc = push(b, r, bytes, len, what, e);
+    }
+    if (rc == 0 && r->n < n)
+        return err_set(e, ERR_FORMAT, "%s: config promises %zu tokens besides special ones, found %zu", what,
+                       n, r->n);
+    return rc;
+}
+
+static int64_t find_special(const struct vocab_build *b, size_t n, const char *text)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(b->v->tokens[i].text, text) == 0)
+            return (int64_t)i;
+    return -1;
+}
+
+static int parse_tekken(struct vocab_build *b, const struct json *root, const char *what, struct err *e)
+{
+    const struct json *config = json_get(root, "config"), *special = json_get(root, "special_tokens");
+    const char *pattern = json_string(json_get(config, "pattern"));
+    struct ranks r = {0};
+    enum pretokenizer kind;
+    uint64_t n, n_special;
+    if (!pattern || !json_uint(json_get(config, "default_vocab_size"), &n) ||
+        !json_uint(json_get(config, "default_num_special_tokens"), &n_special) || n > VOCAB_MAX_TOKENS ||
+        n_special >= n)
+        return err_set(e, ERR_FORMAT,
+                       "%s: config lacks pattern, default_vocab_size or default_num_special_tokens; this is "
+                       "no tokenizer",
+                       what);
+    if (!pretokenizer_from_patterns(&pattern, 1, &kind) || !pretokenizer_name(kind))
+        return err_set(e, ERR_UNSUPPORTED, "%s: a pattern that GGUF files have no name for: %.200s", what,
+                       pattern);
+    int rc = tekken_specials(b, json_is_array(special) ? special : NULL, (size_t)n_special, what, e);
+    if (rc == 0)
+        rc = tekken_ranks(b, &r, json_get(root, "vocab"), (size_t)(n - n_special), what, e);
+    if (rc == 0)
+        rc = emit_all(b, &r, (size_t)n_special, true, what, e);
+    strmap_release(&r.by_bytes);
+    free(r.token);
+    b->v->model = VOCAB_BPE;
+    b->v->pre = pretokenizer_name(kind);
+    b->v->ignore_merges = true;
+    b->v->unk = find_special(b, rc == 0 ? (size_t)n_special : 0, "<unk>");
+    b->v->bos = find_special(b, rc == 0 ? (size_t)n_special : 0, "<s>");
+    b->v->eos = find_special(b, rc == 0 ? (size_t)n_special : 0, "</s>");
+    return rc;
+}
+
+int vocab_import_tekken(struct vocab_build *b, struct err *e)
+{
+    struct json_doc *doc = NULL;
+    int rc = vocab_load_json(&doc, b, "tekken.json", e);
+    if (rc == 0)
+        rc = parse_tekken(b, json_root(doc), "tekken.json", e);
+    json_free(doc);
+    if (rc == 0)
+        rc = vocab_apply_added(b, 0, e);
     return rc == 0 ? vocab_finish(b, 0, false, e) : rc;
 }

@@ -1,8 +1,8 @@
 /* vocabulary.c - which files of a HuggingFace folder hold the tokenizer, and what all of them have in common.
  *
  * tokenizer.json rules, as in transformers. A SentencePiece tokenizer.model beside it is read in its place
- * where both hold the same pieces, since it has their scores. Then vocab.json with merges.txt, qwen.tiktoken,
- * and a tokenizer.model that is a tiktoken rank file (Meta's own Llama 3 release). */
+ * where both hold the same pieces, since it has their scores. Then tekken.json, vocab.json with merges.txt,
+ * qwen.tiktoken, and a tokenizer.model that is a tiktoken rank file (Meta's own Llama 3 release). */
 #include "vocab_build.h"
 
 #include "libquant/base/filemap.h"
@@ -96,6 +96,8 @@ static int import(struct vocab_build *b, struct err *e)
         return vocab_import_spm(b, e);
     if (b->tokenizer_json)
         return vocab_import_tokenizer_json(b, e);
+    if (vocab_file_exists(b, "tekken.json"))
+        return vocab_import_tekken(b, e);
     if (vocab_file_exists(b, "vocab.json") && vocab_file_exists(b, "merges.txt"))
         return vocab_import_vocab_merges(b, e);
     if (vocab_file_exists(b, "qwen.tiktoken"))

@@ -588,7 +588,7 @@ static void tiktoken_ranks_become_merges(void **state)
         {"YQ== 0\nYg==\n", "line 2 should have rank 1"},
         {"YQ= 0\n", "line 1 is not"},
         {"Y!== 0\n", "line 1 is not"},
-        {"YQ== 0\nYQ== 1\n", "line 2 repeats"},
+        {"YQ== 0\nYQ== 1\n", "token 1 repeats an earlier one"},
         {"YQ== 0\nYWI= 1\n", "token 1 cannot be formed"},
         {"YQ== 0x\n", "line 1 should have rank 0"},
         {"YQ== 99999999999999999999999\n", "line 1 should have rank 0"},
@@ -609,6 +609,70 @@ static void tiktoken_ranks_become_merges(void **state)
     assert_int_equal(v->n_tokens, 6 + 256);
     vocabulary_free(v);
     scratch_remove(&s);
+}
+
+/* Mistral's own form: special tokens first, then as many ranks as the configuration says. */
+static void tekken_is_read(void **state)
+{
+    (void)state;
+#define TEKKEN_FILE(vocab, special)                                                                          \
+    "{\"config\":{\"pattern\":\"" TEKKEN                                                                     \
+    "\",\"default_vocab_size\":9,\"default_num_special_tokens\":4},\"vocab\":[" vocab "]" special "}"
+#define RANK(n, code) "{\"rank\":" #n ",\"token_bytes\":\"" code "\",\"token_str\":null}"
+#define RANKS         RANK(0, "YQ==") "," RANK(1, "Yg==") "," RANK(2, "IA==") "," RANK(3, "YWI=") "," RANK(4, "IGFi")
+    struct scratch s;
+    scratch_make(&s);
+    scratch_text(&s, "tekken.json", TEKKEN_FILE(RANKS "," RANK(5, "YmI="), "")); /* one more than are used */
+    struct vocabulary *v = load(s.folder, NULL, 11);
+    assert_string_equal(v->pre, "tekken");
+    assert_true(v->model == VOCAB_BPE && v->ignore_merges);
+    expect_token(v, 0, "<unk>", TOKEN_CONTROL);
+    expect_token(v, 3, "[INST]", TOKEN_CONTROL);
+    expect_token(v, 4, "a", TOKEN_NORMAL);
+    expect_token(v, 7, "ab", TOKEN_NORMAL);
+    expect_token(v, 8,
+                 "\xC4\xA0"
+                 "ab",
+                 TOKEN_NORMAL);
+    expect_token(v, 9, "[PAD9]", TOKEN_UNUSED);
+    assert_int_equal(v->n_merges, 2);
+    assert_string_equal(v->merges[0].text, "a b");
+    assert_string_equal(v->merges[1].text, "\xC4\xA0 ab");
+    assert_true(v->unk == 0 && v->bos == 1 && v->eos == 2);
+    vocabulary_free(v);
+    scratch_text(
+        &s, "tekken.json",
+        TEKKEN_FILE(RANKS,
+                    ",\"special_tokens\":[{\"rank\":2,\"token_str\":\"<s>\"},{\"rank\":0,\"token_str\":"
+                    "\"</s>\"}]"));
+    v = load(s.folder, NULL, 0);
+    expect_token(v, 0, "</s>", TOKEN_CONTROL);
+    expect_token(v, 1, "<SPECIAL_1>", TOKEN_CONTROL);
+    assert_true(v->unk == -1 && v->bos == 2 && v->eos == 0);
+    vocabulary_free(v);
+    static const struct {
+        const char *text, *words;
+        enum err_code code;
+    } bad[] = {
+        {"{\"config\":{},\"vocab\":[]}", "this is no tokenizer", ERR_FORMAT},
+        {TEKKEN_FILE(RANK(0, "YQ=="), ""), "config promises 5 tokens besides special ones, found 1",
+         ERR_FORMAT},
+        {TEKKEN_FILE(RANK(1, "YQ=="), ""), "entry 0 of the vocabulary should have rank 0", ERR_FORMAT},
+        {TEKKEN_FILE(RANK(0, "Y"), ""), "entry 0 of the vocabulary", ERR_FORMAT},
+        {TEKKEN_FILE(RANK(0, "YQ==") "," RANK(1, "YQ=="), ""), "token 1 repeats an earlier one", ERR_FORMAT},
+        {TEKKEN_FILE(RANKS, ",\"special_tokens\":[{\"rank\":4,\"token_str\":\"<s>\"}]"), "below 4",
+         ERR_FORMAT},
+        {"{\"config\":{\"pattern\":\"x\",\"default_vocab_size\":9,\"default_num_special_tokens\":4}}",
+         "a pattern that GGUF files have no name for", ERR_UNSUPPORTED},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        scratch_text(&s, "tekken.json", bad[i].text);
+        expect_refusal(s.folder, 0, bad[i].code, bad[i].words);
+    }
+    scratch_remove(&s);
+#undef TEKKEN_FILE
+#undef RANK
+#undef RANKS
 }
 
 /* A protocol buffer by hand. */
@@ -920,6 +984,7 @@ int main(void)
         cmocka_unit_test(templates_come_from_every_place),
         cmocka_unit_test(vocab_json_with_merges_txt_is_read),
         cmocka_unit_test(tiktoken_ranks_become_merges),
+        cmocka_unit_test(tekken_is_read),
         cmocka_unit_test(sentencepiece_model_is_read),
         cmocka_unit_test(damaged_sentencepiece_models_are_refused),
         cmocka_unit_test(a_stale_sentencepiece_model_does_not_count),
