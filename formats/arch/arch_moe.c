@@ -20,7 +20,7 @@ const struct arch_row arch_rows_router[1] = {
 };
 
 /* The stacked names come with and without ".weight". */
-const struct arch_row arch_rows_experts[9] = {
+const struct arch_row arch_rows_experts[12] = {
     {.hf = "model.layers.N.mlp.experts.J.down_proj.weight",
      .gguf = "blk.N.ffn_down_exps.weight",
      .shape = "D,Fe"},
@@ -62,6 +62,19 @@ const struct arch_row arch_rows_experts[9] = {
      .presence = ARCH_OPTIONAL,
      .out = "E,Fe,D",
      .rows = arch_up_half},
+    /* as MLX stacks them */
+    {.hf = "model.layers.N.mlp.switch_mlp.down_proj.weight",
+     .gguf = "blk.N.ffn_down_exps.weight",
+     .shape = "E,D,Fe",
+     .presence = ARCH_OPTIONAL},
+    {.hf = "model.layers.N.mlp.switch_mlp.gate_proj.weight",
+     .gguf = "blk.N.ffn_gate_exps.weight",
+     .shape = "E,Fe,D",
+     .presence = ARCH_OPTIONAL},
+    {.hf = "model.layers.N.mlp.switch_mlp.up_proj.weight",
+     .gguf = "blk.N.ffn_up_exps.weight",
+     .shape = "E,Fe,D",
+     .presence = ARCH_OPTIONAL},
 };
 
 /* `transpose` swaps the last two axes first, so the maps are those of the untransposed form. */

@@ -86,15 +86,10 @@ const char *arch_strip(const struct arch_model *a, const char *name, struct aren
 
 const char *arch_drop_reason(const char *name)
 {
-    static const char *const buffers[] = {".rotary_emb.inv_freq",
-                                          ".rotary_emb.original_inv_freq",
-                                          ".rotary_emb.cos_cached",
-                                          ".rotary_emb.sin_cached",
-                                          ".attention.masked_bias",
-                                          ".attention.bias",
-                                          ".attn.masked_bias",
-                                          "position_ids",
-                                          "_extra_state"};
+    static const char *const buffers[] = {
+        ".inv_freq",   ".original_inv_freq",     ".cos_cached",     ".sin_cached",       "freqs_cis",
+        "rope.freqs",  ".attention.masked_bias", ".attention.bias", ".attn.masked_bias", "position_ids",
+        "_extra_state"};
     static const char *const trainers[] = {"v_head.", "value_head.", "critic_head."};
     static const char *const modalities[] = {"visual.", "vision_",    "vision.",     "audio_tower.",
                                              "audio_",  "merger.",    "patch_embed", "multi_modal_projector.",

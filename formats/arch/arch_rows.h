@@ -38,7 +38,7 @@ extern const struct arch_row arch_rows_o_bias[1];   /* attention output bias, op
 extern const struct arch_row arch_rows_qk_norm[2];  /* per-head RMS norms of q and k                        */
 extern const struct arch_row arch_rows_ffn[3];      /* gate, up, down of a dense layer                      */
 extern const struct arch_row
-    arch_rows_experts[9]; /* routed experts: one by one, or stacked with gate and up fused */
+    arch_rows_experts[12]; /* routed experts: one by one, or stacked with gate and up fused */
 extern const struct arch_row arch_rows_router[1];
 extern const struct arch_row arch_rows_shared_expert[4];
 extern const struct arch_key arch_keys_experts[]; /* the experts' width; of families without a shared one */

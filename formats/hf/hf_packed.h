@@ -25,9 +25,10 @@
 struct hf_quant;
 
 /* What config.json says about compression: `quantization_config` of the text part or the root; failing that
- * hf_quant_config.json, quantize_config.json or quant_config.json of the folder. *out is NULL when nothing is
- * said; caller frees with hf_quant_free. ERR_UNSUPPORTED names a method or variant that is not read.
- * `config` must outlive the result. `folder` may be NULL: only the configuration is asked. */
+ * hf_quant_config.json, quantize_config.json, quant_config.json or quantization_config.json of the folder.
+ * *out is NULL when nothing is said; caller frees with hf_quant_free. ERR_UNSUPPORTED names a method or
+ * variant that is not read. `config` must outlive the result. `folder` may be NULL: only the configuration is
+ * asked. */
 int hf_quant_load(struct hf_quant **out, const struct hf_config *config, const char *folder, struct err *e);
 void hf_quant_free(struct hf_quant *q);
 

@@ -331,7 +331,8 @@ static int load_separate(struct hf_quant *q, const char *folder, struct err *e)
         const char *file, *inner, *method;
     } files[] = {{"hf_quant_config.json", "quantization", "modelopt"},
                  {"quantize_config.json", NULL, "gptq"},
-                 {"quant_config.json", NULL, "awq"}};
+                 {"quant_config.json", NULL, "awq"},
+                 {"quantization_config.json", NULL, "auto-round"}};
     int rc = 0;
     for (size_t i = 0; rc == 0 && !q->doc && i < sizeof files / sizeof *files; i++) {
         if (!hf_file_exists(folder, files[i].file))

@@ -94,4 +94,24 @@ run 2 edit "$a" -o "$work/shorter.gguf" --drop-experts "$work/drop.txt"
 says "has no experts to drop"
 absent "$work/shorter.gguf"
 
+# A file of an architecture that is not known here: all that needs no forward pass.
+run 0 convert "$demo" -o "$work/known.gguf"
+run 0 edit "$work/known.gguf" -o "$work/unknown.gguf" --set general.architecture=newarch --force
+run 0 inspect "$work/unknown.gguf"
+prints newarch
+run 0 hash "$work/unknown.gguf"
+run 0 verify "$work/unknown.gguf"
+run 0 quantize "$work/unknown.gguf" -o "$work/unknown-q.gguf" --type Q4_K_M
+run 0 edit "$work/unknown-q.gguf" -o "$work/unknown-e.gguf" --set general.name=x
+run 0 split "$work/unknown.gguf" -o "$work/unknown-s" --max-size 3MB
+run 0 merge "$work/unknown-s-00001-of-00004.gguf" -o "$work/unknown-m.gguf"
+run 0 diff "$work/unknown.gguf" "$work/unknown-m.gguf" --exit-code
+printf 'hello world' >"$work/hello.txt"
+run 0 tokenize "$work/known.gguf" "$work/hello.txt"
+cp "$work/out" "$work/ids"
+run 0 tokenize "$work/unknown-q.gguf" "$work/hello.txt"
+same "$work/out" "$work/ids"
+run 1 perplexity "$work/unknown.gguf" --text "$work/hello.txt"
+says "no forward pass for architecture 'newarch'"
+
 done_testing

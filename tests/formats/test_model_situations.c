@@ -171,6 +171,8 @@ static void known_buffers_are_left_out_with_a_reason(void **state)
         "model.layers.0.self_attn.rotary_emb.inv_freq",
         "model.rotary_emb.inv_freq",
         "model.rotary_emb.original_inv_freq",
+        "model.rotary_pos_emb.inv_freq",
+        "model.freqs_cis",
         "model.layers.0.self_attn.rotary_emb.cos_cached",
         "model.layers.0.self_attn.rotary_emb.sin_cached",
         "model.layers.0.self_attn._extra_state",
