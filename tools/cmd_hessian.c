@@ -4,7 +4,7 @@
 
 #include "calib/solve/loss_table.h"
 #include "calib/stats/hessian_collect.h"
-#include "formats/inspect/model_identity.h"
+#include "formats/model/model_identity.h"
 #include "formats/json.h"
 #include "formats/output/output_file.h"
 #include "libquant/base/path.h"

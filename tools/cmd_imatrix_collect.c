@@ -3,7 +3,7 @@
 #include "imatrix_command.h"
 
 #include "calib/stats/imatrix_collect.h"
-#include "formats/inspect/model_identity.h"
+#include "formats/model/model_identity.h"
 #include "formats/json.h"
 #include "libquant/base/path.h"
 #include "libquant/base/sha256.h"
@@ -33,68 +33,28 @@ static int on_progress(void *ctx, const struct imatrix_progress *p)
     return signals_pending();
 }
 
-/* The keys of the architecture: two models with the same tensors may differ in them. */
-static void hash_keys(struct sha256 *h, const struct model *m)
-{
-    const struct gguf_meta *meta = model_meta(m);
-    const char *arch = model_arch_name(m);
-    size_t n = strlen(arch);
-    for (size_t i = 0; i < gguf_meta_n(meta); i++) {
-        const char *key = gguf_meta_key(meta, i);
-        const struct gguf_value *v = gguf_meta_value(meta, i);
-        if (strncmp(key, arch, n) != 0 || key[n] != '.')
-            continue;
-        sha256_update(h, key, strlen(key) + 1);
-        if (v->type == GGUF_STRING)
-            sha256_update(h, v->s.data, (size_t)v->s.len);
-        else if (v->type == GGUF_ARRAY)
-            sha256_update(h, v->a.data, (size_t)v->a.n * gguf_type_size(v->a.elem));
-        else
-            sha256_update(h, &v->u, sizeof v->u);
-    }
-}
-
-/* Name, type, shape, and the first and last row of a tensor: enough to tell a model from its sister without
- * reading all of it. `row` has room for ne[0] values. */
-static int hash_tensor(struct sha256 *h, const struct model *m, const struct model_tensor *t, float *row,
-                       struct err *e)
-{
-    const uint64_t shape[3] = {(uint64_t)t->type, t->ne[0], t->n_rows};
-    int rc = 0;
-    sha256_update(h, t->name, strlen(t->name) + 1);
-    sha256_update(h, shape, sizeof shape);
-    for (int last = 0; rc == 0 && last < 2 && t->n_rows > 0; last++) {
-        rc = model_read_rows(m, t, last ? t->n_rows - 1 : 0, 1, row, e);
-        if (rc == 0)
-            sha256_update(h, row, (size_t)t->ne[0] * sizeof *row);
-    }
-    return rc;
-}
-
 /* What must be equal for the state of a stopped run to be continued: model, tokens, and the options that
  * change sums. */
 static int identify(const struct eval_run *r, const struct collect_args *a, char out[65], struct err *e)
 {
     const struct model *m = r->models[0].model;
+    size_t n_tensors = model_n_tensors(m);
+    const struct model_tensor **all = malloc((n_tensors + 1) * sizeof *all);
     struct sha256 h;
     char ids[65], line[256];
-    uint64_t most = 0;
-    int rc = 0;
-    for (size_t i = 0; i < model_n_tensors(m); i++)
-        most = model_tensor(m, i)->ne[0] > most ? model_tensor(m, i)->ne[0] : most;
-    float *row = most < SIZE_MAX / sizeof *row ? malloc((size_t)most * sizeof *row + 1) : NULL;
-    if (!row)
-        return err_set(e, ERR_NOMEM, "out of memory for a row of %" PRIu64 " values", most);
+    if (!all)
+        return err_set(e, ERR_NOMEM, "out of memory for the list of tensors");
+    for (size_t i = 0; i < n_tensors; i++)
+        all[i] = model_tensor(m, i);
     sha256_init(&h);
-    hash_keys(&h, m);
-    for (size_t i = 0; rc == 0 && i < model_n_tensors(m); i++)
-        rc = hash_tensor(&h, m, model_tensor(m, i), row, e);
+    model_identity_numbers(&h, m);
+    int rc = model_identity_sampled(&h, m, all, n_tensors, e);
+    free(all);
     corpus_hash(&r->corpus, ids);
     int n = snprintf(line, sizeof line, "%s %zu %zu %d %d %d %s", ids, r->windows.ctx, r->windows.n,
                      r->windows.inputs[0], a->process_output, a->no_perplexity, r->text->activations);
     sha256_update(&h, line, (size_t)n);
     sha256_final_hex(&h, out);
-    free(row);
     return rc;
 }
 

@@ -2,7 +2,7 @@
 #include "imatrix_command.h"
 #include "progress.h"
 
-#include "formats/inspect/model_identity.h"
+#include "formats/model/model_identity.h"
 #include "formats/json.h"
 #include "formats/output/output_file.h"
 

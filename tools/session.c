@@ -1,6 +1,7 @@
 /* session.c - threads, kernels, clocks: what the shared options mean for a run. */
 #include "cmd.h"
 
+#include "libquant/base/clock.h"
 #include "libquant/base/path.h"
 #include "libquant/base/pool.h"
 #include "libquant/kern/kern.h"
@@ -12,7 +13,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 int session_open(struct session *s, const struct shared_options *o, struct err *e)
@@ -53,9 +53,7 @@ int cmd_check_folder(const char *path, struct err *e)
 
 double session_seconds(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return clock_seconds();
 }
 
 uint64_t session_peak_rss(void)

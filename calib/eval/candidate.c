@@ -1,14 +1,10 @@
 /* candidate.c - see candidate.h. */
 #include "candidate.h"
 
-#include "formats/rewrite/rewrite.h"
-#include "formats/gguf/gguf_hash.h"
 #include "formats/gguf/gguf_read.h"
-#include "libquant/base/filemap.h"
-#include "libquant/base/sha256.h"
+#include "formats/model/model_identity.h"
+#include "formats/rewrite/rewrite.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,73 +125,7 @@ void candidate_close(struct candidate *c)
     *c = (struct candidate){0};
 }
 
-static int hash_gguf(struct candidate *c, struct pool *pool, struct err *e)
-{
-    struct gguf_reader *r = NULL;
-    struct gguf_hash h = {0};
-    int rc = gguf_reader_open(&r, c->path, NULL, e);
-    if (rc == 0)
-        rc = gguf_hash_model(&h, r, pool, e);
-    if (rc == 0)
-        sha256_hex(h.model, c->sha256);
-    gguf_hash_release(&h);
-    gguf_reader_close(r);
-    return rc;
-}
-
-static int is_content(const struct dirent *d)
-{
-    size_t n = strlen(d->d_name), m = strlen(".safetensors");
-    return strcmp(d->d_name, "config.json") == 0 || (n > m && strcmp(d->d_name + n - m, ".safetensors") == 0);
-}
-
-static int by_bytes(const struct dirent **a, const struct dirent **b)
-{
-    return strcmp((*a)->d_name, (*b)->d_name);
-}
-
-static int hash_file(struct sha256 *s, const char *folder, const char *name, struct err *e)
-{
-    char path[4096];
-    struct filemap m = {0};
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    int rc = filemap_open(&m, path, e);
-    if (rc != 0)
-        return rc;
-    uint64_t n_name = strlen(name), n = m.size;
-    sha256_update(s, &n_name, sizeof n_name);
-    sha256_update(s, name, n_name);
-    sha256_update(s, &n, sizeof n);
-    const size_t step = 1u << 22;
-    for (size_t i = 0; i < m.size; i += step) {
-        size_t len = m.size - i < step ? m.size - i : step;
-        sha256_update(s, m.data + i, len);
-        filemap_drop(m.data + i, len);
-    }
-    filemap_close(&m);
-    return 0;
-}
-
-static int hash_folder(struct candidate *c, struct err *e)
-{
-    struct dirent **list = NULL;
-    int n = scandir(c->path, &list, is_content, by_bytes), rc = 0;
-    struct sha256 s;
-    if (n < 0)
-        return err_set(e, ERR_IO, "%s: cannot list the folder: %s", c->path, strerror(errno));
-    sha256_init(&s);
-    for (int i = 0; i < n; i++) {
-        if (rc == 0)
-            rc = hash_file(&s, c->path, list[i]->d_name, e);
-        free(list[i]);
-    }
-    free(list);
-    if (rc == 0)
-        sha256_final_hex(&s, c->sha256);
-    return rc;
-}
-
 int candidate_hash(struct candidate *c, struct pool *pool, struct err *e)
 {
-    return model_is_gguf(c->model) ? hash_gguf(c, pool, e) : hash_folder(c, e);
+    return model_identity_full(c->sha256, c->model, pool, e);
 }

@@ -3,10 +3,10 @@
 
 #include "calib/model/forward.h"
 #include "calib/waves.h"
+#include "libquant/base/clock.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define WAVE_TOKENS 16384
 #define HEAD_SHARE  0.25 /* of the work of a wave, for the progress bar only */
@@ -25,13 +25,6 @@ struct run {
     double nll_sum;
     bool ignore_stop; /* the states at hand are to be scored before the run ends */
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static int show(void *ctx, uint64_t done, uint64_t total)
 {
@@ -101,7 +94,7 @@ static int run_models(struct run *r, struct err *e)
                                 .progress_ctx = r};
     r->n_active = 0;
     for (r->stage = 0; r->stage < r->n_asked; r->stage++) {
-        double start = now();
+        double start = clock_seconds();
         int rc = forward_run(&r->states[r->stage], r->models[r->stage].net, r->models[r->stage].weights,
                              w->inputs + r->first * w->ctx, r->n, w->ctx, &f, e);
         if (rc == ERR_CANCELLED && r->stage >= 2 && r->first == 0) {
@@ -111,7 +104,7 @@ static int run_models(struct run *r, struct err *e)
         }
         if (rc != 0)
             return rc;
-        r->v.seconds[r->stage] += now() - start;
+        r->v.seconds[r->stage] += clock_seconds() - start;
         r->n_active++;
     }
     return 0;
@@ -137,9 +130,9 @@ static int score(struct run *r, struct err *e)
     for (size_t m = 0; m < r->n_active; m++)
         list[m] = (struct head_model){r->models[m].net, r->models[m].weights, r->states[m]};
     r->stage = r->n_asked;
-    double start = now();
+    double start = clock_seconds();
     int rc = head_score(list, r->n_active, r->w->targets + at, n, &h, r->scores, e);
-    double share = (now() - start) / (double)r->n_active;
+    double share = (clock_seconds() - start) / (double)r->n_active;
     free(list);
     for (size_t m = 0; rc == 0 && m < r->n_active; m++) {
         v->seconds[m] += share;

@@ -3,10 +3,10 @@
 
 #include "calib/model/answer.h"
 #include "calib/model/forward.h"
+#include "libquant/base/clock.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
 struct run {
     const struct evaluate_model *models;
@@ -20,13 +20,6 @@ struct run {
     size_t n_padded_done, n_padded;  /* tokens with padding: all earlier groups, all groups */
     struct hidden_states *reference; /* embeddings of the group under models[0] */
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static size_t group_tokens(const struct run *r)
 {
@@ -118,12 +111,12 @@ static int run_model(struct run *r, const int32_t *ids, struct err *e)
                                 .keep_end = len,
                                 .progress = show,
                                 .progress_ctx = r};
-    double start = now();
+    double start = clock_seconds();
     int rc = forward_run(&states, m->net, m->weights, ids, r->n, len, &f, e);
     if (rc == 0)
         rc = r->v.answer == NET_SCORE ? take_scores(r, states, e) : take_embeddings(r, states, e);
     hidden_states_free(states);
-    r->v.seconds[r->stage] += now() - start;
+    r->v.seconds[r->stage] += clock_seconds() - start;
     return rc;
 }
 

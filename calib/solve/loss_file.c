@@ -16,12 +16,12 @@
 #include "loss_table.h"
 
 #include "formats/json.h"
+#include "libquant/base/clock.h"
 #include "libquant/base/sha256.h"
 #include "formats/output/text_file.h"
 
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
 #define VERSION 1
 
@@ -157,13 +157,6 @@ static void hash_windows(const struct loss_table *t, const struct windows *w, ch
     sha256_final_hex(&s, out);
 }
 
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static bool knows_any(const struct loss_table *t)
 {
     for (size_t i = 0; i < t->n_tensors; i++)
@@ -182,8 +175,8 @@ int loss_table_keep(struct loss_table *t, const struct windows *w, const struct 
     if (!opt->state_path)
         return 0;
     if (t->kept_at == 0)
-        t->kept_at = seconds();
-    if (!now && seconds() - t->kept_at < opt->state_seconds)
+        t->kept_at = clock_seconds();
+    if (!now && clock_seconds() - t->kept_at < opt->state_seconds)
         return 0;
     if (!knows_any(t))
         return 0;
@@ -193,7 +186,7 @@ int loss_table_keep(struct loss_table *t, const struct windows *w, const struct 
         return rc;
     t->is_kept = true;
     loss_table_count(t, opt, &t->n_kept, &n);
-    t->kept_at = seconds();
+    t->kept_at = clock_seconds();
     return 0;
 }
 

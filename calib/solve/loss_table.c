@@ -3,6 +3,8 @@
 #include "loss_table.h"
 
 #include "formats/gguf/imatrix_file.h"
+#include "formats/model/model_identity.h"
+#include "formats/model/tensor_name.h"
 #include "libquant/base/sha256.h"
 #include "libquant/base/order.h"
 #include "libquant/quant.h"
@@ -11,8 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define HASHED_ROWS 8 /* of each tensor */
 
 static int no_memory(struct err *e)
 {
@@ -116,24 +116,16 @@ static int add_type(struct loss_table *t, const struct recipe_tensor *list, stru
 
 static int hash_weights(struct loss_table *t, struct err *e)
 {
+    const struct model_tensor **list = malloc((t->n_tensors + 1) * sizeof *list);
     struct sha256 s;
-    int rc = 0;
+    if (!list)
+        return no_memory(e);
+    for (size_t i = 0; i < t->n_tensors; i++)
+        list[i] = t->tensors[i].tensor;
     sha256_init(&s);
-    for (size_t i = 0; rc == 0 && i < t->n_tensors; i++) {
-        const struct model_tensor *m = t->tensors[i].tensor;
-        float *row = malloc((size_t)m->ne[0] * sizeof *row);
-        if (!row)
-            return no_memory(e);
-        uint64_t n = m->n_rows < HASHED_ROWS ? m->n_rows : HASHED_ROWS;
-        sha256_update(&s, m->name, strlen(m->name) + 1);
-        sha256_update(&s, m->ne, sizeof m->ne);
-        for (uint64_t j = 0; rc == 0 && j < n; j++) {
-            rc = model_read_rows(t->model, m, (2 * j + 1) * m->n_rows / (2 * n), 1, row, e);
-            sha256_update(&s, row, (size_t)m->ne[0] * sizeof *row);
-        }
-        free(row);
-    }
+    int rc = model_identity_sampled(&s, t->model, list, t->n_tensors, e);
     sha256_final_hex(&s, t->weights_sha256);
+    free(list);
     return rc;
 }
 
@@ -231,8 +223,7 @@ const struct loss_option *loss_table_option(const struct loss_tensor *t, enum qt
 
 int loss_layer(const struct loss_tensor *t)
 {
-    int layer = -1;
-    return sscanf(t->tensor->name, "blk.%d.", &layer) == 1 && layer >= 0 ? layer : -1;
+    return (int)tensor_layer(t->tensor->name, NULL);
 }
 
 static double bits_of(enum qtype type)

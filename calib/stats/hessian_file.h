@@ -31,7 +31,7 @@ struct hessian_writer_options {
     bool overwrite, resume; /* resume: keep an unfinished file, and go on with one that is there */
     const char *const *datasets;
     size_t n_datasets;
-    const char *model; /* a word about it (formats/inspect/model_identity.h), as importance matrices have it;
+    const char *model; /* a word about it (formats/model/model_identity.h), as importance matrices have it;
                           or NULL */
 };
 

@@ -60,7 +60,7 @@ int imatrix_add_dataset(struct imatrix *m, const char *name, struct err *e);
 uint32_t imatrix_chunk_size(const struct imatrix *m); /* tokens per chunk; 0 when unknown */
 uint32_t imatrix_chunk_count(const struct imatrix *m);
 
-/* What it was collected on: a word about the model (formats/inspect/model_identity.h), kept by the GGUF form
+/* What it was collected on: a word about the model (formats/model/model_identity.h), kept by the GGUF form
  * under the key kerf.imatrix.model. "": not known; IMATRIX_SEVERAL_MODELS: merged from matrices of different
  * ones. */
 #define IMATRIX_MODEL_KEY      "kerf.imatrix.model"

@@ -182,7 +182,9 @@ bool model_files_is_older(const struct stat *st, const struct timespec *newest)
     return is_later(newest, &st->st_mtim);
 }
 
-int model_files_hash(struct sha256 *h, const char *model, struct timespec *newest, struct err *e)
+int model_files_each(const char *model,
+                     int (*fn)(void *ctx, const char *path, const struct stat *st, struct err *e), void *ctx,
+                     struct err *e)
 {
     struct list l = {0};
     bool folder = is_folder(model);
@@ -190,14 +192,8 @@ int model_files_hash(struct sha256 *h, const char *model, struct timespec *newes
     for (size_t i = 0; i < l.n && rc == 0; i++) {
         const char *slash = strrchr(l.items[i], '/'), *name = slash ? slash + 1 : l.items[i];
         struct stat st;
-        if ((folder && !is_weight_file(name)) || stat(l.items[i], &st) != 0)
-            continue;
-        sha256_update(h, name, strlen(name) + 1); /* without the folder: it may be reached in another way */
-        sha256_update_u64(h, (uint64_t)st.st_size);
-        sha256_update_u64(h, (uint64_t)st.st_mtim.tv_sec);
-        sha256_update_u64(h, (uint64_t)st.st_mtim.tv_nsec);
-        if (newest)
-            model_files_later(newest, &st);
+        if ((!folder || is_weight_file(name)) && stat(l.items[i], &st) == 0)
+            rc = fn(ctx, l.items[i], &st, e);
     }
     list_release(&l);
     return rc;

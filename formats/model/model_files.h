@@ -8,7 +8,6 @@
 #define KERF_MODEL_FILES_H
 
 #include "libquant/base/err.h"
-#include "libquant/base/sha256.h"
 
 #include <stdbool.h>
 #include <time.h>
@@ -20,9 +19,11 @@ struct stat;
  * is in the folder and has a name that belongs to the checkpoint. */
 int model_files_refuse(const char *model, const char *output, struct err *e);
 
-/* Names, sizes and times of the files with the weights. `newest` (may be NULL): the latest time at which one
- * of them was changed or came under its name, as model_files_later has it. */
-int model_files_hash(struct sha256 *h, const char *model, struct timespec *newest, struct err *e);
+/* Call `fn` for each file that holds weights or decides about their reading, in the order of their names,
+ * until it answers nonzero, which is then the answer. */
+int model_files_each(const char *model,
+                     int (*fn)(void *ctx, const char *path, const struct stat *st, struct err *e), void *ctx,
+                     struct err *e);
 
 /* Raise *newest to when this file was written (mtime), or to when it was renamed, linked or given an older
  * mtime (ctime, which nothing sets back). */

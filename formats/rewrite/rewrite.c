@@ -3,6 +3,7 @@
  * Plan (rewrite_plan.c, rewrite_meta.c), open the outputs, run the jobs (rewrite_pipeline.c), commit. All
  * parts of a split set stay temporary until all are complete. */
 #include "formats/model/model_files.h"
+#include "formats/model/model_identity.h"
 #include "rewrite_internal.h"
 
 #include "libquant/base/path.h"
@@ -233,7 +234,7 @@ static int find_finished(bool *found, const struct model *m, const struct rw_pla
     sha256_init(&ignored);
     int rc = gguf_parts_recover(p->parts, e);
     if (rc == 0)
-        rc = model_files_hash(&ignored, model_path(m), &newest, e);
+        rc = model_identity_quick(&ignored, model_path(m), &newest, e);
     if (rc)
         return rc;
     if (opt->imatrix_path && stat(opt->imatrix_path, &st) == 0)

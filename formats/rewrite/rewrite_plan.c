@@ -4,7 +4,7 @@
  * and 7.2 (order). The mixes themselves are recipe.c. Metadata is rewrite_meta.c. */
 #include "rewrite_internal.h"
 
-#include "formats/inspect/model_identity.h"
+#include "formats/model/model_identity.h"
 #include "formats/model/model_check.h"
 #include "formats/model/tensor_name.h"
 #include "libquant/base/checked.h"

@@ -12,9 +12,10 @@
  * take. A torn last batch fails its checksum and is dropped; going on, the file is written anew beside the
  * old one and renamed over it, so that no kill finds it half empty. It refuses nothing: a journal that does
  * not fit just means starting again. */
-#include "formats/model/model_files.h"
+#include "formats/model/model_identity.h"
 #include "rewrite_internal.h"
 
+#include "libquant/base/clock.h"
 #include "libquant/base/path.h"
 #include "libquant/base/sha256.h"
 #include "libquant/base/slice.h"
@@ -27,7 +28,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MAGIC        "kerf-journal 1\n"
@@ -86,7 +86,7 @@ int rw_journal_identity(char out[65], const char *version, const struct model *m
     sha256_init(&h);
     hash_text(&h, MAGIC);
     hash_text(&h, version);
-    int rc = model_files_hash(&h, model_path(m), NULL, e);
+    int rc = model_identity_quick(&h, model_path(m), NULL, e);
     if (rc)
         return rc;
     sha256_update_u64(&h, opt->measure);
@@ -226,13 +226,6 @@ static void checkpoint(struct rw_journal *j)
         j->failed = true;
 }
 
-static double seconds(clockid_t clock)
-{
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Checkpoints come at least a quarter of a second apart, and so rarely that flushing costs a twentieth of
  * the time at most. */
 static void *journal_main(void *arg)
@@ -241,15 +234,15 @@ static void *journal_main(void *arg)
     double pause = 0.25;
     pthread_mutex_lock(&j->lock);
     while (!j->stop) {
-        double until = seconds(CLOCK_REALTIME) + pause;
+        double until = clock_read(CLOCK_REALTIME) + pause;
         struct timespec t = {(time_t)until, (long)((until - (double)(time_t)until) * 1e9)};
         int rc = pthread_cond_timedwait(&j->wake, &j->lock, &t);
         if (j->stop || rc != ETIMEDOUT)
             continue;
         pthread_mutex_unlock(&j->lock);
-        double begin = seconds(CLOCK_MONOTONIC);
+        double begin = clock_seconds();
         checkpoint(j);
-        double cost = seconds(CLOCK_MONOTONIC) - begin;
+        double cost = clock_seconds() - begin;
         pause = cost * 20 > 0.25 ? cost * 20 : 0.25;
         if (pause > 30)
             pause = 30;

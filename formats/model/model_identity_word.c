@@ -1,5 +1,5 @@
-/* model_identity.c - see model_identity.h. Digests of tensors are added, so that their order does not matter:
- * a checkpoint, its conversion and a quantized file have three different ones. */
+/* model_identity_word.c - the word of model_identity.h. Digests of tensors are added, so that their order
+ * does not matter: a checkpoint, its conversion and a quantized file have three different ones. */
 #include "model_identity.h"
 
 #include "libquant/base/sha256.h"
