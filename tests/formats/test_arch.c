@@ -855,6 +855,27 @@ static void factors_stand_only_where_the_runtime_reads_them(void **state)
             fail_msg("%s %s", cases[i].arch, cases[i].weight);
 }
 
+/* OLMo 2, SmolLM3, Granite 3: what their runtimes have built in. */
+static void what_a_runtime_has_built_in_must_be_so(void **state)
+{
+    (void)state;
+    struct arch_model m;
+    struct hf_config *c;
+    expect_refusal("Olmo2ForCausalLM", "\"head_dim\": 32", ERR_UNSUPPORTED, "do not make up hidden_size");
+    expect_refusal("GraniteForCausalLM", "\"head_dim\": 32", ERR_UNSUPPORTED, "do not make up hidden_size");
+    expect_refusal("GraniteForCausalLM", "\"logits_scaling\": 0", ERR_FORMAT, "'logits_scaling' is 0");
+    expect_refusal("GraniteForCausalLM", "\"residual_multiplier\": -1", ERR_FORMAT, "'residual_multiplier'");
+    expect_refusal("SmolLM3ForCausalLM", "\"no_rope_layer_interval\": 3", ERR_UNSUPPORTED, "interval is 3");
+    expect_refusal("SmolLM3ForCausalLM", "\"no_rope_layers\": [1, 0, 1, 0]", ERR_UNSUPPORTED,
+                   "no_rope_layers");
+    expect_refusal("SmolLM3ForCausalLM", "\"no_rope_layers\": [1]", ERR_UNSUPPORTED, "no_rope_layers");
+    expect_refusal("SmolLM3ForCausalLM", "\"use_sliding_window\": true, \"sliding_window\": 64",
+                   ERR_UNSUPPORTED, "use_sliding_window");
+    resolve(&m, &c, "SmolLM3ForCausalLM", "\"no_rope_layers\": [1, 1, 1, 0, 1, 1, 1, 0]");
+    assert_int_equal(m.arch->runtime.unrotated_period, 4);
+    hf_config_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -869,6 +890,7 @@ int main(void)
         cmocka_unit_test(expressions_give_sums_products_and_exact_quotients),
         cmocka_unit_test(absent_numbers_take_their_rule_and_are_not_called_stated),
         cmocka_unit_test(impossible_configurations_are_refused_by_field),
+        cmocka_unit_test(what_a_runtime_has_built_in_must_be_so),
         cmocka_unit_test(layers_without_experts_have_a_plain_network_and_a_warning),
         cmocka_unit_test(an_unknown_class_is_refused_with_the_list_of_known_ones),
         cmocka_unit_test(llama_rows_of_q_and_k_are_permuted_by_the_formula),
