@@ -320,9 +320,12 @@ static int run(struct allocate_job *j, const char *model, uint64_t chunks, struc
     bool force = j->shared->force;
     if (o->table && !(j->state = path_with(o->table, ".kerf-state")))
         return err_set(e, ERR_NOMEM, "out of memory");
+    const char *const written[] = {o->output, o->table, o->html}, *const read[] = {o->imatrix};
     int rc = eval_check_output(o->output, force, e);
     if (rc == 0)
         rc = eval_check_output(o->html, force, e);
+    if (rc == 0)
+        rc = cmd_claim_outputs(j->shared, written, 3, read, 1, e);
     if (rc == 0 && o->table)
         rc = cmd_check_folder(o->table, e);
     if (rc == 0)
@@ -330,8 +333,6 @@ static int run(struct allocate_job *j, const char *model, uint64_t chunks, struc
     if (rc == 0)
         rc = net_need_tokens(&j->r->models[0].net, "allocation by measured loss", e);
     const char *outputs[] = {o->output, o->html, o->table, j->state};
-    if (rc == 0 && o->output && o->html && strcmp(o->output, o->html) == 0)
-        rc = err_set(e, ERR_ARG, "%s: named for the plan and for the page; give each its own", o->html);
     for (size_t i = 0; rc == 0 && i < sizeof outputs / sizeof *outputs; i++)
         rc = eval_check_inputs(j->r, outputs[i], e);
     for (size_t i = 0; rc == 0 && o->table && i < 2; i++) /* read when it exists */

@@ -81,7 +81,10 @@ static int run(const struct opt_command *cmd, const char *input, const char *out
     struct gguf_meta *meta = NULL;
     struct gguf_selection *kept = NULL;
     int status = CMD_FAILED;
-    int rc = gguf_operand_open(&in, input, &e);
+    const char *const read[] = {ed->chat_template, ed->drop_experts};
+    int rc = cmd_claim_outputs(s, &output, 1, read, 2, &e);
+    if (rc == 0)
+        rc = gguf_operand_open(&in, input, &e);
     if (rc == 0)
         rc = check_removals(gguf_reader_meta(in), ed, s->force, &e);
     if (rc == 0)

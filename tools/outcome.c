@@ -185,6 +185,7 @@ void cmd_json_error(struct json_writer *w, const struct err *e)
 int outcome_end(int status)
 {
     tell_all();
+    outcome_release_claims();
     if (status == CMD_DONE && run.strict && run.warnings.n + run.warnings.n_lost > 0)
         status = CMD_GATE;
     remark_list_release(&run.warnings);

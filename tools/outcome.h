@@ -28,6 +28,9 @@ const char *outcome_code(enum err_code code);
  * warning makes "done" 3. */
 int outcome_end(int status);
 
+/* Give up what cmd_claim_outputs took; from outcome_end. */
+void outcome_release_claims(void);
+
 /* Was --json given, and has nothing gone out yet? Looked at by signal handlers. */
 bool outcome_owes_json(void);
 

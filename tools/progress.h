@@ -1,8 +1,9 @@
-/* progress.h - one line on stderr that says how far a long run is, with its rate and the time left; and the
- * wish to stop, as signals bring it.
+/* progress.h - how far a long run is, with its rate and the time left, on stderr; and the wish to stop, as
+ * signals bring it.
  *
- * The line appears only when stderr is a terminal and neither --quiet nor NO_COLOR nor TERM=dumb forbids it;
- * it is redrawn at most ten times a second and wiped at the end. */
+ * On a terminal a bar: one line, redrawn at most ten times a second and wiped at the end. Elsewhere, and
+ * where NO_COLOR or TERM=dumb forbids that, a plain line every 30 seconds. --progress bar|lines|off chooses,
+ * --quiet means off. */
 #ifndef KERF_PROGRESS_H
 #define KERF_PROGRESS_H
 
@@ -10,6 +11,7 @@
 
 struct progress {
     bool shown, drawn;
+    bool lines;       /* plain lines instead of a bar */
     const char *what; /* "quantizing" */
     const char *unit; /* "B", "tokens", "chunks" */
     uint64_t total;   /* 0: unknown */
@@ -33,7 +35,7 @@ void progress_end(struct progress *p);
 void signals_install(void);
 
 /* While `on`, SIGINT, SIGTERM and SIGHUP only set a flag, for runs that look at it and clean up themselves; a
- * second signal is not patient any more. */
+ * second signal is not patient any more, nor is the first one after two seconds. */
 void signals_cooperate(bool on);
 
 /* The signal that asked a cooperating run to stop, or 0. */

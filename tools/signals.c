@@ -7,6 +7,7 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 /* The one place with state: a handler has no argument of its own. */
@@ -18,15 +19,35 @@ static void say(const char *text)
     (void)ignored;
 }
 
+/* A run that cooperates is at its end within this time, or is ended. */
+#define PATIENCE_MICROSECONDS 1600000
+
 static void on_stop(int sig)
 {
     if (cooperative && !pending) {
+        /* A plain system call here, though POSIX does not list it as safe in handlers. */
+        const struct itimerval patience = {
+            .it_value = {PATIENCE_MICROSECONDS / 1000000, PATIENCE_MICROSECONDS % 1000000}};
         pending = sig;
+        setitimer(ITIMER_REAL, &patience, NULL);
         return;
     }
     output_file_abort_all_from_signal();
     signal(sig, SIG_DFL);
     raise(sig); /* taken when this handler returns: the parent sees the true cause */
+}
+
+/* The step it is in takes longer than that. What was saved before is as good as after a kill. */
+static void on_alarm(int sig)
+{
+    int cause = pending;
+    (void)sig;
+    if (!cause)
+        return;
+    output_file_abort_all_from_signal();
+    say("kerf: stopped on request, in the middle of a long step: what was not saved by then is lost\n");
+    signal(cause, SIG_DFL);
+    raise(cause);
 }
 
 static void on_bus(int sig)
@@ -59,6 +80,8 @@ void signals_install(void)
         if (sigaction(stops[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
             sigaction(stops[i], &a, NULL);
     }
+    a.sa_handler = on_alarm;
+    sigaction(SIGALRM, &a, NULL);
     a.sa_handler = on_bus;
     sigaction(SIGBUS, &a, NULL);
     a.sa_handler = SIG_IGN;

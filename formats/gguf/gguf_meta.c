@@ -234,22 +234,12 @@ bool gguf_meta_remove(struct gguf_meta *m, const char *key)
     struct entry *x = find_entry(m, key);
     if (!x)
         return false;
-    /* The map has no removal: build it again before touching the list, and answer from the old one otherwise.
-     */
-    size_t at = (size_t)(x - m->entries);
-    struct strmap fresh = {0};
-    int rc = strmap_reserve(&fresh, m->n);
-    for (size_t i = 0; i < m->n && rc == 0; i++)
-        if (i != at)
-            rc = strmap_put(&fresh, m->entries[i].key, strlen(m->entries[i].key), i - (i > at), NULL);
-    if (rc) {
-        strmap_release(&fresh);
-        return false;
-    }
-    strmap_release(&m->index);
-    m->index = fresh;
-    memmove(x, x + 1, (m->n - at - 1) * sizeof *x);
+    /* The map has no removal: fill it again, in the room it has, so that nothing can fail. */
+    memmove(x, x + 1, (size_t)(m->entries + m->n - (x + 1)) * sizeof *x);
     m->n--;
+    strmap_clear(&m->index);
+    for (size_t i = 0; i < m->n; i++)
+        strmap_put(&m->index, m->entries[i].key, strlen(m->entries[i].key), i, NULL);
     return true;
 }
 

@@ -240,6 +240,39 @@ static int open_temp(struct output_file *f, struct stat *st, struct err *e)
     }
 }
 
+/* Is what stands at the temporary name something that a run of ours left? Its journal says so, or how it
+ * begins: as a GGUF file, as nothing but zeros (space that was reserved), or as a text that kerf writes. */
+static bool is_ours(const struct output_file *f, const struct stat *st)
+{
+    static const char *const heads[] = {"GGUF", "# kerf", "<!doctype html", "{\n  \"", "kerf"};
+    char head[4096];
+    if (st->st_size == 0)
+        return true;
+    char *journal = path_with(f->path, PATH_JOURNAL);
+    bool ours = journal && access(journal, F_OK) == 0;
+    free(journal);
+    ssize_t n = pread(f->fd, head, sizeof head, 0);
+    for (size_t i = 0; n > 0 && !ours && i < sizeof heads / sizeof *heads; i++) {
+        size_t len = strlen(heads[i]);
+        ours = memcmp(head, heads[i], (size_t)n < len ? (size_t)n : len) == 0;
+    }
+    bool zeros = n > 0;
+    for (ssize_t i = 0; zeros && i < n; i++)
+        zeros = head[i] == 0;
+    return ours || zeros;
+}
+
+static int refuse_stranger(const struct output_file *f, const struct stat *st, struct err *e)
+{
+    if (is_ours(f, st))
+        return 0;
+    return err_set(
+        e, ERR_IO,
+        "%s: is in the way and does not look like what a killed run leaves; remove it, or rename it if you "
+        "need it",
+        f->temp);
+}
+
 /* Empty the temporary file. What a journal beside it promises of its bytes goes first, and for good: else a
  * later run could take the next bytes for the promised ones. */
 static int empty_temp(struct output_file *f, struct err *e)
@@ -295,6 +328,10 @@ int output_file_open(struct output_file **out, const char *path, const struct ou
         return rc;
     }
     f->resumed = opt->resume && st.st_size > 0;
+    if (!f->resumed && (rc = refuse_stranger(f, &st, e)) != 0) {
+        output_file_release(f);
+        return rc;
+    }
     if (!f->resumed)
         rc = empty_temp(f, e);
     if (!opt->keep_partial)
@@ -320,7 +357,15 @@ int output_file_restart(struct output_file *f, struct err *e)
 {
     if (!f->resumed)
         return 0; /* new, and reserved when it was opened */
-    int rc = empty_temp(f, e);
+    struct stat st = {0};
+    int rc = fstat(f->fd, &st) == 0 ? refuse_stranger(f, &st, e) : 0;
+    if (rc != 0) { /* nor when the run gives up */
+        f->opt.keep_partial = true;
+        output_file_unguard(f->slot);
+        f->slot = -1;
+        return rc;
+    }
+    rc = empty_temp(f, e);
     if (rc)
         return rc;
     f->resumed = false;

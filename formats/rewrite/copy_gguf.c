@@ -191,6 +191,9 @@ static int check_inputs(const struct gguf_reader *in, const struct gguf_parts *p
             if (opt->in_place && opt->overwrite && gguf_parts_n(parts) == 1 && gguf_reader_n_parts(in) == 1 &&
                 same_name(input, output))
                 continue;
+            if (opt->in_place && !opt->overwrite && same_name(input, output))
+                return err_set(e, ERR_IO, "%s: is the input itself; add --force to change it in place",
+                               output);
             rc = output_file_check_input(output, input, e);
         }
     return rc;

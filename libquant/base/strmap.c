@@ -110,6 +110,13 @@ bool strmap_find(const struct strmap *m, const char *key, size_t len, uint64_t *
     return e != NULL;
 }
 
+void strmap_clear(struct strmap *m)
+{
+    if (m->cap)
+        memset(m->entries, 0, m->cap * sizeof *m->entries);
+    m->n = 0;
+}
+
 void strmap_release(struct strmap *m)
 {
     free(m->entries);

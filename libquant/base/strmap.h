@@ -1,5 +1,5 @@
-/* strmap.h - byte string to 64-bit number, for names, tokens and merges. Open addressing, insert and find
- * only.
+/* strmap.h - byte string to 64-bit number, for names, tokens and merges. Open addressing; single
+ * keys are not removed.
  *
  * The hash is seeded per map, so a hostile file cannot prepare a list of names that all collide. */
 #ifndef KERF_STRMAP_H
@@ -27,6 +27,9 @@ int strmap_put(struct strmap *m, const char *key, size_t len, uint64_t value, bo
 
 /* True and *value (may be NULL) when the key is present. */
 bool strmap_find(const struct strmap *m, const char *key, size_t len, uint64_t *value);
+
+/* Forget all keys and keep the room they had: as many go in again without an allocation. */
+void strmap_clear(struct strmap *m);
 
 void strmap_release(struct strmap *m);
 

@@ -148,7 +148,7 @@ says "inputs are never replaced"
 run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/x.plan" --html "$work/x.plan"
 says "give each its own"
 run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/x.plan" --html "$work/losses" --force
-says "inputs are never replaced"
+says "two outputs of this run are this file"
 same "$work/input.txt" "$text"
 run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/a.plan"
 says "exists already"
