@@ -25,6 +25,9 @@ struct corpus_text {
     uint64_t n_bytes;
     char sha256[65];                     /* of the bytes of the (decompressed) text, or of the ids as int32 */
     uint64_t n_replaced, first_replaced; /* bytes that are not UTF-8, taken as U+FFFD; offset of the first */
+    bool has_bom;                        /* begins with a byte order mark, which has tokens like any text */
+    uint64_t n_crlf;                     /* lines that end with a carriage return and a line feed */
+    uint64_t n_control;                  /* texts of control tokens in its first MiB that were read as text */
     char doubt[TEXT_SNIFF_BYTES];        /* why it is evidently no text (text_sniff.h); empty: it may be */
 };
 

@@ -161,6 +161,8 @@ static int run(struct eval_run *r, const struct options *o, const struct opt_ope
     struct err e = {0};
     int rc = eval_check_output(o->html, r->shared->force, &e);
     if (rc == 0)
+        rc = cmd_claim_outputs(r->shared, &o->html, 1, &o->imatrix, 1, &e);
+    if (rc == 0)
         rc = open_models(r, o, args, &e);
     if (rc == 0)
         rc = eval_measure(r, REPORT_COMPARE, o->html, &e);

@@ -157,6 +157,14 @@ static int open_models(struct job *j, const char *path, struct err *e)
     return rc;
 }
 
+static bool any_fits(const struct job *j)
+{
+    for (size_t i = 0; i < j->n_levels; i++)
+        if (j->levels[i].fits)
+            return true;
+    return false;
+}
+
 static int run(struct job *j, const char *path, struct err *e)
 {
     int rc = j->o->imatrix ? imatrix_load(&j->imatrix, j->o->imatrix, e) : 0;
@@ -203,7 +211,7 @@ int cmd_fit(int argc, char **argv)
             "convert writes it; --imatrix changes the types of some mixes. Cache and states are to the byte "
             "those of llama.cpp with flash attention and batches of 512. Working space is an estimate of its "
             "compute buffer, mostly above (see README). What a driver takes for itself is not counted: leave "
-            "some room.",
+            "some room. Exit code 3 when no level fits.",
         OPT_TABLE(options),
         .min_operands = 1,
         .max_operands = 1,
@@ -221,7 +229,7 @@ int cmd_fit(int argc, char **argv)
         return cmd_usage(&cmd, "--memory is missing: how much has the device? 8GiB, 24GiB, ...");
     status = parse_mixes(&cmd, "--types", o.types, &j.mixes, &j.n_mixes);
     if (status == 0)
-        status = run(&j, args.items[0], &e) ? cmd_fail(&e) : CMD_DONE;
+        status = run(&j, args.items[0], &e) ? cmd_fail(&e) : any_fits(&j) ? CMD_DONE : CMD_GATE;
     job_release(&j);
     return status;
 }

@@ -119,6 +119,24 @@ static size_t starved(const struct imatrix_entry *x)
     return n;
 }
 
+/* Experts, not matrices: each has three, in entries whose names begin alike ("blk.3."). */
+static size_t starved_experts(const struct imatrix *m)
+{
+    size_t n = 0, most = 0;
+    for (size_t i = 0; i < imatrix_n(m); i++) {
+        const struct imatrix_entry *x = imatrix_entry_at(m, i);
+        size_t len =
+            strncmp(x->name, "blk.", 4) == 0 ? 4 + strspn(x->name + 4, "0123456789") + 1 : strlen(x->name);
+        bool same = i + 1 < imatrix_n(m) && strncmp(x->name, imatrix_entry_at(m, i + 1)->name, len) == 0;
+        most = starved(x) > most ? starved(x) : most;
+        if (!same) { /* entries are sorted by name */
+            n += most;
+            most = 0;
+        }
+    }
+    return n;
+}
+
 static void entry_json(struct json_writer *w, const struct imatrix_entry *x)
 {
     jw_object(w);
@@ -156,14 +174,14 @@ static void print_json(const struct imatrix_collected *c, const struct collect_a
 static void print_text(const struct imatrix_collected *c, const struct collect_args *a, size_t ctx,
                        double seconds)
 {
-    size_t n_starved = 0;
-    for (size_t i = 0; i < imatrix_n(c->imatrix); i++)
-        n_starved += starved(imatrix_entry_at(c->imatrix, i));
+    size_t n_starved = starved_experts(c->imatrix);
     printf("%s: %zu entries from %zu windows of %zu tokens, %.1fs\n", a->output, imatrix_n(c->imatrix),
            c->n_windows, ctx, seconds);
     if (c->n_scored)
         printf("perplexity %.4f ± %.4f over %zu tokens\n", c->perplexity, c->perplexity_stderr, c->n_scored);
-    if (n_starved)
+    if (n_starved == 1)
+        printf("1 expert saw no token; see 'kerf imatrix show %s'\n", a->output);
+    else if (n_starved)
         printf("%zu experts saw no token; see 'kerf imatrix show %s'\n", n_starved, a->output);
 }
 
@@ -202,6 +220,8 @@ static int run(struct eval_run *r, const char *model, const struct collect_args 
 {
     struct imatrix_collected c = {0};
     int rc = eval_check_output(a->output, r->shared->force, e);
+    if (rc == 0)
+        rc = cmd_claim_outputs(r->shared, &a->output, 1, NULL, 0, e);
     if (rc == 0)
         rc = eval_open(r, model, 0, e);
     if (rc == 0)

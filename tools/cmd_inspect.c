@@ -5,9 +5,12 @@
 #include "meta_text.h"
 #include "progress.h"
 
+#include "formats/recipe/pattern.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 /* A node of config.json as it is. */
 static void json_copy(struct json_writer *w, const struct json *j)
@@ -99,7 +102,7 @@ static void print_json(const struct inspection *in, bool stats, uint64_t max_ele
     jw_key(&w, "bits_per_weight"), jw_double(&w, in->imatrix ? NAN : bits_per_weight(in));
     jw_key(&w, "metadata"), metadata_json(&w, in, max_elems);
     jw_key(&w, "tensors"), jw_array(&w);
-    for (size_t i = 0; i < in->n_tensors; i++) {
+    for (size_t i = 0; i < in->n_listed; i++) {
         const struct inspect_tensor *t = &in->tensors[i];
         jw_object(&w);
         jw_key(&w, "name"), jw_string(&w, t->name);
@@ -164,7 +167,7 @@ static void print_text(const struct inspection *in, const char *path, bool stats
         printf(", %.2f bits per weight", bits_per_weight(in));
     putchar('\n');
     print_metadata(in);
-    for (size_t i = 0; i < in->n_tensors; i++) {
+    for (size_t i = 0; i < in->n_listed; i++) {
         const struct inspect_tensor *t = &in->tensors[i];
         char shape[200] = "";
         size_t n = 0;
@@ -181,11 +184,32 @@ static void print_text(const struct inspection *in, const char *path, bool stats
     }
 }
 
+/* Leave the other tensors out of the list; what is said of the whole file stays. */
+static int keep_tensors(struct inspection *in, const char *regex, struct err *e)
+{
+    struct pattern *p = NULL;
+    size_t n = 0;
+    int rc = pattern_new(&p, regex, strlen(regex), false, e);
+    for (size_t i = 0; rc == 0 && i < in->n_tensors; i++) {
+        bool found;
+        rc = pattern_test(&found, p, in->tensors[i].name, e);
+        if (rc == 0 && found)
+            in->tensors[n++] = in->tensors[i];
+    }
+    if (rc == 0)
+        in->n_listed = n;
+    pattern_free(p);
+    return rc ? err_context(e, rc, "--tensors") : 0;
+}
+
 int cmd_inspect(int argc, char **argv)
 {
     struct shared_options s = SHARED_OPTIONS_INIT;
     bool stats = false, arrays = false;
+    const char *tensors = NULL;
     const struct opt options[] = {
+        OPT(TEXT, "tensors", &tensors, "REGEX", "list only tensors whose name the expression finds",
+            .fallback = "all"),
         OPT(FLAG, "stats", &stats, NULL, "min, max, mean, std, zeros, NaN and Inf of every tensor"),
         OPT(FLAG, "arrays", &arrays, NULL, "with --json: long metadata arrays in full"),
     };
@@ -211,6 +235,8 @@ int cmd_inspect(int argc, char **argv)
     int rc = session_open(&session, &s, &e);
     if (rc == 0)
         rc = inspection_open(&in, args.items[0], &e);
+    if (rc == 0 && tensors)
+        rc = keep_tensors(&in, tensors, &e);
     if (rc == 0 && stats)
         rc = inspection_stats(&in, session.kern, session.pool, s.memory_bytes, &e);
     if (rc == 0) {

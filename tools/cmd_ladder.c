@@ -14,6 +14,8 @@ static int run(struct eval_run *r, const struct options *o, const char *model, c
 {
     int rc = eval_check_output(o->html, r->shared->force, e);
     if (rc == 0)
+        rc = cmd_claim_outputs(r->shared, &o->html, 1, &o->imatrix, 1, e);
+    if (rc == 0)
         rc = eval_open(r, model, n, e);
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = eval_add_mix(r, levels[i], o->requantize, e);

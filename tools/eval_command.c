@@ -8,6 +8,7 @@
 #include "formats/output/output_file.h"
 #include "formats/output/text_file.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,6 +126,30 @@ static char *pair_template(const struct model *m)
                                                                                      : NULL;
 }
 
+/* What is read as it stands, and perhaps was not meant to be. */
+static void warn_of_text(const struct shared_options *s, const struct corpus_text *t)
+{
+    cmd_warn_text(s, t->path, t->doubt, t->n_replaced, t->first_replaced);
+    if (t->has_bom)
+        cmd_warn(s,
+                 "[text-bom] %s: begins with a byte order mark, which is read as text, as by llama.cpp; "
+                 "remove its "
+                 "first three bytes",
+                 t->path);
+    if (t->n_crlf)
+        cmd_warn(s,
+                 "[text-crlf] %s: %" PRIu64
+                 " line%s with a carriage return, which is read as text; figures of the "
+                 "same text with plain line ends differ",
+                 t->path, t->n_crlf, t->n_crlf == 1 ? " ends" : "s end");
+    if (t->n_control)
+        cmd_warn(s,
+                 "[text-control-tokens] %s: the texts of %" PRIu64
+                 " control tokens, such as those of a chat, are read "
+                 "as ordinary text; --parse-special reads them as tokens",
+                 t->path, t->n_control);
+}
+
 static int read_texts(struct eval_run *r, const struct tokenizer *t, const char *chat_template, struct err *e)
 {
     const struct text_options *o = r->text;
@@ -146,8 +171,7 @@ static int read_texts(struct eval_run *r, const struct tokenizer *t, const char 
         else
             rc = corpus_add_text(&r->corpus, t, o->texts.items[i], o->parse_special, e);
     for (size_t i = 0; rc == 0 && i < r->corpus.n_texts; i++)
-        cmd_warn_text(r->shared, r->corpus.texts[i].path, r->corpus.texts[i].doubt,
-                      r->corpus.texts[i].n_replaced, r->corpus.texts[i].first_replaced);
+        warn_of_text(r->shared, &r->corpus.texts[i]);
     free(pair);
     return rc;
 }
@@ -237,6 +261,7 @@ static void describe(struct eval_run *r, struct report_model *m, const struct ca
     m->path = c->path;
     m->type = c->type;
     m->sha256 = c->sha256[0] ? c->sha256 : NULL;
+    m->n_fallbacks = c->n_fallbacks;
     m->n_bytes = c->n_bytes;
     m->bits_per_weight = c->bits_per_weight;
 }

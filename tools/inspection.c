@@ -14,7 +14,7 @@
 
 static int reserve(struct inspection *in, size_t n, struct err *e)
 {
-    in->n_tensors = n;
+    in->n_tensors = in->n_listed = n;
     in->tensors = calloc(n ? n : 1, sizeof *in->tensors);
     return in->tensors ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu tensors", n);
 }
@@ -266,7 +266,7 @@ static tensor_read reader_of(struct view *v)
 int inspection_stats(struct inspection *in, const struct kern *kern, struct pool *pool, uint64_t memory_bytes,
                      struct err *e)
 {
-    for (size_t i = 0; i < in->n_tensors; i++) {
+    for (size_t i = 0; i < in->n_listed; i++) {
         struct inspect_tensor *t = &in->tensors[i];
         struct view v = {.t = t, .kern = kern};
         tensor_read read = reader_of(&v);

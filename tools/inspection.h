@@ -27,6 +27,7 @@ struct inspection {
     const char *architecture, *file_type; /* NULL: the file does not say */
     struct inspect_tensor *tensors;
     size_t n_tensors;
+    size_t n_listed; /* of them, at the front: those that are shown; --tensors makes it smaller */
     uint64_t n_parameters, n_bytes; /* of tensors */
     bool incomplete;                /* some tensor's bytes are missing */
     /* the one that is open; NULL otherwise */

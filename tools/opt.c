@@ -1,4 +1,5 @@
 /* opt.c - see opt.h. Help text is in opt_help.c. */
+#include "cmd.h"
 #include "opt_internal.h"
 #include "outcome.h"
 
@@ -112,6 +113,12 @@ void opt_vusage(const struct opt_command *cmd, const char *fmt, va_list ap)
     outcome_error("usage", text);
 }
 
+/* No wrong usage: exit status 1, as everywhere. */
+static int opt_no_memory(void)
+{
+    return cmd_fail(&(struct err){ERR_NOMEM, "out of memory for the options"});
+}
+
 /* State of one opt_parse: the command's table followed by the shared one. */
 struct parser {
     const struct opt_command *cmd;
@@ -155,19 +162,39 @@ static const struct opt *find_short(const struct parser *p, char letter)
     return NULL;
 }
 
+static size_t option_names(const struct parser *p, const char **names, size_t cap)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < n_options(p) && n < cap; i++)
+        if (option_at(p, i)->kind != OPT_HEADING && !option_at(p, i)->hidden)
+            names[n++] = option_at(p, i)->name;
+    return n;
+}
+
 static int unknown_long(const struct parser *p, const char *name, size_t len)
 {
     char word[64];
     snprintf(word, sizeof word, "%.*s", (int)(len < 63 ? len : 63), name);
     const char *names[128];
-    size_t n = 0;
-    for (size_t i = 0; i < n_options(p) && n < 128; i++)
-        if (option_at(p, i)->kind != OPT_HEADING && !option_at(p, i)->hidden)
-            names[n++] = option_at(p, i)->name;
+    size_t n = option_names(p, names, 128);
+    const char *own = opt_name_of_peer(word, names, n);
+    if (own)
+        return opt_usage(p->cmd, "unknown option --%s, as llama.cpp calls it; here it is %s", word, own);
     const char *near = opt_nearest(word, names, n);
     if (near)
         return opt_usage(p->cmd, "unknown option --%s; did you mean --%s?", word, near);
     return opt_usage(p->cmd, "unknown option --%s", word);
+}
+
+/* Long names behind one dash (-ngl) are looked up whole. */
+static int unknown_short(const struct parser *p, const char *letters)
+{
+    const char *names[128], *own;
+    size_t n = option_names(p, names, 128);
+    char letter[2] = {letters[0], 0};
+    if ((own = opt_name_of_peer(letters, names, n)) || (own = opt_name_of_peer(letter, names, n)))
+        return opt_usage(p->cmd, "unknown option -%s, as llama.cpp calls it; here it is %s", letters, own);
+    return opt_usage(p->cmd, "unknown option -%c", letters[0]);
 }
 
 static bool is_choice(const char *words, const char *text)
@@ -245,7 +272,7 @@ static int store(const struct parser *p, const struct opt *o, const char *text)
         break;
     case OPT_LIST:
         if (list_add(o->value, text) != 0)
-            return opt_usage(p->cmd, "out of memory");
+            return opt_no_memory();
         break;
     case OPT_UINT:
     case OPT_SIZE:
@@ -289,7 +316,7 @@ static int parse_short(struct parser *p, const char *letters)
     for (; *letters; letters++) {
         const struct opt *o = find_short(p, *letters);
         if (!o)
-            return opt_usage(p->cmd, "unknown option -%c", *letters);
+            return unknown_short(p, letters);
         if (o->kind == OPT_FLAG) {
             set_flag(o);
             continue;

@@ -82,7 +82,8 @@ struct shared_options {
     uint64_t threads;      /* 0: all cores */
     uint64_t memory_bytes; /* bound on working memory */
     bool json, quiet, verbose, strict, force, dry_run;
-    const char *isa; /* NULL: native */
+    const char *isa;      /* NULL: native */
+    const char *progress; /* NULL: auto */
 };
 #define SHARED_OPTIONS_INIT                                                                                  \
     {                                                                                                        \

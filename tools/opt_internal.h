@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-#define OPT_N_SHARED 12
+#define OPT_N_SHARED 13
 
 /* The table of shared options over `shared`; help and version end the parse. Those that the command has no
  * use for are marked hidden and are refused by the parser. */
@@ -23,6 +23,10 @@ void opt_default_text(const struct opt *o, char *out, size_t n);
  * that an earlier row redefines; headings included. NULL: such a row; i < opt_n_rows. */
 size_t opt_n_rows(const struct opt_command *cmd);
 const struct opt *opt_row(const struct opt_command *cmd, const struct opt shared[OPT_N_SHARED], size_t i);
+
+/* What an option of llama.cpp is called here ("--ctx N"), if one of the n options of the command, or a
+ * command, does its job; else NULL. `word` has no dashes. */
+const char *opt_name_of_peer(const char *word, const char *const *options, size_t n);
 
 void opt_print_help(const struct opt_command *cmd, const struct opt shared[OPT_N_SHARED]);
 

@@ -53,18 +53,28 @@ const char *format_seconds(char out[32], double s)
     return out;
 }
 
-static bool wanted(const struct shared_options *o)
+#define LINE_SECONDS 30 /* between plain lines */
+
+/* May the cursor be moved? */
+static bool is_terminal(void)
 {
     const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
-    return !o->quiet && isatty(STDERR_FILENO) && !(no_color && no_color[0]) && term &&
-           strcmp(term, "dumb") != 0;
+    return isatty(STDERR_FILENO) && !(no_color && no_color[0]) && term && strcmp(term, "dumb") != 0;
+}
+
+static void choose_form(struct progress *p, const struct shared_options *o)
+{
+    const char *form = o->progress ? o->progress : "auto";
+    p->shown = !o->quiet && strcmp(form, "off") != 0;
+    p->lines = strcmp(form, "lines") == 0 || (strcmp(form, "auto") == 0 && !is_terminal());
 }
 
 void progress_begin(struct progress *p, const struct shared_options *o, const char *what, const char *unit,
                     uint64_t total)
 {
-    *p = (struct progress){.shown = wanted(o), .what = what, .unit = unit, .total = total};
-    p->start = session_seconds();
+    *p = (struct progress){.what = what, .unit = unit, .total = total};
+    choose_form(p, o);
+    p->start = p->last = session_seconds();
     cmd_tell_warnings();
 }
 
@@ -85,7 +95,7 @@ void progress_update(struct progress *p, uint64_t done, const char *detail)
         p->has_start = true;
         p->start_done = done;
     }
-    if (p->drawn && now - p->last < 0.1)
+    if (p->lines ? now - p->last < LINE_SECONDS : p->drawn && now - p->last < 0.1)
         return;
     double elapsed = now - p->start, rate = elapsed > 0 ? (double)(done - p->start_done) / elapsed : 0;
     char line[400], count[32], left[32] = "", speed[40];
@@ -101,9 +111,12 @@ void progress_update(struct progress *p, uint64_t done, const char *detail)
                  detail ? detail : "");
     else
         snprintf(line, sizeof line, "%s  %s  %s", p->what, speed, detail ? detail : "");
-    fprintf(stderr, "\r%.*s\033[K", (int)terminal_width() - 1, line);
+    if (p->lines)
+        fprintf(stderr, "kerf: %s\n", line);
+    else
+        fprintf(stderr, "\r%.*s\033[K", (int)terminal_width() - 1, line);
     fflush(stderr);
-    p->drawn = true;
+    p->drawn = !p->lines;
     p->last = now;
 }
 

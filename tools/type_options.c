@@ -103,6 +103,22 @@ int parse_mixes(const struct opt_command *cmd, const char *option, const char *t
     return 0;
 }
 
+/* "a=Q8_0,b=Q6_K": a type behind an equals sign and in front of a comma, which no expression has. */
+static bool has_rule_before(const char *text, const char *end)
+{
+    for (const char *eq = strchr(text, '='); eq && eq < end; eq = strchr(eq + 1, '=')) {
+        char word[32];
+        enum qtype type;
+        size_t n = strcspn(eq + 1, ",;");
+        if (n >= sizeof word || eq + 1 + n >= end)
+            continue;
+        snprintf(word, sizeof word, "%.*s", (int)n, eq + 1);
+        if (qtype_from_name(word, &type))
+            return true;
+    }
+    return false;
+}
+
 int parse_type_rule(const struct opt_command *cmd, const char *option, const char *text, char **pattern,
                     enum qtype *type)
 {
@@ -111,6 +127,12 @@ int parse_type_rule(const struct opt_command *cmd, const char *option, const cha
     struct err e = {0};
     if (!eq || eq == text)
         return cmd_usage(cmd, "%s: expected REGEX=TYPE, found '%s'", option, text);
+    if (has_rule_before(text, eq))
+        return cmd_usage(
+            cmd,
+            "%s: '%s' is a list of rules; give the option once for each, or a file with a rule a "
+            "line as --plan",
+            option, text);
     int status = parse_tensor_type(cmd, option, eq + 1, type);
     if (status)
         return status;

@@ -112,9 +112,15 @@ static void shape_text(const struct rewrite_tensor_report *t, char out[96])
         n += (size_t)snprintf(out + n, 96 - n, "%s%" PRIu64, n ? " x " : "", t->ne[d - 1]);
 }
 
+/* What --resume found; NULL: it was not asked, or found nothing. */
+static const char *resumed_word(const struct rewrite_report *r, bool resume)
+{
+    return !resume ? NULL : r->finished ? "complete" : r->resumed ? "continued" : NULL;
+}
+
 /* `feedback` NULL: the plain encoder. */
 static void print_json(const struct rewrite_report *r, const struct inputs *in, const char *output,
-                       const struct feedback_run *feedback, double seconds)
+                       const struct feedback_run *feedback, bool resume, double seconds)
 {
     const struct model *m = in->model;
     struct json_writer w;
@@ -127,6 +133,7 @@ static void print_json(const struct rewrite_report *r, const struct inputs *in, 
     jw_key(&w, "seconds"), jw_double(&w, seconds);
     jw_key(&w, "peak_rss_bytes"), jw_uint(&w, session_peak_rss());
     jw_key(&w, "n_tensors_resumed"), jw_uint(&w, r->n_resumed);
+    jw_key(&w, "resumed"), jw_string(&w, resumed_word(r, resume));
     jw_key(&w, "n_fallbacks"), jw_uint(&w, r->n_fallbacks);
     jw_key(&w, "files"), jw_array(&w);
     for (size_t i = 0; i < r->n_files; i++)
@@ -331,8 +338,13 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
     }
     if (rc == 0) {
         tell_remarks(s, in, &report);
+        if (report.finished)
+            cmd_note(s, "%s: is finished already; --force writes it again", o->output);
+        else if (o->resume && !report.resumed && !s->dry_run)
+            cmd_note(s, "%s: nothing to resume; started from the beginning", o->output);
         if (s->json)
-            print_json(&report, in, o->output, solving ? &feedback : NULL, session_seconds() - begin);
+            print_json(&report, in, o->output, solving ? &feedback : NULL, o->resume,
+                       session_seconds() - begin);
         else
             print_text(&report, o->output ? o->output : path, s, session_seconds() - begin);
         if (solving)

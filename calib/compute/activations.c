@@ -1,5 +1,6 @@
 /* activations.c - see activations.h. The sums that q4_1 and q5_1 products keep in F16 are not imitated: their
- * effect is below one part in two thousand of the minimum term. */
+ * effect is below one part in two thousand of the minimum term, until they overflow, which round_q8_extent
+ * tells. */
 #include "activations.h"
 
 #include "libquant/half.h"
@@ -57,6 +58,24 @@ static void round_q8_k(float *dst, const float *src)
     float inverse = -127.0f / extreme, scale = 1.0f / inverse;
     for (int i = 0; i < 256; i++)
         dst[i] = fminf(127.0f, rintf(inverse * src[i])) * scale;
+}
+
+float round_q8_extent(const float *rounded, size_t n, bool with_sums)
+{
+    float extent = 0;
+    for (size_t i = 0; i + 32 <= n; i += 32) {
+        float sum = 0, largest = 0;
+        for (size_t j = i; j < i + 32; j++) {
+            sum += rounded[j];
+            largest = fmaxf(largest, fabsf(rounded[j]));
+            if (isnan(rounded[j])) /* 0 times an infinite scale */
+                largest = INFINITY;
+        }
+        extent = fmaxf(extent, largest / 127.0f);
+        if (with_sums)
+            extent = fmaxf(extent, fabsf(sum));
+    }
+    return extent;
 }
 
 void round_row(enum rounding r, float *dst, const float *src, size_t n)

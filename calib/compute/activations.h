@@ -9,6 +9,8 @@
 
 #include "libquant/types.h"
 
+#include <stdbool.h>
+
 enum activations { ACTIVATIONS_F32, ACTIVATIONS_Q8 };
 
 enum rounding {
@@ -25,5 +27,10 @@ enum rounding rounding_of(enum activations a, enum qtype weight_type);
 /* dst[i] = src[i] after the rounding; n a multiple of the block or the tail stays as it is. `dst` may be
  * `src`. */
 void round_row(enum rounding r, float *dst, const float *src, size_t n);
+
+/* The llama.cpp CPU runtime keeps the scale of a block of 32 in F16, and beside weights with a minimum (Q4_1,
+ * Q5_1) the sum of its values. The largest magnitude of either among n rounded values, to be compared with
+ * F16_MAX; what is beyond is infinite there, and the product not a number. */
+float round_q8_extent(const float *rounded, size_t n, bool with_sums);
 
 #endif

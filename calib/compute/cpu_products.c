@@ -8,6 +8,7 @@
 
 #include "calib/model/weights.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,16 +96,42 @@ struct round_run {
     float *dst;
     const float *src;
     size_t ld, n_cols, n_tokens;
+    const struct model_tensor *weight; /* for a message */
+    enum qtype type;
 };
 
 static int round_job(void *ctx, size_t job, unsigned worker, struct err *e)
 {
     (void)worker;
-    (void)e;
     const struct round_run *r = ctx;
-    for (size_t t = job * ROWS_PER_JOB; t < (job + 1) * ROWS_PER_JOB && t < r->n_tokens; t++)
-        round_row(r->rounding, r->dst + t * r->n_cols, r->src + t * r->ld, r->n_cols);
+    bool with_sums = r->type == QTYPE_Q4_1 || r->type == QTYPE_Q5_1;
+    for (size_t t = job * ROWS_PER_JOB; t < (job + 1) * ROWS_PER_JOB && t < r->n_tokens; t++) {
+        float *row = r->dst + t * r->n_cols;
+        round_row(r->rounding, row, r->src + t * r->ld, r->n_cols);
+        float extent = r->rounding == ROUND_Q8_0 ? round_q8_extent(row, r->n_cols, with_sums) : 0;
+        if (extent > 65504.0f && isfinite(r->src[t * r->ld]))
+            return err_set(
+                e, ERR_ARG,
+                "tensor '%s' (%s): a block of its input has %s of %g; the llama.cpp CPU runtime keeps that "
+                "in "
+                "F16, which ends at 65504, and its results are not numbers; give the tensor another type, "
+                "or measure without --activations q8",
+                r->weight->name, qtype_name((uint32_t)r->type), with_sums ? "a sum" : "a scale",
+                (double)extent);
+    }
     return 0;
+}
+
+/* Of products that are rounded alike, a weight whose product keeps sums of its input too, if there is one. */
+static const struct model_tensor *strictest_weight(const struct product_run *r)
+{
+    const struct model_tensor *found = NULL;
+    for (size_t i = 0; i < r->n_products; i++) {
+        enum qtype type = weights_type(r->w, r->p[i].weight);
+        if (n_panels(r, &r->p[i]) > 0 && (!found || type == QTYPE_Q4_1 || type == QTYPE_Q5_1))
+            found = r->p[i].weight;
+    }
+    return found;
 }
 
 /* All products whose weights want their input rounded in the same way. */
@@ -117,8 +144,11 @@ static int products_of_rounding(struct product_run r, struct err *e)
         return 0;
     if (r.rounding != ROUND_NONE) {
         size_t n_cols = (size_t)r.p[0].weight->ne[0];
-        struct round_run round = {
-            r.rounding, cpu_grow(&r.c->rounded, r.n_tokens * n_cols), r.x, r.ldx, n_cols, r.n_tokens};
+        const struct model_tensor *strictest = strictest_weight(&r);
+        struct round_run round = {r.rounding, cpu_grow(&r.c->rounded, r.n_tokens * n_cols),
+                                  r.x,        r.ldx,
+                                  n_cols,     r.n_tokens,
+                                  strictest,  weights_type(r.w, strictest)};
         if (!round.dst)
             return err_set(e, ERR_NOMEM, "out of memory for rounded activations");
         int rc = pool_run(r.c->pool, cpu_jobs(r.n_tokens, ROWS_PER_JOB), round_job, &round, e);

@@ -5,6 +5,8 @@
 #include "formats/model/model_identity.h"
 #include "formats/rewrite/rewrite.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,14 +54,62 @@ static int plan_file(struct candidate *c, const struct model *m, const struct re
     return rc;
 }
 
+static int is_content(const struct dirent *d)
+{
+    size_t n = strlen(d->d_name), m = strlen(".safetensors");
+    return strcmp(d->d_name, "config.json") == 0 || (n > m && strcmp(d->d_name + n - m, ".safetensors") == 0);
+}
+
+static int by_bytes(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+/* Are the weights of a checkpoint packed (GPTQ, FP8, ...)? Then its own size is what it costs. */
+static bool is_packed(const struct model *m)
+{
+    for (size_t i = 0; i < model_n_tensors(m); i++) {
+        enum qtype type;
+        const struct model_tensor *t = model_tensor(m, i);
+        bool plain = qtype_from_name(t->source_type, &type) && !qtype_info((uint32_t)type)->is_quantized;
+        if (t->n_dims >= 2 && !plain && strcmp(t->source_type, "F64") != 0)
+            return true;
+    }
+    return false;
+}
+
+static int size_of_packed(struct candidate *c, struct err *e)
+{
+    struct dirent **list = NULL;
+    int n = scandir(c->path, &list, is_content, by_bytes);
+    if (n < 0)
+        return err_set(e, ERR_IO, "%s: cannot list the folder: %s", c->path, strerror(errno));
+    c->n_bytes = 0;
+    for (int i = 0; i < n; i++) {
+        char path[4096];
+        struct stat st;
+        size_t len = strlen(list[i]->d_name);
+        snprintf(path, sizeof path, "%s/%s", c->path, list[i]->d_name);
+        if (len > 12 && strcmp(list[i]->d_name + len - 12, ".safetensors") == 0 && stat(path, &st) == 0)
+            c->n_bytes += (uint64_t)st.st_size;
+        free(list[i]);
+    }
+    free(list);
+    uint64_t n_weights = weights_n_parameters(c->weights);
+    c->bits_per_weight = n_weights ? 8.0 * (double)c->n_bytes / (double)n_weights : 0;
+    return 0;
+}
+
 /* Bytes of a GGUF file, all parts of a split set; of a folder those of the GGUF file it converts to, so that
- * sizes of a comparison mean the same. */
+ * sizes of a comparison mean the same; of packed weights their own. */
 static int size_up(struct candidate *c, const struct kern *kern, struct err *e)
 {
     const struct model *m = c->model;
     struct gguf_reader *r = NULL;
     struct stat st;
     uint64_t n = 0;
+    if (!model_is_gguf(m) && is_packed(m))
+        return size_of_packed(c, e);
     if (!model_is_gguf(m)) {
         struct recipe_options recipe = {.recipe = "llama.cpp"};
         struct candidate_mix_options opt = {.kern = kern};

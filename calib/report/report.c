@@ -380,6 +380,7 @@ static void candidate(struct json_writer *w, const struct report *r, const struc
         key_string(w, "type", c->type);
     key_uint(w, "n_bytes", c->n_bytes);
     key_double(w, "bits_per_weight", c->bits_per_weight);
+    key_uint(w, "n_fallbacks", c->n_fallbacks);
     key_double(w, "perplexity", c->ppl.perplexity);
     key_double(w, "perplexity_stderr", c->ppl.perplexity_stderr);
     key_double(w, "ppl_ratio", d->ppl_ratio.value);

@@ -150,6 +150,12 @@ static void first_cells(const struct report_model *c, FILE *out)
 {
     fputs("<tr><td>", out);
     report_put(out, report_name(c));
+    if (c->n_fallbacks)
+        fprintf(
+            out,
+            "<span class=\"e\" title=\"%zu tensors have a larger type: their rows do not take the blocks of "
+            "this level\">&#8239;*&#8239;%zu</span>",
+            c->n_fallbacks, c->n_fallbacks);
     fputs("</td><td>", out);
     put_size(out, c->n_bytes);
     fprintf(out, "</td><td>%.3f</td>", c->bits_per_weight);

@@ -95,98 +95,151 @@ static void perplexity_text(const struct report *r, FILE *out)
     fprintf(out, "%-11s %.0f tokens per second\n", "speed", r->reference.tokens_per_second);
 }
 
-/* The right edge of a long name says more than its left one. */
-static void name_cell(FILE *out, const char *name, int width)
+#define NAME_WIDTH 12 /* of the first column; the widest row then has 80 */
+
+/* The first cell of a row. A longer name has a line of its own, so that the figures stay in their columns. A
+ * star: some tensors of the mix have other types. */
+static void name_cell(const struct report_model *c, FILE *out)
 {
-    int n = (int)strlen(name);
-    if (n > width)
-        fprintf(out, "…%s", name + n - width + 1);
+    const char *name = report_name(c), *star = c->n_fallbacks ? "*" : "";
+    int n = width_of(name) + (int)strlen(star);
+    if (n > NAME_WIDTH)
+        fprintf(out, "%s%s\n%*s", name, star, NAME_WIDTH, "");
     else
-        fprintf(out, "%-*s", width, name);
+        fprintf(out, "%s%s%*s", name, star, NAME_WIDTH - n, "");
 }
 
-static void table_row(const struct report_model *c, int name_width, FILE *out)
+/* What the stars mean. */
+static void footnote(const struct report *r, FILE *out)
 {
-    char text[64], size[32];
-    const struct divergence *d = &c->d;
-    name_cell(out, report_name(c), name_width);
+    size_t n = 0;
+    for (size_t i = 0; i < r->n_candidates; i++)
+        n = r->candidates[i].n_fallbacks > n ? r->candidates[i].n_fallbacks : n;
+    if (n)
+        fprintf(
+            out,
+            "* up to %zu tensors have a larger type than the level says: their rows do not take its blocks\n",
+            n);
+}
+
+/* One figure, a space before it however long it is. */
+static void number(FILE *out, int width, int decimals, double v)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%.*f", decimals, v);
+    fputc(' ', out);
+    cell(out, text, width);
+}
+
+static void estimate(FILE *out, int width, int decimals, double scale, struct estimate v)
+{
+    char text[100];
+    snprintf(text, sizeof text, "%.*f ±%s", decimals, scale * v.value,
+             figure(decimals, scale * v.error).text);
+    fputc(' ', out);
+    cell(out, text, width);
+}
+
+static void size_cells(const struct report_model *c, FILE *out)
+{
+    char size[32];
     size_text(size, c->n_bytes);
-    fprintf(out, " %10s %6.3f %9.4f", size, c->bits_per_weight, c->ppl.perplexity);
-    snprintf(text, sizeof text, "%.4f ±%s", d->ppl_ratio.value, figure(4, d->ppl_ratio.error).text);
-    cell(out, text, 16);
-    fprintf(out, " %6.2f", divergence_kept(d));
-    snprintf(text, sizeof text, "%.6f ±%s", d->kld.value, figure(6, d->kld.error).text);
-    cell(out, text, 20);
-    fprintf(out, " %9.6f %8.5f %8.4f", d->kld_at[6], d->kld_at[10], d->kld_at[12]);
-    snprintf(text, sizeof text, "%.2f ±%s", 100 * d->top1.value, figure(2, 100 * d->top1.error).text);
-    cell(out, text, 13);
-    snprintf(text, sizeof text, "%.2f", 100 * d->delta_p_rms.value);
-    cell(out, text, 7);
+    fprintf(out, " %10s", size);
+    number(out, 6, 3, c->bits_per_weight);
+}
+
+static void losses_row(const struct report_model *c, FILE *out)
+{
+    name_cell(c, out);
+    size_cells(c, out);
+    number(out, 8, 4, c->ppl.perplexity);
+    estimate(out, 14, 4, 1, c->d.ppl_ratio);
+    estimate(out, 18, 6, 1, c->d.kld);
+    number(out, 6, 2, 100 * c->d.top1.value);
     fputc('\n', out);
 }
 
-static void embedding_head(int width, FILE *out)
+static void tails_row(const struct report_model *c, FILE *out)
 {
-    fprintf(out, "%-*s %10s %6s%24s %10s %10s %10s %10s\n", width, "candidate", "size", "bpw",
-            "mean cosine distance", "median", "95 %", "99 %", "max");
+    name_cell(c, out);
+    number(out, 7, 2, divergence_kept(&c->d));
+    number(out, 11, 6, c->d.kld_at[6]);
+    number(out, 9, 5, c->d.kld_at[10]);
+    number(out, 9, 4, c->d.kld_at[12]);
+    estimate(out, 13, 2, 100, c->d.top1);
+    number(out, 7, 2, 100 * c->d.delta_p_rms.value);
+    fputc('\n', out);
 }
 
-static void embedding_row(const struct report_model *m, FILE *out)
+/* Two tables, one above the other: the losses, and how they are spread. */
+static void tokens_table(const struct report *r, FILE *out)
 {
-    const struct answer_change *c = &m->change;
-    char text[64];
-    snprintf(text, sizeof text, "%.7f ±%s", c->distance.value, figure(7, c->distance.error).text);
-    cell(out, text, 24);
-    fprintf(out, " %10.7f %10.7f %10.7f %10.7f\n", c->distance_median, c->distance_p95, c->distance_p99,
-            c->distance_max);
+    fprintf(out, "%-*s %10s %6s %8s %14s %18s %6s\n", NAME_WIDTH, "candidate", "size", "bpw", "PPL",
+            "PPL ratio", "mean KLD", "top %");
+    for (size_t i = 0; i < r->n_candidates; i++)
+        losses_row(&r->candidates[i], out);
+    fprintf(out, "\n%-*s %7s %11s %9s %9s %13s", NAME_WIDTH, "candidate", "kept %", "KLD median", "99 %",
+            "max", "same top %");
+    cell(out, "rms Δp", 8);
+    fputc('\n', out);
+    for (size_t i = 0; i < r->n_candidates; i++)
+        tails_row(&r->candidates[i], out);
 }
 
-static void score_head(const struct report *r, int width, FILE *out)
+static void embeddings_table(const struct report *r, FILE *out)
 {
-    fprintf(out, "%-*s %10s %6s %10s%22s %9s %9s", width, "candidate", "size", "bpw", "mean score",
-            "mean difference", "rms", "max");
+    fprintf(out, "%-*s %10s %6s %23s %10s\n", NAME_WIDTH, "candidate", "size", "bpw", "mean cosine distance",
+            "median");
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        name_cell(&r->candidates[i], out);
+        size_cells(&r->candidates[i], out);
+        estimate(out, 23, 7, 1, r->candidates[i].change.distance);
+        number(out, 10, 7, r->candidates[i].change.distance_median);
+        fputc('\n', out);
+    }
+    fprintf(out, "\n%-*s %10s %10s %10s\n", NAME_WIDTH, "candidate", "95 %", "99 %", "max");
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        name_cell(&r->candidates[i], out);
+        number(out, 10, 7, r->candidates[i].change.distance_p95);
+        number(out, 10, 7, r->candidates[i].change.distance_p99);
+        number(out, 10, 7, r->candidates[i].change.distance_max);
+        fputc('\n', out);
+    }
+}
+
+static void scores_table(const struct report *r, FILE *out)
+{
+    fprintf(out, "%-*s %10s %6s %10s %20s %9s\n", NAME_WIDTH, "candidate", "size", "bpw", "mean score",
+            "mean difference", "rms");
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        const struct answer_change *c = &r->candidates[i].change;
+        char text[100];
+        name_cell(&r->candidates[i], out);
+        size_cells(&r->candidates[i], out);
+        number(out, 10, 4, c->score_mean);
+        snprintf(text, sizeof text, "%+.5f ±%s", c->delta.value, figure(5, c->delta.error).text);
+        fputc(' ', out);
+        cell(out, text, 20);
+        number(out, 9, 5, c->delta_rms);
+        fputc('\n', out);
+    }
+    fprintf(out, "\n%-*s %9s", NAME_WIDTH, "candidate", "max");
     if (r->has_probability)
         fprintf(out, " %11s", "rms in prob");
     fprintf(out, " %8s %8s\n", "Kendall", "Spearman");
-}
-
-static void score_row(const struct report *r, const struct report_model *m, FILE *out)
-{
-    const struct answer_change *c = &m->change;
-    char text[64];
-    fprintf(out, " %10.4f", c->score_mean);
-    snprintf(text, sizeof text, "%+.5f ±%s", c->delta.value, figure(5, c->delta.error).text);
-    cell(out, text, 22);
-    fprintf(out, " %9.5f %9.5f", c->delta_rms, c->delta_max);
-    if (r->has_probability)
-        fprintf(out, " %11.5f", c->probability_rms);
-    fprintf(out, " %8s %8s\n", figure(4, c->kendall).text, figure(4, c->spearman).text);
-}
-
-/* The table of models that answer once for a text. */
-static void answers_table(const struct report *r, int width, FILE *out)
-{
-    if (r->answer == NET_SCORE)
-        score_head(r, width, out);
-    else
-        embedding_head(width, out);
     for (size_t i = 0; i < r->n_candidates; i++) {
-        const struct report_model *c = &r->candidates[i];
-        char size[32];
-        name_cell(out, report_name(c), width);
-        size_text(size, c->n_bytes);
-        fprintf(out, " %10s %6.3f", size, c->bits_per_weight);
-        if (r->answer == NET_SCORE)
-            score_row(r, c, out);
-        else
-            embedding_row(c, out);
+        const struct answer_change *c = &r->candidates[i].change;
+        name_cell(&r->candidates[i], out);
+        number(out, 9, 5, c->delta_max);
+        if (r->has_probability)
+            number(out, 11, 5, c->probability_rms);
+        fprintf(out, " %8s %8s\n", figure(4, c->kendall).text, figure(4, c->spearman).text);
     }
 }
 
 static void comparison_text(const struct report *r, FILE *out)
 {
     char size[32];
-    int width = 9;
     size_text(size, r->reference.n_bytes);
     fprintf(out, "%-11s %s (%s, %.2f bits per weight)\n", "reference", r->reference.path, size,
             r->reference.bits_per_weight);
@@ -198,25 +251,13 @@ static void comparison_text(const struct report *r, FILE *out)
         fprintf(out, "%-11s %.4f on average (reference)\n\n", "score", r->reference.change.score_mean);
     else
         fputc('\n', out);
-    bool with_folders = false;
-    for (size_t i = 0; i < r->n_candidates; i++) {
-        const char *name = report_name(&r->candidates[i]);
-        int n = (int)strlen(name);
-        width = n > width ? n : width;
-        with_folders |= strchr(name, '/') != NULL;
-    }
-    if (width > 36 && !with_folders) /* what tells such names apart is at their beginning */
-        width = 36;
-    if (r->answer != NET_TOKENS) {
-        answers_table(r, width, out);
-        return;
-    }
-    fprintf(out, "%-*s %10s %6s %9s%16s %6s%20s %9s %8s %8s%13s", width, "candidate", "size", "bpw", "PPL",
-            "PPL ratio", "kept %", "mean KLD", "median", "99 %", "max", "same top %");
-    cell(out, "rms Δp", 8);
-    fputc('\n', out);
-    for (size_t i = 0; i < r->n_candidates; i++)
-        table_row(&r->candidates[i], width, out);
+    if (r->answer == NET_TOKENS)
+        tokens_table(r, out);
+    else if (r->answer == NET_SCORE)
+        scores_table(r, out);
+    else
+        embeddings_table(r, out);
+    footnote(r, out);
 }
 
 /* What would be done: no figure is known yet but counts and sizes. */

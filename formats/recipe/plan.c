@@ -51,7 +51,7 @@ static struct slice next_word(const char **p, const char *end)
     return (struct slice){(const uint8_t *)word, (size_t)(s - word)};
 }
 
-static int add_line(struct plan *plan, struct slice pattern, enum qtype type, struct err *e)
+static int add_line(struct plan *plan, struct slice pattern, bool whole, enum qtype type, struct err *e)
 {
     if (plan->n == PLAN_LINES_MAX)
         return err_set(e, ERR_FORMAT, "more than %d entries", PLAN_LINES_MAX);
@@ -64,7 +64,7 @@ static int add_line(struct plan *plan, struct slice pattern, enum qtype type, st
         plan->cap = cap;
     }
     struct plan_line line = {.type = type};
-    int rc = pattern_new(&line.pattern, (const char *)pattern.data, pattern.len, true, e);
+    int rc = pattern_new(&line.pattern, (const char *)pattern.data, pattern.len, whole, e);
     if (rc != 0)
         return rc == ERR_ARG ? ERR_FORMAT : rc;
     line.text = strndup((const char *)pattern.data, pattern.len);
@@ -105,12 +105,48 @@ static void read_origin(struct plan *plan, const char *line, size_t len)
         memcpy(plan->importance, value, strlen(value) + 1);
 }
 
+/* "REGEX=TYPE", as llama-quantize reads it from a --tensor-type-file: its expression is found anywhere in the
+ * name. False: the word is no such rule. */
+static bool split_rule(struct slice word, struct slice *pattern, enum qtype *type)
+{
+    char text[32];
+    size_t n = word.len;
+    while (n > 0 && word.data[n - 1] != '=')
+        n--;
+    if (n < 2 || word.len - n >= sizeof text)
+        return false;
+    snprintf(text, sizeof text, "%.*s", (int)(word.len - n), (const char *)word.data + n);
+    *pattern = (struct slice){word.data, n - 1};
+    return qtype_from_name(text, type);
+}
+
+/* A line of such rules; *n: how many there were. */
+static int parse_rules(struct plan *plan, const char *p, const char *end, size_t *n, struct err *e)
+{
+    int rc = 0;
+    struct slice word, pattern;
+    enum qtype type;
+    for (*n = 0; rc == 0 && (word = next_word(&p, end)).len > 0; ++*n) {
+        if (!split_rule(word, &pattern, &type))
+            return *n == 0
+                       ? 0
+                       : err_set(e, ERR_FORMAT, "'%.*s' is not of the form REGEX=TYPE, as what is before it",
+                                 (int)(word.len < 100 ? word.len : 100), (const char *)word.data);
+        rc = add_line(plan, pattern, false, type, e);
+    }
+    return rc;
+}
+
 static int parse_line(struct plan *plan, const char *line, size_t len, struct err *e)
 {
     for (size_t i = 0; i < len; i++)
         if (((unsigned char)line[i] < ' ' && line[i] != '\t') || line[i] == 127)
             return err_set(e, ERR_FORMAT, "control character 0x%02x", (unsigned char)line[i]);
     const char *p = line, *end = line + len;
+    size_t n_rules = 0;
+    int rc = parse_rules(plan, line, end, &n_rules, e);
+    if (rc != 0 || n_rules > 0)
+        return rc;
     const struct slice pattern = next_word(&p, end);
     if (pattern.len == 0)
         return 0;
@@ -125,7 +161,7 @@ static int parse_line(struct plan *plan, const char *line, size_t len, struct er
         return err_set(e, ERR_FORMAT, "'%s' is not a tensor type (such as Q4_K or BF16)", text);
     if (next_word(&p, end).len != 0)
         return err_set(e, ERR_FORMAT, "more than a pattern and a type");
-    return add_line(plan, pattern, type, e);
+    return add_line(plan, pattern, true, type, e);
 }
 
 int plan_parse(struct plan **out, const char *text, size_t len, const char *what, struct err *e)

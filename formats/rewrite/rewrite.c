@@ -149,13 +149,12 @@ static int prepare(struct rw_run *run, struct rw_plan *p, const char *path, cons
         kept = gguf_parts_resumed(p->parts);
     if (rc == 0 && run->opt->resume && kept)
         rc = rw_journal_load(identity, run, &matches, e);
-    if (rc == 0 && run->opt->resume && !matches)
-        rc = rw_plan_warn(
-            p, e,
-            kept ? "[restarted] %s: the unfinished output belongs to another version, other sources or "
-                   "other options; started again"
-                 : "[nothing-to-resume] %s: nothing to resume; started from the beginning",
-            path);
+    if (rc == 0 && run->opt->resume && kept && !matches)
+        rc =
+            rw_plan_warn(p, e,
+                         "[restarted] %s: the unfinished output belongs to another version, other sources or "
+                         "other options; started again",
+                         path);
     if (rc == 0 && !matches) {
         rc = rw_journal_discard(p, e);
         if (rc == 0)
@@ -289,13 +288,12 @@ int rewrite_model(struct rewrite_report *out, const struct model *m, const char 
                      model_path(m));
     if (rc == 0 && opt->resume && !opt->overwrite && !opt->dry_run)
         rc = find_finished(&finished, m, &plan, path, opt, e);
-    if (rc == 0 && finished)
-        rc = rw_plan_warn(&plan, e, "[finished-already] %s: is finished already; --force writes it again",
-                          path);
     if (rc == 0 && (opt->dry_run || finished))
         rc = out ? make_report(out, &plan, NULL, e) : 0;
     else if (rc == 0)
         rc = write_model(out, m, &plan, path, opt, e);
+    if (rc == 0 && out)
+        out->finished = finished;
     rw_plan_release(&plan);
     return rc;
 }

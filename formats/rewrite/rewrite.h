@@ -72,6 +72,7 @@ struct rewrite_report {
     const char **warnings;
     size_t n_files;
     const char **files;
+    bool finished;    /* with `resume`: this very run's output was there; nothing was done */
     bool resumed;     /* the unfinished output of an earlier run was taken over ... */
     size_t n_resumed; /* ... with so many tensors complete */
     void *owner;      /* internal */

@@ -11,6 +11,7 @@
 #include "libquant/quant.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,6 +128,14 @@ static int report_hits(struct rw_plan *p, const struct recipe_options *r, const 
         if (plan_hits[i] == 0)
             rc = rw_plan_warn(p, e, "[plan-line-idle] plan: the line of '%s' decided no tensor",
                               plan_pattern(r->plan, i));
+    bool has_output = false;
+    for (size_t i = 0; i < p->n_tensors; i++)
+        has_output |= strcmp(p->tensors[i].src->name, "output.weight") == 0;
+    if (rc == 0 && r->leave_output && !has_output)
+        rc = rw_plan_warn(
+            p, e,
+            "[option-idle] --leave-output: the model has no output.weight, its embedding is the head; "
+            "--embedding-type decides what becomes of that");
     if (rc == 0 && r->plan && plan_n(r->plan) == 0)
         rc = rw_plan_warn(p, e, "[plan-empty] the plan has no lines");
     return rc;
@@ -260,6 +269,70 @@ static int finish_tensor(struct rw_plan *p, struct rw_tensor *t, const struct re
     p->source_bytes += s->n_bytes;
     p->n_parameters += s->ne[0] * s->n_rows;
     return 0;
+}
+
+/* Packed weights that are packed again lose twice. */
+static int report_repacked(struct rw_plan *p, const struct rewrite_options *opt, struct err *e)
+{
+    size_t n = 0;
+    const struct rw_tensor *first = NULL;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const struct rw_tensor *t = &p->tensors[i];
+        enum qtype plain;
+        bool packed =
+            !qtype_from_name(t->src->source_type, &plain) || qtype_info((uint32_t)plain)->is_quantized;
+        packed = packed && t->src->n_dims >= 2 && strcmp(t->src->source_type, "F64") != 0;
+        if (!packed || t->repack || t->copy || !qtype_info((uint32_t)t->type)->is_quantized)
+            continue;
+        first = first ? first : t;
+        n++;
+    }
+    if (n == 0 || opt->allow_requantize)
+        return 0;
+    return rw_plan_warn(
+        p, e,
+        "[requantized] %zu tensor%s already packed (the first is '%s': %s) and become%s quantized "
+        "again, with the losses of both; start from the original weights, or say "
+        "--allow-requantize",
+        n, n == 1 ? " is" : "s are", first->src->name, first->src->source_type, n == 1 ? "s" : "");
+}
+
+/* Are most values of a row 0 or plus or minus the largest of their block? */
+static bool is_ternary(const float *x, size_t n, size_t block)
+{
+    size_t n_odd = 0;
+    for (size_t i = 0; i < n; i += block) {
+        float most = 0;
+        for (size_t j = i; j < i + block; j++)
+            most = fabsf(x[j]) > most ? fabsf(x[j]) : most;
+        for (size_t j = i; j < i + block; j++)
+            n_odd += fabsf(x[j]) > most / 16 && fabsf(x[j]) < most * 15 / 16;
+    }
+    return n_odd * 16 <= n;
+}
+
+/* Types of three values on weights of many give a file that says nothing. */
+static int report_not_ternary(struct rw_plan *p, const struct model *m, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < p->n_tensors && model_has_weights(m); i++) {
+        const struct rw_tensor *t = &p->tensors[i];
+        size_t n = (size_t)t->src->ne[0];
+        if ((t->type != QTYPE_TQ1_0 && t->type != QTYPE_TQ2_0) || t->copy || t->repack || t->src->n_rows == 0)
+            continue;
+        float *row = malloc(n * sizeof *row);
+        if (!row)
+            return no_memory(e);
+        rc = model_read_rows(m, t->src, t->src->n_rows / 2, 1, row, e);
+        if (rc == 0 && !is_ternary(row, n, qtype_info((uint32_t)t->type)->block_elems))
+            rc = rw_plan_warn(
+                p, e,
+                "[not-ternary|%s] tensor '%s': its weights have more than the three values of %s, which "
+                "is for models that were trained with three",
+                t->src->name, t->src->name, qtype_name((uint32_t)t->type));
+        free(row);
+    }
+    return rc;
 }
 
 static int by_address(const void *a, const void *b)
@@ -463,6 +536,10 @@ int rw_plan_types(struct rw_plan *p, const struct model *m, const struct rewrite
         rc = finish_tensor(p, &p->tensors[i], opt, !gguf, e);
     if (rc == 0)
         rc = report_importance(p, opt, e);
+    if (rc == 0)
+        rc = report_repacked(p, opt, e);
+    if (rc == 0)
+        rc = report_not_ternary(p, m, e);
     return rc ? rc : report_model(p, m, opt, e);
 }
 

@@ -260,6 +260,11 @@ const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *len)
     return (const char *)t->pieces[id].data;
 }
 
+bool tokenizer_is_control(const struct tokenizer *t, int32_t id)
+{
+    return id >= 0 && (size_t)id < t->v->n_tokens && t->v->tokens[id].type == TOKEN_CONTROL;
+}
+
 bool tokenizer_adds_bos(const struct tokenizer *t)
 {
     return t->bos >= 0;

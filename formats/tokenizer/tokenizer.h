@@ -35,6 +35,9 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len,
  * range. */
 const char *tokenizer_piece(const struct tokenizer *t, int32_t id, size_t *len);
 
+/* Is this a control token, such as <|im_start|>? */
+bool tokenizer_is_control(const struct tokenizer *t, int32_t id);
+
 bool tokenizer_adds_bos(const struct tokenizer *t);
 bool tokenizer_adds_eos(const struct tokenizer *t);
 

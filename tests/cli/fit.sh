@@ -46,9 +46,9 @@ run 0 fit "$demo" --memory 16MiB --ctx 512 --types Q4_K_M,Q8_0 --kv-type q8_0
 prints "max ctx"
 prints "Q4_K_M"
 prints "* all the context that the model was trained for"
-run 0 fit "$demo" --memory 12MiB --ctx 512 --kv-type q8_0 --json
+run 3 fit "$demo" --memory 12MiB --ctx 512 --kv-type q8_0 --json
 [ "$(value kv_bytes)" -eq $((4 * 2 * 2 * 64 / 32 * 34 * 512)) ] || fail "34 bytes for 32 numbers"
-run 0 fit "$demo" --memory 1MiB --ctx 512 --json
+run 3 fit "$demo" --memory 1MiB --ctx 512 --json
 [ "$(value fits)" = false ] && [ "$(value max_ctx)" = 0 ] || fail "nothing fits"
 run 0 fit "$demo" --memory 1GiB --ctx 4096
 says "4096 tokens are more than the 512"

@@ -131,7 +131,9 @@ static void a_partial_file_is_trusted_only_when_it_fits(void **state)
         bool told = false;
         for (size_t i = 0; i < r.n_warnings; i++)
             told = told || strstr(r.warnings[i], "started");
-        assert_int_equal(told, restarts);
+        assert_int_equal(told,
+                         restarts && way != 2); /* nothing was there to go on with: that is no warning */
+        assert_int_equal(r.resumed, !restarts);
         rewrite_report_release(&r);
         char expect[256];
         assert_same_file(in_folder(expect, way == 0 ? "whole4.gguf" : "whole.gguf"), out);
@@ -299,7 +301,7 @@ static void a_finished_output_needs_no_resuming(void **state)
         rewrite_report_release(&r);
         assert_int_equal(rewrite(src, out, &s, &e), 0);
         assert_int_equal(s.n_calls, 0);
-        assert_true(told(&r, "is finished already"));
+        assert_true(r.finished);
         assert_true(isnan(r.tensors[0].rmse));
         s.report = NULL;
         s.type = "Q4_0"; /* another output has this name */
