@@ -193,17 +193,25 @@ static int build_moe(struct net *net, const struct arch_runtime *f, struct net_l
                        "%s: keys '%s.expert_count' (%u) and 'expert_used_count' (%u) do not fit",
                        model_path(net->model), h->arch_name, m->n_experts, m->n_used);
     const struct model_tensor *gate = model_find_in(net->model, l->index, "ffn_gate_exps.weight");
-    if (!gate || gate->ne[1] == 0 || gate->ne[1] > MAX_EXPERT_WIDTH)
+    const struct model_tensor *both = model_find_in(net->model, l->index, "ffn_gate_up_exps.weight");
+    bool fused = !gate && both && both->ne[1] % 2 == 0;
+    uint64_t width = fused ? both->ne[1] / 2 : gate ? gate->ne[1] : 0;
+    if (width == 0 || width > MAX_EXPERT_WIDTH)
         return err_set(e, ERR_FORMAT, "%s: tensor 'blk.%u.ffn_gate_exps.weight' is missing or empty",
                        model_path(net->model), l->index);
-    m->width = (uint32_t)gate->ne[1];
+    m->width = (uint32_t)width;
+    m->expert_rows = fused ? 2 * m->width : m->width;
+    m->up_row = fused ? m->width : 0;
     int rc = norm(net, l->index, f->ffn_norm, &m->norm, e);
     if (rc == 0)
         rc = matrix(net, l, "ffn_gate_inp", net->n_embd, m->n_experts, true, &m->router, e);
     if (rc == 0)
-        rc = stack(net, l, "ffn_gate_exps", net->n_embd, m->width, m->n_experts, &m->gate_exps, e);
-    if (rc == 0)
+        rc = stack(net, l, fused ? "ffn_gate_up_exps" : "ffn_gate_exps", net->n_embd, m->expert_rows,
+                   m->n_experts, &m->gate_exps, e);
+    if (rc == 0 && !fused)
         rc = stack(net, l, "ffn_up_exps", net->n_embd, m->width, m->n_experts, &m->up_exps, e);
+    if (rc == 0 && fused)
+        m->up_exps = m->gate_exps;
     if (rc == 0)
         rc = stack(net, l, "ffn_down_exps", m->width, net->n_embd, m->n_experts, &m->down_exps, e);
     return rc == 0 ? build_shared_expert(net, l, e) : rc;

@@ -55,6 +55,9 @@ struct moe {
     struct matrix router;                                       /* [n_experts, n_embd] */
     const struct model_tensor *gate_exps, *up_exps, *down_exps; /* stacks of n_experts matrices */
     uint32_t n_experts, n_used, width;
+    uint32_t expert_rows,
+        up_row; /* of an expert in gate_exps and up_exps, and where its up matrix begins: width and
+                   0, or 2 * width and width where both are one tensor, gate first */
     bool renormalise;
     float weight_scale;
     struct matrix shared_gate, shared_up, shared_down, shared_router; /* the last one: a single row */

@@ -39,9 +39,11 @@ static int run_experts(struct layer_run *r, const struct batch *b, struct err *e
         size_t n = rows_of(b, x, &at);
         if (n == 0)
             continue;
-        rc = layer_observe(r, in, 2, region_at(b->rows, at * n_embd), n, n_embd, (int64_t)x, e);
-        p[k++] = (struct product){m->gate_exps, x * width, width, NULL, gate, width, false, at, n};
-        p[k++] = (struct product){m->up_exps, x * width, width, NULL, up, width, false, at, n};
+        rc = layer_observe(r, in, m->up_exps == m->gate_exps ? 1 : 2, region_at(b->rows, at * n_embd), n,
+                           n_embd, (int64_t)x, e);
+        size_t row = x * m->expert_rows;
+        p[k++] = (struct product){m->gate_exps, row, width, NULL, gate, width, false, at, n};
+        p[k++] = (struct product){m->up_exps, row + m->up_row, width, NULL, up, width, false, at, n};
     }
     if (rc == 0)
         rc = r->ops->products(r->compute, r->weights, b->rows, n_rows, n_embd, p, k, e);

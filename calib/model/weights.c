@@ -81,7 +81,7 @@ static int assign_types(struct weights *w, const struct recipe_options *recipe, 
                                          .ne = {t->ne[0], t->ne[1], t->ne[2], t->ne[3]},
                                          .source_type = t->type,
                                          .always_f32 = t->always_f32};
-        w->slots[i].entry = imatrix ? imatrix_find(imatrix, t->name) : NULL;
+        w->slots[i].entry = imatrix ? imatrix_find_for(imatrix, t->name) : NULL;
         list[i].has_importance = w->slots[i].entry != NULL;
     }
     int rc = recipe_assign(recipe, model_hparams(w->m), list, w->n_slots, false, e);

@@ -73,7 +73,7 @@ static int add_option(struct loss_tensor *t, enum qtype type, struct err *e)
 /* The importance entry of a tensor, if its size fits; an embedding may have a foreign one. */
 static const struct imatrix_entry *importance_of(const struct imatrix *m, const struct model_tensor *t)
 {
-    const struct imatrix_entry *entry = m ? imatrix_find(m, t->name) : NULL;
+    const struct imatrix_entry *entry = m ? imatrix_find_for(m, t->name) : NULL;
     return entry && entry->n_values == t->ne[0] * t->ne[2] * t->ne[3] ? entry : NULL;
 }
 

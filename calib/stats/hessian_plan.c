@@ -119,7 +119,8 @@ static void plan_moe(struct planning *p, const struct moe *m)
     size_t down = gram(p, m->down_exps, HESSIAN_PLAIN, m->n_experts);
     use(p, &m->router, all);
     use_stack(p, m->gate_exps, in, (int64_t)all);
-    use_stack(p, m->up_exps, in, (int64_t)all);
+    if (m->up_exps != m->gate_exps)
+        use_stack(p, m->up_exps, in, (int64_t)all);
     use_stack(p, m->down_exps, down, -1);
     if (m->shared_width == 0)
         return;

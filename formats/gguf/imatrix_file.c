@@ -52,6 +52,30 @@ const struct imatrix_entry *imatrix_find(const struct imatrix *m, const char *na
     return find(m, name);
 }
 
+/* `name` with one stem in place of another. */
+static const struct imatrix_entry *find_instead(const struct imatrix *m, const char *name, const char *stem,
+                                                const char *other)
+{
+    char text[256];
+    const char *at = strstr(name, stem);
+    if (!at)
+        return NULL;
+    int n = snprintf(text, sizeof text, "%.*s%s%s", (int)(at - name), name, other, at + strlen(stem));
+    return n < (int)sizeof text ? find(m, text) : NULL;
+}
+
+const struct imatrix_entry *imatrix_find_for(const struct imatrix *m, const char *tensor)
+{
+    const struct imatrix_entry *x = find(m, tensor);
+    if (!x)
+        x = find_instead(m, tensor, ".ffn_gate_exps.", ".ffn_gate_up_exps.");
+    if (!x)
+        x = find_instead(m, tensor, ".ffn_up_exps.", ".ffn_gate_up_exps.");
+    if (!x)
+        x = find_instead(m, tensor, ".ffn_gate_up_exps.", ".ffn_gate_exps.");
+    return x;
+}
+
 static int no_memory(struct err *e, const char *name)
 {
     return err_set(e, ERR_NOMEM, "importance of '%s': out of memory", name);

@@ -50,6 +50,11 @@ size_t imatrix_n(const struct imatrix *m);
 const struct imatrix_entry *imatrix_entry_at(const struct imatrix *m, size_t i);
 const struct imatrix_entry *imatrix_find(const struct imatrix *m, const char *name);
 
+/* The entry that serves a tensor: of its name, or where gate and up of the experts are one tensor in the
+ * model and two in the matrix, or the other way round, of the name that has the same input (ffn_gate_up_exps,
+ * ffn_gate_exps, ffn_up_exps). NULL: none. */
+const struct imatrix_entry *imatrix_find_for(const struct imatrix *m, const char *tensor);
+
 /* Find or create an entry with zeroed sums and counts. ERR_ARG when it exists with other sizes. */
 int imatrix_add(struct imatrix *m, const char *name, uint64_t n_values, uint64_t n_mats,
                 struct imatrix_entry **out, struct err *e);

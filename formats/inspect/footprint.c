@@ -93,8 +93,10 @@ static void read_widths(struct footprint *f, const struct model *m)
     uint64_t used = hparam_or(&model_hparams(m)->n_experts_used, 0, 0);
     for (size_t i = 0; i < model_n_tensors(m); i++) {
         const struct model_tensor *t = model_tensor(m, i);
-        if (strstr(t->name, ".ffn_up_exps.weight") && t->n_dims == 3) {
-            uint64_t hidden = mul(min_of(used, t->ne[2]), t->ne[1]);
+        if ((strstr(t->name, ".ffn_up_exps.weight") || strstr(t->name, ".ffn_gate_up_exps.weight")) &&
+            t->n_dims == 3) {
+            uint64_t rows = strstr(t->name, ".ffn_gate_up_exps.weight") ? t->ne[1] / 2 : t->ne[1];
+            uint64_t hidden = mul(min_of(used, t->ne[2]), rows);
             f->ffn_width = max_of(f->ffn_width, hidden);
             f->expert_width =
                 max_of(f->expert_width, add(hidden, mul(2, mul(min_of(used, t->ne[2]), t->ne[0]))));

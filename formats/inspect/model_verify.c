@@ -132,6 +132,44 @@ static enum shape_verdict judge(const struct arch_model *a, const struct model_t
     return verdict;
 }
 
+#define FUSED                                                                                                \
+    ".ffn_gate_up_exps." /* gate and up of the experts in one tensor, as llama.cpp's converter can write     \
+                            them */
+
+/* The same, and for such a tensor that it is a gate of half the rows. */
+static enum shape_verdict judge_also_fused(const struct arch_model *a, const struct model_tensor *t,
+                                           uint64_t want[4])
+{
+    char name[256];
+    const char *at = strstr(t->name, FUSED);
+    if (!at || t->ne[1] % 2 != 0)
+        return judge(a, t, want);
+    struct model_tensor half = *t;
+    snprintf(name, sizeof name, "%.*s.ffn_gate_exps.%s", (int)(at - t->name), t->name, at + strlen(FUSED));
+    half.name = name;
+    half.ne[1] /= 2;
+    enum shape_verdict verdict = judge(a, &half, want);
+    if (verdict == SHAPE_WRONG)
+        want[1] *= 2;
+    return verdict;
+}
+
+/* Is this gate or up of the experts there as part of a tensor of both? */
+static bool fused_form(const struct model *m, const char *name)
+{
+    char text[256];
+    const char *at = strstr(name, ".ffn_gate_exps.");
+    size_t n = strlen(".ffn_gate_exps.");
+    if (!at) {
+        at = strstr(name, ".ffn_up_exps.");
+        n = strlen(".ffn_up_exps.");
+    }
+    if (!at)
+        return false;
+    snprintf(text, sizeof text, "%.*s" FUSED "%s", (int)(at - name), name, at + n);
+    return model_find(m, text) != NULL;
+}
+
 static void shape_text(const uint64_t ne[4], char out[96])
 {
     unsigned n = 4;
@@ -157,7 +195,7 @@ static int check_shapes(struct verify_owner *o, const struct arch_model *a, cons
         const struct model_tensor *t = model_tensor(m, i);
         uint64_t want[4];
         char have_text[96], want_text[96];
-        switch (judge(a, t, want)) {
+        switch (judge_also_fused(a, t, want)) {
         case SHAPE_FITS: break;
         case SHAPE_UNKNOWN_NAME:
             if (strcmp(t->name, "rope_freqs.weight") != 0 && !is_factor(m, a->arch, t->name))
@@ -222,7 +260,7 @@ static int check_row(struct verify_owner *o, const struct arch_model *a, const s
         const char *name = arch_name_of(row->gguf, layer, &o->arena);
         if (!name)
             return err_set(e, ERR_NOMEM, "out of memory for the findings");
-        if (model_find(m, name))
+        if (model_find(m, name) || fused_form(m, name))
             continue;
         p->example = p->n_missing++ ? p->example : name;
         int rc = p->unused_layers ? 0

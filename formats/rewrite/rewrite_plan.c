@@ -95,7 +95,7 @@ static const char *imatrix_name(const struct rewrite_options *opt)
 static int find_importance(struct rw_plan *p, struct rw_tensor *t, const struct rewrite_options *opt,
                            struct err *e)
 {
-    const struct imatrix_entry *entry = opt->imatrix ? imatrix_find(opt->imatrix, t->src->name) : NULL;
+    const struct imatrix_entry *entry = opt->imatrix ? imatrix_find_for(opt->imatrix, t->src->name) : NULL;
     if (!entry)
         return 0;
     uint64_t want = 0;
@@ -401,6 +401,16 @@ static int report_starved(struct rw_plan *p, const struct rewrite_options *opt, 
                         file, n_starved, n_stacks, names, len >= sizeof names ? "..." : "");
 }
 
+/* Entries that a tensor makes use of: the one of its name; of gate and up in one tensor both; and one for
+ * both is the gate's. */
+static size_t n_entries_of(const struct imatrix *m, const char *tensor)
+{
+    const struct imatrix_entry *x = imatrix_find_for(m, tensor);
+    if (!x || strcmp(x->name, tensor) == 0)
+        return x != NULL;
+    return strstr(tensor, ".ffn_gate_up_exps.") ? 2 : strstr(tensor, ".ffn_gate_exps.") != NULL;
+}
+
 /* Blocks of all matrices of a tensor whose importance is zero, though its matrix has data. */
 static int count_unweighted(const struct rw_tensor *t, float *weights, uint64_t *n, struct err *e)
 {
@@ -475,7 +485,7 @@ static int report_importance(struct rw_plan *p, const struct rewrite_options *op
     char names[600] = "";
     for (size_t i = 0; i < p->n_tensors; i++) {
         const struct rw_tensor *t = &p->tensors[i];
-        n_used += imatrix_find(opt->imatrix, t->src->name) != NULL;
+        n_used += n_entries_of(opt->imatrix, t->src->name);
         if (!t->no_importance)
             continue;
         if (opt->imatrix_strict && !is_embedding_or_output(t->src->name))
