@@ -26,6 +26,9 @@
 #if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define CAN_REFUSE 1
 
+/* Seen by the C library too, whose strdup and its likes allocate what is freed here. */
+#define SEEN_BY_LIBC __attribute__((visibility("default")))
+
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t n);
@@ -42,28 +45,28 @@ static int refuse(void)
     return 1;
 }
 
-void *malloc(size_t n)
+SEEN_BY_LIBC void *malloc(size_t n)
 {
     void *p = refuse() ? NULL : __libc_malloc(n);
     n_live += p != NULL;
     return p;
 }
 
-void *calloc(size_t n, size_t size)
+SEEN_BY_LIBC void *calloc(size_t n, size_t size)
 {
     void *p = refuse() ? NULL : __libc_calloc(n, size);
     n_live += p != NULL;
     return p;
 }
 
-void *realloc(void *old, size_t n)
+SEEN_BY_LIBC void *realloc(void *old, size_t n)
 {
     void *p = refuse() ? NULL : __libc_realloc(old, n);
     n_live += p != NULL && old == NULL;
     return p;
 }
 
-void free(void *p)
+SEEN_BY_LIBC void free(void *p)
 {
     n_live -= p != NULL;
     __libc_free(p);
