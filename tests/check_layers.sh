@@ -25,6 +25,8 @@ deny tools '(cjson/|zlib|pcre2|utf8proc)' 'outside libraries live in formats'
 for room in calib/model calib/eval tools; do
     deny "$room" '(calib/compute/)?(cpu|gemm)\.h' 'what computes is reached through the table (calib/compute/compute.h)'
 done
+hits=$(grep -rl '<nettle/' libquant formats calib tools --include='*.[ch]')
+[ "$hits" = libquant/base/sha256.c ] || { echo "nettle is for libquant/base/sha256.c alone, and is included by: $hits" && bad=1; }
 for room in libquant formats calib tools; do
     deny "$room" '(cblas|openblas)' 'products have the same bits on all processors (calib/compute/gemm.h)'
 done

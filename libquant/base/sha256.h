@@ -6,9 +6,7 @@
 #include <stdint.h>
 
 struct sha256 {
-    uint32_t h[8];
-    uint64_t n_bytes;
-    uint8_t block[64];
+    uint64_t state[16]; /* of nettle */
 };
 
 void sha256_init(struct sha256 *s);
