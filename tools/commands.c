@@ -27,7 +27,7 @@ static const struct command commands[] = {
     {"fit", cmd_fit, "which levels of a model fit into a memory, with the cache of a context", false},
     {"diff", cmd_diff, "tensors and metadata that differ between two models", false},
     {"hash", cmd_hash, "SHA-256 per tensor and of the whole model content", false},
-    {"edit", cmd_edit, "set or remove metadata", false},
+    {"edit", cmd_edit, "change metadata, or leave out layers and experts", false},
     {"split", cmd_split, "split a GGUF file into parts", false},
     {"merge", cmd_merge, "merge the parts of a split GGUF file", false},
     {"verify", cmd_verify, "structure, shapes, finite values, block validity", false},

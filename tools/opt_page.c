@@ -1,7 +1,7 @@
 /* opt_page.c - a command's table as a man page, in the man macros of roff.
  *
  * The pages are made while building, by the program itself (`kerf COMMAND --help=man`), so they say what the
- * program does. main.c makes the one of kerf(1). */
+ * program does. commands.c makes the one of kerf(1). */
 #include "opt_internal.h"
 #include "opt_page.h"
 

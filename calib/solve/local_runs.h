@@ -10,7 +10,7 @@
  *
  * On its way the walk keeps what the probes to the output start from (fast_probe.c): the states that enter
  * some layers spread over the depth, and those before the feed-forward step of massive layers, across which
- * the ratio of the largest to the median norm of tokens more than doubles, to more than 20. */
+ * the ratio of the largest to the median norm of tokens more than doubles, to more than 10. */
 #ifndef KERF_LOCAL_RUNS_H
 #define KERF_LOCAL_RUNS_H
 

@@ -172,11 +172,16 @@ uint64_t hparams_n_layers(const struct hparams *h)
     return n_predict < n ? n - n_predict : n;
 }
 
+uint32_t hparams_default_interval(const struct hparams *h)
+{
+    return h->arch && h->arch->runtime.hybrid ? 4 : 0;
+}
+
 bool hparams_is_recurrent(const struct hparams *h, uint64_t layer)
 {
     if (h->recurrent.key.state == HPARAM_LIST)
         return hparam_or(&h->recurrent, layer, 0) != 0;
-    uint64_t interval = hparam_or(&h->full_interval, 0, h->arch && h->arch->runtime.hybrid ? 4 : 0);
+    uint64_t interval = hparam_or(&h->full_interval, 0, hparams_default_interval(h));
     return interval != 0 ? (layer + 1) % interval != 0 : hparams_heads(h, layer).n_kv == 0;
 }
 

@@ -127,6 +127,7 @@ uint64_t hparams_n_layers(const struct hparams *h);
 
 /* Is the layer of a hybrid recurrent? Its files have a list or an interval; without either a layer that has
  * no key heads is. */
+uint32_t hparams_default_interval(const struct hparams *h); /* where the file has neither; 0: no hybrid */
 bool hparams_is_recurrent(const struct hparams *h, uint64_t layer);
 
 /* Tokens that a query of this layer sees, itself included; 0: all before it. A pattern in the file is a list,

@@ -208,6 +208,12 @@ static int count_layers(struct pruning *r, struct err *e)
     snprintf(r->arch, sizeof r->arch, "%.*s", (int)(arch.len < 127 ? arch.len : 127), arch.data);
     hparams_read(&r->h, r->meta, r->arch);
     const char *path = gguf_reader_part_path(r->in, 0);
+    if (gguf_meta_find(r->meta, "kerf.hessian.version"))
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "%s: a Hessian file is not pruned; collect one from the pruned model, or prune the importance "
+            "matrix that 'kerf imatrix convert' takes from it",
+            path);
     if (r->arch[0] && !count_of(&r->h.n_blocks, &r->n_layers))
         return err_set(e, ERR_FORMAT, "%s: key '%s.block_count' is missing or no count of layers", path,
                        r->arch);
@@ -383,6 +389,8 @@ static int check_periods(const struct pruning *r, struct err *e)
     for (size_t i = 0; rc == 0 && i < sizeof periods / sizeof *periods; i++)
         if (count_of(periods[i], &period))
             rc = check_period(r, period, periods[i]->key.suffix, e);
+    if (rc == 0 && r->h.recurrent.key.state != HPARAM_LIST && !count_of(&r->h.full_interval, &period))
+        rc = check_period(r, hparams_default_interval(&r->h), "", e);
     return rc;
 }
 

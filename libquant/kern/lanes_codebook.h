@@ -127,7 +127,8 @@ static inline void lanes_tuple(struct lanes_trials *t, int k, const struct codeb
                                const struct codebook_group *g, int tuple, int levels)
 {
     const float *x = g->x + tuple * k, *root = g->root + tuple * k;
-    int32_t key[TRIAL_ROOM];
+    int32_t
+        key[TRIAL_ROOM + LANES]; /* more than is read: with sanitizers, GCC does not see how far t->n goes */
     lanes_keys(key, t, x, tuple, levels);
     li_store(key + (t->n + LANES - 1) / LANES * LANES,
              li_all(0)); /* read by lanes_run_ends, without effect */

@@ -85,7 +85,7 @@ static int run(struct bench *b, const struct variant *v, struct err *e)
 {
     struct feedback_model *f = NULL;
     char path[64];
-    snprintf(path, sizeof path, "/tmp/bench-feedback-%ld", (long)getpid());
+    snprintf(path, sizeof path, "bench-feedback-%ld.tmp", (long)getpid());
     struct feedback_model_options opt = {.pool = b->pool,
                                          .kern = kern_native(),
                                          .memory_bytes = (uint64_t)8 << 30,

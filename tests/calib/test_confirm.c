@@ -2,6 +2,7 @@
  * mix is the right one, a bad plan gives way to it and keeps what rules demand; windows set apart are others.
  */
 #include "calib/solve/confirm.h"
+#include "scratch.h"
 #include "toy_checkpoint.h"
 
 #include <math.h>
@@ -18,7 +19,7 @@
 #define CTX       16
 #define N_WINDOWS 3
 
-static char folder[64] = "kerf-confirm-XXXXXX";
+static struct scratch scratch;
 static struct model *model;
 static struct net net;
 static struct weights *base;
@@ -39,9 +40,9 @@ static int setup(void **state)
     (void)state;
     struct err e = {0};
     struct toy_spec spec = toy_spec_tiny(TOY_LLAMA);
-    assert_non_null(mkdtemp(folder));
-    check(toy_checkpoint_write(folder, &spec, &e), &e);
-    check(model_open(&model, folder, &(struct model_options){0}, &e), &e);
+    scratch_make(&scratch);
+    check(toy_checkpoint_write(scratch.folder, &spec, &e), &e);
+    check(model_open(&model, scratch.folder, &(struct model_options){0}, &e), &e);
     check(net_init(&net, model, &e), &e);
     check(weights_new(&base, model, NULL, &e), &e);
     check(pool_new(&pool, 2, &e), &e);
@@ -64,6 +65,7 @@ static int teardown(void **state)
     net_release(&net);
     model_close(model);
     pool_free(pool);
+    scratch_remove(&scratch);
     return 0;
 }
 

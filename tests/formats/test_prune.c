@@ -305,6 +305,20 @@ static void layers_keep_what_the_family_gives_them(void **state)
     assert_refused("0", NULL, ERR_ARG, "another kind: 'smollm3' gives every 4. layer");
     assert_int_equal(prune("4", NULL, &e), 0);
     gguf_meta_free(m);
+
+    assert_int_equal(gguf_meta_new(&m, &e), 0); /* a hybrid that does not say its interval */
+    gguf_meta_set_string(m, "general.architecture", "qwen3next", &e);
+    gguf_meta_set_u32(m, "qwen3next.block_count", N_LAYERS, &e);
+    write_file(m, of_model, N_KINDS(of_model));
+    assert_refused("1", NULL, ERR_ARG, "drop whole groups of 4");
+    assert_int_equal(prune("0-3", NULL, &e), 0);
+    gguf_meta_free(m);
+
+    assert_int_equal(gguf_meta_new(&m, &e), 0);
+    gguf_meta_set_u32(m, "kerf.hessian.version", 1, &e);
+    write_file(m, of_matrix, N_KINDS(of_matrix));
+    assert_refused("1", NULL, ERR_UNSUPPORTED, "a Hessian file is not pruned");
+    gguf_meta_free(m);
 }
 
 int main(void)
