@@ -195,8 +195,8 @@ static int plain_job(void *ctx, size_t job, unsigned worker, struct err *e)
     if (rc == 0 && r->entry)
         rc = imatrix_weights(r->entry, mat, t->ne[2] * t->ne[3], n_cols, weights, e);
     if (rc == 0)
-        rc = quant_encode_rows(r->f->opt.kern, r->t->type, rows, r->blocks + row0 * r->row_bytes,
-                               n * r->row_bytes, n, n_cols, r->entry ? weights : NULL, e);
+        rc = quant_encode_informed(r->f->opt.kern, r->t->type, rows, r->blocks + row0 * r->row_bytes,
+                                   n * r->row_bytes, n, n_cols, r->entry ? weights : NULL, e);
     free(rows);
     return rc ? err_context(e, rc, "tensor '%s'", t->name) : 0;
 }
