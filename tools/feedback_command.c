@@ -275,11 +275,6 @@ static int describe(struct feedback_run *run, struct err *e)
 {
     const struct hessian_source *s = hessian_file_source(run->hessian);
     const struct feedback_result *r = feedback_model_result(run->solved);
-    double plain = 0, solved = 0;
-    for (size_t i = 0; i < feedback_model_n(run->solved); i++) {
-        plain += feedback_model_tensor(run->solved, i)->figures.loss.plain;
-        solved += feedback_model_tensor(run->solved, i)->figures.loss.solved;
-    }
     int rc = gguf_meta_new(&run->extra, e);
     if (rc == 0)
         rc = gguf_meta_set_string(run->extra, KEY, "feedback", e);
@@ -294,8 +289,8 @@ static int describe(struct feedback_run *run, struct err *e)
     if (rc == 0)
         rc = gguf_meta_set_u64(run->extra, KEY ".text.ctx", s->ctx, e);
     if (rc == 0)
-        rc = gguf_meta_set_f32(run->extra, KEY ".layer_loss_ratio", (float)(plain > 0 ? solved / plain : 1),
-                               e);
+        rc = gguf_meta_set_f32(run->extra, KEY ".layer_loss_ratio",
+                               (float)feedback_model_loss_ratio(run->solved), e);
     if (rc == 0)
         rc = gguf_meta_set_u64(run->extra, KEY ".held_out.n_windows", r->n_windows, e);
     if (rc != 0 || r->n_windows == 0)
@@ -420,18 +415,13 @@ void feedback_json(const struct feedback_run *run, struct json_writer *w)
 {
     const struct hessian_source *s = hessian_file_source(run->hessian);
     const struct feedback_result *r = feedback_model_result(run->solved);
-    double plain = 0, solved = 0;
-    for (size_t i = 0; i < feedback_model_n(run->solved); i++) {
-        plain += feedback_model_tensor(run->solved, i)->figures.loss.plain;
-        solved += feedback_model_tensor(run->solved, i)->figures.loss.solved;
-    }
     jw_key(w, "method"), jw_object(w);
     jw_key(w, "name"), jw_string(w, "feedback");
     jw_key(w, "ids_sha256"), jw_string(w, s->ids_sha256);
     jw_key(w, "n_windows"), jw_uint(w, s->n_windows);
     jw_key(w, "ctx"), jw_uint(w, s->ctx);
     jw_key(w, "n_tensors"), jw_uint(w, feedback_model_n(run->solved));
-    jw_key(w, "layer_loss_ratio"), jw_double(w, plain > 0 ? solved / plain : 1);
+    jw_key(w, "layer_loss_ratio"), jw_double(w, feedback_model_loss_ratio(run->solved));
     jw_key(w, "n_held_out"), jw_uint(w, r->n_windows);
     jw_key(w, "kld_plain"), jw_double(w, r->n_windows ? r->plain_kld : NAN);
     jw_key(w, "kld"), jw_double(w, r->n_windows ? r->kld : NAN);

@@ -155,12 +155,19 @@ static int confirm(struct gate *g, double *kld, struct err *e)
     return 0;
 }
 
-/* If even what is left does harm, nothing is. */
+/* If even what is left does harm, nothing is: the result is the plain model's. */
 static void give_up_harm(struct feedback_model *f)
 {
-    const struct feedback_result *r = &f->result;
-    for (size_t i = 0; r->difference > (isnan(r->error) ? 0 : r->error) && i < f->n; i++)
+    struct feedback_result *r = &f->result;
+    if (!(r->difference > (isnan(r->error) ? 0 : r->error)))
+        return;
+    r->kld = r->plain_kld;
+    r->difference = r->error = 0;
+    for (size_t i = 0; i < f->n; i++)
         f->tensors[i].is_plain = true;
+    for (int t = 0; t < FEEDBACK_N_THIRDS; t++)
+        for (int role = 0; role < FEEDBACK_N_ROLES; role++)
+            r->groups[t][role].is_plain = true;
 }
 
 static int run_gate(struct feedback_model *f, const struct windows *held_out, bool groups, struct err *e)

@@ -415,6 +415,17 @@ const struct feedback_result *feedback_model_result(const struct feedback_model 
     return &f->result;
 }
 
+double feedback_model_loss_ratio(const struct feedback_model *f)
+{
+    double plain = 0, solved = 0;
+    for (size_t i = 0; i < f->n; i++)
+        if (!f->tensors[i].is_plain) {
+            plain += f->tensors[i].figures.loss.plain;
+            solved += f->tensors[i].figures.loss.solved;
+        }
+    return plain > 0 ? solved / plain : 1;
+}
+
 uint64_t feedback_model_n_resumed(const struct feedback_model *f)
 {
     return f->n_resumed;
