@@ -265,8 +265,10 @@ static int write_file(struct job *j, struct err *e)
         signals_cooperate(false);
         progress_end(&r->bar);
     }
-    if (rc == 0 && !r->shared->json)
+    if (rc == 0) {
+        feedback_warn(&feedback, r->shared);
         feedback_tell(&feedback, r->shared);
+    }
     feedback_release(&feedback, rc == 0);
     plan_free(plan);
     free(text);

@@ -436,12 +436,19 @@ void feedback_json(const struct feedback_run *run, struct json_writer *w)
     jw_end(w);
 }
 
-void feedback_tell(const struct feedback_run *run, const struct shared_options *shared)
+void feedback_warn(const struct feedback_run *run, const struct shared_options *shared)
 {
-    const struct feedback_result *r = feedback_model_result(run->solved);
     size_t n_plain = 0;
     for (size_t i = 0; i < feedback_model_n(run->solved); i++)
         n_plain += feedback_model_tensor(run->solved, i)->is_plain;
+    if (n_plain == feedback_model_n(run->solved))
+        cmd_warn(shared,
+                 "[no-gain] error feedback gains nothing on the held-out text; all matrices are plain");
+}
+
+void feedback_tell(const struct feedback_run *run, const struct shared_options *shared)
+{
+    const struct feedback_result *r = feedback_model_result(run->solved);
     if (shared->json || r->n_windows == 0)
         return;
     printf("held-out divergence %.5f, %.3f of the plain encoder's (%.5f), %+.5f ± %.5f over %zu windows\n",
@@ -453,9 +460,6 @@ void feedback_tell(const struct feedback_run *run, const struct shared_options *
                        feedback_role_name((enum feedback_role)k), r->groups[t][k].kld,
                        r->groups[t][k].difference, r->groups[t][k].error,
                        r->groups[t][k].is_plain ? "; keeps the plain encoder's bytes" : "");
-    if (n_plain == feedback_model_n(run->solved))
-        cmd_warn(shared,
-                 "[no-gain] error feedback gains nothing on the held-out text; all matrices are plain");
 }
 
 void feedback_release(struct feedback_run *run, bool done)

@@ -73,6 +73,9 @@ int feedback_check_output(const struct feedback_options *f, const struct rewrite
 struct json_writer;
 void feedback_json(const struct feedback_run *run, struct json_writer *w);
 
+/* What the check warns of; before a result's object, which lists warnings, is printed. */
+void feedback_warn(const struct feedback_run *run, const struct shared_options *shared);
+
 /* One line for people. */
 void feedback_tell(const struct feedback_run *run, const struct shared_options *shared);
 

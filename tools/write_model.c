@@ -342,6 +342,8 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
             cmd_note(s, "%s: is finished already; --force writes it again", o->output);
         else if (o->resume && !report.resumed && !s->dry_run)
             cmd_note(s, "%s: nothing to resume; started from the beginning", o->output);
+        if (solving)
+            feedback_warn(&feedback, s);
         if (s->json)
             print_json(&report, in, o->output, solving ? &feedback : NULL, o->resume,
                        session_seconds() - begin);
