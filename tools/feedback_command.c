@@ -84,13 +84,36 @@ static int divide(struct feedback_run *run, const struct feedback_options *f, si
     return 0;
 }
 
+/* Windows that hold tokens of the first n windows of ctx tokens of the same texts. */
+static size_t count_seen(const struct feedback_run *run, uint64_t n, uint64_t ctx)
+{
+    size_t seen = 0;
+    for (size_t i = 0; n > 0 && i < run->corpus.n_texts; i++) {
+        size_t n_tokens = run->corpus.texts[i].end - run->corpus.texts[i].begin,
+               all = n_tokens / run->all.ctx;
+        uint64_t here = ctx ? n_tokens / ctx : 0;
+        size_t some = n < here ? (size_t)((n * ctx + run->all.ctx - 1) / run->all.ctx) : all;
+        seen += some < all ? some : all;
+        n -= n < here ? n : here;
+    }
+    return seen;
+}
+
 /* The same where the Hessians come from a file: of their own text, what they have not seen. */
-static int choose_held_out(struct feedback_run *run, const struct feedback_options *f, struct err *e)
+static int choose_held_out(struct feedback_run *run, const struct feedback_options *f,
+                           const struct shared_options *shared, struct err *e)
 {
     const struct hessian_source *s = hessian_file_source(run->hessian);
     char ids[65];
     corpus_hash(&run->corpus, ids);
-    size_t seen = strcmp(ids, s->ids_sha256) == 0 && s->ctx == run->all.ctx ? (size_t)s->n_windows : 0;
+    bool same = !s->merged && strcmp(ids, s->ids_sha256) == 0, doubt = s->merged;
+    size_t seen = same ? count_seen(run, s->n_windows, s->ctx) : 0;
+    for (size_t i = 0; !same && i < run->corpus.n_texts; i++)
+        doubt |= hessian_file_has_dataset(run->hessian, run->corpus.texts[i].path);
+    if (doubt)
+        cmd_warn(shared, "[maybe-seen] %s: %s; the held-out text is not known to be unseen by the Hessians",
+                 hessian_file_path(run->hessian),
+                 s->merged ? "was merged from several" : "was collected from a text of the same name");
     if (seen >= run->all.n)
         return err_set(
             e, ERR_ARG,
@@ -347,7 +370,7 @@ static int open_hessians(struct feedback_run *run, const struct session *session
         cmd_warn(shared, "[other-weights] %s: was collected with other weights (%.12s..., at hand %.12s...)",
                  f->hessian, hessian_file_source(run->hessian)->model_sha256, found);
     if (rc == 0 && f->texts.n && f->held_out)
-        rc = choose_held_out(run, f, e);
+        rc = choose_held_out(run, f, shared, e);
     else if (rc == 0)
         cmd_warn(shared,
                  "[no-gate] without %s the result is not checked on text that the Hessians have not seen",

@@ -151,6 +151,7 @@ static int take_keys(struct hessian_file *f, struct err *e)
         !gguf_meta_get_u64(m, "imatrix.chunk_count", &f->source.n_windows) ||
         !gguf_meta_get_u64(m, "imatrix.chunk_size", &f->source.ctx))
         return bad(f, e, "it does not say what it was collected from");
+    gguf_meta_get_bool(m, HESSIAN_KEY "merged", &f->source.merged);
     if (n_grams == 0 || n_uses == 0 || n_grams > gguf_reader_n_tensors(f->reader) ||
         array_length(m, HESSIAN_KEY "shapes") != 4 * n_grams ||
         array_length(m, HESSIAN_KEY "uses") / 4 != n_uses)
@@ -163,6 +164,30 @@ static int take_keys(struct hessian_file *f, struct err *e)
     for (uint64_t i = 0; rc == 0 && i < n_uses; i++)
         rc = take_use(f, m, i, e);
     return rc;
+}
+
+static const char *name_of(const char *path, size_t n)
+{
+    size_t begin = n;
+    while (begin > 0 && path[begin - 1] != '/')
+        begin--;
+    return path + begin;
+}
+
+bool hessian_file_has_dataset(const struct hessian_file *f, const char *path)
+{
+    const struct gguf_meta *m = gguf_reader_meta(f->reader);
+    uint64_t n = array_length(m, "imatrix.datasets");
+    const char *name = name_of(path, strlen(path));
+    size_t len = strlen(name);
+    struct gguf_string s;
+    for (uint64_t i = 0; i < n; i++)
+        if (gguf_array_string(gguf_meta_find(m, "imatrix.datasets"), i, &s)) {
+            const char *other = name_of(s.data, (size_t)s.len);
+            if ((size_t)(s.data + s.len - other) == len && memcmp(other, name, len) == 0)
+                return true;
+        }
+    return false;
 }
 
 int hessian_file_open(struct hessian_file **out, const char *path, struct err *e)
@@ -266,6 +291,7 @@ static int merge_files(struct hessian_file *const *files, size_t n, const struct
     uint64_t most = 0;
     sha256_init(&h);
     source.n_windows = 0;
+    source.merged = true;
     for (size_t i = 0; i < n; i++) {
         sha256_update(&h, files[i]->source.ids_sha256, 64);
         source.n_windows += files[i]->source.n_windows;

@@ -23,6 +23,7 @@ struct hessian_source {
     char model_sha256[65]; /* of names, shapes and sampled rows (loss_weights_hash) */
     char ids_sha256[65];   /* of all token ids of the text; of several texts, of their hashes */
     uint64_t n_windows, ctx;
+    bool merged; /* from several files: ids_sha256 is that of no text, ctx that of the first */
 };
 
 struct hessian_writer;
@@ -68,6 +69,9 @@ void hessian_file_close(struct hessian_file *f);
 const char *hessian_file_path(const struct hessian_file *f);
 const struct hessian_plan *hessian_file_plan(const struct hessian_file *f);
 const struct hessian_source *hessian_file_source(const struct hessian_file *f);
+
+/* Was it collected from a text of this file name, in whatever folder? */
+bool hessian_file_has_dataset(const struct hessian_file *f, const char *path);
 
 /* Matrix `mat` of a Gram matrix as symmetric sums [n_cols, n_cols], and its figures. Any thread. */
 int hessian_file_read(const struct hessian_file *f, size_t gram, uint64_t mat, double *sums,

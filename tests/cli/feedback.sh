@@ -26,6 +26,7 @@ run 0 hessian "$toy" --text "$text" -o "$work/dry.gguf" --ctx 64 --dry-run
 prints "would be 12 Gram matrices"
 absent "$work/dry.gguf"
 run 2 hessian "$toy" -o "$work/c.gguf"
+run 0 hessian "$toy" --text "$text" -o "$work/all.gguf" --ctx 64
 run 0 hessian merge "$work/a.gguf" "$work/b.gguf" -o "$work/ab.gguf"
 run 0 imatrix "$toy" --text "$text" -o "$work/im.gguf" --ctx 64 --chunks 20 --no-perplexity
 run 0 imatrix convert "$work/a.gguf" -o "$work/im2.gguf"
@@ -80,6 +81,14 @@ run 0 quantize "$toy" -o "$work/j.gguf" --type Q3_K_M --method feedback --hessia
 json
 prints '"method"'
 prints '"kept_plain"'
+
+# Held-out text: what the Hessians have seen counts in tokens; of merged ones nobody knows
+run 1 quantize "$toy" -o "$work/s.gguf" --type Q3_K_M --method feedback --hessian "$work/all.gguf" --text "$text" --ctx 32
+says "have seen all"
+run 0 quantize "$toy" -o "$work/s.gguf" --type Q3_K_M --method feedback --hessian "$work/a.gguf" --text "$text" --ctx 32 --held-out 2
+! grep -q "known to be unseen" "$work/err" || fail "the text of other windows is known"
+run 0 quantize "$toy" -o "$work/m.gguf" --type Q3_K_M --method feedback --hessian "$work/ab.gguf" --text "$text" --ctx 64 --held-out 2
+says "not known to be unseen"
 
 # Killed and resumed
 "$kerf" quantize "$toy" -o "$work/k.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 20 --held-out 4 \
