@@ -267,6 +267,13 @@ static int solve(struct feedback_run *run, struct rewrite_options *ro, const str
                  "[no-data] %" PRIu64
                  " matrices saw no token in the calibration text and keep the plain encoder's bytes",
                  feedback_model_n_unsolved(run->solved));
+    const char *unfactored = NULL;
+    uint64_t n_unfactored = rc == 0 ? feedback_model_n_unfactored(run->solved, &unfactored) : 0;
+    if (n_unfactored)
+        cmd_warn(shared,
+                 "[not-factored] %s: Gram matrix '%s'%s cannot be factored; its matrices keep the plain "
+                 "encoder's bytes",
+                 hessian_file_path(run->hessian), unfactored, n_unfactored > 1 ? " and others" : "");
     rewrite_report_release(&report);
     return rc;
 }

@@ -119,7 +119,8 @@ static int factor_groups(struct feedback_hessian *h, struct feedback_group *g, u
         return err_set(e, ERR_NOMEM, "out of memory for a Hessian of %zu columns", h->n_cols);
     for (size_t at = 0; at < h->n_cols; at += n)
         if (!factor_group(h->matrix + at * h->n_cols + at, h->n_cols, n, g->factor + at * n, g->pivots + at))
-            return err_set(e, ERR_ARG, "columns %zu to %zu of the Hessian are not positive", at, at + n - 1);
+            return err_set(e, ERR_FORMAT, "columns %zu to %zu of the Hessian are not positive", at,
+                           at + n - 1);
     return 0;
 }
 
@@ -162,7 +163,7 @@ static int factor_with_damping(struct feedback_hessian *h, double *a, struct err
     double damping = DAMPING, pivots = 0, diagonal = 0;
     for (int try = 0; !factor_matrix(h, a); try++) {
         if (try == MAX_TRIES)
-            return err_set(e, ERR_ARG, "the Hessian of %zu columns cannot be factored", h->n_cols);
+            return err_set(e, ERR_FORMAT, "the Hessian of %zu columns cannot be factored", h->n_cols);
         for (size_t i = 0; i < h->n_cols; i++)
             h->diagonal[i] = h->matrix[i * h->n_cols + i] += (float)(3 * damping);
         damping *= 4;
@@ -182,7 +183,7 @@ int feedback_hessian_make(struct feedback_hessian *out, double *sums, size_t n_c
     double total = trace(sums, n_cols);
     bool leans = pool && trace(pool, n_cols) > 0;
     if (n_cols == 0 || n_cols % 32 != 0 || n_cols > 65536)
-        return err_set(e, ERR_ARG, "a Hessian of %zu columns; expected a multiple of 32", n_cols);
+        return err_set(e, ERR_FORMAT, "a Hessian of %zu columns; expected a multiple of 32", n_cols);
     h.lambda = feedback_lambda(sums, n_cols, figures);
     if (total > 0)
         shrink(sums, n_cols, h.lambda, leans ? pool : NULL);
@@ -191,8 +192,10 @@ int feedback_hessian_make(struct feedback_hessian *out, double *sums, size_t n_c
         shrink(sums, n_cols, LAMBDA_LEAST, NULL);
         total = trace(sums, n_cols);
     }
-    if (!(total > 0) || !isfinite(total))
+    if (total == 0)
         return err_set(e, ERR_ARG, "a Hessian without data");
+    if (!(total > 0) || !isfinite(total))
+        return err_set(e, ERR_FORMAT, "a Hessian with a trace of %g", total);
     h.scale = (double)n_cols / total;
     h.matrix = malloc(n_cols * n_cols * sizeof *h.matrix);
     h.factor = malloc(n_cols * n_cols * sizeof *h.factor);

@@ -44,8 +44,8 @@ struct feedback_hessian {
 double feedback_lambda(const double *sums, size_t n_cols, const struct gram_figures *figures);
 
 /* From sums [n_cols, n_cols], which are used up. `pool` [n_cols, n_cols]: sums over all tokens of the layer,
- * for an expert, or NULL; it is only read. ERR_ARG: no data at all (a trace of 0), or the matrix cannot be
- * factored. *out: caller releases with feedback_hessian_release. */
+ * for an expert, or NULL; it is only read. ERR_ARG: no data at all (a trace of 0); ERR_FORMAT: the matrix
+ * cannot be factored, or is of no shape for it. *out: caller releases with feedback_hessian_release. */
 int feedback_hessian_make(struct feedback_hessian *out, double *sums, size_t n_cols,
                           const struct gram_figures *figures, const double *pool, struct err *e);
 void feedback_hessian_release(struct feedback_hessian *h); /* zeroed structs are allowed */

@@ -305,6 +305,11 @@ static int solve_matrix(struct feedback_model *f, size_t gram, uint64_t mat, dou
         f->n_unsolved++;
         return 0;
     }
+    if (rc == ERR_FORMAT) { /* the same, but the file is odd */
+        if (f->n_unfactored++ == 0)
+            f->unfactored = plan->grams[gram].name;
+        return 0;
+    }
     if (rc != 0)
         return err_set(e, why.code, "%s", why.msg);
     for (size_t k = 0; rc == 0 && k < plan->n_uses; k++)
@@ -434,4 +439,10 @@ uint64_t feedback_model_n_resumed(const struct feedback_model *f)
 uint64_t feedback_model_n_unsolved(const struct feedback_model *f)
 {
     return f->n_unsolved;
+}
+
+uint64_t feedback_model_n_unfactored(const struct feedback_model *f, const char **first)
+{
+    *first = f->unfactored;
+    return f->n_unfactored;
 }

@@ -108,4 +108,7 @@ double feedback_model_loss_ratio(const struct feedback_model *f);
 uint64_t feedback_model_n_resumed(const struct feedback_model *f);  /* layers that a stopped run had solved */
 uint64_t feedback_model_n_unsolved(const struct feedback_model *f); /* matrices (experts) without data */
 
+/* Gram matrices (experts) that could not be factored; the name of the first one, or NULL. */
+uint64_t feedback_model_n_unfactored(const struct feedback_model *f, const char **first);
+
 #endif

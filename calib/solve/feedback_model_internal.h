@@ -14,7 +14,8 @@ struct feedback_model {
     struct strmap by_name;
     struct feedback_store *store;
     struct feedback_result result;
-    uint64_t n_resumed, n_unsolved;
+    uint64_t n_resumed, n_unsolved, n_unfactored;
+    const char *unfactored; /* name of the first one, the Hessian file's */
 };
 
 static inline uint32_t feedback_third(const struct feedback_model *f, uint32_t layer)

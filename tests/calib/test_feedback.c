@@ -125,6 +125,9 @@ static void an_expert_without_tokens_takes_the_layers_matrix(void **state)
     feedback_hessian_release(&all);
     memset(own, 0, n * n * sizeof *own);
     assert_int_equal(feedback_hessian_make(&h, own, n, &none, NULL, &e), ERR_ARG);
+    for (size_t i = 0; i < n * n; i++) /* no sum of squares has this */
+        own[i] = i % (n + 1) == 0 ? 1 : 1e6;
+    assert_int_equal(feedback_hessian_make(&h, own, n, &none, NULL, &e), ERR_FORMAT);
     free(pool), free(own), free(copy);
 }
 
