@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int feedback_check_options(const struct opt_command *cmd, const struct feedback_options *f,
@@ -142,18 +143,25 @@ static int on_tokens(void *ctx, uint64_t done, uint64_t total)
     return signals_pending();
 }
 
-/* A finished Hessian file that an earlier, stopped run has left beside the output. */
-static bool is_left_over(struct feedback_run *run, const struct hessian_source *want, const struct windows *w)
+/* A finished Hessian file that an earlier, stopped run has left beside the output; *same: of this text and
+ * model. A file of another kind is refused. */
+static int find_left_over(struct feedback_run *run, const struct hessian_source *want,
+                          const struct windows *w, bool *found, bool *same, struct err *e)
 {
     struct hessian_file *h = NULL;
     struct err ignored = {0};
-    if (hessian_file_open(&h, run->hessian_path, &ignored) != 0)
-        return false;
+    struct stat st;
+    *found = *same = false;
+    if (lstat(run->hessian_path, &st) != 0 || (S_ISREG(st.st_mode) && st.st_size == 0))
+        return 0;
+    if (!S_ISREG(st.st_mode) || hessian_file_open(&h, run->hessian_path, &ignored) != 0)
+        return err_set(e, ERR_IO, "%s: is there and is not kerf's; move it away", run->hessian_path);
     const struct hessian_source *s = hessian_file_source(h);
-    bool same = strcmp(s->model_sha256, want->model_sha256) == 0 &&
-                strcmp(s->ids_sha256, want->ids_sha256) == 0 && s->n_windows == w->n && s->ctx == w->ctx;
+    *found = true;
+    *same = strcmp(s->model_sha256, want->model_sha256) == 0 &&
+            strcmp(s->ids_sha256, want->ids_sha256) == 0 && s->n_windows == w->n && s->ctx == w->ctx;
     hessian_file_close(h);
-    return same;
+    return 0;
 }
 
 static int collect(struct feedback_run *run, const struct session *session, const struct windows *w,
@@ -174,10 +182,15 @@ static int collect(struct feedback_run *run, const struct session *session, cons
     corpus_hash(&run->corpus, opt.source.ids_sha256);
     if (rc == 0)
         rc = loss_weights_hash(run->net.model, opt.source.model_sha256, e);
-    if (rc == 0 && resume && is_left_over(run, &opt.source, w)) {
+    bool found = false, same = false;
+    if (rc == 0)
+        rc = find_left_over(run, &opt.source, w, &found, &same, e);
+    if (rc == 0 && resume && same) {
         cmd_note(shared, "the Hessians of a stopped run are taken up");
         goto done;
     }
+    if (rc == 0 && resume && found)
+        cmd_warn(shared, "[restarted] %s: is of another text or model; collected anew", run->hessian_path);
     if (rc == 0)
         rc = weights_new(&weights, run->net.model, session->kern, e);
     if (rc == 0) {
@@ -234,7 +247,7 @@ static int solve(struct feedback_run *run, struct rewrite_options *ro, const str
     int rc = rewrite_model(&report, run->net.model, NULL, &dry, e);
     if (rc == 0 && ro->imatrix)
         loss_imatrix_hash(ro->imatrix, importance);
-    snprintf(identity, sizeof identity, "%s %s %s", KERF_VERSION, importance, session->kern->isa);
+    snprintf(identity, sizeof identity, "%s %s", KERF_VERSION, importance);
     struct feedback_model_options opt = {.pool = session->pool,
                                          .kern = session->kern,
                                          .memory_bytes = ro->memory_bytes,
@@ -248,6 +261,8 @@ static int solve(struct feedback_run *run, struct rewrite_options *ro, const str
                                          .progress_ctx = &watch};
     if (rc == 0)
         rc = feedback_model_new(&run->solved, &run->net, type_in_report, &report, &opt, e);
+    if (rc == 0 && feedback_model_restarted(run->solved))
+        cmd_warn(shared, "[restarted] %s: was kept by another run; solved anew", run->store_path);
     if (rc == 0) {
         progress_begin(&watch.bar, shared, "solving", "", 1000);
         signals_cooperate(true);
@@ -399,6 +414,8 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
     run->state_path = run->hessian_path ? path_with(run->hessian_path, ".kerf-state") : NULL;
     if (rc == 0 && (!run->hessian_path || !run->store_path || !run->state_path))
         rc = err_set(e, ERR_NOMEM, "out of memory");
+    if (rc == 0)
+        rc = feedback_store_check(run->store_path, e);
     if (rc == 0 && f->texts.n)
         rc = cut_text(run, m, f, shared, e);
     if (rc == 0)

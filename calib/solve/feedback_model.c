@@ -431,6 +431,11 @@ double feedback_model_loss_ratio(const struct feedback_model *f)
     return plain > 0 ? solved / plain : 1;
 }
 
+bool feedback_model_restarted(const struct feedback_model *f)
+{
+    return feedback_store_restarted(f->store);
+}
+
 uint64_t feedback_model_n_resumed(const struct feedback_model *f)
 {
     return f->n_resumed;

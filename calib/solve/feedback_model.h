@@ -105,6 +105,8 @@ const struct feedback_tensor *feedback_model_tensor(const struct feedback_model 
 const struct feedback_result *feedback_model_result(const struct feedback_model *f);
 /* Layer loss over the plain encoder's, of the tensors that the gate has not put back; without any it is 1. */
 double feedback_model_loss_ratio(const struct feedback_model *f);
+/* What was kept to resume was another run's, and is given up. */
+bool feedback_model_restarted(const struct feedback_model *f);
 uint64_t feedback_model_n_resumed(const struct feedback_model *f);  /* layers that a stopped run had solved */
 uint64_t feedback_model_n_unsolved(const struct feedback_model *f); /* matrices (experts) without data */
 

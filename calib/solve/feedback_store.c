@@ -26,6 +26,7 @@ struct feedback_store {
     struct feedback_figures *figures;
     uint64_t *offsets, *sizes; /* [n] */
     size_t n;
+    bool restarted;
 };
 
 static uint64_t page_up(uint64_t n)
@@ -48,29 +49,69 @@ static bool is_ours(int fd, const char identity[65], size_t n, uint64_t n_bytes)
            memcmp(h.identity, identity, 64) == 0 && h.n_tensors == n && h.n_bytes == n_bytes;
 }
 
+/* An open file may be used if it is empty or a store, of whatever identity. */
+static int refuse_stranger(int fd, const char *path, bool *is_empty, struct err *e)
+{
+    char magic[sizeof((struct head *)0)->magic];
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return failed(path, "cannot be read", errno, e);
+    *is_empty = st.st_size == 0;
+    if (S_ISREG(st.st_mode) && (*is_empty || (pread(fd, magic, sizeof magic, 0) == (ssize_t)sizeof magic &&
+                                              memcmp(magic, MAGIC, sizeof magic) == 0)))
+        return 0;
+    return err_set(e, ERR_IO, "%s: is there and is not kerf's; move it away", path);
+}
+
+int feedback_store_check(const char *path, struct err *e)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    bool ignored;
+    if (fd < 0)
+        return errno == ENOENT ? 0 : failed(path, "cannot be opened", errno, e);
+    int rc = refuse_stranger(fd, path, &ignored, e);
+    close(fd);
+    return rc;
+}
+
+/* An empty store. The head goes first: what a run that is killed here leaves can be told from other files. */
+static int begin_file(const struct feedback_store *s, int fd, const char identity[65], struct err *e)
+{
+    struct head h = {.n_tensors = s->n, .n_bytes = s->n_bytes};
+    memcpy(h.magic, MAGIC, sizeof h.magic);
+    memcpy(h.identity, identity, sizeof h.identity);
+    if (ftruncate(fd, 0) != 0)
+        return failed(s->path, "cannot be emptied", errno, e);
+    ssize_t n = pwrite(fd, &h, sizeof h, 0);
+    int error = n < 0 ? errno : n < (ssize_t)sizeof h ? ENOSPC : posix_fallocate(fd, 0, (off_t)s->n_bytes);
+    if (!error)
+        return 0;
+    unlink(s->path);
+    return failed(s->path, "no room for the blocks", error, e);
+}
+
 static int map_file(struct feedback_store *s, const char identity[65], bool resume, struct err *e)
 {
-    int fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644), rc = 0;
+    int fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
     if (fd < 0)
         return failed(s->path, "cannot be opened", errno, e);
-    bool ours = resume && is_ours(fd, identity, s->n, s->n_bytes);
-    if (!ours) {
-        int error = ftruncate(fd, 0) == 0 ? posix_fallocate(fd, 0, (off_t)s->n_bytes) : errno;
-        rc = error ? failed(s->path, "no room for the blocks", error, e) : 0;
-    }
+    bool is_empty = true;
+    int rc = refuse_stranger(fd, s->path, &is_empty, e);
+    bool ours = rc == 0 && resume && is_ours(fd, identity, s->n, s->n_bytes);
+    s->restarted = resume && !ours && !is_empty;
+    if (rc == 0 && !ours)
+        rc = begin_file(s, fd, identity, e);
     void *map =
         rc == 0 ? mmap(NULL, (size_t)s->n_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) : MAP_FAILED;
-    if (rc == 0 && map == MAP_FAILED)
+    if (rc == 0 && map == MAP_FAILED) {
         rc = failed(s->path, "cannot be mapped", errno, e);
+        if (!ours)
+            unlink(s->path);
+    }
     close(fd);
     if (rc != 0)
         return rc;
     s->map = map;
-    if (!ours) {
-        *s->map = (struct head){.n_tensors = s->n, .n_bytes = s->n_bytes};
-        memcpy(s->map->magic, MAGIC, sizeof s->map->magic);
-        memcpy(s->map->identity, identity, 64);
-    }
     s->figures = (struct feedback_figures *)((char *)map + page_up(sizeof *s->map));
     return 0;
 }
@@ -134,6 +175,11 @@ uint8_t *feedback_store_solved(struct feedback_store *s, size_t i)
 struct feedback_figures *feedback_store_figures(struct feedback_store *s, size_t i)
 {
     return &s->figures[i];
+}
+
+bool feedback_store_restarted(const struct feedback_store *s)
+{
+    return s->restarted;
 }
 
 uint64_t feedback_store_n_done(const struct feedback_store *s)

@@ -18,9 +18,16 @@ struct feedback_figures {
 struct feedback_store;
 
 /* n_bytes [n]: of each tensor's blocks. `resume`: take up a file of the same identity. The file is removed
- * with the store, unless `keep`. *out: caller frees with feedback_store_free. ERR_IO: no room. */
+ * with the store, unless `keep`. *out: caller frees with feedback_store_free. ERR_IO: no room, or a
+ * file that is none of ours is there and stays. */
 int feedback_store_open(struct feedback_store **out, const char *path, const char identity[65],
                         const uint64_t *n_bytes, size_t n, bool resume, struct err *e);
+
+/* Refuse a file that is none of ours as feedback_store_open does, before the work. */
+int feedback_store_check(const char *path, struct err *e);
+
+/* Was there, with `resume`, the file of a run of another identity, and was it given up? */
+bool feedback_store_restarted(const struct feedback_store *s);
 void feedback_store_free(struct feedback_store *s, bool keep);
 
 uint8_t *feedback_store_plain(struct feedback_store *s, size_t i);

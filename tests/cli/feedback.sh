@@ -90,6 +90,21 @@ run 0 quantize "$toy" -o "$work/s.gguf" --type Q3_K_M --method feedback --hessia
 run 0 quantize "$toy" -o "$work/m.gguf" --type Q3_K_M --method feedback --hessian "$work/ab.gguf" --text "$text" --ctx 64 --held-out 2
 says "not known to be unseen"
 
+# Files beside the output that are not kerf's stay; another run's are given up
+for ending in kerf-feedback kerf-hessian; do
+    echo mine >"$work/f.gguf.$ending"
+    cp "$work/f.gguf.$ending" "$work/mine"
+    run 1 quantize "$toy" -o "$work/f.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 4 --resume
+    says "is not kerf's"
+    same "$work/f.gguf.$ending" "$work/mine"
+    rm "$work/f.gguf.$ending"
+done
+echo "kerf-feedback 1" >"$work/f.gguf.kerf-feedback"
+cp "$work/a.gguf" "$work/f.gguf.kerf-hessian"
+run 0 quantize "$toy" -o "$work/f.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 4 --resume
+says "solved anew"
+says "collected anew"
+
 # Killed and resumed
 "$kerf" quantize "$toy" -o "$work/k.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 20 --held-out 4 \
     --resume >/dev/null 2>&1 &
