@@ -8,6 +8,7 @@
 #include "calib/eval/statistics.h"
 #include "calib/solve/allocate.h"
 #include "calib/stats/hessian_collect.h"
+#include "formats/gguf/imatrix_file.h"
 #include "formats/json.h"
 #include "formats/output/output_file.h"
 #include "formats/recipe/plan.h"
@@ -39,6 +40,7 @@ struct job {
     struct windows all; /* of the text; r->windows is what the step at hand runs on */
     size_t n_calibration, n_gate, n_report;
     char *hessian, *hessian_state, *losses; /* beside the output; owned */
+    uint64_t budget;                        /* bytes of the file, without METADATA_ROOM */
     struct loss_table table;
     struct allocator *allocator;
     struct allocation allocation;
@@ -196,29 +198,71 @@ static int measure(struct job *j, struct err *e)
     return rc;
 }
 
-static int choose(struct job *j, struct err *e)
+/* Table and allocator without losses; ERR_ARG when no plan is so small. */
+static int begin_plan(struct job *j, const struct imatrix *importance, struct err *e)
 {
     struct eval_run *r = j->r;
     enum qtype types[QTYPE_COUNT];
     size_t n = loss_table_all_types(types);
-    uint64_t budget = 0;
-    int rc = loss_table_init(&j->table, r->models[0].model, r->imatrix, types, n, e);
+    int rc = loss_table_init(&j->table, r->models[0].model, importance, types, n, e);
     struct allocate_options ao = {
         .requantize = j->o->requantize, .pool = r->session.pool, .kern = r->session.kern};
     if (rc == 0)
         rc = allocator_new(&j->allocator, &j->table, &ao, e);
+    if (rc == 0 && j->budget == 0) {
+        rc = budget_bytes(&j->budget, &j->o->budget, j->allocator, r->shared, e);
+        if (rc == 0 && j->budget > METADATA_ROOM)
+            j->budget -= METADATA_ROOM;
+    }
+    return rc ? rc : allocator_check(j->allocator, j->budget, e);
+}
+
+static void end_plan(struct job *j)
+{
+    allocator_free(j->allocator);
+    j->allocator = NULL;
+    loss_table_release(&j->table);
+}
+
+/* An importance matrix as the Hessians will be one, but for its values. */
+static int stand_in(struct imatrix **out, const struct job *j, struct err *e)
+{
+    struct hessian_plan plan = {0};
+    struct imatrix_entry *entry;
+    int rc = imatrix_new(out, e);
     if (rc == 0)
-        rc = budget_bytes(&budget, &j->o->budget, j->allocator, r->shared, e);
-    if (rc == 0 && budget > METADATA_ROOM)
-        budget -= METADATA_ROOM;
+        rc = hessian_plan_make(&plan, &j->r->models[0].net, e);
+    for (size_t i = 0; rc == 0 && i < plan.n_uses; i++) {
+        const struct hessian_gram *g = &plan.grams[plan.uses[i].gram];
+        rc = imatrix_add(*out, plan.uses[i].tensor, g->n_cols * g->n_mats, g->n_mats, &entry, e);
+    }
+    for (size_t i = 0; rc == 0 && i < j->r->corpus.n_texts; i++)
+        rc = imatrix_add_dataset(*out, j->r->corpus.texts[i].path, e);
+    hessian_plan_release(&plan);
+    return rc;
+}
+
+/* What is not possible, before the work. */
+static int check_budget(struct job *j, struct err *e)
+{
+    struct imatrix *m = NULL;
+    int rc = stand_in(&m, j, e);
     if (rc == 0)
-        rc = allocator_check(j->allocator, budget, e);
+        rc = begin_plan(j, m, e);
+    end_plan(j);
+    imatrix_free(m);
+    return rc;
+}
+
+static int choose(struct job *j, struct err *e)
+{
+    int rc = begin_plan(j, j->r->imatrix, e);
     if (rc == 0)
         rc = measure(j, e);
     if (rc == 0)
-        rc = allocator_solve(j->allocator, budget, &j->allocation, e);
+        rc = allocator_solve(j->allocator, j->budget, &j->allocation, e);
     if (rc == 0)
-        j->mix = allocator_standard_mix(j->allocator, budget + METADATA_ROOM);
+        j->mix = allocator_standard_mix(j->allocator, j->budget + METADATA_ROOM);
     return rc;
 }
 
@@ -230,6 +274,19 @@ static int on_write(void *ctx, const struct rewrite_progress *p)
     r->bar.total = p->total_bytes;
     progress_update(&r->bar, p->done_bytes, p->name);
     return signals_pending();
+}
+
+/* A plan of a large budget may have none of the types that error feedback is for. */
+static bool any_takes_feedback(const struct net *net, const struct plan *plan)
+{
+    enum qtype type;
+    for (uint32_t l = 0; l < net->n_layers; l++)
+        for (size_t i = 0; i < net->layers[l].n_matrices; i++) {
+            const struct model_tensor *t = net->layers[l].matrices[i];
+            if (t && plan_find(plan, t->name, &type) && feedback_takes(t, type))
+                return true;
+        }
+    return false;
 }
 
 static int write_file(struct job *j, struct err *e)
@@ -255,7 +312,12 @@ static int write_file(struct job *j, struct err *e)
                                  .pool = r->session.pool,
                                  .progress = on_write,
                                  .progress_ctx = r};
-    if (rc == 0)
+    const bool solving = rc == 0 && any_takes_feedback(&r->models[0].net, plan);
+    if (rc == 0 && !solving)
+        cmd_warn(j->shared,
+                 "[feedback-idle] no matrix of the layers has a type that error feedback is for; the file is "
+                 "the plain encoder's");
+    if (solving)
         rc = feedback_prepare(&feedback, &ro, r->models[0].model, &r->session, &fo, r->shared, j->o->output,
                               e);
     if (rc == 0) {
@@ -265,7 +327,7 @@ static int write_file(struct job *j, struct err *e)
         signals_cooperate(false);
         progress_end(&r->bar);
     }
-    if (rc == 0) {
+    if (rc == 0 && solving) {
         feedback_warn(&feedback, r->shared);
         feedback_tell(&feedback, r->shared);
     }
@@ -344,6 +406,15 @@ static void print_dry(const struct job *j)
 
 /* --- the command --- */
 
+/* A device's --memory says nothing of this run, which then takes what it needs. */
+static int check_memory(struct job *j, struct err *e)
+{
+    const struct net *net = &j->r->models[0].net;
+    uint64_t *bound = &j->shared->memory_bytes;
+    return budget_is_device(&j->o->budget) ? feedback_check_memory(net, &j->r->session, UINT64_MAX, bound, e)
+                                           : feedback_check_memory(net, &j->r->session, *bound, NULL, e);
+}
+
 static int check_paths(struct job *j, struct err *e)
 {
     const struct options *o = j->o;
@@ -374,7 +445,11 @@ static int run(struct job *j, const char *model, struct err *e)
     if (rc == 0)
         rc = check_paths(j, e);
     if (rc == 0)
+        rc = check_memory(j, e);
+    if (rc == 0)
         rc = open_text(j, e);
+    if (rc == 0)
+        rc = check_budget(j, e);
     if (rc == 0 && j->shared->dry_run) {
         print_dry(j);
         return 0;
@@ -437,7 +512,8 @@ int cmd_best(int argc, char **argv)
         .description =
             "Write the best file of a size: Hessians and importance of the text, the loss of every tensor, "
             "types by least expected loss, error feedback, and a report beside the standard mix of that "
-            "size. A run that was stopped goes on when the same command is given again.",
+            "size. A run that was stopped goes on when the same command is given again. For a device the run "
+            "itself works in 1GiB, or in as much as error feedback needs for the widest matrix.",
         OPT_TABLE(options),
         .min_operands = 1,
         .max_operands = 1,

@@ -348,16 +348,17 @@ static int describe(struct feedback_run *run, struct err *e)
 
 /* --- all of it --- */
 
-/* Hours of collecting must not end in a matrix that does not fit. */
-static int check_memory(const struct feedback_run *run, const struct session *session, uint64_t memory,
-                        struct err *e)
+int feedback_check_memory(const struct net *net, const struct session *session, uint64_t memory,
+                          uint64_t *most, struct err *e)
 {
     struct hessian_plan plan = {0};
-    int rc = hessian_plan_make(&plan, &run->net, e);
+    int rc = hessian_plan_make(&plan, net, e);
     for (size_t i = 0; rc == 0 && i < plan.n_grams; i++) {
         size_t n = (size_t)plan.grams[i].n_cols;
         uint64_t need = feedback_hessian_bytes(n, plan.grams[i].n_mats > 1) +
                         pool_n_threads(session->pool) * feedback_chunk_bytes(n);
+        if (most && need > *most)
+            *most = need;
         if (need > memory)
             rc = err_set(e, ERR_ARG,
                          "error feedback for '%s' (%zu columns) needs %" PRIu64
@@ -365,6 +366,20 @@ static int check_memory(const struct feedback_run *run, const struct session *se
                          plan.grams[i].owner, n, (need >> 20) + 1, memory >> 20);
     }
     hessian_plan_release(&plan);
+    return rc;
+}
+
+int feedback_check_dry(struct model *m, const struct session *session, const struct feedback_options *f,
+                       uint64_t memory, struct err *e)
+{
+    struct net net;
+    int rc = model_has_weights(m) ? net_init(&net, m, e) : 0;
+    if (rc != 0 || !model_has_weights(m))
+        return rc;
+    rc = net_need_tokens(&net, "error feedback", e);
+    if (rc == 0 && !f->hessian)
+        rc = feedback_check_memory(&net, session, memory, NULL, e);
+    net_release(&net);
     return rc;
 }
 
@@ -376,7 +391,7 @@ static int open_hessians(struct feedback_run *run, const struct session *session
     size_t n = 0;
     int rc = 0;
     if (!f->hessian) {
-        rc = check_memory(run, session, memory, e);
+        rc = feedback_check_memory(&run->net, session, memory, NULL, e);
         if (rc == 0)
             rc = divide(run, f, &n, e);
         struct windows w = part_of(&run->all, 0, n);

@@ -304,7 +304,7 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
     struct rewrite_report report = {0};
     struct watch watch = {.quiet = s->quiet};
     struct feedback_run feedback = {0};
-    bool solving = strcmp(o->method, "feedback") == 0 && !s->dry_run;
+    bool by_feedback = strcmp(o->method, "feedback") == 0, solving = by_feedback && !s->dry_run;
     int rc = open_inputs(in, path, o, s, &e);
     struct rewrite_options ro = {.recipe = *recipe,
                                  .imatrix = in->imatrix,
@@ -325,6 +325,8 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
     ro.memory_bytes = session_memory_left(s->memory_bytes);
     if (rc == 0 && in->plan)
         compare_origin(in, o);
+    if (rc == 0 && by_feedback && s->dry_run)
+        rc = feedback_check_dry(in->model, &in->session, &o->feedback, ro.memory_bytes, &e);
     if (rc == 0 && solving)
         rc = feedback_check_output(&o->feedback, &ro, o->output, &e);
     if (rc == 0 && solving)

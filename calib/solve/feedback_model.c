@@ -68,6 +68,13 @@ static int check_memory(const struct feedback_model *f, const struct hessian_gra
                    g->owner, g->n_cols, (need >> 20) + 1, f->opt.memory_bytes >> 20);
 }
 
+bool feedback_takes(const struct model_tensor *t, enum qtype type)
+{
+    const struct feedback_format *format = feedback_format(type);
+    return format && type != t->type && t->ne[0] % FEEDBACK_MAX_SUB == 0 && t->ne[0] % format->block == 0 &&
+           t->n_rows > 0;
+}
+
 /* The tensor of a use, if it is to be solved and is not in the list yet. */
 static int consider(struct feedback_model *f, const struct hessian_use *u, feedback_type_fn type_of,
                     void *ctx, struct err *e)
@@ -75,7 +82,6 @@ static int consider(struct feedback_model *f, const struct hessian_use *u, feedb
     const struct hessian_gram *g = &hessian_file_plan(f->opt.hessian)->grams[u->gram];
     const struct net_layer *l = g->layer < f->net->n_layers ? &f->net->layers[g->layer] : NULL;
     const struct model_tensor *t = l ? find_tensor(l, u->tensor) : NULL;
-    const struct feedback_format *format;
     enum qtype type;
     uint64_t ignored;
     if (!t || t->ne[0] != g->n_cols || t->ne[2] * t->ne[3] != g->n_mats || u->row0 + u->n_rows > t->ne[1])
@@ -83,10 +89,7 @@ static int consider(struct feedback_model *f, const struct hessian_use *u, feedb
                        "%s: its Hessian of '%s' fits no matrix of this model; collect it from this one",
                        hessian_file_path(f->opt.hessian), u->tensor);
     if (strmap_find(&f->by_name, t->name, strlen(t->name), &ignored) || !type_of(ctx, t, &type) ||
-        type == t->type)
-        return 0;
-    format = feedback_format(type);
-    if (!format || t->ne[0] % FEEDBACK_MAX_SUB != 0 || t->ne[0] % format->block != 0 || t->n_rows == 0)
+        !feedback_takes(t, type))
         return 0;
     if (strmap_put(&f->by_name, t->name, strlen(t->name), f->n, NULL) != 0)
         return no_memory(e);

@@ -35,6 +35,9 @@ enum { FEEDBACK_N_ROLES = FEEDBACK_OTHER + 1, FEEDBACK_N_THIRDS = 3 };
 
 const char *feedback_role_name(enum feedback_role r);
 
+/* Can a matrix that becomes this type be solved? Another one is the plain encoder's. */
+bool feedback_takes(const struct model_tensor *t, enum qtype type);
+
 struct feedback_tensor {
     const struct model_tensor *tensor;
     enum qtype type;

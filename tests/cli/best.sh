@@ -25,6 +25,13 @@ prints "kerf.plan.sha256"
 prints "kerf.method"
 run 0 verify "$work/a.gguf"
 
+# Types beyond those of error feedback are no failure; --memory of a device does not bind the run.
+run 0 best "$demo" --text "$text" --ctx 32 --chunks 4 --target-bpw 12 -o "$work/high.gguf" --json
+json
+prints '"feedback-idle"'
+run 0 verify "$work/high.gguf"
+run 0 best "$demo" --text "$text" --ctx 64 --memory 5MiB -o "$work/b.gguf" --dry-run
+
 # What is refused, before the work.
 run 1 "$@" -o "$work/a.gguf"
 says "exists already"
@@ -35,6 +42,15 @@ says "give each its own"
 head -c 200 "$src/LICENSE" >"$work/short.txt"
 run 1 best "$demo" --text "$work/short.txt" --ctx 32 --target-bpw 4.5 -o "$work/b.gguf"
 says "three are the least"
+for dry in "" --dry-run; do
+    run 1 best "$demo" --text "$text" --ctx 32 --target-bpw 4.5 --memory 1MiB -o "$work/b.gguf" $dry
+    says "raise --memory"
+    run 1 best "$demo" --text "$text" --ctx 32 --target-size 500000 -o "$work/b.gguf" $dry
+    says "is not possible"
+    run 1 best "$demo" --text "$text" --ctx 32 --memory 100000 -o "$work/b.gguf" $dry
+    says "leaves nothing of --memory"
+done
+[ "$(ls "$work" | grep -c 'b.gguf')" = 0 ] || fail "it was collected for a file that is not possible: $(ls "$work")"
 run 2 best "$demo" --text "$text" -o "$work/b.gguf"
 says "give one of"
 run 2 best "$demo" --text - --target-bpw 4.5 -o "$work/b.gguf"

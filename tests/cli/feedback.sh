@@ -49,6 +49,8 @@ absent "$work/q.gguf"
 
 run 1 quantize "$toy" -o "$work/q.gguf" --type Q4_K --method feedback --text "$text" --ctx 64 --memory 3MiB
 says "raise --memory"
+run 1 quantize "$toy" --type Q4_K --method feedback --text "$text" --ctx 64 --memory 3MiB --dry-run
+says "raise --memory"
 [ ! -e "$work/q.gguf.kerf-hessian" ] || fail "it was collected for matrices that do not fit"
 
 # The same bytes
