@@ -508,20 +508,35 @@ void feedback_warn(const struct feedback_run *run, const struct shared_options *
                  "[no-gain] error feedback gains nothing on the held-out text; all matrices are plain");
 }
 
+/* A difference with its error, which one window does not give. */
+static const char *with_error(char out[64], double difference, double error)
+{
+    if (isfinite(error))
+        snprintf(out, 64, "%+.5f ± %.5f", difference, error);
+    else
+        snprintf(out, 64, "%+.5f", difference);
+    return out;
+}
+
 void feedback_tell(const struct feedback_run *run, const struct shared_options *shared)
 {
     const struct feedback_result *r = feedback_model_result(run->solved);
+    char text[64];
     if (shared->json || r->n_windows == 0)
         return;
-    printf("held-out divergence %.5f, %.3f of the plain encoder's (%.5f), %+.5f ± %.5f over %zu windows\n",
-           r->kld, r->kld / r->plain_kld, r->plain_kld, r->difference, r->error, r->n_windows);
+    printf("held-out divergence %.5f, %.3f of the plain encoder's (%.5f)\n", r->kld, r->kld / r->plain_kld,
+           r->plain_kld);
+    printf("  difference %s over %zu window%s\n", with_error(text, r->difference, r->error), r->n_windows,
+           r->n_windows == 1 ? ", which gives it no error" : "s");
     for (int t = 0; t < FEEDBACK_N_THIRDS; t++)
-        for (int k = 0; k < FEEDBACK_N_ROLES; k++)
-            if (r->groups[t][k].n_tensors && (shared->verbose || r->groups[t][k].is_plain))
-                printf("  third %d, %-11s alone: %.5f, %+.5f ± %.5f%s\n", t + 1,
-                       feedback_role_name((enum feedback_role)k), r->groups[t][k].kld,
-                       r->groups[t][k].difference, r->groups[t][k].error,
-                       r->groups[t][k].is_plain ? "; keeps the plain encoder's bytes" : "");
+        for (int k = 0; k < FEEDBACK_N_ROLES; k++) {
+            const struct feedback_group_result *g = &r->groups[t][k];
+            if (g->n_tensors && (shared->verbose || g->is_plain))
+                printf("  third %d, %-11s alone: %.5f, %s%s\n", t + 1,
+                       feedback_role_name((enum feedback_role)k), g->kld,
+                       with_error(text, g->difference, g->error),
+                       g->is_plain ? "; keeps the plain encoder's bytes" : "");
+        }
 }
 
 void feedback_release(struct feedback_run *run, bool done)
