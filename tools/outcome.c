@@ -110,7 +110,7 @@ const char *outcome_code(enum err_code code)
 static bool is_file(const char *path, size_t n, bool must_exist)
 {
     char name[512];
-    if (n == 0 || n >= sizeof name)
+    if (n == 0 || n >= sizeof name || (path[0] == '-' && !must_exist)) /* an option is none */
         return false;
     memcpy(name, path, n);
     name[n] = 0;

@@ -63,6 +63,9 @@ for command in inspect convert quantize tokenize imatrix perplexity compare ladd
 done
 refuses usage 2 no-such-command
 refuses usage 2 imatrix sho
+# An option is no file.
+refuses usage 2 convert "$demo" -o "$work/no.gguf" --type Q9
+prints '"file": null'
 refuses io 1 inspect "$work/nowhere.gguf"
 prints "\"file\": \"$work/nowhere.gguf\""
 refuses argument 1 quantize "$work/n.gguf" -o "$work/r.gguf" --type Q5_K_M
