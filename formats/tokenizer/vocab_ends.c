@@ -37,8 +37,9 @@ static bool is_known(const struct vocab_token *t)
         "<eos>",
         "<turn|>",
         "<|tool_response>",
-        "<\xEF\xBD\x9C"
-        "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+        /* in two strings, since the e of "end" would go on with the escape */
+        ("<\xEF\xBD\x9C"
+         "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"),
         "[e~[",
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
