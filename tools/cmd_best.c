@@ -118,7 +118,7 @@ static int collect(struct job *j, struct err *e)
     const char **datasets = calloc(r->corpus.n_texts + 1, sizeof *datasets);
     struct hessian_collect_options opt = {.pool = r->session.pool,
                                           .memory_bytes = r->shared->memory_bytes,
-                                          .file = {true, true, datasets, r->corpus.n_texts},
+                                          .file = {true, true, datasets, r->corpus.n_texts, NULL},
                                           .state_path = j->hessian_state,
                                           .progress = on_tokens,
                                           .progress_ctx = r};

@@ -70,13 +70,14 @@ static int collect(struct eval_run *r, const struct hessian_args *a, const char 
                    struct err *e)
 {
     const char **datasets = calloc(r->corpus.n_texts + 1, sizeof *datasets);
-    struct hessian_collect_options opt = {.pool = r->session.pool,
-                                          .memory_bytes = r->shared->memory_bytes,
-                                          .activations = eval_activations(r->text),
-                                          .file = {r->shared->force, a->resume, datasets, r->corpus.n_texts},
-                                          .state_path = state,
-                                          .progress = on_progress,
-                                          .progress_ctx = r};
+    struct hessian_collect_options opt = {
+        .pool = r->session.pool,
+        .memory_bytes = r->shared->memory_bytes,
+        .activations = eval_activations(r->text),
+        .file = {r->shared->force, a->resume, datasets, r->corpus.n_texts, NULL},
+        .state_path = state,
+        .progress = on_progress,
+        .progress_ctx = r};
     if (!datasets)
         return err_set(e, ERR_NOMEM, "out of memory for %zu texts", r->corpus.n_texts);
     for (size_t i = 0; i < r->corpus.n_texts; i++)

@@ -172,7 +172,7 @@ static int collect(struct feedback_run *run, const struct session *session, cons
     struct weights *weights = NULL;
     struct hessian_collect_options opt = {.pool = session->pool,
                                           .memory_bytes = shared->memory_bytes,
-                                          .file = {true, resume, datasets, run->corpus.n_texts},
+                                          .file = {true, resume, datasets, run->corpus.n_texts, NULL},
                                           .state_path = run->state_path,
                                           .progress = on_tokens,
                                           .progress_ctx = &watch};
