@@ -92,7 +92,7 @@ static int collect(struct bench *b, struct run_options o, size_t *n_resumed, str
     assert_int_equal(pool_new(&pool, o.threads ? o.threads : 1, e), 0);
     struct hessian_collect_options opt = {.pool = pool,
                                           .memory_bytes = o.memory ? o.memory : 1 << 28,
-                                          .file = {true, o.resume, datasets, 1},
+                                          .file = {true, o.resume, datasets, 1, NULL},
                                           .state_path = b->state,
                                           .progress = o.stop_after ? stop_after : NULL,
                                           .progress_ctx = &o.stop_after};
