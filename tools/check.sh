@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install what testing needs, build, run every test: plain with warnings as errors, then under AddressSanitizer and
 # UBSan. With --all, which continuous integration runs, first the format of the code and a static analysis, and last
-# a build by clang with its tests and ThreadSanitizer over the pool, the pipelines and the forward pass.
+# a build by clang with its tests and ThreadSanitizer over the pool, the pipelines and products.
 # May be run again at any time. Environment: KERF_BUILD (default: build in the source folder), CC.
 set -eu
 cd "$(dirname "$0")/.."
@@ -17,13 +17,15 @@ kerf_install_packages test
 build=${KERF_BUILD:-build}
 jobs=$(nproc)
 
-# check FOLDER TESTS CMAKE-OPTIONS...: build there, and run the tests whose names match.
+# check FOLDER TESTS CMAKE-OPTIONS...: build there (with $targets only those), and run the tests whose names match.
+targets=
 check()
 {
     folder=$1 tests=$2
     shift 2
     cmake -S . -B "$folder" -DKERF_WERROR=ON -DKERF_TESTS=REQUIRED "$@" >/dev/null
-    cmake --build "$folder" -j "$jobs" >"$folder/build.log" 2>&1 || { tail -n 60 "$folder/build.log" >&2 && exit 1; }
+    # shellcheck disable=SC2086 # a list of words
+    cmake --build "$folder" -j "$jobs" ${targets:+--target $targets} >"$folder/build.log" 2>&1 || { tail -n 60 "$folder/build.log" >&2 && exit 1; }
     ctest --test-dir "$folder" --no-tests=error --output-on-failure -j "$jobs" -R "$tests"
 }
 
@@ -34,7 +36,8 @@ check "$build-asan" . -DCMAKE_BUILD_TYPE=RelWithDebInfo -DKERF_SANITIZE=ON
 if [ "$all" = yes ]; then
     # What differs between compilers is the code of kernels and loops, not the scripts of the command line.
     check "$build-clang" '^(libquant|diff|formats|calib)/' -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_COMPILER=clang
-    TSAN_OPTIONS=halt_on_error=1 check "$build-tsan" '/test_(base|pool|rewrite|rewrite_resume|gemm|forward|imatrix_collect|weights)$' \
+    targets="libquant_test_base formats_test_rewrite formats_test_rewrite_resume calib_test_gemm calib_test_weights"
+    TSAN_OPTIONS=halt_on_error=1 check "$build-tsan" '/test_(base|rewrite|rewrite_resume|gemm|weights)$' \
         -DCMAKE_BUILD_TYPE=RelWithDebInfo -DKERF_TSAN=ON
     shown="$shown, those of the libraries with clang, too, and those of threads under ThreadSanitizer"
 fi
