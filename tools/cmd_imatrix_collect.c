@@ -5,6 +5,7 @@
 #include "calib/stats/imatrix_collect.h"
 #include "formats/model/model_identity.h"
 #include "formats/json.h"
+#include "formats/model/tensor_name.h"
 #include "libquant/base/path.h"
 #include "libquant/base/sha256.h"
 
@@ -119,15 +120,15 @@ static size_t starved(const struct imatrix_entry *x)
     return n;
 }
 
-/* Experts, not matrices: each has three, in entries whose names begin alike ("blk.3."). */
+/* Experts, not matrices: each has three, in entries of one layer. */
 static size_t starved_experts(const struct imatrix *m)
 {
     size_t n = 0, most = 0;
     for (size_t i = 0; i < imatrix_n(m); i++) {
         const struct imatrix_entry *x = imatrix_entry_at(m, i);
-        size_t len =
-            strncmp(x->name, "blk.", 4) == 0 ? 4 + strspn(x->name + 4, "0123456789") + 1 : strlen(x->name);
-        bool same = i + 1 < imatrix_n(m) && strncmp(x->name, imatrix_entry_at(m, i + 1)->name, len) == 0;
+        int64_t layer = tensor_layer(x->name, NULL);
+        bool same = layer >= 0 && i + 1 < imatrix_n(m) &&
+                    tensor_layer(imatrix_entry_at(m, i + 1)->name, NULL) == layer;
         most = starved(x) > most ? starved(x) : most;
         if (!same) { /* entries are sorted by name */
             n += most;
