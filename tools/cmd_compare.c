@@ -4,8 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/stat.h>
+#include <stdlib.h>
 
 struct gates {
     double max_kld, max_ppl_ratio, min_top1;   /* NaN: not asked for */
@@ -111,59 +110,39 @@ static bool gates_broken(const struct report *r)
     return all != REPORT_MET;
 }
 
-/* The name of a mix that cannot be applied, or that looks like one, is wrong usage, before a model is opened.
- */
-static int check_candidate(const struct opt_command *cmd, const char *arg)
+/* Every operand behind the reference; wrong usage is told before a model is opened. *out: caller frees. */
+static int parse_candidates(const struct opt_command *cmd, const struct opt_operands *args,
+                            struct candidate_arg **out)
 {
-    const struct mix *mix;
-    enum qtype type;
-    struct stat st;
-    if (stat(arg, &st) == 0)
-        return 0;
-    if (mix_find(arg) || qtype_from_name(arg, &type))
-        return parse_mix(cmd, "candidate", arg, &mix);
-    if (strpbrk(arg, "./")) /* a path, and no name of a type */
-        return 0;
-    const char *near = nearest_mix(arg);
-    return cmd_usage(cmd, "candidate '%s' is neither a file or folder nor a known type or mix%s%s%s", arg,
-                     near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
-}
-
-static int check_candidates(const struct opt_command *cmd, const struct opt_operands *args)
-{
-    int status = 0;
+    struct candidate_arg *list = calloc(args->n, sizeof *list);
+    int status = list ? 0 : cmd_fail(&(struct err){ERR_NOMEM, "out of memory for the candidates"});
     for (size_t i = 1; i < args->n && status == 0; i++)
-        status = check_candidate(cmd, args->items[i]);
+        status = candidate_arg_parse(cmd, &list[i - 1], args->items[i]);
+    if (status == 0)
+        *out = list;
+    else
+        free(list);
     return status;
 }
 
-/* A candidate is a model, or the name of a mix to apply to the reference when no file has that name. */
-static int add_candidate(struct eval_run *r, const char *arg, bool requantize, struct err *e)
+static int open_models(struct eval_run *r, const struct options *o, const char *reference,
+                       const struct candidate_arg *list, size_t n, struct err *e)
 {
-    struct stat st;
-    const struct mix *mix = mix_find(arg);
-    if (mix && stat(arg, &st) != 0)
-        return eval_add_mix(r, mix, requantize, e);
-    return eval_add_file(r, arg, e);
-}
-
-static int open_models(struct eval_run *r, const struct options *o, const struct opt_operands *args,
-                       struct err *e)
-{
-    int rc = eval_open(r, args->items[0], args->n - 1, e);
-    for (size_t i = 1; rc == 0 && i < args->n; i++)
-        rc = add_candidate(r, args->items[i], o->requantize, e);
+    int rc = eval_open(r, reference, n, e);
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = eval_add_candidate(r, &list[i], o->requantize, e);
     return rc == 0 ? check_gates(&r->models[0].net, &o->gates, e) : rc;
 }
 
-static int run(struct eval_run *r, const struct options *o, const struct opt_operands *args)
+static int run(struct eval_run *r, const struct options *o, const char *reference,
+               const struct candidate_arg *list, size_t n)
 {
     struct err e = {0};
     int rc = eval_check_output(o->html, r->shared->force, &e);
     if (rc == 0)
         rc = cmd_claim_outputs(r->shared, &o->html, 1, &o->imatrix, 1, &e);
     if (rc == 0)
-        rc = open_models(r, o, args, &e);
+        rc = open_models(r, o, reference, list, n, &e);
     if (rc == 0)
         rc = eval_measure(r, REPORT_COMPARE, o->html, &e);
     if (rc == 0 && !r->shared->dry_run && gates_broken(&r->report))
@@ -178,7 +157,7 @@ int cmd_compare(int argc, char **argv)
     struct options o = {.gates = GATES_INIT, .recipe = "llama.cpp"};
     const struct opt options[] = {
         TEXT_OPTIONS(text),
-        OPT_GROUP("Candidates that are names of mixes:"),
+        OPT_GROUP("Candidates that are types, mixes, plans or recipes:"),
         IMATRIX_OPTION(o.imatrix),
         RECIPE_OPTION(o.recipe),
         REQUANTIZE_OPTION(o.requantize),
@@ -193,8 +172,9 @@ int cmd_compare(int argc, char **argv)
         .description =
             "Run a reference and its candidates over the same text and compare their predictions token by "
             "token: perplexity ratio, KL divergence with percentiles, agreement of the first choice, change "
-            "of the right token's probability. A candidate is a model, or the name of a type or mix "
-            "(Q4_K_M), which is then applied to the reference's weights on the fly. Embedding models, "
+            "of the right token's probability. A candidate is a model, or what is applied to the reference's "
+            "weights on the fly: a type or mix (Q4_K_M), plan:FILE (a plan of kerf allocate), or recipe:FILE "
+            "(lines such as 'type Q4_K_M', 'tensor-type ffn_down=Q6_K', 'imatrix FILE'). Embedding models, "
             "rerankers and reward models answer once for a text: each line of the text, or each record of "
             "--jsonl, is then a text of its own, cut to --ctx tokens, --chunks counts texts, and what is "
             "compared are cosine distances of embeddings, or scores and the order they give. For rerankers a "
@@ -203,7 +183,7 @@ int cmd_compare(int argc, char **argv)
         .min_operands = 2,
         .max_operands = SIZE_MAX,
         .uses = USES_ALL,
-        .examples = "kerf compare Qwen3-0.6B q3-Q4_K_M.gguf Q3_K_M --text wiki.test.txt\n"
+        .examples = "kerf compare Qwen3-0.6B q3-Q4_K_M.gguf Q3_K_M plan:q3.plan --text wiki.test.txt\n"
                     "kerf compare Qwen3-0.6B q3-Q4_K_M.gguf --text wiki.test.txt --max-kld 0.05",
     };
     struct opt_operands args;
@@ -220,10 +200,12 @@ int cmd_compare(int argc, char **argv)
     r.report.gates = gates;
     r.report.n_gates = list_gates(gates, &o.gates);
     status = eval_check_options(&cmd, &text);
+    struct candidate_arg *candidates = NULL;
     if (status == 0)
-        status = check_candidates(&cmd, &args);
+        status = parse_candidates(&cmd, &args, &candidates);
     if (status == 0)
-        status = run(&r, &o, &args);
+        status = run(&r, &o, args.items[0], candidates, args.n - 1);
+    free(candidates);
     eval_release(&r);
     return status;
 }

@@ -9,8 +9,8 @@ struct options {
     bool requantize, no_fallback;
 };
 
-static int run(struct eval_run *r, const struct options *o, const char *model, const struct mix **levels,
-               size_t n, struct err *e)
+static int run(struct eval_run *r, const struct options *o, const char *model,
+               const struct candidate_arg *levels, size_t n, struct err *e)
 {
     int rc = eval_check_output(o->html, r->shared->force, e);
     if (rc == 0)
@@ -18,7 +18,7 @@ static int run(struct eval_run *r, const struct options *o, const char *model, c
     if (rc == 0)
         rc = eval_open(r, model, n, e);
     for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = eval_add_mix(r, levels[i], o->requantize, e);
+        rc = eval_add_candidate(r, &levels[i], o->requantize, e);
     return rc == 0 ? eval_measure(r, REPORT_LADDER, o->html, e) : rc;
 }
 
@@ -30,7 +30,7 @@ int cmd_ladder(int argc, char **argv)
     const struct opt options[] = {
         TEXT_OPTIONS(text),
         OPT_GROUP("Levels:"),
-        OPT(TEXT, "types", &o.types, "LIST", "types and mixes, separated by commas",
+        OPT(TEXT, "types", &o.types, "LIST", "types, mixes, plan:FILE and recipe:FILE, separated by commas",
             .fallback = "Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K"),
         IMATRIX_OPTION(o.imatrix),
         RECIPE_OPTION(o.recipe),
@@ -65,14 +65,16 @@ int cmd_ladder(int argc, char **argv)
                          .recipe = o.recipe,
                          .no_fallback = o.no_fallback,
                          .take_texts = true};
-    const struct mix **levels = NULL;
+    struct candidate_arg *levels = NULL;
+    char *words = NULL;
     size_t n = 0;
     status = eval_check_options(&cmd, &text);
     if (status == 0)
-        status = parse_mixes(&cmd, "--types", o.types, &levels, &n);
+        status = candidate_args_parse_levels(&cmd, &levels, &n, &words, o.types);
     if (status == 0)
         status = eval_status(&r, run(&r, &o, args.items[0], levels, n, &e), &e);
     eval_release(&r);
     free(levels);
+    free(words);
     return status;
 }

@@ -49,6 +49,9 @@ int eval_check_inputs(const struct eval_run *r, const char *path, struct err *e)
         return 0;
     for (size_t i = 0; rc == 0 && i < r->n_models; i++)
         rc = model_files_refuse(r->models[i].path, path, e);
+    for (size_t i = 0; i < r->n_models; i++)
+        for (size_t k = 0; rc == 0 && k < r->models[i].inputs.n; k++)
+            rc = output_file_check_input(path, r->models[i].inputs.items[k], e);
     for (size_t i = 0; rc == 0 && i < r->text->texts.n; i++)
         rc = output_file_check_input(path, r->text->texts.items[i], e);
     if (rc == 0 && r->text->ids)
@@ -70,7 +73,8 @@ static void warn_of_mix(struct eval_run *r, const struct candidate *c)
 {
     for (size_t i = 0; i < c->warnings.n; i++) {
         const char *text = c->warnings.items[i];
-        bool of_mix = remark_has_code(text, "type-fallback") || remark_has_code(text, "mix-base-absent");
+        bool of_mix = remark_has_code(text, "type-fallback") || remark_has_code(text, "mix-base-absent") ||
+                      c->inputs.n > 0;
         cmd_warn_of(r->shared, of_mix ? c->type : NULL, text);
     }
 }
@@ -83,19 +87,44 @@ int eval_add_file(struct eval_run *r, const char *path, struct err *e)
     return rc;
 }
 
+static struct candidate_mix_options mix_options(const struct eval_run *r, bool requantize)
+{
+    return (struct candidate_mix_options){.recipe = r->recipe,
+                                          .imatrix = r->imatrix,
+                                          .imatrix_path = r->imatrix_path,
+                                          .no_fallback = r->no_fallback,
+                                          .requantize = requantize,
+                                          .kern = r->session.kern,
+                                          .pool = r->session.pool};
+}
+
 int eval_add_mix(struct eval_run *r, const struct mix *mix, bool requantize, struct err *e)
 {
-    struct candidate_mix_options opt = {.recipe = r->recipe,
-                                        .imatrix = r->imatrix,
-                                        .imatrix_path = r->imatrix_path,
-                                        .no_fallback = r->no_fallback,
-                                        .requantize = requantize,
-                                        .kern = r->session.kern,
-                                        .pool = r->session.pool};
+    struct candidate_mix_options opt = mix_options(r, requantize);
     int rc = candidate_open_mix(&r->models[r->n_models], &r->models[0], mix, &opt, e);
     if (rc == 0)
         warn_of_mix(r, &r->models[r->n_models++]);
     return rc;
+}
+
+static int add_from_file(struct eval_run *r, const struct candidate_arg *a, bool requantize, struct err *e)
+{
+    struct candidate_mix_options opt = mix_options(r, requantize);
+    struct candidate *c = &r->models[r->n_models], *base = &r->models[0];
+    int rc = a->kind == CANDIDATE_PLAN ? candidate_open_plan(c, base, a->text, a->path, &opt, e)
+                                       : candidate_open_recipe_file(c, base, a->text, a->path, &opt, e);
+    if (rc == 0)
+        warn_of_mix(r, &r->models[r->n_models++]);
+    return rc;
+}
+
+int eval_add_candidate(struct eval_run *r, const struct candidate_arg *a, bool requantize, struct err *e)
+{
+    switch (a->kind) {
+    case CANDIDATE_FILE: return eval_add_file(r, a->path, e);
+    case CANDIDATE_MIX: return eval_add_mix(r, a->mix, requantize, e);
+    default: return add_from_file(r, a, requantize, e);
+    }
 }
 
 int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, struct err *e)
@@ -261,6 +290,7 @@ static void describe(struct eval_run *r, struct report_model *m, const struct ca
     m->path = c->path;
     m->type = c->type;
     m->sha256 = c->sha256[0] ? c->sha256 : NULL;
+    m->imatrix = c->imatrix;
     m->n_fallbacks = c->n_fallbacks;
     m->n_bytes = c->n_bytes;
     m->bits_per_weight = c->bits_per_weight;

@@ -5,7 +5,7 @@
  *     status = eval_check_options(&cmd, &text);
  *     if (status == 0) {
  *         rc = eval_open(&r, model, n_candidates, &e);
- *         ...eval_add_file or eval_add_mix for each candidate...
+ *         ...eval_add_candidate for each candidate...
  *         if (rc == 0)
  *             rc = eval_measure(&r, REPORT_COMPARE, html, &e);
  *         status = eval_status(&r, rc, &e);
@@ -15,6 +15,7 @@
 #ifndef KERF_EVAL_COMMAND_H
 #define KERF_EVAL_COMMAND_H
 
+#include "candidate_arg.h"
 #include "cmd.h"
 #include "progress.h"
 
@@ -99,6 +100,7 @@ int eval_check_inputs(const struct eval_run *r, const char *path, struct err *e)
 int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, struct err *e);
 int eval_add_file(struct eval_run *r, const char *path, struct err *e);
 int eval_add_mix(struct eval_run *r, const struct mix *mix, bool requantize, struct err *e);
+int eval_add_candidate(struct eval_run *r, const struct candidate_arg *a, bool requantize, struct err *e);
 
 /* Read and cut the text with the reference's tokenizer: into windows; or into single texts (lines, records of
  * JSON lines) when the command takes those and the reference answers once for a text. */

@@ -1,9 +1,14 @@
 /* candidate.c - see candidate.h. */
 #include "candidate.h"
 
+#include "calib/solve/loss_table.h"
 #include "formats/gguf/gguf_read.h"
+#include "formats/gguf/imatrix_file.h"
 #include "formats/model/model_identity.h"
+#include "formats/recipe/plan.h"
+#include "formats/recipe/recipe_file.h"
 #include "formats/rewrite/rewrite.h"
+#include "libquant/base/sha256.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -146,22 +151,122 @@ int candidate_open_file(struct candidate *out, const char *path, const struct ke
     return 0;
 }
 
+/* SHA-256 of the type of every tensor, and of the importance they were given. */
+static void identify(struct candidate *c, const struct model *m, const struct imatrix *imatrix)
+{
+    struct sha256 h;
+    sha256_init(&h);
+    for (size_t i = 0; i < model_n_tensors(m); i++) {
+        const struct model_tensor *t = model_tensor(m, i);
+        sha256_update(&h, t->name, strlen(t->name) + 1);
+        sha256_update_u64(&h, (uint64_t)weights_type(c->weights, t));
+    }
+    char importance[65] = "none";
+    if (imatrix)
+        loss_imatrix_hash(imatrix, importance);
+    sha256_update(&h, importance, strlen(importance));
+    sha256_final_hex(&h, c->identity);
+}
+
+static int keep_names(struct candidate *c, const char *name, const struct candidate_mix_options *opt,
+                      struct err *e)
+{
+    c->type = arena_strndup(&c->arena, name, strlen(name));
+    if (opt->imatrix && opt->imatrix_path)
+        c->imatrix = arena_strndup(&c->arena, opt->imatrix_path, strlen(opt->imatrix_path));
+    bool ok = c->type && (c->imatrix || !opt->imatrix || !opt->imatrix_path);
+    return ok ? 0 : err_set(e, ERR_NOMEM, "out of memory for the name of %s", name);
+}
+
+/* On top of what `c` holds already; releases it on failure. */
+static int open_recipe(struct candidate *out, struct candidate *c, const struct candidate *base,
+                       const char *name, const struct recipe_options *options,
+                       const struct candidate_mix_options *opt, struct err *e)
+{
+    struct recipe_options recipe = *options;
+    recipe.recipe = opt->recipe;
+    recipe.has_imatrix = opt->imatrix != NULL;
+    c->path = base->path;
+    int rc = keep_names(c, name, opt, e);
+    if (rc == 0)
+        rc = net_init(&c->net, base->model, e);
+    if (rc == 0)
+        rc = weights_new_mix(&c->weights, base->model, &recipe, opt->imatrix, opt->requantize, opt->kern, e);
+    if (rc == 0)
+        rc = plan_file(c, base->model, &recipe, opt, e);
+    if (rc != 0) {
+        candidate_close(c);
+        return err_context(e, rc, "%s", name);
+    }
+    identify(c, base->model, opt->imatrix);
+    *out = *c;
+    return 0;
+}
+
+int candidate_open_recipe(struct candidate *out, const struct candidate *base, const char *name,
+                          const struct recipe_options *recipe, const struct candidate_mix_options *opt,
+                          struct err *e)
+{
+    struct candidate c = {0};
+    return open_recipe(out, &c, base, name, recipe, opt, e);
+}
+
 int candidate_open_mix(struct candidate *out, const struct candidate *base, const struct mix *mix,
                        const struct candidate_mix_options *opt, struct err *e)
 {
-    struct candidate c = {.path = base->path, .type = mix->name};
-    struct recipe_options recipe = {.recipe = opt->recipe, .mix = mix, .has_imatrix = opt->imatrix != NULL};
-    int rc = net_init(&c.net, base->model, e);
+    return candidate_open_recipe(out, base, mix->name, &(struct recipe_options){.mix = mix}, opt, e);
+}
+
+static int add_input(struct candidate *c, struct err *e, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    int rc = string_list_vadd(&c->inputs, &c->arena, fmt, args);
+    va_end(args);
+    return rc == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory for the inputs of a candidate");
+}
+
+int candidate_open_plan(struct candidate *out, const struct candidate *base, const char *name,
+                        const char *path, const struct candidate_mix_options *opt, struct err *e)
+{
+    struct candidate c = {0};
+    struct plan *plan = NULL;
+    int rc = plan_load(&plan, path, e);
     if (rc == 0)
-        rc = weights_new_mix(&c.weights, base->model, &recipe, opt->imatrix, opt->requantize, opt->kern, e);
+        rc = add_input(&c, e, "%s", path);
     if (rc == 0)
-        rc = plan_file(&c, base->model, &recipe, opt, e);
-    if (rc != 0) {
+        rc = open_recipe(out, &c, base, name, &(struct recipe_options){.plan = plan}, opt, e);
+    else
         candidate_close(&c);
-        return err_context(e, rc, "%s", mix->name);
+    plan_free(plan);
+    return rc;
+}
+
+int candidate_open_recipe_file(struct candidate *out, const struct candidate *base, const char *name,
+                               const char *path, const struct candidate_mix_options *opt, struct err *e)
+{
+    struct candidate c = {0};
+    struct recipe_file file = {0};
+    struct candidate_mix_options own = *opt;
+    int rc = recipe_file_load(&file, path, e);
+    if (rc == 0)
+        rc = add_input(&c, e, "%s", path);
+    if (rc == 0 && file.plan_path)
+        rc = add_input(&c, e, "%s", file.plan_path);
+    if (rc == 0 && file.imatrix)
+        rc = add_input(&c, e, "%s", file.imatrix);
+    if (rc == 0 && file.imatrix)
+        rc = imatrix_load(&c.own_imatrix, file.imatrix, e);
+    if (file.imatrix || file.no_imatrix) {
+        own.imatrix = c.own_imatrix;
+        own.imatrix_path = file.imatrix;
     }
-    *out = c;
-    return 0;
+    if (rc == 0)
+        rc = open_recipe(out, &c, base, name, &file.options, &own, e);
+    else
+        candidate_close(&c);
+    recipe_file_release(&file);
+    return rc;
 }
 
 void candidate_close(struct candidate *c)
@@ -171,6 +276,7 @@ void candidate_close(struct candidate *c)
     weights_free(c->weights);
     net_release(&c->net);
     model_close(c->model);
+    imatrix_free(c->own_imatrix);
     arena_release(&c->arena);
     *c = (struct candidate){0};
 }

@@ -378,6 +378,7 @@ static void candidate(struct json_writer *w, const struct report *r, const struc
     key_string(w, "path", c->path);
     if (c->type || r->kind == REPORT_LADDER)
         key_string(w, "type", c->type);
+    key_string(w, "imatrix", c->imatrix);
     key_uint(w, "n_bytes", c->n_bytes);
     key_double(w, "bits_per_weight", c->bits_per_weight);
     key_uint(w, "n_fallbacks", c->n_fallbacks);

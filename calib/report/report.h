@@ -14,11 +14,12 @@ enum report_kind { REPORT_PERPLEXITY, REPORT_COMPARE, REPORT_LADDER };
 
 struct report_model {
     const char *path;
-    const char *type;   /* mix that was applied on the fly, or NULL */
-    const char *name;   /* end of `path` that tells it from the others (report_name_candidates), or NULL */
-    const char *sha256; /* content of the model, hexadecimal, or NULL when it was not computed */
-    size_t n_fallbacks; /* tensors whose rows do not take the type that the mix gives them */
-    uint64_t n_bytes;   /* of the GGUF file(s): those that are there, or what the mix or folder would give */
+    const char *type;    /* what was applied on the fly: a mix, "plan:FILE", "recipe:FILE"; or NULL */
+    const char *imatrix; /* importance matrix that it was applied with, or NULL */
+    const char *name;    /* end of `path` that tells it from the others (report_name_candidates), or NULL */
+    const char *sha256;  /* content of the model, hexadecimal, or NULL when it was not computed */
+    size_t n_fallbacks;  /* tensors whose rows do not take the type that the mix gives them */
+    uint64_t n_bytes;    /* of the GGUF file(s): those that are there, or what the mix or folder would give */
     double bits_per_weight;
     double tokens_per_second;
     struct perplexity ppl;

@@ -1,0 +1,96 @@
+/* candidate_arg.c - see candidate_arg.h. */
+#include "candidate_arg.h"
+
+#include "type_options.h"
+
+#include "calib/eval/ladder.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* "plan:" and "recipe:"; false: the text begins with neither. */
+static bool parse_prefix(struct candidate_arg *a)
+{
+    static const struct {
+        const char *prefix;
+        enum candidate_kind kind;
+    } prefixes[] = {{"plan:", CANDIDATE_PLAN}, {"recipe:", CANDIDATE_RECIPE}};
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        size_t n = strlen(prefixes[i].prefix);
+        if (strncmp(a->text, prefixes[i].prefix, n) == 0) {
+            a->kind = prefixes[i].kind;
+            a->path = a->text + n;
+            return true;
+        }
+    }
+    return false;
+}
+
+static int unknown_candidate(const struct opt_command *cmd, const char *text)
+{
+    const char *near = nearest_mix(text);
+    return cmd_usage(cmd, "candidate '%s' is neither a file or folder nor a known type or mix; %s%s%s", text,
+                     near ? "did you mean " : "there are also plan:FILE and recipe:FILE", near ? near : "",
+                     near ? "?" : "");
+}
+
+int candidate_arg_parse(const struct opt_command *cmd, struct candidate_arg *out, const char *text)
+{
+    struct candidate_arg a = {CANDIDATE_FILE, text, text, NULL};
+    enum qtype type;
+    struct stat st;
+    int status = 0;
+    if (stat(text, &st) != 0 && parse_prefix(&a)) {
+        if (!*a.path)
+            return cmd_usage(cmd, "candidate '%s': expected the name of a file behind the colon", text);
+    } else if (stat(text, &st) != 0 && (mix_find(text) || qtype_from_name(text, &type))) {
+        a.kind = CANDIDATE_MIX;
+        status = parse_mix(cmd, "candidate", text, &a.mix);
+    } else if (stat(text, &st) != 0 && !strpbrk(text, "./")) { /* a path has these, a name has not */
+        return unknown_candidate(cmd, text);
+    }
+    if (status == 0)
+        *out = a;
+    return status;
+}
+
+static int parse_level(const struct opt_command *cmd, struct candidate_arg *out, const char *word)
+{
+    struct candidate_arg a = {CANDIDATE_MIX, word, word, NULL};
+    int status = 0;
+    if (parse_prefix(&a))
+        status = *a.path ? 0 : cmd_usage(cmd, "--types: '%s': expected a file behind the colon", word);
+    else
+        status = parse_mix(cmd, "--types", word, &a.mix);
+    if (status == 0)
+        *out = a;
+    return status;
+}
+
+int candidate_args_parse_levels(const struct opt_command *cmd, struct candidate_arg **out, size_t *n,
+                                char **words, const char *text)
+{
+    size_t most = ladder_n_default_types + (text ? strlen(text) : 0);
+    struct candidate_arg *list = calloc(most + 1, sizeof *list);
+    char *copy = strdup(text ? text : "");
+    size_t count = 0;
+    int status = list && copy ? 0 : cmd_fail(&(struct err){ERR_NOMEM, "out of memory for a list of types"});
+    for (size_t i = 0; status == 0 && !text && i < ladder_n_default_types; i++)
+        status = parse_level(cmd, &list[count++], ladder_default_types[i]);
+    char *rest = NULL;
+    for (char *word = copy ? strtok_r(copy, ", ", &rest) : NULL; status == 0 && word;
+         word = strtok_r(NULL, ", ", &rest))
+        status = parse_level(cmd, &list[count++], word);
+    if (status == 0 && count == 0)
+        status = cmd_usage(cmd, "--types: the list of types is empty");
+    if (status != 0) {
+        free(list);
+        free(copy);
+        return status;
+    }
+    *out = list;
+    *words = copy;
+    *n = count;
+    return 0;
+}

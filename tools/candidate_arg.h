@@ -1,0 +1,33 @@
+/* candidate_arg.h - what names a candidate of compare and ladder on the command line:
+ *
+ *     MODEL          a checkpoint folder or a GGUF file
+ *     Q4_K_M         a type or mix, applied to the reference's weights on the fly
+ *     plan:FILE      a plan (formats/recipe/plan.h), likewise
+ *     recipe:FILE    a type with rules of its own (formats/recipe/recipe_file.h), likewise
+ *
+ * A file or folder of exactly that name comes first. */
+#ifndef KERF_CANDIDATE_ARG_H
+#define KERF_CANDIDATE_ARG_H
+
+#include "opt.h"
+
+struct mix;
+
+enum candidate_kind { CANDIDATE_FILE, CANDIDATE_MIX, CANDIDATE_PLAN, CANDIDATE_RECIPE };
+
+struct candidate_arg {
+    enum candidate_kind kind;
+    const char *text;      /* as it was given */
+    const char *path;      /* of the model, plan or recipe; inside of `text` */
+    const struct mix *mix; /* CANDIDATE_MIX */
+};
+
+/* 0, or the status of a usage error: what is no file and looks like a wrong name. Borrows `text`. */
+int candidate_arg_parse(const struct opt_command *cmd, struct candidate_arg *out, const char *text);
+
+/* The levels of a ladder, separated by commas: mixes, plan:FILE, recipe:FILE; NULL: the default ones. *words
+ * holds the texts. Caller frees both with free(). */
+int candidate_args_parse_levels(const struct opt_command *cmd, struct candidate_arg **out, size_t *n,
+                                char **words, const char *text);
+
+#endif
