@@ -46,6 +46,28 @@ size_t quant_find_bad(const float *x, size_t n, float limit);
 /* Largest magnitude the type's element may have without becoming infinite: 65504 for F16, else FLT_MAX. */
 float quant_limit(enum qtype type);
 
+/* Do blocks of this type want a factor beside them, one for a matrix, where a file is made (NVFP4)? */
+bool quant_has_factor(enum qtype type);
+
+/* That factor, for weights whose largest magnitude is `amax`: they are divided by it before they are encoded,
+ * so that the largest scale of a block is the largest its byte can hold. 1 for other types, and for weights
+ * that are all zero. */
+float quant_factor(enum qtype type, float amax);
+
+/* What encoding loses beyond the rounding that a type is known for. */
+struct quant_losses {
+    uint64_t
+        n_flushed; /* blocks that hold weights and decode to zeros; of F16 and BF16 the single values that
+                      are off by more than an eighth, unless they are below the rounding of their row */
+    uint64_t n_clipped; /* blocks of 4-bit floats with a weight that is more than half a step beyond the
+                           largest level of its scale */
+};
+
+/* Add what a row lost: `src` as it was encoded, `decoded` as it is read back; n_cols a whole number of
+ * blocks. */
+void quant_count_losses(struct quant_losses *sum, enum qtype type, const float *src, const float *decoded,
+                        size_t n_cols);
+
 /* Check stored blocks: no NaN/Inf in plain floats or in scale fields, no forbidden scale byte (specification,
  * quantization 6.6). *bad_byte: offset of the first offending block. 0, ERR_FORMAT or ERR_ARG. */
 int quant_validate(enum qtype type, const void *src, size_t src_bytes, size_t *bad_byte, struct err *e);

@@ -156,6 +156,8 @@ static void print_json(const struct rewrite_report *r, const struct inputs *in, 
         jw_end(&w);
         jw_key(&w, "n_bytes"), jw_uint(&w, t->n_bytes);
         jw_key(&w, "rmse"), jw_double(&w, t->rmse);
+        jw_key(&w, "n_flushed"), jw_uint(&w, t->n_flushed);
+        jw_key(&w, "n_clipped"), jw_uint(&w, t->n_clipped);
         jw_key(&w, "no_importance"), jw_bool(&w, t->no_importance);
         jw_key(&w, "repacked"), jw_bool(&w, t->repacked);
         jw_key(&w, "fallback"), jw_bool(&w, t->fallback);

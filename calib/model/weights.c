@@ -99,6 +99,11 @@ static int assign_types(struct weights *w, const struct recipe_options *recipe, 
                          "tensor '%s' is quantized already (%s); a mix measured on top of it would add both "
                          "errors: start from the F32, F16 or BF16 model, or pass --allow-requantize",
                          s->t->name, s->t->source_type);
+        else if (s->encode && quant_has_factor(s->type))
+            rc = err_set(e, ERR_UNSUPPORTED,
+                         "tensor '%s': %s needs a factor beside its blocks, which only a file has; write it "
+                         "with 'kerf quantize' and measure that",
+                         s->t->name, qtype_name(s->type));
         w->n_bytes += row_bytes * s->t->n_rows;
     }
     free(list);

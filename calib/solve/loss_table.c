@@ -166,6 +166,11 @@ int loss_table_init(struct loss_table *out, const struct model *m, const struct 
         const struct qtype_info *info = qtype_info(types[i]);
         if (!info || !info->can_encode)
             rc = err_set(e, ERR_ARG, "%s cannot be written", qtype_name(types[i]));
+        else if (quant_has_factor(types[i]))
+            rc = err_set(e, ERR_UNSUPPORTED,
+                         "%s needs a factor beside its blocks, which is not measured here; leave it out, and "
+                         "ask for it with 'kerf quantize --tensor-type'",
+                         info->name);
         if (rc == 0)
             rc = assign(list, &t, types[i], e);
         if (rc == 0 && i == 0)
@@ -197,7 +202,8 @@ size_t loss_table_all_types(enum qtype *types)
     size_t n = 0;
     for (uint32_t id = 0; id < QTYPE_COUNT; id++) {
         const struct qtype_info *info = qtype_info(id);
-        if (info && info->is_quantized && info->can_encode && info->in_files)
+        if (info && info->is_quantized && info->can_encode && info->in_files &&
+            !quant_has_factor((enum qtype)id))
             types[n++] = (enum qtype)id;
     }
     return n;

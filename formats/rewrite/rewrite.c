@@ -9,6 +9,7 @@
 #include "libquant/base/path.h"
 #include "formats/output/output_file.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,21 @@ void rewrite_report_release(struct rewrite_report *r)
     *r = (struct rewrite_report){0};
 }
 
+static size_t end_of_jobs(const struct rw_plan *p, size_t i)
+{
+    return i + 1 < p->n_tensors ? p->tensors[i + 1].first_job : p->n_jobs;
+}
+
+static struct quant_losses tensor_losses(const struct rw_plan *p, size_t i, const struct rw_run *run)
+{
+    struct quant_losses sum = {0};
+    for (size_t job = p->tensors[i].first_job; run && job < end_of_jobs(p, i); job++) {
+        sum.n_flushed += run->errors[job].losses.n_flushed;
+        sum.n_clipped += run->errors[job].losses.n_clipped;
+    }
+    return sum;
+}
+
 static double tensor_rmse(const struct rw_plan *p, size_t i, const struct rw_run *run)
 {
     const struct rw_tensor *t = &p->tensors[i];
@@ -39,10 +55,10 @@ static double tensor_rmse(const struct rw_plan *p, size_t i, const struct rw_run
         return NAN;
     if (t->copy || n == 0)
         return 0;
-    size_t end = i + 1 < p->n_tensors ? p->tensors[i + 1].first_job : p->n_jobs;
+    size_t end = end_of_jobs(p, i);
     double sum = 0;
     for (size_t job = t->first_job; job < end; job++)
-        sum += run->sse[job];
+        sum += run->errors[job].sse;
     return sqrt(sum / (double)n);
 }
 
@@ -91,6 +107,9 @@ static int make_report(struct rewrite_report *out, const struct rw_plan *p, cons
                                              .fallback = t->fallback,
                                              .repacked = t->repack,
                                              .no_importance = t->no_importance};
+        const struct quant_losses losses = tensor_losses(p, i, run);
+        tr->n_flushed = losses.n_flushed;
+        tr->n_clipped = losses.n_clipped;
         memcpy(tr->ne, t->src->ne, sizeof tr->ne);
         ok = tr->name && tr->source_type;
         r.n_fallbacks += t->fallback;
@@ -105,6 +124,55 @@ static int make_report(struct rewrite_report *out, const struct rw_plan *p, cons
     return 0;
 }
 
+/* --- losses --- */
+
+/* What tensors of one type lost, in one line for each kind of loss. */
+static int warn_of_losses(struct rw_plan *p, const struct rw_run *run, enum qtype type, bool clipped,
+                          struct err *e)
+{
+    uint64_t n_lost = 0, n_weights = 0;
+    size_t n_tensors = 0, first = 0;
+    const struct qtype_info *info = qtype_info((uint32_t)type);
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const struct quant_losses losses = tensor_losses(p, i, run);
+        const uint64_t n = clipped ? losses.n_clipped : losses.n_flushed;
+        if (p->tensors[i].type != type || n == 0)
+            continue;
+        first = n_tensors++ == 0 ? i : first;
+        n_lost += n;
+        n_weights += p->tensors[i].src->ne[0] * p->tensors[i].src->n_rows;
+    }
+    if (n_tensors == 0)
+        return 0;
+    const unsigned per_block = type == QTYPE_NVFP4 ? 16 : info->block_elems; /* as quant_count_losses */
+    const char *s = n_tensors == 1 ? "" : "s", *what = info->is_quantized ? "blocks" : "values";
+    const char *one = n_tensors == 1 ? "s" : "", *name = p->tensors[first].src->name;
+    if (clipped)
+        return rw_plan_warn(
+            p, e,
+            "[values-clipped] %" PRIu64 " of %" PRIu64 " %s in %zu tensor%s that become%s %s "
+            "hold weights beyond the largest level of their scale, which stay at it; the first "
+            "is '%s'",
+            n_lost, n_weights / per_block, what, n_tensors, s, one, info->name, name);
+    return rw_plan_warn(p, e,
+                        "[values-flushed] %" PRIu64 " of %" PRIu64 " %s in %zu tensor%s that become%s %s are "
+                        "too small for it, and become zero or lose most of their digits; the first is '%s'",
+                        n_lost, n_weights / per_block, what, n_tensors, s, one, info->name, name);
+}
+
+static int report_losses(struct rw_plan *p, const struct rw_run *run, struct err *e)
+{
+    int rc = 0;
+    for (uint32_t type = 0; rc == 0 && type < QTYPE_COUNT; type++) {
+        if (!qtype_info(type))
+            continue;
+        rc = warn_of_losses(p, run, (enum qtype)type, false, e);
+        if (rc == 0)
+            rc = warn_of_losses(p, run, (enum qtype)type, true, e);
+    }
+    return rc;
+}
+
 /* --- the run --- */
 
 /* Tensors whose every job is done. */
@@ -113,8 +181,7 @@ static size_t n_complete(const struct rw_run *run)
     const struct rw_plan *p = run->plan;
     size_t n = 0;
     for (size_t i = 0; i < p->n_tensors; i++) {
-        size_t job = p->tensors[i].first_job,
-               end = i + 1 < p->n_tensors ? p->tensors[i + 1].first_job : p->n_jobs;
+        size_t job = p->tensors[i].first_job, end = end_of_jobs(p, i);
         while (job < end && atomic_load(&run->done[job]))
             job++;
         n += job == end;
@@ -181,9 +248,9 @@ static int write_model(struct rewrite_report *out, const struct model *m, struct
     struct rw_journal *journal = NULL;
     char identity[65];
     run.done = calloc(p->n_jobs ? p->n_jobs : 1, sizeof *run.done);
-    run.sse = calloc(p->n_jobs ? p->n_jobs : 1, sizeof *run.sse);
-    int rc = run.done && run.sse ? rw_journal_identity(identity, KERF_VERSION, m, p, opt, e)
-                                 : err_set(e, ERR_NOMEM, "out of memory for the job list");
+    run.errors = calloc(p->n_jobs ? p->n_jobs : 1, sizeof *run.errors);
+    int rc = run.done && run.errors ? rw_journal_identity(identity, KERF_VERSION, m, p, opt, e)
+                                    : err_set(e, ERR_NOMEM, "out of memory for the job list");
     if (rc == 0)
         rc = prepare(&run, p, path, identity, &journal, e);
     if (rc == 0)
@@ -202,10 +269,12 @@ static int write_model(struct rewrite_report *out, const struct model *m, struct
     rw_journal_free(journal, rc == 0 || !opt->resume);
     if (rc == 0)
         rc = gguf_parts_remarks(p->parts, say_remark, p, e);
+    if (rc == 0)
+        rc = report_losses(p, &run, e);
     if (rc == 0 && out)
         rc = make_report(out, p, &run, e);
     free((void *)run.done);
-    free(run.sse);
+    free(run.errors);
     return rc;
 }
 
@@ -286,6 +355,8 @@ int rewrite_model(struct rewrite_report *out, const struct model *m, const char 
     if (rc == 0 && !opt->dry_run && !model_has_weights(m))
         rc = err_set(e, ERR_IO, "%s: the weights are not there; only --dry-run works without them",
                      model_path(m));
+    if (rc == 0 && !opt->dry_run)
+        rc = rw_factors_fill(&plan, m, opt, e);
     if (rc == 0 && opt->resume && !opt->overwrite && !opt->dry_run)
         rc = find_finished(&finished, m, &plan, path, opt, e);
     if (rc == 0 && (opt->dry_run || finished))

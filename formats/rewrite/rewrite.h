@@ -21,8 +21,11 @@ struct rewrite_tensor_report {
     uint64_t ne[4];
     uint64_t n_bytes;
     double rmse;        /* sqrt(mean((decoded - source)^2)); 0 for copies; NaN with dry_run */
-    bool fallback;      /* its shape does not take the type asked for */
-    bool repacked;      /* the packed form of the checkpoint, its codes and scales in the order of `type` */
+    uint64_t n_flushed; /* blocks, or single values, that the type is too coarse for, and ... */
+    uint64_t
+        n_clipped; /* ... blocks with weights beyond their largest level (quant_losses); 0 if not measured */
+    bool fallback; /* its shape does not take the type asked for */
+    bool repacked; /* the packed form of the checkpoint, its codes and scales in the order of `type` */
     bool no_importance; /* an imatrix was given, has nothing for this tensor, and the type would use it */
 };
 

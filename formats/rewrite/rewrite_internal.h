@@ -6,6 +6,7 @@
 
 #include "formats/gguf/gguf_parts.h"
 #include "libquant/base/string_list.h"
+#include "libquant/quant.h"
 
 #include <stdatomic.h>
 
@@ -18,9 +19,11 @@ struct rw_tensor {
     bool no_importance;               /* see rewrite_tensor_report */
     bool fallback;                    /* its shape does not take the type asked for */
     bool from_plan;                   /* a line of the plan decided its type */
+    bool made_here;                   /* no tensor of the model: its bytes are the plan's own */
     const struct imatrix_entry *imat; /* NULL: none */
-    uint64_t n_mats;                  /* ne2*ne3 */
-    uint64_t row_bytes;               /* in the output */
+    float *factors;     /* [n_mats] what its weights are divided by; in the plan's arena. NULL: nothing */
+    uint64_t n_mats;    /* ne2*ne3 */
+    uint64_t row_bytes; /* in the output */
     uint64_t n_bytes;
     uint64_t rows_per_job; /* depends on the shape alone, so results do not depend on the machine */
     size_t first_job;      /* jobs first_job .. first_job of the next tensor - 1 */
@@ -51,8 +54,20 @@ int rw_plan_warn(struct rw_plan *p, struct err *e, const char *fmt, ...) KERF_PR
 int rw_plan_types(struct rw_plan *p, const struct model *m, const struct rewrite_options *opt, struct err *e);
 int rw_plan_meta(struct rw_plan *p, const struct model *m, const struct rewrite_options *opt, struct err *e);
 
+/* Factors of weights that are encoded in a type that wants them (rewrite_factors.c): put their tensors into
+ * the plan, or refuse; then, before rows are encoded, read the weights for their values. */
+int rw_factors_plan(struct rw_plan *p, const struct model *m, struct err *e);
+int rw_factors_fill(const struct rw_plan *p, const struct model *m, const struct rewrite_options *opt,
+                    struct err *e);
+
 /* Is this run a plain conversion: no mix of quantized types, the model's own order, no private keys? */
 bool rw_is_plain(const struct rewrite_options *opt);
+
+/* What the rows of a job lost. */
+struct rw_error {
+    double sse; /* squared error */
+    struct quant_losses losses;
+};
 
 /* What the workers share. */
 struct rw_run {
@@ -60,7 +75,7 @@ struct rw_run {
     const struct rw_plan *plan;
     const struct rewrite_options *opt;
     _Atomic unsigned char *done; /* [n_jobs] 1 when the job's bytes are in the file */
-    double *sse;                 /* [n_jobs] squared error of the job's rows */
+    struct rw_error *errors;     /* [n_jobs] of the job's rows */
     _Atomic uint64_t done_bytes;
     atomic_bool cancelled;
     bool resumed;     /* begun with what the journal of an earlier run vouches for ... */
@@ -86,7 +101,7 @@ struct rw_journal;
 int rw_journal_identity(char out[65], const char *version, const struct model *m, const struct rw_plan *p,
                         const struct rewrite_options *opt, struct err *e);
 
-/* Read the journal. When it belongs to `identity`, marks done[] and sse[] and sets *matches. A missing or
+/* Read the journal. When it belongs to `identity`, marks done[] and errors[] and sets *matches. A missing or
  * foreign journal is no error. */
 int rw_journal_load(const char identity[65], struct rw_run *run, bool *matches, struct err *e);
 

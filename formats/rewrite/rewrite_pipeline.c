@@ -220,18 +220,33 @@ static double row_sse(const float *a, const float *b, uint64_t n)
     return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 
-static int measure_rows(struct pipeline *pl, const struct rw_tensor *t, const float *rows,
-                        const uint8_t *blocks, uint64_t n, float *decoded, double *sse, struct err *e)
+/* Rows that were encoded, divided by their factor, against what is read back. */
+static int measure_rows(struct pipeline *pl, const struct rw_tensor *t, const float *rows, uint64_t row0,
+                        const uint8_t *blocks, uint64_t n, float *decoded, struct rw_error *sum,
+                        struct err *e)
 {
     uint64_t n_cols = t->src->ne[0];
     for (uint64_t r = 0; r < n; r++) {
+        const double factor = t->factors ? (double)t->factors[(row0 + r) / t->src->ne[1]] : 1;
         int rc = quant_decode_rows(pl->run->opt->kern, t->type, blocks + r * t->row_bytes, t->row_bytes,
                                    decoded, 1, n_cols, e);
         if (rc)
             return rc;
-        *sse += row_sse(decoded, rows + r * n_cols, n_cols);
+        sum->sse += factor * factor * row_sse(decoded, rows + r * n_cols, n_cols);
+        quant_count_losses(&sum->losses, t->type, rows + r * n_cols, decoded, n_cols);
     }
     return 0;
+}
+
+/* Weights relative to the factor that stands beside their blocks. */
+static void divide_rows(const struct rw_tensor *t, float *rows, uint64_t row0, uint64_t n)
+{
+    const uint64_t n_cols = t->src->ne[0];
+    for (uint64_t r = 0; t->factors && r < n; r++) {
+        const float factor = t->factors[(row0 + r) / t->src->ne[1]];
+        for (uint64_t i = 0; i < n_cols; i++)
+            rows[r * n_cols + i] /= factor;
+    }
 }
 
 /* Encode rows [row0, row0+n), slice by slice, since each slice (expert) has its own importance. */
@@ -287,7 +302,7 @@ static int repack_rows(struct pipeline *pl, struct slot *s, const struct rw_tens
 }
 
 static int convert_rows(struct pipeline *pl, struct slot *s, const struct rw_tensor *t, uint64_t row0,
-                        uint64_t n, double *sse, struct err *e)
+                        uint64_t n, struct rw_error *sum, struct err *e)
 {
     uint64_t n_cols = t->src->ne[0], per_row = 4 * n_cols + t->row_bytes;
     uint64_t batch = (pl->slot_bytes - 8 * pl->widest) / per_row;
@@ -303,11 +318,12 @@ static int convert_rows(struct pipeline *pl, struct slot *s, const struct rw_ten
         size_t bad = quant_find_bad(rows, k * n_cols, quant_limit(t->type));
         if (bad < k * n_cols)
             return bad_value(t, row0 + r + bad / n_cols, bad % n_cols, rows[bad], e);
+        divide_rows(t, rows, row0 + r, k);
         rc = encode_rows(pl, s, t, rows, blocks, row0 + r, k, e);
         if (rc == 0)
             rc = check_blocks(t, row0 + r, blocks, k * t->row_bytes, "after quantizing", e);
         if (rc == 0 && pl->run->opt->measure)
-            rc = measure_rows(pl, t, rows, blocks, k, decoded, sse, e);
+            rc = measure_rows(pl, t, rows, row0 + r, blocks, k, decoded, sum, e);
         if (rc == 0)
             rc = put_rows(pl, t, row0 + r, blocks, k * t->row_bytes, e);
         if (rc)
@@ -322,7 +338,8 @@ static void hint_job(const struct rw_run *run, size_t job)
     if (job >= run->plan->n_jobs)
         return;
     const struct rw_tensor *t = rw_job_rows(run->plan, job, &row0, &n);
-    model_want_rows(run->model, t->src, row0, n);
+    if (!t->made_here)
+        model_want_rows(run->model, t->src, row0, n);
 }
 
 /* The calling thread tells how far we are; it is worker 0 of the pool. */
@@ -340,8 +357,8 @@ static void tell(struct rw_run *run, const struct rw_tensor *t)
         atomic_store(&run->cancelled, true);
 }
 
-static int do_rows(struct pipeline *pl, const struct rw_tensor *t, uint64_t row0, uint64_t n, double *sse,
-                   struct err *e)
+static int do_rows(struct pipeline *pl, const struct rw_tensor *t, uint64_t row0, uint64_t n,
+                   struct rw_error *sum, struct err *e)
 {
     int rc;
     if (t->copy) {
@@ -354,13 +371,14 @@ static int do_rows(struct pipeline *pl, const struct rw_tensor *t, uint64_t row0
             s->weights_of = NULL; /* overwritten */
             rc = repack_rows(pl, s, t, row0, n, e);
         } else if (s->mem)
-            rc = convert_rows(pl, s, t, row0, n, sse, e);
+            rc = convert_rows(pl, s, t, row0, n, sum, e);
         else
             rc = err_set(e, ERR_NOMEM, "out of memory: %" PRIu64 " bytes for a worker; lower --memory",
                          pl->slot_bytes);
         give_slot(pl, s);
     }
-    model_drop_rows(pl->run->model, t->src, row0, n);
+    if (!t->made_here)
+        model_drop_rows(pl->run->model, t->src, row0, n);
     return rc;
 }
 
@@ -377,13 +395,13 @@ static int run_job(void *ctx, size_t job, unsigned worker, struct err *e)
     if (atomic_load(&run->done[job]))
         return 0;
     hint_job(run, job + pl->ahead);
-    double sse = 0;
-    int rc = do_rows(pl, t, row0, n, &sse, e);
+    struct rw_error sum = {0};
+    int rc = do_rows(pl, t, row0, n, &sum, e);
     if (rc)
         return rc;
-    run->sse[job] = sse;
+    run->errors[job] = sum;
     atomic_fetch_add(&run->done_bytes, t->src->n_rows ? t->src->n_bytes / t->src->n_rows * n : 0);
-    atomic_store(&run->done[job], 1); /* releases sse[job] to the journal's thread */
+    atomic_store(&run->done[job], 1); /* releases errors[job] to the journal's thread */
     return 0;
 }
 
@@ -399,7 +417,7 @@ static int check_tensor(void *ctx, size_t i, unsigned worker, struct err *e)
     int rc = 0;
     (void)worker;
     for (uint64_t k = 0; k < n_samples && rc == 0 && !atomic_load(&pl->different); k++) {
-        double ignored = 0;
+        struct rw_error ignored = {0};
         /* n * k could be too large a number */
         uint64_t row = k + 1 == n_samples ? n - 1 : n / n_samples * k;
         rc = do_rows(pl, t, row, 1, &ignored, e);

@@ -542,6 +542,10 @@ int rw_plan_types(struct rw_plan *p, const struct model *m, const struct rewrite
     p->type_name = mix ? mix->name : NULL;
     if (rc == 0)
         rc = drop_scales(p, e);
+    if (rc == 0)
+        rc = rw_factors_plan(p, m, e);
+    if (p->quantizing)
+        qsort(p->tensors, p->n_tensors, sizeof *p->tensors, by_layer_and_name);
     for (size_t i = 0; rc == 0 && i < p->n_tensors; i++)
         rc = finish_tensor(p, &p->tensors[i], opt, !gguf, e);
     if (rc == 0)

@@ -5,8 +5,9 @@
  * sources and options does only the jobs that the journal lacks; since a job's bytes depend on nothing else,
  * the file ends identical. Written by one thread:
  *
- *     "kerf-journal 1\n"  identity (64 hexadecimal digits)  "\n"
- *     batches:  u64 n;  n x {u64 job, f64 squared error};  u64 checksum of the batch's bytes before it
+ *     "kerf-journal 2\n"  identity (64 hexadecimal digits)  "\n"
+ *     batches:  u64 n;  n x {u64 job, f64 squared error, u64 flushed, u64 clipped};  u64 checksum of the
+ *              batch's bytes before it
  *
  * A batch is appended only after fdatasync of the outputs, so it never promises bytes that a power cut could
  * take. A torn last batch fails its checksum and is dropped; going on, the file is written anew beside the
@@ -30,14 +31,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAGIC        "kerf-journal 1\n"
+#define MAGIC        "kerf-journal 2\n"
 #define HEADER_BYTES (sizeof MAGIC - 1 + 64 + 1)
 
 struct record {
     uint64_t job;
-    double sse;
+    struct rw_error error;
 };
-_Static_assert(sizeof(struct record) == 16, "journal records are written as they stand in memory");
+_Static_assert(sizeof(struct record) == 32, "journal records are written as they stand in memory");
 
 struct rw_journal {
     struct rw_run *run;
@@ -116,7 +117,7 @@ static uint64_t checksum(const void *data, size_t n)
     return h;
 }
 
-/* Whole small file; a journal has 16 bytes for each job and 16 for each batch. */
+/* Whole small file; a journal has 32 bytes for each job and 16 for each batch. */
 static uint8_t *read_all(const char *path, size_t *n)
 {
     FILE *f = fopen(path, "rb");
@@ -148,7 +149,7 @@ static void take_batches(const uint8_t *p, size_t n, struct rw_run *run)
             if (job >= run->plan->n_jobs || atomic_load(&run->done[job]))
                 continue;
             const struct rw_tensor *t = rw_job_rows(run->plan, (size_t)job, &row0, &n_rows);
-            run->sse[job] = load_f64(r + 8);
+            run->errors[job] = (struct rw_error){load_f64(r + 8), {load_u64(r + 16), load_u64(r + 24)}};
             atomic_fetch_add(&run->done_bytes, t->src->n_bytes / t->src->n_rows * n_rows);
             atomic_store(&run->done[job], 1);
         }
@@ -205,7 +206,7 @@ static void checkpoint(struct rw_journal *j)
     for (size_t job = 0; job < run->plan->n_jobs && n < j->cap; job++)
         if (!j->recorded[job] && atomic_load(&run->done[job])) {
             j->recorded[job] = 1;
-            j->batch[1 + n++] = (struct record){job, run->sse[job]};
+            j->batch[1 + n++] = (struct record){job, run->errors[job]};
         }
     if (n == 0 || j->failed)
         return;
@@ -215,7 +216,7 @@ static void checkpoint(struct rw_journal *j)
             j->failed = true;
             j->flush_failed = errno;
         }
-    /* The count sits in the half record before the first one. */
+    /* The count sits at the end of the record before the first one. */
     uint8_t *start = (uint8_t *)(j->batch + 1) - 8;
     uint64_t count = n, sum;
     memcpy(start, &count, 8);

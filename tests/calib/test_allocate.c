@@ -288,57 +288,17 @@ static void the_page_is_whole(void **state)
     allocator_free(a);
 }
 
-/* The model with its feed-forward weights in NVFP4 and factors beside them, as conversions of packed
- * checkpoints have them. */
+/* The model with its feed-forward weights in NVFP4 and factors beside them. */
 static void write_packed(const char *path)
 {
-    enum { MOST = 100 };
     struct err e = {0};
-    char plain[128];
     struct recipe_override nvfp4 = {"ffn_(gate|up)", QTYPE_NVFP4};
     struct rewrite_options opt = {.recipe = {.recipe = "llama.cpp", .overrides = &nvfp4, .n_overrides = 1},
                                   .overwrite = true,
                                   .kern = kern_native(),
                                   .memory_bytes = 1 << 26,
                                   .pool = pool};
-    snprintf(plain, sizeof plain, "%s/plain.gguf", folder);
-    check(rewrite_model(NULL, model, plain, &opt, &e), &e);
-    struct gguf_reader *r;
-    struct gguf_out_tensor out[2 * MOST];
-    const void *data[2 * MOST];
-    static char names[MOST][GGUF_MAX_NAME + 1];
-    static const float factor = 2;
-    size_t n = 0, header_bytes;
-    uint8_t *header;
-    uint64_t file_bytes;
-    check(gguf_reader_open(&r, plain, NULL, &e), &e);
-    assert_true(gguf_reader_n_tensors(r) <= MOST);
-    for (size_t i = 0; i < gguf_reader_n_tensors(r); i++) {
-        const struct gguf_tensor *g = gguf_reader_tensor(r, i);
-        out[n] = (struct gguf_out_tensor){.name = g->name, .type = g->type, .n_dims = g->n_dims};
-        memcpy(out[n].ne, g->ne, sizeof g->ne);
-        data[n++] = g->data;
-        if (g->type != QTYPE_NVFP4)
-            continue;
-        snprintf(names[i], sizeof names[i], "%.*s.scale", (int)(strlen(g->name) - strlen(".weight")),
-                 g->name);
-        out[n] =
-            (struct gguf_out_tensor){.name = names[i], .type = QTYPE_F32, .n_dims = 1, .ne = {1, 1, 1, 1}};
-        data[n++] = &factor;
-    }
-    assert_int_equal(n, gguf_reader_n_tensors(r) + 4); /* two layers */
-    check(gguf_layout(gguf_reader_meta(r), out, n, &header, &header_bytes, &file_bytes, &e), &e);
-    uint8_t *bytes = calloc(1, file_bytes);
-    memcpy(bytes, header, header_bytes);
-    for (size_t i = 0; i < n; i++)
-        memcpy(bytes + out[i].offset, data[i], out[i].n_bytes);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, file_bytes, f), file_bytes);
-    assert_int_equal(fclose(f), 0);
-    free(bytes);
-    free(header);
-    gguf_reader_close(r);
+    check(rewrite_model(NULL, model, path, &opt, &e), &e);
 }
 
 /* Factors stay with the type of their weight and go with it: what was said to be possible is, to the byte. */

@@ -55,6 +55,7 @@ const struct spec specs[N_SPECS] = {
 };
 
 uint64_t source_seed = 7;
+float source_scale = 1;
 
 void write_source(const char *path, enum qtype type, long poison, float value)
 {
@@ -85,7 +86,7 @@ void write_source(const char *path, enum qtype type, long poison, float value)
         float *x = malloc(n * sizeof *x);
         uint8_t *bytes = malloc(tensors[i].n_bytes);
         for (uint64_t k = 0; k < n; k++)
-            x[k] = (float)rng_normal(&rng) * (k % 97 == 0 ? 0.3f : 0.02f);
+            x[k] = (float)rng_normal(&rng) * (k % 97 == 0 ? 0.3f : 0.02f) * source_scale;
         if (poison >= 0 && strcmp(specs[i].name, "blk.0.attn_q.weight") == 0)
             x[poison] = value;
         assert_int_equal(quant_encode_rows(kern_by_name("ref"), tensors[i].type, x, bytes, tensors[i].n_bytes,
@@ -142,7 +143,10 @@ int rewrite(const char *from, const char *to, struct setup *s, struct err *e)
     assert_int_equal(model_open(&m, from, &mo, e), 0);
     const struct mix *mix = s->type ? mix_find(s->type) : NULL;
     assert_true(mix || !s->type);
-    struct rewrite_options opt = {.recipe = {.recipe = "llama.cpp", .mix = mix},
+    struct rewrite_options opt = {.recipe = {.recipe = "llama.cpp",
+                                             .mix = mix,
+                                             .overrides = s->overrides,
+                                             .n_overrides = s->n_overrides},
                                   .imatrix = s->imatrix,
                                   .imatrix_path = "test.imatrix",
                                   .imatrix_strict = s->strict,

@@ -33,8 +33,9 @@ struct spec {
 /* The tensors of the model. */
 extern const struct spec specs[N_SPECS];
 
-/* What write_source draws the weights from. */
+/* What write_source draws the weights from, and what it multiplies them by. */
 extern uint64_t source_seed;
+extern float source_scale;
 
 /* Write the model as F32, F16 or BF16; `poison` >= 0 puts `value` at that element of blk.0.attn_q.weight. */
 void write_source(const char *path, enum qtype type, long poison, float value);
@@ -46,6 +47,8 @@ struct setup {
     unsigned threads;
     uint64_t memory;
     const char *isa, *type;
+    const struct recipe_override *overrides;
+    size_t n_overrides;
     const struct imatrix *imatrix;
     bool strict, resume, dry_run, requantize, keep_old;
     uint64_t split;
