@@ -279,7 +279,10 @@ static int on_write(void *ctx, const struct rewrite_progress *p)
 /* A plan of a large budget may have none of the types that error feedback is for. */
 static bool any_takes_feedback(const struct net *net, const struct plan *plan)
 {
+    const struct model_tensor *head = net->head.tensor;
     enum qtype type;
+    if (head && plan_find(plan, head->name, &type) && feedback_takes(head, type))
+        return true;
     for (uint32_t l = 0; l < net->n_layers; l++)
         for (size_t i = 0; i < net->layers[l].n_matrices; i++) {
             const struct model_tensor *t = net->layers[l].matrices[i];

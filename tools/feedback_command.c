@@ -297,6 +297,15 @@ static int solve(struct feedback_run *run, struct rewrite_options *ro, const str
 
 #define KEY "kerf.method"
 
+static const char *group_name(char out[32], int third, int role)
+{
+    const char *name = feedback_role_name((enum feedback_role)role);
+    if (role == FEEDBACK_HEAD)
+        return name;
+    snprintf(out, 32, "third %d, %s", third + 1, name);
+    return out;
+}
+
 static int add_group_lines(struct gguf_meta *m, const struct feedback_result *r, struct err *e)
 {
     char lines[FEEDBACK_N_THIRDS * FEEDBACK_N_ROLES][96];
@@ -307,9 +316,9 @@ static int add_group_lines(struct gguf_meta *m, const struct feedback_result *r,
             const struct feedback_group_result *g = &r->groups[t][k];
             if (g->n_tensors == 0)
                 continue;
-            snprintf(lines[n], sizeof lines[n], "third %d, %s: kld %.5f, %+.5f +- %.5f%s", t + 1,
-                     feedback_role_name((enum feedback_role)k), g->kld, g->difference, g->error,
-                     g->is_plain ? ", kept plain" : "");
+            char name[32];
+            snprintf(lines[n], sizeof lines[n], "%s: kld %.5f, %+.5f +- %.5f%s", group_name(name, t, k),
+                     g->kld, g->difference, g->error, g->is_plain ? ", kept plain" : "");
             texts[n] = (struct gguf_string){lines[n], strlen(lines[n])};
             n++;
         }
@@ -463,7 +472,11 @@ int feedback_check_output(const struct feedback_options *f, const struct rewrite
 static void group_json(struct json_writer *w, int third, int role, const struct feedback_group_result *g)
 {
     jw_object(w);
-    jw_key(w, "third"), jw_uint(w, (uint64_t)third + 1);
+    jw_key(w, "third");
+    if (role == FEEDBACK_HEAD)
+        jw_null(w);
+    else
+        jw_uint(w, (uint64_t)third + 1);
     jw_key(w, "role"), jw_string(w, feedback_role_name((enum feedback_role)role));
     jw_key(w, "n_tensors"), jw_uint(w, g->n_tensors);
     jw_key(w, "kld"), jw_double(w, g->kld);
@@ -531,9 +544,9 @@ void feedback_tell(const struct feedback_run *run, const struct shared_options *
     for (int t = 0; t < FEEDBACK_N_THIRDS; t++)
         for (int k = 0; k < FEEDBACK_N_ROLES; k++) {
             const struct feedback_group_result *g = &r->groups[t][k];
+            char name[32];
             if (g->n_tensors && (shared->verbose || g->is_plain))
-                printf("  third %d, %-11s alone: %.5f, %s%s\n", t + 1,
-                       feedback_role_name((enum feedback_role)k), g->kld,
+                printf("  %-20s alone: %.5f, %s%s\n", group_name(name, t, k), g->kld,
                        with_error(text, g->difference, g->error),
                        g->is_plain ? "; keeps the plain encoder's bytes" : "");
         }

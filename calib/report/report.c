@@ -48,6 +48,15 @@ void report_name_candidates(struct report *r)
     }
 }
 
+/* The mean of each of `n` runs; NULL when memory is out. */
+static double *means_of_runs(const double *values, size_t n, size_t run)
+{
+    double *means = malloc(n * sizeof *means + 1);
+    for (size_t i = 0; means && i < n; i++)
+        means[i] = stat_mean(values + i * run, run).value;
+    return means;
+}
+
 int report_take(struct report *r, const struct evaluation *v, const struct windows *w, struct err *e)
 {
     double *scratch = malloc(v->n * sizeof *scratch + 1);
@@ -72,6 +81,7 @@ int report_take(struct report *r, const struct evaluation *v, const struct windo
                                       v->same_top[i + 1], v->n,          v->run};
         divergence_of(&c->d, &s, scratch);
         c->ppl = c->d.ppl;
+        c->kld_windows = means_of_runs(v->kld[i + 1], v->n_windows, v->run);
         c->tokens_per_second = n_tokens / v->seconds[i + 1];
         c->has_step = i > 0;
         if (i > 0)
@@ -177,6 +187,8 @@ void report_release(struct report *r)
 {
     if (!r)
         return;
+    for (size_t i = 0; i < r->n_candidates; i++)
+        free(r->candidates[i].kld_windows);
     free(r->candidates);
     r->candidates = NULL;
     r->n_candidates = 0;
@@ -337,6 +349,16 @@ static void key_percentiles(struct json_writer *w, const char *key, const double
     jw_end(w);
 }
 
+/* Mean KLD of each window: two reports on the same text give paired differences. */
+static void key_windows(struct json_writer *w, const struct report *r, const struct report_model *c)
+{
+    jw_key(w, "kld_windows");
+    jw_array(w);
+    for (size_t i = 0; c->kld_windows && i < r->n_windows; i++)
+        jw_double(w, c->kld_windows[i]);
+    jw_end(w);
+}
+
 static double kld_at(const struct divergence *d, double share)
 {
     for (size_t i = 0; i < DIVERGENCE_N_PERCENTILES; i++)
@@ -393,6 +415,7 @@ static void candidate(struct json_writer *w, const struct report *r, const struc
     key_double(w, "kld_mean", d->kld.value);
     key_double(w, "kld_stderr", d->kld.error);
     key_double(w, "kld_stderr_by_window", d->kld_window_stderr);
+    key_windows(w, r, c);
     key_double(w, "kld_median", kld_at(d, 0.50));
     key_double(w, "kld_p90", kld_at(d, 0.90));
     key_double(w, "kld_p95", kld_at(d, 0.95));

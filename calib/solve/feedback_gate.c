@@ -1,8 +1,8 @@
 /* feedback_gate.c - the gate of feedback_model.h: each group alone in the model of the plain encoder.
  *
  * The states that enter each third of the layers are those of the plain model and kept, so a group costs the
- * layers from its third on. Head and embedding stay as they are: they are the same on both sides, and would
- * have to be encoded anew for every pass. */
+ * layers from its third on. A head or an embedding that is not solved stays as it is: it is the same on both
+ * sides, and would have to be encoded anew for every pass. */
 #include "feedback_model_internal.h"
 
 #include "calib/eval/statistics.h"
@@ -73,7 +73,7 @@ static int measure(struct gate *g, uint32_t third, double *kld, struct err *e)
         rc = forward_run_span(&states, net, g->swapped, g->w->inputs, g->w->n, g->w->ctx, &span, &g->forward,
                               e);
     g->done += (double)(span.end - span.first) / net->n_layers;
-    struct head_model models[2] = {{net, g->base, g->reference}, {net, g->base, states}};
+    struct head_model models[2] = {{net, g->base, g->reference}, {net, g->swapped, states}};
     if (rc == 0)
         rc = head_score(models, 2, g->w->targets, n, &h, scores, e);
     for (size_t i = 0; rc == 0 && i < g->w->n; i++) {

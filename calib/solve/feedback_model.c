@@ -15,7 +15,7 @@
 
 const char *feedback_role_name(enum feedback_role r)
 {
-    static const char *const names[] = {"v", "k", "q", "o", "gate and up", "down", "other"};
+    static const char *const names[] = {"v", "k", "q", "o", "gate and up", "down", "head", "other"};
     return names[r];
 }
 
@@ -28,6 +28,8 @@ static int no_memory(struct err *e)
 
 static enum feedback_role role_of(const struct net_layer *l, const struct model_tensor *t)
 {
+    if (!l)
+        return FEEDBACK_HEAD;
     const struct attention *a = &l->attention;
     if (l->steps[0] == STEP_ATTENTION) {
         if (t == a->v.tensor && t != a->q.tensor)
@@ -47,8 +49,12 @@ static enum feedback_role role_of(const struct net_layer *l, const struct model_
     return FEEDBACK_OTHER;
 }
 
-static const struct model_tensor *find_tensor(const struct net_layer *l, const char *name)
+/* `l` NULL: behind the layers. */
+static const struct model_tensor *find_tensor(const struct net *net, const struct net_layer *l,
+                                              const char *name)
 {
+    if (!l)
+        return net->head.tensor && strcmp(net->head.tensor->name, name) == 0 ? net->head.tensor : NULL;
     for (size_t i = 0; i < l->n_matrices; i++)
         if (l->matrices[i] && strcmp(l->matrices[i]->name, name) == 0)
             return l->matrices[i];
@@ -81,7 +87,7 @@ static int consider(struct feedback_model *f, const struct hessian_use *u, feedb
 {
     const struct hessian_gram *g = &hessian_file_plan(f->opt.hessian)->grams[u->gram];
     const struct net_layer *l = g->layer < f->net->n_layers ? &f->net->layers[g->layer] : NULL;
-    const struct model_tensor *t = l ? find_tensor(l, u->tensor) : NULL;
+    const struct model_tensor *t = l || g->layer == HESSIAN_BEHIND ? find_tensor(f->net, l, u->tensor) : NULL;
     enum qtype type;
     uint64_t ignored;
     if (!t || t->ne[0] != g->n_cols || t->ne[2] * t->ne[3] != g->n_mats || u->row0 + u->n_rows > t->ne[1])
@@ -372,19 +378,27 @@ static int tell(const struct feedback_model *f, double done, const char *what, s
     return 0;
 }
 
+static uint64_t layers_done(const struct feedback_model *f)
+{
+    uint64_t n = feedback_store_n_done(f->store);
+    return n < f->net->n_layers ? n : f->net->n_layers;
+}
+
 int feedback_model_solve(struct feedback_model *f, struct err *e)
 {
-    uint32_t n_layers = f->net->n_layers, layer = (uint32_t)feedback_store_n_done(f->store);
+    /* a step for each layer, and one for what is behind them */
+    uint32_t n_layers = f->net->n_layers, n_steps = n_layers + 1,
+             step = (uint32_t)feedback_store_n_done(f->store);
     int rc = 0;
-    if (feedback_store_n_done(f->store) > n_layers)
+    if (feedback_store_n_done(f->store) > n_steps)
         return err_set(e, ERR_FORMAT, "%s: is damaged; remove it to start again", f->opt.store_path);
-    f->n_resumed = layer;
-    for (; rc == 0 && layer < n_layers; layer++) {
-        rc = tell(f, (double)layer / n_layers, "solving", e);
+    f->n_resumed = layers_done(f);
+    for (; rc == 0 && step < n_steps; step++) {
+        rc = tell(f, (double)step / n_steps, "solving", e);
         if (rc == 0)
-            rc = solve_layer(f, layer, e);
+            rc = solve_layer(f, step < n_layers ? step : HESSIAN_BEHIND, e);
         if (rc == 0 && f->opt.resume)
-            rc = feedback_store_set_done(f->store, layer + 1, e);
+            rc = feedback_store_set_done(f->store, step + 1, e);
     }
     for (size_t i = 0; rc == 0 && i < f->n; i++)
         f->tensors[i].figures = *feedback_store_figures(f->store, i);
@@ -392,7 +406,7 @@ int feedback_model_solve(struct feedback_model *f, struct err *e)
         err_set(e, ERR_CANCELLED,
                 ERR_STOPPED ": %" PRIu64
                             " of %u layers are solved and kept in %s; --resume goes on from there",
-                feedback_store_n_done(f->store), n_layers, f->opt.store_path);
+                layers_done(f), n_layers, f->opt.store_path);
     return rc ? rc : tell(f, 1, "solving", e);
 }
 

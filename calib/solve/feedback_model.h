@@ -8,8 +8,8 @@
  *
  * Layer loss is no gate: with the loss of every matrix below the plain encoder's, the divergence of a whole
  * model can rise (specification, feedback, "The finding"). So each group of matrices (v; k; q; o; gate and
- * up; down; in each third of the layers) is swapped alone into the model of the plain encoder; one that
- * raises the divergence by more than its error keeps the plain bytes. */
+ * up; down; in each third of the layers; and the head) is swapped alone into the model of the plain encoder;
+ * one that raises the divergence by more than its error keeps the plain bytes. */
 #ifndef KERF_FEEDBACK_MODEL_H
 #define KERF_FEEDBACK_MODEL_H
 
@@ -29,6 +29,7 @@ enum feedback_role {
     FEEDBACK_O,
     FEEDBACK_GATE_UP,
     FEEDBACK_DOWN,
+    FEEDBACK_HEAD, /* behind the layers; a tied embedding, too. A group of its own, in the first third */
     FEEDBACK_OTHER
 };
 enum { FEEDBACK_N_ROLES = FEEDBACK_OTHER + 1, FEEDBACK_N_THIRDS = 3 };
@@ -57,7 +58,7 @@ struct feedback_group_result {
 
 struct feedback_result {
     size_t n_windows; /* held out; 0: no gate */
-    double plain_kld; /* of the model of the plain encoder, head and embedding as they are */
+    double plain_kld; /* of the model of the plain encoder; a head or embedding that is not solved as it is */
     double kld;       /* of what the gate leaves, all groups together */
     double difference, error;
     struct feedback_group_result groups[FEEDBACK_N_THIRDS][FEEDBACK_N_ROLES];

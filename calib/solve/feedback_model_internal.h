@@ -20,6 +20,8 @@ struct feedback_model {
 
 static inline uint32_t feedback_third(const struct feedback_model *f, uint32_t layer)
 {
+    if (layer >= f->net->n_layers) /* the head: if it is the embedding, too, it changes all layers */
+        return 0;
     return (uint32_t)((uint64_t)layer * FEEDBACK_N_THIRDS / f->net->n_layers);
 }
 

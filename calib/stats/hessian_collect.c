@@ -113,13 +113,21 @@ static int put_gram(struct collecting *c, size_t gram, struct err *e)
     return rc;
 }
 
+static int put_layer(struct collecting *c, uint32_t layer, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < c->plan.n_grams; i++)
+        if (c->plan.grams[i].layer == layer)
+            rc = put_gram(c, i, e);
+    return rc;
+}
+
 static int layer_done(void *ctx, uint32_t layer, struct err *e)
 {
     struct collecting *c = ctx;
     int rc = imatrix_sums_check(&c->importance, e);
-    for (size_t i = 0; rc == 0 && i < c->plan.n_grams; i++)
-        if (c->plan.grams[i].layer == layer)
-            rc = put_gram(c, i, e);
+    if (rc == 0)
+        rc = put_layer(c, layer, e);
     c->state.n_windows = layer + 1;
     if (rc == 0 && c->opt->file.resume)
         rc = hessian_writer_flush(c->writer, e);
@@ -193,9 +201,10 @@ static int run(struct collecting *c, const struct net *net, struct weights *weig
                                 .observe_first = (uint32_t)c->state.n_windows,
                                 .progress = c->opt->progress,
                                 .progress_ctx = c->opt->progress_ctx};
-    if (c->state.n_windows == net->n_layers)
+    if (c->state.n_windows == net->n_layers && !net->head.tensor)
         return 0;
-    return forward_run(NULL, net, weights, w->inputs, w->n, w->ctx, &f, e);
+    int rc = forward_run(NULL, net, weights, w->inputs, w->n, w->ctx, &f, e);
+    return rc ? rc : put_layer(c, HESSIAN_BEHIND, e);
 }
 
 int hessian_collect(const char *path, const struct net *net, struct weights *weights, const struct windows *w,

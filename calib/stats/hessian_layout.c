@@ -158,7 +158,7 @@ static int add_tensors(struct hessian_writer *w, struct err *e)
         const char *name = p->uses[i].tensor;
         const struct hessian_gram *g = &p->grams[p->uses[i].gram];
         uint64_t at;
-        if (strmap_find(&seen, name, strlen(name), &at))
+        if (g->layer == HESSIAN_BEHIND || strmap_find(&seen, name, strlen(name), &at))
             continue;
         w->importance[w->n_importance++] = name;
         rc = strmap_put(&seen, name, strlen(name), i, NULL) == 0 ? 0 : no_memory(e);

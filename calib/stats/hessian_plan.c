@@ -143,6 +143,14 @@ static void plan_delta_net(struct planning *p, const struct delta_net *d)
     use(p, &d->output, gram(p, d->output.tensor, HESSIAN_PLAIN, 1));
 }
 
+/* Also of a tied embedding: most of what its error does, it does in the head. */
+static void plan_head(struct planning *p, const struct net *net)
+{
+    p->layer = HESSIAN_BEHIND;
+    if (net->head.tensor)
+        use(p, &net->head, gram(p, net->head.tensor, HESSIAN_PLAIN, 1));
+}
+
 int hessian_plan_make(struct hessian_plan *out, const struct net *net, struct err *e)
 {
     struct planning p = {.plan = out, .e = e};
@@ -157,5 +165,7 @@ int hessian_plan_make(struct hessian_plan *out, const struct net *net, struct er
             case STEP_DELTA_NET: plan_delta_net(&p, &l->delta_net); break;
             }
     }
+    if (p.rc == 0)
+        plan_head(&p, net);
     return p.rc;
 }

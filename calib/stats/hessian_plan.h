@@ -17,12 +17,15 @@
 
 enum hessian_weighting { HESSIAN_PLAIN, HESSIAN_MASS, HESSIAN_MIXED };
 
+/* The layer of what is multiplied behind all layers: the head, whose inputs are the final states. */
+#define HESSIAN_BEHIND UINT32_MAX
+
 struct hessian_gram {
     const char *name;  /* of its tensor in a Hessian file: the owner's name and ".gram", ".gram_mass", ... */
     const char *owner; /* the first tensor that multiplies this input */
     uint64_t n_cols, n_mats; /* n_mats: experts of a stack, else 1 */
     enum hessian_weighting weighting;
-    uint32_t layer;
+    uint32_t layer; /* or HESSIAN_BEHIND */
 };
 
 /* Rows [row0, row0 + n_rows) of each matrix of a tensor take their Hessian from a Gram matrix. */
@@ -41,7 +44,8 @@ struct hessian_plan {
     size_t n_uses, uses_cap;
 };
 
-/* All matrices of the layers of `net`; the head is not among them. *out: caller releases with
+/* All matrices of the layers of `net`, and its language head, if it has one. The head takes part in no
+ * importance matrix here, as in those of `kerf imatrix` (imatrix_sums.h). *out: caller releases with
  * hessian_plan_release, zeroed structs too. */
 int hessian_plan_make(struct hessian_plan *out, const struct net *net, struct err *e);
 void hessian_plan_release(struct hessian_plan *p);

@@ -35,7 +35,7 @@ static const struct variant {
 static bool one_type(void *ctx, const struct model_tensor *t, enum qtype *out)
 {
     *out = *(const enum qtype *)ctx;
-    return !t->always_f32;
+    return !t->always_f32 && strncmp(t->name, "blk.", 4) == 0;
 }
 
 static double cpu_seconds(void)

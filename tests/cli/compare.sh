@@ -22,6 +22,9 @@ for key in reference candidates path n_bytes perplexity_stderr ppl_ratio_stderr 
     kld_p999 kld_max top1_agreement_stderr delta_p_mean; do
     prints "\"$key\":"
 done
+sed -n 's/^ *"kld_windows": \[\(.*\)\],$/\1/p' "$work/out" | sed -n 2p |
+    awk -F, -v mean="$(value kld_mean 2)" '{ for (i = 1; i <= NF; i++) sum += $i; d = sum / NF - mean
+        exit !(NF > 1 && d < 1e-9 && d > -1e-9) }' || fail "the means of the windows do not give the mean"
 
 # Gates: exit code 3 and the reason.
 run 0 compare "$demo" "$work/q4.gguf" --text "$text" --ctx 128 --max-kld 1 --max-ppl-ratio 2 --min-top1 0.5

@@ -16,14 +16,14 @@ json
 for key in output n_grams n_bytes n_chunks n_tokens ctx n_layers_resumed seconds; do
     prints "\"$key\":"
 done
-prints '"n_grams": 12'
+prints '"n_grams": 13'
 absent "$work/a.gguf.kerf-state"
 run 0 hessian "$toy" --text "$text" -o "$work/b.gguf" --ctx 64 --chunks 20 --threads 1 --memory 64MiB
 same "$work/a.gguf" "$work/b.gguf"
 run 1 hessian "$toy" --text "$text" -o "$work/a.gguf" --ctx 64
 says "exists already"
 run 0 hessian "$toy" --text "$text" -o "$work/dry.gguf" --ctx 64 --dry-run
-prints "would be 12 Gram matrices"
+prints "would be 13 Gram matrices"
 absent "$work/dry.gguf"
 run 2 hessian "$toy" -o "$work/c.gguf"
 run 0 hessian "$toy" --text "$text" -o "$work/all.gguf" --ctx 64
@@ -70,6 +70,8 @@ same "$work/h1" "$work/h3"
 run 0 inspect "$work/q1.gguf"
 prints "kerf.method"
 prints "kerf.method.gate"
+run 0 inspect "$work/q1.gguf" --json
+prints "head: kld"
 for left in kerf-hessian kerf-hessian.kerf-state kerf-feedback; do
     [ ! -e "$work/q1.gguf.$left" ] || fail "q1.gguf.$left was left behind"
 done
