@@ -42,6 +42,11 @@ struct allocate_job {
 void allocate_print_json(const struct allocate_job *j);
 void allocate_print_text(const struct allocate_job *j);
 
+/* Their parts that kerf best has, too: the list of tensors (`r` NULL: types are not known yet), and how many
+ * there are of each type. */
+void allocate_put_tensors(struct json_writer *w, const struct loss_table *table, const struct allocation *r);
+void allocate_print_types(const struct loss_table *table, const struct allocation *r);
+
 /* What a run would do that has to measure first. */
 void allocate_print_dry(const struct allocate_job *j);
 

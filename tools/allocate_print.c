@@ -67,6 +67,27 @@ static void put_method(struct json_writer *w, const struct allocate_job *j)
     put_confirmation(w, j);
 }
 
+void allocate_put_tensors(struct json_writer *w, const struct loss_table *table, const struct allocation *r)
+{
+    jw_key(w, "tensors");
+    jw_array(w);
+    for (size_t i = 0; i < table->n_tensors; i++) {
+        const struct loss_tensor *t = &table->tensors[i];
+        const struct loss_option *o = r ? &t->options[r->choice[i]] : NULL;
+        jw_object(w);
+        jw_key(w, "name");
+        jw_string(w, t->tensor->name);
+        jw_key(w, "type");
+        jw_string(w, o ? qtype_name(o->type) : NULL);
+        jw_key(w, "n_bytes");
+        uint_or_null(w, o ? o->n_bytes : 0, r != NULL);
+        jw_key(w, "loss");
+        jw_double(w, o ? o->loss : NAN);
+        jw_end(w);
+    }
+    jw_end(w);
+}
+
 void allocate_print_json(const struct allocate_job *j)
 {
     struct json_writer w;
@@ -86,23 +107,7 @@ void allocate_print_json(const struct allocate_job *j)
     jw_key(&w, "optimality_gap");
     jw_double(&w, known ? r->loss - r->lower_bound : NAN);
     put_method(&w, j);
-    jw_key(&w, "tensors");
-    jw_array(&w);
-    for (size_t i = 0; i < j->table.n_tensors; i++) {
-        const struct loss_tensor *t = &j->table.tensors[i];
-        const struct loss_option *o = known ? &t->options[r->choice[i]] : NULL;
-        jw_object(&w);
-        jw_key(&w, "name");
-        jw_string(&w, t->tensor->name);
-        jw_key(&w, "type");
-        jw_string(&w, o ? qtype_name(o->type) : NULL);
-        jw_key(&w, "n_bytes");
-        uint_or_null(&w, o ? o->n_bytes : 0, known);
-        jw_key(&w, "loss");
-        jw_double(&w, o ? o->loss : NAN);
-        jw_end(&w);
-    }
-    jw_end(&w);
+    allocate_put_tensors(&w, &j->table, known ? r : NULL);
     cmd_json_end(&w);
 }
 
@@ -151,23 +156,28 @@ static void print_confirmation(const struct allocate_job *j)
     puts(j->took_mix ? "; the mix stays" : "");
 }
 
-void allocate_print_text(const struct allocate_job *j)
+void allocate_print_types(const struct loss_table *table, const struct allocation *r)
 {
-    const struct allocation *r = &j->allocation;
     uint64_t n[QTYPE_COUNT] = {0}, bytes[QTYPE_COUNT] = {0};
     char size[32];
-    for (size_t i = 0; i < j->table.n_tensors; i++) {
-        const struct loss_option *o = &j->table.tensors[i].options[r->choice[i]];
+    for (size_t i = 0; i < table->n_tensors; i++) {
+        const struct loss_option *o = &table->tensors[i].options[r->choice[i]];
         n[o->type]++;
         bytes[o->type] += o->n_bytes;
     }
-    printf("%s: %" PRIu64 " bytes of %" PRIu64 ", %.3f bits per weight, expected loss %.3g nats per token\n",
-           j->o->output && !j->shared->dry_run ? j->o->output : "(not written)", r->n_bytes, r->budget_bytes,
-           r->bits_per_weight, r->loss);
     for (uint32_t t = 0; t < QTYPE_COUNT; t++)
         if (n[t])
             printf("  %-8s %4" PRIu64 " tensor%s  %s\n", qtype_name(t), n[t], n[t] == 1 ? " " : "s",
                    format_bytes(size, (double)bytes[t]));
+}
+
+void allocate_print_text(const struct allocate_job *j)
+{
+    const struct allocation *r = &j->allocation;
+    printf("%s: %" PRIu64 " bytes of %" PRIu64 ", %.3f bits per weight, expected loss %.3g nats per token\n",
+           j->o->output && !j->shared->dry_run ? j->o->output : "(not written)", r->n_bytes, r->budget_bytes,
+           r->bits_per_weight, r->loss);
+    allocate_print_types(&j->table, r);
     print_confirmation(j);
     if (j->passes > 0)
         printf("%.1f passes over %zu tokens\n", j->passes, j->table.n_windows * j->table.ctx);

@@ -1,6 +1,6 @@
 /* cmd_best.c - kerf best: the best file of a size, in one go. One text is divided: Hessians and sensitivities
  * see its first windows, the gate of the error feedback the next, and the report only what is left. */
-#include "allocate_budget.h"
+#include "allocate_job.h"
 #include "eval_command.h"
 #include "feedback_command.h"
 #include "type_options.h"
@@ -40,7 +40,10 @@ struct job {
     struct windows all; /* of the text; r->windows is what the step at hand runs on */
     size_t n_calibration, n_gate, n_report;
     char *hessian, *hessian_state, *losses; /* beside the output; owned */
-    uint64_t budget;                        /* bytes of the file, without METADATA_ROOM */
+    uint64_t budget, asked;                 /* bytes of the file, without METADATA_ROOM and with it */
+    struct feedback_run feedback;
+    bool has_feedback;   /* some matrix was solved */
+    char importance[80]; /* what the matrix is of, for the report */
     struct loss_table table;
     struct allocator *allocator;
     struct allocation allocation;
@@ -210,11 +213,15 @@ static int begin_plan(struct job *j, const struct imatrix *importance, struct er
     if (rc == 0)
         rc = allocator_new(&j->allocator, &j->table, &ao, e);
     if (rc == 0 && j->budget == 0) {
-        rc = budget_bytes(&j->budget, &j->o->budget, j->allocator, r->shared, e);
-        if (rc == 0 && j->budget > METADATA_ROOM)
-            j->budget -= METADATA_ROOM;
+        rc = budget_bytes(&j->asked, &j->o->budget, j->allocator, r->shared, e);
+        j->budget = rc == 0 && j->asked > METADATA_ROOM ? j->asked - METADATA_ROOM : j->asked;
     }
-    return rc ? rc : allocator_check(j->allocator, j->budget, e);
+    if (rc == 0 && j->budget < allocator_min_bytes(j->allocator))
+        rc = err_set(e, ERR_ARG,
+                     "a file of %" PRIu64 " bytes is not possible; the smallest with these types, and with "
+                     "room for what the file says of itself, has %" PRIu64 " bytes",
+                     j->asked, allocator_min_bytes(j->allocator) + METADATA_ROOM);
+    return rc;
 }
 
 static void end_plan(struct job *j)
@@ -262,7 +269,8 @@ static int choose(struct job *j, struct err *e)
     if (rc == 0)
         rc = allocator_solve(j->allocator, j->budget, &j->allocation, e);
     if (rc == 0)
-        j->mix = allocator_standard_mix(j->allocator, j->budget + METADATA_ROOM);
+        j->mix = allocator_standard_mix(j->allocator, j->asked);
+    j->allocation.budget_bytes = j->asked;
     return rc;
 }
 
@@ -297,7 +305,6 @@ static int write_file(struct job *j, struct err *e)
     struct eval_run *r = j->r;
     struct plan *plan = NULL;
     char *text = NULL;
-    struct feedback_run feedback = {0};
     struct feedback_options fo = {.texts = r->text->texts, /* borrowed */
                                   .hessian = j->hessian,
                                   .ctx = j->all.ctx,
@@ -315,14 +322,14 @@ static int write_file(struct job *j, struct err *e)
                                  .pool = r->session.pool,
                                  .progress = on_write,
                                  .progress_ctx = r};
-    const bool solving = rc == 0 && any_takes_feedback(&r->models[0].net, plan);
-    if (rc == 0 && !solving)
+    j->has_feedback = rc == 0 && any_takes_feedback(&r->models[0].net, plan);
+    if (rc == 0 && !j->has_feedback)
         cmd_warn(j->shared,
                  "[feedback-idle] no matrix of the layers has a type that error feedback is for; the file is "
                  "the plain encoder's");
-    if (solving)
-        rc = feedback_prepare(&feedback, &ro, r->models[0].model, &r->session, &fo, r->shared, j->o->output,
-                              e);
+    if (j->has_feedback)
+        rc = feedback_prepare(&j->feedback, &ro, r->models[0].model, &r->session, &fo, r->shared,
+                              j->o->output, e);
     if (rc == 0) {
         progress_begin(&r->bar, r->shared, "writing", "B", 0);
         signals_cooperate(true);
@@ -330,11 +337,8 @@ static int write_file(struct job *j, struct err *e)
         signals_cooperate(false);
         progress_end(&r->bar);
     }
-    if (rc == 0 && solving) {
-        feedback_warn(&feedback, r->shared);
-        feedback_tell(&feedback, r->shared);
-    }
-    feedback_release(&feedback, rc == 0);
+    if (rc == 0 && j->has_feedback)
+        feedback_warn(&j->feedback, r->shared);
     plan_free(plan);
     free(text);
     return rc;
@@ -367,6 +371,37 @@ static void judge(struct job *j)
             j->mix->name, -d.value, d.error);
 }
 
+/* Of the file itself; what it is worth follows. */
+static void print_file(const struct job *j)
+{
+    const struct candidate *file = &j->r->models[1];
+    printf("%s: %" PRIu64 " bytes of %" PRIu64 ", %.3f bits per weight\n", j->o->output, file->n_bytes,
+           j->asked, file->bits_per_weight);
+    allocate_print_types(&j->table, &j->allocation);
+    if (j->has_feedback)
+        feedback_tell(&j->feedback, j->shared);
+    putchar('\n');
+}
+
+static void put_file(void *ctx, struct json_writer *w)
+{
+    const struct job *j = ctx;
+    const struct candidate *file = &j->r->models[1];
+    jw_key(w, "output"), jw_string(w, j->o->output);
+    jw_key(w, "n_bytes"), jw_uint(w, file->n_bytes);
+    jw_key(w, "bits_per_weight"), jw_double(w, file->bits_per_weight);
+    jw_key(w, "budget_bytes"), jw_uint(w, j->asked);
+    jw_key(w, "mix"), jw_string(w, j->mix ? j->mix->name : NULL);
+    jw_key(w, "expected_loss"), jw_double(w, j->allocation.loss);
+    jw_key(w, "optimality_gap"), jw_double(w, j->allocation.loss - j->allocation.lower_bound);
+    jw_key(w, "passes"), jw_double(w, j->table.passes);
+    allocate_put_tensors(w, &j->table, &j->allocation);
+    if (j->has_feedback)
+        feedback_json(&j->feedback, w);
+    else
+        jw_key(w, "method"), jw_null(w);
+}
+
 static int report(struct job *j, struct err *e)
 {
     struct eval_run *r = j->r;
@@ -381,6 +416,12 @@ static int report(struct job *j, struct err *e)
         return err_context(e, rc, "%s is written, but not measured", j->o->output);
     judge(j);
     cmd_tell_warnings();
+    snprintf(j->importance, sizeof j->importance, "of the first %zu windows of the text", j->n_calibration);
+    r->report.imatrix = j->importance;
+    r->members = put_file;
+    r->members_ctx = j;
+    if (!j->shared->json)
+        print_file(j);
     return eval_print(r, j->o->html, e);
 }
 
@@ -475,8 +516,9 @@ static int run(struct job *j, const char *model, struct err *e)
     return report(j, e);
 }
 
-static void release(struct job *j)
+static void release(struct job *j, bool done)
 {
+    feedback_release(&j->feedback, done);
     allocation_release(&j->allocation);
     allocator_free(j->allocator);
     loss_table_release(&j->table);
@@ -543,6 +585,6 @@ int cmd_best(int argc, char **argv)
             status = rc ? cmd_fail(&e) : r.report.partial ? CMD_FAILED : CMD_DONE;
         }
     }
-    release(&j);
+    release(&j, rc == 0);
     return status;
 }

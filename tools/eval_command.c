@@ -389,11 +389,18 @@ static void title_of(const struct candidate *c, char out[200])
 }
 
 /* What went wrong behind the measurement does not lose it. */
+struct outcome {
+    const struct eval_run *r;
+    struct err e;
+};
+
 static void add_members(void *ctx, struct json_writer *w)
 {
-    const struct err *e = ctx;
-    if (e->code != ERR_OK)
-        cmd_json_error(w, e);
+    const struct outcome *o = ctx;
+    if (o->r->members)
+        o->r->members(o->r->members_ctx, w);
+    if (o->e.code != ERR_OK)
+        cmd_json_error(w, &o->e);
     cmd_json_warnings(w);
 }
 
@@ -414,13 +421,13 @@ int eval_print(struct eval_run *r, const char *html, struct err *e)
         if (rc == 0)
             rc = write_html(r, html, e);
     }
-    struct err failure = *e;
+    struct outcome outcome = {r, *e};
     if (rc == 0)
-        failure.code = ERR_OK;
+        outcome.e.code = ERR_OK;
     if (rc == 0 && r->report.partial)
-        err_set(&failure, ERR_CANCELLED, ERR_STOPPED);
+        err_set(&outcome.e, ERR_CANCELLED, ERR_STOPPED);
     r->report.members = add_members;
-    r->report.members_ctx = &failure;
+    r->report.members_ctx = &outcome;
     cmd_tell_warnings();
     if (r->shared->json)
         report_json(&r->report, stdout);

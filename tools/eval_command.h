@@ -79,6 +79,8 @@ struct eval_run {
     struct report report;
     struct progress bar;
     double start;
+    void (*members)(void *ctx, struct json_writer *w); /* of the command's own in the JSON object; or NULL */
+    void *members_ctx;
 };
 
 #define NO_FALLBACK_OPTION(v)                                                                                \

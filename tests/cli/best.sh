@@ -16,6 +16,12 @@ json
 n_bytes=$(wc -c <"$work/a.gguf")
 [ "$n_bytes" -le 2450000 ] && [ "$n_bytes" -gt 2400000 ] || fail "$n_bytes bytes of 2450000"
 prints '"candidates"'
+for key in output n_bytes bits_per_weight budget_bytes mix expected_loss tensors method layer_loss_ratio groups; do
+    prints "\"$key\":"
+done
+prints '"budget_bytes": 2450000'
+prints '"imatrix": "of the first 8 windows of the text"'
+grep -q "of the first 8 windows" "$work/a.html" || fail "the page says nothing of the importance matrix"
 [ "$(value kld_mean 2)" != "" ] || fail "no mix beside the file"
 awk "BEGIN { exit !($(value kld_mean 1) < $(value kld_mean 2)) }" || fail "the file loses to the mix"
 grep -q "</html>" "$work/a.html" || fail "the page is not whole"
@@ -29,6 +35,10 @@ run 0 verify "$work/a.gguf"
 run 0 best "$demo" --text "$text" --ctx 32 --chunks 4 --target-bpw 12 -o "$work/high.gguf" --json
 json
 prints '"feedback-idle"'
+prints '"method": null'
+run 0 best "$demo" --text "$text" --ctx 32 --chunks 4 --target-bpw 12 -o "$work/high.gguf" --force
+prints "high.gguf: "
+prints "  Q8_0  "
 run 0 verify "$work/high.gguf"
 run 0 best "$demo" --text "$text" --ctx 64 --memory 5MiB -o "$work/b.gguf" --dry-run
 
@@ -46,7 +56,7 @@ for dry in "" --dry-run; do
     run 1 best "$demo" --text "$text" --ctx 32 --target-bpw 4.5 --memory 1MiB -o "$work/b.gguf" $dry
     says "raise --memory"
     run 1 best "$demo" --text "$text" --ctx 32 --target-size 500000 -o "$work/b.gguf" $dry
-    says "is not possible"
+    says "a file of 500000 bytes is not possible"
     run 1 best "$demo" --text "$text" --ctx 32 --memory 100000 -o "$work/b.gguf" $dry
     says "leaves nothing of --memory"
 done
