@@ -63,7 +63,7 @@ static void put_method(struct json_writer *w, const struct allocate_job *j)
     put_real(w, "passes", j->planned ? NAN : j->passes);
     jw_key(w, "n_tokens");
     jw_uint(w, (uint64_t)j->table.n_windows * j->table.ctx);
-    put_real(w, "seconds", session_seconds() - j->r->start);
+    put_real(w, "seconds", clock_seconds() - j->r->start);
     put_confirmation(w, j);
 }
 

@@ -21,6 +21,7 @@
 
 #include "opt.h"
 
+#include "libquant/base/clock.h"
 #include "libquant/base/err.h"
 
 #include <stdbool.h>
@@ -115,8 +116,7 @@ int cmd_check_folder(const char *path, struct err *e);
 int cmd_claim_outputs(const struct shared_options *o, const char *const *outputs, size_t n_outputs,
                       const char *const *inputs, size_t n_inputs, struct err *e);
 
-/* Monotonic clock, and the largest resident set of this process so far. */
-double session_seconds(void);
+/* The largest resident set of this process so far. */
 uint64_t session_peak_rss(void);
 
 /* What is left of a bound on working memory once inputs are open: the bound less the memory this process

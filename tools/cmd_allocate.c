@@ -97,13 +97,6 @@ static int check_options(const struct opt_command *cmd, struct allocate_job *j)
 
 /* --- the loss table --- */
 
-static int on_progress(void *ctx, double done, const char *what)
-{
-    struct eval_run *r = ctx;
-    progress_update(&r->bar, (uint64_t)(done * 1000), what);
-    return signals_pending();
-}
-
 /* Where a stopped run left off. */
 static int take_state(struct allocate_job *j, const struct loss_measure *m, struct err *e)
 {
@@ -175,17 +168,14 @@ static int measure(struct allocate_job *j, uint64_t chunks, struct err *e)
                              .probes = j->probes,
                              .n_probes = j->n_probes,
                              .passes_kept_back = 3.0 * (double)j->held_out.n / (double)r->windows.n,
-                             .progress = on_progress,
-                             .progress_ctx = r,
+                             .progress = progress_on(&r->bar),
                              .state_path = j->state,
                              .state_seconds = STATE_SECONDS};
     rc = take_state(j, &m, e);
     if (rc != 0 || j->planned)
         return rc;
     progress_begin(&r->bar, r->shared, "measuring", "steps", 1000);
-    signals_cooperate(true);
     rc = loss_table_measure(&j->table, &r->models[0].net, r->models[0].weights, &r->windows, &m, e);
-    signals_cooperate(false);
     progress_end(&r->bar);
     j->passes = j->table.passes;
     if (rc == 0 && j->o->table)
@@ -232,13 +222,6 @@ static int take_losses(struct allocate_job *j, uint64_t chunks, struct err *e)
 
 /* --- the confirming measurement --- */
 
-static int on_confirm(void *ctx, const struct evaluate_progress *p)
-{
-    struct eval_run *r = ctx;
-    progress_update(&r->bar, (uint64_t)(p->done * 1000), p->stage);
-    return signals_pending();
-}
-
 /* The mix in place of a plan that loses to it. */
 static void judge(struct allocate_job *j)
 {
@@ -279,13 +262,10 @@ static int confirm(struct allocate_job *j, struct err *e)
     struct evaluate_options opt = {.pool = r->session.pool,
                                    .memory_bytes = r->shared->memory_bytes,
                                    .activations = eval_activations(r->text),
-                                   .progress = on_confirm,
-                                   .progress_ctx = r};
+                                   .progress = progress_on(&r->bar)};
     progress_begin(&r->bar, r->shared, "confirming", "steps", 1000);
-    signals_cooperate(true);
     int rc = confirm_plan(&j->confirmation, j->allocator, &j->allocation, mix, &r->models[0].net,
                           r->models[0].weights, w, &opt, e);
-    signals_cooperate(false);
     progress_end(&r->bar);
     if (rc != 0)
         return rc;

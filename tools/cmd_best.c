@@ -107,14 +107,6 @@ static int open_text(struct job *j, struct err *e)
 
 /* --- Hessians --- */
 
-static int on_tokens(void *ctx, uint64_t done, uint64_t total)
-{
-    struct eval_run *r = ctx;
-    r->bar.total = total;
-    progress_update(&r->bar, done, "Hessians");
-    return signals_pending();
-}
-
 static int collect(struct job *j, struct err *e)
 {
     struct eval_run *r = j->r;
@@ -123,8 +115,7 @@ static int collect(struct job *j, struct err *e)
                                           .memory_bytes = r->shared->memory_bytes,
                                           .file = {true, true, datasets, r->corpus.n_texts, NULL},
                                           .state_path = j->hessian_state,
-                                          .progress = on_tokens,
-                                          .progress_ctx = r};
+                                          .progress = progress_on(&r->bar)};
     struct windows w = {0};
     size_t n_resumed = 0;
     int rc = datasets ? part_of(&w, &j->all, 0, j->n_calibration, 0, e)
@@ -136,9 +127,7 @@ static int collect(struct job *j, struct err *e)
         rc = loss_weights_hash(r->models[0].model, opt.source.model_sha256, e);
     if (rc == 0) {
         progress_begin(&r->bar, r->shared, "collecting", "tokens", 0);
-        signals_cooperate(true);
         rc = hessian_collect(j->hessian, &r->models[0].net, r->models[0].weights, &w, &opt, &n_resumed, e);
-        signals_cooperate(false);
         progress_end(&r->bar);
     }
     if (rc == 0 && n_resumed)
@@ -166,13 +155,6 @@ static bool is_collected(const struct job *j)
 
 /* --- sensitivities and plan --- */
 
-static int on_losses(void *ctx, double done, const char *what)
-{
-    struct eval_run *r = ctx;
-    progress_update(&r->bar, (uint64_t)(done * 1000), what);
-    return signals_pending();
-}
-
 static int measure(struct job *j, struct err *e)
 {
     struct eval_run *r = j->r;
@@ -181,8 +163,7 @@ static int measure(struct job *j, struct err *e)
                              .kern = r->session.kern,
                              .memory_bytes = r->shared->memory_bytes,
                              .requantize = j->o->requantize,
-                             .progress = on_losses,
-                             .progress_ctx = r,
+                             .progress = progress_on(&r->bar),
                              .state_path = j->losses,
                              .state_seconds = STATE_SECONDS};
     int rc = part_of(&w, &j->all, 0, j->n_calibration, SENSITIVITY_WINDOWS, e);
@@ -193,9 +174,7 @@ static int measure(struct job *j, struct err *e)
     if (access(j->losses, F_OK) == 0) /* of a run that was stopped; one of another is begun anew */
         (void)loss_table_continue(&j->table, j->losses, &w, NULL);
     progress_begin(&r->bar, r->shared, "measuring", "steps", 1000);
-    signals_cooperate(true);
     rc = loss_table_measure(&j->table, &r->models[0].net, r->models[0].weights, &w, &m, e);
-    signals_cooperate(false);
     progress_end(&r->bar);
     windows_release(&w);
     return rc;
@@ -276,14 +255,6 @@ static int choose(struct job *j, struct err *e)
 
 /* --- writing --- */
 
-static int on_write(void *ctx, const struct rewrite_progress *p)
-{
-    struct eval_run *r = ctx;
-    r->bar.total = p->total_bytes;
-    progress_update(&r->bar, p->done_bytes, p->name);
-    return signals_pending();
-}
-
 /* A plan of a large budget may have none of the types that error feedback is for. */
 static bool any_takes_feedback(const struct net *net, const struct plan *plan)
 {
@@ -320,8 +291,7 @@ static int write_file(struct job *j, struct err *e)
                                  .memory_bytes = r->shared->memory_bytes,
                                  .kern = r->session.kern,
                                  .pool = r->session.pool,
-                                 .progress = on_write,
-                                 .progress_ctx = r};
+                                 .progress = progress_on(&r->bar)};
     j->has_feedback = rc == 0 && any_takes_feedback(&r->models[0].net, plan);
     if (rc == 0 && !j->has_feedback)
         cmd_warn(j->shared,
@@ -332,9 +302,7 @@ static int write_file(struct job *j, struct err *e)
                               j->o->output, e);
     if (rc == 0) {
         progress_begin(&r->bar, r->shared, "writing", "B", 0);
-        signals_cooperate(true);
         rc = rewrite_model(NULL, r->models[0].model, j->o->output, &ro, e);
-        signals_cooperate(false);
         progress_end(&r->bar);
     }
     if (rc == 0 && j->has_feedback)

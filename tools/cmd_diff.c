@@ -9,14 +9,6 @@
 #include <math.h>
 #include <stdio.h>
 
-static int on_progress(void *ctx, uint64_t done, uint64_t total, const char *name)
-{
-    struct progress *bar = ctx;
-    bar->total = total;
-    progress_update(bar, done, name);
-    return signals_pending();
-}
-
 static void shape_json(struct json_writer *w, const struct model_tensor *t)
 {
     if (!t) {
@@ -122,7 +114,7 @@ int cmd_diff(int argc, char **argv)
     struct session session = {0};
     struct model *a = NULL, *b = NULL;
     struct model_diff d = {0};
-    struct progress bar;
+    struct progress_bar bar;
     bool same = false;
     int rc = session_open(&session, &s, &e);
     struct model_options mo = {.kern = session.kern};
@@ -131,10 +123,9 @@ int cmd_diff(int argc, char **argv)
     if (rc == 0)
         rc = model_open(&b, args.items[1], &mo, &e);
     if (rc == 0) {
+        const struct progress progress = progress_on(&bar);
         progress_begin(&bar, &s, "comparing", "B", 0);
-        signals_cooperate(true);
-        rc = model_diff(&d, a, b, session.pool, on_progress, &bar, &e);
-        signals_cooperate(false);
+        rc = model_diff(&d, a, b, session.pool, &progress, &e);
         progress_end(&bar);
     }
     if (rc == 0) {

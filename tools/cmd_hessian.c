@@ -19,21 +19,10 @@ struct hessian_args {
     bool resume;
 };
 
-static int on_progress(void *ctx, uint64_t done, uint64_t total)
-{
-    struct eval_run *r = ctx;
-    char detail[64] = "";
-    uint64_t per_layer = (uint64_t)r->windows.n * r->windows.ctx;
-    snprintf(detail, sizeof detail, "layer %llu of %llu", (unsigned long long)(done / per_layer),
-             (unsigned long long)(total / per_layer));
-    progress_update(&r->bar, done, detail);
-    return signals_pending();
-}
-
 static void print_result(const struct eval_run *r, const struct hessian_plan *p, const struct hessian_args *a,
                          uint64_t n_bytes, size_t n_resumed)
 {
-    double seconds = session_seconds() - r->start;
+    double seconds = clock_seconds() - r->start;
     if (r->shared->json) {
         struct json_writer w;
         cmd_json_begin(&w);
@@ -76,8 +65,7 @@ static int collect(struct eval_run *r, const struct hessian_args *a, const char 
         .activations = eval_activations(r->text),
         .file = {r->shared->force, a->resume, datasets, r->corpus.n_texts, NULL},
         .state_path = state,
-        .progress = on_progress,
-        .progress_ctx = r};
+        .progress = progress_on(&r->bar)};
     if (!datasets)
         return err_set(e, ERR_NOMEM, "out of memory for %zu texts", r->corpus.n_texts);
     for (size_t i = 0; i < r->corpus.n_texts; i++)
@@ -91,10 +79,8 @@ static int collect(struct eval_run *r, const struct hessian_args *a, const char 
     if (rc == 0) {
         progress_begin(&r->bar, r->shared, "collecting", "tokens",
                        (uint64_t)r->windows.n * r->windows.ctx * r->models[0].net.n_layers);
-        signals_cooperate(true);
         rc = hessian_collect(a->output, &r->models[0].net, r->models[0].weights, &r->windows, &opt, n_resumed,
                              e);
-        signals_cooperate(false);
         progress_end(&r->bar);
     }
     free(datasets);

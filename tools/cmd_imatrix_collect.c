@@ -23,17 +23,6 @@ struct collect_args {
     uint64_t save_every, prior;
 };
 
-static int on_progress(void *ctx, const struct imatrix_progress *p)
-{
-    struct eval_run *r = ctx;
-    char detail[96] = "";
-    if (!isnan(p->perplexity))
-        snprintf(detail, sizeof detail, "PPL %.4f after %zu of %zu windows", p->perplexity, p->n_windows_done,
-                 p->n_windows);
-    progress_update(&r->bar, (uint64_t)(p->done * (double)r->bar.total), detail);
-    return signals_pending();
-}
-
 /* What must be equal for the state of a stopped run to be continued: model, tokens, and the options that
  * change sums. */
 static int identify(const struct eval_run *r, const struct collect_args *a, char out[65], struct err *e)
@@ -72,8 +61,7 @@ static struct imatrix_collect_options collect_options(struct eval_run *r, const 
         .state_path = state,
         .resume = a->resume,
         .identity = identity,
-        .progress = on_progress,
-        .progress_ctx = r,
+        .progress = progress_on(&r->bar),
     };
 }
 
@@ -86,9 +74,7 @@ static int collect(struct eval_run *r, const struct collect_args *a, const char 
         return rc;
     struct imatrix_collect_options opt = collect_options(r, a, state, identity);
     progress_begin(&r->bar, r->shared, "collecting", "tokens", (uint64_t)r->windows.n * r->windows.ctx);
-    signals_cooperate(true);
     rc = imatrix_collect(c, &r->models[0].net, r->models[0].weights, &r->windows, &opt, e);
-    signals_cooperate(false);
     progress_end(&r->bar);
     if (rc == 0 && c->n_resumed)
         cmd_note(r->shared, "continued after %zu of %zu windows", c->n_resumed, c->n_windows);
@@ -203,7 +189,7 @@ static int print_plan(struct eval_run *r, const char *model, const struct collec
     if (rc != 0)
         return rc;
     if (r->shared->json) {
-        print_json(&c, a, r->windows.ctx, session_seconds() - r->start);
+        print_json(&c, a, r->windows.ctx, clock_seconds() - r->start);
         return 0;
     }
     printf("%s: would be collected from %zu windows of %zu tokens (%zu tokens) through %s\n", a->output,
@@ -246,7 +232,7 @@ static int run(struct eval_run *r, const char *model, const struct collect_args 
         else
             err_context(e, rc, "the sums are kept in %s, --resume goes on from there", state);
     }
-    double seconds = session_seconds() - r->start;
+    double seconds = clock_seconds() - r->start;
     if (rc == 0 && r->shared->json)
         print_json(&c, a, r->windows.ctx, seconds);
     else if (rc == 0)

@@ -8,14 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static int on_progress(void *ctx, uint64_t done, uint64_t total, const char *name)
-{
-    struct progress *bar = ctx;
-    bar->total = total;
-    progress_update(bar, done, name);
-    return signals_pending();
-}
-
 static void strings_json(struct json_writer *w, const char *key, const char *const *items, size_t n)
 {
     jw_key(w, key), jw_array(w);
@@ -92,16 +84,15 @@ int cmd_verify(int argc, char **argv)
     struct session session = {0};
     struct model *m = NULL;
     struct verify_report r = {0};
-    struct progress bar;
+    struct progress_bar bar;
     int rc = session_open(&session, &s, &e);
     struct model_options mo = {.kern = session.kern};
     if (rc == 0)
         rc = model_open(&m, path, &mo, &e);
     if (rc == 0) {
+        const struct progress progress = progress_on(&bar);
         progress_begin(&bar, &s, "checking", "B", 0);
-        signals_cooperate(true);
-        rc = model_verify(&r, m, session.pool, on_progress, &bar, &e);
-        signals_cooperate(false);
+        rc = model_verify(&r, m, session.pool, &progress, &e);
         progress_end(&bar);
     }
     const char *text = without_path(e.msg, path);

@@ -7,14 +7,6 @@
 
 #include <stdio.h>
 
-static int on_progress(void *ctx, uint64_t done, uint64_t total)
-{
-    struct progress *bar = ctx;
-    bar->total = total;
-    progress_update(bar, done, NULL);
-    return signals_pending();
-}
-
 static void print_json(const struct copy_gguf_report *r, const char *output, double seconds)
 {
     struct json_writer w;
@@ -48,19 +40,16 @@ int copy_and_report(const struct gguf_reader *in, const char *output, struct cop
                     const struct shared_options *s)
 {
     struct err e = {0};
-    struct progress bar;
+    struct progress_bar bar;
     struct copy_gguf_report r = {0};
-    double begin = session_seconds();
+    double begin = clock_seconds();
     progress_begin(&bar, s, "copying", "B", 0);
     opt->overwrite = s->force;
     opt->dry_run = s->dry_run;
-    opt->progress = on_progress;
-    opt->progress_ctx = &bar;
-    signals_cooperate(true);
+    opt->progress = progress_on(&bar);
     int rc = s->dry_run ? 0 : cmd_check_folder(output, &e);
     if (rc == 0)
         rc = copy_gguf(in, output, opt, &r, &e);
-    signals_cooperate(false);
     progress_end(&bar);
     if (rc)
         return cmd_fail(&e);
@@ -68,7 +57,7 @@ int copy_and_report(const struct gguf_reader *in, const char *output, struct cop
         cmd_warn_of(s, NULL, r.warnings[i]);
     cmd_tell_warnings();
     if (s->json)
-        print_json(&r, output, session_seconds() - begin);
+        print_json(&r, output, clock_seconds() - begin);
     else
         print_text(&r, s);
     copy_gguf_report_release(&r);

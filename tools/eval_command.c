@@ -129,7 +129,7 @@ int eval_add_candidate(struct eval_run *r, const struct candidate_arg *a, bool r
 
 int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, struct err *e)
 {
-    r->start = session_seconds();
+    r->start = clock_seconds();
     int rc = session_open(&r->session, r->shared, e);
     if (rc != 0)
         return rc;
@@ -264,21 +264,6 @@ int eval_open_text(struct eval_run *r, struct err *e)
     return rc;
 }
 
-static int on_progress(void *ctx, const struct evaluate_progress *p)
-{
-    struct eval_run *r = ctx;
-    char detail[128];
-    if (single_texts(r) && p->n_windows_done)
-        snprintf(detail, sizeof detail, "%zu of %zu texts  %s", p->n_windows_done, p->n_windows, p->stage);
-    else if (isnan(p->perplexity))
-        snprintf(detail, sizeof detail, "%s", p->stage);
-    else
-        snprintf(detail, sizeof detail, "PPL %.4f after %zu of %zu windows  %s", p->perplexity,
-                 p->n_windows_done, p->n_windows, p->stage);
-    progress_update(&r->bar, (uint64_t)(p->done * (double)r->bar.total), detail);
-    return signals_pending();
-}
-
 static const char *candidate_label(const struct candidate *c)
 {
     return c->type ? c->type : path_short(c->path);
@@ -357,13 +342,10 @@ int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
     struct evaluate_options opt = {.pool = r->session.pool,
                                    .memory_bytes = r->shared->memory_bytes,
                                    .activations = eval_activations(r->text),
-                                   .progress = on_progress,
-                                   .progress_ctx = r};
+                                   .progress = progress_on(&r->bar)};
     progress_begin(&r->bar, r->shared, "evaluating", "tokens", n_tokens(r) * r->n_models);
-    signals_cooperate(true);
     int rc = single_texts(r) ? evaluate_texts(&r->text_evaluation, list, r->n_models, &r->passages, &opt, e)
                              : evaluate(&r->evaluation, list, r->n_models, &r->windows, &opt, e);
-    signals_cooperate(false);
     progress_end(&r->bar);
     free(list);
     return rc == 0 ? fill_report(r, kind, e) : rc;
@@ -410,7 +392,7 @@ int eval_print(struct eval_run *r, const char *html, struct err *e)
     int rc = 0;
     title_of(&r->models[0], title);
     r->report.title = title;
-    r->report.seconds = session_seconds() - r->start;
+    r->report.seconds = clock_seconds() - r->start;
     r->report.html = html;
     if (html && !r->shared->dry_run) {
         for (size_t i = 0; rc == 0 && i < r->report.n_candidates + 1; i++)

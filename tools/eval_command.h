@@ -77,7 +77,7 @@ struct eval_run {
     struct evaluation evaluation;
     struct text_evaluation text_evaluation;
     struct report report;
-    struct progress bar;
+    struct progress_bar bar;
     double start;
     void (*members)(void *ctx, struct json_writer *w); /* of the command's own in the JSON object; or NULL */
     void *members_ctx;

@@ -128,21 +128,6 @@ static int choose_held_out(struct feedback_run *run, const struct feedback_optio
 
 /* --- Hessians --- */
 
-struct watch {
-    struct progress bar;
-    uint64_t per_layer;
-};
-
-static int on_tokens(void *ctx, uint64_t done, uint64_t total)
-{
-    struct watch *w = ctx;
-    char detail[64];
-    snprintf(detail, sizeof detail, "layer %" PRIu64 " of %" PRIu64, done / w->per_layer,
-             total / w->per_layer);
-    progress_update(&w->bar, done, detail);
-    return signals_pending();
-}
-
 /* A finished Hessian file that an earlier, stopped run has left beside the output; *same: of this text and
  * model. A file of another kind is refused. */
 static int find_left_over(struct feedback_run *run, const struct hessian_source *want,
@@ -167,15 +152,14 @@ static int find_left_over(struct feedback_run *run, const struct hessian_source 
 static int collect(struct feedback_run *run, const struct session *session, const struct windows *w,
                    const struct shared_options *shared, bool resume, struct err *e)
 {
-    struct watch watch = {.per_layer = (uint64_t)w->n * w->ctx};
+    struct progress_bar bar;
     const char **datasets = calloc(run->corpus.n_texts + 1, sizeof *datasets);
     struct weights *weights = NULL;
     struct hessian_collect_options opt = {.pool = session->pool,
                                           .memory_bytes = shared->memory_bytes,
                                           .file = {true, resume, datasets, run->corpus.n_texts, NULL},
                                           .state_path = run->state_path,
-                                          .progress = on_tokens,
-                                          .progress_ctx = &watch};
+                                          .progress = progress_on(&bar)};
     int rc = datasets ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu texts", run->corpus.n_texts);
     for (size_t i = 0; rc == 0 && i < run->corpus.n_texts; i++)
         datasets[i] = run->corpus.texts[i].path;
@@ -194,11 +178,9 @@ static int collect(struct feedback_run *run, const struct session *session, cons
     if (rc == 0)
         rc = weights_new(&weights, run->net.model, session->kern, e);
     if (rc == 0) {
-        progress_begin(&watch.bar, shared, "collecting", "tokens", watch.per_layer * run->net.n_layers);
-        signals_cooperate(true);
+        progress_begin(&bar, shared, "collecting", "tokens", (uint64_t)w->n * w->ctx * run->net.n_layers);
         rc = hessian_collect(run->hessian_path, &run->net, weights, w, &opt, NULL, e);
-        signals_cooperate(false);
-        progress_end(&watch.bar);
+        progress_end(&bar);
     }
 done:
     weights_free(weights);
@@ -219,18 +201,6 @@ static bool type_in_report(void *ctx, const struct model_tensor *t, enum qtype *
     return false;
 }
 
-struct solve_watch {
-    struct progress bar;
-    double base, share;
-};
-
-static int on_solve(void *ctx, double done, const char *what)
-{
-    struct solve_watch *w = ctx;
-    progress_update(&w->bar, (uint64_t)((w->base + w->share * done) * (double)w->bar.total), what);
-    return signals_pending();
-}
-
 static const uint8_t *blocks_of(void *ctx, const struct model_tensor *t, enum qtype type)
 {
     return feedback_model_blocks(ctx, t, type);
@@ -241,7 +211,8 @@ static int solve(struct feedback_run *run, struct rewrite_options *ro, const str
 {
     struct rewrite_report report = {0};
     struct rewrite_options dry = *ro;
-    struct solve_watch watch = {.share = run->held_out.n ? 0.4 : 1};
+    struct progress_bar bar;
+    const double solving = run->held_out.n ? 0.4 : 1; /* of the bar */
     char importance[65] = "none", identity[256];
     dry.dry_run = true;
     int rc = rewrite_model(&report, run->net.model, NULL, &dry, e);
@@ -257,22 +228,19 @@ static int solve(struct feedback_run *run, struct rewrite_options *ro, const str
                                          .store_path = run->store_path,
                                          .resume = ro->resume,
                                          .identity = identity,
-                                         .progress = on_solve,
-                                         .progress_ctx = &watch};
+                                         .progress = progress_on(&bar)};
     if (rc == 0)
         rc = feedback_model_new(&run->solved, &run->net, type_in_report, &report, &opt, e);
     if (rc == 0 && feedback_model_restarted(run->solved))
         cmd_warn(shared, "[restarted] %s: was kept by another run; solved anew", run->store_path);
     if (rc == 0) {
-        progress_begin(&watch.bar, shared, "solving", "", 1000);
-        signals_cooperate(true);
+        progress_begin(&bar, shared, "solving", "", 1000);
+        progress_part(&bar, 0, solving);
         rc = feedback_model_solve(run->solved, e);
-        watch.base = watch.share;
-        watch.share = 1 - watch.base;
+        progress_part(&bar, solving, 1 - solving);
         if (rc == 0 && run->held_out.n)
             rc = feedback_model_gate(run->solved, &run->held_out, e);
-        signals_cooperate(false);
-        progress_end(&watch.bar);
+        progress_end(&bar);
     }
     if (rc == 0 && feedback_model_n_resumed(run->solved))
         cmd_note(shared, "continued after %" PRIu64 " of %u layers", feedback_model_n_resumed(run->solved),

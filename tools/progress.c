@@ -62,20 +62,27 @@ static bool is_terminal(void)
     return isatty(STDERR_FILENO) && !(no_color && no_color[0]) && term && strcmp(term, "dumb") != 0;
 }
 
-static void choose_form(struct progress *p, const struct shared_options *o)
+static void choose_form(struct progress_bar *p, const struct shared_options *o)
 {
     const char *form = o->progress ? o->progress : "auto";
     p->shown = !o->quiet && strcmp(form, "off") != 0;
     p->lines = strcmp(form, "lines") == 0 || (strcmp(form, "auto") == 0 && !is_terminal());
 }
 
-void progress_begin(struct progress *p, const struct shared_options *o, const char *what, const char *unit,
-                    uint64_t total)
+void progress_begin(struct progress_bar *p, const struct shared_options *o, const char *what,
+                    const char *unit, uint64_t total)
 {
-    *p = (struct progress){.what = what, .unit = unit, .total = total};
+    *p = (struct progress_bar){.what = what, .unit = unit, .total = (double)total, .share = 1};
     choose_form(p, o);
-    p->start = p->last = session_seconds();
+    p->start = p->last = clock_seconds();
     cmd_tell_warnings();
+    signals_cooperate(true);
+}
+
+void progress_part(struct progress_bar *p, double from, double share)
+{
+    p->from = from;
+    p->share = share;
 }
 
 static size_t terminal_width(void)
@@ -86,31 +93,43 @@ static size_t terminal_width(void)
     return 80;
 }
 
-void progress_update(struct progress *p, uint64_t done, const char *detail)
+/* What is counted, then what is at hand: "PPL 8.1234 after 4 of 24 windows  Q4_K_M". */
+static void describe(char *out, size_t size, const struct progress_step *s)
 {
-    if (!p->shown)
-        return;
-    double now = session_seconds();
+    int n = 0;
+    out[0] = 0;
+    if (s->n_done && s->perplexity > 0)
+        n = snprintf(out, size, "PPL %.4f after ", s->perplexity);
+    if (s->n_done)
+        n += snprintf(out + n, size - (size_t)n, "%zu of %zu %s  ", s->n_done, s->n, s->counted);
+    if (s->what)
+        snprintf(out + n, size - (size_t)n, "%s", s->what);
+}
+
+static void draw(struct progress_bar *p, const struct progress_step *s)
+{
+    double now = clock_seconds(), total = p->total > 0 ? p->total : s->total,
+           done = p->total > 0 ? total * (p->from + p->share * progress_share(s)) : s->done;
     if (!p->has_start) {
         p->has_start = true;
         p->start_done = done;
     }
     if (p->lines ? now - p->last < LINE_SECONDS : p->drawn && now - p->last < 0.1)
         return;
-    double elapsed = now - p->start, rate = elapsed > 0 ? (double)(done - p->start_done) / elapsed : 0;
-    char line[400], count[32], left[32] = "", speed[40];
+    double elapsed = now - p->start, rate = elapsed > 0 ? (done - p->start_done) / elapsed : 0;
+    char line[400], detail[200], count[32], left[32] = "", speed[40];
+    describe(detail, sizeof detail, s);
     if (strcmp(p->unit, "B") == 0)
         snprintf(speed, sizeof speed, "%s/s", format_bytes(count, rate));
     else
         snprintf(speed, sizeof speed, "%s %s/s", format_count(count, rate), p->unit);
-    if (p->total && rate > 0 && done <= p->total)
-        format_seconds(left, (double)(p->total - done) / rate);
-    if (p->total)
-        snprintf(line, sizeof line, "%s %3.0f%%  %s  %s%s  %s", p->what,
-                 100.0 * (double)done / (double)p->total, speed, left, left[0] ? " left" : "",
-                 detail ? detail : "");
+    if (rate > 0 && done <= total)
+        format_seconds(left, (total - done) / rate);
+    if (total > 0)
+        snprintf(line, sizeof line, "%s %3.0f%%  %s  %s%s  %s", p->what, 100.0 * done / total, speed, left,
+                 left[0] ? " left" : "", detail);
     else
-        snprintf(line, sizeof line, "%s  %s  %s", p->what, speed, detail ? detail : "");
+        snprintf(line, sizeof line, "%s  %s  %s", p->what, speed, detail);
     if (p->lines)
         fprintf(stderr, "kerf: %s\n", line);
     else
@@ -120,8 +139,22 @@ void progress_update(struct progress *p, uint64_t done, const char *detail)
     p->last = now;
 }
 
-void progress_end(struct progress *p)
+static int on_step(void *ctx, const struct progress_step *s)
 {
+    struct progress_bar *p = ctx;
+    if (p->shown)
+        draw(p, s);
+    return signals_pending();
+}
+
+struct progress progress_on(struct progress_bar *p)
+{
+    return (struct progress){on_step, p};
+}
+
+void progress_end(struct progress_bar *p)
+{
+    signals_cooperate(false);
     if (p->drawn) {
         fputs("\r\033[K", stderr);
         fflush(stderr);

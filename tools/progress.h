@@ -4,30 +4,36 @@
  * On a terminal a bar: one line, redrawn at most ten times a second and wiped at the end. Elsewhere, and
  * where NO_COLOR or TERM=dumb forbids that, a plain line every 30 seconds. --progress bar|lines|off chooses,
  * --quiet means off. */
-#ifndef KERF_PROGRESS_H
-#define KERF_PROGRESS_H
+#ifndef KERF_PROGRESS_BAR_H
+#define KERF_PROGRESS_BAR_H
 
 #include "opt.h"
 
-struct progress {
+#include "libquant/base/progress.h"
+
+struct progress_bar {
     bool shown, drawn;
-    bool lines;       /* plain lines instead of a bar */
-    const char *what; /* "quantizing" */
-    const char *unit; /* "B", "tokens", "chunks" */
-    uint64_t total;   /* 0: unknown */
+    bool lines;         /* plain lines instead of a bar */
+    const char *what;   /* "quantizing" */
+    const char *unit;   /* "B", "tokens", "chunks" */
+    double total;       /* in `unit`; 0: that of the steps */
+    double from, share; /* the part of the bar that the steps at hand fill */
     double start, last;
-    uint64_t start_done; /* a resumed run starts above zero; the rate counts from here */
+    double start_done; /* a resumed run starts above zero; the rate counts from here */
     bool has_start;
 };
 
 /* `what` is a participle ("quantizing"), `unit` "B" for bytes (printed as MiB/s) or a plural noun ("tokens").
- */
-void progress_begin(struct progress *p, const struct shared_options *o, const char *what, const char *unit,
-                    uint64_t total);
+ * From here to progress_end a signal only asks the work to stop. */
+void progress_begin(struct progress_bar *p, const struct shared_options *o, const char *what,
+                    const char *unit, uint64_t total);
 
-/* `detail` (a tensor's name; may be NULL) closes the line. Call as often as convenient. */
-void progress_update(struct progress *p, uint64_t done, const char *detail);
-void progress_end(struct progress *p);
+/* What the work is to tell its steps: they are shown on `p`, and a signal stops the work. */
+struct progress progress_on(struct progress_bar *p);
+
+/* The steps to come fill `share` of the bar, from `from` on; both 0..1. */
+void progress_part(struct progress_bar *p, double from, double share);
+void progress_end(struct progress_bar *p);
 
 /* From the first line of main: SIGINT, SIGTERM and SIGHUP remove unfinished outputs and end the process by
  * that signal; SIGBUS (an input that shrank while mapped) explains itself and exits 1; SIGPIPE and SIGXFSZ

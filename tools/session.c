@@ -1,7 +1,6 @@
 /* session.c - threads, kernels, clocks: what the shared options mean for a run. */
 #include "cmd.h"
 
-#include "libquant/base/clock.h"
 #include "libquant/base/path.h"
 #include "libquant/base/pool.h"
 #include "libquant/kern/kern.h"
@@ -49,11 +48,6 @@ int cmd_check_folder(const char *path, struct err *e)
         rc = err_set(e, ERR_IO, "%s: cannot be written: folder '%s': %s", path, folder, strerror(errno));
     free(folder);
     return rc;
-}
-
-double session_seconds(void)
-{
-    return clock_seconds();
 }
 
 uint64_t session_peak_rss(void)

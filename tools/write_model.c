@@ -91,19 +91,6 @@ static int parse_recipe(const struct opt_command *cmd, const struct options *o, 
     return status;
 }
 
-struct watch {
-    struct progress bar;
-    bool quiet;
-};
-
-static int on_progress(void *ctx, const struct rewrite_progress *p)
-{
-    struct watch *w = ctx;
-    w->bar.total = p->total_bytes;
-    progress_update(&w->bar, p->done_bytes, p->name);
-    return signals_pending();
-}
-
 static void shape_text(const struct rewrite_tensor_report *t, char out[96])
 {
     size_t n = 0;
@@ -302,9 +289,9 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
                const struct options *o, const struct shared_options *s)
 {
     struct err e = {0};
-    double begin = session_seconds();
+    double begin = clock_seconds();
     struct rewrite_report report = {0};
-    struct watch watch = {.quiet = s->quiet};
+    struct progress_bar bar;
     struct feedback_run feedback = {0};
     bool by_feedback = strcmp(o->method, "feedback") == 0, solving = by_feedback && !s->dry_run;
     int rc = open_inputs(in, path, o, s, &e);
@@ -321,8 +308,7 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
                                  .split_max_bytes = o->split_max_bytes,
                                  .kern = in->session.kern,
                                  .pool = in->session.pool,
-                                 .progress = on_progress,
-                                 .progress_ctx = &watch};
+                                 .progress = progress_on(&bar)};
     ro.recipe.plan = in->plan;
     ro.memory_bytes = session_memory_left(s->memory_bytes);
     if (rc == 0 && in->plan)
@@ -334,11 +320,9 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
     if (rc == 0 && solving)
         rc = feedback_prepare(&feedback, &ro, in->model, &in->session, &o->feedback, s, o->output, &e);
     if (rc == 0) {
-        progress_begin(&watch.bar, s, "writing", "B", 0);
-        signals_cooperate(true);
+        progress_begin(&bar, s, "writing", "B", 0);
         rc = rewrite_model(&report, in->model, o->output, &ro, &e);
-        signals_cooperate(false);
-        progress_end(&watch.bar);
+        progress_end(&bar);
     }
     if (rc == 0) {
         tell_remarks(s, in, &report);
@@ -350,9 +334,9 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
             feedback_warn(&feedback, s);
         if (s->json)
             print_json(&report, in, o->output, solving ? &feedback : NULL, o->resume,
-                       session_seconds() - begin);
+                       clock_seconds() - begin);
         else
-            print_text(&report, o->output ? o->output : path, s, session_seconds() - begin);
+            print_text(&report, o->output ? o->output : path, s, clock_seconds() - begin);
         if (solving)
             feedback_tell(&feedback, s);
     }

@@ -28,6 +28,7 @@
 #include "hidden_states.h"
 
 #include "libquant/base/pool.h"
+#include "libquant/base/progress.h"
 #include "libquant/kern/kern.h"
 
 struct model_tensor;
@@ -185,8 +186,7 @@ struct scoring {
     size_t n_heads, n, n_vocab;
     const int32_t *targets; /* [n], below n_vocab */
     uint64_t memory_bytes;
-    int (*progress)(void *ctx, uint64_t done, uint64_t total); /* nonzero cancels; or NULL */
-    void *progress_ctx;
+    struct progress progress; /* in rows of the vocabulary */
 };
 
 /* The table. Regions hold at least what the sizes say, and overlap only where it is said. */

@@ -212,8 +212,11 @@ int cpu_score(struct compute *c, const struct scoring *of, struct head_score *sc
         rc = pool_run(s.c->pool, s.panels * of->n_heads, decode_job, &s, e);
         if (rc == 0)
             rc = pool_run(s.c->pool, cpu_jobs(of->n, HEAD_TILE), tile_job, &s, e);
-        if (rc == 0 && of->progress && of->progress(of->progress_ctx, s.row0 + s.n_rows, of->n_vocab) != 0)
-            rc = err_set(e, ERR_CANCELLED, ERR_STOPPED);
+        if (rc == 0)
+            rc = progress_tell(
+                &of->progress,
+                &(struct progress_step){.done = (double)(s.row0 + s.n_rows), .total = (double)of->n_vocab},
+                e);
     }
     if (rc == 0)
         finish_scores(&s, scores);

@@ -26,23 +26,23 @@ struct run {
     bool ignore_stop; /* the states at hand are to be scored before the run ends */
 };
 
-static int show(void *ctx, uint64_t done, uint64_t total)
+static int show(void *ctx, const struct progress_step *s)
 {
     struct run *r = ctx;
-    if (!r->opt->progress)
-        return 0;
-    double part = total ? (double)done / (double)total : 0, models = (double)r->n_asked;
+    double part = progress_share(s), models = (double)r->n_asked;
     double in_wave = r->stage < r->n_asked ? ((double)r->stage + part) / models * (1 - HEAD_SHARE)
                                            : 1 - HEAD_SHARE + part * HEAD_SHARE;
     double n_scored = (double)(r->first * r->v.run);
-    struct evaluate_progress p = {
-        .stage = r->stage < r->n_asked ? r->models[r->stage].name : "scoring",
-        .done = ((double)r->first + in_wave * (double)r->n) / (double)r->w->n,
-        .n_windows_done = r->first,
-        .n_windows = r->w->n,
+    struct progress_step of_run = {
+        .done = (double)r->first + in_wave * (double)r->n,
+        .total = (double)r->w->n,
+        .what = r->stage < r->n_asked ? r->models[r->stage].name : "scoring",
+        .counted = "windows",
+        .n_done = r->first,
+        .n = r->w->n,
         .perplexity = r->first ? exp(r->nll_sum / n_scored) : NAN,
     };
-    int stop = r->opt->progress(r->opt->progress_ctx, &p);
+    int stop = progress_stops(&r->opt->progress, &of_run);
     return r->ignore_stop ? 0 : stop;
 }
 
@@ -90,8 +90,7 @@ static int run_models(struct run *r, struct err *e)
                                 .compute = r->opt->compute,
                                 .keep_first = w->first,
                                 .keep_end = w->end,
-                                .progress = show,
-                                .progress_ctx = r};
+                                .progress = {show, r}};
     r->n_active = 0;
     for (r->stage = 0; r->stage < r->n_asked; r->stage++) {
         double start = clock_seconds();
@@ -122,8 +121,11 @@ static int score(struct run *r, struct err *e)
 {
     struct evaluation *v = &r->v;
     size_t n = r->n * v->run, at = r->first * v->run;
-    struct head_options h = {r->opt->pool,   r->opt->memory_bytes, r->opt->activations, show, r,
-                             r->opt->compute};
+    struct head_options h = {.pool = r->opt->pool,
+                             .memory_bytes = r->opt->memory_bytes,
+                             .activations = r->opt->activations,
+                             .progress = {show, r},
+                             .compute = r->opt->compute};
     struct head_model *list = calloc(r->n_active, sizeof *list);
     if (!list)
         return err_set(e, ERR_NOMEM, "out of memory for %zu models", r->n_active);

@@ -18,19 +18,11 @@ struct evaluate_model {
     struct weights *weights;
 };
 
-struct evaluate_progress {
-    const char *stage; /* name of the model, or "scoring" */
-    double done;       /* 0..1 of the whole run */
-    size_t n_windows_done, n_windows;
-    double perplexity; /* of the reference so far; NaN before the first wave ended */
-};
-
 struct evaluate_options {
     struct pool *pool;
     uint64_t memory_bytes;
     enum activations activations;
-    int (*progress)(void *ctx, const struct evaluate_progress *p); /* nonzero stops the run; or NULL */
-    void *progress_ctx;
+    struct progress progress;          /* a share; counts windows, or texts; names the model, or "scoring" */
     const struct compute_ops *compute; /* what computes; NULL: the back end of this machine */
 };
 

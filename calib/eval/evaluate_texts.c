@@ -26,19 +26,17 @@ static size_t group_tokens(const struct run *r)
     return r->n * r->p->items[r->first].len;
 }
 
-static int show(void *ctx, uint64_t done, uint64_t total)
+static int show(void *ctx, const struct progress_step *s)
 {
     struct run *r = ctx;
-    if (!r->opt->progress)
-        return 0;
-    double part = total ? (double)done / (double)total : 0;
-    double in_group = ((double)r->stage + part) / (double)r->n_asked * (double)group_tokens(r);
-    struct evaluate_progress p = {.stage = r->models[r->stage].name,
-                                  .done = ((double)r->n_padded_done + in_group) / (double)r->n_padded,
-                                  .n_windows_done = r->first,
-                                  .n_windows = r->p->n,
-                                  .perplexity = NAN};
-    return r->opt->progress(r->opt->progress_ctx, &p);
+    double in_group = ((double)r->stage + progress_share(s)) / (double)r->n_asked * (double)group_tokens(r);
+    struct progress_step of_run = {.done = (double)r->n_padded_done + in_group,
+                                   .total = (double)r->n_padded,
+                                   .what = r->models[r->stage].name,
+                                   .counted = "texts",
+                                   .n_done = r->first,
+                                   .n = r->p->n};
+    return progress_stops(&r->opt->progress, &of_run);
 }
 
 double cosine_distance(const float *a, const float *b, size_t n)
@@ -109,8 +107,7 @@ static int run_model(struct run *r, const int32_t *ids, struct err *e)
                                 .activations = r->opt->activations,
                                 .compute = r->opt->compute,
                                 .keep_end = len,
-                                .progress = show,
-                                .progress_ctx = r};
+                                .progress = {show, r}};
     double start = clock_seconds();
     int rc = forward_run(&states, m->net, m->weights, ids, r->n, len, &f, e);
     if (rc == 0)

@@ -27,8 +27,8 @@ struct text_evaluation {
 double cosine_distance(const float *a, const float *b, size_t n);
 
 /* models[0] is the reference. ERR_ARG: models whose answers cannot be compared; ERR_FORMAT: an answer that is
- * no number; ERR_CANCELLED: stopped before anything was finished. In opt's progress `n_windows` counts texts,
- * and there is no perplexity. *out: caller releases with text_evaluation_release. */
+ * no number; ERR_CANCELLED: stopped before anything was finished. Progress counts texts. *out: caller
+ * releases with text_evaluation_release. */
 int evaluate_texts(struct text_evaluation *out, const struct evaluate_model *models, size_t n_models,
                    const struct passages *p, const struct evaluate_options *opt, struct err *e);
 void text_evaluation_release(struct text_evaluation *v);

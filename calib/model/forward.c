@@ -163,9 +163,12 @@ static struct region start_of(struct buffer *b)
 static int report_progress(struct pass *p, size_t n_tokens, struct err *e)
 {
     p->done += n_tokens;
-    if (p->opt->progress && p->opt->progress(p->opt->progress_ctx, p->done, p->total) != 0)
-        return err_set(e, ERR_CANCELLED, ERR_STOPPED);
-    return 0;
+    struct progress_step s = {.done = (double)p->done,
+                              .total = (double)p->total,
+                              .counted = "layers",
+                              .n_done = (size_t)(p->done / p->n_tokens),
+                              .n = (size_t)(p->total / p->n_tokens)};
+    return progress_tell(&p->opt->progress, &s, e);
 }
 
 static size_t group_size(const struct pass *p, size_t first)

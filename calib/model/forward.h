@@ -58,10 +58,7 @@ struct forward_options {
     layer_done_fn layer_done; /* or NULL */
     void *observe_ctx;        /* of the three above */
     uint32_t observe_first;   /* layers before it run unobserved */
-    /* Called from the calling thread, done of total rises from 0; a nonzero return cancels the pass
-     * (ERR_CANCELLED). Or NULL. */
-    int (*progress)(void *ctx, uint64_t done, uint64_t total);
-    void *progress_ctx;
+    struct progress progress; /* in tokens x layers; counts layers */
 };
 
 /* ids [n_windows, ctx], each below the vocabulary (else ERR_ARG). *states: n_windows * (keep_end -

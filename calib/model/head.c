@@ -51,9 +51,8 @@ int head_score(const struct head_model *models, size_t n_models, const int32_t *
         return err_set(e, ERR_NOMEM, "out of memory for %zu models", n_models);
     for (size_t m = 0; m < n_models; m++)
         heads[m] = scored(&models[m]);
-    struct scoring s = {
-        heads,         n_models,         n, models[0].net->n_vocab, targets, opt->memory_bytes,
-        opt->progress, opt->progress_ctx};
+    struct scoring s = {heads,        n_models, n, models[0].net->n_vocab, targets, opt->memory_bytes,
+                        opt->progress};
     rc = open_for(&c, &models[0], opt, e);
     if (rc == 0)
         rc = c->ops->score(c, &s, scores, e);

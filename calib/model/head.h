@@ -25,8 +25,7 @@ struct head_options {
     struct pool *pool;
     uint64_t memory_bytes;
     enum activations activations;
-    int (*progress)(void *ctx, uint64_t done, uint64_t total); /* nonzero cancels; or NULL */
-    void *progress_ctx;
+    struct progress progress;          /* in rows of the vocabulary */
     const struct compute_ops *compute; /* NULL: the back end of this machine */
 };
 

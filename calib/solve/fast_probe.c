@@ -46,13 +46,13 @@ struct fast_run {
     double share, done, total, step; /* passes, for the progress bar */
 };
 
-static int show(void *ctx, uint64_t done, uint64_t total)
+static int show(void *ctx, const struct progress_step *s)
 {
     const struct fast_run *r = ctx;
-    double part = total ? (double)done / (double)total : 0, all = (r->done + part * r->step) / r->total;
-    return r->opt->progress
-               ? r->opt->progress(r->opt->progress_ctx, r->share + (1 - r->share) * fmin(all, 1), "probing")
-               : 0;
+    double all = fmin((r->done + progress_share(s) * r->step) / r->total, 1);
+    return progress_stops(
+        &r->opt->progress,
+        &(struct progress_step){.done = r->share + (1 - r->share) * all, .total = 1, .what = "probing"});
 }
 
 static void advance(void *ctx, double passes)
@@ -291,8 +291,7 @@ int loss_table_probe_fast(struct loss_table *t, const struct net *net, struct we
                                               .keep_end = w->end,
                                               .activations = t->activations,
                                               .compute = opt->compute,
-                                              .progress = show,
-                                              .progress_ctx = &r},
+                                              .progress = {show, &r}},
                                   .advance = advance,
                                   .advance_ctx = &r};
     double walk = local_runs_cost(t, &r.parts, net->n_layers);

@@ -48,14 +48,15 @@ static int swap(struct gate *g, int third, int role, bool solved, struct err *e)
     return rc;
 }
 
-static int show(void *ctx, uint64_t done, uint64_t total)
+static int show(void *ctx, const struct progress_step *s)
 {
     const struct gate *g = ctx;
-    const struct feedback_model_options *o = &g->f->opt;
     /* one pass each for reference, plain model and result, two thirds of one for each group */
-    double passes = 3 + FEEDBACK_N_ROLES * 2, part = total ? (double)done / (double)total : 0;
-    double at = (g->done + part) / passes;
-    return o->progress ? o->progress(o->progress_ctx, at < 1 ? at : 1, "gating") : 0;
+    const double passes = 3 + FEEDBACK_N_ROLES * 2;
+    double at = g->done + progress_share(s);
+    return progress_stops(
+        &g->f->opt.progress,
+        &(struct progress_step){.done = at < passes ? at : passes, .total = passes, .what = "gating"});
 }
 
 /* Divergence of the swapped model from its third's states on, per window. */
@@ -178,8 +179,7 @@ static int run_gate(struct feedback_model *f, const struct windows *held_out, bo
                                          .activations = ACTIVATIONS_F32,
                                          .keep_first = held_out->first,
                                          .keep_end = held_out->end,
-                                         .progress = show,
-                                         .progress_ctx = &g};
+                                         .progress = {show, &g}};
     double *kld = malloc(held_out->n * sizeof *kld + 1);
     g.plain = malloc(held_out->n * sizeof *g.plain + 1);
     int rc = kld && g.plain ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu windows", held_out->n);

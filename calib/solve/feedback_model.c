@@ -373,9 +373,8 @@ static int solve_layer(struct feedback_model *f, uint32_t layer, struct err *e)
 
 static int tell(const struct feedback_model *f, double done, const char *what, struct err *e)
 {
-    if (f->opt.progress && f->opt.progress(f->opt.progress_ctx, done, what) != 0)
-        return err_set(e, ERR_CANCELLED, ERR_STOPPED);
-    return 0;
+    return progress_tell(&f->opt.progress, &(struct progress_step){.done = done, .total = 1, .what = what},
+                         e);
 }
 
 static uint64_t layers_done(const struct feedback_model *f)

@@ -18,6 +18,7 @@
 #include "calib/corpus.h"
 #include "calib/model/model_load.h"
 #include "calib/model/weights.h"
+#include "libquant/base/progress.h"
 
 struct hessian_file;
 struct imatrix;
@@ -74,11 +75,9 @@ struct feedback_model_options {
     bool plain_weighting,
         least_shrinkage; /* ablations: the plain Hessian for k and v, too; lambda as for endless text */
     const char *store_path;
-    bool resume;          /* take up the store of a stopped run, and keep this one's when it fails */
-    const char *identity; /* what else decides about bytes: version, weights, importance */
-    int (*progress)(void *ctx, double done,
-                    const char *what); /* done 0..1 of the stage; nonzero cancels; or NULL */
-    void *progress_ctx;
+    bool resume;              /* take up the store of a stopped run, and keep this one's when it fails */
+    const char *identity;     /* what else decides about bytes: version, weights, importance */
+    struct progress progress; /* a share of the stage, which it names */
 };
 
 struct feedback_model;

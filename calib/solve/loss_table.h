@@ -109,8 +109,7 @@ struct loss_measure {
                                  fallback's */
     size_t n_probes;          /* 0: every option is measured */
     double passes_kept_back;  /* of fast probes: passes that the caller needs later */
-    int (*progress)(void *ctx, double done, const char *what); /* done 0..1; nonzero cancels; or NULL */
-    void *progress_ctx;
+    struct progress progress; /* a share; names the stage */
     /* Where the figures are kept while they are measured: about every `state_seconds`, at the end, and when
      * the run fails or is cancelled. It is the caller's to remove. NULL: nowhere. */
     const char *state_path;

@@ -160,9 +160,10 @@ int loss_table_proxies(struct loss_table *t, const struct windows *w, const stru
         rc = tensor_proxies(t, &t->tensors[i], opt, e);
         if (rc == 0)
             rc = loss_table_keep(t, w, opt, false, e);
-        double done = share * (double)(i + 1) / (double)t->n_tensors;
-        if (rc == 0 && opt->progress && opt->progress(opt->progress_ctx, done, "encoding") != 0)
-            rc = err_set(e, ERR_CANCELLED, ERR_STOPPED);
+        struct progress_step s = {
+            .done = share * (double)(i + 1), .total = (double)t->n_tensors, .what = "encoding"};
+        if (rc == 0)
+            rc = progress_tell(&opt->progress, &s, e);
     }
     return rc;
 }

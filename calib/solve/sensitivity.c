@@ -28,13 +28,13 @@ struct probing {
     double share, done, total, step; /* of the work, in layer runs */
 };
 
-static int show(void *ctx, uint64_t done, uint64_t total)
+static int show(void *ctx, const struct progress_step *s)
 {
     const struct probing *p = ctx;
-    double part = total ? (double)done / (double)total : 0, all = p->done + part * p->step;
-    return p->opt->progress
-               ? p->opt->progress(p->opt->progress_ctx, p->share + (1 - p->share) * all / p->total, "probing")
-               : 0;
+    double all = (p->done + progress_share(s) * p->step) / p->total;
+    return progress_stops(
+        &p->opt->progress,
+        &(struct progress_step){.done = p->share + (1 - p->share) * all, .total = 1, .what = "probing"});
 }
 
 /* Is this option to be measured? */
@@ -195,8 +195,7 @@ int loss_table_probe(struct loss_table *t, const struct net *net, struct weights
                                            .keep_end = w->end,
                                            .activations = t->activations,
                                            .compute = opt->compute,
-                                           .progress = show,
-                                           .progress_ctx = &run};
+                                           .progress = {show, &run}};
     size_t n_known = 0, n = 0;
     loss_table_count(t, opt, &n_known, &n);
     if (n_known == n)

@@ -199,8 +199,7 @@ static int run(struct collecting *c, const struct net *net, struct weights *weig
                                 .layer_done = layer_done,
                                 .observe_ctx = c,
                                 .observe_first = (uint32_t)c->state.n_windows,
-                                .progress = c->opt->progress,
-                                .progress_ctx = c->opt->progress_ctx};
+                                .progress = c->opt->progress};
     if (c->state.n_windows == net->n_layers && !net->head.tensor)
         return 0;
     int rc = forward_run(NULL, net, weights, w->inputs, w->n, w->ctx, &f, e);

@@ -14,6 +14,7 @@
 #include "calib/corpus.h"
 #include "calib/compute/activations.h"
 #include "calib/model/weights.h"
+#include "libquant/base/progress.h"
 
 struct hessian_collect_options {
     struct pool *pool;
@@ -22,9 +23,7 @@ struct hessian_collect_options {
     struct hessian_source source;       /* n_windows and ctx are filled in from the windows */
     struct hessian_writer_options file; /* `resume`: go on with a stopped run's file, and keep this one's */
     const char *state_path;             /* where it is kept how far the run came */
-    int (*progress)(void *ctx, uint64_t done,
-                    uint64_t total); /* tokens x layers; nonzero stops (ERR_CANCELLED) */
-    void *progress_ctx;
+    struct progress progress;           /* in tokens x layers; counts layers */
 };
 
 /* Run all windows of `w` through the model and write `path`. The state at state_path is removed once the file

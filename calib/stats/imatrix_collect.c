@@ -41,23 +41,28 @@ static void update_perplexity(struct run *r)
 
 #define HEAD_SHARE 0.2 /* of a wave's work, for the progress line only */
 
-static int show(void *ctx, uint64_t done, uint64_t total)
+static int show(void *ctx, const struct progress_step *s)
 {
     struct run *r = ctx;
-    if (!r->opt->progress)
-        return 0;
-    double part = total ? (double)done / (double)total : 0, share = r->opt->perplexity ? HEAD_SHARE : 0;
+    double part = progress_share(s), share = r->opt->perplexity ? HEAD_SHARE : 0;
     part = r->scoring ? 1 - share + share * part : (1 - share) * part;
-    struct imatrix_progress p = {((double)r->state.n_windows + part * (double)r->n) / (double)r->w->n,
-                                 (size_t)r->state.n_windows, r->w->n, r->perplexity};
-    return r->opt->progress(r->opt->progress_ctx, &p);
+    struct progress_step of_run = {.done = (double)r->state.n_windows + part * (double)r->n,
+                                   .total = (double)r->w->n,
+                                   .counted = "windows",
+                                   .n_done = (size_t)r->state.n_windows,
+                                   .n = r->w->n,
+                                   .perplexity = r->perplexity};
+    return progress_stops(&r->opt->progress, &of_run);
 }
 
 static int score(struct run *r, const struct hidden_states *states, struct err *e)
 {
     size_t run = windows_n_scored(r->w), n = r->n * run;
-    struct head_options h = {r->opt->pool,   r->opt->memory_bytes, r->opt->activations, show, r,
-                             r->opt->compute};
+    struct head_options h = {.pool = r->opt->pool,
+                             .memory_bytes = r->opt->memory_bytes,
+                             .activations = r->opt->activations,
+                             .progress = {show, r},
+                             .compute = r->opt->compute};
     struct head_model m = {r->net, r->weights, states};
     r->scoring = true;
     int rc = head_score(&m, 1, r->w->targets + r->state.n_windows * run, n, &h, r->scores, e);
@@ -87,8 +92,7 @@ static int run_wave(struct run *r, struct err *e)
                                 .keep_end = with_head ? w->end : 0,
                                 .observe = imatrix_sums_observe,
                                 .observe_ctx = &r->sums,
-                                .progress = show,
-                                .progress_ctx = r};
+                                .progress = {show, r}};
     int rc = forward_run(with_head ? &states : NULL, r->net, r->weights,
                          w->inputs + r->state.n_windows * w->ctx, r->n, w->ctx, &f, e);
     if (rc == 0 && with_head)

@@ -15,12 +15,6 @@
 #include "calib/model/weights.h"
 #include "formats/gguf/imatrix_file.h"
 
-struct imatrix_progress {
-    double done; /* 0..1 of the whole run */
-    size_t n_windows_done, n_windows;
-    double perplexity; /* so far; NaN before the first wave ended */
-};
-
 struct imatrix_collect_options {
     struct pool *pool;
     uint64_t memory_bytes;
@@ -30,11 +24,10 @@ struct imatrix_collect_options {
     /* Windows between two saves of the state, rounded up to whole tiles. 0: 32768 tokens' worth when the
      * weights stay in the page cache, all windows when they have to be read again for each wave. */
     size_t save_windows;
-    const char *state_path; /* where the state is kept between waves; NULL: nowhere */
-    bool resume;            /* continue from state_path, if there is a state */
-    const char *identity;   /* what this run is about (model, text, options), hashed by the caller */
-    int (*progress)(void *ctx, const struct imatrix_progress *p); /* nonzero stops (ERR_CANCELLED); or NULL */
-    void *progress_ctx;
+    const char *state_path;   /* where the state is kept between waves; NULL: nowhere */
+    bool resume;              /* continue from state_path, if there is a state */
+    const char *identity;     /* what this run is about (model, text, options), hashed by the caller */
+    struct progress progress; /* a share; counts windows */
     const struct compute_ops *compute; /* what computes; NULL: the back end of this machine */
 };
 

@@ -137,8 +137,7 @@ static bool same_shape(const struct model_tensor *a, const struct model_tensor *
 }
 
 static int diff_tensors(struct model_diff *d, const struct model *a, const struct model *b, struct pool *pool,
-                        int (*progress)(void *ctx, uint64_t done, uint64_t total, const char *name),
-                        void *ctx, struct err *e)
+                        const struct progress *progress, struct err *e)
 {
     uint64_t total = 0, done = 0;
     d->tensors = calloc(model_n_tensors(a) + model_n_tensors(b) + 1, sizeof *d->tensors);
@@ -157,10 +156,12 @@ static int diff_tensors(struct model_diff *d, const struct model *a, const struc
     }
     for (size_t i = 0; i < d->n_tensors; i++) {
         struct diff_tensor *t = &d->tensors[i];
-        if (progress && progress(ctx, done, total, t->name) != 0)
-            return err_set(e, ERR_CANCELLED, ERR_STOPPED);
-        int rc = t->a && t->b && same_shape(t->a, t->b) ? diff_values(t, a, b, pool, e) : 0;
-        if (rc)
+        int rc = progress_tell(
+            progress, &(struct progress_step){.done = (double)done, .total = (double)total, .what = t->name},
+            e);
+        if (rc == 0 && t->a && t->b && same_shape(t->a, t->b))
+            rc = diff_values(t, a, b, pool, e);
+        if (rc != 0)
             return rc;
         done += t->a ? t->a->n_bytes + (t->b ? t->b->n_bytes : 0) : 0;
         d->n_same += t->status == DIFF_SAME;
@@ -169,13 +170,12 @@ static int diff_tensors(struct model_diff *d, const struct model *a, const struc
 }
 
 int model_diff(struct model_diff *out, const struct model *a, const struct model *b, struct pool *pool,
-               int (*progress)(void *ctx, uint64_t done, uint64_t total, const char *name), void *ctx,
-               struct err *e)
+               const struct progress *progress, struct err *e)
 {
     struct model_diff d = {0};
     int rc = diff_metadata(&d, model_meta(a), model_meta(b), e);
     if (rc == 0)
-        rc = diff_tensors(&d, a, b, pool, progress, ctx, e);
+        rc = diff_tensors(&d, a, b, pool, progress, e);
     if (rc)
         model_diff_release(&d);
     else

@@ -8,6 +8,7 @@
 #include "formats/model/model.h"
 
 #include "libquant/base/pool.h"
+#include "libquant/base/progress.h"
 
 enum diff_status {
     DIFF_SAME,   /* type, shape and bytes (or, where a source has no bytes of its own, all values) agree */
@@ -42,8 +43,7 @@ struct model_diff {
 /* *out: caller frees with model_diff_release; it borrows from both models. `progress` as in rewrite.h, with
  * bytes of both sources. */
 int model_diff(struct model_diff *out, const struct model *a, const struct model *b, struct pool *pool,
-               int (*progress)(void *ctx, uint64_t done, uint64_t total, const char *name), void *ctx,
-               struct err *e);
+               const struct progress *progress, struct err *e);
 void model_diff_release(struct model_diff *d);
 
 #endif

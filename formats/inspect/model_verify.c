@@ -486,17 +486,16 @@ static int check_ends(struct verify_owner *o, const struct model *m, struct err 
 }
 
 static int check_values(struct verify_owner *o, const struct verify_report *r, const struct model *m,
-                        struct pool *pool,
-                        int (*progress)(void *ctx, uint64_t done, uint64_t total, const char *name),
-                        void *ctx, struct err *e)
+                        struct pool *pool, const struct progress *progress, struct err *e)
 {
     uint64_t done = 0;
     int rc = 0;
     for (size_t i = 0; rc == 0 && model_has_weights(m) && i < r->n_tensors; i++) {
         const struct model_tensor *t = model_tensor(m, i);
-        if (progress && progress(ctx, done, r->n_bytes, t->name) != 0)
-            rc = err_set(e, ERR_CANCELLED, ERR_STOPPED);
-        else
+        rc = progress_tell(
+            progress,
+            &(struct progress_step){.done = (double)done, .total = (double)r->n_bytes, .what = t->name}, e);
+        if (rc == 0)
             rc = verify_values(o, m, t, pool, e);
         done += t->n_bytes;
     }
@@ -504,8 +503,7 @@ static int check_values(struct verify_owner *o, const struct verify_report *r, c
 }
 
 int model_verify(struct verify_report *out, const struct model *m, struct pool *pool,
-                 int (*progress)(void *ctx, uint64_t done, uint64_t total, const char *name), void *ctx,
-                 struct err *e)
+                 const struct progress *progress, struct err *e)
 {
     struct verify_owner *o = calloc(1, sizeof *o);
     if (!o)
@@ -515,7 +513,7 @@ int model_verify(struct verify_report *out, const struct model *m, struct pool *
         r.n_bytes += model_tensor(m, i)->n_bytes;
     int rc = check_names(o, m, e);
     if (rc == 0 && pool)
-        rc = check_values(o, &r, m, pool, progress, ctx, e);
+        rc = check_values(o, &r, m, pool, progress, e);
     if (rc == 0)
         rc = check_ends(o, m, e);
     r.findings = o->findings.items;

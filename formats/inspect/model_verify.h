@@ -9,6 +9,7 @@
 #include "formats/model/model.h"
 
 #include "libquant/base/pool.h"
+#include "libquant/base/progress.h"
 
 struct verify_report {
     size_t n_findings; /* 0: the model is sound */
@@ -27,8 +28,7 @@ bool model_needs_key(const char *arch_name, const char *key);
 /* At most one finding for each tensor and kind. `pool` NULL: the values of the tensors are not looked at.
  * *out: caller frees with verify_report_release. */
 int model_verify(struct verify_report *out, const struct model *m, struct pool *pool,
-                 int (*progress)(void *ctx, uint64_t done, uint64_t total, const char *name), void *ctx,
-                 struct err *e);
+                 const struct progress *progress, struct err *e);
 void verify_report_release(struct verify_report *r);
 
 #endif

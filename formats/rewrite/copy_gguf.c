@@ -97,7 +97,8 @@ static int copy_bytes(struct copying *c, size_t i, uint64_t to, const uint8_t *d
         filemap_drop(data + at, n);
         at += n;
         c->done += n;
-        if (c->opt->progress && c->opt->progress(c->opt->progress_ctx, c->done, c->total) != 0)
+        struct progress_step s = {.done = (double)c->done, .total = (double)c->total};
+        if (progress_stops(&c->opt->progress, &s))
             return err_set(e, ERR_CANCELLED, ERR_STOPPED ", nothing is kept");
     }
     return 0;
@@ -220,7 +221,7 @@ static int find_faults(struct verify_report *out, const char *path, struct err *
     struct err why = {0};
     int rc = model_open(&m, path, NULL, &why);
     if (rc == 0)
-        rc = model_verify(out, m, NULL, NULL, NULL, &why);
+        rc = model_verify(out, m, NULL, NULL, &why);
     model_close(m);
     return rc == ERR_NOMEM ? err_set(e, rc, "%s", why.msg) : 0;
 }

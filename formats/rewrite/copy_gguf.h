@@ -4,6 +4,7 @@
 #define KERF_COPY_H
 
 #include "formats/gguf/gguf_read.h"
+#include "libquant/base/progress.h"
 
 /* A tensor of the output: one of the input under this name, or with `kept` those slices of its slowest
  * dimension, in this order. */
@@ -34,9 +35,7 @@ struct copy_gguf_options {
     const char *const *remove;   /* keys to remove: each must be there */
     size_t n_remove;
     const struct gguf_selection *select; /* NULL: every tensor as it is */
-    /* Called now and then from the calling thread; a nonzero return cancels (ERR_CANCELLED). May be NULL. */
-    int (*progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
-    void *progress_ctx;
+    struct progress progress;            /* in bytes */
 };
 
 struct copy_gguf_report {

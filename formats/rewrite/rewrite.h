@@ -12,6 +12,7 @@
 
 #include "formats/gguf/imatrix_file.h"
 #include "libquant/base/pool.h"
+#include "libquant/base/progress.h"
 
 struct rewrite_tensor_report {
     const char *name;
@@ -27,12 +28,6 @@ struct rewrite_tensor_report {
     bool fallback; /* its shape does not take the type asked for */
     bool repacked; /* the packed form of the checkpoint, its codes and scales in the order of `type` */
     bool no_importance; /* an imatrix was given, has nothing for this tensor, and the type would use it */
-};
-
-struct rewrite_progress {
-    uint64_t done_bytes, total_bytes; /* of source data */
-    size_t tensor, n_tensors;
-    const char *name;
 };
 
 /* Blocks that are made elsewhere, by an encoder that has to see more than rows: all rows of tensor `t` in
@@ -59,9 +54,7 @@ struct rewrite_options {
     void *blocks_ctx;
     const struct kern *kern;
     struct pool *pool;
-    /* Called now and then from the calling thread; a nonzero return cancels (ERR_CANCELLED). May be NULL. */
-    int (*progress)(void *ctx, const struct rewrite_progress *p);
-    void *progress_ctx;
+    struct progress progress; /* in bytes of source data */
 };
 
 struct rewrite_report {

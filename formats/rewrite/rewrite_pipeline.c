@@ -345,15 +345,10 @@ static void hint_job(const struct rw_run *run, size_t job)
 /* The calling thread tells how far we are; it is worker 0 of the pool. */
 static void tell(struct rw_run *run, const struct rw_tensor *t)
 {
-    const struct rewrite_options *opt = run->opt;
-    if (!opt->progress)
-        return;
-    struct rewrite_progress p = {.done_bytes = atomic_load(&run->done_bytes),
-                                 .total_bytes = run->plan->source_bytes,
-                                 .tensor = (size_t)(t - run->plan->tensors),
-                                 .n_tensors = run->plan->n_tensors,
-                                 .name = t->src->name};
-    if (opt->progress(opt->progress_ctx, &p) != 0)
+    struct progress_step s = {.done = (double)atomic_load(&run->done_bytes),
+                              .total = (double)run->plan->source_bytes,
+                              .what = t->src->name};
+    if (progress_stops(&run->opt->progress, &s))
         atomic_store(&run->cancelled, true);
 }
 

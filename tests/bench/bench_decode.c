@@ -7,22 +7,15 @@
  * turns on the same rows, which stay in the second-level cache; the best of five turns counts. */
 #include "libquant/quant.h"
 
+#include "libquant/base/clock.h"
 #include "libquant/base/rng.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { N_ELEMS = 32 * 1024, MAX_LEVELS = 8, TURNS = 5 };
 static const double seconds_per_turn = 0.01;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Random blocks that pass quant_validate: a refused one is drawn again. */
 static void fill(enum qtype type, uint8_t *blocks, size_t n_bytes)
@@ -38,7 +31,7 @@ static void fill(enum qtype type, uint8_t *blocks, size_t n_bytes)
 
 static double turn(const struct kern *k, enum qtype type, const uint8_t *blocks, size_t n_bytes, float *x)
 {
-    const double start = now();
+    const double start = clock_seconds();
     double seconds;
     size_t passes = 0;
     do {
@@ -48,7 +41,7 @@ static double turn(const struct kern *k, enum qtype type, const uint8_t *blocks,
             exit(1);
         }
         passes++;
-        seconds = now() - start;
+        seconds = clock_seconds() - start;
     } while (seconds < seconds_per_turn);
     return 4e-9 * (double)(passes * N_ELEMS) / seconds;
 }

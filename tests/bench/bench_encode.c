@@ -5,6 +5,7 @@
  * The levels take turns on the same 16 rows of 4096 and the best of five turns counts, so that a busy machine
  * disturbs all alike. What was measured and tried: NOTES.md. */
 #include "libquant/quant.h"
+#include "libquant/base/clock.h"
 
 #include "hard_rows.h"
 
@@ -12,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { N_COLS = 4096, N_ROWS = 16, MAX_LEVELS = 8, TURNS = 5 };
 static const double seconds_per_turn = 0.02;
@@ -29,9 +29,7 @@ struct job {
 /* CPU time of this thread, so that other programs disturb little. */
 static double now(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return clock_read(CLOCK_THREAD_CPUTIME_ID);
 }
 
 static void one_pass(const struct kern *k, const struct job *job)

@@ -11,12 +11,12 @@
 #include "calib/stats/hessian_file.h"
 #include "formats/gguf/imatrix_file.h"
 #include "formats/tokenizer/tokenizer.h"
+#include "libquant/base/clock.h"
 #include "libquant/base/pool.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static const struct variant {
@@ -40,9 +40,7 @@ static bool one_type(void *ctx, const struct model_tensor *t, enum qtype *out)
 
 static double cpu_seconds(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return clock_read(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 struct bench {

@@ -7,6 +7,7 @@
 #include "calib/model/forward.h"
 #include "calib/model/head.h"
 #include "calib/compute/gemm.h"
+#include "libquant/base/clock.h"
 
 #ifdef KERF_BENCH_BLAS
 #include <cblas.h>
@@ -15,8 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <time.h>
 
 struct clock {
     double wall, cpu;
@@ -24,13 +23,7 @@ struct clock {
 
 static struct clock now(void)
 {
-    struct timespec t;
-    struct rusage r;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    getrusage(RUSAGE_SELF, &r);
-    return (struct clock){(double)t.tv_sec + (double)t.tv_nsec * 1e-9,
-                          (double)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) +
-                              (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec) * 1e-6};
+    return (struct clock){clock_seconds(), clock_read(CLOCK_PROCESS_CPUTIME_ID)};
 }
 
 static void print(const char *what, struct clock start, double n_tokens, double flops)

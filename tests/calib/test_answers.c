@@ -218,14 +218,15 @@ static void make_texts(struct passages *p, int32_t step)
     cut(p, lengths, N_TEXTS, &small_groups);
 }
 
+static const struct progress silent;
+
 static int run(struct text_evaluation *v, const struct scene *s, const struct passages *p, uint64_t memory,
-               int (*progress)(void *, const struct evaluate_progress *), void *ctx, struct err *e)
+               struct progress progress, struct err *e)
 {
     struct evaluate_model models[] = {{"reference", &s->ref.net, s->ref.weights},
                                       {"Q8_0", &s->q8.net, s->q8.weights},
                                       {"Q4_0", &s->q4.net, s->q4.weights}};
-    struct evaluate_options opt = {
-        .pool = s->pool, .memory_bytes = memory, .progress = progress, .progress_ctx = ctx};
+    struct evaluate_options opt = {.pool = s->pool, .memory_bytes = memory, .progress = progress};
     return evaluate_texts(v, models, 3, p, &opt, e);
 }
 
@@ -242,7 +243,7 @@ static void threads_and_memory_do_not_change_a_bit(void **state)
             struct text_evaluation v;
             make_texts(&p, k == 0 ? -1 : 49);
             open_scene(&s, names[k], i == 1 ? 3 : 1);
-            if (run(&v, &s, &p, i == 2 ? 1 << 14 : 1 << 28, NULL, NULL, &e))
+            if (run(&v, &s, &p, i == 2 ? 1 << 14 : 1 << 28, silent, &e))
                 fail_msg("%s", e.msg);
             assert_int_equal(v.n_texts, N_TEXTS);
             assert_int_equal(v.n, k == 0 ? N_TEXTS : p.n_points);
@@ -272,7 +273,7 @@ static void candidates_lose_more_with_fewer_bits(void **state)
         struct answer_change c[3];
         make_texts(&p, -1);
         open_scene(&s, names[k], 2);
-        assert_int_equal(run(&v, &s, &p, 1 << 28, NULL, NULL, &e), 0);
+        assert_int_equal(run(&v, &s, &p, 1 << 28, silent, &e), 0);
         for (size_t m = 0; m < 3; m++)
             assert_int_equal(answer_change_of(&c[m], &v, m, &e), 0);
         if (k == 0) {
@@ -305,7 +306,7 @@ static void errors_of_steps_are_those_of_texts(void **state)
     struct answer_change c;
     make_texts(&p, 49);
     open_scene(&s, "stepreward", 2);
-    assert_int_equal(run(&v, &s, &p, 1 << 28, NULL, NULL, &e), 0);
+    assert_int_equal(run(&v, &s, &p, 1 << 28, silent, &e), 0);
     assert_int_equal(answer_change_of(&c, &v, 2, &e), 0);
     assert_true(v.n > v.n_texts);
     assert_int_equal(v.ends[v.n_texts - 1], v.n);
@@ -330,10 +331,10 @@ struct stopper {
     const char *stage;  /* or when this model begins */
 };
 
-static int stop(void *ctx, const struct evaluate_progress *p)
+static int stop(void *ctx, const struct progress_step *p)
 {
     const struct stopper *s = ctx;
-    return s->stage ? strcmp(p->stage, s->stage) == 0 : p->n_windows_done >= s->after_texts;
+    return s->stage ? strcmp(p->what, s->stage) == 0 : p->n_done >= s->after_texts;
 }
 
 static void a_stopped_run_keeps_what_was_finished(void **state)
@@ -345,17 +346,17 @@ static void a_stopped_run_keeps_what_was_finished(void **state)
     struct text_evaluation whole, part;
     make_texts(&p, -1);
     open_scene(&s, "reward", 2);
-    assert_int_equal(run(&whole, &s, &p, 1 << 28, NULL, NULL, &e), 0);
+    assert_int_equal(run(&whole, &s, &p, 1 << 28, silent, &e), 0);
 
     struct stopper at_start = {.after_texts = 0}, later = {.after_texts = 10}, third = {.stage = "Q4_0"};
-    assert_int_equal(run(&part, &s, &p, 1 << 28, stop, &at_start, &e), ERR_CANCELLED);
-    assert_int_equal(run(&part, &s, &p, 1 << 28, stop, &later, &e), 0);
+    assert_int_equal(run(&part, &s, &p, 1 << 28, (struct progress){stop, &at_start}, &e), ERR_CANCELLED);
+    assert_int_equal(run(&part, &s, &p, 1 << 28, (struct progress){stop, &later}, &e), 0);
     assert_true(part.partial && part.n_texts >= 10 && part.n_texts < N_TEXTS && part.n_models == 3);
     for (size_t m = 0; m < 3; m++)
         assert_memory_equal(part.value[m], whole.value[m], part.n * sizeof(double));
     text_evaluation_release(&part);
 
-    assert_int_equal(run(&part, &s, &p, 1 << 28, stop, &third, &e), 0);
+    assert_int_equal(run(&part, &s, &p, 1 << 28, (struct progress){stop, &third}, &e), 0);
     assert_true(part.partial && part.n_models == 2 && part.n_texts == passages_group(&p, 0));
     text_evaluation_release(&part);
     text_evaluation_release(&whole);
@@ -408,7 +409,7 @@ static void reports_have_the_figures_of_the_kind_and_null_for_the_others(void **
     struct text_evaluation v;
     make_texts(&p, -1);
     open_scene(&s, "score", 2);
-    assert_int_equal(run(&v, &s, &p, 1 << 28, NULL, NULL, &e), 0);
+    assert_int_equal(run(&v, &s, &p, 1 << 28, silent, &e), 0);
     struct report r = {.kind = REPORT_COMPARE,
                        .version = "0",
                        .architecture = "qwen3",

@@ -92,12 +92,13 @@ struct stopper {
     double largest_jump, last;
 };
 
-static int stop_at(void *ctx, const struct evaluate_progress *p)
+static int stop_at(void *ctx, const struct progress_step *p)
 {
     struct stopper *s = ctx;
-    assert_true(p->done >= s->last && p->done <= 1.0000001);
-    s->last = p->done;
-    return p->done >= s->at;
+    double done = progress_share(p);
+    assert_true(done >= s->last && done <= 1.0000001);
+    s->last = done;
+    return done >= s->at;
 }
 
 static void a_stop_between_waves_keeps_what_was_finished(void **state)
@@ -105,8 +106,7 @@ static void a_stop_between_waves_keeps_what_was_finished(void **state)
     (void)state;
     struct evaluate_model a = model_of(&ref);
     struct stopper s = {.at = 0.9};
-    struct evaluate_options opt = {
-        .pool = pool, .memory_bytes = 1 << 26, .progress = stop_at, .progress_ctx = &s};
+    struct evaluate_options opt = {.pool = pool, .memory_bytes = 1 << 26, .progress = {stop_at, &s}};
     struct evaluation x;
     assert_int_equal(evaluate(&x, &a, 1, &windows, &opt, NULL), 0);
     assert_true(x.partial);
@@ -122,8 +122,7 @@ static void a_stop_between_candidates_scores_those_that_are_done(void **state)
     (void)state;
     struct evaluate_model m[3] = {model_of(&ref), model_of(&same), model_of(&q4)};
     struct stopper s = {.at = 0.6}; /* three models share the first three quarters */
-    struct evaluate_options opt = {
-        .pool = pool, .memory_bytes = 1 << 26, .progress = stop_at, .progress_ctx = &s};
+    struct evaluate_options opt = {.pool = pool, .memory_bytes = 1 << 26, .progress = {stop_at, &s}};
     struct windows few = windows;
     struct evaluation x;
     few.n = 16;

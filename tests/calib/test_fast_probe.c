@@ -367,10 +367,9 @@ static char *saved(struct loss_table *t, const char *name)
     return text;
 }
 
-static int stop_after(void *ctx, double done, const char *what)
+static int stop_after(void *ctx, const struct progress_step *s)
 {
-    (void)done;
-    (void)what;
+    (void)s;
     return --*(int *)ctx < 0;
 }
 
@@ -392,11 +391,8 @@ static void the_same_table_for_threads_memory_and_stops(void **state)
     snprintf(kept, sizeof kept, "%s/fast.kerf-state", plain.folder);
     for (int rc = ERR_CANCELLED; rc == ERR_CANCELLED; n_stops++) {
         int steps = 40 + 25 * (int)n_stops;
-        struct loss_measure opt = {.pool = pool,
-                                   .memory_bytes = 1 << 26,
-                                   .progress = stop_after,
-                                   .progress_ctx = &steps,
-                                   .state_path = kept};
+        struct loss_measure opt = {
+            .pool = pool, .memory_bytes = 1 << 26, .progress = {stop_after, &steps}, .state_path = kept};
         check(loss_table_init(&t, massive.model, NULL, types, N_TYPES, &e), &e);
         t.probe = LOSS_PROBE_FAST;
         if (n_stops > 0)

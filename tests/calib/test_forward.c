@@ -355,10 +355,10 @@ static void observers_see_the_inputs_of_every_product(void **state)
     unload(&l);
 }
 
-static int stop_now(void *ctx, uint64_t done, uint64_t total)
+static int stop_now(void *ctx, const struct progress_step *s)
 {
     (void)ctx;
-    return done * 2 >= total;
+    return progress_share(s) >= 0.5;
 }
 
 static void wrong_input_and_wishes_to_stop_are_answered(void **state)
@@ -375,7 +375,7 @@ static void wrong_input_and_wishes_to_stop_are_answered(void **state)
     assert_int_equal(forward_run(&states, &l.net, l.weights, ids, 1, 4, &f, &e), ERR_ARG);
     assert_non_null(strstr(e.msg, "4096"));
     ids[2] = 4095;
-    f.progress = stop_now;
+    f.progress.tell = stop_now;
     assert_int_equal(forward_run(&states, &l.net, l.weights, ids, 1, 4, &f, &e), ERR_CANCELLED);
     assert_null(states);
     pool_free(pool);

@@ -70,10 +70,9 @@ static void take_away(struct bench *b)
     assert_int_equal(system(command), 0);
 }
 
-static int stop_after(void *ctx, uint64_t done, uint64_t total)
+static int stop_after(void *ctx, const struct progress_step *s)
 {
-    (void)total;
-    return done > *(uint64_t *)ctx;
+    return s->done > (double)*(uint64_t *)ctx;
 }
 
 struct run_options {
@@ -94,8 +93,7 @@ static int collect(struct bench *b, struct run_options o, size_t *n_resumed, str
                                           .memory_bytes = o.memory ? o.memory : 1 << 28,
                                           .file = {true, o.resume, datasets, 1, NULL},
                                           .state_path = b->state,
-                                          .progress = o.stop_after ? stop_after : NULL,
-                                          .progress_ctx = &o.stop_after};
+                                          .progress = {o.stop_after ? stop_after : NULL, &o.stop_after}};
     memset(opt.source.model_sha256, 'a', 64);
     corpus_hash(&b->corpus, opt.source.ids_sha256);
     int rc = hessian_collect(b->path, &b->net, b->weights, &w, &opt, n_resumed, e);

@@ -232,11 +232,11 @@ static void threads_memory_and_waves_do_not_change_a_bit(void **state)
 }
 
 /* Stop when this many windows are done. */
-static int stop_at(void *ctx, const struct imatrix_progress *p)
+static int stop_at(void *ctx, const struct progress_step *p)
 {
-    assert_true(p->done >= 0 && p->done <= 1.0 + 1e-9);
-    assert_true(isnan(p->perplexity) == (p->n_windows_done == 0));
-    return p->n_windows_done >= *(const size_t *)ctx;
+    assert_true(p->done >= 0 && progress_share(p) <= 1.0 + 1e-9);
+    assert_true(isnan(p->perplexity) == (p->n_done == 0));
+    return p->n_done >= *(const size_t *)ctx;
 }
 
 static void a_stopped_run_is_resumed_to_the_same_bits(void **state)
@@ -254,12 +254,11 @@ static void a_stopped_run_is_resumed_to_the_same_bits(void **state)
         struct imatrix_collect_options opt = options(&b);
         opt.save_windows = 16;
         opt.resume = true; /* nothing there: from the start */
-        opt.progress = stop_at;
-        opt.progress_ctx = &at;
+        opt.progress = (struct progress){stop_at, &at};
         assert_int_equal(collect(&resumed, &b, 3, opt, &e), ERR_CANCELLED);
         assert_int_equal(access(b.state, F_OK) == 0, at > 0);
         assert_non_null(strstr(e.msg, at ? "--resume" : "nothing is kept"));
-        opt.progress = NULL;
+        opt.progress.tell = NULL;
         opt.save_windows = at == 32 ? 0 : 20;
         must_collect(&resumed, &b, 2, opt);
         assert_int_equal(resumed.n_resumed, at);

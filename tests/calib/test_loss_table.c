@@ -386,10 +386,9 @@ static void files_that_do_not_fit_are_refused(void **state)
     imatrix_free(m);
 }
 
-static int stop(void *ctx, double done, const char *what)
+static int stop(void *ctx, const struct progress_step *s)
 {
-    (void)what;
-    return done > *(double *)ctx;
+    return progress_share(s) > *(double *)ctx;
 }
 
 static void a_run_can_be_stopped(void **state)
@@ -400,18 +399,16 @@ static void a_run_can_be_stopped(void **state)
         struct err e = {0};
         struct loss_table t = {0};
         double limit = when[i];
-        struct loss_measure opt = {
-            .pool = pool, .memory_bytes = 1 << 26, .progress = stop, .progress_ctx = &limit};
+        struct loss_measure opt = {.pool = pool, .memory_bytes = 1 << 26, .progress = {stop, &limit}};
         check(loss_table_init(&t, model, NULL, types, N_TYPES, &e), &e);
         assert_int_equal(loss_table_measure(&t, &net, base, &windows, &opt, &e), ERR_CANCELLED);
         loss_table_release(&t);
     }
 }
 
-static int stop_after(void *ctx, double done, const char *what)
+static int stop_after(void *ctx, const struct progress_step *s)
 {
-    (void)done;
-    (void)what;
+    (void)s;
     return --*(int *)ctx < 0;
 }
 
@@ -437,8 +434,7 @@ static void a_stopped_run_continues_to_the_same_file(void **state)
                                    .memory_bytes = 1 << 26,
                                    .probes = probes,
                                    .n_probes = 2,
-                                   .progress = stop_after,
-                                   .progress_ctx = &steps,
+                                   .progress = {stop_after, &steps},
                                    .state_path = kept,
                                    .state_seconds = n_stops % 2 ? 0 : 1000};
         check(loss_table_init(&t, model, m, types, N_TYPES, &e), &e);

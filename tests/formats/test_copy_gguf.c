@@ -227,10 +227,10 @@ static void a_dry_run_reports_and_writes_nothing(void **state)
     copy_gguf_report_release(NULL);
 }
 
-static int stop_in_the_middle(void *ctx, uint64_t done, uint64_t total)
+static int stop_in_the_middle(void *ctx, const struct progress_step *s)
 {
     (void)ctx;
-    return done > total / 2;
+    return progress_share(s) > 0.5;
 }
 
 static void failures_leave_nothing_behind(void **state)
@@ -253,8 +253,8 @@ static void failures_leave_nothing_behind(void **state)
         {{.set = set}, ERR_ARG, "cannot be edited"},
         {{.max_bytes = 2000}, ERR_ARG, "the metadata alone needs"},
         {{.max_bytes = 4200}, ERR_ARG, "tensor 'blk.6.weight' alone needs a file of"},
-        {{.progress = stop_in_the_middle}, ERR_CANCELLED, "stopped on request"},
-        {{.max_tensors = 2, .progress = stop_in_the_middle}, ERR_CANCELLED, "stopped on request"},
+        {{.progress = {stop_in_the_middle, NULL}}, ERR_CANCELLED, "stopped on request"},
+        {{.max_tensors = 2, .progress = {stop_in_the_middle, NULL}}, ERR_CANCELLED, "stopped on request"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int rc = copy_gguf(r, in_scratch("out.gguf"), &cases[i].opt, NULL, &e);

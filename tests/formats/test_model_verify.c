@@ -98,7 +98,7 @@ static void expect(const char *sentence)
     if (model_open(&m, file, NULL, &e) != 0)
         fail_msg("%s", e.msg);
     assert_int_equal(pool_new(&pool, 1, &e), 0);
-    assert_int_equal(model_verify(&r, m, pool, NULL, NULL, &e), 0);
+    assert_int_equal(model_verify(&r, m, pool, NULL, &e), 0);
     for (size_t i = 0; i < r.n_findings; i++) {
         found |= sentence && strstr(r.findings[i], sentence) != NULL;
         if (!sentence)

@@ -162,7 +162,7 @@ static void check_sound(const struct model *m)
 {
     struct verify_report v = {0};
     struct err e = {0};
-    assert_int_equal(model_verify(&v, m, pool, NULL, NULL, &e), 0);
+    assert_int_equal(model_verify(&v, m, pool, NULL, &e), 0);
     for (size_t i = 0; i < v.n_findings; i++)
         fail_msg("%s", v.findings[i]);
     verify_report_release(&v);
@@ -339,7 +339,7 @@ static void factors_of_a_file_are_checked(void **state)
         put(path, t->offset + 4 * last, &cases[i / 2].factor, 4);
         gguf_reader_close(r);
         struct model *damaged = open_model(path, false);
-        assert_int_equal(model_verify(&v, damaged, pool, NULL, NULL, &e), 0);
+        assert_int_equal(model_verify(&v, damaged, pool, NULL, &e), 0);
         snprintf(sentence, sizeof sentence, "tensor '%s' (F32): row 0, column %u: %s", name, (unsigned)last,
                  cases[i / 2].why);
         if (v.n_findings != 1)

@@ -224,10 +224,10 @@ static void a_flush_that_fails_ends_the_run(void **state)
     assert_nothing_left(out);
 }
 
-static int flush_fails_later(void *ctx, const struct rewrite_progress *p)
+static int flush_fails_later(void *ctx, const struct progress_step *s)
 {
     (void)ctx;
-    if (p->done_bytes > p->total_bytes / 2)
+    if (progress_share(s) > 0.5)
         flush_fails = 1;
     return 0;
 }
@@ -246,7 +246,7 @@ static void a_flush_that_fails_in_the_middle_is_not_forgotten(void **state)
     struct rewrite_options opt = {.recipe = {.recipe = "llama.cpp", .mix = mix_find("Q8_0")},
                                   .kern = kern_by_name("native"),
                                   .pool = pool,
-                                  .progress = flush_fails_later};
+                                  .progress = {flush_fails_later, NULL}};
     assert_int_equal(rewrite_model(NULL, m, out, &opt, &e), ERR_IO);
     assert_non_null(strstr(e.msg, "flush.gguf: cannot flush to disk"));
     assert_int_equal(flush_fails, 0);

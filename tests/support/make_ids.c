@@ -7,12 +7,12 @@
 #include "formats/gguf/gguf_read.h"
 #include "formats/text.h"
 #include "formats/tokenizer/tokenizer.h"
+#include "libquant/base/clock.h"
 #include "libquant/base/slice.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static int load(struct vocabulary **v, const char *path, struct err *e)
 {
@@ -39,15 +39,13 @@ static int emit(const struct tokenizer *t, const char *text, size_t len, const s
 {
     int32_t *ids;
     size_t n;
-    struct timespec a, b;
-    clock_gettime(CLOCK_MONOTONIC, &a);
+    double begin = clock_seconds();
     int rc = tokenizer_encode(t, text, len, opt, &ids, &n, e);
-    clock_gettime(CLOCK_MONOTONIC, &b);
+    double seconds = clock_seconds() - begin;
     if (rc != 0)
         return rc;
     if (len > 100000)
-        fprintf(stderr, "%zu bytes, %zu ids, %.3f s\n", len, n,
-                (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec));
+        fprintf(stderr, "%zu bytes, %zu ids, %.3f s\n", len, n, seconds);
     putchar('[');
     for (size_t i = 0; i < n; i++)
         printf("%s%d", i ? "," : "", ids[i]);

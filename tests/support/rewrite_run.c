@@ -123,12 +123,12 @@ struct imatrix *make_imatrix(bool all)
     return m;
 }
 
-static int on_progress(void *ctx, const struct rewrite_progress *p)
+static int on_progress(void *ctx, const struct progress_step *p)
 {
     struct setup *s = ctx;
     if (s->n_calls++ == 0)
-        s->first_done = p->done_bytes;
-    assert_true(p->done_bytes <= p->total_bytes);
+        s->first_done = (uint64_t)p->done;
+    assert_true(p->done <= p->total);
     if (s->in_the_way)
         (void)mkdir(s->in_the_way, 0777);
     return s->cancel_after && s->n_calls > s->cancel_after;
@@ -159,8 +159,7 @@ int rewrite(const char *from, const char *to, struct setup *s, struct err *e)
                                   .split_max_bytes = s->split,
                                   .kern = mo.kern,
                                   .pool = pool,
-                                  .progress = on_progress,
-                                  .progress_ctx = s};
+                                  .progress = {on_progress, s}};
     s->n_calls = 0;
     int rc = rewrite_model(s->report, m, to, &opt, e);
     model_close(m);
