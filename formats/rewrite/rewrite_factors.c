@@ -146,12 +146,12 @@ int rw_factors_fill(const struct rw_plan *p, const struct model *m, const struct
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < p->n_tensors; i++) {
         const struct rw_tensor *t = &p->tensors[i];
-        const struct rewrite_progress at = {
-            .total_bytes = p->source_bytes, .n_tensors = p->n_tensors, .tensor = i, .name = t->src->name};
+        const struct progress_step at = {.total = (double)p->source_bytes, .what = t->src->name};
         if (!t->factors)
             continue;
-        if (opt->progress && opt->progress(opt->progress_ctx, &at) != 0)
-            return err_set(e, ERR_CANCELLED, ERR_STOPPED);
+        rc = progress_tell(&opt->progress, &at, e);
+        if (rc != 0)
+            return rc;
         rc = fill(t, m, opt->pool, e);
         if (rc != 0)
             err_context(e, rc, "tensor '%s'", t->src->name);

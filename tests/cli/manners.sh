@@ -93,6 +93,8 @@ run 0 quantize m.gguf -o p.gguf --type Q8_0 --progress bar --force
 grep -q 'writing' err || fail "no bar"
 run 0 quantize m.gguf -o p.gguf --type Q8_0 --progress off --force
 [ ! -s err ] || fail "progress that was switched off"
+run 0 hessian m.gguf --text "$text" $measure -o h.gguf --progress bar
+grep -q 'collecting .* of [0-9]* layers' err || fail "a bar that does not count layers"
 run 2 quantize m.gguf -o p.gguf --type Q8_0 --progress dots
 says "auto|bar|lines|off"
 

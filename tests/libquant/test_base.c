@@ -7,6 +7,7 @@
 #include "libquant/base/path.h"
 #include "formats/output/output_file.h"
 #include "libquant/base/pool.h"
+#include "libquant/base/progress.h"
 #include "libquant/base/sha256.h"
 #include "libquant/base/strmap.h"
 #include "formats/output/text_file.h"
@@ -293,6 +294,29 @@ static void numbers_that_are_none_have_their_place(void **state)
         }
 }
 
+static int stop_at_half(void *ctx, const struct progress_step *s)
+{
+    ++*(int *)ctx;
+    return progress_share(s) >= 0.5;
+}
+
+static void progress_stops_work_only_where_somebody_listens(void **state)
+{
+    (void)state;
+    int n = 0;
+    struct err e = {0};
+    const struct progress nobody = {0}, half = {stop_at_half, &n};
+    const struct progress_step first = {.done = 1, .total = 4}, second = {.done = 2, .total = 4},
+                               unknown = {.done = 9};
+    assert_int_equal(progress_tell(NULL, &second, &e), 0);
+    assert_int_equal(progress_tell(&nobody, &second, &e), 0);
+    assert_int_equal(progress_tell(&half, &first, &e), 0);
+    assert_int_equal(progress_tell(&half, &unknown, &e), 0);
+    assert_int_equal(progress_tell(&half, &second, &e), ERR_CANCELLED);
+    assert_string_equal(e.msg, ERR_STOPPED);
+    assert_int_equal(n, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -307,6 +331,7 @@ int main(void)
         cmocka_unit_test(output_appears_whole_or_not_at_all),
         cmocka_unit_test(a_printed_file_is_written_unless_printing_failed),
         cmocka_unit_test(a_path_is_taken_apart_at_its_slashes),
+        cmocka_unit_test(progress_stops_work_only_where_somebody_listens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
