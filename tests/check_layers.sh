@@ -19,9 +19,9 @@ for room in calib tools; do
 done
 deny formats '(calib|tools)/' 'formats must not include from the rooms above it'
 deny calib 'tools/' 'calib must not include from tools'
-deny libquant '(cjson/|zlib|pcre2|utf8proc)' 'libquant uses no outside library'
-deny calib '(cjson/|zlib|pcre2|utf8proc)' 'zlib, cJSON, PCRE2 and utf8proc live in formats'
-deny tools '(cjson/|zlib|pcre2|utf8proc)' 'outside libraries live in formats'
+deny libquant '(cjson/|zlib|pcre2|utf8proc|yaml)' 'libquant uses no outside library'
+deny calib '(cjson/|zlib|pcre2|utf8proc|yaml)' 'zlib, cJSON, PCRE2, utf8proc and libyaml live in formats'
+deny tools '(cjson/|zlib|pcre2|utf8proc|yaml)' 'outside libraries live in formats'
 for room in calib/model calib/eval tools; do
     deny "$room" '(calib/compute/)?(cpu|gemm)\.h' 'what computes is reached through the table (calib/compute/compute.h)'
 done

@@ -1,6 +1,6 @@
 # packages.sh - installs the Debian/Ubuntu packages that are missing; sourced by quickstart.sh and check.sh.
 
-KERF_PACKAGES_BUILD="gcc libc6-dev make cmake pkg-config zlib1g-dev libcjson-dev libpcre2-dev libutf8proc-dev libopenblas-dev nettle-dev"
+KERF_PACKAGES_BUILD="gcc libc6-dev make cmake pkg-config zlib1g-dev libcjson-dev libpcre2-dev libutf8proc-dev libyaml-dev libopenblas-dev nettle-dev"
 KERF_PACKAGES_TEST="libcmocka-dev"
 KERF_PACKAGES_ALL="clang libclang-rt-14-dev clang-format cppcheck"
 

@@ -91,6 +91,14 @@ static void front_matter_is_read_as_yaml(void **state)
         {"---\na:\n    b: c\n  d: e\n---\n", NULL},
         {"---\njust text\n---\n", NULL},
         {"---\na: b\n\xff: c\n---\n", NULL},
+        {"---\na: |2\n    one\n---\n", "{a:'  one\n'}"},
+        {"---\n'it''s': \"a\\\n  b\"\n---\n", "{it's:'ab'}"},
+        {"---\n# nothing but a comment\n---\n", "{}"},
+        {"---\na: b: c\n---\n", NULL},
+        {"---\n? [a, b]\n: c\n---\n", NULL},
+        {"---\n&k a: b\n---\n", NULL},
+        {"---\na: b\n...\nc: d\n---\n", NULL},
+        {"---\na: \"\\0\"\n---\n", NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct err e = {0};
