@@ -71,6 +71,7 @@ struct json_writer {
     unsigned depth;
     uint64_t has_item, is_array, is_broken; /* bit per level; at most 60 levels */
     bool after_key;
+    bool one_line; /* set behind jw_begin: no line breaks inside the value, as JSON lines want it */
 };
 
 void jw_begin(struct json_writer *w, FILE *file);

@@ -71,6 +71,10 @@ void jw_begin(struct json_writer *w, FILE *file)
 
 static void new_line(struct json_writer *w)
 {
+    if (w->one_line) {
+        putc(' ', w->file);
+        return;
+    }
     putc('\n', w->file);
     for (unsigned i = 0; i < w->depth; i++)
         fputs("  ", w->file);

@@ -47,6 +47,7 @@ int cmd_hessian(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
 int cmd_ladder(int argc, char **argv);
+int cmd_score(int argc, char **argv);
 int cmd_allocate(int argc, char **argv);
 int cmd_best(int argc, char **argv);
 int cmd_fit(int argc, char **argv);

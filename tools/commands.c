@@ -21,6 +21,8 @@ static const struct command commands[] = {
     {"perplexity", cmd_perplexity, "perplexity of a model on a text", false},
     {"compare", cmd_compare, "what candidates lost against a reference, in one pass over a text", false},
     {"ladder", cmd_ladder, "quality of every level from Q8_0 to Q2_K, without writing files", false},
+    {"score", cmd_score, "multiple choice, short answers and texts: accuracy, paired difference, flips",
+     false},
     {"allocate", cmd_allocate, "per-tensor types of least expected loss within a budget", false},
     {"best", cmd_best, "the best file of a size: plan, error feedback and a held-out report in one go",
      false},
