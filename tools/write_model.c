@@ -1,6 +1,7 @@
 /* write_model.c - see write_model.h. */
 #include "write_model.h"
 
+#include "adapter_options.h"
 #include "feedback_command.h"
 #include "progress.h"
 #include "type_options.h"
@@ -15,10 +16,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 struct options {
-    const char *output, *type, *plan, *output_type, *embedding_type, *imatrix, *recipe, *method;
-    struct opt_list tensor_types, skip_tensors;
+    const char *output, *base, *type, *plan, *output_type, *embedding_type, *imatrix, *recipe, *method;
+    struct opt_list tensor_types, skip_tensors, adapters;
     struct feedback_options feedback;
     uint64_t split_max_bytes;
     bool pure, leave_output, imatrix_strict, resume, allow_requantize, keep_mtp, no_fallback;
@@ -30,6 +32,7 @@ struct inputs {
     struct model *model;
     struct plan *plan;
     struct imatrix *imatrix;
+    struct adapter_list adapters;
     struct recipe_override *overrides;
     char **patterns; /* owns the texts */
     size_t n_overrides;
@@ -43,6 +46,7 @@ static void inputs_release(struct inputs *in)
         free(in->patterns[i]);
     free(in->patterns);
     free(in->overrides);
+    adapter_list_release(&in->adapters);
     imatrix_free(in->imatrix);
     plan_free(in->plan);
     model_close(in->model);
@@ -122,6 +126,7 @@ static void print_json(const struct rewrite_report *r, const struct inputs *in, 
     jw_key(&w, "n_tensors_resumed"), jw_uint(&w, r->n_resumed);
     jw_key(&w, "resumed"), jw_string(&w, resumed_word(r, resume));
     jw_key(&w, "n_fallbacks"), jw_uint(&w, r->n_fallbacks);
+    adapters_json(in->model, &w);
     jw_key(&w, "files"), jw_array(&w);
     for (size_t i = 0; i < r->n_files; i++)
         jw_string(&w, r->files[i]);
@@ -240,6 +245,8 @@ static int open_inputs(struct inputs *in, const char *path, const struct options
     int rc = o->output && !s->dry_run ? cmd_check_folder(o->output, e) : 0;
     if (rc == 0)
         rc = session_open(&in->session, s, e);
+    if (rc == 0)
+        rc = adapter_list_parse(&in->adapters, &o->adapters, o->output, e);
     if (rc == 0 && o->plan && o->output)
         rc = output_file_check_input(o->output, o->plan, e);
     if (rc == 0 && o->plan)
@@ -250,6 +257,9 @@ static int open_inputs(struct inputs *in, const char *path, const struct options
                                .keep_mtp = o->keep_mtp,
                                .skip_tensors = o->skip_tensors.items,
                                .n_skip_tensors = o->skip_tensors.n,
+                               .base = o->base,
+                               .adapters = in->adapters.items,
+                               .n_adapters = in->adapters.n,
                                .keep_packed = !o->type || strcmp(o->type, "auto") == 0,
                                .kern = in->session.kern};
     if (rc == 0)
@@ -345,6 +355,22 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
     return rc ? cmd_fail(&e) : CMD_DONE;
 }
 
+/* An adapter file has factors, which no mix and no encoder is for. */
+static int check_adapter_options(const struct opt_command *cmd, const struct options *o)
+{
+    static const char *const types[] = {"auto", "F32", "F16", "BF16"};
+    bool known = !o->type;
+    for (size_t i = 0; !known && i < sizeof types / sizeof *types; i++)
+        known = strcasecmp(o->type, types[i]) == 0;
+    if (!known)
+        return cmd_usage(cmd, "--type %s: an adapter file is written in F32, F16 or BF16", o->type);
+    if (o->adapters.n || o->plan || o->imatrix || strcmp(o->method, "fast") != 0)
+        return cmd_usage(cmd,
+                         "--base writes an adapter file, which takes neither --lora nor --plan, --imatrix "
+                         "or --method");
+    return 0;
+}
+
 int write_model_command(const struct write_command *wc, int argc, char **argv)
 {
     struct shared_options s = SHARED_OPTIONS_INIT;
@@ -386,6 +412,12 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
             "for the head only on request"),
         OPT_GROUP("Input and output:"),
         OPT(FLAG, "keep-mtp", &o.keep_mtp, NULL, "keep multi-token-prediction blocks of a checkpoint"),
+        OPT(LIST, "lora", &o.adapters, "ADAPTER[=SCALE]",
+            "merge a LoRA adapter (a PEFT folder, or a GGUF file of one) into the weights while they are "
+            "read, SCALE times its own strength; several are added in their order"),
+        OPT(TEXT, "base", &o.base, "CHECKPOINT",
+            "MODEL is a PEFT folder that was trained on this checkpoint (its config.json is enough): write "
+            "the adapter file that llama.cpp takes with --lora, in F32, F16 or BF16"),
         OPT(LIST, "skip-tensor", &o.skip_tensors, "REGEX",
             "leave out the tensors of a checkpoint whose stored name the expression finds"),
         OPT(SIZE, "split-max-size", &o.split_max_bytes, "SIZE", "write parts of at most this size",
@@ -416,6 +448,8 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
             status = cmd_usage(&cmd, "--type is missing: Q4_K_M, IQ4_XS, Q8_0, ...; or give a --plan");
         else if (strcmp(o.method, "best") == 0)
             status = cmd_usage(&cmd, "--method %s: this version has 'fast' and 'feedback'", o.method);
+        else if (o.base)
+            status = check_adapter_options(&cmd, &o);
         else
             status = feedback_check_options(&cmd, &o.feedback, o.method);
         if (status == 0)
@@ -425,6 +459,7 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
     }
     opt_list_release(&o.tensor_types);
     opt_list_release(&o.skip_tensors);
+    opt_list_release(&o.adapters);
     opt_list_release(&o.feedback.texts);
     inputs_release(&in);
     return status;

@@ -79,7 +79,7 @@ static int assign_types(struct weights *w, const struct recipe_options *recipe, 
         list[i] = (struct recipe_tensor){.name = t->name,
                                          .n_dims = t->n_dims,
                                          .ne = {t->ne[0], t->ne[1], t->ne[2], t->ne[3]},
-                                         .source_type = t->type,
+                                         .source_type = model_source_type(t),
                                          .always_f32 = t->always_f32};
         w->slots[i].entry = imatrix ? imatrix_find_for(imatrix, t->name) : NULL;
         list[i].has_importance = w->slots[i].entry != NULL;
@@ -94,7 +94,7 @@ static int assign_types(struct weights *w, const struct recipe_options *recipe, 
         if (!qtype_row_bytes(s->type, s->t->ne[0], &row_bytes))
             rc = err_set(e, ERR_ARG, "tensor '%s': rows of %llu values do not divide into %s blocks",
                          s->t->name, (unsigned long long)s->t->ne[0], qtype_name(s->type));
-        else if (s->encode && !requantize && qtype_info(s->t->type)->is_quantized)
+        else if (s->encode && !requantize && qtype_info(model_source_type(s->t))->is_quantized)
             rc = err_set(e, ERR_ARG,
                          "tensor '%s' is quantized already (%s); a mix measured on top of it would add both "
                          "errors: start from the F32, F16 or BF16 model, or pass --allow-requantize",

@@ -34,7 +34,7 @@ int hf_adapter_refuse(const char *folder, struct err *e)
     hf_adapter_describe(what, sizeof what, folder);
     return err_set(
         e, ERR_UNSUPPORTED,
-        "%s: this is %s, not a model; merge it into its base model (merge_and_unload of PEFT) and "
-        "convert the result, or convert the base model alone and let the runtime apply the adapter",
-        folder, what);
+        "%s: this is %s, not a model; merge it into its base model ('kerf convert BASE --lora %s'), or "
+        "write it as an adapter file for the runtime ('kerf convert %s --base BASE')",
+        folder, what, folder, folder);
 }

@@ -39,9 +39,8 @@ static int config_name(char **out, const char *path, struct err *e)
     return *out ? 0 : no_memory(e);
 }
 
-static int add_general(struct gguf_meta *meta, const char *folder, const char *path,
-                       const struct arch_model *a, const struct metadata_sizes *sizes,
-                       const struct arch_warnings *w, struct err *e)
+static int add_general(struct gguf_meta *meta, const char *folder, const char *path, const char *name_or_path,
+                       const struct metadata_sizes *sizes, const struct arch_warnings *w, struct err *e)
 {
     struct json_doc *generation = NULL;
     struct filemap readme = {0};
@@ -65,8 +64,7 @@ static int add_general(struct gguf_meta *meta, const char *folder, const char *p
     }
     if (rc == 0)
         rc = metadata_general(meta, (const char *)readme.data, readme.size, json_root(generation),
-                              json_string(json_get(hf_config_root(a->config), "_name_or_path")), name, sizes,
-                              w, e);
+                              name_or_path, name, sizes, w, e);
     filemap_close(&readme);
     json_free(generation);
     free(generation_path);
@@ -264,7 +262,8 @@ int metadata_from_folder(struct gguf_meta *meta, const char *folder, const char 
     if (rc == 0)
         rc = gguf_meta_set_string(meta, "general.type", "model", e);
     if (rc == 0)
-        rc = add_general(meta, folder, path, a, sizes, w, e);
+        rc = add_general(meta, folder, path,
+                         json_string(json_get(hf_config_root(a->config), "_name_or_path")), sizes, w, e);
     if (rc == 0)
         rc = arch_add_common_keys(a, meta, w, e);
     if (rc == 0)
@@ -282,4 +281,22 @@ int metadata_from_folder(struct gguf_meta *meta, const char *folder, const char 
     if (rc == 0 && vocabulary && a->arch->after_vocabulary)
         rc = a->arch->after_vocabulary(a, vocabulary, meta, e);
     return rc;
+}
+
+int metadata_of_adapter(struct gguf_meta *meta, const char *folder, const char *architecture, double alpha,
+                        const uint32_t *tokens, size_t n_tokens, const struct arch_warnings *w, struct err *e)
+{
+    const struct metadata_sizes none = {.total = 0};
+    int rc = gguf_meta_set_string(meta, "general.architecture", architecture, e);
+    if (rc == 0)
+        rc = gguf_meta_set_string(meta, "general.type", "adapter", e);
+    if (rc == 0)
+        rc = gguf_meta_set_string(meta, "adapter.type", "lora", e);
+    if (rc == 0)
+        rc = add_general(meta, folder, folder, NULL, &none, w, e);
+    if (rc == 0)
+        rc = gguf_meta_set_f32(meta, "adapter.lora.alpha", (float)alpha, e);
+    if (rc == 0 && n_tokens)
+        rc = gguf_meta_set_array(meta, "adapter.alora.invocation_tokens", GGUF_U32, tokens, n_tokens, e);
+    return rc == 0 ? gguf_meta_set_u32(meta, "general.quantization_version", 2, e) : rc;
 }

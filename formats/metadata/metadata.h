@@ -25,6 +25,13 @@ int metadata_from_folder(struct gguf_meta *meta, const char *folder, const char 
                          const struct arch_model *a, const struct vocabulary *vocabulary,
                          const struct metadata_sizes *sizes, const struct arch_warnings *w, struct err *e);
 
+/* All keys of an adapter file: the general ones from the model card and the name of `folder`, adapter.type
+ * "lora" and adapter.lora.alpha; `n_tokens` > 0: adapter.alora.invocation_tokens. As llama.cpp's converter of
+ * adapters has them. */
+int metadata_of_adapter(struct gguf_meta *meta, const char *folder, const char *architecture, double alpha,
+                        const uint32_t *tokens, size_t n_tokens, const struct arch_warnings *w,
+                        struct err *e);
+
 /* The general.* part without file_type and quantization_version, from texts (for tests): `readme` and
  * `generation` may be NULL. `folder_name`: last path component. */
 int metadata_general(struct gguf_meta *meta, const char *readme, size_t readme_len,

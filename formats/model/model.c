@@ -37,6 +37,7 @@ int model_add_line(struct model *m, struct string_list *lines, struct err *e, co
 
 int model_index(struct model *m, struct err *e)
 {
+    strmap_clear(&m->by_name);
     if (strmap_reserve(&m->by_name, m->n_tensors) != 0)
         return model_out_of_memory(e);
     for (size_t i = 0; i < m->n_tensors; i++) {
@@ -97,8 +98,12 @@ int model_open(struct model **out, const char *path, const struct model_options 
     if (rc == 0 && !(m->path = arena_strdup(&m->arena, found)))
         rc = model_out_of_memory(e);
     free(found);
+    if (rc == 0 && opt->n_adapters)
+        rc = model_adapters_open(m, opt, e);
     if (rc == 0)
-        rc = open_kind(m, m->path, opt, e);
+        rc = opt->base ? model_open_lora(m, m->path, opt, e) : open_kind(m, m->path, opt, e);
+    if (rc == 0 && m->adapters)
+        rc = model_adapters_meta(m, e);
     if (rc != 0) {
         model_close(m);
         return rc;
@@ -116,6 +121,7 @@ void model_close(struct model *m)
     gguf_meta_free(m->own_meta);
     if (m->ops)
         m->ops->close(m);
+    model_adapters_close(m->adapters);
     strmap_release(&m->by_name);
     arena_release(&m->arena);
     free(m);
@@ -136,6 +142,10 @@ const struct gguf_reader *model_gguf(const struct model *m)
 bool model_has_weights(const struct model *m)
 {
     return m->has_weights;
+}
+bool model_is_adapter(const struct model *m)
+{
+    return m->is_adapter;
 }
 const char *model_arch_name(const struct model *m)
 {
@@ -208,7 +218,9 @@ int model_read_rows(const struct model *m, const struct model_tensor *t, uint64_
                     float *dst, struct err *e)
 {
     int rc = check_range(m, t, row0, n, e);
-    return rc != 0 || n == 0 ? rc : m->ops->read_rows(m, t, row0, n, dst, e);
+    if (rc != 0 || n == 0)
+        return rc;
+    return t->merge ? model_merge_read(m, t, row0, n, dst, e) : m->ops->read_rows(m, t, row0, n, dst, e);
 }
 
 int model_read_blocks(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
@@ -217,13 +229,13 @@ int model_read_blocks(const struct model *m, const struct model_tensor *t, uint6
     int rc = check_range(m, t, row0, n, e);
     if (rc == 0 && (!t->has_blocks || !m->ops->read_blocks))
         return err_set(e, ERR_ARG, "%s: tensor '%s': there are no blocks to read", m->path, t->name);
-    return rc != 0 || n == 0 ? rc : m->ops->read_blocks(m, t, row0, n, dst, e);
+    return rc != 0 || n == 0 ? rc : m->ops->read_blocks(m, model_merge_base(t), row0, n, dst, e);
 }
 
 static void hint(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n, bool want)
 {
     if (m->has_weights && n != 0 && row0 <= t->n_rows && n <= t->n_rows - row0)
-        m->ops->hint_rows(m, t, row0, n, want);
+        m->ops->hint_rows(m, model_merge_base(t), row0, n, want);
 }
 
 void model_want_rows(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n)

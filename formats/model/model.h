@@ -15,6 +15,7 @@ struct vocabulary;
 struct arch;
 struct gguf_reader;
 struct hparams;
+struct model_merge;
 
 struct model_tensor {
     const char *name; /* GGUF name */
@@ -33,7 +34,15 @@ struct model_tensor {
     /* A tensor of this model, F32, with one factor for each matrix of the stack, which `type` does not hold:
      * "X.scale" beside "X.weight". model_read_rows applies it. NULL: none. */
     const struct model_tensor *scale;
+    /* What adapters add to it while rows are read (then `type` is F32 and `raw` NULL); NULL: nothing. */
+    const struct model_merge *merge;
     const char *origin; /* file and source tensor name(s), for messages */
+};
+
+/* An adapter that is merged into the weights while they are read. */
+struct model_adapter {
+    const char *path; /* a PEFT folder or a GGUF file */
+    double scale;     /* on top of the adapter's own */
 };
 
 struct model_options {
@@ -44,6 +53,11 @@ struct model_options {
      * them is refused. */
     const char *const *skip_tensors;
     size_t n_skip_tensors;
+    const struct model_adapter *adapters; /* in this order; borrowed while the model is opened */
+    size_t n_adapters;
+    /* The path is an adapter, and this the checkpoint (config.json is enough) that it belongs to: the model
+     * is then the adapter file's factors; see model_is_adapter. NULL: the path is a model. */
+    const char *base;
     bool keep_packed; /* packed weights of a checkpoint in the block type that holds them without loss */
     const struct kern *kern; /* NULL: native */
 };
@@ -57,6 +71,7 @@ const char *model_path(const struct model *m);
 bool model_is_gguf(const struct model *m);
 const struct gguf_reader *model_gguf(const struct model *m); /* borrowed; NULL for a folder */
 bool model_has_weights(const struct model *m);
+bool model_is_adapter(const struct model *m); /* factors for llama.cpp's --lora, not a model that runs */
 const char *model_arch_name(const struct model *m);         /* general.architecture */
 const struct hparams *model_hparams(const struct model *m); /* its numbers, see hparams.h */
 const struct gguf_meta *
@@ -83,6 +98,18 @@ void model_drop_rows(const struct model *m, const struct model_tensor *t, uint64
 /* The vocabulary: from the folder or the metadata. Borrowed until model_close. ERR_UNSUPPORTED when there is
  * none. */
 int model_vocabulary(struct model *m, const struct vocabulary **out, struct err *e);
+
+/* The type that the source has the values in: `type`, or for tensors with adapters that of the base. */
+enum qtype model_source_type(const struct model_tensor *t);
+
+/* The adapters that are merged: where from, which (a SHA-256 of its files), how much. */
+struct model_adapter_report {
+    const char *path, *sha256;
+    double scale;
+    size_t n_changed, n_replaced; /* tensors */
+};
+size_t model_n_adapters(const struct model *m);
+struct model_adapter_report model_adapter_report(const struct model *m, size_t i);
 
 /* Source tensors left out by rule, and remarks; both for reports. */
 size_t model_n_skipped(const struct model *m);

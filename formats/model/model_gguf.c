@@ -152,5 +152,7 @@ int model_open_gguf(struct model *m, const char *path, const struct model_option
         m->tensors[i] = t;
     }
     rc = model_index(m, e);
-    return rc == 0 ? link_scales(m, e) : rc;
+    if (rc == 0)
+        rc = link_scales(m, e);
+    return rc == 0 ? model_adapters_merge(m, NULL, e) : rc;
 }

@@ -101,8 +101,9 @@ static void count_parameters(const struct model *m, struct metadata_sizes *s)
         } else {
             s->shared += n;
         }
-        if (!typed && t->n_dims >= 2 && (t->type == QTYPE_BF16 || t->type == QTYPE_F16)) {
-            s->file_type = t->type == QTYPE_BF16 ? 32 : 1;
+        const enum qtype type = model_source_type(t);
+        if (!typed && t->n_dims >= 2 && (type == QTYPE_BF16 || type == QTYPE_F16)) {
+            s->file_type = type == QTYPE_BF16 ? 32 : 1;
             typed = true;
         }
         n_wide += !typed && t->n_dims >= 2;
@@ -274,7 +275,9 @@ static int take_tensors(struct model *m, struct hf_model *h, const struct model_
     int rc;
     if (!h->checkpoint || (!m->has_weights && hf_checkpoint_n_tensors(h->checkpoint) == 0)) {
         rc = expect_tensors(m, h, opt, e);
-        return rc == 0 ? model_index(m, e) : rc;
+        if (rc == 0)
+            rc = model_index(m, e);
+        return rc == 0 ? model_adapters_merge(m, &h->arch, e) : rc;
     }
     rc = h->quant ? 0 : guess_quant(m, h, e);
     if (rc == 0)
@@ -287,10 +290,14 @@ static int take_tensors(struct model *m, struct hf_model *h, const struct model_
     if (rc == 0)
         rc = hf_map_absent(m, &h->arch, h->checkpoint, opt, e);
     if (rc == 0)
+        rc = model_adapters_replace(m, &h->arch, &sources, &n, e);
+    if (rc == 0)
         rc = hf_map(m, &h->arch, sources, n, opt, e);
     if (rc == 0)
         rc = model_index(m, e);
-    return rc == 0 && !m->has_weights ? check_total_size(m, h, e) : rc;
+    if (rc == 0 && !m->has_weights)
+        rc = check_total_size(m, h, e);
+    return rc == 0 ? model_adapters_merge(m, &h->arch, e) : rc;
 }
 
 static int open_checkpoint(struct model *m, struct hf_model *h, const char *folder,

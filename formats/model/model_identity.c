@@ -166,7 +166,24 @@ static int full_folder(char out[65], const char *path, struct err *e)
     return rc;
 }
 
+/* Weights with adapters are others than those of the files. */
+static void add_adapters(char out[65], const struct model *m)
+{
+    struct sha256 s;
+    sha256_init(&s);
+    sha256_update(&s, out, 64);
+    for (size_t i = 0; i < model_n_adapters(m); i++) {
+        struct model_adapter_report a = model_adapter_report(m, i);
+        sha256_update(&s, a.sha256, 64);
+        sha256_update(&s, &a.scale, sizeof a.scale);
+    }
+    sha256_final_hex(&s, out);
+}
+
 int model_identity_full(char out[65], const struct model *m, struct pool *pool, struct err *e)
 {
-    return model_is_gguf(m) ? full_gguf(out, model_path(m), pool, e) : full_folder(out, model_path(m), e);
+    int rc = model_is_gguf(m) ? full_gguf(out, model_path(m), pool, e) : full_folder(out, model_path(m), e);
+    if (rc == 0 && model_n_adapters(m))
+        add_adapters(out, m);
+    return rc;
 }

@@ -43,7 +43,8 @@ int model_identity_sampled(struct sha256 *h, const struct model *m, const struct
 void model_identity_numbers(struct sha256 *h, const struct model *m);
 
 /* All of it. A GGUF file or split set: its content hash (gguf_hash.h), whatever the order of tensors and the
- * cut into parts. A checkpoint folder: config.json and the safetensors files, with their names. */
+ * cut into parts. A checkpoint folder: config.json and the safetensors files, with their names. With adapters
+ * also theirs, and how strong they are. */
 int model_identity_full(char out[65], const struct model *m, struct pool *pool, struct err *e);
 
 #endif

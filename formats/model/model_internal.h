@@ -21,13 +21,15 @@ struct model_source_ops {
     void (*close)(struct model *m);
 };
 
+struct model_adapters; /* opened adapters, model_merge.c */
+
 struct model {
     const struct model_source_ops *ops;
     void *source; /* of the kind behind `ops` */
     struct arena arena;
     const struct kern *kern;
     const char *path;
-    bool is_gguf, has_weights;
+    bool is_gguf, has_weights, is_adapter;
     const char *arch_name;
     struct hparams hparams; /* read from `meta` when the model is open */
     const struct gguf_meta *meta;
@@ -35,7 +37,8 @@ struct model {
     const struct model_tensor **tensors; /* in the writer's order */
     size_t n_tensors;
     struct strmap by_name;
-    struct vocabulary *vocabulary; /* loaded on demand (GGUF) or at open (folder); NULL: not there yet */
+    struct vocabulary *vocabulary;   /* loaded on demand (GGUF) or at open (folder); NULL: not there yet */
+    struct model_adapters *adapters; /* NULL: none */
     struct string_list skipped, warnings; /* in `arena` */
 };
 
@@ -43,12 +46,30 @@ struct model {
  */
 int model_open_gguf(struct model *m, const char *path, const struct model_options *opt, struct err *e);
 int model_open_hf(struct model *m, const char *path, const struct model_options *opt, struct err *e);
+int model_open_lora(struct model *m, const char *path, const struct model_options *opt, struct err *e);
 
 /* Index `tensors` by name and compute nothing else. ERR_FORMAT on a repeated name. */
 int model_index(struct model *m, struct err *e);
 
 int model_add_line(struct model *m, struct string_list *lines, struct err *e, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* Adapters (model_merge.c). Open those of the options; put their whole tensors in the place of those of a
+ * checkpoint; then wrap the tensors that they change and record them in the metadata. `arch` NULL: a GGUF
+ * file. */
+struct arch_model;
+struct checkpoint_weight;
+int model_adapters_open(struct model *m, const struct model_options *opt, struct err *e);
+int model_adapters_replace(struct model *m, struct arch_model *arch, struct checkpoint_weight **sources,
+                           size_t *n, struct err *e);
+int model_adapters_merge(struct model *m, const struct arch_model *arch, struct err *e);
+int model_adapters_meta(struct model *m, struct err *e);
+void model_adapters_close(struct model_adapters *a);
+
+/* Rows of a tensor with adapters. */
+int model_merge_read(const struct model *m, const struct model_tensor *t, uint64_t row0, uint64_t n,
+                     float *dst, struct err *e);
+const struct model_tensor *model_merge_base(const struct model_tensor *t); /* `t` itself without adapters */
 
 int model_out_of_memory(struct err *e);
 

@@ -175,7 +175,7 @@ int rw_plan_meta(struct rw_plan *p, const struct model *m, const struct rewrite_
         rc = append_u32(p->meta, "general.quantization_version", 2, e);
         if (rc == 0)
             rc = append_u32(p->meta, "general.file_type", mix->file_type, e);
-    } else if (mix) {
+    } else if (mix && !model_is_adapter(m)) {
         rc = gguf_meta_set_u32(p->meta, "general.file_type", mix->file_type, e);
     }
     uint32_t file_type;

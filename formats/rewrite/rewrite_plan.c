@@ -59,10 +59,13 @@ static int by_layer_and_name(const void *a, const void *b)
  * which passes over F32 and packed weights. */
 static enum qtype auto_type(const struct model *m)
 {
+    if (model_is_adapter(m))
+        return QTYPE_F32; /* small, and the reference converter's default */
     for (size_t i = 0; i < model_n_tensors(m); i++) {
         const struct model_tensor *t = model_tensor(m, i);
-        if (t->n_dims >= 2 && !t->always_f32 && (t->type == QTYPE_BF16 || t->type == QTYPE_F16))
-            return t->type;
+        enum qtype type = model_source_type(t);
+        if (t->n_dims >= 2 && !t->always_f32 && (type == QTYPE_BF16 || type == QTYPE_F16))
+            return type;
     }
     return QTYPE_F16;
 }
@@ -199,7 +202,7 @@ static int assign(struct rw_plan *p, const struct model *m, const struct rewrite
         const struct model_tensor *s = p->tensors[i].src;
         r[i] = (struct recipe_tensor){.name = s->name,
                                       .n_dims = s->n_dims,
-                                      .source_type = s->type,
+                                      .source_type = model_source_type(s),
                                       .always_f32 = s->always_f32,
                                       .has_importance = p->tensors[i].imat != NULL};
         memcpy(r[i].ne, s->ne, sizeof r[i].ne);
@@ -242,11 +245,12 @@ static int finish_tensor(struct rw_plan *p, struct rw_tensor *t, const struct re
     if (t->type != s->type && !is_weight(s->type))
         return err_set(e, ERR_UNSUPPORTED, "tensor '%s': %s cannot be converted to %s", s->name,
                        qtype_name(s->type), to->name);
-    if (t->type != s->type && qtype_info(s->type)->is_quantized && !from_checkpoint && !opt->allow_requantize)
+    const enum qtype source = model_source_type(s);
+    if (t->type != s->type && qtype_info(source)->is_quantized && !from_checkpoint && !opt->allow_requantize)
         return err_set(e, ERR_ARG,
                        "tensor '%s' is already quantized (%s); start from the original weights, or add "
                        "--allow-requantize to go on to %s with the losses of both",
-                       s->name, qtype_name(s->type), to->name);
+                       s->name, qtype_name(source), to->name);
     t->repack = t->type == s->type && s->has_blocks;
     t->copy = t->type == s->type && !t->repack && (s->raw || opt->dry_run);
     if (!t->copy && !t->repack && !to->can_encode)
@@ -350,7 +354,8 @@ static int drop_scales(struct rw_plan *p, struct err *e)
     if (!folded)
         return no_memory(e);
     for (size_t i = 0; i < p->n_tensors; i++)
-        if (p->tensors[i].src->scale && p->tensors[i].type != p->tensors[i].src->type)
+        if (p->tensors[i].src->scale &&
+            (p->tensors[i].type != p->tensors[i].src->type || p->tensors[i].src->merge))
             folded[n_folded++] = p->tensors[i].src->scale;
     qsort(folded, n_folded, sizeof *folded, by_address);
     for (size_t i = 0; i < p->n_tensors; i++)
@@ -581,7 +586,7 @@ static int lay_out(struct rw_plan *p, const char *path, const struct rewrite_opt
 static int warn_faults(struct rw_plan *p, const struct model *m, struct err *e)
 {
     struct string_list faults = {0};
-    int rc = model_check(m, &faults, &p->arena, e);
+    int rc = model_is_adapter(m) ? 0 : model_check(m, &faults, &p->arena, e);
     for (size_t i = 0; rc == 0 && i < faults.n; i++)
         rc = rw_plan_warn(p, e, "[invalid-model] %s: %s; the output will have this fault too", model_path(m),
                           faults.items[i]);

@@ -1,0 +1,70 @@
+#!/bin/sh
+# LoRA adapters: merged while converting, and written as adapter files.
+. "$(dirname "$0")/lib.sh"
+
+"$bin/make_adapter" patterns "$work/lora" "$work/base" || fail "make_adapter"
+"$bin/make_adapter" dora "$work/dora" || fail "make_adapter"
+
+# Merged straight to a type: the bytes of merging first and quantizing then, whatever threads, memory, instructions.
+run 0 convert "$work/base" --lora "$work/lora" -o "$work/f32.gguf" --type F32
+run 0 convert "$work/base" --lora "$work/lora" -o "$work/a.gguf" --type Q4_K_M
+run 0 convert "$work/base" --lora "$work/lora" -o "$work/b.gguf" --type Q4_K_M --threads 1 --memory 64MiB --isa ref
+same "$work/a.gguf" "$work/b.gguf"
+run 0 quantize "$work/f32.gguf" -o "$work/c.gguf" --type Q4_K_M
+run 0 diff "$work/a.gguf" "$work/c.gguf" --exit-code
+run 0 verify "$work/a.gguf"
+run 0 inspect "$work/a.gguf"
+prints "kerf.lora.0.sha256"
+
+# auto keeps the precision of the base; another scale is another file; 0 adds nothing.
+run 0 convert "$work/base" --lora "$work/lora=0.5" -o "$work/half.gguf" --json
+json
+prints '"scale": 0.5'
+prints '"n_changed": 12'
+prints '"type": "BF16"'
+run 0 convert "$work/base" -o "$work/base.gguf"
+run 0 convert "$work/base" --lora "$work/lora=0" -o "$work/zero.gguf" --type BF16
+run 3 diff "$work/half.gguf" "$work/base.gguf" --exit-code
+[ "$("$kerf" hash "$work/zero.gguf" --json | sed -n '/"tensors"/,$p')" = \
+    "$("$kerf" hash "$work/base.gguf" --json | sed -n '/"tensors"/,$p')" ] || fail "scale 0 changed a weight"
+
+# A finished output of another adapter is not taken for this one's.
+run 1 convert "$work/base" --lora "$work/lora" -o "$work/half.gguf" --resume
+run 0 convert "$work/base" --lora "$work/lora=0.5" -o "$work/half.gguf" --resume
+says "is finished already"
+
+# As an adapter file, which goes onto the GGUF file of the base and gives the same weights.
+run 0 convert "$work/lora" --base "$work/base" -o "$work/lora.gguf"
+run 0 inspect "$work/lora.gguf"
+prints "adapter.lora.alpha"
+prints "blk.0.attn_q.weight.lora_a"
+run 0 convert "$work/base" -o "$work/base32.gguf" --type F32
+run 0 convert "$work/base32.gguf" --lora "$work/lora.gguf" -o "$work/merged.gguf"
+run 3 diff "$work/merged.gguf" "$work/f32.gguf" --exit-code
+prints "21 of 21 tensors are the same, 2 metadata keys differ"
+run 0 convert "$work/lora" --base "$work/base/config.json" -o "$work/lora16.gguf" --type F16
+prints "F16"
+
+# Refusals.
+run 1 convert "$work/lora" -o "$work/x.gguf"
+says "--base BASE"
+run 2 convert "$work/lora" --base "$work/base" -o "$work/x.gguf" --type Q4_K_M
+says "an adapter file is written in F32, F16 or BF16"
+run 2 convert "$work/lora" --base "$work/base" -o "$work/x.gguf" --lora "$work/dora"
+run 1 convert "$work/dora" --base "$work/base" -o "$work/x.gguf"
+says "DoRA, whose lengths an adapter file cannot hold"
+run 1 convert "$work/lora" --base "$work/base.gguf" -o "$work/x.gguf"
+says "not a GGUF file"
+run 1 convert "$work/base" --lora "$work/lora=much" -o "$work/x.gguf"
+says "'much' is no number"
+run 1 convert "$work/base.gguf" --lora "$work/lora" -o "$work/x.gguf"
+says "--base CHECKPOINT -o lora.gguf"
+run 1 convert "$work/base" --lora "$work/base.gguf" -o "$work/x.gguf"
+says "expected 'adapter'"
+run 0 quantize "$work/base32.gguf" -o "$work/q8.gguf" --type Q8_0
+run 1 convert "$work/q8.gguf" --lora "$work/lora.gguf" -o "$work/x.gguf"
+says "already quantized (Q8_0)"
+absent "$work/x.gguf"
+run 1 convert "$work/base" --lora "$work/lora" -o "$work/lora/adapter_model.safetensors" --force
+[ -s "$work/lora/adapter_model.safetensors" ] || fail "an adapter was replaced"
+done_testing

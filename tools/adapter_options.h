@@ -1,0 +1,26 @@
+/* adapter_options.h - adapters that a command merges: ADAPTER[=SCALE]. */
+#ifndef KERF_ADAPTER_OPTIONS_H
+#define KERF_ADAPTER_OPTIONS_H
+
+#include "opt.h"
+
+#include "formats/json.h"
+#include "formats/model/model.h"
+
+/* Owns the paths. */
+struct adapter_list {
+    struct model_adapter *items;
+    size_t n;
+};
+
+/* "ADAPTER=SCALE" is split at its last '=', unless the whole is the name of a file or folder. `output` (may
+ * be NULL) must be none of their files. *out: released with adapter_list_release, also on failure. ERR_ARG:
+ * the scale is no finite number. */
+int adapter_list_parse(struct adapter_list *out, const struct opt_list *args, const char *output,
+                       struct err *e);
+void adapter_list_release(struct adapter_list *l);
+
+/* The key "adapters": path, scale, SHA-256, changed and replaced tensors of each. */
+void adapters_json(const struct model *m, struct json_writer *w);
+
+#endif
