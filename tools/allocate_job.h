@@ -6,11 +6,12 @@
 #include "eval_command.h"
 
 #include "calib/solve/confirm.h"
+#include "calib/stats/hessian_file.h"
 
 #define ALLOCATE_MAX_TYPES QTYPE_COUNT
 
 struct allocate_asked {
-    const char *output, *table, *imatrix, *types, *probe, *probes, *html;
+    const char *output, *table, *imatrix, *hessian, *types, *probe, *probes, *html;
     struct budget_options budget;
     struct opt_list min, max, fix;
     bool requantize, free_pairs, no_confirm;
@@ -37,6 +38,10 @@ struct allocate_job {
     bool took_mix; /* the plan did not beat the mix: the choice is the mix's */
     double passes; /* whole forward passes, over the windows of the sensitivities */
 };
+
+/* The losses of a table as error feedback under these Hessians will leave them (feedback_gain.h). */
+int allocate_take_gains(struct loss_table *table, const struct hessian_file *hessian, struct eval_run *r,
+                        struct err *e);
 
 /* The result to stdout. */
 void allocate_print_json(const struct allocate_job *j);

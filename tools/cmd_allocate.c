@@ -1,7 +1,9 @@
 /* cmd_allocate.c - kerf allocate: per-tensor types of least expected loss within a budget. */
 #include "allocate_job.h"
+#include "feedback_command.h"
 #include "type_options.h"
 
+#include "calib/solve/feedback_gain.h"
 #include "formats/output/output_file.h"
 #include "libquant/base/path.h"
 
@@ -220,6 +222,38 @@ static int take_losses(struct allocate_job *j, uint64_t chunks, struct err *e)
                                                                            : rc;
 }
 
+/* --- what error feedback will leave --- */
+
+int allocate_take_gains(struct loss_table *table, const struct hessian_file *hessian, struct eval_run *r,
+                        struct err *e)
+{
+    struct feedback_gain_options opt = {.pool = r->session.pool,
+                                        .kern = r->session.kern,
+                                        .hessian = hessian,
+                                        .progress = progress_on(&r->bar)};
+    progress_begin(&r->bar, r->shared, "solving samples", "steps", 1000);
+    signals_cooperate(true);
+    int rc = feedback_gain_apply(table, &opt, e);
+    signals_cooperate(false);
+    progress_end(&r->bar);
+    return rc;
+}
+
+static int open_hessians(struct allocate_job *j, struct hessian_file **out, struct err *e)
+{
+    const struct eval_run *r = j->r;
+    char found[65];
+    int rc = hessian_file_open(out, j->o->hessian, e);
+    if (rc == 0)
+        rc = feedback_check_memory(&r->models[0].net, &r->session, r->shared->memory_bytes, NULL, e);
+    if (rc == 0)
+        rc = loss_weights_hash(r->models[0].model, found, e);
+    if (rc == 0 && strcmp(found, hessian_file_source(*out)->model_sha256) != 0)
+        rc = err_set(e, ERR_ARG, "%s: was collected with other weights (%.12s..., at hand %.12s...)",
+                     j->o->hessian, hessian_file_source(*out)->model_sha256, found);
+    return rc;
+}
+
 /* --- the confirming measurement --- */
 
 /* The mix in place of a plan that loses to it. */
@@ -298,20 +332,23 @@ static int run(struct allocate_job *j, const char *model, uint64_t chunks, struc
     struct allocate_asked *o = j->o;
     uint64_t budget = 0;
     bool force = j->shared->force;
+    struct hessian_file *hessian = NULL;
     if (o->table && !(j->state = path_with(o->table, ".kerf-state")))
         return err_set(e, ERR_NOMEM, "out of memory");
-    const char *const written[] = {o->output, o->table, o->html}, *const read[] = {o->imatrix};
+    const char *const written[] = {o->output, o->table, o->html}, *const read[] = {o->imatrix, o->hessian};
     int rc = eval_check_output(o->output, force, e);
     if (rc == 0)
         rc = eval_check_output(o->html, force, e);
     if (rc == 0)
-        rc = cmd_claim_outputs(j->shared, written, 3, read, 1, e);
+        rc = cmd_claim_outputs(j->shared, written, 3, read, 2, e);
     if (rc == 0 && o->table)
         rc = cmd_check_folder(o->table, e);
     if (rc == 0)
         rc = eval_open(j->r, model, 0, e);
     if (rc == 0)
         rc = net_need_tokens(&j->r->models[0].net, "allocation by measured loss", e);
+    if (rc == 0 && o->hessian)
+        rc = open_hessians(j, &hessian, e);
     const char *outputs[] = {o->output, o->html, o->table, j->state};
     for (size_t i = 0; rc == 0 && i < sizeof outputs / sizeof *outputs; i++)
         rc = eval_check_inputs(j->r, outputs[i], e);
@@ -339,7 +376,10 @@ static int run(struct allocate_job *j, const char *model, uint64_t chunks, struc
         rc = take_losses(j, chunks, e);
     if (rc == 0 && j->planned)
         j->allocation.budget_bytes = budget;
-    else if (rc == 0)
+    else if (rc == 0 && hessian)
+        rc = allocate_take_gains(&j->table, hessian, j->r, e);
+    hessian_file_close(hessian);
+    if (rc == 0 && !j->planned)
         rc = allocator_solve(j->allocator, budget, &j->allocation, e);
     if (rc == 0 && !j->planned && !o->no_confirm && j->r->windows.n > 0)
         rc = confirm(j, e);
@@ -391,6 +431,10 @@ int cmd_allocate(int argc, char **argv)
             "leave out the measurement of plan and standard mix on text that the losses were not measured "
             "on; without it a plan that does not beat the mix gives way to it"),
         IMATRIX_OPTION(o.imatrix),
+        OPT(TEXT, "hessian", &o.hessian, "FILE",
+            "a plan for --method feedback: the losses are those that error feedback under these Hessians is "
+            "expected to leave, by a sample of rows of each matrix. The plan is not compared with the mix, "
+            "which no feedback was used on"),
         REQUANTIZE_OPTION(o.requantize),
         TEXT_OPTIONS(text),
         OPT_GROUP("Output:"),
@@ -425,6 +469,7 @@ int cmd_allocate(int argc, char **argv)
             status = check_options(&cmd, &j);
         if (status == 0) {
             r.imatrix_path = o.imatrix;
+            o.no_confirm |= o.hessian != NULL;
             rc = run(&j, args.items[0], text.chunks, &e);
             status = rc ? cmd_fail(&e) : CMD_DONE;
         }

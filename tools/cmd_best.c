@@ -242,9 +242,15 @@ static int check_budget(struct job *j, struct err *e)
 
 static int choose(struct job *j, struct err *e)
 {
+    struct hessian_file *hessian = NULL;
     int rc = begin_plan(j, j->r->imatrix, e);
     if (rc == 0)
         rc = measure(j, e);
+    if (rc == 0)
+        rc = hessian_file_open(&hessian, j->hessian, e);
+    if (rc == 0)
+        rc = allocate_take_gains(&j->table, hessian, j->r, e);
+    hessian_file_close(hessian);
     if (rc == 0)
         rc = allocator_solve(j->allocator, j->budget, &j->allocation, e);
     if (rc == 0)

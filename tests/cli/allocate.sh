@@ -25,6 +25,22 @@ run 0 quantize "$demo" --plan "$work/a.plan" -o "$work/a.gguf"
 run 0 inspect "$work/a.gguf"
 prints "kerf.plan.sha256"
 
+# A plan for error feedback: the same table, losses as feedback leaves them, the same plan for any number of threads.
+run 0 allocate "$demo" --table "$work/losses" --target-size 2300000 -o "$work/n.plan" --no-confirm --json
+loss=$(value expected_loss)
+run 0 hessian "$demo" --text "$text" --chunks 8 --ctx 64 -o "$work/h.gguf"
+run 0 allocate "$demo" --table "$work/losses" --hessian "$work/h.gguf" --target-size 2300000 -o "$work/fb1.plan" --json
+awk "BEGIN { exit !($(value expected_loss) < 0.95 * $loss) }" || fail "feedback is expected to gain nothing"
+prints '"mix": null'
+run 0 allocate "$demo" --table "$work/losses" --hessian "$work/h.gguf" --target-size 2300000 -o "$work/fb2.plan" --threads 1
+same "$work/fb1.plan" "$work/fb2.plan"
+run 1 allocate "$demo" --table "$work/losses" --hessian "$work/a.gguf" --target-size 2300000 -o "$work/fb3.plan"
+says "holds no Hessians"
+"$bin/make_checkpoint" --arch qwen3 --layers 4 --hidden 256 "$work/foreign" >/dev/null || fail "make_checkpoint"
+run 1 allocate "$work/foreign" $measure --hessian "$work/h.gguf" --target-bpw 5 -o "$work/fb3.plan"
+says "was collected with other weights"
+absent "$work/fb3.plan"
+
 # A plan with another model, or with other importance than it was measured with, is said to be that; what a person wrote is not.
 sed 's/^blk\\.2\\.ffn_up/blk\\.9\\.ffn_up/; /^blk\\.3\\.attn_k/d' "$work/a.plan" >"$work/gaps.plan"
 run 0 quantize "$demo" --plan "$work/gaps.plan" -o "$work/x.gguf" --dry-run --json
