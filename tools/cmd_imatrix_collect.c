@@ -19,7 +19,7 @@
 struct collect_args {
     const char *output;
     enum imatrix_format format;
-    bool process_output, no_perplexity, resume;
+    bool process_output, attention, no_perplexity, resume;
     uint64_t save_every, prior;
 };
 
@@ -41,8 +41,9 @@ static int identify(const struct eval_run *r, const struct collect_args *a, char
     int rc = model_identity_sampled(&h, m, all, n_tensors, e);
     free(all);
     corpus_hash(&r->corpus, ids);
-    int n = snprintf(line, sizeof line, "%s %zu %zu %d %d %d %s", ids, r->windows.ctx, r->windows.n,
-                     r->windows.inputs[0], a->process_output, a->no_perplexity, r->text->activations);
+    int n = snprintf(line, sizeof line, "%s %zu %zu %d %d %d %s%s", ids, r->windows.ctx, r->windows.n,
+                     r->windows.inputs[0], a->process_output, a->no_perplexity, r->text->activations,
+                     a->attention ? " attention" : "");
     sha256_update(&h, line, (size_t)n);
     sha256_final_hex(&h, out);
     return rc;
@@ -56,6 +57,7 @@ static struct imatrix_collect_options collect_options(struct eval_run *r, const 
         .memory_bytes = r->shared->memory_bytes,
         .activations = eval_activations(r->text),
         .process_output = a->process_output,
+        .attention = a->attention,
         .perplexity = !a->no_perplexity,
         .save_windows = a->save_every < SIZE_MAX ? (size_t)a->save_every : SIZE_MAX,
         .state_path = state,
@@ -253,6 +255,9 @@ int cmd_imatrix_collect(int argc, char **argv)
         OPT_GROUP("Collection:"),
         OPT(FLAG, "process-output", &a.process_output, NULL,
             "collect for the language head too (under the embedding's name when it is tied)"),
+        OPT(FLAG, "attention", &a.attention, NULL,
+            "weigh the inputs of keys by the attention that each token receives, and those of values as "
+            "attention mixes them"),
         OPT(UINT, "expert-prior", &a.prior, "N", IMATRIX_PRIOR_HELP, .fallback = IMATRIX_PRIOR_FALLBACK,
             .range = OPT_RANGE(.max = UINT32_MAX)),
         OPT(FLAG, "no-perplexity", &a.no_perplexity, NULL, "do not score the text on the way"),

@@ -91,6 +91,8 @@ static int run_wave(struct run *r, struct err *e)
                                 .keep_first = with_head ? w->first : 0,
                                 .keep_end = with_head ? w->end : 0,
                                 .observe = imatrix_sums_observe,
+                                .observe_attention =
+                                    r->opt->attention ? imatrix_sums_observe_attention : NULL,
                                 .observe_ctx = &r->sums,
                                 .progress = {show, r}};
     int rc = forward_run(with_head ? &states : NULL, r->net, r->weights,

@@ -100,6 +100,63 @@ int imatrix_sums_observe(void *ctx, const struct observation *o, struct err *e)
     return pool_run(s->pool, (o->n_cols + COLS_PER_JOB - 1) / COLS_PER_JOB, add_job, &r, e);
 }
 
+struct weighted_run {
+    const float *x;       /* [n_rows, n_cols] */
+    const float *weights; /* [n_rows], or NULL: each row has `weight` */
+    double weight;
+    size_t n_rows, n_cols;
+    double *sums;
+};
+
+static int add_weighted_job(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)worker;
+    (void)e;
+    const struct weighted_run *r = ctx;
+    size_t first = job * COLS_PER_JOB,
+           end = r->n_cols - first > COLS_PER_JOB ? first + COLS_PER_JOB : r->n_cols;
+    for (size_t i = 0; i < r->n_rows; i++) {
+        double weight = r->weights ? (double)r->weights[i] : r->weight;
+        const float *x = r->x + i * r->n_cols;
+        for (size_t k = first; k < end; k++)
+            r->sums[k] += weight * ((double)x[k] * (double)x[k]);
+    }
+    return 0;
+}
+
+static int add_weighted(struct imatrix_sums *s, const struct model_tensor *t, const struct weighted_run *rows,
+                        size_t n_tokens, struct err *e)
+{
+    struct weighted_run r = *rows;
+    struct sums_entry *x;
+    uint64_t at;
+    int rc = 0;
+    if (strmap_find(&s->by_name, t->name, strlen(t->name), &at))
+        x = &s->entries[at];
+    else
+        rc = imatrix_sums_add(s, t->name, r.n_cols, 1, 0, &x, e);
+    if (rc != 0)
+        return rc;
+    if (x->n_cols != r.n_cols || x->n_mats != 1)
+        return err_set(e, ERR_ARG, "'%s': inputs of %zu columns; expected %" PRIu64, x->name, r.n_cols,
+                       x->n_cols);
+    r.sums = x->sums;
+    x->counts[0] += (double)n_tokens;
+    return pool_run(s->pool, (r.n_cols + COLS_PER_JOB - 1) / COLS_PER_JOB, add_weighted_job, &r, e);
+}
+
+int imatrix_sums_observe_attention(void *ctx, const struct attention_observation *o, struct err *e)
+{
+    struct imatrix_sums *s = ctx;
+    struct weighted_run mass = {.x = o->x, .weights = o->mass, .n_rows = o->n_tokens, .n_cols = o->n_cols},
+                        mixed = {.x = o->mixed, .n_rows = o->n_mixed, .n_cols = o->n_cols};
+    int rc = o->k != o->q ? add_weighted(s, o->k, &mass, o->n_tokens, e) : 0;
+    if (rc != 0 || o->v == o->q || o->v == o->k || o->n_mixed == 0)
+        return rc;
+    mixed.weight = (double)o->n_tokens / (double)o->n_mixed;
+    return add_weighted(s, o->v, &mixed, o->n_tokens, e);
+}
+
 int imatrix_sums_check(const struct imatrix_sums *s, struct err *e)
 {
     for (size_t i = 0; i < s->n; i++) {
@@ -133,8 +190,12 @@ int imatrix_sums_finish(struct imatrix **out, const struct imatrix_sums *s, stru
         return rc;
     for (size_t i = 0; rc == 0 && i < s->n; i++) {
         rc = export_entry(m, s->entries[i].name, &s->entries[i], e);
-        for (size_t k = 0; rc == 0 && k < s->entries[i].n_others; k++)
-            rc = export_entry(m, s->entries[i].others[k], &s->entries[i], e);
+        for (size_t k = 0; rc == 0 && k < s->entries[i].n_others; k++) {
+            const char *other = s->entries[i].others[k];
+            uint64_t own; /* one that attention was observed for */
+            if (!strmap_find(&s->by_name, other, strlen(other), &own))
+                rc = export_entry(m, other, &s->entries[i], e);
+        }
     }
     if (rc != 0)
         imatrix_free(m);

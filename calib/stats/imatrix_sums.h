@@ -32,6 +32,11 @@ void imatrix_sums_release(struct imatrix_sums *s);
 /* observe_fn; ctx is a struct imatrix_sums. */
 int imatrix_sums_observe(void *ctx, const struct observation *o, struct err *e);
 
+/* observe_attention_fn, beside the other: keys and values get entries of their own, weighed by what attention
+ * does with each token, as Hessians of them are (hessian_plan.h). Each window counts as its tokens. Fused
+ * ones stay with the queries. */
+int imatrix_sums_observe_attention(void *ctx, const struct attention_observation *o, struct err *e);
+
 /* ERR_FORMAT when a sum is not finite: the message names the tensor. */
 int imatrix_sums_check(const struct imatrix_sums *s, struct err *e);
 

@@ -156,6 +156,59 @@ static void threads_memory_and_interruptions_change_no_byte(void **state)
     take_away(&b);
 }
 
+/* Importance weighed by attention has the diagonals of the weighed Gram matrices, and the plain ones
+ * elsewhere; threads and waves change no bit. */
+static void importance_can_be_weighed_the_same_way(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct err e = {0};
+    struct imatrix_collected plain = {0}, one = {0}, two = {0};
+    struct hessian_file *h = NULL;
+    struct pool *pools[2];
+    put(&b);
+    must_collect(&b, (struct run_options){0}, NULL);
+    assert_true(pool_new(&pools[0], 1, &e) == 0 && pool_new(&pools[1], 3, &e) == 0);
+    struct imatrix_collect_options opt = {.pool = pools[0], .memory_bytes = 1 << 26};
+    assert_int_equal(imatrix_collect(&plain, &b.net, b.weights, &b.windows, &opt, &e), 0);
+    opt.attention = true;
+    assert_int_equal(imatrix_collect(&one, &b.net, b.weights, &b.windows, &opt, &e), 0);
+    opt.pool = pools[1];
+    opt.save_windows = 5;
+    assert_int_equal(imatrix_collect(&two, &b.net, b.weights, &b.windows, &opt, &e), 0);
+    assert_int_equal(imatrix_n(one.imatrix), imatrix_n(plain.imatrix));
+    assert_int_equal(imatrix_chunk_count(one.imatrix), imatrix_chunk_count(plain.imatrix));
+    assert_int_equal(hessian_file_open(&h, b.path, &e), 0);
+    const struct hessian_plan *p = hessian_file_plan(h);
+    for (size_t g = 0; g < p->n_grams; g++) {
+        size_t n = (size_t)p->grams[g].n_cols;
+        struct gram_figures f;
+        const struct imatrix_entry *x = imatrix_find(one.imatrix, p->grams[g].owner),
+                                   *y = imatrix_find(two.imatrix, p->grams[g].owner),
+                                   *z = imatrix_find(plain.imatrix, p->grams[g].owner);
+        if (p->grams[g].layer == HESSIAN_BEHIND)
+            continue;
+        double *sums = malloc(n * n * sizeof *sums), difference = 0;
+        assert_int_equal(hessian_file_read(h, g, 0, sums, &f, &e), 0);
+        double scale = p->grams[g].weighting == HESSIAN_MIXED ? CTX * N_WINDOWS / f.weight : 1;
+        for (size_t i = 0; i < n; i++) {
+            assert_true(fabs(scale * sums[i * n + i] - x->sums[i]) <= 1e-5 * x->sums[i]);
+            assert_true(x->sums[i] == y->sums[i]);
+            difference += fabs(x->sums[i] - z->sums[i]);
+        }
+        assert_true((difference == 0) == (p->grams[g].weighting == HESSIAN_PLAIN));
+        assert_true(x->counts[0] == CTX * N_WINDOWS);
+        free(sums);
+    }
+    hessian_file_close(h);
+    imatrix_collected_release(&plain);
+    imatrix_collected_release(&one);
+    imatrix_collected_release(&two);
+    pool_free(pools[0]);
+    pool_free(pools[1]);
+    take_away(&b);
+}
+
 static void the_file_is_an_importance_matrix(void **state)
 {
     (void)state;
@@ -314,6 +367,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_memory_and_interruptions_change_no_byte),
         cmocka_unit_test(the_file_is_an_importance_matrix),
+        cmocka_unit_test(importance_can_be_weighed_the_same_way),
         cmocka_unit_test(merged_files_hold_the_sums),
         cmocka_unit_test(damaged_and_foreign_files_are_refused),
     };

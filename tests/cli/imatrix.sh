@@ -43,6 +43,9 @@ absent "$work/dry.gguf"
 run 0 imatrix "$toy" --text "$text" -o "$work/head.gguf" --ctx 64 --chunks 2 --process-output --no-perplexity --json
 prints '"perplexity": null'
 grep -qE '"(output|token_embd).weight"' "$work/out" || fail "the head is missing"
+run 0 imatrix "$toy" --text "$text" -o "$work/plain.gguf" --ctx 64 --chunks 2 --no-perplexity
+run 0 imatrix "$toy" --text "$text" -o "$work/seen.gguf" --ctx 64 --chunks 2 --no-perplexity --attention
+! cmp -s "$work/plain.gguf" "$work/seen.gguf" || fail "--attention changed nothing"
 run 0 imatrix "$toy" --text "$text" -o "$work/prior.gguf" --ctx 64 --chunks 2 --expert-prior 32
 says "--expert-prior changed nothing"
 
