@@ -1,24 +1,56 @@
 /* cmd_ladder.c - kerf ladder: what each level of quantization costs this model, without writing files. */
 #include "eval_command.h"
+#include "ladder_feedback.h"
 #include "type_options.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct options {
-    const char *html, *imatrix, *recipe, *types;
+    const char *html, *imatrix, *recipe, *types, *method, *hessian;
     bool requantize, no_fallback;
 };
 
-static int run(struct eval_run *r, const struct options *o, const char *model,
-               const struct candidate_arg *levels, size_t n, struct err *e)
+static int check_method(const struct opt_command *cmd, const struct options *o)
 {
+    const bool feedback = strcmp(o->method, "feedback") == 0;
+    if (feedback && !o->hessian)
+        return cmd_usage(cmd, "--method feedback: give the Hessians with --hessian FILE (kerf hessian)");
+    if (!feedback && o->hessian)
+        return cmd_usage(cmd, "--hessian: is for --method feedback");
+    return 0;
+}
+
+/* As eval_measure, with levels that are solved before they run. */
+static int measure_solved(struct eval_run *r, const struct options *o, struct ladder_feedback **f,
+                          struct err *e)
+{
+    int rc = eval_check_inputs(r, o->html, e);
+    if (rc == 0)
+        rc = ladder_feedback_open(f, o->hessian, r, e);
+    if (rc == 0)
+        rc = eval_open_text(r, e);
+    if (rc == 0 && !r->shared->dry_run)
+        rc = ladder_feedback_solve(*f, r, e);
+    if (rc == 0)
+        rc = eval_run_models(r, REPORT_LADDER, e);
+    r->report.hessian = o->hessian;
+    return rc == 0 ? eval_print(r, o->html, e) : rc;
+}
+
+static int run(struct eval_run *r, const struct options *o, const char *model,
+               const struct candidate_arg *levels, size_t n, struct ladder_feedback **f, struct err *e)
+{
+    const char *const read[] = {o->imatrix, o->hessian};
     int rc = eval_check_output(o->html, r->shared->force, e);
     if (rc == 0)
-        rc = cmd_claim_outputs(r->shared, &o->html, 1, &o->imatrix, 1, e);
+        rc = cmd_claim_outputs(r->shared, &o->html, 1, read, 2, e);
     if (rc == 0)
         rc = eval_open(r, model, n, e);
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = eval_add_candidate(r, &levels[i], o->requantize, e);
+    if (rc == 0 && o->hessian)
+        return measure_solved(r, o, f, e);
     return rc == 0 ? eval_measure(r, REPORT_LADDER, o->html, e) : rc;
 }
 
@@ -26,7 +58,7 @@ int cmd_ladder(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
     struct text_options text = TEXT_OPTIONS_INIT;
-    struct options o = {.recipe = "llama.cpp"};
+    struct options o = {.recipe = "llama.cpp", .method = "fast"};
     const struct opt options[] = {
         TEXT_OPTIONS(text),
         OPT_GROUP("Levels:"),
@@ -36,6 +68,12 @@ int cmd_ladder(int argc, char **argv)
         RECIPE_OPTION(o.recipe),
         REQUANTIZE_OPTION(o.requantize),
         NO_FALLBACK_OPTION(o.no_fallback),
+        OPT(CHOICE, "method", &o.method, "fast|feedback",
+            "how levels are encoded: as kerf quantize does it, or with its --method feedback (without "
+            "held-out windows) under --hessian"),
+        OPT(TEXT, "hessian", &o.hessian, "FILE",
+            "Hessians of this model, collected from another text than --text; also its importance matrix, "
+            "unless --imatrix names another"),
         OPT_GROUP("Output:"),
         HTML_OPTION(o.html),
     };
@@ -61,19 +99,23 @@ int cmd_ladder(int argc, char **argv)
     struct err e = {0};
     struct eval_run r = {.shared = &shared,
                          .text = &text,
-                         .imatrix_path = o.imatrix,
+                         .imatrix_path = o.imatrix ? o.imatrix : o.hessian,
                          .recipe = o.recipe,
                          .no_fallback = o.no_fallback,
                          .take_texts = true};
     struct candidate_arg *levels = NULL;
     char *words = NULL;
     size_t n = 0;
-    status = eval_check_options(&cmd, &text);
+    struct ladder_feedback *solved = NULL;
+    status = check_method(&cmd, &o);
+    if (status == 0)
+        status = eval_check_options(&cmd, &text);
     if (status == 0)
         status = candidate_args_parse_levels(&cmd, &levels, &n, &words, o.types);
     if (status == 0)
-        status = eval_status(&r, run(&r, &o, args.items[0], levels, n, &e), &e);
+        status = eval_status(&r, run(&r, &o, args.items[0], levels, n, &solved, &e), &e);
     eval_release(&r);
+    ladder_feedback_free(solved);
     free(levels);
     free(words);
     return status;

@@ -328,6 +328,10 @@ static void settings_members(struct json_writer *w, const struct report *r)
     key_string(w, "activations", r->activations == ACTIVATIONS_Q8 ? "q8" : "f32");
     key_string(w, "imatrix", r->imatrix);
     key_string(w, "recipe", r->recipe);
+    if (r->kind == REPORT_LADDER) {
+        key_string(w, "method", r->hessian ? "feedback" : "fast");
+        key_string(w, "hessian", r->hessian);
+    }
     key_string(w, "html", r->html);
     key_string(w, "logits", r->logits);
     key_string(w, "version", r->version);

@@ -63,6 +63,7 @@ struct report {
     size_t n_texts, n_texts_asked, n_texts_cut, n_answers, n_text_tokens;
     enum activations activations;
     const char *imatrix, *recipe; /* NULL when no mix was applied */
+    const char *hessian;          /* levels are made with error feedback under these; or NULL */
     double seconds;
     unsigned n_threads;
     const char *isa;

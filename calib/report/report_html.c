@@ -325,6 +325,8 @@ static void settings(const struct report *r, FILE *out)
         item(out, "Mix rules", r->recipe);
     if (r->recipe)
         item(out, "Importance matrix", r->imatrix ? r->imatrix : "none");
+    if (r->hessian)
+        item(out, "Error feedback under", r->hessian);
     fprintf(out, "<dt>Program</dt><dd>kerf %s, %u threads, %s, %.1f seconds</dd>\n</dl>\n", r->version,
             r->n_threads, r->isa ? r->isa : "native", r->seconds);
 }

@@ -72,6 +72,8 @@ static void settings(const struct report *r, FILE *out)
             r->activations == ACTIVATIONS_Q8 ? "; activations rounded to 8 bits as in llama.cpp" : "");
     if (r->imatrix)
         fprintf(out, "%-11s %s\n", "imatrix", r->imatrix);
+    if (r->hessian)
+        fprintf(out, "%-11s error feedback under %s\n", "method", r->hessian);
     if (r->partial)
         fprintf(out, "%-11s stopped after %zu of %zu %s%s\n", "PARTIAL",
                 r->answer == NET_TOKENS ? r->n_windows : r->n_texts,

@@ -128,4 +128,24 @@ awk '/held-out divergence/ { sub(",", "", $4); found = 1; exit !($4 < 0.75) } EN
     fail "the divergence is not below 0.75 of the plain encoder's"
 n_checks=$((n_checks + 1))
 
+# The ladder of solved levels: each is the file that quantize makes, to the last digit of its divergence.
+value() { sed -n "s/^ *\"$1\": \([^,]*\),*$/\1/p" "$work/out" | sed -n "${2:-1}p"; }
+run 0 ladder "$toy" --text "$src/LICENSE" --ctx 64 --chunks 6 --types Q8_0,Q3_K_M --method feedback --hessian "$work/a.gguf" \
+    --json --html "$work/ladder.html" --threads 2
+prints '"method": "feedback"'
+grep -q "Error feedback under" "$work/ladder.html" || fail "the page does not name the method"
+ladder=$(value kld_mean 2)
+run 0 quantize "$toy" -o "$work/level.gguf" --type Q3_K_M --method feedback --hessian "$work/a.gguf"
+run 0 compare "$toy" "$work/level.gguf" Q3_K_M --text "$src/LICENSE" --ctx 64 --chunks 6 --json
+[ "$(value kld_mean 1)" = "$ladder" ] || fail "the level has $ladder, the file $(value kld_mean 1)"
+[ "$(value kld_mean 2)" != "$ladder" ] || fail "error feedback changed nothing"
+run 0 ladder "$toy" --text "$text" --ctx 64 --chunks 2 --types Q4_K_M --method feedback --hessian "$work/a.gguf"
+says "levels are to be measured on text that the Hessians have not seen"
+run 2 ladder "$toy" --text "$text" --method feedback
+says "--hessian FILE"
+run 2 ladder "$toy" --text "$text" --hessian "$work/a.gguf"
+says "is for --method feedback"
+run 1 ladder "$toy" --text "$text" --ctx 64 --types Q4_K_M --method feedback --hessian "$work/im.gguf"
+says "holds no Hessians"
+
 done_testing
