@@ -1,13 +1,12 @@
 /* cmd_hessian.c - kerf hessian MODEL --text TEXT -o OUT.gguf: collect Hessians; kerf hessian merge A B... -o
  * C. */
-#include "eval_command.h"
+#include "collect_command.h"
 
 #include "calib/solve/loss_table.h"
 #include "calib/stats/hessian_collect.h"
 #include "formats/model/model_identity.h"
 #include "formats/json.h"
 #include "formats/output/output_file.h"
-#include "libquant/base/path.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,20 +86,12 @@ static int collect(struct eval_run *r, const struct hessian_args *a, const char 
     return rc;
 }
 
-static int run(struct eval_run *r, const char *model, const struct hessian_args *a, const char *state,
-               struct err *e)
+static int run(struct eval_run *r, const char *model, const void *args, const char *state, struct err *e)
 {
+    const struct hessian_args *a = args;
     struct hessian_plan plan = {0};
     size_t n_resumed = 0;
-    int rc = eval_check_output(a->output, r->shared->force, e);
-    if (rc == 0)
-        rc = eval_open(r, model, 0, e);
-    if (rc == 0)
-        rc = eval_check_inputs(r, a->output, e);
-    if (rc == 0)
-        rc = eval_check_inputs(r, state, e);
-    if (rc == 0)
-        rc = eval_open_text(r, e);
+    int rc = collect_open(r, model, a->output, state, e);
     if (rc == 0)
         rc = hessian_plan_make(&plan, &r->models[0].net, e);
     if (rc == 0 && !r->shared->dry_run)
@@ -191,17 +182,9 @@ int cmd_hessian(int argc, char **argv)
     status = eval_check_options(&cmd, &text);
     if (status == 0 && !a.output)
         status = cmd_usage(&cmd, "name the file to write with -o");
-    if (status == 0 && text.stride)
-        status = cmd_usage(&cmd, "--stride: windows of a collection do not overlap");
-    struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text};
-    char *state = NULL;
-    if (status == 0) {
-        state = path_with(a.output, ".kerf-state");
-        int rc = state ? run(&r, args.items[0], &a, state, &e) : err_set(&e, ERR_NOMEM, "out of memory");
-        status = rc ? cmd_fail(&e) : CMD_DONE;
-    }
-    free(state);
+    if (status == 0)
+        status = collect_command(&cmd, &r, args.items[0], a.output, run, &a);
     eval_release(&r);
     return status;
 }

@@ -1,5 +1,5 @@
 /* cmd_imatrix_collect.c - kerf imatrix MODEL --text TEXT -o OUT: collect an importance matrix. */
-#include "eval_command.h"
+#include "collect_command.h"
 #include "imatrix_command.h"
 
 #include "calib/stats/imatrix_collect.h"
@@ -204,21 +204,11 @@ static int print_plan(struct eval_run *r, const char *model, const struct collec
     return 0;
 }
 
-static int run(struct eval_run *r, const char *model, const struct collect_args *a, const char *state,
-               struct err *e)
+static int run(struct eval_run *r, const char *model, const void *args, const char *state, struct err *e)
 {
+    const struct collect_args *a = args;
     struct imatrix_collected c = {0};
-    int rc = eval_check_output(a->output, r->shared->force, e);
-    if (rc == 0)
-        rc = cmd_claim_outputs(r->shared, &a->output, 1, NULL, 0, e);
-    if (rc == 0)
-        rc = eval_open(r, model, 0, e);
-    if (rc == 0)
-        rc = eval_check_inputs(r, a->output, e);
-    if (rc == 0)
-        rc = eval_check_inputs(r, state, e);
-    if (rc == 0)
-        rc = eval_open_text(r, e);
+    int rc = collect_open(r, model, a->output, state, e);
     if (rc == 0 && !a->resume && access(state, F_OK) == 0)
         cmd_warn(r->shared,
                  "[restarted] %s: the sums of a stopped run %s given up; --resume goes on from them", state,
@@ -288,17 +278,9 @@ int cmd_imatrix_collect(int argc, char **argv)
     status = eval_check_options(&cmd, &text);
     if (status == 0)
         status = imatrix_check_output(&cmd, a.output, &a.format);
-    if (status == 0 && text.stride)
-        status = cmd_usage(&cmd, "--stride: windows of a collection do not overlap");
-    struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text};
-    char *state = NULL;
-    if (status == 0) {
-        state = path_with(a.output, ".kerf-state");
-        int rc = state ? run(&r, args.items[0], &a, state, &e) : err_set(&e, ERR_NOMEM, "out of memory");
-        status = rc ? cmd_fail(&e) : CMD_DONE;
-    }
-    free(state);
+    if (status == 0)
+        status = collect_command(&cmd, &r, args.items[0], a.output, run, &a);
     eval_release(&r);
     return status;
 }

@@ -255,6 +255,8 @@ int arch_set_u32(const struct arch_model *a, struct gguf_meta *meta, const char 
                  struct err *e);
 int arch_set_f32(const struct arch_model *a, struct gguf_meta *meta, const char *suffix, double v,
                  struct err *e);
+int arch_set_strings(const struct arch_model *a, struct gguf_meta *meta, const char *suffix,
+                     const struct gguf_string *v, size_t n, struct err *e);
 
 /* Divisors of rope_freqs.weight for "llama3" scaling: phi[d/2] (specification, architectures 17.3). */
 void arch_rope_freqs(const struct arch_model *a, float *phi);

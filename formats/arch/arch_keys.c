@@ -48,6 +48,14 @@ int arch_set_u32(const struct arch_model *a, struct gguf_meta *meta, const char 
     return gguf_meta_set_u32(meta, key, (uint32_t)v, e);
 }
 
+int arch_set_strings(const struct arch_model *a, struct gguf_meta *meta, const char *suffix,
+                     const struct gguf_string *v, size_t n, struct err *e)
+{
+    char key[128];
+    int rc = key_of(key, sizeof key, a, suffix, e);
+    return rc == 0 ? gguf_meta_set_strings(meta, key, v, n, e) : rc;
+}
+
 int arch_set_f32(const struct arch_model *a, struct gguf_meta *meta, const char *suffix, double v,
                  struct err *e)
 {

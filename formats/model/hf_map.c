@@ -6,6 +6,7 @@
 #include "hf_map.h"
 
 #include "hf_skip.h"
+#include "tensor_name.h"
 
 #include "formats/hf/hf_names.h"
 
@@ -343,26 +344,23 @@ static const struct arch_row *turned(const struct mapping *map, const struct arc
 
 /* Stacks of square matrices fit both layouts. One of gate-and-up and down is never square, and the same
  * program stored both, so that one decides. */
-static int settle_square_stacks(struct mapping *map, struct err *e)
+static void settle_square_stacks(struct mapping *map)
 {
     for (size_t i = 0; i < map->n; i++) {
         struct hf_tensor *t = map->items[i];
         const struct checkpoint_weight *s = t->n_sources == 1 ? t->sources[0] : NULL;
-        const char *role = strstr(t->pub.name, "_exps.");
-        if (!s || s->n_dims != 3 || s->shape[1] != s->shape[2] || !role)
+        const char *kind;
+        int64_t layer = tensor_layer(t->pub.name, &kind);
+        if (!s || s->n_dims != 3 || s->shape[1] != s->shape[2] || layer < 0 || !strstr(kind, "_exps."))
             continue;
-        size_t stem = strcspn(t->pub.name + 4, ".") + 4; /* "blk.7" */
-        bool is_down = strstr(t->pub.name, "ffn_down_exps") != NULL;
-        char *other = arena_printf(map->arena, "%.*s.%s.weight", (int)stem, t->pub.name,
-                                   is_down ? "ffn_gate_exps" : "ffn_down_exps");
-        if (!other)
-            return no_memory(e);
+        bool is_down = strncmp(kind, "ffn_down_exps", 13) == 0;
+        char other[TENSOR_NAME_MAX];
+        tensor_name_of(other, (uint64_t)layer, is_down ? "ffn_gate_exps.weight" : "ffn_down_exps.weight");
         const struct hf_tensor *witness = find_item(map, other);
         const struct arch_row *row = turned(map, t->row);
         if (witness && witness->n_sources == 1 && row && witness->row->transpose != t->row->transpose)
             t->row = row;
     }
-    return 0;
 }
 
 /* The first few missing names, and how many more. */
@@ -768,7 +766,7 @@ int hf_map(struct model *m, const struct arch_model *a, const struct checkpoint_
     if (rc == 0)
         rc = tell_of_names(&map, e);
     if (rc == 0)
-        rc = settle_square_stacks(&map, e);
+        settle_square_stacks(&map);
     if (rc == 0)
         rc = add_rope_freqs(&map, e);
     if (rc == 0)

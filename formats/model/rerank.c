@@ -115,9 +115,7 @@ static int add_labels(const struct arch_model *a, struct gguf_meta *meta, const 
 {
     struct gguf_string labels[] = {{first, strlen(first)},
                                    {second ? second : "", second ? strlen(second) : 0}};
-    char key[96];
-    snprintf(key, sizeof key, "%s.classifier.output_labels", a->arch->name);
-    return gguf_meta_set_strings(meta, key, labels, second ? 2 : 1, e);
+    return arch_set_strings(a, meta, "classifier.output_labels", labels, second ? 2 : 1, e);
 }
 
 static int add_prompt(struct gguf_meta *meta, struct err *e)

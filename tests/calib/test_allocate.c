@@ -7,7 +7,7 @@
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/gguf_write.h"
 #include "formats/gguf/imatrix_file.h"
-#include "toy_checkpoint.h"
+#include "toy_net.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -29,12 +29,6 @@ static struct imatrix *importance;
 static struct loss_table table;
 
 static const enum qtype types[] = {QTYPE_Q2_K, QTYPE_Q3_K, QTYPE_Q4_K, QTYPE_Q5_K, QTYPE_Q6_K, QTYPE_Q8_0};
-
-static void check(int rc, const struct err *e)
-{
-    if (rc != 0)
-        fail_msg("%s", e->msg);
-}
 
 static int setup(void **state)
 {

@@ -2,8 +2,7 @@
  * mix is the right one, a bad plan gives way to it and keeps what rules demand; windows set apart are others.
  */
 #include "calib/solve/confirm.h"
-#include "scratch.h"
-#include "toy_checkpoint.h"
+#include "toy_net.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -19,41 +18,27 @@
 #define CTX       16
 #define N_WINDOWS 3
 
-static struct scratch scratch;
-static struct model *model;
-static struct net net;
-static struct weights *base;
+static struct toy_net toy;
 static struct pool *pool;
 static struct windows windows;
 static struct loss_table table;
 static int32_t inputs[CTX * N_WINDOWS], targets[CTX * N_WINDOWS / 2];
 static const enum qtype types[] = {QTYPE_Q2_K, QTYPE_Q3_K, QTYPE_Q4_K, QTYPE_Q5_K, QTYPE_Q6_K, QTYPE_Q8_0};
 
-static void check(int rc, const struct err *e)
-{
-    if (rc != 0)
-        fail_msg("%s", e->msg);
-}
-
 static int setup(void **state)
 {
     (void)state;
     struct err e = {0};
     struct toy_spec spec = toy_spec_tiny(TOY_LLAMA);
-    scratch_make(&scratch);
-    check(toy_checkpoint_write(scratch.folder, &spec, &e), &e);
-    check(model_open(&model, scratch.folder, &(struct model_options){0}, &e), &e);
-    check(net_init(&net, model, &e), &e);
-    check(weights_new(&base, model, NULL, &e), &e);
+    toy_net_open(&toy, &spec, NULL);
     check(pool_new(&pool, 2, &e), &e);
     for (size_t i = 0; i < CTX * N_WINDOWS; i++)
-        inputs[i] = (int32_t)((i * i * 31 + 7 * i) % net.n_vocab);
-    windows = (struct windows){
-        .ctx = CTX, .n = N_WINDOWS, .inputs = inputs, .first = CTX / 2, .end = CTX, .targets = targets};
+        inputs[i] = (int32_t)((i * i * 31 + 7 * i) % toy.net.n_vocab);
+    windows = toy_windows(CTX, N_WINDOWS, inputs, targets);
     struct loss_measure opt = {.pool = pool, .memory_bytes = 1 << 26};
-    check(loss_table_init(&table, model, NULL, types, sizeof types / sizeof *types, &e), &e);
+    check(loss_table_init(&table, toy.model, NULL, types, sizeof types / sizeof *types, &e), &e);
     table.probe = LOSS_PROBE_FAST;
-    check(loss_table_measure(&table, &net, base, &windows, &opt, &e), &e);
+    check(loss_table_measure(&table, &toy.net, toy.base, &windows, &opt, &e), &e);
     return 0;
 }
 
@@ -61,11 +46,8 @@ static int teardown(void **state)
 {
     (void)state;
     loss_table_release(&table);
-    weights_free(base);
-    net_release(&net);
-    model_close(model);
+    toy_net_close(&toy);
     pool_free(pool);
-    scratch_remove(&scratch);
     return 0;
 }
 
@@ -92,15 +74,8 @@ static double divergence(const struct mix *mix)
     struct err e = {0};
     struct recipe_options recipe = {.recipe = "llama.cpp", .mix = mix};
     struct weights *w = NULL;
-    struct evaluation v = {0};
-    check(weights_new_mix(&w, model, &recipe, NULL, false, NULL, &e), &e);
-    struct evaluate_model list[2] = {{"base", &net, base}, {"mix", &net, w}};
-    struct evaluate_options opt = {.pool = pool, .memory_bytes = 1 << 26};
-    check(evaluate(&v, list, 2, &windows, &opt, &e), &e);
-    double sum = 0;
-    for (size_t i = 0; i < v.n; i++)
-        sum += v.kld[1][i] / (double)v.n;
-    evaluation_release(&v);
+    check(weights_new_mix(&w, toy.model, &recipe, NULL, false, NULL, &e), &e);
+    double sum = toy_divergence(&toy, w, &windows, pool);
     weights_free(w);
     return sum;
 }
@@ -120,7 +95,8 @@ static void confirm(struct confirmation *c, const struct allocator *a, const str
 {
     struct err e = {0};
     struct evaluate_options opt = {.pool = pool, .memory_bytes = 1 << 26};
-    check(confirm_plan(c, a, r, allocator_standard_mix(a, r->budget_bytes), &net, base, &windows, &opt, &e),
+    check(confirm_plan(c, a, r, allocator_standard_mix(a, r->budget_bytes), &toy.net, toy.base, &windows,
+                       &opt, &e),
           &e);
 }
 
@@ -195,9 +171,10 @@ static void a_bad_plan_gives_way_to_the_mix(void **state)
     check(allocator_weights(a, &r, &w, &e), &e);
     struct recipe_options recipe = {.recipe = "llama.cpp", .mix = c.mix};
     struct weights *want = NULL;
-    check(weights_new_mix(&want, model, &recipe, NULL, false, NULL, &e), &e);
-    for (size_t i = 0; i < model_n_tensors(model); i++)
-        assert_int_equal(weights_type(w, model_tensor(model, i)), weights_type(want, model_tensor(model, i)));
+    check(weights_new_mix(&want, toy.model, &recipe, NULL, false, NULL, &e), &e);
+    for (size_t i = 0; i < model_n_tensors(toy.model); i++)
+        assert_int_equal(weights_type(w, model_tensor(toy.model, i)),
+                         weights_type(want, model_tensor(toy.model, i)));
     weights_free(w);
     weights_free(want);
     allocation_release(&r);

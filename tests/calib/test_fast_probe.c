@@ -7,7 +7,7 @@
 #include "calib/solve/net_parts.h"
 #include "formats/hf/safetensors_read.h"
 #include "calib/model/forward.h"
-#include "toy_checkpoint.h"
+#include "toy_net.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -27,26 +27,13 @@
 #define MASSIVE   2 /* the layer that is made so */
 #define MARK      7 /* the token it is made for */
 
-struct subject {
-    char folder[64];
-    struct model *model;
-    struct net net;
-    struct weights *base;
-};
-
-static struct subject plain = {.folder = "kerf-fast-XXXXXX"}, massive = {.folder = "kerf-massive-XXXXXX"};
+static struct toy_net plain, massive;
 static struct pool *pool;
 static struct windows windows;
 static int32_t inputs[N_TOKENS], targets[N_TOKENS / 2];
 
 static const enum qtype types[] = {QTYPE_Q2_K, QTYPE_Q3_K, QTYPE_Q4_K, QTYPE_Q6_K};
 #define N_TYPES 4
-
-static void check(int rc, const struct err *e)
-{
-    if (rc != 0)
-        fail_msg("%s", e->msg);
-}
 
 /* Overwrite one weight of the checkpoint. */
 static void set_weight(const char *path, const struct safetensors_reader *r, const char *name, uint64_t row,
@@ -88,28 +75,14 @@ static void make_massive(const char *folder)
     safetensors_close(r);
 }
 
-static void open_subject(struct subject *s, bool is_massive)
+static void open_subject(struct toy_net *s, bool is_massive)
 {
-    struct err e = {0};
     struct toy_spec spec = toy_spec_tiny(TOY_LLAMA);
     spec.n_layers = N_LAYERS;
     spec.tied = true;
     spec.dtype = ST_F32;
     spec.seed = 3;
-    assert_non_null(mkdtemp(s->folder));
-    check(toy_checkpoint_write(s->folder, &spec, &e), &e);
-    if (is_massive)
-        make_massive(s->folder);
-    check(model_open(&s->model, s->folder, &(struct model_options){0}, &e), &e);
-    check(net_init(&s->net, s->model, &e), &e);
-    check(weights_new(&s->base, s->model, NULL, &e), &e);
-}
-
-static void close_subject(struct subject *s)
-{
-    weights_free(s->base);
-    net_release(&s->net);
-    model_close(s->model);
+    toy_net_open(s, &spec, is_massive ? make_massive : NULL);
 }
 
 static int setup(void **state)
@@ -121,21 +94,20 @@ static int setup(void **state)
     check(pool_new(&pool, 2, &e), &e);
     for (size_t i = 0; i < N_TOKENS; i++)
         inputs[i] = i % CTX == 0 ? MARK : (int32_t)(8 + (i * i * 31 + 7 * i) % (plain.net.n_vocab - 8));
-    windows = (struct windows){
-        .ctx = CTX, .n = N_WINDOWS, .inputs = inputs, .first = CTX / 2, .end = CTX, .targets = targets};
+    windows = toy_windows(CTX, N_WINDOWS, inputs, targets);
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    close_subject(&plain);
-    close_subject(&massive);
+    toy_net_close(&plain);
+    toy_net_close(&massive);
     pool_free(pool);
     return 0;
 }
 
-static void measure_with(struct loss_table *t, struct subject *s, struct loss_measure opt)
+static void measure_with(struct loss_table *t, struct toy_net *s, struct loss_measure opt)
 {
     struct err e = {0};
     opt.pool = opt.pool ? opt.pool : pool;
@@ -181,7 +153,7 @@ static float *states_behind(const struct net *net, struct weights *w, uint32_t l
     return rows_of(h, (size_t)N_TOKENS * net->n_embd);
 }
 
-static struct weights *with_one(const struct subject *s, const char *pattern, enum qtype type)
+static struct weights *with_one(const struct toy_net *s, const char *pattern, enum qtype type)
 {
     struct err e = {0};
     struct recipe_override only = {pattern, type};
@@ -217,7 +189,7 @@ static void parts_of_layers_are_the_layers(void **state)
 }
 
 /* e by its definition, from two runs of the whole model up to the layer. */
-static double brute_force(const struct subject *s, uint32_t layer, const char *pattern)
+static double brute_force(const struct toy_net *s, uint32_t layer, const char *pattern)
 {
     struct net_parts p;
     struct weights *w = with_one(s, pattern, QTYPE_Q3_K);
@@ -239,18 +211,10 @@ static double brute_force(const struct subject *s, uint32_t layer, const char *p
     return sum / (N_TOKENS - N_WINDOWS);
 }
 
-static double divergence(const struct subject *s, const char *pattern, enum qtype type)
+static double divergence(const struct toy_net *s, const char *pattern, enum qtype type)
 {
-    struct err e = {0};
     struct weights *w = with_one(s, pattern, type);
-    struct evaluation v = {0};
-    struct evaluate_model list[2] = {{"base", &s->net, s->base}, {"probe", &s->net, w}};
-    struct evaluate_options opt = {.pool = pool, .memory_bytes = 1 << 26};
-    check(evaluate(&v, list, 2, &windows, &opt, &e), &e);
-    double sum = 0;
-    for (size_t i = 0; i < v.n; i++)
-        sum += v.kld[1][i] / (double)v.n;
-    evaluation_release(&v);
+    double sum = toy_divergence(s, w, &windows, pool);
     weights_free(w);
     return sum;
 }
@@ -367,12 +331,6 @@ static char *saved(struct loss_table *t, const char *name)
     return text;
 }
 
-static int stop_after(void *ctx, const struct progress_step *s)
-{
-    (void)s;
-    return --*(int *)ctx < 0;
-}
-
 static void the_same_table_for_threads_memory_and_stops(void **state)
 {
     (void)state;
@@ -391,8 +349,10 @@ static void the_same_table_for_threads_memory_and_stops(void **state)
     snprintf(kept, sizeof kept, "%s/fast.kerf-state", plain.folder);
     for (int rc = ERR_CANCELLED; rc == ERR_CANCELLED; n_stops++) {
         int steps = 40 + 25 * (int)n_stops;
-        struct loss_measure opt = {
-            .pool = pool, .memory_bytes = 1 << 26, .progress = {stop_after, &steps}, .state_path = kept};
+        struct loss_measure opt = {.pool = pool,
+                                   .memory_bytes = 1 << 26,
+                                   .progress = {stop_after_steps, &steps},
+                                   .state_path = kept};
         check(loss_table_init(&t, massive.model, NULL, types, N_TYPES, &e), &e);
         t.probe = LOSS_PROBE_FAST;
         if (n_stops > 0)

@@ -6,7 +6,7 @@
 #include "calib/solve/loss_table.h"
 #include "formats/gguf/imatrix_file.h"
 #include "libquant/quant.h"
-#include "toy_checkpoint.h"
+#include "toy_net.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -23,22 +23,13 @@
 #define CTX       48
 #define N_WINDOWS 3
 
-static char folder[64] = "kerf-losses-XXXXXX";
-static struct model *model;
-static struct net net;
-static struct weights *base;
+static struct toy_net toy;
 static struct pool *pool;
 static struct windows windows;
 static int32_t inputs[N_WINDOWS * CTX], targets[N_WINDOWS * CTX / 2];
 
 static const enum qtype types[] = {QTYPE_Q2_K, QTYPE_Q4_K, QTYPE_Q6_K};
 #define N_TYPES 3
-
-static void check(int rc, const struct err *e)
-{
-    if (rc != 0)
-        fail_msg("%s", e->msg);
-}
 
 static int setup(void **state)
 {
@@ -47,25 +38,18 @@ static int setup(void **state)
     struct toy_spec spec = toy_spec_tiny(TOY_QWEN3);
     spec.tied = false;
     spec.ffn = 288; /* rows of ffn_down have no 256-blocks */
-    assert_non_null(mkdtemp(folder));
-    check(toy_checkpoint_write(folder, &spec, &e), &e);
-    check(model_open(&model, folder, &(struct model_options){0}, &e), &e);
-    check(net_init(&net, model, &e), &e);
-    check(weights_new(&base, model, NULL, &e), &e);
+    toy_net_open(&toy, &spec, NULL);
     check(pool_new(&pool, 2, &e), &e);
     for (size_t i = 0; i < N_WINDOWS * CTX; i++)
-        inputs[i] = (int32_t)((i * i * 31 + 7 * i + 11) % net.n_vocab);
-    windows = (struct windows){
-        .ctx = CTX, .n = N_WINDOWS, .inputs = inputs, .first = CTX / 2, .end = CTX, .targets = targets};
+        inputs[i] = (int32_t)((i * i * 31 + 7 * i + 11) % toy.net.n_vocab);
+    windows = toy_windows(CTX, N_WINDOWS, inputs, targets);
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    weights_free(base);
-    net_release(&net);
-    model_close(model);
+    toy_net_close(&toy);
     pool_free(pool);
     return 0;
 }
@@ -74,8 +58,8 @@ static struct imatrix *importance(void)
 {
     struct imatrix *m = NULL;
     assert_int_equal(imatrix_new(&m, NULL), 0);
-    for (size_t i = 0; i < model_n_tensors(model); i++) {
-        const struct model_tensor *t = model_tensor(model, i);
+    for (size_t i = 0; i < model_n_tensors(toy.model); i++) {
+        const struct model_tensor *t = model_tensor(toy.model, i);
         struct imatrix_entry *entry = NULL;
         if (strncmp(t->name, "blk.", 4) != 0 || t->n_dims < 2)
             continue;
@@ -103,8 +87,8 @@ static void measure(struct loss_table *t, const struct imatrix *m, unsigned thre
     struct pool *p = NULL;
     check(pool_new(&p, threads, &e), &e);
     struct loss_measure opt = {.pool = p, .memory_bytes = 1 << 26, .probes = probes, .n_probes = n_probes};
-    check(loss_table_init(t, model, m, types, N_TYPES, &e), &e);
-    check(loss_table_measure(t, &net, base, &windows, &opt, &e), &e);
+    check(loss_table_init(t, toy.model, m, types, N_TYPES, &e), &e);
+    check(loss_table_measure(t, &toy.net, toy.base, &windows, &opt, &e), &e);
     pool_free(p);
 }
 
@@ -116,13 +100,13 @@ static void a_pass_in_spans_is_the_whole_pass(void **state)
         struct hidden_states *whole = NULL, *first = NULL, *second = NULL, *last = NULL;
         struct forward_options opt = {.pool = pool, .memory_bytes = in_file ? 1 : 1 << 26, .keep_end = CTX};
         struct forward_span a = {NULL, 0, 0}, b = {NULL, 0, 1}, c = {NULL, 1, 2};
-        check(forward_run(&whole, &net, base, inputs, N_WINDOWS, CTX, &opt, &e), &e);
-        check(forward_run_span(&first, &net, base, inputs, N_WINDOWS, CTX, &a, &opt, &e), &e);
+        check(forward_run(&whole, &toy.net, toy.base, inputs, N_WINDOWS, CTX, &opt, &e), &e);
+        check(forward_run_span(&first, &toy.net, toy.base, inputs, N_WINDOWS, CTX, &a, &opt, &e), &e);
         b.from = first;
-        check(forward_run_span(&second, &net, base, inputs, N_WINDOWS, CTX, &b, &opt, &e), &e);
+        check(forward_run_span(&second, &toy.net, toy.base, inputs, N_WINDOWS, CTX, &b, &opt, &e), &e);
         c.from = second;
-        check(forward_run_span(&last, &net, base, inputs, N_WINDOWS, CTX, &c, &opt, &e), &e);
-        size_t n = N_WINDOWS * CTX * net.n_embd;
+        check(forward_run_span(&last, &toy.net, toy.base, inputs, N_WINDOWS, CTX, &c, &opt, &e), &e);
+        size_t n = N_WINDOWS * CTX * toy.net.n_embd;
         float *x = malloc(n * sizeof *x), *y = malloc(n * sizeof *y), *p = NULL, *q = NULL;
         check(hidden_states_get(whole, 0, N_WINDOWS * CTX, x, &p, &e), &e);
         check(hidden_states_get(last, 0, N_WINDOWS * CTX, y, &q, &e), &e);
@@ -137,10 +121,10 @@ static void a_pass_in_spans_is_the_whole_pass(void **state)
     }
     struct forward_options opt = {.pool = pool, .memory_bytes = 1 << 26, .keep_end = CTX};
     struct hidden_states *none = NULL;
-    assert_int_equal(forward_run_span(&none, &net, base, inputs, N_WINDOWS, CTX,
+    assert_int_equal(forward_run_span(&none, &toy.net, toy.base, inputs, N_WINDOWS, CTX,
                                       &(struct forward_span){NULL, 1, 2}, &opt, &e),
                      ERR_ARG);
-    assert_int_equal(forward_run_span(&none, &net, base, inputs, N_WINDOWS, CTX,
+    assert_int_equal(forward_run_span(&none, &toy.net, toy.base, inputs, N_WINDOWS, CTX,
                                       &(struct forward_span){NULL, 0, 3}, &opt, &e),
                      ERR_ARG);
 }
@@ -150,7 +134,7 @@ static void tensors_and_types(void **state)
     (void)state;
     struct err e = {0};
     struct loss_table t = {0};
-    check(loss_table_init(&t, model, NULL, types, N_TYPES, &e), &e);
+    check(loss_table_init(&t, toy.model, NULL, types, N_TYPES, &e), &e);
     assert_int_equal(t.n_tensors, 2 * 7 + 2);
     const struct loss_tensor *q = find(&t, "blk.0.attn_q.weight"), *down = find(&t, "blk.1.ffn_down.weight");
     assert_int_equal(q->n_options, 4); /* the three, and BF16 */
@@ -166,8 +150,8 @@ static void tensors_and_types(void **state)
         assert_true(strcmp(t.tensors[i - 1].tensor->name, t.tensors[i].tensor->name) < 0);
     loss_table_release(&t);
     const enum qtype none[] = {QTYPE_I8};
-    assert_int_equal(loss_table_init(&t, model, NULL, none, 1, &e), ERR_ARG);
-    assert_int_equal(loss_table_init(&t, model, NULL, none, 0, &e), ERR_ARG);
+    assert_int_equal(loss_table_init(&t, toy.model, NULL, none, 1, &e), ERR_ARG);
+    assert_int_equal(loss_table_init(&t, toy.model, NULL, none, 0, &e), ERR_ARG);
 }
 
 static void proxies_are_weighted_errors_of_encoded_rows(void **state)
@@ -177,14 +161,14 @@ static void proxies_are_weighted_errors_of_encoded_rows(void **state)
     struct imatrix *m = importance();
     struct loss_table t = {0};
     struct loss_measure opt = {.pool = pool, .memory_bytes = 1 << 26};
-    check(loss_table_init(&t, model, m, types, N_TYPES, &e), &e);
+    check(loss_table_init(&t, toy.model, m, types, N_TYPES, &e), &e);
     check(loss_table_proxies(&t, &windows, &opt, 1, &e), &e);
     const struct loss_tensor *q = find(&t, "blk.1.attn_q.weight");
     size_t n = (size_t)q->tensor->n_rows, cols = (size_t)q->tensor->ne[0];
     float *rows = malloc(n * cols * sizeof *rows), *back = malloc(n * cols * sizeof *back),
           *weights = malloc(cols * sizeof *weights);
     uint8_t *blocks = malloc(n * cols * 4);
-    check(model_read_rows(model, q->tensor, 0, n, rows, &e), &e);
+    check(model_read_rows(toy.model, q->tensor, 0, n, rows, &e), &e);
     check(imatrix_weights(q->importance, 0, 1, cols, weights, &e), &e);
     for (int i = 0; i < N_TYPES; i++) {
         size_t n_bytes = (size_t)q->options[i].n_bytes;
@@ -214,16 +198,8 @@ static double whole_evaluation(const char *pattern, enum qtype type, const struc
     struct recipe_options recipe = {
         .recipe = "llama.cpp", .overrides = &only, .n_overrides = 1, .has_imatrix = true};
     struct weights *w = NULL;
-    struct evaluation v = {0};
-    check(weights_new_mix(&w, model, &recipe, m, false, NULL, &e), &e);
-    struct evaluate_model list[2] = {{"base", &net, base}, {"probe", &net, w}};
-    struct evaluate_options opt = {.pool = pool, .memory_bytes = 1 << 26};
-    check(evaluate(&v, list, 2, &windows, &opt, &e), &e);
-    double sum = 0;
-    for (size_t i = 0; i < v.n; i++)
-        sum += v.kld[1][i];
-    sum /= (double)v.n;
-    evaluation_release(&v);
+    check(weights_new_mix(&w, toy.model, &recipe, m, false, NULL, &e), &e);
+    double sum = toy_divergence(&toy, w, &windows, pool);
     weights_free(w);
     return sum;
 }
@@ -266,7 +242,7 @@ static void losses_between_probes_follow_the_error(void **state)
     struct err e = {0};
     struct loss_table t = {0};
     const enum qtype four[] = {QTYPE_Q2_K, QTYPE_Q3_K, QTYPE_Q4_K, QTYPE_Q6_K};
-    check(loss_table_init(&t, model, NULL, four, 4, &e), &e);
+    check(loss_table_init(&t, toy.model, NULL, four, 4, &e), &e);
     for (size_t i = 0; i < t.n_tensors; i++) {
         struct loss_option *o = t.tensors[i].options;
         for (size_t k = 0; k + 1 < t.tensors[i].n_options; k++)
@@ -313,13 +289,13 @@ static void the_same_file_for_any_threads_and_back(void **state)
     char path[3][128], *text[3];
     size_t n[3];
     for (int i = 0; i < 2; i++) {
-        snprintf(path[i], sizeof path[i], "%s/table%d.json", folder, i);
+        snprintf(path[i], sizeof path[i], "%s/table%d.json", toy.folder, i);
         measure(&t[i], m, i ? 3 : 1, probes, 2);
         check(loss_table_save(&t[i], path[i], false, &e), &e);
     }
-    check(loss_table_init(&t[2], model, m, types, N_TYPES, &e), &e);
+    check(loss_table_init(&t[2], toy.model, m, types, N_TYPES, &e), &e);
     check(loss_table_load(&t[2], path[0], &e), &e);
-    snprintf(path[2], sizeof path[2], "%s/table2.json", folder);
+    snprintf(path[2], sizeof path[2], "%s/table2.json", toy.folder);
     check(loss_table_save(&t[2], path[2], false, &e), &e);
     for (int i = 0; i < 3; i++)
         text[i] = slurp(path[i], &n[i]);
@@ -345,7 +321,7 @@ static void refuse(const char *path, const char *text, const struct imatrix *m, 
         fputs(text, f);
         fclose(f);
     }
-    check(loss_table_init(&t, model, m, list, n, &e), &e);
+    check(loss_table_init(&t, toy.model, m, list, n, &e), &e);
     assert_int_not_equal(loss_table_load(&t, path, &e), 0);
     if (!strstr(e.msg, why))
         fail_msg("'%s' does not say '%s'", e.msg, why);
@@ -360,9 +336,9 @@ static void files_that_do_not_fit_are_refused(void **state)
     struct loss_table t = {0};
     const enum qtype more[] = {QTYPE_Q2_K, QTYPE_Q5_K};
     char path[128], bad[128], text[256];
-    snprintf(path, sizeof path, "%s/good.json", folder);
-    snprintf(bad, sizeof bad, "%s/bad.json", folder);
-    check(loss_table_init(&t, model, m, types, N_TYPES, &e), &e);
+    snprintf(path, sizeof path, "%s/good.json", toy.folder);
+    snprintf(bad, sizeof bad, "%s/bad.json", toy.folder);
+    check(loss_table_init(&t, toy.model, m, types, N_TYPES, &e), &e);
     for (size_t i = 0; i < t.n_tensors; i++)
         for (size_t o = 0; o < t.tensors[i].n_options; o++)
             t.tensors[i].options[o].proxy = t.tensors[i].options[o].loss = 1;
@@ -400,16 +376,10 @@ static void a_run_can_be_stopped(void **state)
         struct loss_table t = {0};
         double limit = when[i];
         struct loss_measure opt = {.pool = pool, .memory_bytes = 1 << 26, .progress = {stop, &limit}};
-        check(loss_table_init(&t, model, NULL, types, N_TYPES, &e), &e);
-        assert_int_equal(loss_table_measure(&t, &net, base, &windows, &opt, &e), ERR_CANCELLED);
+        check(loss_table_init(&t, toy.model, NULL, types, N_TYPES, &e), &e);
+        assert_int_equal(loss_table_measure(&t, &toy.net, toy.base, &windows, &opt, &e), ERR_CANCELLED);
         loss_table_release(&t);
     }
-}
-
-static int stop_after(void *ctx, const struct progress_step *s)
-{
-    (void)s;
-    return --*(int *)ctx < 0;
 }
 
 /* Stopped again and again, each time a few steps further on, and continued: the bytes of a run in one go. */
@@ -422,9 +392,9 @@ static void a_stopped_run_continues_to_the_same_file(void **state)
     const enum qtype probes[] = {QTYPE_Q2_K, QTYPE_Q4_K};
     char kept[128], path[2][128], *text[2];
     size_t n[2], n_stops = 0, n_known = 0, n_all = 0, last = 0;
-    snprintf(kept, sizeof kept, "%s/stopped.kerf-state", folder);
-    snprintf(path[0], sizeof path[0], "%s/whole.json", folder);
-    snprintf(path[1], sizeof path[1], "%s/continued.json", folder);
+    snprintf(kept, sizeof kept, "%s/stopped.kerf-state", toy.folder);
+    snprintf(path[0], sizeof path[0], "%s/whole.json", toy.folder);
+    snprintf(path[1], sizeof path[1], "%s/continued.json", toy.folder);
     measure(&whole, m, 2, probes, 2);
     check(loss_table_save(&whole, path[0], false, &e), &e);
     for (int rc = ERR_CANCELLED; rc == ERR_CANCELLED; n_stops++) {
@@ -434,16 +404,16 @@ static void a_stopped_run_continues_to_the_same_file(void **state)
                                    .memory_bytes = 1 << 26,
                                    .probes = probes,
                                    .n_probes = 2,
-                                   .progress = {stop_after, &steps},
+                                   .progress = {stop_after_steps, &steps},
                                    .state_path = kept,
                                    .state_seconds = n_stops % 2 ? 0 : 1000};
-        check(loss_table_init(&t, model, m, types, N_TYPES, &e), &e);
+        check(loss_table_init(&t, toy.model, m, types, N_TYPES, &e), &e);
         if (n_stops > 0)
             check(loss_table_continue(&t, kept, &windows, &e), &e);
         loss_table_count(&t, &opt, &n_known, &n_all);
         assert_true(n_known >= last && n_known <= n_all);
         last = n_known;
-        rc = loss_table_measure(&t, &net, base, &windows, &opt, &e);
+        rc = loss_table_measure(&t, &toy.net, toy.base, &windows, &opt, &e);
         assert_true(t.is_kept);
         if (rc != ERR_CANCELLED)
             check(rc, &e);
@@ -463,13 +433,13 @@ static void a_stopped_run_continues_to_the_same_file(void **state)
     struct loss_table t = {0};
     fewer.n--;
     refuse(kept, NULL, m, types, N_TYPES, "what a stopped run has kept");
-    check(loss_table_init(&t, model, m, types, N_TYPES, &e), &e);
+    check(loss_table_init(&t, toy.model, m, types, N_TYPES, &e), &e);
     assert_int_equal(loss_table_continue(&t, path[0], &windows, &e), ERR_ARG);
     assert_non_null(strstr(e.msg, "a whole table"));
     assert_int_equal(loss_table_continue(&t, kept, &fewer, &e), ERR_ARG);
     assert_non_null(strstr(e.msg, "another text"));
     loss_table_release(&t);
-    check(loss_table_init(&t, model, NULL, types, N_TYPES, &e), &e);
+    check(loss_table_init(&t, toy.model, NULL, types, N_TYPES, &e), &e);
     assert_int_equal(loss_table_continue(&t, kept, &windows, &e), ERR_ARG);
     assert_non_null(strstr(e.msg, "another importance matrix"));
     loss_table_release(&t);
@@ -481,7 +451,7 @@ static void a_stopped_run_continues_to_the_same_file(void **state)
     assert_non_null(f);
     fputs(text[1], f);
     fclose(f);
-    check(loss_table_init(&t, model, m, types, N_TYPES, &e), &e);
+    check(loss_table_init(&t, toy.model, m, types, N_TYPES, &e), &e);
     assert_int_equal(loss_table_continue(&t, kept, &windows, &e), ERR_FORMAT);
     for (size_t i = 0; i < t.n_tensors; i++)
         assert_true(isnan(t.tensors[i].options[0].proxy) && isnan(t.tensors[i].options[0].kld));

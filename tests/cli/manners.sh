@@ -130,6 +130,8 @@ done
 if kill -0 $pid 2>/dev/null; then
     run 1 imatrix m.gguf --text "$text" $measure -o both.gguf
     says "both.gguf: another run is about to write this file"
+    run 1 hessian m.gguf --text "$text" $measure -o both.gguf
+    says "both.gguf: another run is about to write this file"
 fi
 kill -TERM $pid 2>/dev/null
 wait $pid

@@ -15,6 +15,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -110,6 +111,8 @@ static void map_finds_what_was_put_and_keeps_the_first(void **state)
         bool existing;
         assert_int_equal(strmap_put(&m, keys[i], (size_t)n, (uint64_t)i, &existing), 0);
         assert_false(existing);
+        if (i < 300) /* at every load, a full table among them, a key that is not there is not found */
+            assert_false(strmap_find(&m, "none", 4, NULL));
     }
     bool existing;
     assert_int_equal(strmap_put(&m, "k77", 3, 1, &existing), 0);
@@ -153,6 +156,32 @@ static void pool_runs_every_job_and_reports_the_lowest_failure(void **state)
         }
         pool_free(p);
     }
+}
+
+static int lower_fails_later(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)worker;
+    atomic_int *n_failed = ctx;
+    for (int i = 0; job == 0 && i < 1000 && atomic_load(n_failed) == 0; i++)
+        usleep(1000);
+    if (job == 0)
+        usleep(50000); /* the other one is on its way out of its job */
+    atomic_fetch_add(n_failed, 1);
+    return err_set(e, ERR_ARG, "job %zu", job);
+}
+
+/* Mutation: the failure that comes first is kept. */
+static void of_two_failures_the_lower_job_counts_even_when_it_fails_later(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct pool *p;
+    atomic_int n_failed = 0;
+    assert_int_equal(pool_new(&p, 2, NULL), 0);
+    assert_int_equal(pool_run(p, 2, lower_fails_later, &n_failed, &e), ERR_ARG);
+    assert_string_equal(e.msg, "job 0");
+    assert_int_equal(n_failed, 2);
+    pool_free(p);
 }
 
 static void sha256_gives_the_published_digests(void **state)
@@ -327,6 +356,7 @@ int main(void)
         cmocka_unit_test(arena_memory_is_zeroed_and_survives_growth),
         cmocka_unit_test(map_finds_what_was_put_and_keeps_the_first),
         cmocka_unit_test(pool_runs_every_job_and_reports_the_lowest_failure),
+        cmocka_unit_test(of_two_failures_the_lower_job_counts_even_when_it_fails_later),
         cmocka_unit_test(sha256_gives_the_published_digests),
         cmocka_unit_test(output_appears_whole_or_not_at_all),
         cmocka_unit_test(a_printed_file_is_written_unless_printing_failed),

@@ -1,0 +1,32 @@
+/* collect_command.c - see collect_command.h. */
+#include "collect_command.h"
+
+#include "libquant/base/path.h"
+
+#include <stdlib.h>
+
+int collect_open(struct eval_run *r, const char *model, const char *output, const char *state, struct err *e)
+{
+    int rc = eval_check_output(output, r->shared->force, e);
+    if (rc == 0)
+        rc = cmd_claim_outputs(r->shared, &output, 1, NULL, 0, e);
+    if (rc == 0)
+        rc = eval_open(r, model, 0, e);
+    if (rc == 0)
+        rc = eval_check_inputs(r, output, e);
+    if (rc == 0)
+        rc = eval_check_inputs(r, state, e);
+    return rc == 0 ? eval_open_text(r, e) : rc;
+}
+
+int collect_command(const struct opt_command *cmd, struct eval_run *r, const char *model, const char *output,
+                    collect_fn run, const void *args)
+{
+    if (r->text->stride)
+        return cmd_usage(cmd, "--stride: windows of a collection do not overlap");
+    struct err e = {0};
+    char *state = path_with(output, ".kerf-state");
+    int rc = state ? run(r, model, args, state, &e) : err_set(&e, ERR_NOMEM, "out of memory");
+    free(state);
+    return rc ? cmd_fail(&e) : CMD_DONE;
+}
