@@ -464,7 +464,7 @@ int cmd_allocate(int argc, char **argv)
     bool has_table = o.table && access(o.table, F_OK) == 0, has_text = text.texts.n || text.ids;
     if (status == OPT_CONTINUE) {
         budget_take_shared(&o.budget, &text.ctx, &shared);
-        status = has_table && !has_text ? 0 : eval_check_options(&cmd, &text);
+        status = has_table && !has_text ? 0 : eval_check_options(&cmd, &text, false);
         if (status == 0)
             status = check_options(&cmd, &j);
         if (status == 0) {

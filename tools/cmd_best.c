@@ -546,7 +546,7 @@ int cmd_best(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &shared, &args), rc = 0;
     if (status == OPT_CONTINUE) {
         budget_take_shared(&o.budget, &text.ctx, &shared);
-        status = eval_check_options(&cmd, &text);
+        status = eval_check_options(&cmd, &text, false);
         if (status == 0)
             status = budget_check(&cmd, &o.budget);
         for (size_t i = 0; status == 0 && i < text.texts.n; i++)

@@ -36,7 +36,7 @@ struct gates {
 
 struct options {
     struct gates gates;
-    const char *html, *imatrix, *recipe;
+    const char *html, *imatrix, *recipe, *reference, *save_reference;
     bool requantize, no_fallback;
 };
 
@@ -110,19 +110,42 @@ static bool gates_broken(const struct report *r)
     return all != REPORT_MET;
 }
 
-/* Every operand behind the reference; wrong usage is told before a model is opened. *out: caller frees. */
-static int parse_candidates(const struct opt_command *cmd, const struct opt_operands *args,
+/* Every operand that is a candidate; wrong usage is told before a model is opened. *out: caller frees. */
+static int parse_candidates(const struct opt_command *cmd, const struct opt_operands *args, size_t first,
                             struct candidate_arg **out)
 {
     struct candidate_arg *list = calloc(args->n, sizeof *list);
     int status = list ? 0 : cmd_fail(&(struct err){ERR_NOMEM, "out of memory for the candidates"});
-    for (size_t i = 1; i < args->n && status == 0; i++)
-        status = candidate_arg_parse(cmd, &list[i - 1], args->items[i]);
+    for (size_t i = first; i < args->n && status == 0; i++)
+        status = candidate_arg_parse(cmd, &list[i - first], args->items[i]);
     if (status == 0)
         *out = list;
     else
         free(list);
     return status;
+}
+
+/* How many models are wanted depends on where the reference is. */
+static int check_operands(const struct opt_command *cmd, const struct opt_operands *args,
+                          const struct options *o)
+{
+    if (o->reference && o->save_reference)
+        return cmd_usage(cmd, "--reference and --save-reference exclude each other: it is stored already");
+    if (args->n < 2 && !o->reference && !o->save_reference)
+        return cmd_usage(cmd, "expected a reference and at least one candidate");
+    return 0;
+}
+
+/* What is applied to the reference's weights needs them. */
+static int refuse_types(const struct opt_command *cmd, const struct candidate_arg *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (list[i].kind != CANDIDATE_FILE)
+            return cmd_usage(cmd,
+                             "candidate '%s' is applied to the reference's weights, which a stored reference "
+                             "has not; give models",
+                             list[i].text);
+    return 0;
 }
 
 static int open_models(struct eval_run *r, const struct options *o, const char *reference,
@@ -138,9 +161,12 @@ static int run(struct eval_run *r, const struct options *o, const char *referenc
                const struct candidate_arg *list, size_t n)
 {
     struct err e = {0};
+    const char *const outputs[] = {o->html, o->save_reference}, *const inputs[] = {o->imatrix, o->reference};
     int rc = eval_check_output(o->html, r->shared->force, &e);
     if (rc == 0)
-        rc = cmd_claim_outputs(r->shared, &o->html, 1, &o->imatrix, 1, &e);
+        rc = eval_check_output(o->save_reference, r->shared->force, &e);
+    if (rc == 0)
+        rc = cmd_claim_outputs(r->shared, outputs, 2, inputs, 2, &e);
     if (rc == 0)
         rc = open_models(r, o, reference, list, n, &e);
     if (rc == 0)
@@ -163,6 +189,12 @@ int cmd_compare(int argc, char **argv)
         REQUANTIZE_OPTION(o.requantize),
         NO_FALLBACK_OPTION(o.no_fallback),
         GATE_OPTIONS(o.gates),
+        OPT_GROUP("A reference in a file:"),
+        OPT(TEXT, "save-reference", &o.save_reference, "FILE",
+            "store what later comparisons need of the reference; candidates may then be left out"),
+        OPT(TEXT, "reference", &o.reference, "FILE",
+            "compare with a stored reference: every operand is a candidate, and the text is the one that is "
+            "stored (a --text is checked to be it)"),
         OPT_GROUP("Output:"),
         HTML_OPTION(o.html),
     };
@@ -180,11 +212,13 @@ int cmd_compare(int argc, char **argv)
             "compared are cosine distances of embeddings, or scores and the order they give. For rerankers a "
             "record may be {\"query\", \"document\"}; process reward models score every <extra_0>.",
         OPT_TABLE(options),
-        .min_operands = 2,
+        .min_operands = 1,
         .max_operands = SIZE_MAX,
         .uses = USES_ALL,
         .examples = "kerf compare Qwen3-0.6B q3-Q4_K_M.gguf Q3_K_M plan:q3.plan --text wiki.test.txt\n"
-                    "kerf compare Qwen3-0.6B q3-Q4_K_M.gguf --text wiki.test.txt --max-kld 0.05",
+                    "kerf compare Qwen3-0.6B q3-Q4_K_M.gguf --text wiki.test.txt --max-kld 0.05\n"
+                    "kerf compare Qwen3-0.6B --text wiki.test.txt --save-reference q3.kerf-ref\n"
+                    "kerf compare --reference q3.kerf-ref q3-Q4_K_M.gguf q3-Q3_K_M.gguf",
     };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &shared, &args);
@@ -195,16 +229,23 @@ int cmd_compare(int argc, char **argv)
                          .imatrix_path = o.imatrix,
                          .recipe = o.recipe,
                          .no_fallback = o.no_fallback,
+                         .reference_path = o.reference,
+                         .save_reference = o.save_reference,
                          .take_texts = true};
     struct report_gate gates[N_GATES];
     r.report.gates = gates;
     r.report.n_gates = list_gates(gates, &o.gates);
-    status = eval_check_options(&cmd, &text);
+    size_t first = o.reference ? 0 : 1;
     struct candidate_arg *candidates = NULL;
+    status = check_operands(&cmd, &args, &o);
     if (status == 0)
-        status = parse_candidates(&cmd, &args, &candidates);
+        status = eval_check_options(&cmd, &text, o.reference != NULL);
     if (status == 0)
-        status = run(&r, &o, args.items[0], candidates, args.n - 1);
+        status = parse_candidates(&cmd, &args, first, &candidates);
+    if (status == 0 && o.reference)
+        status = refuse_types(&cmd, candidates, args.n);
+    if (status == 0)
+        status = run(&r, &o, args.items[0], candidates, args.n - first);
     free(candidates);
     eval_release(&r);
     return status;

@@ -179,7 +179,7 @@ int cmd_hessian(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &shared, &args);
     if (status != OPT_CONTINUE)
         return status;
-    status = eval_check_options(&cmd, &text);
+    status = eval_check_options(&cmd, &text, false);
     if (status == 0 && !a.output)
         status = cmd_usage(&cmd, "name the file to write with -o");
     struct eval_run r = {.shared = &shared, .text = &text};

@@ -275,7 +275,7 @@ int cmd_imatrix_collect(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &shared, &args);
     if (status != OPT_CONTINUE)
         return status;
-    status = eval_check_options(&cmd, &text);
+    status = eval_check_options(&cmd, &text, false);
     if (status == 0)
         status = imatrix_check_output(&cmd, a.output, &a.format);
     struct eval_run r = {.shared = &shared, .text = &text};

@@ -109,7 +109,7 @@ int cmd_ladder(int argc, char **argv)
     struct ladder_feedback *solved = NULL;
     status = check_method(&cmd, &o);
     if (status == 0)
-        status = eval_check_options(&cmd, &text);
+        status = eval_check_options(&cmd, &text, false);
     if (status == 0)
         status = candidate_args_parse_levels(&cmd, &levels, &n, &words, o.types);
     if (status == 0)

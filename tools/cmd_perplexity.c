@@ -129,7 +129,7 @@ int cmd_perplexity(int argc, char **argv)
         return status;
     struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text};
-    status = eval_check_options(&cmd, &text);
+    status = eval_check_options(&cmd, &text, false);
     if (status == 0) {
         char *ids = logits ? path_with(logits, ".json") : NULL; /* written with them */
         int rc = logits && !ids ? err_set(&e, ERR_NOMEM, "out of memory")

@@ -1,6 +1,9 @@
 /* eval_command.c - see eval_command.h. */
 #include "eval_command.h"
 
+#include "eval_reference.h"
+
+#include "calib/eval/evaluate_stored.h"
 #include "formats/model/model_files.h"
 #include "formats/remark.h"
 #include "formats/tokenizer/tokenizer.h"
@@ -15,9 +18,10 @@
 #include <string.h>
 #include <unistd.h>
 
-int eval_check_options(const struct opt_command *cmd, const struct text_options *t)
+int eval_check_options(const struct opt_command *cmd, const struct text_options *t, bool optional)
 {
-    if ((t->texts.n > 0) == (t->ids != NULL))
+    bool none = t->texts.n == 0 && !t->ids;
+    if ((t->texts.n > 0) == (t->ids != NULL) && !(optional && none))
         return cmd_usage(cmd, t->ids ? "--text and --ids exclude each other"
                                      : "give a text with --text (or ids with --ids)");
     if (t->jsonl && (t->ids || !t->jsonl[0]))
@@ -58,6 +62,8 @@ int eval_check_inputs(const struct eval_run *r, const char *path, struct err *e)
         rc = output_file_check_input(path, r->text->ids, e);
     if (rc == 0 && r->imatrix_path)
         rc = output_file_check_input(path, r->imatrix_path, e);
+    if (rc == 0 && r->reference_path)
+        rc = output_file_check_input(path, r->reference_path, e);
     return rc;
 }
 
@@ -139,7 +145,9 @@ int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, st
         return err_set(e, ERR_NOMEM, "out of memory for %zu models", r->cap);
     if (r->imatrix_path)
         rc = imatrix_load(&r->imatrix, r->imatrix_path, e);
-    return rc == 0 ? eval_add_file(r, reference, e) : rc;
+    if (rc != 0)
+        return rc;
+    return r->reference_path ? eval_reference_open(r, e) : eval_add_file(r, reference, e);
 }
 
 static bool single_texts(const struct eval_run *r)
@@ -231,7 +239,8 @@ static int cut_texts(struct eval_run *r, const struct vocabulary *v, bool adds_e
     return rc;
 }
 
-int eval_open_text(struct eval_run *r, struct err *e)
+/* The text as models[0] reads it, cut into *out, or into r->passages. */
+static int open_text(struct eval_run *r, struct windows *out, struct err *e)
 {
     const struct vocabulary *v = NULL;
     struct tokenizer *t = NULL;
@@ -256,7 +265,28 @@ int eval_open_text(struct eval_run *r, struct err *e)
     if (rc == 0 && single_texts(r))
         rc = cut_texts(r, v, adds_eos, e);
     else if (rc == 0)
-        rc = windows_cut(&r->windows, &r->corpus, &opt, e);
+        rc = windows_cut(out, &r->corpus, &opt, e);
+    return rc;
+}
+
+/* The windows are in the file; a text that is given has to give the same. */
+static int open_stored_text(struct eval_run *r, struct err *e)
+{
+    struct windows given = {0};
+    bool has_text = r->text->texts.n > 0 || r->text->ids;
+    int rc = eval_reference_check_tokens(r, e);
+    r->text->ctx = r->windows.ctx;
+    if (rc == 0 && has_text)
+        rc = open_text(r, &given, e);
+    if (rc == 0 && has_text)
+        rc = eval_reference_check_text(r, &given, e);
+    windows_release(&given);
+    return rc;
+}
+
+int eval_open_text(struct eval_run *r, struct err *e)
+{
+    int rc = r->stored ? open_stored_text(r, e) : open_text(r, &r->windows, e);
     if (rc == 0 && r->windows.ctx > r->models[0].net.context_length)
         cmd_warn(r->shared,
                  "[ctx-beyond-training] windows of %zu tokens are longer than the %u the model was made for",
@@ -281,11 +311,32 @@ static void describe(struct eval_run *r, struct report_model *m, const struct ca
     m->bits_per_weight = c->bits_per_weight;
 }
 
+/* Models that are candidates, and the first of them. */
+static size_t n_candidates(const struct eval_run *r)
+{
+    return r->stored ? r->n_models : r->n_models - 1;
+}
+
+static struct candidate *candidates(const struct eval_run *r)
+{
+    return r->models + (r->stored ? 0 : 1);
+}
+
 static int plan_report(struct eval_run *r, struct err *e)
 {
-    return single_texts(r) ? report_plan_texts(&r->report, r->n_models - 1, r->models[0].net.answer,
+    return single_texts(r) ? report_plan_texts(&r->report, n_candidates(r), r->models[0].net.answer,
                                                &r->passages, (size_t)r->text->ctx, e)
-                           : report_plan(&r->report, r->n_models - 1, &r->windows, e);
+                           : report_plan(&r->report, n_candidates(r), &r->windows, e);
+}
+
+/* A reference that is a model, and its text. */
+static void describe_reference(struct eval_run *r, struct report *p)
+{
+    describe(r, &p->reference, &r->models[0]);
+    p->architecture = model_arch_name(r->models[0].net.model);
+    p->n_parameters = weights_n_parameters(r->models[0].weights);
+    p->corpus = &r->corpus;
+    corpus_hash(&r->corpus, p->ids_sha256);
 }
 
 static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
@@ -298,20 +349,21 @@ static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
     if (rc != 0)
         return rc;
     bool mixes = false;
-    describe(r, &p->reference, &r->models[0]);
     for (size_t i = 0; i < p->n_candidates; i++) {
-        describe(r, &p->candidates[i], &r->models[i + 1]);
-        mixes |= r->models[i + 1].type != NULL;
+        describe(r, &p->candidates[i], &candidates(r)[i]);
+        mixes |= candidates(r)[i].type != NULL;
     }
     report_name_candidates(p);
     p->kind = kind;
     p->version = KERF_VERSION;
-    p->architecture = model_arch_name(r->models[0].net.model);
     p->pooling = r->models[0].net.pooling;
     p->label = r->models[0].net.score.label_name;
-    p->n_parameters = weights_n_parameters(r->models[0].weights);
-    p->corpus = &r->corpus;
-    corpus_hash(&r->corpus, p->ids_sha256);
+    p->stored = r->reference_path;
+    p->saved = r->save_reference;
+    if (r->stored)
+        eval_reference_describe(r, p);
+    else
+        describe_reference(r, p);
     p->stride = (size_t)r->text->stride;
     p->activations = eval_activations(r->text);
     p->imatrix = mixes ? r->imatrix_path : NULL;
@@ -329,6 +381,15 @@ static uint64_t n_tokens(const struct eval_run *r)
     return n;
 }
 
+static int run_list(struct eval_run *r, const struct evaluate_model *list, const struct evaluate_options *opt,
+                    struct err *e)
+{
+    if (r->stored)
+        return evaluate_stored(&r->evaluation, r->stored, list, r->n_models, r->windows.n, opt, e);
+    return single_texts(r) ? evaluate_texts(&r->text_evaluation, list, r->n_models, &r->passages, opt, e)
+                           : evaluate(&r->evaluation, list, r->n_models, &r->windows, opt, e);
+}
+
 int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
 {
     if (r->shared->dry_run)
@@ -343,10 +404,13 @@ int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
                                    .memory_bytes = r->shared->memory_bytes,
                                    .activations = eval_activations(r->text),
                                    .progress = progress_on(&r->bar)};
-    progress_begin(&r->bar, r->shared, "evaluating", "tokens", n_tokens(r) * r->n_models);
-    int rc = single_texts(r) ? evaluate_texts(&r->text_evaluation, list, r->n_models, &r->passages, &opt, e)
-                             : evaluate(&r->evaluation, list, r->n_models, &r->windows, &opt, e);
-    progress_end(&r->bar);
+    int rc = eval_reference_begin(r, &opt, e);
+    if (rc == 0) {
+        progress_begin(&r->bar, r->shared, "evaluating", "tokens", n_tokens(r) * r->n_models);
+        rc = run_list(r, list, &opt, e);
+        progress_end(&r->bar);
+    }
+    rc = eval_reference_end(r, rc, e);
     free(list);
     return rc == 0 ? fill_report(r, kind, e) : rc;
 }
@@ -361,8 +425,7 @@ static int write_html(struct eval_run *r, const char *path, struct err *e)
     return text_file_end(&f, 0, r->shared->force, e);
 }
 
-/* general.name as a NUL-terminated text. */
-static void title_of(const struct candidate *c, char out[200])
+void eval_title(const struct candidate *c, char out[200])
 {
     struct gguf_string s = {0};
     out[0] = 0;
@@ -390,16 +453,22 @@ int eval_print(struct eval_run *r, const char *html, struct err *e)
 {
     char title[200];
     int rc = 0;
-    title_of(&r->models[0], title);
+    if (r->stored)
+        snprintf(title, sizeof title, "%s", stored_reference_about(r->stored)->title);
+    else
+        eval_title(&r->models[0], title);
     r->report.title = title;
     r->report.seconds = clock_seconds() - r->start;
     r->report.html = html;
     if (html && !r->shared->dry_run) {
-        for (size_t i = 0; rc == 0 && i < r->report.n_candidates + 1; i++)
-            if (!r->models[i].type) {
+        size_t n_shown = r->report.n_candidates + (r->stored ? 0 : 1);
+        for (size_t i = 0; rc == 0 && i < n_shown; i++)
+            if (!r->models[i].type)
                 rc = candidate_hash(&r->models[i], r->session.pool, e);
-                describe(r, i ? &r->report.candidates[i - 1] : &r->report.reference, &r->models[i]);
-            }
+        for (size_t i = 0; rc == 0 && i < r->report.n_candidates; i++)
+            describe(r, &r->report.candidates[i], &candidates(r)[i]);
+        if (rc == 0 && !r->stored)
+            describe(r, &r->report.reference, &r->models[0]);
         if (rc == 0)
             rc = write_html(r, html, e);
     }
@@ -424,6 +493,8 @@ int eval_measure(struct eval_run *r, enum report_kind kind, const char *html, st
 {
     int rc = eval_check_inputs(r, html, e);
     if (rc == 0)
+        rc = eval_check_inputs(r, r->save_reference, e);
+    if (rc == 0)
         rc = eval_open_text(r, e);
     if (rc == 0)
         rc = eval_run_models(r, kind, e);
@@ -440,7 +511,10 @@ void eval_release(struct eval_run *r)
     report_release(&r->report);
     evaluation_release(&r->evaluation);
     text_evaluation_release(&r->text_evaluation);
-    windows_release(&r->windows);
+    reference_writer_abort(r->writer);
+    if (!r->stored)
+        windows_release(&r->windows);
+    stored_reference_close(r->stored);
     passages_release(&r->passages);
     corpus_release(&r->corpus);
     for (size_t i = r->n_models; i > 0; i--)

@@ -2,7 +2,7 @@
  * and models, progress, and writing the report.
  *
  *     struct eval_run r = {.shared = &shared, .text = &text};
- *     status = eval_check_options(&cmd, &text);
+ *     status = eval_check_options(&cmd, &text, false);
  *     if (status == 0) {
  *         rc = eval_open(&r, model, n_candidates, &e);
  *         ...eval_add_candidate for each candidate...
@@ -21,6 +21,7 @@
 
 #include "calib/eval/candidate.h"
 #include "calib/eval/evaluate.h"
+#include "calib/eval/stored_reference.h"
 #include "calib/report/report.h"
 #include "formats/gguf/imatrix_file.h"
 
@@ -64,15 +65,20 @@ struct eval_run {
     struct session session;
     struct shared_options *shared;
     struct text_options *text;
-    struct candidate *models; /* [0] is the reference; owned */
+    struct candidate *models; /* [0] is the reference, unless it is stored; owned */
     size_t n_models, cap;
     struct imatrix *imatrix; /* owned */
     const char *imatrix_path, *recipe;
-    bool no_fallback; /* refuse mixes whose types some tensors do not take */
-    bool take_texts;  /* the command can measure models that answer once for a text: set before eval_open_text
-                       */
+    const char *reference_path; /* a stored reference takes the place of models[0]; or NULL */
+    const char *save_reference; /* where to store the reference, or NULL */
+    struct stored_reference *stored;
+    struct reference_writer *writer;
+    uint64_t n_reference_bytes; /* written */
+    bool no_fallback;           /* refuse mixes whose types some tensors do not take */
+    bool take_texts; /* the command can measure models that answer once for a text: set before eval_open_text
+                      */
     struct corpus corpus;
-    struct windows windows;   /* of running text */
+    struct windows windows;   /* of running text; of a stored reference, borrowed from it */
     struct passages passages; /* or single texts, as the reference's answer wants it */
     struct evaluation evaluation;
     struct text_evaluation text_evaluation;
@@ -87,8 +93,8 @@ struct eval_run {
     OPT(FLAG, "no-fallback", &(v), NULL,                                                                     \
         "refuse a mix with a tensor whose shape does not take the type it gives it")
 
-/* 0, or the status of a usage error. */
-int eval_check_options(const struct opt_command *cmd, const struct text_options *t);
+/* 0, or the status of a usage error. `optional`: there need not be a text. */
+int eval_check_options(const struct opt_command *cmd, const struct text_options *t, bool optional);
 
 /* Refuse before the work, which may take hours, what would be refused after it: `path` (may be NULL) exists
  * and may not be replaced, or its folder is not there or takes no files. */
@@ -111,6 +117,9 @@ int eval_open_text(struct eval_run *r, struct err *e);
 /* Run everything and take the figures into r->report; with --dry-run nothing is run, and the report says what
  * would be. */
 int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e);
+
+/* general.name as a NUL-terminated text. */
+void eval_title(const struct candidate *c, char out[200]);
 
 /* The report to stdout (text or JSON), and to `html` if it is not NULL (not with --dry-run). */
 int eval_print(struct eval_run *r, const char *html, struct err *e);

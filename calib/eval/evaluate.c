@@ -135,6 +135,8 @@ static int score(struct run *r, struct err *e)
     double start = clock_seconds();
     int rc = head_score(list, r->n_active, r->w->targets + at, n, &h, r->scores, e);
     double share = (clock_seconds() - start) / (double)r->n_active;
+    if (rc == 0 && r->opt->take_reference)
+        rc = r->opt->take_reference(r->opt->take_ctx, &list[0], r->scores, n, &h, e);
     free(list);
     for (size_t m = 0; rc == 0 && m < r->n_active; m++) {
         v->seconds[m] += share;
@@ -197,14 +199,19 @@ int evaluate(struct evaluation *out, const struct evaluate_model *models, size_t
         evaluation_release(&r.v);
         return rc;
     }
-    for (size_t m = r.n_active; m < n_models; m++) { /* models that were not reached */
-        free(r.v.nll[m]);
-        free(r.v.kld[m]);
-        free(r.v.same_top[m]);
-    }
-    r.v.n_models = r.n_active;
+    evaluation_keep_models(&r.v, r.n_active);
     *out = r.v;
     return 0;
+}
+
+void evaluation_keep_models(struct evaluation *v, size_t n_models)
+{
+    for (size_t m = n_models; m < v->n_models; m++) {
+        free(v->nll[m]);
+        free(v->kld[m]);
+        free(v->same_top[m]);
+    }
+    v->n_models = n_models;
 }
 
 void evaluation_release(struct evaluation *v)

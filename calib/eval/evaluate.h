@@ -22,7 +22,12 @@ struct evaluate_options {
     struct pool *pool;
     uint64_t memory_bytes;
     enum activations activations;
-    struct progress progress;          /* a share; counts windows, or texts; names the model, or "scoring" */
+    struct progress progress; /* a share; counts windows, or texts; names the model, or "scoring" */
+    /* Sees the reference's final states and scores of n positions, wave by wave, in order; or NULL. A nonzero
+     * return ends the run with it. */
+    int (*take_reference)(void *ctx, const struct head_model *reference, const struct head_score *scores,
+                          size_t n, const struct head_options *opt, struct err *e);
+    void *take_ctx;
     const struct compute_ops *compute; /* what computes; NULL: the back end of this machine */
 };
 
@@ -44,5 +49,8 @@ struct evaluation {
 int evaluate(struct evaluation *out, const struct evaluate_model *models, size_t n_models,
              const struct windows *w, const struct evaluate_options *opt, struct err *e);
 void evaluation_release(struct evaluation *v);
+
+/* Let go of all models behind the first n. */
+void evaluation_keep_models(struct evaluation *v, size_t n_models);
 
 #endif

@@ -61,6 +61,12 @@ int head_score(const struct head_model *models, size_t n_models, const int32_t *
     return rc;
 }
 
+size_t logit_rows_at_once(size_t n_vocab, size_t n, uint64_t memory_bytes)
+{
+    uint64_t fits = memory_bytes / 4 / sizeof(float) / (n_vocab ? n_vocab : 1);
+    return fits < 1 || n < 1 ? 1 : fits < n ? (size_t)fits : n;
+}
+
 int head_logits(const struct head_model *m, size_t first, size_t n, const struct head_options *opt,
                 float *out, struct err *e)
 {

@@ -34,6 +34,9 @@ struct head_options {
 int head_score(const struct head_model *models, size_t n_models, const int32_t *targets, size_t n,
                const struct head_options *opt, struct head_score *scores, struct err *e);
 
+/* How many of n positions' logits fit a quarter of a memory bound: 1 to n. */
+size_t logit_rows_at_once(size_t n_vocab, size_t n, uint64_t memory_bytes);
+
 /* Plain logits of states [first, first + n) into out [n, n_vocab]. */
 int head_logits(const struct head_model *m, size_t first, size_t n, const struct head_options *opt,
                 float *out, struct err *e);

@@ -334,6 +334,8 @@ static void settings_members(struct json_writer *w, const struct report *r)
     }
     key_string(w, "html", r->html);
     key_string(w, "logits", r->logits);
+    key_string(w, "saved_reference", r->saved);
+    key_string(w, "stored_reference", r->stored);
     key_string(w, "version", r->version);
     key_double(w, "seconds", r->seconds);
     jw_key(w, "partial");

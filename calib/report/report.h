@@ -68,8 +68,9 @@ struct report {
     unsigned n_threads;
     const char *isa;
     bool partial;
-    bool planned;              /* nothing was run: every figure that is measured is NaN */
-    const char *html, *logits; /* files that are (or would be) written beside, or NULL */
+    bool planned;                      /* nothing was run: every figure that is measured is NaN */
+    const char *html, *logits, *saved; /* files that are (or would be) written beside, or NULL */
+    const char *stored;                /* file that the reference was stored in, or NULL */
     struct report_model reference;
     struct report_model *candidates; /* owned */
     size_t n_candidates;

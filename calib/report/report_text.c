@@ -245,6 +245,8 @@ static void comparison_text(const struct report *r, FILE *out)
     size_text(size, r->reference.n_bytes);
     fprintf(out, "%-11s %s (%s, %.2f bits per weight)\n", "reference", r->reference.path, size,
             r->reference.bits_per_weight);
+    if (r->stored)
+        fprintf(out, "%-11s %s\n", "stored in", r->stored);
     settings(r, out);
     if (r->answer == NET_TOKENS)
         fprintf(out, "%-11s %.4f ± %s (reference)\n\n", "perplexity", r->reference.ppl.perplexity,
@@ -253,6 +255,8 @@ static void comparison_text(const struct report *r, FILE *out)
         fprintf(out, "%-11s %.4f on average (reference)\n\n", "score", r->reference.change.score_mean);
     else
         fputc('\n', out);
+    if (r->n_candidates == 0)
+        return;
     if (r->answer == NET_TOKENS)
         tokens_table(r, out);
     else if (r->answer == NET_SCORE)
@@ -267,6 +271,7 @@ static void plan_text(const struct report *r, FILE *out)
 {
     char size[32];
     bool texts = r->answer != NET_TOKENS;
+    size_t n_models = r->n_candidates + (r->stored ? 0 : 1);
     uint64_t n_tokens = texts ? r->n_text_tokens : (uint64_t)r->n_windows * r->ctx;
     size_text(size, r->reference.n_bytes);
     fprintf(out, "%-11s %s (%s, %.2f bits per weight)\n", r->n_candidates ? "reference" : "model",
@@ -278,11 +283,13 @@ static void plan_text(const struct report *r, FILE *out)
         fprintf(out, "%-11s %s (%s, %.2f bits per weight)\n", i ? "" : "candidates", report_name(c), size,
                 c->bits_per_weight);
     }
-    fprintf(out, "%-11s %" PRIu64 " tokens through %zu model%s, %zu %s\n", "would run", n_tokens,
-            r->n_candidates + 1, r->n_candidates ? "s" : "", texts ? r->n_answers : r->n_scored,
+    fprintf(out, "%-11s %" PRIu64 " tokens through %zu model%s, %zu %s\n", "would run", n_tokens, n_models,
+            n_models == 1 ? "" : "s", texts ? r->n_answers : r->n_scored,
             texts ? "answers" : "of them scored");
     if (r->html)
         fprintf(out, "%-11s %s\n", "would write", r->html);
+    if (r->saved)
+        fprintf(out, "%-11s %s\n", "would write", r->saved);
     if (r->logits)
         fprintf(out, "%-11s %s and %s.json\n", "would write", r->logits, r->logits);
 }
