@@ -2,29 +2,11 @@
 #include "adapter_options.h"
 
 #include "formats/model/model_files.h"
+#include "formats/model/model_sum.h"
 #include "formats/output/output_file.h"
 
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-
-static int parse_one(struct model_adapter *out, const char *arg, struct err *e)
-{
-    struct stat st;
-    const char *eq = stat(arg, &st) == 0 ? NULL : strrchr(arg, '=');
-    char *path = eq ? strndup(arg, (size_t)(eq - arg)) : strdup(arg), *end = NULL;
-    if (!path)
-        return err_set(e, ERR_NOMEM, "out of memory for the list of adapters");
-    *out = (struct model_adapter){.path = path, .scale = 1};
-    if (!eq)
-        return 0;
-    out->scale = strtod(eq + 1, &end);
-    if (eq[1] == '\0' || *end != '\0' || !isfinite(out->scale))
-        return err_set(e, ERR_ARG, "--lora %s: '%s' is no number; expected ADAPTER or ADAPTER=SCALE", arg,
-                       eq + 1);
-    return 0;
-}
 
 static int check_output(const char *adapter, const char *output, struct err *e)
 {
@@ -38,12 +20,13 @@ int adapter_list_parse(struct adapter_list *out, const struct opt_list *args, co
                        struct err *e)
 {
     int rc = 0;
-    out->items = calloc(args->n + 1, sizeof *out->items);
+    out->items = arena_array(&out->arena, args->n + 1, sizeof *out->items);
     if (!out->items)
         return err_set(e, ERR_NOMEM, "out of memory for the list of adapters");
     for (size_t i = 0; rc == 0 && i < args->n; i++) {
-        rc = parse_one(&out->items[i], args->items[i], e);
-        out->n += out->items[i].path != NULL;
+        const char *text = args->items[i];
+        rc = model_adapter_parse(&out->items[i], text, strlen(text), &out->arena, e);
+        out->n += rc == 0;
         if (rc == 0 && output)
             rc = check_output(out->items[i].path, output, e);
     }
@@ -52,9 +35,7 @@ int adapter_list_parse(struct adapter_list *out, const struct opt_list *args, co
 
 void adapter_list_release(struct adapter_list *l)
 {
-    for (size_t i = 0; i < l->n; i++)
-        free((char *)l->items[i].path);
-    free(l->items);
+    arena_release(&l->arena);
     *l = (struct adapter_list){0};
 }
 

@@ -6,14 +6,15 @@
 
 #include "formats/json.h"
 #include "formats/model/model.h"
+#include "libquant/base/arena.h"
 
-/* Owns the paths. */
 struct adapter_list {
-    struct model_adapter *items;
+    struct model_adapter *items; /* in `arena`, as their paths */
     size_t n;
+    struct arena arena;
 };
 
-/* "ADAPTER=SCALE" is split at its last '=', unless the whole is the name of a file or folder. `output` (may
+/* Each as model_adapter_parse takes it. `output` (may
  * be NULL) must be none of their files. *out: released with adapter_list_release, also on failure. ERR_ARG:
  * the scale is no finite number. */
 int adapter_list_parse(struct adapter_list *out, const struct opt_list *args, const char *output,

@@ -4,6 +4,7 @@
 #include "type_options.h"
 
 #include "calib/eval/ladder.h"
+#include "formats/model/model_sum.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +48,8 @@ int candidate_arg_parse(const struct opt_command *cmd, struct candidate_arg *out
     } else if (stat(text, &st) != 0 && (mix_find(text) || qtype_from_name(text, &type))) {
         a.kind = CANDIDATE_MIX;
         status = parse_mix(cmd, "candidate", text, &a.mix);
-    } else if (stat(text, &st) != 0 && !strpbrk(text, "./")) { /* a path has these, a name has not */
+    } else if (stat(text, &st) != 0 && !strpbrk(text, "./") &&
+               !model_is_sum(text)) { /* a path has these, a name has not */
         return unknown_candidate(cmd, text);
     }
     if (status == 0)

@@ -1,6 +1,7 @@
 /* candidate_arg.h - what names a candidate of compare and ladder on the command line:
  *
  *     MODEL          a checkpoint folder or a GGUF file
+ *     MODEL+ADAPTER[=SCALE]...   one with LoRA adapters (formats/model/model_sum.h)
  *     Q4_K_M         a type or mix, applied to the reference's weights on the fly
  *     plan:FILE      a plan (formats/recipe/plan.h), likewise
  *     recipe:FILE    a type with rules of its own (formats/recipe/recipe_file.h), likewise

@@ -204,7 +204,10 @@ int cmd_compare(int argc, char **argv)
         .description =
             "Run a reference and its candidates over the same text and compare their predictions token by "
             "token: perplexity ratio, KL divergence with percentiles, agreement of the first choice, change "
-            "of the right token's probability. A candidate is a model, or what is applied to the reference's "
+            "of the right token's probability. A candidate is a model, a model with LoRA adapters "
+            "(MODEL+ADAPTER or "
+            "MODEL+ADAPTER=SCALE: PEFT folders onto checkpoints, adapter files onto any model), or what is "
+            "applied to the reference's "
             "weights on the fly: a type or mix (Q4_K_M), plan:FILE (a plan of kerf allocate), or recipe:FILE "
             "(lines such as 'type Q4_K_M', 'tensor-type ffn_down=Q6_K', 'imatrix FILE'). Embedding models, "
             "rerankers and reward models answer once for a text: each line of the text, or each record of "

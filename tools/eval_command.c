@@ -4,6 +4,7 @@
 #include "eval_reference.h"
 
 #include "calib/eval/evaluate_stored.h"
+#include "formats/model/model_sum.h"
 #include "formats/model/model_files.h"
 #include "formats/remark.h"
 #include "formats/tokenizer/tokenizer.h"
@@ -296,7 +297,7 @@ int eval_open_text(struct eval_run *r, struct err *e)
 
 static const char *candidate_label(const struct candidate *c)
 {
-    return c->type ? c->type : path_short(c->path);
+    return c->type ? c->type : model_sum_label(c->path);
 }
 
 static void describe(struct eval_run *r, struct report_model *m, const struct candidate *c)

@@ -5,6 +5,7 @@
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/imatrix_file.h"
 #include "formats/model/model_identity.h"
+#include "formats/model/model_sum.h"
 #include "formats/recipe/plan.h"
 #include "formats/recipe/recipe_file.h"
 #include "formats/rewrite/rewrite.h"
@@ -86,15 +87,16 @@ static bool is_packed(const struct model *m)
 static int size_of_packed(struct candidate *c, struct err *e)
 {
     struct dirent **list = NULL;
-    int n = scandir(c->path, &list, is_content, by_bytes);
+    const char *folder = model_path(c->model);
+    int n = scandir(folder, &list, is_content, by_bytes);
     if (n < 0)
-        return err_set(e, ERR_IO, "%s: cannot list the folder: %s", c->path, strerror(errno));
+        return err_set(e, ERR_IO, "%s: cannot list the folder: %s", folder, strerror(errno));
     c->n_bytes = 0;
     for (int i = 0; i < n; i++) {
         char path[4096];
         struct stat st;
         size_t len = strlen(list[i]->d_name);
-        snprintf(path, sizeof path, "%s/%s", c->path, list[i]->d_name);
+        snprintf(path, sizeof path, "%s/%s", folder, list[i]->d_name);
         if (len > 12 && strcmp(list[i]->d_name + len - 12, ".safetensors") == 0 && stat(path, &st) == 0)
             c->n_bytes += (uint64_t)st.st_size;
         free(list[i]);
@@ -105,8 +107,19 @@ static int size_of_packed(struct candidate *c, struct err *e)
     return 0;
 }
 
-/* Bytes of a GGUF file, all parts of a split set; of a folder those of the GGUF file it converts to, so that
- * sizes of a comparison mean the same; of packed weights their own. */
+/* A runtime keeps adapter files beside the model. */
+static uint64_t adapter_bytes(const struct model *m)
+{
+    uint64_t n = 0;
+    struct stat st;
+    for (size_t i = 0; i < model_n_adapters(m); i++)
+        if (stat(model_adapter_report(m, i).path, &st) == 0 && S_ISREG(st.st_mode))
+            n += (uint64_t)st.st_size;
+    return n;
+}
+
+/* Bytes of a GGUF file (and of adapter files), all parts of a split set; of a folder those of the GGUF file
+ * it converts to, so that sizes of a comparison mean the same; of packed weights their own. */
 static int size_up(struct candidate *c, const struct kern *kern, struct err *e)
 {
     const struct model *m = c->model;
@@ -125,7 +138,7 @@ static int size_up(struct candidate *c, const struct kern *kern, struct err *e)
         if (stat(gguf_reader_part_path(r, i), &st) == 0)
             n += (uint64_t)st.st_size;
     gguf_reader_close(r);
-    c->n_bytes = n;
+    c->n_bytes = n + adapter_bytes(m);
     c->bits_per_weight = bits(c->weights);
     return rc;
 }
@@ -133,8 +146,11 @@ static int size_up(struct candidate *c, const struct kern *kern, struct err *e)
 int candidate_open_file(struct candidate *out, const char *path, const struct kern *kern, struct err *e)
 {
     struct candidate c = {.path = path};
-    struct model_options opt = {.kern = kern};
-    int rc = model_open(&c.model, path, &opt, e);
+    struct model_sum sum = {.n = 0};
+    int rc = model_sum_parse(&sum, path, &c.arena, e);
+    struct model_options opt = {.kern = kern, .adapters = sum.adapters, .n_adapters = sum.n};
+    if (rc == 0)
+        rc = model_open(&c.model, sum.model, &opt, e);
     if (rc == 0 && !model_has_weights(c.model))
         rc = err_set(e, ERR_ARG, "%s: holds no weights", path);
     if (rc == 0)

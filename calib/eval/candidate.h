@@ -34,7 +34,8 @@ struct candidate {
     char sha256[65]; /* "" until candidate_hash */
 };
 
-/* A checkpoint folder or GGUF file with weights. `path` is borrowed until candidate_close. */
+/* A checkpoint folder or GGUF file with weights, or one with adapters (model_sum.h). `path` is borrowed until
+ * candidate_close. */
 int candidate_open_file(struct candidate *out, const char *path, const struct kern *kern, struct err *e);
 
 struct candidate_mix_options {

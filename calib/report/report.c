@@ -2,6 +2,7 @@
 #include "report.h"
 
 #include "formats/json.h"
+#include "formats/model/model_sum.h"
 #include "libquant/base/path.h"
 
 #include <math.h>
@@ -10,7 +11,7 @@
 
 const char *report_name(const struct report_model *m)
 {
-    return m->type ? m->type : m->name ? m->name : path_short(m->path);
+    return m->type ? m->type : m->name ? m->name : model_sum_label(m->path);
 }
 
 /* One folder more in front of `name`, which ends `path`; `path` itself when there is none. */
@@ -42,7 +43,7 @@ void report_name_candidates(struct report *r)
         struct report_model *c = &r->candidates[i];
         if (c->type)
             continue;
-        c->name = path_short(c->path);
+        c->name = model_sum_label(c->path);
         while (c->name > c->path && is_ambiguous(r, i, c->name))
             c->name = longer_name(c->path, c->name);
     }

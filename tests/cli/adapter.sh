@@ -45,6 +45,19 @@ prints "21 of 21 tensors are the same, 2 metadata keys differ"
 run 0 convert "$work/lora" --base "$work/base/config.json" -o "$work/lora16.gguf" --type F16
 prints "F16"
 
+# As a candidate: the model with the adapter, by whatever way, is the merged file; scales and sums of several.
+for candidate in "$work/base+$work/lora" "$work/base32.gguf+$work/lora.gguf" \
+    "$work/base+$work/lora=0.25+$work/lora.gguf=0.75"; do
+    run 0 compare "$work/f32.gguf" "$candidate" --text "$src/README.md" --ctx 32 --chunks 2 --max-kld 1e-9
+    prints "${candidate#"$work/"}"
+done
+run 3 compare "$work/base" "$work/base+$work/lora" --text "$src/README.md" --ctx 32 --chunks 2 --max-kld 1e-3
+run 0 perplexity "$work/base+$work/lora" --text "$src/README.md" --ctx 32 --chunks 2
+run 1 compare "$work/base" "$work/base+$work/none" --text "$src/README.md"
+says "none"
+run 1 compare "$work/base" "$work/base+$work/lora=much" --text "$src/README.md"
+says "'much' is no number"
+
 # Refusals.
 run 1 convert "$work/lora" -o "$work/x.gguf"
 says "--base BASE"
