@@ -37,6 +37,7 @@ struct gates {
 struct options {
     struct gates gates;
     const char *html, *imatrix, *recipe, *reference, *save_reference;
+    struct resume_options resume;
     bool requantize, no_fallback;
 };
 
@@ -180,7 +181,7 @@ int cmd_compare(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
     struct text_options text = TEXT_OPTIONS_INIT;
-    struct options o = {.gates = GATES_INIT, .recipe = "llama.cpp"};
+    struct options o = {.gates = GATES_INIT, .recipe = "llama.cpp", .resume = RESUME_OPTIONS_INIT};
     const struct opt options[] = {
         TEXT_OPTIONS(text),
         OPT_GROUP("Candidates that are types, mixes, plans or recipes:"),
@@ -195,6 +196,7 @@ int cmd_compare(int argc, char **argv)
         OPT(TEXT, "reference", &o.reference, "FILE",
             "compare with a stored reference: every operand is a candidate, and the text is the one that is "
             "stored (a --text is checked to be it)"),
+        RESUME_OPTIONS(o.resume),
         OPT_GROUP("Output:"),
         HTML_OPTION(o.html),
     };
@@ -232,6 +234,7 @@ int cmd_compare(int argc, char **argv)
                          .imatrix_path = o.imatrix,
                          .recipe = o.recipe,
                          .no_fallback = o.no_fallback,
+                         .resume = &o.resume,
                          .reference_path = o.reference,
                          .save_reference = o.save_reference,
                          .take_texts = true};

@@ -9,6 +9,7 @@
 struct options {
     const char *html, *imatrix, *recipe, *types, *method, *hessian;
     bool requantize, no_fallback;
+    struct resume_options resume;
 };
 
 static int check_method(const struct opt_command *cmd, const struct options *o)
@@ -16,6 +17,8 @@ static int check_method(const struct opt_command *cmd, const struct options *o)
     const bool feedback = strcmp(o->method, "feedback") == 0;
     if (feedback && !o->hessian)
         return cmd_usage(cmd, "--method feedback: give the Hessians with --hessian FILE (kerf hessian)");
+    if (feedback && o->resume.resume)
+        return cmd_usage(cmd, "--resume: levels of --method feedback are not kept");
     if (!feedback && o->hessian)
         return cmd_usage(cmd, "--hessian: is for --method feedback");
     return 0;
@@ -58,7 +61,7 @@ int cmd_ladder(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
     struct text_options text = TEXT_OPTIONS_INIT;
-    struct options o = {.recipe = "llama.cpp", .method = "fast"};
+    struct options o = {.recipe = "llama.cpp", .method = "fast", .resume = RESUME_OPTIONS_INIT};
     const struct opt options[] = {
         TEXT_OPTIONS(text),
         OPT_GROUP("Levels:"),
@@ -74,6 +77,7 @@ int cmd_ladder(int argc, char **argv)
         OPT(TEXT, "hessian", &o.hessian, "FILE",
             "Hessians of this model, collected from another text than --text; also its importance matrix, "
             "unless --imatrix names another"),
+        RESUME_OPTIONS(o.resume),
         OPT_GROUP("Output:"),
         HTML_OPTION(o.html),
     };
@@ -102,6 +106,7 @@ int cmd_ladder(int argc, char **argv)
                          .imatrix_path = o.imatrix ? o.imatrix : o.hessian,
                          .recipe = o.recipe,
                          .no_fallback = o.no_fallback,
+                         .resume = &o.resume,
                          .take_texts = true};
     struct candidate_arg *levels = NULL;
     char *words = NULL;

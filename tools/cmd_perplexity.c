@@ -104,8 +104,10 @@ int cmd_perplexity(int argc, char **argv)
     struct shared_options shared = SHARED_OPTIONS_INIT;
     struct text_options text = TEXT_OPTIONS_INIT;
     const char *logits = NULL;
+    struct resume_options resume = RESUME_OPTIONS_INIT;
     const struct opt options[] = {
         TEXT_OPTIONS(text),
+        RESUME_OPTIONS(resume),
         OPT_GROUP("Output:"),
         OPT(TEXT, "save-logits", &logits, "FILE",
             "write the logits of the first window (float32, positions x vocabulary) and its ids (FILE.json)"),
@@ -128,7 +130,7 @@ int cmd_perplexity(int argc, char **argv)
     if (status != OPT_CONTINUE)
         return status;
     struct err e = {0};
-    struct eval_run r = {.shared = &shared, .text = &text};
+    struct eval_run r = {.shared = &shared, .text = &text, .resume = &resume};
     status = eval_check_options(&cmd, &text, false);
     if (status == 0) {
         char *ids = logits ? path_with(logits, ".json") : NULL; /* written with them */

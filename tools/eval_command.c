@@ -1,6 +1,7 @@
 /* eval_command.c - see eval_command.h. */
 #include "eval_command.h"
 
+#include "eval_kept.h"
 #include "eval_reference.h"
 
 #include "calib/eval/evaluate_stored.h"
@@ -385,6 +386,8 @@ static uint64_t n_tokens(const struct eval_run *r)
 static int run_list(struct eval_run *r, const struct evaluate_model *list, const struct evaluate_options *opt,
                     struct err *e)
 {
+    if (r->resume && r->resume->resume)
+        return eval_kept(r, list, opt, e);
     if (r->stored)
         return evaluate_stored(&r->evaluation, r->stored, list, r->n_models, r->windows.n, opt, e);
     return single_texts(r) ? evaluate_texts(&r->text_evaluation, list, r->n_models, &r->passages, opt, e)

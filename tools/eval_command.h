@@ -56,6 +56,22 @@ struct text_options {
         OPT(CHOICE, "activations", &(t).activations, "f32|q8",                                               \
             "precision of the inputs of products: exact, or rounded as the llama.cpp CPU runtime does")
 
+/* Rows of the option table: scores that are kept. */
+struct resume_options {
+    bool resume;
+    const char *folder;
+};
+#define RESUME_OPTIONS_INIT                                                                                  \
+    {                                                                                                        \
+        .folder = "kerf-scores"                                                                              \
+    }
+#define RESUME_OPTIONS(o)                                                                                    \
+    OPT_GROUP("Going on:"),                                                                                  \
+        OPT(FLAG, "resume", &(o).resume, NULL,                                                               \
+            "keep what is measured, and take what an earlier run with --resume has kept: a run that was "    \
+            "stopped goes on, and one more candidate costs no more than itself"),                            \
+        OPT(TEXT, "state", &(o).folder, "FOLDER", "where --resume keeps it; serves any models and texts")
+
 #define HTML_OPTION(html) OPT(TEXT, "html", &(html), "FILE", "write the report as a page, too")
 
 /* What --activations says. */
@@ -69,8 +85,9 @@ struct eval_run {
     size_t n_models, cap;
     struct imatrix *imatrix; /* owned */
     const char *imatrix_path, *recipe;
-    const char *reference_path; /* a stored reference takes the place of models[0]; or NULL */
-    const char *save_reference; /* where to store the reference, or NULL */
+    const struct resume_options *resume; /* or NULL: the command has none */
+    const char *reference_path;          /* a stored reference takes the place of models[0]; or NULL */
+    const char *save_reference;          /* where to store the reference, or NULL */
     struct stored_reference *stored;
     struct reference_writer *writer;
     uint64_t n_reference_bytes; /* written */

@@ -151,17 +151,21 @@ static int score(struct run *r, struct err *e)
     return rc;
 }
 
+int evaluation_not_finite(const char *name, size_t i, struct err *e)
+{
+    return err_set(e, ERR_FORMAT,
+                   "%s: the prediction at scored position %zu is not a number; does the model hold damaged "
+                   "weights? (kerf verify)",
+                   name, i);
+}
+
 /* A model whose arithmetic overflows gives NaN, which no mean should hide. */
 static int check_finite(const struct run *r, struct err *e)
 {
     for (size_t m = 0; m < r->n_active; m++)
         for (size_t i = 0; i < r->v.n; i++)
             if (!isfinite(r->v.nll[m][i]) || !isfinite(r->v.kld[m][i]))
-                return err_set(
-                    e, ERR_FORMAT,
-                    "%s: the prediction at scored position %zu is not a number; does the model hold "
-                    "damaged weights? (kerf verify)",
-                    r->models[m].name, i);
+                return evaluation_not_finite(r->models[m].name, i, e);
     return 0;
 }
 

@@ -50,6 +50,9 @@ int evaluate(struct evaluation *out, const struct evaluate_model *models, size_t
              const struct windows *w, const struct evaluate_options *opt, struct err *e);
 void evaluation_release(struct evaluation *v);
 
+/* ERR_FORMAT: what is said of a model whose score of position i is no number. */
+int evaluation_not_finite(const char *name, size_t i, struct err *e);
+
 /* Let go of all models behind the first n. */
 void evaluation_keep_models(struct evaluation *v, size_t n_models);
 

@@ -95,10 +95,7 @@ static int check_finite(const struct run *r, struct err *e)
 {
     for (size_t i = 0; i < r->v.n; i++)
         if (!isfinite(r->v.nll[r->model + 1][i]) || !isfinite(r->v.kld[r->model + 1][i]))
-            return err_set(e, ERR_FORMAT,
-                           "%s: the prediction at scored position %zu is not a number; does the model hold "
-                           "damaged weights? (kerf verify)",
-                           r->models[r->model].name, i);
+            return evaluation_not_finite(r->models[r->model].name, i, e);
     return 0;
 }
 
