@@ -1,5 +1,5 @@
-/* recipe.h - mixes: which tensor gets which type. The rules are data (recipe.c); specification, quantization
- * 6 and 7.
+/* recipe.h - mixes: which tensor gets which type. The rules are data (recipe_rules.c); specification,
+ * quantization 6 and 7.
  *
  * A recipe never looks at weights: names, shapes and a few numbers of the metadata decide. */
 #ifndef KERF_RECIPE_H

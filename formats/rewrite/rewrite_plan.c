@@ -1,7 +1,7 @@
 /* rewrite_plan.c - what is decided before the first weight is read: types, order and layout of the output.
  *
  * Truth: specification, architectures 0.3 (plain types), quantization 6 (which tensors, sources, importance)
- * and 7.2 (order). The mixes themselves are recipe.c. Metadata is rewrite_meta.c. */
+ * and 7.2 (order). The mixes themselves are recipe_rules.c. Metadata is rewrite_meta.c. */
 #include "rewrite_internal.h"
 
 #include "formats/model/model_identity.h"

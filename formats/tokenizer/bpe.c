@@ -104,11 +104,9 @@ int bpe_init(struct bpe *b, const struct vocabulary *v, struct arena *arena, str
     const struct pretokenizer_info *info = pretokenizer_find(v->pre);
     memset(b, 0, sizeof *b);
     if (!info)
-        return err_set(
-            e, ERR_UNSUPPORTED,
-            "pre-tokenizer '%.60s' is not known here (tokenizer.ggml.pre; known are qwen2, qwen35, "
-            "deepseek-r1-qwen, llama-bpe, gpt-2, starcoder and their synonyms)",
-            v->pre);
+        return err_set(e, ERR_UNSUPPORTED,
+                       "pre-tokenizer '%.60s' of tokenizer.ggml.pre is not known to this version of kerf",
+                       v->pre);
     b->kind = info->kind;
     b->ignore_merges = v->ignore_merges;
     b->n_tokens = (uint32_t)v->n_tokens;
