@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct hessian_args {
@@ -37,18 +38,21 @@ static void print_result(const struct eval_run *r, const struct hessian_plan *p,
         return;
     }
     char size[32];
-    printf("%s: %s%zu Gram matrices, %s, from %zu windows of %zu tokens", a->output,
-           r->shared->dry_run ? "would be " : "", p->n_grams, format_bytes(size, (double)n_bytes),
-           r->windows.n, r->windows.ctx);
+    printf("%s: %s%zu Gram matrices, %s%s, from %zu windows of %zu tokens", a->output,
+           r->shared->dry_run ? "would be " : "", p->n_grams, r->shared->dry_run ? "about " : "",
+           format_bytes(size, (double)n_bytes), r->windows.n, r->windows.ctx);
     if (!r->shared->dry_run)
         printf(", %.1fs", seconds);
     putchar('\n');
 }
 
-/* Of the matrices in the file, and of the largest layer in memory. */
-static uint64_t file_bytes(const struct hessian_plan *p)
+/* Of the file that was written; of one that would be, the matrices, which are nearly all of it. */
+static uint64_t file_bytes(const struct hessian_plan *p, const char *written)
 {
+    struct stat st;
     uint64_t n = 0;
+    if (written && stat(written, &st) == 0)
+        return (uint64_t)st.st_size;
     for (size_t i = 0; i < p->n_grams; i++)
         n += gram_n_values(p->grams[i].n_cols) * p->grams[i].n_mats * sizeof(float);
     return n;
@@ -101,7 +105,7 @@ static int run(struct eval_run *r, const char *model, const void *args, const ch
     else if (rc == 0 && a->resume && !r->shared->dry_run)
         cmd_note(r->shared, "there was nothing to continue; all layers were run");
     if (rc == 0)
-        print_result(r, &plan, a, file_bytes(&plan), n_resumed);
+        print_result(r, &plan, a, file_bytes(&plan, r->shared->dry_run ? NULL : a->output), n_resumed);
     hessian_plan_release(&plan);
     return rc;
 }

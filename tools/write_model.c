@@ -401,9 +401,9 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
             "type"),
         RECIPE_OPTION(o.recipe),
         REQUANTIZE_OPTION(o.allow_requantize),
-        OPT(CHOICE, "method", &o.method, "fast|feedback|best",
+        OPT(CHOICE, "method", &o.method, "fast|feedback",
             "encoder: fast takes each block by itself; feedback hands errors on between weights under the "
-            "Hessians of a text, for Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL and IQ4_XS; best is reserved"),
+            "Hessians of a text, for Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL and IQ4_XS"),
         OPT_GROUP("Importance:"),
         IMATRIX_OPTION(o.imatrix),
         OPT(FLAG, "imatrix-strict", &o.imatrix_strict, NULL,
@@ -446,8 +446,6 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
             status = cmd_usage(&cmd, "--output is missing: where shall the GGUF file go?");
         else if (wc->needs_type && !o.type && !o.plan)
             status = cmd_usage(&cmd, "--type is missing: Q4_K_M, IQ4_XS, Q8_0, ...; or give a --plan");
-        else if (strcmp(o.method, "best") == 0)
-            status = cmd_usage(&cmd, "--method %s: this version has 'fast' and 'feedback'", o.method);
         else if (o.base)
             status = check_adapter_options(&cmd, &o);
         else

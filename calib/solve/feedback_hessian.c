@@ -4,6 +4,7 @@
 #include "calib/stats/gram_sums.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,6 +125,14 @@ static int factor_groups(struct feedback_hessian *h, struct feedback_group *g, u
     return 0;
 }
 
+/* Our own pool has the threads. */
+static pthread_once_t one_thread = PTHREAD_ONCE_INIT;
+
+static void set_one_thread(void)
+{
+    openblas_set_num_threads(1);
+}
+
 /* Factor `matrix` by way of `a` [n, n]. LAPACK has H = L L^T with L lower; of the matrix turned by half a
  * circle that is R R^T with R upper. */
 static bool factor_matrix(struct feedback_hessian *h, double *a)
@@ -132,7 +141,7 @@ static bool factor_matrix(struct feedback_hessian *h, double *a)
     int order = (int)n, info = 0;
     for (size_t i = 0; i <= last; i++)
         a[i] = (double)h->matrix[last - i];
-    openblas_set_num_threads(1);
+    pthread_once(&one_thread, set_one_thread);
     dpotrf_("L", &order, a, &order, &info, 1);
     if (info == 0)
         dtrtri_("L", "N", &order, a, &order, &info, 1, 1);

@@ -295,44 +295,102 @@ static bool is_solved(const struct feedback_model *f, const struct hessian_use *
     return true;
 }
 
-/* Matrix `mat` of a Gram matrix for all its uses. `sums` and `pool` have room for it. */
-static int solve_matrix(struct feedback_model *f, size_t gram, uint64_t mat, double *sums, const double *pool,
+struct factored {
+    struct feedback_hessian h;
+    int rc;
+    struct err why;
+};
+
+/* Matrices of one Gram matrix, factored side by side: those of experts are many, and each is the work of one
+ * thread. */
+struct factoring {
+    const struct feedback_model *f;
+    size_t gram;
+    uint64_t first;
+    const double *pool; /* what experts lean on, or NULL */
+    struct factored *of;
+};
+
+static int factor_job(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)worker;
+    const struct factoring *x = ctx;
+    const struct feedback_model_options *opt = &x->f->opt;
+    size_t n = (size_t)hessian_file_plan(opt->hessian)->grams[x->gram].n_cols;
+    struct factored *to = &x->of[job];
+    struct gram_figures figures;
+    double *sums = malloc(n * n * sizeof *sums);
+    *to = (struct factored){.rc = 0};
+    int rc = sums ? hessian_file_read(opt->hessian, x->gram, x->first + job, sums, &figures, e)
+                  : err_set(e, ERR_NOMEM, "out of memory for a Hessian of %zu columns", n);
+    if (rc == 0) {
+        if (opt->least_shrinkage)
+            figures.squares = 0;
+        to->rc = feedback_hessian_make(&to->h, sums, n, &figures, x->pool, &to->why);
+    }
+    free(sums);
+    return rc;
+}
+
+/* Matrix `mat` for all uses of its Gram matrix. */
+static int solve_matrix(struct feedback_model *f, size_t gram, uint64_t mat, const struct factored *x,
                         struct err *e)
 {
     const struct hessian_plan *plan = hessian_file_plan(f->opt.hessian);
-    struct gram_figures figures;
-    struct feedback_hessian h = {0};
-    struct err why = {0};
     size_t i;
-    int rc = hessian_file_read(f->opt.hessian, gram, mat, sums, &figures, e);
-    if (rc != 0)
-        return rc;
-    if (f->opt.least_shrinkage)
-        figures.squares = 0;
-    rc = feedback_hessian_make(&h, sums, (size_t)plan->grams[gram].n_cols, &figures, pool, &why);
-    if (rc == ERR_ARG) { /* no data: the plain encoder's rows stay */
+    int rc = 0;
+    if (x->rc == ERR_ARG) { /* no data: the plain encoder's rows stay */
         f->n_unsolved++;
         return 0;
     }
-    if (rc == ERR_FORMAT) { /* the same, but the file is odd */
+    if (x->rc == ERR_FORMAT) { /* the same, but the file is odd */
         if (f->n_unfactored++ == 0)
             f->unfactored = plan->grams[gram].name;
         return 0;
     }
-    if (rc != 0)
-        return err_set(e, why.code, "%s", why.msg);
+    if (x->rc != 0)
+        return err_set(e, x->why.code, "%s", x->why.msg);
     for (size_t k = 0; rc == 0 && k < plan->n_uses; k++)
         if (is_solved(f, &plan->uses[k], gram, &i))
-            rc = solve_rows(f, i, &plan->uses[k], mat, &h, e);
-    feedback_hessian_release(&h);
+            rc = solve_rows(f, i, &plan->uses[k], mat, &x->h, e);
+    return rc;
+}
+
+/* How many matrices may be held at once, one thread each. */
+static size_t batch_of(const struct feedback_model *f, const struct hessian_gram *g, bool pooled)
+{
+    uint64_t n = g->n_cols, one = feedback_hessian_bytes((size_t)n, false),
+             threads = pool_n_threads(f->opt.pool),
+             taken = threads * feedback_chunk_bytes(n) + (pooled ? n * n * sizeof(double) : 0);
+    uint64_t most = f->opt.memory_bytes > taken ? (f->opt.memory_bytes - taken) / one : 1;
+    most = most < threads ? most : threads;
+    most = most < g->n_mats ? most : g->n_mats;
+    return most ? (size_t)most : 1;
+}
+
+static int solve_batches(struct feedback_model *f, size_t gram, const double *pool, struct err *e)
+{
+    const struct hessian_gram *g = &hessian_file_plan(f->opt.hessian)->grams[gram];
+    size_t batch = batch_of(f, g, pool != NULL);
+    struct factoring x = {f, gram, 0, pool, calloc(batch, sizeof *x.of)};
+    int rc = x.of ? 0 : no_memory(e);
+    for (; rc == 0 && x.first < g->n_mats; x.first += batch) {
+        size_t n = g->n_mats - x.first < batch ? (size_t)(g->n_mats - x.first) : batch;
+        rc = pool_run(f->opt.pool, n, factor_job, &x, e);
+        for (size_t i = 0; i < n; i++) {
+            if (rc == 0)
+                rc = solve_matrix(f, gram, x.first + i, &x.of[i], e);
+            feedback_hessian_release(&x.of[i].h);
+        }
+    }
+    free(x.of);
     return rc;
 }
 
 static int solve_gram(struct feedback_model *f, size_t gram, struct err *e)
 {
     const struct hessian_plan *plan = hessian_file_plan(f->opt.hessian);
-    const struct hessian_gram *g = &plan->grams[gram];
-    size_t n = (size_t)g->n_cols, i;
+    size_t n = (size_t)plan->grams[gram].n_cols, i;
     int64_t pool = -1;
     bool any = false;
     for (size_t k = 0; k < plan->n_uses; k++)
@@ -342,16 +400,13 @@ static int solve_gram(struct feedback_model *f, size_t gram, struct err *e)
         }
     if (!any)
         return 0;
-    double *sums = malloc(n * n * sizeof *sums), *all = pool >= 0 ? malloc(n * n * sizeof *all) : NULL;
+    double *all = pool >= 0 ? malloc(n * n * sizeof *all) : NULL;
     struct gram_figures ignored;
-    int rc = sums && (pool < 0 || all)
-                 ? 0
-                 : err_set(e, ERR_NOMEM, "out of memory for a Hessian of %zu columns", n);
+    int rc = pool < 0 || all ? 0 : err_set(e, ERR_NOMEM, "out of memory for a Hessian of %zu columns", n);
     if (rc == 0 && all)
         rc = hessian_file_read(f->opt.hessian, (size_t)pool, 0, all, &ignored, e);
-    for (uint64_t mat = 0; rc == 0 && mat < g->n_mats; mat++)
-        rc = solve_matrix(f, gram, mat, sums, all, e);
-    free(sums);
+    if (rc == 0)
+        rc = solve_batches(f, gram, all, e);
     free(all);
     return rc;
 }

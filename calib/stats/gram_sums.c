@@ -33,6 +33,11 @@ uint64_t gram_n_values(uint64_t n_cols)
     return n_cols < UINT32_MAX && checked_mul(n_cols, n_cols + 1, &n) ? n / 2 : 0;
 }
 
+uint64_t gram_pending_bytes(uint64_t n_cols, uint64_t chunk)
+{
+    return n_cols * chunk * sizeof(float);
+}
+
 static int no_memory(size_t n_cols, struct err *e)
 {
     return err_set(e, ERR_NOMEM, "out of memory for the Gram matrix of %zu columns", n_cols);
@@ -69,32 +74,34 @@ static void *map_file(uint64_t n_bytes, struct err *e)
 
 int gram_sums_init(struct gram_sums *g, size_t n_cols, size_t chunk, bool on_disk, struct err *e)
 {
-    uint64_t n = gram_n_values(n_cols), n_bytes = 0;
+    uint64_t n = gram_n_values(n_cols), n_bytes = 0, n_pending = gram_pending_bytes(n_cols, chunk);
     *g = (struct gram_sums){.n_cols = n_cols, .chunk = chunk};
     if (n == 0 || !checked_mul(n, sizeof *g->sums, &n_bytes))
         return no_memory(n_cols, e);
-    g->pending = malloc(chunk * n_cols * sizeof *g->pending);
-    if (!g->pending)
-        return no_memory(n_cols, e);
-    if (on_disk) {
-        g->sums = map_file(n_bytes, e);
-        g->n_mapped = g->sums ? n_bytes : 0;
-    } else if (!(g->sums = calloc((size_t)n, sizeof *g->sums)))
-        no_memory(n_cols, e);
-    if (g->sums)
+    if (on_disk) { /* the pending rows behind the sums: with many experts they are many */
+        g->sums = map_file(n_bytes + n_pending, e);
+        if (!g->sums)
+            return ERR_IO;
+        g->n_mapped = n_bytes + n_pending;
+        g->pending = (float *)(void *)(g->sums + n);
         return 0;
-    free(g->pending);
-    *g = (struct gram_sums){0};
-    return on_disk ? ERR_IO : ERR_NOMEM;
+    }
+    g->sums = calloc((size_t)n, sizeof *g->sums);
+    g->pending = malloc((size_t)n_pending);
+    if (g->sums && g->pending)
+        return 0;
+    gram_sums_release(g);
+    return no_memory(n_cols, e);
 }
 
 void gram_sums_release(struct gram_sums *g)
 {
     if (g->n_mapped)
         munmap(g->sums, (size_t)g->n_mapped);
-    else
+    else {
         free(g->sums);
-    free(g->pending);
+        free(g->pending);
+    }
     *g = (struct gram_sums){0};
 }
 

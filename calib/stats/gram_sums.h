@@ -37,13 +37,17 @@ struct gram_sums {
     double *sums;   /* upper triangle, rows one after the other: n_cols + (n_cols - 1) + ... + 1 values */
     float *pending; /* [chunk, n_cols] */
     struct gram_figures figures;
-    uint64_t n_mapped; /* bytes of `sums` when they lie in a temporary file, else 0 */
+    uint64_t n_mapped; /* bytes of `sums` and `pending` when they lie in a temporary file, else 0 */
 };
 
 /* Values of the upper triangle; 0 when they cannot be counted. */
 uint64_t gram_n_values(uint64_t n_cols);
 
-/* `on_disk`: the sums lie in an unlinked temporary file of $TMPDIR (else /var/tmp) instead of memory. */
+/* Bytes of the rows that wait for their chunk to be full. */
+uint64_t gram_pending_bytes(uint64_t n_cols, uint64_t chunk);
+
+/* `on_disk`: sums and pending rows lie in an unlinked temporary file of $TMPDIR (else /var/tmp) instead of
+ * memory. */
 int gram_sums_init(struct gram_sums *g, size_t n_cols, size_t chunk, bool on_disk, struct err *e);
 void gram_sums_release(struct gram_sums *g); /* zeroed structs are allowed */
 

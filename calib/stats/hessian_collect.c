@@ -41,6 +41,11 @@ static bool find_gram(const struct collecting *c, const char *owner, const char 
     return true;
 }
 
+static size_t chunk_of(const struct hessian_gram *g)
+{
+    return g->n_mats > 1 ? GRAM_CHUNK_EXPERT : GRAM_CHUNK;
+}
+
 /* The sums of matrix `mat`, begun when it is seen for the first time. */
 static int sums_of(struct collecting *c, size_t gram, uint64_t mat, struct gram_sums **out, struct err *e)
 {
@@ -52,8 +57,7 @@ static int sums_of(struct collecting *c, size_t gram, uint64_t mat, struct gram_
     *out = &c->sums[gram][mat];
     if ((*out)->n_cols)
         return 0;
-    return gram_sums_init(*out, (size_t)g->n_cols, g->n_mats > 1 ? GRAM_CHUNK_EXPERT : GRAM_CHUNK, c->on_disk,
-                          e);
+    return gram_sums_init(*out, (size_t)g->n_cols, chunk_of(g), c->on_disk, e);
 }
 
 static int add_rows(struct collecting *c, size_t gram, uint64_t mat, const float *x, size_t n, size_t n_cols,
@@ -151,7 +155,9 @@ static int prepare(struct collecting *c, const struct net *net, const struct wei
     uint64_t layer = 0, most = 0;
     for (size_t i = 0; rc == 0 && i < c->plan.n_grams; i++) {
         const struct hessian_gram *g = &c->plan.grams[i];
-        uint64_t n = gram_n_values(g->n_cols) * sizeof(double) * g->n_mats;
+        uint64_t n =
+            (gram_n_values(g->n_cols) * sizeof(double) + gram_pending_bytes(g->n_cols, chunk_of(g))) *
+            g->n_mats;
         layer = i > 0 && c->plan.grams[i - 1].layer == g->layer ? layer + n : n;
         most = layer > most ? layer : most;
         if (strmap_put(&c->by_name, g->name, strlen(g->name), i, NULL) != 0)

@@ -38,6 +38,7 @@ says "--text"
 run 2 quantize "$toy" -o "$work/q.gguf" --type Q4_K --text "$text"
 says "--method feedback"
 run 2 quantize "$toy" -o "$work/q.gguf" --type Q4_K --method best --text "$text"
+says "fast|feedback"
 run 1 quantize "$toy" -o "$work/q.gguf" --type Q4_K --method feedback --hessian "$work/im.gguf"
 says "holds no Hessians"
 run 1 quantize "$toy" -o "$work/q.gguf" --type Q8_0 --method feedback --hessian "$work/a.gguf"
@@ -127,6 +128,16 @@ run 0 quantize "$demo" -o "$work/d.gguf" --type Q3_K --pure --method feedback --
 awk '/held-out divergence/ { sub(",", "", $4); found = 1; exit !($4 < 0.75) } END { if (!found) exit 1 }' "$work/out" ||
     fail "the divergence is not below 0.75 of the plain encoder's"
 n_checks=$((n_checks + 1))
+
+# Experts are factored side by side, as many as memory holds: the same bytes.
+"$bin/make_family" qwen3moe "$work/experts" >/dev/null || fail "make_family"
+run 0 hessian "$work/experts" --text "$text" -o "$work/he.gguf" --ctx 64 --chunks 20 --json
+prints "\"n_bytes\": $(wc -c <"$work/he.gguf")"
+run 0 hessian "$work/experts" --text "$text" -o "$work/he2.gguf" --ctx 64 --chunks 20 --memory 1MiB # sums on the disk
+same "$work/he.gguf" "$work/he2.gguf"
+run 0 quantize "$work/experts" -o "$work/e1.gguf" --type Q4_0 --method feedback --hessian "$work/he.gguf" --threads 1
+run 0 quantize "$work/experts" -o "$work/e2.gguf" --type Q4_0 --method feedback --hessian "$work/he.gguf" --threads 5
+same "$work/e1.gguf" "$work/e2.gguf"
 
 # The ladder of solved levels: each is the file that quantize makes, to the last digit of its divergence.
 value() { sed -n "s/^ *\"$1\": \([^,]*\),*$/\1/p" "$work/out" | sed -n "${2:-1}p"; }
