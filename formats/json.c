@@ -189,7 +189,7 @@ static int scan_number(struct scan *s)
         is_integer = false;
         s->pos++;
         if (!is_digit(peek(s)))
-            return fail(s, "a digit is expected behind the decimal point");
+            return fail(s, "a digit is expected after the decimal point");
         while (is_digit(peek(s)))
             s->pos++;
     }
@@ -265,7 +265,7 @@ static int scan_key(struct scan *s)
         return rc;
     skip_space(s);
     if (peek(s) != ':')
-        return fail(s, "':' is expected behind a key");
+        return fail(s, "':' is expected after a key");
     s->pos++;
     return 0;
 }
@@ -328,7 +328,7 @@ static int scan_document(struct scan *s)
     if (rc)
         return rc;
     skip_space(s);
-    return s->pos < s->len ? fail(s, "something behind the value") : 0;
+    return s->pos < s->len ? fail(s, "trailing data after the value") : 0;
 }
 
 /* --- the tree --- */
@@ -380,7 +380,7 @@ static int check_keys(const cJSON *object, const struct scan *s)
             return err_set(s->e, ERR_NOMEM, "%s: out of memory", s->what);
     }
     if (twice)
-        return err_set(s->e, ERR_FORMAT, "%s: the key '%.200s' stands twice in one object", s->what, twice);
+        return err_set(s->e, ERR_FORMAT, "%s: duplicate key '%.200s'", s->what, twice);
     return 0;
 }
 

@@ -120,7 +120,7 @@ void allocate_print_dry(const struct allocate_job *j)
         n_measured += j->n_probes ? j->n_probes : j->table.tensors[i].n_options;
     n_measured -= n_measured < j->n_known ? n_measured : j->n_known;
     if (j->n_known)
-        printf("%zu of %zu measurements are kept in %s; the run would go on from there\n", j->n_known,
+        printf("%zu of %zu measurements are kept in %s; the run would continue from there\n", j->n_known,
                j->n_measurements, j->state);
     if (j->table.probe == LOSS_PROBE_FAST)
         printf(

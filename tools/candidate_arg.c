@@ -44,7 +44,7 @@ int candidate_arg_parse(const struct opt_command *cmd, struct candidate_arg *out
     int status = 0;
     if (stat(text, &st) != 0 && parse_prefix(&a)) {
         if (!*a.path)
-            return cmd_usage(cmd, "candidate '%s': expected the name of a file behind the colon", text);
+            return cmd_usage(cmd, "candidate '%s': expected the name of a file after the colon", text);
     } else if (stat(text, &st) != 0 && (mix_find(text) || qtype_from_name(text, &type))) {
         a.kind = CANDIDATE_MIX;
         status = parse_mix(cmd, "candidate", text, &a.mix);
@@ -62,7 +62,7 @@ static int parse_level(const struct opt_command *cmd, struct candidate_arg *out,
     struct candidate_arg a = {CANDIDATE_MIX, word, word, NULL};
     int status = 0;
     if (parse_prefix(&a))
-        status = *a.path ? 0 : cmd_usage(cmd, "--types: '%s': expected a file behind the colon", word);
+        status = *a.path ? 0 : cmd_usage(cmd, "--types: '%s': expected a file after the colon", word);
     else
         status = parse_mix(cmd, "--types", word, &a.mix);
     if (status == 0)

@@ -74,7 +74,7 @@ static int check_options(const struct opt_command *cmd, struct allocate_job *j)
     if (status != 0)
         return status;
     if (!o->output && !j->shared->dry_run)
-        return cmd_usage(cmd, "--output is missing: where shall the plan go?");
+        return cmd_usage(cmd, "--output PLAN is required");
     j->rules = calloc(n + 1, sizeof *j->rules);
     j->patterns = calloc(n + 1, sizeof *j->patterns);
     if (!j->rules || !j->patterns)
@@ -109,7 +109,7 @@ static int take_state(struct allocate_job *j, const struct loss_measure *m, stru
         if (rc != 0 && !s->force)
             return err_set(e, rc, "%s", why.msg);
         if (rc != 0)
-            cmd_warn(s, "[restarted] %s; %s anew", why.msg, s->dry_run ? "would begin" : "begun");
+            cmd_warn(s, "[restarted] %s; %s from the start", why.msg, s->dry_run ? "would begin" : "begun");
     }
     loss_table_count(&j->table, m, &j->n_known, &j->n_measurements);
     if (j->n_known > 0 && !s->dry_run)
@@ -124,7 +124,7 @@ static int explain_end(const struct allocate_job *j, int rc, struct err *e)
     if (rc == ERR_CANCELLED && t->is_kept)
         return err_set(e, rc,
                        ERR_STOPPED
-                       ": %zu of %zu measurements are kept in %s; the same command goes on from there",
+                       ": %zu of %zu measurements are kept in %s; the same command continues from there",
                        t->n_kept, j->n_measurements, j->state);
     if (rc == ERR_CANCELLED)
         return err_set(e, rc, ERR_STOPPED ": nothing is kept%s",
@@ -132,7 +132,7 @@ static int explain_end(const struct allocate_job *j, int rc, struct err *e)
                            ? ", nothing was measured yet"
                            : "; with --table FILE it would be, and the same command would go on from there");
     if (t->is_kept)
-        return err_context(e, rc, "%zu measurements are kept in %s, the same command goes on from there",
+        return err_context(e, rc, "%zu measurements are kept in %s, the same command continues from there",
                            t->n_kept, j->state);
     return rc;
 }
@@ -409,7 +409,7 @@ int cmd_allocate(int argc, char **argv)
         OPT(TEXT, "types", &o.types, "LIST", "types to choose from, separated by commas",
             .fallback = "every type that can be written, and the one a tensor has"),
         OPT(LIST, "min", &o.min, "REGEX=TYPE",
-            "tensors whose GGUF name the expression finds get at least the bits of this type"),
+            "tensors whose GGUF name matches REGEX anywhere get at least the bits of this type"),
         OPT(LIST, "max", &o.max, "REGEX=TYPE", "at most the bits of this type"),
         OPT(LIST, "fix", &o.fix, "REGEX=TYPE", "exactly this type"),
         OPT(FLAG, "free-pairs", &o.free_pairs, NULL,
@@ -417,7 +417,7 @@ int cmd_allocate(int argc, char **argv)
         OPT_GROUP("Losses:"),
         OPT(TEXT, "table", &o.table, "FILE",
             "measured losses: read if the file exists (no text is needed then), else written. What a stopped "
-            "run has measured is kept in FILE.kerf-state, and the same command goes on from there"),
+            "run has measured is kept in FILE.kerf-state, and the same command continues from there"),
         OPT(CHOICE, "probe", &o.probe, "fast|full",
             "fast: the change of each layer's output, scaled by a curve over depth; embedding, head and "
             "layers of massive activations to the output; at most 20 passes over the text. full: each tensor "

@@ -482,7 +482,8 @@ static int run(struct job *j, const char *model, struct err *e)
         rc = write_file(j, e);
     if (rc != 0)
         return rc == ERR_CANCELLED
-                   ? err_set(e, rc, ERR_STOPPED ": what is done is kept beside %s; the same command goes on",
+                   ? err_set(e, rc,
+                             ERR_STOPPED ": what is done is kept beside %s; the same command continues",
                              o->output)
                    : rc;
     unlink(j->hessian);
@@ -519,7 +520,7 @@ int cmd_best(int argc, char **argv)
         OPT(UINT, "chunks", &text.chunks, "N", "calibrate on at most this many windows", .fallback = "100",
             .range = OPT_RANGE(.min = 1)),
         OPT(FLAG, "parse-special", &text.parse_special, NULL,
-            "the text of control tokens becomes control tokens"),
+            "read the text of control tokens, such as <|im_end|>, as control tokens"),
         REQUANTIZE_OPTION(o.requantize),
         OPT_GROUP("Output:"),
         HTML_OPTION(o.html),
@@ -531,7 +532,7 @@ int cmd_best(int argc, char **argv)
         .description =
             "Write the best file of a size: Hessians and importance of the text, the loss of every tensor, "
             "types by least expected loss, error feedback, and a report beside the standard mix of that "
-            "size. A run that was stopped goes on when the same command is given again. For a device the run "
+            "size. A stopped run continues when the same command is given again. For a device the run "
             "itself works in 1GiB, or in as much as error feedback needs for the widest matrix.",
         OPT_TABLE(options),
         .min_operands = 1,
@@ -553,7 +554,7 @@ int cmd_best(int argc, char **argv)
             if (strcmp(text.texts.items[i], "-") == 0)
                 status = cmd_usage(&cmd, "--text -: the text is read twice, which standard input is not");
         if (status == 0 && !o.output)
-            status = cmd_usage(&cmd, "--output is missing: where shall the GGUF file go?");
+            status = cmd_usage(&cmd, "--output FILE is required");
         if (status == 0) {
             rc = run(&j, args.items[0], &e);
             status = rc ? cmd_fail(&e) : r.report.partial ? CMD_FAILED : CMD_DONE;

@@ -1,4 +1,4 @@
-/* cmd_compare.c - kerf compare: what candidates lost against a reference, in one pass over a text. */
+/* cmd_compare.c - kerf compare: what candidates lose against a reference, in one pass over a text. */
 #include "eval_command.h"
 #include "type_options.h"
 

@@ -124,7 +124,7 @@ int cmd_edit(int argc, char **argv)
             "remove a key; one that the model cannot be used without only with --force"),
         OPT(TEXT, "chat-template", &ed.chat_template, "FILE", "set tokenizer.chat_template from a file"),
         OPT(TEXT, "drop-layers", &ed.drop_layers, "LIST",
-            "leave these layers out, such as 20-25, and number the others anew; an importance matrix "
+            "leave these layers out, such as 20-25, and renumber the others; an importance matrix "
             "likewise"),
         OPT(TEXT, "drop-experts", &ed.drop_experts, "FILE",
             "leave experts out: lines such as '12: 3,5,7-9', or '*: 0' for all layers, in the input's "
@@ -149,7 +149,7 @@ int cmd_edit(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &s, &args);
     if (status == OPT_CONTINUE) {
         if (!output)
-            status = cmd_usage(&cmd, "--output is missing: where shall the GGUF file go?");
+            status = cmd_usage(&cmd, "--output FILE is required");
         else if (!ed.set.n && !ed.remove.n && !ed.chat_template && !ed.drop_layers && !ed.drop_experts)
             status = cmd_usage(
                 &cmd,

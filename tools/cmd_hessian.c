@@ -132,7 +132,7 @@ static int cmd_hessian_merge(int argc, char **argv)
     if (status != OPT_CONTINUE)
         return status;
     if (!output)
-        return cmd_usage(&cmd, "name the file to write with -o");
+        return cmd_usage(&cmd, "--output FILE is required");
     struct err e = {0};
     int rc = shared.dry_run ? 0 : cmd_check_folder(output, &e);
     for (size_t i = 0; rc == 0 && i < args.n; i++)
@@ -163,7 +163,7 @@ int cmd_hessian(int argc, char **argv)
         TEXT_OPTIONS(text),
         OPT_GROUP("Collection:"),
         OPT(FLAG, "resume", &a.resume, NULL,
-            "continue a run that was stopped, behind its last complete layer, and keep what is done when "
+            "continue a stopped run after its last complete layer, and keep what is done when "
             "this one stops"),
     };
     const struct opt_command cmd = {
@@ -185,7 +185,7 @@ int cmd_hessian(int argc, char **argv)
         return status;
     status = eval_check_options(&cmd, &text, false);
     if (status == 0 && !a.output)
-        status = cmd_usage(&cmd, "name the file to write with -o");
+        status = cmd_usage(&cmd, "--output FILE is required");
     struct eval_run r = {.shared = &shared, .text = &text};
     if (status == 0)
         status = collect_command(&cmd, &r, args.items[0], a.output, run, &a);

@@ -23,7 +23,7 @@ bool imatrix_format_of(const char *path, enum imatrix_format *out)
 int imatrix_check_output(const struct opt_command *cmd, const char *path, enum imatrix_format *out)
 {
     if (!path)
-        return cmd_usage(cmd, "name the file to write with -o");
+        return cmd_usage(cmd, "--output FILE is required");
     if (!imatrix_format_of(path, out))
         return cmd_usage(cmd, "-o %s: expected a name that ends in .gguf or .dat", path);
     return 0;
@@ -69,8 +69,7 @@ int cmd_imatrix(int argc, char **argv)
         near = opt_nearest(argv[1], names, sizeof names / sizeof *names);
     if (near) { /* else it is a model that is missing */
         const struct opt_command cmd = {.name = "imatrix"};
-        return cmd_usage(&cmd, "'%s' is no sub-command, nor a model that is there; did you mean '%s'?",
-                         argv[1], near);
+        return cmd_usage(&cmd, "'%s' is neither a subcommand nor a model; did you mean '%s'?", argv[1], near);
     }
     return cmd_imatrix_collect(argc, argv);
 }

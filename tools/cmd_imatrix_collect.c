@@ -197,7 +197,7 @@ static int print_plan(struct eval_run *r, const char *model, const struct collec
     printf("%s: would be collected from %zu windows of %zu tokens (%zu tokens) through %s\n", a->output,
            c.n_windows, r->windows.ctx, c.n_tokens, model);
     if (c.n_resumed)
-        printf("%zu of %zu windows are done and kept in %s; the run would go on from there\n", c.n_resumed,
+        printf("%zu of %zu windows are done and kept in %s; the run would continue from there\n", c.n_resumed,
                c.n_windows, state);
     else if (a->resume)
         printf("there is nothing to continue; all windows would be run\n");
@@ -211,7 +211,7 @@ static int run(struct eval_run *r, const char *model, const void *args, const ch
     int rc = collect_open(r, model, a->output, state, e);
     if (rc == 0 && !a->resume && access(state, F_OK) == 0)
         cmd_warn(r->shared,
-                 "[restarted] %s: the sums of a stopped run %s given up; --resume goes on from them", state,
+                 "[restarted] %s: the sums of a stopped run %s dropped; --resume continues from them", state,
                  r->shared->dry_run ? "would be" : "are");
     if (rc == 0 && r->shared->dry_run)
         return print_plan(r, model, a, state, e);
@@ -222,7 +222,7 @@ static int run(struct eval_run *r, const char *model, const void *args, const ch
         if (rc == 0)
             unlink(state);
         else
-            err_context(e, rc, "the sums are kept in %s, --resume goes on from there", state);
+            err_context(e, rc, "the sums are kept in %s, --resume continues from there", state);
     }
     double seconds = clock_seconds() - r->start;
     if (rc == 0 && r->shared->json)

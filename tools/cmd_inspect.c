@@ -208,7 +208,7 @@ int cmd_inspect(int argc, char **argv)
     bool stats = false, arrays = false;
     const char *tensors = NULL;
     const struct opt options[] = {
-        OPT(TEXT, "tensors", &tensors, "REGEX", "list only tensors whose name the expression finds",
+        OPT(TEXT, "tensors", &tensors, "REGEX", "list only tensors whose name matches REGEX anywhere",
             .fallback = "all"),
         OPT(FLAG, "stats", &stats, NULL, "min, max, mean, std, zeros, NaN and Inf of every tensor"),
         OPT(FLAG, "arrays", &arrays, NULL, "with --json: long metadata arrays in full"),

@@ -25,7 +25,7 @@ int cmd_merge(int argc, char **argv)
     if (status != OPT_CONTINUE)
         return status;
     if (!output)
-        return cmd_usage(&cmd, "--output is missing: where shall the GGUF file go?");
+        return cmd_usage(&cmd, "--output FILE is required");
     struct err e = {0};
     struct gguf_reader *in = NULL;
     if (gguf_operand_open(&in, args.items[0], &e) != 0)

@@ -225,7 +225,7 @@ int cmd_score(int argc, char **argv)
         OPT(FLAG, "chat", &o.chat, NULL,
             "contexts are a user's message in the model's chat template, and choices open the answer"),
         OPT(FLAG, "parse-special", &o.parse_special, NULL,
-            "the text of control tokens becomes control tokens"),
+            "read the text of control tokens, such as <|im_end|>, as control tokens"),
         OPT(UINT, "ctx", &o.ctx, "N", "most tokens of a record; longer contexts lose their beginning",
             .fallback = "what the model was trained for", .range = OPT_RANGE(.min = 2, .max = 1 << 24)),
         OPT(CHOICE, "activations", &o.activations, "f32|q8",

@@ -10,14 +10,14 @@ int cmd_split(int argc, char **argv)
     const struct opt options[] = {
         OPT(TEXT, "output", &output, "PREFIX", "parts are PREFIX-00001-of-00003.gguf and so on",
             .letter = 'o'),
-        OPT(SIZE, "max-size", &ro.max_bytes, "SIZE", "bytes of a part at most", .range = OPT_RANGE(.min = 1)),
-        OPT(UINT, "max-tensors", &ro.max_tensors, "N", "tensors of a part at most",
+        OPT(SIZE, "max-size", &ro.max_bytes, "SIZE", "largest size of a part", .range = OPT_RANGE(.min = 1)),
+        OPT(UINT, "max-tensors", &ro.max_tensors, "N", "most tensors in a part",
             .range = OPT_RANGE(.min = 1)),
     };
     const struct opt_command cmd = {
         .name = "split",
         .operands = "IN.gguf -o PREFIX {--max-size SIZE | --max-tensors N}",
-        .description = "Split a GGUF file (or split a set anew). Tensor bytes are copied as they are; all "
+        .description = "Split a GGUF file (or split a set again). Tensor bytes are copied as they are; all "
                        "parts appear together at the end. Runtimes load the first part.",
         OPT_TABLE(options),
         .min_operands = 1,

@@ -19,7 +19,7 @@ static const struct command commands[] = {
     {"hessian", cmd_hessian, "collect or merge Hessians, for quantizing with error feedback", false},
     {"hessian merge", NULL, "add Hessians of the same model", true},
     {"perplexity", cmd_perplexity, "perplexity of a model on a text", false},
-    {"compare", cmd_compare, "what candidates lost against a reference, in one pass over a text", false},
+    {"compare", cmd_compare, "what candidates lose against a reference, in one pass over a text", false},
     {"ladder", cmd_ladder, "quality of every level from Q8_0 to Q2_K, without writing files", false},
     {"score", cmd_score, "multiple choice, short answers and texts: accuracy, paired difference, flips",
      false},

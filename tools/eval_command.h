@@ -52,7 +52,7 @@ struct text_options {
             .fallback = "windows do not overlap, the second half of each is scored",                         \
             .range = OPT_RANGE(.min = 1)),                                                                   \
         OPT(FLAG, "parse-special", &(t).parse_special, NULL,                                                 \
-            "the text of control tokens becomes control tokens"),                                            \
+            "read the text of control tokens, such as <|im_end|>, as control tokens"),                       \
         OPT(CHOICE, "activations", &(t).activations, "f32|q8",                                               \
             "precision of the inputs of products: exact, or rounded as the llama.cpp CPU runtime does")
 

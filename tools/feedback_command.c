@@ -170,11 +170,11 @@ static int collect(struct feedback_run *run, const struct session *session, cons
     if (rc == 0)
         rc = find_left_over(run, &opt.source, w, &found, &same, e);
     if (rc == 0 && resume && same) {
-        cmd_note(shared, "the Hessians of a stopped run are taken up");
+        cmd_note(shared, "the Hessians of a stopped run are reused");
         goto done;
     }
     if (rc == 0 && resume && found)
-        cmd_warn(shared, "[restarted] %s: is of another text or model; collected anew", run->hessian_path);
+        cmd_warn(shared, "[restarted] %s: is of another text or model; collected again", run->hessian_path);
     if (rc == 0)
         rc = weights_new(&weights, run->net.model, session->kern, e);
     if (rc == 0) {
@@ -232,7 +232,7 @@ static int solve(struct feedback_run *run, struct rewrite_options *ro, const str
     if (rc == 0)
         rc = feedback_model_new(&run->solved, &run->net, type_in_report, &report, &opt, e);
     if (rc == 0 && feedback_model_restarted(run->solved))
-        cmd_warn(shared, "[restarted] %s: was kept by another run; solved anew", run->store_path);
+        cmd_warn(shared, "[restarted] %s: was kept by another run; solved again", run->store_path);
     if (rc == 0) {
         progress_begin(&bar, shared, "solving", "", 1000);
         progress_part(&bar, 0, solving);

@@ -38,7 +38,7 @@ struct feedback_options {
             "there, and keeps the plain encoder's bytes where the divergence rises. 0: no check",            \
             .fallback = "8"),                                                                                \
         OPT(FLAG, "parse-special", &(f).parse_special, NULL,                                                 \
-            "special tokens in the text are tokens, not text")
+            "read the text of control tokens, such as <|im_end|>, as control tokens")
 
 struct feedback_run {
     struct feedback_model *solved;

@@ -17,7 +17,7 @@
     OPT(CHOICE, "recipe", &(recipe), "llama.cpp", "rules of the mixes", .hidden = true)
 
 #define REQUANTIZE_OPTION(requantize)                                                                        \
-    OPT(FLAG, "allow-requantize", &(requantize), NULL, "let tensors that are quantized already change type")
+    OPT(FLAG, "allow-requantize", &(requantize), NULL, "requantize tensors that are quantized already")
 
 /* The names of all mixes, or of all tensor types, that can be written, separated by spaces, on standard
  * output.

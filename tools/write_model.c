@@ -386,12 +386,11 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
                            : "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ...; auto keeps the source's "
                              "precision, and NVFP4 and MXFP4 weights of a checkpoint as they are"),
         OPT(LIST, "tensor-type", &o.tensor_types, "REGEX=TYPE",
-            "type of the tensors whose GGUF name the expression finds; first match wins"),
+            "type of the tensors whose GGUF name matches REGEX anywhere; the first match wins"),
         OPT(TEXT, "plan", &o.plan, "FILE",
-            "per-tensor types, as kerf allocate writes them; its lines win over --type, which is for tensors "
-            "without a line, and lose to --tensor-type, --output-type and --embedding-type. "
-            "general.file_type names --type unless the plan decides most weights, then the type most weights "
-            "have"),
+            "types of single tensors, as kerf allocate writes them. --type is for tensors without a line; "
+            "--tensor-type, --output-type and --embedding-type override lines. general.file_type is that of "
+            "--type, or of most weights if the plan decides most"),
         OPT(TEXT, "output-type", &o.output_type, "T", "type of output.weight"),
         OPT(TEXT, "embedding-type", &o.embedding_type, "T", "type of token_embd.weight"),
         OPT(FLAG, "pure", &o.pure, NULL, "one type for all matrices, without the rules of the mix"),
@@ -407,9 +406,8 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
         OPT_GROUP("Importance:"),
         IMATRIX_OPTION(o.imatrix),
         OPT(FLAG, "imatrix-strict", &o.imatrix_strict, NULL,
-            "refuse when it lacks a tensor that would use it, or an expert of one; token_embd, "
-            "per_layer_token_embd and output are let pass, since collecting has no data for embeddings and "
-            "for the head only on request"),
+            "refuse when it lacks a tensor that would use it, or an expert of one; not token_embd, "
+            "per_layer_token_embd and output, for which there is data on request only, or none"),
         OPT_GROUP("Input and output:"),
         OPT(FLAG, "keep-mtp", &o.keep_mtp, NULL, "keep multi-token-prediction blocks of a checkpoint"),
         OPT(LIST, "lora", &o.adapters, "ADAPTER[=SCALE]",
@@ -443,7 +441,7 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &s, &args);
     if (status == OPT_CONTINUE) {
         if (!o.output && !s.dry_run)
-            status = cmd_usage(&cmd, "--output is missing: where shall the GGUF file go?");
+            status = cmd_usage(&cmd, "--output FILE is required");
         else if (wc->needs_type && !o.type && !o.plan)
             status = cmd_usage(&cmd, "--type is missing: Q4_K_M, IQ4_XS, Q8_0, ...; or give a --plan");
         else if (o.base)

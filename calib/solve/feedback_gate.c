@@ -192,7 +192,7 @@ static int run_gate(struct feedback_model *f, const struct windows *held_out, bo
         rc = confirm(&g, kld, e);
     if (rc == ERR_CANCELLED && f->opt.resume)
         err_set(e, ERR_CANCELLED,
-                ERR_STOPPED ": all layers are solved and kept in %s; --resume goes on from there",
+                ERR_STOPPED ": all layers are solved and kept in %s; --resume continues from there",
                 f->opt.store_path);
     for (int t = 0; t < FEEDBACK_N_THIRDS; t++)
         hidden_states_free(g.entering[t]);

@@ -459,7 +459,7 @@ int feedback_model_solve(struct feedback_model *f, struct err *e)
     if (rc == ERR_CANCELLED && f->opt.resume)
         err_set(e, ERR_CANCELLED,
                 ERR_STOPPED ": %" PRIu64
-                            " of %u layers are solved and kept in %s; --resume goes on from there",
+                            " of %u layers are solved and kept in %s; --resume continues from there",
                 layers_done(f), n_layers, f->opt.store_path);
     return rc ? rc : tell(f, 1, "solving", e);
 }

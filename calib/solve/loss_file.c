@@ -291,7 +291,7 @@ static int read_probe(struct loss_table *t, const struct json *root, bool partia
     if (name && strcmp(name, probe_name(probe)) != 0)
         return err_set(e, ERR_UNSUPPORTED, "measured with '%s' probes, expected fast or full", name);
     if (partial && probe != t->probe)
-        return err_set(e, ERR_ARG, "begun with %s probes, not %s; to begin anew, remove it",
+        return err_set(e, ERR_ARG, "begun with %s probes, not %s; remove it to start again",
                        probe_name(probe), probe_name(t->probe));
     t->probe = probe;
     return 0;
@@ -304,7 +304,7 @@ static int check_hash(const struct json *root, const char *key, const char *want
     if (strcmp(found ? found : "", want) != 0)
         return err_set(e, ERR_ARG, "made for %s (%.12s..., at hand %.12s...); %s", what,
                        found ? found : "none", want[0] ? want : "none",
-                       partial ? "to begin anew, remove it" : "measure again into another file");
+                       partial ? "remove it to start again" : "measure again into another file");
     return 0;
 }
 

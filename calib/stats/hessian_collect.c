@@ -241,7 +241,7 @@ int hessian_collect(const char *path, const struct net *net, struct weights *wei
         unlink(own.state_path);
     if (rc == ERR_CANCELLED && own.file.resume && c.state.n_windows)
         err_set(e, ERR_CANCELLED,
-                ERR_STOPPED ": %llu of %u layers are done and kept beside %s; --resume goes on from there",
+                ERR_STOPPED ": %llu of %u layers are done and kept beside %s; --resume continues from there",
                 (unsigned long long)c.state.n_windows, net->n_layers, path);
     hessian_writer_abort(c.writer);
     for (size_t i = 0; c.sums && i < c.plan.n_grams; i++)

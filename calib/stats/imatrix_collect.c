@@ -142,7 +142,7 @@ static int say_what_is_kept(const struct run *r, struct err *e)
     if (r->opt->state_path && r->state.n_windows)
         return err_set(e, ERR_CANCELLED,
                        ERR_STOPPED ": %" PRIu64
-                                   " of %zu windows are done and kept in %s; --resume goes on from there",
+                                   " of %zu windows are done and kept in %s; --resume continues from there",
                        r->state.n_windows, r->w->n, r->opt->state_path);
     return err_set(
         e, ERR_CANCELLED,

@@ -172,7 +172,7 @@ static int load_entry(struct imatrix_sums *s, const struct gguf_reader *r, size_
     if (!first)
         return imatrix_sums_no_memory(key, e);
     if (strmap_find(&s->by_name, first, strlen(first), &at))
-        return err_set(e, ERR_FORMAT, "entry %zu is there twice", i);
+        return err_set(e, ERR_FORMAT, "duplicate entry %zu", i);
     int rc = imatrix_sums_add(s, first, sums->ne[0], sums->ne[1], (size_t)v->a.n - 1, &x, e);
     for (size_t k = 0; rc == 0 && k + 1 < v->a.n; k++)
         if (!(x->others[k] = arena_strndup(&s->arena, names[k + 1].data, (size_t)names[k + 1].len)))

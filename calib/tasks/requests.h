@@ -33,7 +33,7 @@ struct request_options {
     size_t ctx;                /* most tokens that go into the model */
     const char *chat_template; /* contexts become a user's message; NULL: they stay as they are, and records
                                   with messages are refused */
-    bool parse_special;        /* the text of control tokens becomes control tokens */
+    bool parse_special;        /* read the text of control tokens, such as <|im_end|>, as control tokens */
 };
 
 /* ERR_FORMAT names file and line of a record that gives no tokens to score; ERR_ARG: one that does not fit

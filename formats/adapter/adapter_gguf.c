@@ -32,7 +32,7 @@ int adapter_open_gguf(struct adapter *a, struct err *e)
     gguf_meta_get_f64(meta, "adapter.lora.alpha", &a->alpha);
     if (gguf_meta_find(meta, "adapter.alora.invocation_tokens"))
         return err_set(e, ERR_UNSUPPORTED,
-                       "%s: adapter.alora.invocation_tokens: the adapter acts only behind these tokens, "
+                       "%s: adapter.alora.invocation_tokens: the adapter acts only after these tokens, "
                        "which no merged weight does",
                        a->path);
     return 0;

@@ -155,8 +155,8 @@ int arch_check_experts(struct arch_model *a, struct err *e)
 {
     uint64_t step = 1, n = a->value[ARCH_L], layer;
     if (a->value[ARCH_E] == 0 || a->value[ARCH_K] == 0 || a->value[ARCH_K] > a->value[ARCH_E])
-        return err_set(e, ERR_FORMAT, "config.json: %llu experts of which %llu are used make no sense",
-                       (unsigned long long)a->value[ARCH_E], (unsigned long long)a->value[ARCH_K]);
+        return err_set(e, ERR_FORMAT, "config.json: a token cannot use %llu of %llu experts",
+                       (unsigned long long)a->value[ARCH_K], (unsigned long long)a->value[ARCH_E]);
     hf_config_uint(a->config, "decoder_sparse_step", &step, NULL);
     if (step == 0)
         return err_set(e, ERR_FORMAT, "[runtime-refuses] config.json: decoder_sparse_step is zero");

@@ -224,7 +224,7 @@ int gguf_meta_append_borrowed(struct gguf_meta *m, const char *key, size_t key_l
         return err_set(e, ERR_FORMAT, "a key that is not UTF-8 text: '%.*s'",
                        key_len > 64 ? 64 : (int)key_len, key);
     if (strmap_find(&m->index, key, key_len, NULL))
-        return err_set(e, ERR_FORMAT, "the key '%.*s' stands twice", key_len > 200 ? 200 : (int)key_len, key);
+        return err_set(e, ERR_FORMAT, "duplicate key '%.*s'", key_len > 200 ? 200 : (int)key_len, key);
     const char *name = arena_strndup(&m->arena, key, key_len);
     return name && append(m, name, v) == 0 ? 0 : no_memory(e, "?");
 }

@@ -43,7 +43,7 @@ static int add_tensor(struct gguf_reader *r, const struct gguf_tensor *t, struct
         return err_set(e, ERR_NOMEM, "%s: out of memory", r->parts[t->part].path);
     if (existing) {
         uint32_t other = gguf_reader_find(r, t->name)->part;
-        return err_set(e, ERR_FORMAT, "%s: tensor '%s' stands twice%s%s", r->parts[t->part].path, t->name,
+        return err_set(e, ERR_FORMAT, "%s: duplicate tensor '%s'%s%s", r->parts[t->part].path, t->name,
                        other == t->part ? "" : ", also in ", other == t->part ? "" : r->parts[other].path);
     }
     r->tensors[r->n_tensors++] = *t;

@@ -176,7 +176,7 @@ static int check_unique(const struct gguf_out_tensor *tensors, size_t n_tensors,
     strmap_release(&names);
     if (rc)
         return err_set(e, ERR_NOMEM, "tensor directory: out of memory");
-    return existing ? err_set(e, ERR_ARG, "tensor '%s': stands twice in the list", tensors[i - 1].name) : 0;
+    return existing ? err_set(e, ERR_ARG, "duplicate tensor '%s'", tensors[i - 1].name) : 0;
 }
 
 int gguf_layout(const struct gguf_meta *meta, struct gguf_out_tensor *tensors, size_t n_tensors,

@@ -72,7 +72,7 @@ static int take_entry(struct dat_in *in, struct imatrix *m, int32_t index, struc
         return err_set(e, ERR_FORMAT, "%s: not an importance matrix: entry %" PRId32 " has no UTF-8 name",
                        in->what, index);
     if (strmap_find(&m->by_name, name, name_len, NULL))
-        return err_set(e, ERR_FORMAT, "%s: entry '%.*s' stands twice", in->what, (int)name_len, name);
+        return err_set(e, ERR_FORMAT, "%s: duplicate entry '%.*s'", in->what, (int)name_len, name);
     rc = take_i32(in, "the number of calls", &n_calls, e);
     if (rc == 0)
         rc = take_i32(in, "the number of values", &n_values, e);
@@ -113,8 +113,8 @@ static int take_trailer(struct dat_in *in, struct imatrix *m, struct err *e)
     if (rc)
         return rc;
     if (n_chunks < 0 || in->pos != in->len)
-        return err_set(e, ERR_FORMAT, "%s: %" PRId32 " chunks, and %zu bytes behind the end", in->what,
-                       n_chunks, in->len - in->pos);
+        return err_set(e, ERR_FORMAT, "%s: %" PRId32 " chunks, and %zu trailing bytes", in->what, n_chunks,
+                       in->len - in->pos);
     m->chunk_count = (uint32_t)n_chunks;
     return len ? imatrix_add_dataset_n(m, name, len, e) : 0;
 }

@@ -83,8 +83,7 @@ static int read_weight_map(struct hf_index *x, const struct json *map, const cha
             strmap_put(&x->by_tensor, entry->tensor, strlen(entry->tensor), x->n_entries, &existing) != 0)
             rc = err_set(e, ERR_NOMEM, "%s: out of memory for tensor names", path);
         else if (existing)
-            rc =
-                err_set(e, ERR_FORMAT, "%s: tensor '%.120s' occurs twice in weight_map", path, entry->tensor);
+            rc = err_set(e, ERR_FORMAT, "%s: duplicate tensor '%.120s' in weight_map", path, entry->tensor);
         x->n_entries++;
     }
     if (rc == 0)

@@ -348,7 +348,7 @@ static int index_names(struct safetensors_reader *r, struct err *e)
         if (strmap_put(&r->by_name, name, strlen(name), i, &existing) != 0)
             return err_set(e, ERR_NOMEM, "%s: out of memory for tensor names", r->path);
         if (existing)
-            return err_set(e, ERR_FORMAT, "%s: tensor name '" NAME_FMT "' occurs twice", r->path, name);
+            return err_set(e, ERR_FORMAT, "%s: duplicate tensor '" NAME_FMT "'", r->path, name);
     }
     return 0;
 }

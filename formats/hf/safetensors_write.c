@@ -69,7 +69,7 @@ static int claim(struct safetensors_writer *w, struct strmap *set, const char *k
     if (!copy || strmap_put(set, copy, strlen(copy), 0, &existing) != 0)
         return err_set(e, ERR_NOMEM, "safetensors writer: out of memory for names");
     if (existing)
-        return err_set(e, ERR_ARG, "safetensors writer: '%.200s' declared twice", key);
+        return err_set(e, ERR_ARG, "safetensors writer: duplicate tensor '%.200s'", key);
     return 0;
 }
 

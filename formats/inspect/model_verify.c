@@ -474,13 +474,14 @@ static int check_ends(struct verify_owner *o, const struct model *m, struct err 
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && r && i < gguf_reader_n_parts(r); i++) {
         uint64_t n = gguf_reader_n_trailing_bytes(r, i);
-        const char *verb = n == 1 ? " stands" : "s stand";
+        const char *plural = n == 1 ? "" : "s";
         if (n && gguf_reader_n_parts(r) > 1)
-            rc = verify_add(o, &o->findings, e, "%" PRIu64 " byte%s behind the last tensor of %s", n, verb,
-                            gguf_reader_part_path(r, i));
+            rc = verify_add(o, &o->findings, e, "%" PRIu64 " trailing byte%s after the last tensor of %s", n,
+                            plural, gguf_reader_part_path(r, i));
         else if (n)
             rc = verify_add(o, &o->findings, e,
-                            "%" PRIu64 " byte%s behind the last tensor, where the file should end", n, verb);
+                            "%" PRIu64 " trailing byte%s after the last tensor, where the file should end", n,
+                            plural);
     }
     return rc;
 }

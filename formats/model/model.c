@@ -46,7 +46,7 @@ int model_index(struct model *m, struct err *e)
         if (strmap_put(&m->by_name, name, strlen(name), i, &existing) != 0)
             return model_out_of_memory(e);
         if (existing)
-            return err_set(e, ERR_FORMAT, "%s: tensor '%s' appears twice", m->path, name);
+            return err_set(e, ERR_FORMAT, "%s: duplicate tensor '%s'", m->path, name);
     }
     return 0;
 }

@@ -73,7 +73,7 @@ int model_adapters_open(struct model *m, const struct model_options *opt, struct
         a->n++;
         if (o->adapter->invocation)
             return err_set(e, ERR_UNSUPPORTED,
-                           "%s: alora_invocation_tokens: the adapter acts only behind these tokens, which no "
+                           "%s: alora_invocation_tokens: the adapter acts only after these tokens, which no "
                            "merged weight does; convert it by itself, with --base",
                            o->adapter->path);
     }

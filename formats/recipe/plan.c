@@ -152,7 +152,7 @@ static int parse_line(struct plan *plan, const char *line, size_t len, struct er
         return 0;
     const struct slice name = next_word(&p, end);
     if (name.len == 0)
-        return err_set(e, ERR_FORMAT, "'%.*s' has no type behind it",
+        return err_set(e, ERR_FORMAT, "'%.*s' has no type after it",
                        (int)(pattern.len < 100 ? pattern.len : 100), (const char *)pattern.data);
     char text[32];
     enum qtype type;

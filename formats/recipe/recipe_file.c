@@ -197,7 +197,7 @@ static int read_line(struct reading *r, char *line, struct err *e)
         if (strcmp(word, words[i].word) != 0)
             continue;
         if (words[i].alone != !*value)
-            return err_set(e, ERR_FORMAT, words[i].alone ? "'%s' stands alone" : "'%s' has nothing behind it",
+            return err_set(e, ERR_FORMAT, words[i].alone ? "'%s' takes no value" : "'%s' needs a value",
                            word);
         return words[i].take(r, value, e);
     }

@@ -197,10 +197,10 @@ static int say_what_is_kept(const struct rw_run *run, struct err *e)
         return err_set(e, ERR_CANCELLED,
                        ERR_STOPPED
                        ", nothing is kept; a run with --resume keeps what is done when it is stopped, "
-                       "and the next one with --resume goes on from there");
+                       "and the next one with --resume continues from there");
     return err_set(e, ERR_CANCELLED,
                    ERR_STOPPED ": %zu of %zu tensors are done and kept in %s" PATH_PART
-                               "; --resume goes on from there",
+                               "; --resume continues from there",
                    n_complete(run), p->n_tensors, gguf_parts_path(p->parts, 0));
 }
 
@@ -264,7 +264,7 @@ static int write_model(struct rewrite_report *out, const struct model *m, struct
     if (rc == 0) {
         rc = gguf_parts_commit(p->parts, e);
         if (rc && opt->resume)
-            err_context(e, rc, "what is done is kept, --resume goes on from there");
+            err_context(e, rc, "what is done is kept, --resume continues from there");
     }
     rw_journal_free(journal, rc == 0 || !opt->resume);
     if (rc == 0)

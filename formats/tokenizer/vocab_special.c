@@ -266,7 +266,7 @@ static int add_template(struct vocab_build *b, const char *name, const char *tex
     }
     for (size_t i = 0; i < v->n_named_templates; i++)
         if (strcmp(v->named_templates[i].name, clean) == 0) {
-            vocab_warn(b, "[chat-template] chat template '%.60s' is given twice; the first is kept", clean);
+            vocab_warn(b, "[chat-template] chat template '%.60s' is a duplicate; the first is kept", clean);
             return 0;
         }
     if (v->n_named_templates) /* the outgrown array stays in the arena; lists of templates are short */

@@ -194,7 +194,7 @@ says "--kv-type is for a device"
 run 2 allocate "$demo" --table "$work/losses" --target-bpw 4 --memory 1000 -o "$work/x.plan"
 says "at least 1MiB"
 run 2 allocate "$demo" $measure --target-bpw 4
-says "--output is missing"
+says "--output FILE is required"
 run 2 allocate "$demo" $measure --target-bpw 4 -o "$work/x.plan" --types Q4_KK
 says "did you mean"
 run 2 allocate "$demo" $measure --target-bpw 4 -o "$work/x.plan" --fix attn_q
@@ -223,14 +223,14 @@ done
 [ "$status" -eq 143 ] || [ "$status" -eq 1 ] || fail "SIGTERM: exit $status"
 kept=$(sed -n 's/^kerf: stopped on request: \([0-9]*\) of .*/\1/p' "$work/err")
 [ -n "$kept" ] || fail "not said how much is kept"
-says " measurements are kept in $work/stopped.kerf-state; the same command goes on from there"
+says " measurements are kept in $work/stopped.kerf-state; the same command continues from there"
 absent "$work/stopped"
 absent "$work/stopped.plan"
 cp "$work/stopped.kerf-state" "$work/state"
 if [ "$kept" -gt 0 ]; then
     run 0 "$@" --table "$work/stopped" -o "$work/stopped.plan" --dry-run
     prints "$kept of "
-    prints " measurements are kept in $work/stopped.kerf-state; the run would go on from there"
+    prints " measurements are kept in $work/stopped.kerf-state; the run would continue from there"
 fi
 run 1 "$@" --ctx 32 --table "$work/stopped" -o "$work/stopped.plan"
 says "stopped.kerf-state: made for another text or other windows of it"
@@ -244,7 +244,7 @@ echo broken >"$work/anew.kerf-state"
 run 1 allocate "$demo" $measure --target-bpw 4.5 --table "$work/anew" -o "$work/anew.plan"
 says "anew.kerf-state"
 run 0 allocate "$demo" $measure --target-bpw 4.5 --table "$work/anew" -o "$work/anew.plan" --force
-says "; begun anew"
+says "; begun from the start"
 same "$work/anew" "$work/losses"
 # A machine so slow that one step takes longer than a stopped run has is ended in the middle of it.
 if stop "$@" -o "$work/unkept.plan" && grep -q 'stopped on request: ' "$work/err"; then

@@ -66,7 +66,7 @@ says "give one of"
 run 2 best "$demo" --text - --target-bpw 4.5 -o "$work/b.gguf"
 says "read twice"
 run 2 "$@"
-says "--output is missing"
+says "--output FILE is required"
 absent "$work/b.gguf"
 
 done_testing

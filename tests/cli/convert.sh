@@ -154,7 +154,7 @@ done
 
 # Failures: usage is 2, everything else 1, and nothing is left behind.
 run 2 convert "$demo"
-says "--output is missing"
+says "--output FILE is required"
 run 2 quantize "$demo" -o "$work/x.gguf"
 says "--type is missing"
 run 2 quantize "$demo" -o "$work/x.gguf" --type Q4_KM

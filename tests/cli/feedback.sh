@@ -107,8 +107,8 @@ done
 echo "kerf-feedback 1" >"$work/f.gguf.kerf-feedback"
 cp "$work/a.gguf" "$work/f.gguf.kerf-hessian"
 run 0 quantize "$toy" -o "$work/f.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 4 --resume
-says "solved anew"
-says "collected anew"
+says "solved again"
+says "collected again"
 
 # Killed and resumed
 "$kerf" quantize "$toy" -o "$work/k.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 20 --held-out 4 \

@@ -112,7 +112,7 @@ run 2 imatrix "$toy" --ids "$work/ids" --jsonl text -o "$work/x.gguf"
 
 # Refusals
 run 2 imatrix "$toy" --text "$text"
-says "name the file to write"
+says "--output FILE is required"
 run 2 imatrix "$toy" --text "$text" -o "$work/x.bin"
 says "ends in .gguf or .dat"
 run 2 imatrix "$toy" -o "$work/x.gguf"
@@ -156,7 +156,7 @@ for signal in KILL KILL TERM; do
     if [ "$signal" = TERM ]; then
         [ "$status" -eq 143 ] || [ "$status" -eq 1 ] || fail "SIGTERM: exit $status"
         says "kerf: stopped on request: "
-        says "--resume goes on from there"
+        says "--resume continues from there"
     fi
     run 1 imatrix "$@" --resume --no-perplexity
     says "another model, text or options"
@@ -164,7 +164,7 @@ for signal in KILL KILL TERM; do
     says "another model, text or options"
     cp "$work/k.gguf.kerf-state" "$work/state"
     run 0 imatrix "$@" --resume --dry-run
-    prints "windows are done and kept in $work/k.gguf.kerf-state; the run would go on from there"
+    prints "windows are done and kept in $work/k.gguf.kerf-state; the run would continue from there"
     done_windows=$(sed -n 's/^\([0-9]*\) of [0-9]* windows are done.*/\1/p' "$work/out")
     [ "$done_windows" -gt 0 ] || fail "no windows are said to be done"
     run 0 imatrix "$@" --resume --dry-run --json
@@ -182,11 +182,11 @@ same "$work/k.gguf" "$work/want.gguf"
 echo "resumed: $n_resumed of 3"
 : >"$work/k.gguf.kerf-state"
 run 0 imatrix "$@" --force --dry-run
-says "would be given up; --resume goes on"
+says "would be dropped; --resume continues"
 run 1 imatrix "$@" --force --resume --dry-run
 says "k.gguf.kerf-state"
 run 0 imatrix "$@" --force
-says "are given up; --resume goes on"
+says "are dropped; --resume continues"
 run 0 imatrix "$@" --force --resume --dry-run
 prints "there is nothing to continue"
 same "$work/k.gguf" "$work/want.gguf"

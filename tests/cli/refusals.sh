@@ -132,11 +132,11 @@ prints ": 2 problems"
 # Nothing belongs behind the last tensor, in any part.
 { cat "$work/m.gguf" && printf 'more'; } >"$work/longer.gguf"
 run 3 verify "$work/longer.gguf"
-prints "longer.gguf: 4 bytes stand behind the last tensor, where the file should end"
+prints "longer.gguf: 4 trailing bytes after the last tensor, where the file should end"
 run 0 split "$work/m.gguf" -o "$work/parts" --max-tensors 40
 printf 'x' >>"$work/parts-00002-of-00002.gguf"
 run 3 verify "$work/parts-00001-of-00002.gguf"
-prints "1 byte stands behind the last tensor of $work/parts-00002-of-00002.gguf"
+prints "1 trailing byte after the last tensor of $work/parts-00002-of-00002.gguf"
 rm "$work"/parts-*
 head -c 2000 "$work/m.gguf" >"$work/cut.gguf"
 run 3 verify "$work/cut.gguf"

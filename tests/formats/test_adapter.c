@@ -309,7 +309,7 @@ static void what_cannot_be_merged_is_refused_by_name(void **state)
         {no_change, ", \"init_lora_weights\": \"pissa_niter_16\"", ERR_UNSUPPORTED,
          "init_lora_weights 'pissa_niter_16' changes the base weights"},
         {no_change, ", \"alora_invocation_tokens\": [1, 2]", ERR_UNSUPPORTED,
-         "alora_invocation_tokens: the adapter acts only behind these tokens"},
+         "alora_invocation_tokens: the adapter acts only after these tokens"},
         {no_change, ", \"use_qalora\": true", ERR_UNSUPPORTED, "'use_qalora' is on"},
         {no_change, ", \"rank_pattern\": {\"q_proj\": -1}", ERR_FORMAT,
          "the value of pattern 'q_proj' is no positive number"},

@@ -41,7 +41,7 @@ static const struct {
     {"key-empty", ERR_FORMAT, "empty key"},
     {"key-not-utf8", ERR_FORMAT, "not UTF-8"},
     {"key-with-nul", ERR_FORMAT, "not UTF-8 text"},
-    {"key-twice", ERR_FORMAT, "the key 'same' stands twice"},
+    {"key-twice", ERR_FORMAT, "duplicate key 'same'"},
     {"value-type-unknown", ERR_FORMAT, "key 'k' at byte 24: unknown value type 13"},
     {"value-cut", ERR_FORMAT, "key 'k' at byte 37 needs 8 bytes, 4 are left"},
     {"value-bool-2", ERR_FORMAT, "a bool must be 0 or 1, found 2"},
@@ -61,7 +61,7 @@ static const struct {
     {"tensor-name-64-bytes", ERR_FORMAT, "has 64 bytes; 1 to 63"},
     {"tensor-name-not-utf8", ERR_FORMAT, "tensor 0 at byte 24 is not UTF-8"},
     {"tensor-name-with-nul", ERR_FORMAT, "not UTF-8 text"},
-    {"tensor-name-twice", ERR_FORMAT, "tensor 'same' stands twice"},
+    {"tensor-name-twice", ERR_FORMAT, "duplicate tensor 'same'"},
     {"tensor-5-dimensions", ERR_FORMAT, "tensor 't': 5 dimensions"},
     {"tensor-dimension-0", ERR_FORMAT, "dimension 1 is 0"},
     {"tensor-dimension-negative", ERR_FORMAT, "2^63 elements"},
@@ -84,7 +84,7 @@ static const struct {
     {"split-count-wrong-00001-of-00002", ERR_FORMAT, "'split.count' is not 2"},
     {"split-total-wrong-00001-of-00002", ERR_FORMAT,
      "'split.tensors.count' is 3, the 2 parts hold 2 tensors"},
-    {"split-tensor-twice-00001-of-00002", ERR_FORMAT, "tensor 'a' stands twice, also in"},
+    {"split-tensor-twice-00001-of-00002", ERR_FORMAT, "duplicate tensor 'a', also in"},
     {"split-keys-missing-00001-of-00002", ERR_FORMAT, "'split.no' is missing"},
 };
 

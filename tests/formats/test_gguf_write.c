@@ -192,7 +192,7 @@ static void impossible_files_are_refused(void **state)
     refused(m, &(struct gguf_out_tensor){.name = "t", .type = QTYPE_Q4_K, .n_dims = 1, .ne = {128}}, 1,
             "256");
     struct gguf_out_tensor two[2] = {ok, ok};
-    refused(m, two, 2, "twice");
+    refused(m, two, 2, "duplicate tensor");
     struct gguf_out_tensor huge[3];
     static const char *const names[3] = {"a", "b", "c"};
     for (int i = 0; i < 3; i++)

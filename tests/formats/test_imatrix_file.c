@@ -288,7 +288,7 @@ static void damaged_legacy_files_are_refused(void **state)
     refused(b.data, 20, "1 entries in 20 bytes");
     refused(b.data, 27, "cut short");
     b.data[b.n] = 7;
-    refused(b.data, b.n + 1, "1 bytes behind the end");
+    refused(b.data, b.n + 1, "1 trailing bytes");
     static const struct {
         size_t at;
         int32_t v;
@@ -321,7 +321,7 @@ static void damaged_legacy_files_are_refused(void **state)
         i32(&twice, 1);
         f32(&twice, 1);
     }
-    refused(twice.data, twice.n, "twice");
+    refused(twice.data, twice.n, "duplicate entry");
 }
 
 struct gguf_case {

@@ -132,9 +132,9 @@ static void bad_texts_are_refused(void **state)
         {"[1", "too early"},
         {"[1}", "',' or ']'"},
         {"{\"a\":1]", "',' or '}'"},
-        {"1 2", "behind the value"},
-        {"{}x", "behind the value"},
-        {"[]]", "behind the value"},
+        {"1 2", "after the value"},
+        {"{}x", "after the value"},
+        {"[]]", "after the value"},
         {"nul", "value is expected"},
         {"True", "value is expected"},
         {"NaN", "value is expected"},
@@ -150,7 +150,7 @@ static void bad_texts_are_refused(void **state)
         {"1e", "too early"},
         {"1ex", "exponent"},
         {"1e999", "too large"},
-        {"0x10", "behind the value"},
+        {"0x10", "after the value"},
         {"1234567890123456789012345678901234567890123456789012345678901234", "63 characters"},
         {"\"abc", "no end"},
         {"\"a\tb\"", "control character"},
@@ -168,15 +168,15 @@ static void bad_texts_are_refused(void **state)
         {"\"\xf4\x90\x80\x80\"", "not UTF-8"},
         {"\"\xe2\x82\"", "not UTF-8"},
         {"\xef\xbb\xbf{}", "byte order mark"},
-        {"{\"a\":1,\"a\":2}", "twice"},
-        {"{\"a\":1,\"\\u0061\":2}", "twice"},
+        {"{\"a\":1,\"a\":2}", "duplicate key"},
+        {"{\"a\":1,\"\\u0061\":2}", "duplicate key"},
         {"[{\"x\":{\"k\":1,\"k\":1}}]", "'k'"},
         {"{\"1\":0,\"2\":0,\"3\":0,\"4\":0,\"5\":0,\"6\":0,\"7\":0,\"8\":0,\"9\":0,\"5\":0}", "'5'"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         refused(cases[i].text, strlen(cases[i].text), cases[i].word);
     refused("\"a\0b\"", 5, "control character");
-    refused("1\0", 2, "behind the value");
+    refused("1\0", 2, "after the value");
     refused("{\"a\":\n 1,\n  ?}", 13, "line 3, column 3");
 }
 

@@ -93,8 +93,37 @@ static void each_grade_sees_what_it_promises(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* Mutation: the shape is left out of what is sampled. */
+static void the_same_rows_in_another_shape_are_another_model(void **state)
+{
+    (void)state;
+    char folder[] = "kerf-identity-XXXXXX", command[64], hex[2][65];
+    struct err e = {0};
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(toy_family_write(folder, "qwen3moe", &e), 0);
+    struct model *m = open_model(folder);
+    struct model_tensor *t = (struct model_tensor *)model_find(m, "blk.0.ffn_up_exps.weight");
+    assert_non_null(t);
+    for (int i = 0; i < 2; i++) {
+        const struct model_tensor *const list[] = {t};
+        struct sha256 h;
+        sha256_init(&h);
+        assert_int_equal(model_identity_sampled(&h, m, list, 1, &e), 0);
+        sha256_final_hex(&h, hex[i]);
+        t->ne[1] *= t->ne[2]; /* one matrix of all rows instead of a stack */
+        t->ne[2] = 1;
+    }
+    assert_string_not_equal(hex[0], hex[1]);
+    model_close(m);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(each_grade_sees_what_it_promises)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_grade_sees_what_it_promises),
+        cmocka_unit_test(the_same_rows_in_another_shape_are_another_model),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
  * The linker puts the __wrap_ functions below in the place of the calls of the library (see CMakeLists.txt).
  */
 #include "formats/output/output_file.h"
+#include "formats/output/output_lock.h"
 #include "formats/output/output_set.h"
 
 #include <dirent.h>
@@ -43,10 +44,17 @@ int __wrap_unlink(const char *path);
 
 int __real_flock(int fd, int how);
 int __wrap_flock(int fd, int how);
-static int lock_errno; /* 0: locks work */
+static int lock_errno;     /* 0: locks work */
+static char replaced[300]; /* this file is another one when it is locked next; "": none is */
 
 int __wrap_flock(int fd, int how)
 {
+    if (replaced[0]) {
+        assert_int_equal(unlink(replaced), 0);
+        int other = open(replaced, O_WRONLY | O_CREAT | O_EXCL, 0666);
+        assert_true(other >= 0 && close(other) == 0);
+        replaced[0] = 0;
+    }
     if (lock_errno == 0)
         return __real_flock(fd, how);
     errno = lock_errno;
@@ -743,6 +751,26 @@ static void bytes_reach_the_disk_before_the_name_and_the_name_before_success(voi
     remove_dir();
 }
 
+/* Mutation: whether the locked file still has its name is not looked at. */
+static void a_lock_is_on_the_file_that_has_the_name(void **state)
+{
+    (void)state;
+    char path[256];
+    struct err e = {0};
+    struct output_lock *first = NULL, *second = NULL;
+    make_dir();
+    snprintf(path, sizeof path, "%s/out.gguf", dir);
+    snprintf(replaced, sizeof replaced, "%s.kerf-lock", path);
+    assert_int_equal(output_lock_take(&first, path, &e), 0);
+    assert_int_equal(replaced[0], 0);
+    assert_int_equal(output_lock_take(&second, path, &e), ERR_IO);
+    assert_non_null(strstr(e.msg, "another run is about to write this file"));
+    output_lock_release(first);
+    assert_int_equal(output_lock_take(&second, path, &e), 0);
+    output_lock_release(second);
+    remove_dir();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -756,6 +784,7 @@ int main(void)
         cmocka_unit_test(no_journal_outlives_its_bytes),
         cmocka_unit_test(a_linked_temporary_file_is_not_written_to),
         cmocka_unit_test(an_output_that_is_an_input_is_found_by_any_name),
+        cmocka_unit_test(a_lock_is_on_the_file_that_has_the_name),
         cmocka_unit_test(a_file_system_without_locks_is_not_another_process),
         cmocka_unit_test(bytes_reach_the_disk_before_the_name_and_the_name_before_success),
         cmocka_unit_test(a_signal_removes_any_number_of_temporary_files),

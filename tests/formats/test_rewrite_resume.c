@@ -169,7 +169,7 @@ static void a_failed_commit_can_be_resumed(void **state)
         assert_int_equal(rmdir(block), 0);
         s.resume = true;
         assert_int_equal(rewrite(src, out, &s, &e), ERR_IO);
-        assert_non_null(strstr(e.msg, "--resume goes on from there"));
+        assert_non_null(strstr(e.msg, "--resume continues from there"));
         assert_true(exists(block, ".kerf-part"));
         struct setup again = {
             .type = "Q8_0", .split = s.split, .resume = true, .report = &r, .in_the_way = block};

@@ -412,6 +412,8 @@ static void all_end_tokens_reach_the_file(void **state)
         {"{\"eos_token_id\":[3,6,7,5]}", "\"eos_token_id\":5", 5, 3, 6,
          "token 7 '<c>' ends a text, but a GGUF"},
         {"{\"eos_token_id\":[99,6]}", "\"eos_token_id\":5", 5, 6, -1, "an eos_token_id is no token of the"},
+        {"{\"eos_token_id\":[9,6]}", "\"eos_token_id\":5", 5, 6, -1, /* the first id that is none */
+         "an eos_token_id is no token of the"},
         {"{\"eos_token_id\":[\"<b>\",6]}", "\"eos_token_id\":5", 5, 6, -1,
          "an eos_token_id is no token of the"},
         {"{\"eos_token_id\":[6]", "\"eos_token_id\":5", 5, -1, -1, NULL}, /* unreadable; told elsewhere */
