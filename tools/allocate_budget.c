@@ -21,6 +21,11 @@ int budget_check(const struct opt_command *cmd, const struct budget_options *b)
         return cmd_usage(cmd, "give one of --target-size, --target-bpw, and --memory with --ctx");
     if (device && b->ctx > FOOTPRINT_MAX_CTX)
         return cmd_usage(cmd, "--ctx: expected at most %" PRIu64 " tokens", FOOTPRINT_MAX_CTX);
+    struct kv_cache kv;
+    if (b->kv_type && !kv_cache_parse(&kv, b->kv_type))
+        return cmd_usage(cmd,
+                         "--kv-type '%s': expected a type, or two with a comma between, of " KV_CACHE_TYPES,
+                         b->kv_type);
     if (!device && b->kv_type)
         return cmd_usage(
             cmd, "--kv-type is for a device, which --memory and --ctx describe without another target");
@@ -44,12 +49,12 @@ static int weights_of_device(uint64_t *n_bytes, const struct budget_options *o, 
                              const struct shared_options *shared, struct err *e)
 {
     struct footprint f;
-    enum qtype kv = QTYPE_F16;
+    struct kv_cache kv = {QTYPE_F16, QTYPE_F16};
     int rc = footprint_init(&f, m, e);
     if (rc != 0)
         return rc;
     if (o->kv_type)
-        qtype_from_name(o->kv_type, &kv); /* a choice of the option, so it is one */
+        kv_cache_parse(&kv, o->kv_type); /* which budget_check has done, too */
     uint64_t cache = footprint_cache_bytes(&f, o->ctx, kv), work = footprint_work_bytes(&f, o->ctx);
     uint64_t taken = footprint_total_bytes(&f, 0, o->ctx, kv);
     if (f.trained_ctx && o->ctx > f.trained_ctx)

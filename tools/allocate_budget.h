@@ -6,6 +6,7 @@
 #include "cmd.h"
 
 #include "calib/solve/allocate.h"
+#include "formats/model/kv_type.h"
 
 struct budget_options {
     uint64_t target_size, memory, ctx; /* memory and ctx: 0 when not given */
@@ -28,8 +29,8 @@ struct budget_options {
             "with --memory and no other target: tokens of the device's context; texts are measured in "      \
             "windows of 512. Beside another target: tokens per window",                                      \
             .fallback = "512 beside another target", .range = OPT_RANGE(.min = 2, .max = 1 << 24)),          \
-        OPT(CHOICE, "kv-type", &(b).kv_type, "f16|q8_0|q4_0",                                                \
-            "type of keys and values in the device's cache", .fallback = "f16")
+        OPT(TEXT, "kv-type", &(b).kv_type, "K[,V]",                                                          \
+            "types of keys and values in the device's cache: " KV_CACHE_TYPES, .fallback = "f16")
 
 /* The target is a device: --memory and --ctx describe it. */
 bool budget_is_device(const struct budget_options *b);

@@ -28,21 +28,43 @@ static bool parse_prefix(struct candidate_arg *a)
     return false;
 }
 
+/* "kv:TYPE" alone or behind a plus. *is_cache: it is all that was given. */
+static int parse_cache(const struct opt_command *cmd, struct candidate_arg *a, char *text, bool *is_cache)
+{
+    struct stat st;
+    char *plus = strstr(text, "+kv:"), *kv = plus ? plus + 1 : strncmp(text, "kv:", 3) == 0 ? text : NULL;
+    *is_cache = false;
+    if (!kv || stat(text, &st) == 0)
+        return 0;
+    if (!kv_cache_parse(&a->cache, kv + 3))
+        return cmd_usage(cmd, "'%s': expected kv:TYPE or kv:KEYS/VALUES of %s", text, KV_CACHE_TYPES);
+    a->has_cache = true;
+    *is_cache = !plus;
+    if (plus)
+        *plus = 0;
+    return 0;
+}
+
 static int unknown_candidate(const struct opt_command *cmd, const char *text)
 {
     const char *near = nearest_mix(text);
     return cmd_usage(cmd, "candidate '%s' is neither a file or folder nor a known type or mix; %s%s%s", text,
-                     near ? "did you mean " : "there are also plan:FILE and recipe:FILE", near ? near : "",
-                     near ? "?" : "");
+                     near ? "did you mean " : "there are also plan:FILE, recipe:FILE and kv:TYPE",
+                     near ? near : "", near ? "?" : "");
 }
 
-int candidate_arg_parse(const struct opt_command *cmd, struct candidate_arg *out, const char *text)
+int candidate_arg_parse(const struct opt_command *cmd, struct candidate_arg *out, char *text)
 {
-    struct candidate_arg a = {CANDIDATE_FILE, text, text, NULL};
+    struct candidate_arg a = {.kind = CANDIDATE_FILE, .text = text, .path = text};
     enum qtype type;
     struct stat st;
-    int status = 0;
-    if (stat(text, &st) != 0 && parse_prefix(&a)) {
+    bool is_cache = false;
+    int status = parse_cache(cmd, &a, text, &is_cache);
+    if (status != 0)
+        return status;
+    if (is_cache) {
+        a.kind = CANDIDATE_SAME;
+    } else if (stat(text, &st) != 0 && parse_prefix(&a)) {
         if (!*a.path)
             return cmd_usage(cmd, "candidate '%s': expected the name of a file after the colon", text);
     } else if (stat(text, &st) != 0 && (mix_find(text) || qtype_from_name(text, &type))) {
@@ -57,11 +79,16 @@ int candidate_arg_parse(const struct opt_command *cmd, struct candidate_arg *out
     return status;
 }
 
-static int parse_level(const struct opt_command *cmd, struct candidate_arg *out, const char *word)
+static int parse_level(const struct opt_command *cmd, struct candidate_arg *out, char *word)
 {
-    struct candidate_arg a = {CANDIDATE_MIX, word, word, NULL};
-    int status = 0;
-    if (parse_prefix(&a))
+    struct candidate_arg a = {.kind = CANDIDATE_MIX, .text = word, .path = word};
+    bool is_cache = false;
+    int status = parse_cache(cmd, &a, word, &is_cache);
+    if (status != 0)
+        return status;
+    if (is_cache)
+        a.kind = CANDIDATE_SAME;
+    else if (parse_prefix(&a))
         status = *a.path ? 0 : cmd_usage(cmd, "--types: '%s': expected a file after the colon", word);
     else
         status = parse_mix(cmd, "--types", word, &a.mix);
@@ -78,8 +105,10 @@ int candidate_args_parse_levels(const struct opt_command *cmd, struct candidate_
     char *copy = strdup(text ? text : "");
     size_t count = 0;
     int status = list && copy ? 0 : cmd_fail(&(struct err){ERR_NOMEM, "out of memory for a list of types"});
-    for (size_t i = 0; status == 0 && !text && i < ladder_n_default_types; i++)
-        status = parse_level(cmd, &list[count++], ladder_default_types[i]);
+    for (size_t i = 0; status == 0 && !text && i < ladder_n_default_types; i++) {
+        list[count] = (struct candidate_arg){.kind = CANDIDATE_MIX, .text = ladder_default_types[i]};
+        status = parse_mix(cmd, "--types", ladder_default_types[i], &list[count++].mix);
+    }
     char *rest = NULL;
     for (char *word = copy ? strtok_r(copy, ", ", &rest) : NULL; status == 0 && word;
          word = strtok_r(NULL, ", ", &rest))

@@ -16,6 +16,7 @@
 
 struct options {
     uint64_t memory, ctx;
+    struct kv_cache kv; /* what kv_type says */
     const char *kv_type, *types, *imatrix, *recipe;
 };
 
@@ -56,6 +57,7 @@ static void print_json(const struct job *j)
         jw_key(&w, "type"), jw_string(&w, l->type);
         jw_key(&w, "weights_bytes"), jw_uint(&w, l->weights_bytes);
         jw_key(&w, "kv_bytes"), jw_uint(&w, l->cache_bytes);
+        jw_key(&w, "kv_bytes_saved"), jw_uint(&w, l->cache_saved);
         jw_key(&w, "overhead_bytes"), jw_uint(&w, l->work_bytes);
         jw_key(&w, "total_bytes"), jw_uint(&w, l->total_bytes);
         jw_key(&w, "fits"), jw_bool(&w, l->fits);
@@ -69,8 +71,12 @@ static void print_json(const struct job *j)
 static void print_text(const struct job *j)
 {
     char memory[32], size[4][32], most[32];
-    printf("%s in %s, %" PRIu64 " tokens, cache %s\n", model_path(j->model),
+    printf("%s in %s, %" PRIu64 " tokens, cache %s", model_path(j->model),
            format_bytes(memory, (double)j->o->memory), j->o->ctx, j->o->kv_type);
+    if (j->n_levels && j->levels[0].cache_saved)
+        printf(" (%s less than f16; compare --kv-type measures what it loses)",
+               format_bytes(memory, (double)j->levels[0].cache_saved));
+    putchar('\n');
     printf("%-10s %12s %12s %12s %12s  %-4s %9s\n", "type", "weights", "cache", "working", "total", "fits",
            "max ctx");
     for (size_t i = 0; i < j->n_levels; i++) {
@@ -121,11 +127,11 @@ static int find_levels(struct job *j, struct err *e)
     struct fit_question q = {.footprint = &j->footprint,
                              .memory_bytes = j->o->memory,
                              .ctx = j->o->ctx,
+                             .kv = j->o->kv,
                              .recipe = j->o->recipe,
                              .imatrix = j->imatrix,
                              .imatrix_path = j->o->imatrix,
                              .requantize = true};
-    qtype_from_name(j->o->kv_type, &q.kv); /* a choice of the option, so it is one */
     j->levels = calloc(j->n_mixes + 1, sizeof *j->levels);
     if (!j->levels)
         return err_set(e, ERR_NOMEM, "out of memory for the levels");
@@ -193,7 +199,7 @@ int cmd_fit(int argc, char **argv)
             .range = OPT_RANGE(.min = 1)),
         OPT(UINT, "ctx", &o.ctx, "N", "tokens of the context",
             .range = OPT_RANGE(.min = 1, .max = FOOTPRINT_MAX_CTX)),
-        OPT(CHOICE, "kv-type", &o.kv_type, "f16|q8_0|q4_0", "type of keys and values in the cache"),
+        OPT(TEXT, "kv-type", &o.kv_type, "K[,V]", "types of keys and values in the cache: " KV_CACHE_TYPES),
         OPT(TEXT, "types", &o.types, "LIST", "levels: types and mixes, separated by commas",
             .fallback = "Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K, of a file with quantized weights only those "
                         "that are smaller, and none below 8 bits"),
@@ -227,6 +233,10 @@ int cmd_fit(int argc, char **argv)
         return status;
     if (o.memory == 0)
         return cmd_usage(&cmd, "--memory is missing: how much has the device? 8GiB, 24GiB, ...");
+    if (!kv_cache_parse(&o.kv, o.kv_type))
+        return cmd_usage(&cmd,
+                         "--kv-type '%s': expected a type, or two with a comma between, of " KV_CACHE_TYPES,
+                         o.kv_type);
     status = parse_mixes(&cmd, "--types", o.types, &j.mixes, &j.n_mixes);
     if (status == 0)
         status = run(&j, args.items[0], &e) ? cmd_fail(&e) : any_fits(&j) ? CMD_DONE : CMD_GATE;

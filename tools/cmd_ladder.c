@@ -64,6 +64,7 @@ int cmd_ladder(int argc, char **argv)
     struct options o = {.recipe = "llama.cpp", .method = "fast", .resume = RESUME_OPTIONS_INIT};
     const struct opt options[] = {
         TEXT_OPTIONS(text),
+        KV_OPTION(text.kv_type),
         OPT_GROUP("Levels:"),
         OPT(TEXT, "types", &o.types, "LIST", "types, mixes, plan:FILE and recipe:FILE, separated by commas",
             .fallback = "Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K"),

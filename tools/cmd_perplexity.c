@@ -63,8 +63,10 @@ static int write_logits(struct eval_run *r, const struct hidden_states *states, 
 static int save_logits(struct eval_run *r, const char *path, const char *ids, struct err *e)
 {
     struct hidden_states *states = NULL;
-    struct forward_options f = {
-        .pool = r->session.pool, .memory_bytes = r->shared->memory_bytes, .keep_end = r->windows.ctx};
+    struct forward_options f = {.pool = r->session.pool,
+                                .memory_bytes = r->shared->memory_bytes,
+                                .cache = r->models[0].cache,
+                                .keep_end = r->windows.ctx};
     int rc = forward_run(&states, &r->models[0].net, r->models[0].weights, r->windows.inputs, 1,
                          r->windows.ctx, &f, e);
     if (rc == 0)
@@ -85,6 +87,8 @@ static int run(struct eval_run *r, const char *model, const char *logits, const 
         rc = eval_open(r, model, 0, e);
     if (rc == 0)
         rc = net_need_tokens(&r->models[0].net, "perplexity", e);
+    if (rc == 0 && !kv_cache_is_exact(&r->text->cache))
+        rc = candidate_set_cache(&r->models[0], &r->text->cache, false, e);
     if (rc == 0)
         rc = eval_check_inputs(r, logits, e);
     if (rc == 0)
@@ -107,6 +111,7 @@ int cmd_perplexity(int argc, char **argv)
     struct resume_options resume = RESUME_OPTIONS_INIT;
     const struct opt options[] = {
         TEXT_OPTIONS(text),
+        KV_OPTION(text.kv_type),
         RESUME_OPTIONS(resume),
         OPT_GROUP("Output:"),
         OPT(TEXT, "save-logits", &logits, "FILE",

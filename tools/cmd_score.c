@@ -85,6 +85,8 @@ static int open_all(struct job *j, const char *first, const struct candidate_arg
         rc = eval_open(&j->run, first, n, e);
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = eval_add_candidate(&j->run, &list[i], j->o->requantize, e);
+    if (rc == 0 && n == 0 && !kv_cache_is_exact(&j->run.text->cache))
+        rc = candidate_set_cache(&j->run.models[0], &j->run.text->cache, false, e);
     if (rc == 0)
         rc = eval_check_inputs(&j->run, j->o->records, e);
     j->models = rc == 0 ? calloc(j->run.n_models, sizeof *j->models) : NULL;
@@ -103,6 +105,7 @@ static int run_model(struct job *j, struct score_model *m, struct err *e)
     struct score_options opt = {.name = score_name(m),
                                 .pool = j->run.session.pool,
                                 .memory_bytes = j->s->memory_bytes,
+                                .cache = m->candidate->cache,
                                 .activations = q8 ? ACTIVATIONS_Q8 : ACTIVATIONS_F32,
                                 .progress = progress_on(&j->run.bar)};
     double start = clock_seconds();
@@ -212,6 +215,7 @@ static int run(struct job *j, const char *first, const struct candidate_arg *lis
 int cmd_score(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
+    struct text_options no_text = TEXT_OPTIONS_INIT; /* of which the cache is used */
     struct options o = {.form = "auto", .metric = "auto", .activations = "f32", .recipe = "llama.cpp"};
     const struct opt options[] = {
         OPT_GROUP("Task:"),
@@ -230,6 +234,7 @@ int cmd_score(int argc, char **argv)
             .fallback = "what the model was trained for", .range = OPT_RANGE(.min = 2, .max = 1 << 24)),
         OPT(CHOICE, "activations", &o.activations, "f32|q8",
             "precision of the inputs of products: exact, or rounded as the llama.cpp CPU runtime does"),
+        KV_OPTION(no_text.kv_type),
         OPT_GROUP("Models that are types, mixes, plans or recipes:"),
         IMATRIX_OPTION(o.imatrix),
         RECIPE_OPTION(o.recipe),
@@ -267,13 +272,13 @@ int cmd_score(int argc, char **argv)
         return status;
     if (!o.task)
         return cmd_usage(&cmd, "--task is missing: the file with the records");
-    struct text_options no_text = TEXT_OPTIONS_INIT;
     struct job j = {
         .o = &o,
         .s = &shared,
         .run = {.shared = &shared, .text = &no_text, .imatrix_path = o.imatrix, .recipe = o.recipe}};
     struct candidate_arg *list = calloc(args.n, sizeof *list);
-    status = list ? 0 : cmd_fail(&(struct err){ERR_NOMEM, "out of memory for the models"});
+    status = list ? eval_parse_cache(&cmd, &no_text.cache, no_text.kv_type)
+                  : cmd_fail(&(struct err){ERR_NOMEM, "out of memory for the models"});
     for (size_t i = 1; status == 0 && i < args.n; i++)
         status = candidate_arg_parse(&cmd, &list[i - 1], args.items[i]);
     if (status == 0)

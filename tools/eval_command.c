@@ -20,7 +20,15 @@
 #include <string.h>
 #include <unistd.h>
 
-int eval_check_options(const struct opt_command *cmd, const struct text_options *t, bool optional)
+int eval_parse_cache(const struct opt_command *cmd, struct kv_cache *out, const char *text)
+{
+    if (text && !kv_cache_parse(out, text))
+        return cmd_usage(
+            cmd, "--kv-type '%s': expected a type, or two with a comma between, of " KV_CACHE_TYPES, text);
+    return 0;
+}
+
+int eval_check_options(const struct opt_command *cmd, struct text_options *t, bool optional)
 {
     bool none = t->texts.n == 0 && !t->ids;
     if ((t->texts.n > 0) == (t->ids != NULL) && !(optional && none))
@@ -32,7 +40,7 @@ int eval_check_options(const struct opt_command *cmd, const struct text_options 
     if (t->stride >= t->ctx)
         return cmd_usage(cmd, "--stride %llu: expected less than --ctx (%llu)", (unsigned long long)t->stride,
                          (unsigned long long)t->ctx);
-    return 0;
+    return eval_parse_cache(cmd, &t->cache, t->kv_type);
 }
 
 enum activations eval_activations(const struct text_options *t)
@@ -126,13 +134,31 @@ static int add_from_file(struct eval_run *r, const struct candidate_arg *a, bool
     return rc;
 }
 
-int eval_add_candidate(struct eval_run *r, const struct candidate_arg *a, bool requantize, struct err *e)
+static int add_same(struct eval_run *r, const char *name, struct err *e)
+{
+    int rc = candidate_open_same(&r->models[r->n_models], &r->models[0], name, r->session.kern, e);
+    r->n_models += rc == 0;
+    return rc;
+}
+
+static int open_candidate(struct eval_run *r, const struct candidate_arg *a, bool requantize, struct err *e)
 {
     switch (a->kind) {
     case CANDIDATE_FILE: return eval_add_file(r, a->path, e);
     case CANDIDATE_MIX: return eval_add_mix(r, a->mix, requantize, e);
+    case CANDIDATE_SAME: return add_same(r, a->text, e);
     default: return add_from_file(r, a, requantize, e);
     }
+}
+
+int eval_add_candidate(struct eval_run *r, const struct candidate_arg *a, bool requantize, struct err *e)
+{
+    const struct kv_cache *cache = a->has_cache ? &a->cache : &r->text->cache;
+    int rc = open_candidate(r, a, requantize, e);
+    if (rc != 0 || kv_cache_is_exact(cache))
+        return rc;
+    return candidate_set_cache(&r->models[r->n_models - 1], cache, a->has_cache && a->kind != CANDIDATE_SAME,
+                               e);
 }
 
 int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, struct err *e)
@@ -308,6 +334,8 @@ static void describe(struct eval_run *r, struct report_model *m, const struct ca
     m->type = c->type;
     m->sha256 = c->sha256[0] ? c->sha256 : NULL;
     m->imatrix = c->imatrix;
+    m->kv_type = kv_cache_is_exact(&c->cache) ? NULL : c->cache_name;
+    m->shown = c->shown;
     m->n_fallbacks = c->n_fallbacks;
     m->n_bytes = c->n_bytes;
     m->bits_per_weight = c->bits_per_weight;
@@ -402,8 +430,10 @@ int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
     if (!list)
         return err_set(e, ERR_NOMEM, "out of memory for %zu models", r->n_models);
     for (size_t i = 0; i < r->n_models; i++)
-        list[i] =
-            (struct evaluate_model){candidate_label(&r->models[i]), &r->models[i].net, r->models[i].weights};
+        list[i] = (struct evaluate_model){.name = candidate_label(&r->models[i]),
+                                          .net = &r->models[i].net,
+                                          .weights = r->models[i].weights,
+                                          .cache = r->models[i].cache};
     struct evaluate_options opt = {.pool = r->session.pool,
                                    .memory_bytes = r->shared->memory_bytes,
                                    .activations = eval_activations(r->text),

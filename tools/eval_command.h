@@ -30,11 +30,19 @@ struct text_options {
     const char *ids, *jsonl, *activations;
     uint64_t ctx, chunks, stride;
     bool parse_special;
+    const char *kv_type;   /* as given; NULL: exact */
+    struct kv_cache cache; /* what it says: of the candidates, or of the only model */
 };
 #define TEXT_OPTIONS_INIT                                                                                    \
     {                                                                                                        \
         .ctx = 512, .activations = "f32"                                                                     \
     }
+
+#define KV_OPTION(kv_type)                                                                                   \
+    OPT(TEXT, "kv-type", &(kv_type), "K[,V]",                                                                \
+        "keys and values as the llama.cpp runtime stores them: " KV_CACHE_TYPES                              \
+        "; of candidates, or of the only model",                                                             \
+        .fallback = "exact")
 
 /* Rows of the option table. */
 #define TEXT_OPTIONS(t)                                                                                      \
@@ -111,7 +119,10 @@ struct eval_run {
         "refuse a mix with a tensor whose shape does not take the type it gives it")
 
 /* 0, or the status of a usage error. `optional`: there need not be a text. */
-int eval_check_options(const struct opt_command *cmd, const struct text_options *t, bool optional);
+int eval_check_options(const struct opt_command *cmd, struct text_options *t, bool optional);
+
+/* The value of --kv-type (NULL: none). 0, or the status of a usage error. */
+int eval_parse_cache(const struct opt_command *cmd, struct kv_cache *out, const char *text);
 
 /* Refuse before the work, which may take hours, what would be refused after it: `path` (may be NULL) exists
  * and may not be replaced, or its folder is not there or takes no files. */

@@ -6,14 +6,21 @@
 #include "cmd.h"
 #include "type_options.h"
 
+#include "formats/model/kv_type.h"
+
 #include <string.h>
 
 /* What a value is, by the name that --help gives it. */
 enum value_kind { VALUE_WORDS, VALUE_MIXES, VALUE_TYPES, VALUE_FILE, VALUE_OTHER };
 
+static bool is_cache(const struct opt *o)
+{
+    return o->kind == OPT_TEXT && strcmp(o->name, "kv-type") == 0;
+}
+
 static enum value_kind value_kind(const struct opt *o)
 {
-    if (o->kind == OPT_CHOICE)
+    if (o->kind == OPT_CHOICE || is_cache(o))
         return VALUE_WORDS;
     if (o->kind != OPT_TEXT && o->kind != OPT_LIST)
         return VALUE_OTHER;
@@ -37,8 +44,8 @@ static void print_words(const char *words)
 
 static void print_value_words(const struct opt *o)
 {
-    if (o->kind == OPT_CHOICE)
-        print_words(o->arg);
+    if (o->kind == OPT_CHOICE || is_cache(o))
+        print_words(is_cache(o) ? KV_CACHE_TYPES : o->arg);
     else
         print_type_names(value_kind(o) == VALUE_MIXES);
 }

@@ -10,7 +10,9 @@
 
 const char *score_name(const struct score_model *m)
 {
-    return m->candidate->type ? m->candidate->type : path_short(m->candidate->path);
+    return m->candidate->shown  ? m->candidate->shown
+           : m->candidate->type ? m->candidate->type
+                                : path_short(m->candidate->path);
 }
 
 /* --- table --- */
@@ -179,6 +181,7 @@ static void json_model(struct json_writer *w, const struct score_result *r, size
     jw_object(w);
     jw_key(w, "model"), jw_string(w, m->candidate->path);
     jw_key(w, "type"), jw_string(w, m->candidate->type);
+    jw_key(w, "kv_type"), jw_string(w, m->candidate->cache_name[0] ? m->candidate->cache_name : NULL);
     jw_key(w, "n_bytes"), jw_uint(w, m->candidate->n_bytes);
     jw_key(w, "bits_per_weight"), jw_double(w, m->candidate->bits_per_weight);
     json_figures(w, r, r->dry_run ? &planned : m, i == 0 || r->dry_run);

@@ -77,7 +77,9 @@ struct product {
 };
 
 /* Heads of n_tokens tokens, in place: divided by their root mean square (where there is a norm), rotated, and
- * rounded to F16 when activations are. Token t stands at position (first + t) % ctx of its window. */
+ * rounded: keys and values as a cache of type `stored` gives them back (calib/model/kv_cache.h; with F32 to
+ * F16 when activations are rounded); queries only when activations are, to F16, or to Q8_0 where `stored`,
+ * the type of the keys, has blocks. Token t stands at position (first + t) % ctx of its window. */
 struct head_rows {
     struct region x; /* head i of token t at t * ld + i * stride */
     size_t n_heads, dim, stride, ld, n_tokens;
@@ -86,6 +88,8 @@ struct head_rows {
     float eps;
     const struct rope_table *rope; /* NULL: not rotated */
     bool queries;                  /* scaled by the table's query_scale, if it has one */
+    enum qtype stored;             /* F32: exact */
+    size_t turn; /* entries that a Hadamard matrix turns before the rounding, and back; 0: none */
 };
 
 /* Causal attention of one block of queries over the keys of their windows, with grouped key heads and an

@@ -26,9 +26,11 @@ static int cpu_open(struct compute **out, const struct compute_setup *s, struct 
         free(workers);
         return err_set(e, ERR_NOMEM, "out of memory for the workers");
     }
+    const struct kern *level = s->kern ? s->kern : kern_native();
     *c = (struct cpu){.base = {&compute_cpu, tile_of(s->ctx)},
                       .pool = s->pool,
-                      .kern = (s->kern ? s->kern : kern_native())->product,
+                      .level = level,
+                      .kern = level->product,
                       .activations = s->activations,
                       .workers = workers};
     *out = &c->base;

@@ -18,7 +18,8 @@ struct cpu_scratch {
 struct cpu {
     struct compute base;
     struct pool *pool;               /* borrowed */
-    const struct kern_product *kern; /* borrowed */
+    const struct kern *level;        /* borrowed */
+    const struct kern_product *kern; /* of `level` */
     enum activations activations;
     struct cpu_scratch *workers, rounded;
 };
@@ -47,6 +48,17 @@ static inline size_t cpu_jobs(size_t n, size_t per_job)
  * refused. The second form is one worker's. */
 float *cpu_grow(struct cpu_scratch *s, size_t n);
 float *cpu_scratch(struct cpu *c, unsigned worker, size_t n);
+
+/* How heads are kept: F32 exactly, else in blocks of `type`, `turn` entries at a time turned before. */
+struct cpu_storage {
+    enum qtype type;
+    size_t turn;
+};
+#define CPU_MAX_HEAD 4096 /* entries */
+
+/* The head as it comes back, in place. ERR_ARG: its length does not fit the type. */
+int cpu_store_head(const struct kern *kern, const struct cpu_storage *s, float *head, size_t dim,
+                   struct err *e);
 
 /* Decodes rows [row0, row0 + b->n_rows) of `t` into b, strip by strip; `strip` holds gemm_rows_at_once rows.
  */

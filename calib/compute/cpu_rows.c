@@ -98,17 +98,30 @@ int cpu_swiglu(struct compute *c, struct region gate, struct region up, size_t n
 
 struct heads_run {
     const struct head_rows *h;
-    bool round;
+    const struct kern *kern;
+    struct cpu_storage storage;
 };
+
+/* How these heads are rounded, which the llama.cpp CPU runtime does to queries as well. */
+static struct cpu_storage storage_of(const struct cpu *c, const struct head_rows *h)
+{
+    bool rounds = c->activations == ACTIVATIONS_Q8;
+    struct cpu_storage s = {h->stored, h->turn};
+    if (h->queries)
+        s.type = !rounds ? QTYPE_F32 : qtype_info((uint32_t)h->stored)->is_quantized ? QTYPE_Q8_0 : QTYPE_F16;
+    else if (h->stored == QTYPE_F32 && rounds)
+        s.type = QTYPE_F16;
+    return s;
+}
 
 static int heads_job(void *ctx, size_t job, unsigned worker, struct err *e)
 {
     (void)worker;
-    (void)e;
     const struct heads_run *r = ctx;
     const struct head_rows *h = r->h;
+    int rc = 0;
     for (size_t t = job * TOKENS_PER_JOB; t < (job + 1) * TOKENS_PER_JOB && t < h->n_tokens; t++)
-        for (size_t i = 0; i < h->n_heads; i++) {
+        for (size_t i = 0; rc == 0 && i < h->n_heads; i++) {
             float *head = cpu_at(h->x) + t * h->ld + i * h->stride;
             if (h->norm) {
                 double mean = vec_sum_squares(head, h->dim) / (double)h->dim;
@@ -118,16 +131,19 @@ static int heads_job(void *ctx, size_t job, unsigned worker, struct err *e)
                 rope_apply(h->rope, (h->first + t) % h->ctx, head);
             if (h->queries && h->rope && h->rope->query_scale)
                 vec_scale(head, h->rope->query_scale[(h->first + t) % h->ctx], h->dim);
-            for (size_t k = 0; r->round && k < h->dim; k++)
-                head[k] = f16_round(head[k]);
+            if (r->storage.type == QTYPE_F16) /* which may be infinite */
+                for (size_t k = 0; k < h->dim; k++)
+                    head[k] = f16_round(head[k]);
+            else
+                rc = cpu_store_head(r->kern, &r->storage, head, h->dim, e);
         }
-    return 0;
+    return rc;
 }
 
 int cpu_rotate_heads(struct compute *c, const struct head_rows *h, struct err *e)
 {
-    struct heads_run r = {h, cpu_of(c)->activations == ACTIVATIONS_Q8};
-    if (!h->norm && !h->rope && !r.round)
+    struct heads_run r = {h, cpu_of(c)->level, storage_of(cpu_of(c), h)};
+    if (!h->norm && !h->rope && r.storage.type == QTYPE_F32)
         return 0;
     return pool_run(cpu_of(c)->pool, cpu_jobs(h->n_tokens, TOKENS_PER_JOB), heads_job, &r, e);
 }

@@ -285,6 +285,49 @@ int candidate_open_recipe_file(struct candidate *out, const struct candidate *ba
     return rc;
 }
 
+int candidate_open_same(struct candidate *out, const struct candidate *base, const char *name,
+                        const struct kern *kern, struct err *e)
+{
+    struct candidate c = {
+        .path = base->path, .n_bytes = base->n_bytes, .bits_per_weight = base->bits_per_weight};
+    struct candidate_mix_options opt = {.kern = kern};
+    int rc = keep_names(&c, name, &opt, e);
+    if (rc == 0)
+        rc = net_init(&c.net, base->model, e);
+    if (rc == 0)
+        rc = weights_new(&c.weights, base->model, kern, e);
+    if (rc != 0) {
+        candidate_close(&c);
+        return rc;
+    }
+    identify(&c, base->model, NULL);
+    *out = c;
+    return 0;
+}
+
+int candidate_set_cache(struct candidate *c, const struct kv_cache *cache, bool named, struct err *e)
+{
+    const char *name = kv_cache_name(cache, c->cache_name), *shown = NULL;
+    struct sha256 h;
+    int rc = kv_cache_check(cache, &c->net, e);
+    if (rc != 0)
+        return rc;
+    c->cache = *cache;
+    sha256_init(&h);
+    sha256_update(&h, c->identity, strlen(c->identity));
+    sha256_update(&h, name, strlen(name));
+    if (!kv_cache_is_exact(cache))
+        sha256_final_hex(&h, c->identity);
+    if (!named)
+        return 0;
+    shown = arena_printf(&c->arena, "%s+kv:%s", c->type ? c->type : model_sum_label(c->path), name);
+    if (c->type)
+        c->type = shown;
+    else
+        c->shown = shown;
+    return shown ? 0 : err_set(e, ERR_NOMEM, "out of memory for the name of a candidate");
+}
+
 void candidate_close(struct candidate *c)
 {
     if (!c)

@@ -10,6 +10,7 @@
 #ifndef KERF_CANDIDATE_H
 #define KERF_CANDIDATE_H
 
+#include "calib/model/kv_cache.h"
 #include "calib/model/model_load.h"
 #include "calib/model/weights.h"
 #include "libquant/base/string_list.h"
@@ -28,6 +29,9 @@ struct candidate {
     struct imatrix *own_imatrix; /* of a recipe that names one; owned, or NULL */
     const char *imatrix;         /* path of the matrix that is used, or NULL; in `arena` */
     struct string_list inputs;   /* other files that it was made from; in `arena` */
+    struct kv_cache cache;       /* of its attention; zeroed: exact */
+    char cache_name[KV_CACHE_NAME];
+    const char *shown;           /* what tables call a file with such a cache, or NULL; in `arena` */
     size_t n_fallbacks;          /* tensors of a mix whose shape does not take the type it gives them */
     struct string_list warnings; /* of a mix, as kerf quantize would have them; in `arena` */
     struct arena arena;
@@ -64,6 +68,13 @@ int candidate_open_plan(struct candidate *out, const struct candidate *base, con
                         const char *path, const struct candidate_mix_options *opt, struct err *e);
 int candidate_open_recipe_file(struct candidate *out, const struct candidate *base, const char *name,
                                const char *path, const struct candidate_mix_options *opt, struct err *e);
+
+/* The reference's weights as they are, for a cache of its own. */
+int candidate_open_same(struct candidate *out, const struct candidate *base, const char *name,
+                        const struct kern *kern, struct err *e);
+
+/* Keys and values are rounded so. `named`: its name says it, too. ERR_ARG: its heads cannot be. */
+int candidate_set_cache(struct candidate *c, const struct kv_cache *cache, bool named, struct err *e);
 void candidate_close(struct candidate *c);
 
 /* Fill `sha256` of a file candidate: for a GGUF file the model hash of gguf_hash.h; for a folder the SHA-256

@@ -94,6 +94,7 @@ static int run_models(struct run *r, struct err *e)
     r->n_active = 0;
     for (r->stage = 0; r->stage < r->n_asked; r->stage++) {
         double start = clock_seconds();
+        f.cache = r->models[r->stage].cache;
         int rc = forward_run(&r->states[r->stage], r->models[r->stage].net, r->models[r->stage].weights,
                              w->inputs + r->first * w->ctx, r->n, w->ctx, &f, e);
         if (rc == ERR_CANCELLED && r->stage >= 2 && r->first == 0) {

@@ -9,6 +9,7 @@
 
 #include "calib/corpus.h"
 #include "calib/model/head.h"
+#include "calib/model/kv_cache.h"
 
 #include <stdbool.h>
 
@@ -16,6 +17,7 @@ struct evaluate_model {
     const char *name; /* for progress */
     const struct net *net;
     struct weights *weights;
+    struct kv_cache cache; /* of this model's attention; zeroed: exact */
 };
 
 struct evaluate_options {

@@ -107,6 +107,7 @@ static int run_candidate(struct run *r, struct err *e)
     struct forward_options f = {.pool = r->opt->pool,
                                 .memory_bytes = r->opt->memory_bytes,
                                 .activations = r->opt->activations,
+                                .cache = m->cache,
                                 .compute = r->opt->compute,
                                 .keep_first = w->first,
                                 .keep_end = w->end,

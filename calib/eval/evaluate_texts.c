@@ -105,6 +105,7 @@ static int run_model(struct run *r, const int32_t *ids, struct err *e)
     struct forward_options f = {.pool = r->opt->pool,
                                 .memory_bytes = r->opt->memory_bytes,
                                 .activations = r->opt->activations,
+                                .cache = m->cache,
                                 .compute = r->opt->compute,
                                 .keep_end = len,
                                 .progress = {show, r}};

@@ -202,6 +202,7 @@ static int run_layer(struct pass *p, const struct net_layer *l, struct err *e)
                           .layer = l,
                           .weights = p->w,
                           .rope = &p->rope,
+                          .cache = p->opt->cache,
                           .ctx = p->ctx,
                           .block = p->block,
                           .norm = start_of(p->norm),
@@ -281,7 +282,7 @@ static int check(const struct pass *p, struct err *e)
         if (p->ids[i] < 0 || (uint32_t)p->ids[i] >= p->net->n_vocab)
             return err_set(e, ERR_ARG, "token id %d at position %zu is outside the vocabulary of %u",
                            p->ids[i], i, p->net->n_vocab);
-    return 0;
+    return kv_cache_is_exact(&p->opt->cache) ? 0 : kv_cache_check(&p->opt->cache, p->net, e);
 }
 
 static void pass_release(struct pass *p)

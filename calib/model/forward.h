@@ -10,6 +10,7 @@
 #ifndef KERF_FORWARD_H
 #define KERF_FORWARD_H
 
+#include "kv_cache.h"
 #include "model_load.h"
 #include "weights.h"
 
@@ -51,6 +52,7 @@ struct forward_options {
     struct pool *pool;
     uint64_t memory_bytes; /* bound on states and buffers; at least one window is always held */
     enum activations activations;
+    struct kv_cache cache;       /* what keys and values are rounded to; zeroed: exact */
     size_t keep_first, keep_end; /* positions of each window whose final states are wanted */
     observe_fn observe;          /* or NULL */
     observe_attention_fn

@@ -17,6 +17,7 @@ struct layer_run {
     const struct net_layer *layer;
     const struct weights *weights;
     const struct rope_table *rope;
+    struct kv_cache cache;
     size_t ctx;          /* tokens of a window; the group's windows follow each other */
     size_t n_tokens;     /* of the group */
     size_t block;        /* tokens to work on at once: whole windows, or a part of the single window */

@@ -22,7 +22,7 @@ static int finish_heads(struct layer_run *r, struct head_rows *x, const float *n
     return rc == 0 ? r->ops->rotate_heads(r->compute, x, e) : rc;
 }
 
-/* Norm and rotation of keys; values take part only in the rounding of an F16 cache. */
+/* Norm and rotation of keys; values take part only in the rounding of the cache. */
 static int finish_keys(struct layer_run *r, struct region k, struct region v, size_t first, size_t n,
                        struct err *e)
 {
@@ -34,14 +34,18 @@ static int finish_keys(struct layer_run *r, struct region k, struct region v, si
                              .ld = (size_t)a->k.n_rows,
                              .n_tokens = n,
                              .first = first,
-                             .ctx = r->ctx};
+                             .ctx = r->ctx,
+                             .stored = r->cache.k,
+                             .turn = kv_cache_turn_keys(r->cache.k, a->head_dim)};
     struct head_rows values = {.x = v,
                                .n_heads = a->n_kv_heads,
                                .dim = a->value_dim,
                                .stride = a->value_dim,
                                .ld = (size_t)a->v.n_rows,
                                .n_tokens = n,
-                               .ctx = r->ctx};
+                               .ctx = r->ctx,
+                               .stored = r->cache.v,
+                               .turn = kv_cache_turn_values(r->cache.v, a->value_dim)};
     int rc = finish_heads(r, &keys, a->k_norm, e);
     return rc == 0 ? r->ops->rotate_heads(r->compute, &values, e) : rc;
 }
@@ -94,7 +98,9 @@ static int attend(struct layer_run *r, size_t first, size_t n, struct err *e)
                                 .n_tokens = n,
                                 .first = first,
                                 .ctx = r->ctx,
-                                .queries = true};
+                                .queries = true,
+                                .stored = r->cache.k,
+                                .turn = kv_cache_turn_keys(r->cache.k, a->head_dim)};
     struct attention_heads heads = {.n_heads = a->n_heads,
                                     .n_kv_heads = a->n_kv_heads,
                                     .key_dim = a->head_dim,

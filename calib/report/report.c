@@ -11,7 +11,7 @@
 
 const char *report_name(const struct report_model *m)
 {
-    return m->type ? m->type : m->name ? m->name : model_sum_label(m->path);
+    return m->shown ? m->shown : m->type ? m->type : m->name ? m->name : model_sum_label(m->path);
 }
 
 /* One folder more in front of `name`, which ends `path`; `path` itself when there is none. */
@@ -266,6 +266,7 @@ static void perplexity_members(struct json_writer *w, const struct report *r)
     key_double(w, "tokens_per_second", m->tokens_per_second);
     key_uint(w, "n_bytes", m->n_bytes);
     key_double(w, "bits_per_weight", m->bits_per_weight);
+    key_string(w, "kv_type", m->kv_type);
     key_string(w, "model_sha256", m->sha256);
 }
 
@@ -408,6 +409,7 @@ static void candidate(struct json_writer *w, const struct report *r, const struc
     if (c->type || r->kind == REPORT_LADDER)
         key_string(w, "type", c->type);
     key_string(w, "imatrix", c->imatrix);
+    key_string(w, "kv_type", c->kv_type);
     key_uint(w, "n_bytes", c->n_bytes);
     key_double(w, "bits_per_weight", c->bits_per_weight);
     key_uint(w, "n_fallbacks", c->n_fallbacks);

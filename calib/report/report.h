@@ -16,6 +16,8 @@ struct report_model {
     const char *path;
     const char *type;    /* what was applied on the fly: a mix, "plan:FILE", "recipe:FILE"; or NULL */
     const char *imatrix; /* importance matrix that it was applied with, or NULL */
+    const char *kv_type; /* of its cache of keys and values, or NULL: exact */
+    const char *shown;   /* what tables call it where neither type nor path says it all, or NULL */
     const char *name;    /* end of `path` that tells it from the others (report_name_candidates), or NULL */
     const char *sha256;  /* content of the model, hexadecimal, or NULL when it was not computed */
     size_t n_fallbacks;  /* tensors whose rows do not take the type that the mix gives them */

@@ -47,8 +47,9 @@ int confirm_plan(struct confirmation *out, const struct allocator *a, const stru
     int rc = allocator_weights(a, r, &plan_w, e);
     if (rc == 0)
         rc = mix_weights(&mix_w, t, mix, a, e);
-    const struct evaluate_model models[] = {
-        {"unquantized", net, base}, {"plan", net, plan_w}, {mix->name, net, mix_w}};
+    const struct evaluate_model models[] = {{.name = "unquantized", .net = net, .weights = base},
+                                            {.name = "plan", .net = net, .weights = plan_w},
+                                            {.name = mix->name, .net = net, .weights = mix_w}};
     if (rc == 0)
         rc = evaluate(&v, models, 3, w, opt, e);
     if (rc == 0 && v.partial)

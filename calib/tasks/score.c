@@ -222,6 +222,7 @@ static int run_group(struct scorer *s, struct err *e)
     struct forward_options f = {.pool = s->opt->pool,
                                 .memory_bytes = s->opt->memory_bytes,
                                 .activations = s->opt->activations,
+                                .cache = s->opt->cache,
                                 .compute = s->opt->compute,
                                 .keep_first = s->keep_first,
                                 .keep_end = s->keep_end,

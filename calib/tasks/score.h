@@ -11,6 +11,7 @@
 #include "requests.h"
 
 #include "calib/model/head.h"
+#include "calib/model/kv_cache.h"
 
 struct likelihood {
     double sum;      /* ln of the continuation, nats */
@@ -24,6 +25,7 @@ struct score_options {
     struct pool *pool;
     uint64_t memory_bytes;
     enum activations activations;
+    struct kv_cache cache;
     struct progress progress;          /* in tokens, padding included */
     const struct compute_ops *compute; /* NULL: the back end of this machine */
 };

@@ -48,6 +48,8 @@ int fit_level(struct fit_level *out, struct model *m, const struct mix *mix, con
         return err_context(e, rc, "%s", mix ? mix->name : model_path(m));
     struct fit_level l = {.cache_bytes = footprint_cache_bytes(q->footprint, q->ctx, q->kv),
                           .work_bytes = footprint_work_bytes(q->footprint, q->ctx)};
+    uint64_t plain = footprint_cache_bytes(q->footprint, q->ctx, (struct kv_cache){QTYPE_F16, QTYPE_F16});
+    l.cache_saved = plain > l.cache_bytes ? plain - l.cache_bytes : 0;
     for (size_t i = 0; i < r.n_tensors; i++)
         l.weights_bytes += r.tensors[i].n_bytes;
     snprintf(l.type, sizeof l.type, "%s", mix ? mix->name : own_name(m, &r));

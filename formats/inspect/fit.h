@@ -15,7 +15,7 @@
 struct fit_question {
     const struct footprint *footprint; /* of the model */
     uint64_t memory_bytes, ctx;
-    enum qtype kv;                 /* type of keys and values */
+    struct kv_cache kv;            /* types of keys and values */
     const char *recipe;            /* "llama.cpp" */
     const struct imatrix *imatrix; /* changes some types; NULL: none */
     const char *imatrix_path;
@@ -25,6 +25,7 @@ struct fit_question {
 struct fit_level {
     char type[32]; /* "Q4_K_M" */
     uint64_t weights_bytes, cache_bytes, work_bytes, total_bytes;
+    uint64_t cache_saved; /* bytes less than with a cache in F16 */
     bool fits;
     uint64_t max_ctx; /* 0: not even one token */
 };

@@ -181,12 +181,12 @@ static uint64_t row_bytes(uint64_t width, enum qtype type)
     return mul(width / t->block_elems + (width % t->block_elems != 0), t->block_bytes);
 }
 
-uint64_t footprint_cache_bytes(const struct footprint *f, uint64_t ctx, enum qtype kv)
+uint64_t footprint_cache_bytes(const struct footprint *f, uint64_t ctx, struct kv_cache kv)
 {
     uint64_t n = 0;
     for (size_t i = 0; i < f->n_layers; i++) {
         const struct footprint_layer *l = &f->layers[i];
-        uint64_t row = add(row_bytes(l->k_width, kv), row_bytes(l->v_width, kv));
+        uint64_t row = add(row_bytes(l->k_width, kv.k), row_bytes(l->v_width, kv.v));
         n = add(n, add(mul(layer_cells(l, ctx), row), l->state_bytes));
     }
     return n;
@@ -219,13 +219,14 @@ uint64_t footprint_work_bytes(const struct footprint *f, uint64_t ctx)
     return add(add(most, gaps), mul(4, f->n_vocab));
 }
 
-uint64_t footprint_total_bytes(const struct footprint *f, uint64_t weights_bytes, uint64_t ctx, enum qtype kv)
+uint64_t footprint_total_bytes(const struct footprint *f, uint64_t weights_bytes, uint64_t ctx,
+                               struct kv_cache kv)
 {
     return add(weights_bytes, add(footprint_cache_bytes(f, ctx, kv), footprint_work_bytes(f, ctx)));
 }
 
 uint64_t footprint_max_ctx(const struct footprint *f, uint64_t weights_bytes, uint64_t memory_bytes,
-                           enum qtype kv)
+                           struct kv_cache kv)
 {
     uint64_t cap = f->trained_ctx ? min_of(f->trained_ctx, FOOTPRINT_MAX_CTX) : FOOTPRINT_MAX_CTX;
     uint64_t fits = 0, end = cap + 1; /* [1, fits] fit, [end, ..) do not */

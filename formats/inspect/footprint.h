@@ -37,6 +37,7 @@
 #ifndef KERF_FOOTPRINT_H
 #define KERF_FOOTPRINT_H
 
+#include "formats/model/kv_type.h"
 #include "formats/model/model.h"
 
 struct footprint_layer {
@@ -64,18 +65,18 @@ struct footprint {
 int footprint_init(struct footprint *out, const struct model *m, struct err *e);
 void footprint_release(struct footprint *f);
 
-/* Bytes; UINT64_MAX when they do not fit 64 bits. `kv` is the type of keys and values: F16, Q8_0 or Q4_0
+/* Bytes; UINT64_MAX when they do not fit 64 bits. `kv` are the types of keys and values
  * (rows are padded to whole blocks). Neither ever shrinks as ctx grows. */
-uint64_t footprint_cache_bytes(const struct footprint *f, uint64_t ctx, enum qtype kv);
+uint64_t footprint_cache_bytes(const struct footprint *f, uint64_t ctx, struct kv_cache kv);
 uint64_t footprint_work_bytes(const struct footprint *f, uint64_t ctx);
 
 /* Weights, cache and working space together. */
 uint64_t footprint_total_bytes(const struct footprint *f, uint64_t weights_bytes, uint64_t ctx,
-                               enum qtype kv);
+                               struct kv_cache kv);
 
 /* The largest context with a total of at most memory_bytes, capped by the trained context (FOOTPRINT_MAX_CTX
  * when that is not stated); 0: none. */
 uint64_t footprint_max_ctx(const struct footprint *f, uint64_t weights_bytes, uint64_t memory_bytes,
-                           enum qtype kv);
+                           struct kv_cache kv);
 
 #endif

@@ -223,9 +223,9 @@ static const struct progress silent;
 static int run(struct text_evaluation *v, const struct scene *s, const struct passages *p, uint64_t memory,
                struct progress progress, struct err *e)
 {
-    struct evaluate_model models[] = {{"reference", &s->ref.net, s->ref.weights},
-                                      {"Q8_0", &s->q8.net, s->q8.weights},
-                                      {"Q4_0", &s->q4.net, s->q4.weights}};
+    struct evaluate_model models[] = {{.name = "reference", .net = &s->ref.net, .weights = s->ref.weights},
+                                      {.name = "Q8_0", .net = &s->q8.net, .weights = s->q8.weights},
+                                      {.name = "Q4_0", .net = &s->q4.net, .weights = s->q4.weights}};
     struct evaluate_options opt = {.pool = s->pool, .memory_bytes = memory, .progress = progress};
     return evaluate_texts(v, models, 3, p, &opt, e);
 }
@@ -376,11 +376,11 @@ static void models_that_answer_differently_are_not_compared(void **state)
     open_scene(&mean, "embedding-mean", 1);
     open_scene(&score, "score", 1);
     struct evaluate_options opt = {.pool = last.pool, .memory_bytes = 1 << 28};
-    struct evaluate_model models[] = {{"a", &last.ref.net, last.ref.weights},
-                                      {"b", &mean.ref.net, mean.ref.weights}};
+    struct evaluate_model models[] = {{.name = "a", .net = &last.ref.net, .weights = last.ref.weights},
+                                      {.name = "b", .net = &mean.ref.net, .weights = mean.ref.weights}};
     assert_int_equal(evaluate_texts(&v, models, 2, &p, &opt, &e), ERR_ARG);
     assert_non_null(strstr(e.msg, "pooling_type 1"));
-    models[1] = (struct evaluate_model){"c", &score.ref.net, score.ref.weights};
+    models[1] = (struct evaluate_model){.name = "c", .net = &score.ref.net, .weights = score.ref.weights};
     assert_int_equal(evaluate_texts(&v, models, 2, &p, &opt, &e), ERR_ARG);
     assert_non_null(strstr(e.msg, "scores"));
     assert_int_equal(net_need_tokens(&score.ref.net, "perplexity", &e), ERR_UNSUPPORTED);

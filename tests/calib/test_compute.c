@@ -92,6 +92,7 @@ struct course {
     uint64_t memory;
     enum activations activations;
     bool observed;
+    struct kv_cache cache;
 };
 
 static void run(struct result *r, struct loaded *l, const struct course *c)
@@ -111,6 +112,7 @@ static void run(struct result *r, struct loaded *l, const struct course *c)
                                 .pool = l->pool,
                                 .memory_bytes = c->memory,
                                 .activations = c->activations,
+                                .cache = c->cache,
                                 .keep_end = c->ctx,
                                 .observe = c->observed ? observe : NULL,
                                 .observe_attention = c->observed && c->ctx < 100 ? look : NULL,
@@ -147,10 +149,15 @@ static void check_model(const char *name)
     struct loaded l;
     load(&l, name);
     const struct course courses[] = {
-        {NULL, 2, 70, (uint64_t)1 << 26, ACTIVATIONS_F32, false},
-        {NULL, 1, 150, 1 << 10, ACTIVATIONS_F32, false}, /* a window in blocks; states through a file */
-        {NULL, 3, 40, (uint64_t)1 << 26, ACTIVATIONS_Q8, true},
-        {NULL, 1, 150, 1 << 10, ACTIVATIONS_F32, true},
+        {.n_windows = 2, .ctx = 70, .memory = (uint64_t)1 << 26},
+        {.n_windows = 1, .ctx = 150, .memory = 1 << 10}, /* a window in blocks; states through a file */
+        {.n_windows = 3,
+         .ctx = 40,
+         .memory = (uint64_t)1 << 26,
+         .activations = ACTIVATIONS_Q8,
+         .observed = true},
+        {.n_windows = 1, .ctx = 150, .memory = 1 << 10, .observed = true},
+        {.n_windows = 1, .ctx = 150, .memory = 1 << 10, .cache = {QTYPE_BF16, QTYPE_F16}},
     };
     for (size_t i = 0; i < sizeof courses / sizeof *courses; i++) {
         struct course c = courses[i];

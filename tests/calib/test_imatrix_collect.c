@@ -189,7 +189,7 @@ static void perplexity_is_that_of_an_evaluation(void **state)
     put(&b, &spec);
     must_collect(&c, &b, 2, options(&b));
     assert_int_equal(pool_new(&pool, 1, &e), 0);
-    struct evaluate_model m = {"toy", &b.net, b.weights};
+    struct evaluate_model m = {.name = "toy", .net = &b.net, .weights = b.weights};
     struct evaluate_options opt = {.pool = pool, .memory_bytes = 1 << 26};
     assert_int_equal(evaluate(&v, &m, 1, &b.windows, &opt, &e), 0);
     perplexity_of(&p, v.nll[0], v.n, v.run);

@@ -148,8 +148,15 @@ run 2 fit "$demo" --memory 16XiB
 says "expected a size"
 run 2 fit "$demo" --memory 8GiB --types Q4_KK
 says "--types"
-run 2 fit "$demo" --memory 8GiB --kv-type q5_0
-says "expected one of f16|q8_0|q4_0"
+run 0 fit "$demo" --memory 8GiB --ctx 512 --kv-type q5_1,q4_0 --json
+[ "$(value kv_bytes)" -eq $((4 * 2 * 64 / 32 * (24 + 18) * 512)) ] || fail "keys of 24 bytes, values of 18"
+[ "$(value kv_bytes_saved)" -eq $((4 * 2 * 2 * 64 * 512 * 2 - $(value kv_bytes))) ] || fail "what the cache saves"
+run 0 fit "$demo" --memory 8GiB --ctx 512 --kv-type q8_0
+prints "less than f16"
+run 2 fit "$demo" --memory 8GiB --kv-type q5_K
+says "--kv-type 'q5_K': expected a type, or two with a comma between, of f32|f16"
+run 2 fit "$demo" --memory 8GiB --kv-type q8_0,
+says "--kv-type 'q8_0,'"
 run 2 fit "$demo" --memory 8GiB --ctx 0
 run 1 fit "$work/nothing" --memory 8GiB
 says "no such file or folder"

@@ -57,7 +57,7 @@ if command -v bash >/dev/null; then
     completes kerf quantize --output-type Q5_K
     answers Q5_K
     completes kerf fit --kv-type q
-    answers q8_0 q4_0
+    answers q8_0 q5_1 q5_0 q4_1 q4_0
     completes kerf imatrix mer
     answers merge
     completes kerf imatrix merge --exp

@@ -21,6 +21,11 @@
 #define MIB (1024.0 * 1024.0)
 
 /* Shapes of published models, in the words of config.json. */
+static struct kv_cache both(enum qtype t)
+{
+    return (struct kv_cache){t, t};
+}
+
 static const char *const qwen3_06b =
     "{\"model_type\": \"qwen3\", \"hidden_size\": 1024, \"num_hidden_layers\": 28, \"num_attention_heads\": "
     "16, "
@@ -139,9 +144,10 @@ static void test_caches_and_states_are_the_peers(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct opened o;
         open_config(&o, *cases[i].config);
-        uint64_t states = footprint_cache_bytes(&o.f, 0, cases[i].kv);
+        uint64_t states = footprint_cache_bytes(&o.f, 0, both(cases[i].kv));
         expect_mib("states", states, cases[i].states);
-        expect_mib("cache", footprint_cache_bytes(&o.f, cases[i].ctx, cases[i].kv) - states, cases[i].cache);
+        expect_mib("cache", footprint_cache_bytes(&o.f, cases[i].ctx, both(cases[i].kv)) - states,
+                   cases[i].cache);
         assert_false(o.f.is_guess);
         close_opened(&o);
     }
@@ -229,11 +235,11 @@ static void test_sliding_windows_bound_the_cache(void **state)
     struct opened o;
     open_windowed(&o, NULL);
     assert_true(o.f.is_guess);
-    expect_mib("1000", footprint_cache_bytes(&o.f, 1000, QTYPE_F16), 0.50 + 3.50);
-    expect_mib("4096", footprint_cache_bytes(&o.f, 4096, QTYPE_F16), 2.00 + 5.25);
-    expect_mib("8192 q8_0", footprint_cache_bytes(&o.f, 8192, QTYPE_Q8_0), 2.125 + 2.789);
-    expect_mib("8192 q4_0", footprint_cache_bytes(&o.f, 8192, QTYPE_Q4_0), 1.125 + 1.477);
-    expect_mib("16384", footprint_cache_bytes(&o.f, 16384, QTYPE_F16), 8.00 + 5.25);
+    expect_mib("1000", footprint_cache_bytes(&o.f, 1000, both(QTYPE_F16)), 0.50 + 3.50);
+    expect_mib("4096", footprint_cache_bytes(&o.f, 4096, both(QTYPE_F16)), 2.00 + 5.25);
+    expect_mib("8192 q8_0", footprint_cache_bytes(&o.f, 8192, both(QTYPE_Q8_0)), 2.125 + 2.789);
+    expect_mib("8192 q4_0", footprint_cache_bytes(&o.f, 8192, both(QTYPE_Q4_0)), 1.125 + 1.477);
+    expect_mib("16384", footprint_cache_bytes(&o.f, 16384, both(QTYPE_F16)), 8.00 + 5.25);
     static const double mib[][2] = {
         {1000, 9.50}, {4096, 10.02}, {8192, 14.08}, {16384, 22.02}, {262144, 262.02}};
     for (size_t i = 0; i < sizeof mib / sizeof *mib; i++) {
@@ -246,7 +252,7 @@ static void test_sliding_windows_bound_the_cache(void **state)
     /* a list of layers wins: here one window, so 7 * 16384 and 1536 cells of 2 * 2 * 64 numbers */
     const bool pattern[8] = {false, true};
     open_windowed(&o, pattern);
-    assert_int_equal(footprint_cache_bytes(&o.f, 16384, QTYPE_F16), (7 * 16384 + 1536) * 2 * 128 * 2);
+    assert_int_equal(footprint_cache_bytes(&o.f, 16384, both(QTYPE_F16)), (7 * 16384 + 1536) * 2 * 128 * 2);
     close_opened(&o);
 }
 
@@ -262,7 +268,7 @@ static void test_described_families_keep_the_whole_context(void **state)
              (int)strlen(qwen3_06b) - 1, qwen3_06b);
     open_config(&o, config);
     assert_non_null(gguf_meta_find(model_meta(o.m), "qwen3.attention.sliding_window"));
-    expect_mib("full", footprint_cache_bytes(&o.f, 4096, QTYPE_F16), 448);
+    expect_mib("full", footprint_cache_bytes(&o.f, 4096, both(QTYPE_F16)), 448);
     close_opened(&o);
 }
 
@@ -288,8 +294,8 @@ static void test_prediction_layers_of_hybrids_have_no_cache(void **state)
     if (footprint_init(&with, o.m, &e) != 0)
         fail_msg("%s", e.msg);
     assert_int_equal(with.n_layers, 65);
-    assert_int_equal(footprint_cache_bytes(&with, 4096, QTYPE_F16),
-                     footprint_cache_bytes(&o.f, 4096, QTYPE_F16));
+    assert_int_equal(footprint_cache_bytes(&with, 4096, both(QTYPE_F16)),
+                     footprint_cache_bytes(&o.f, 4096, both(QTYPE_F16)));
     assert_int_equal(footprint_work_bytes(&with, 4096), footprint_work_bytes(&o.f, 4096));
     footprint_release(&with);
     close_opened(&o);
@@ -299,8 +305,8 @@ static void test_prediction_layers_of_hybrids_have_no_cache(void **state)
     assert_int_equal(gguf_meta_set_u32(meta, "gemma3.nextn_predict_layers", 1, &e), 0);
     if (footprint_init(&with, o.m, &e) != 0)
         fail_msg("%s", e.msg);
-    assert_int_equal(footprint_cache_bytes(&with, 4096, QTYPE_F16),
-                     footprint_cache_bytes(&o.f, 4096, QTYPE_F16));
+    assert_int_equal(footprint_cache_bytes(&with, 4096, both(QTYPE_F16)),
+                     footprint_cache_bytes(&o.f, 4096, both(QTYPE_F16)));
     footprint_release(&with);
     close_opened(&o);
 }
@@ -311,13 +317,13 @@ static void test_odd_rows_and_large_numbers(void **state)
     (void)state;
     struct footprint_layer layers[2] = {{.k_width = 33, .v_width = 16}, {.state_bytes = 7}};
     struct footprint f = {.layers = layers, .n_layers = 2, .n_vocab = 10, .width = 4};
-    assert_int_equal(footprint_cache_bytes(&f, 1, QTYPE_Q8_0), 256 * (2 * 34 + 34) + 7);
-    assert_int_equal(footprint_cache_bytes(&f, 257, QTYPE_F16), 512 * 49 * 2 + 7);
-    assert_int_equal(footprint_cache_bytes(&f, 0, QTYPE_F16), 7);
+    assert_int_equal(footprint_cache_bytes(&f, 1, both(QTYPE_Q8_0)), 256 * (2 * 34 + 34) + 7);
+    assert_int_equal(footprint_cache_bytes(&f, 257, both(QTYPE_F16)), 512 * 49 * 2 + 7);
+    assert_int_equal(footprint_cache_bytes(&f, 0, both(QTYPE_F16)), 7);
     layers[0].k_width = UINT64_MAX / 2;
-    assert_true(footprint_cache_bytes(&f, 1 << 20, QTYPE_F16) == UINT64_MAX);
-    assert_true(footprint_total_bytes(&f, 1, 1 << 20, QTYPE_F16) == UINT64_MAX);
-    assert_int_equal(footprint_max_ctx(&f, 0, UINT64_MAX - 1, QTYPE_F16), 0);
+    assert_true(footprint_cache_bytes(&f, 1 << 20, both(QTYPE_F16)) == UINT64_MAX);
+    assert_true(footprint_total_bytes(&f, 1, 1 << 20, both(QTYPE_F16)) == UINT64_MAX);
+    assert_int_equal(footprint_max_ctx(&f, 0, UINT64_MAX - 1, both(QTYPE_F16)), 0);
 }
 
 static uint64_t count_up(const struct footprint *f, uint64_t weights, uint64_t memory, enum qtype kv,
@@ -325,7 +331,7 @@ static uint64_t count_up(const struct footprint *f, uint64_t weights, uint64_t m
 {
     uint64_t best = 0;
     for (uint64_t ctx = 1; ctx <= cap; ctx++)
-        if (footprint_total_bytes(f, weights, ctx, kv) <= memory)
+        if (footprint_total_bytes(f, weights, ctx, both(kv)) <= memory)
             best = ctx;
     return best;
 }
@@ -343,27 +349,27 @@ static void test_largest_context_is_what_counting_finds(void **state)
         for (size_t k = 0; k < 3; k++) {
             uint64_t weights = 123456789, last = 0;
             for (double step = 0; step <= 1.2; step += 0.1) {
-                uint64_t low = footprint_total_bytes(&o.f, weights, 1, kvs[k]);
-                uint64_t high = footprint_total_bytes(&o.f, weights, 9000, kvs[k]);
+                uint64_t low = footprint_total_bytes(&o.f, weights, 1, both(kvs[k]));
+                uint64_t high = footprint_total_bytes(&o.f, weights, 9000, both(kvs[k]));
                 uint64_t memory = low - 1 + (uint64_t)(step * (double)(high - low));
-                uint64_t got = footprint_max_ctx(&o.f, weights, memory, kvs[k]);
+                uint64_t got = footprint_max_ctx(&o.f, weights, memory, both(kvs[k]));
                 assert_int_equal(got, count_up(&o.f, weights, memory, kvs[k], 9000));
                 assert_true(got >= last); /* more memory, no less context */
                 last = got;
             }
             assert_int_equal(last, 9000); /* never beyond the training */
-            uint64_t fixed = footprint_max_ctx(&o.f, weights,
-                                               footprint_total_bytes(&o.f, weights, 4000, QTYPE_F16), kvs[k]);
+            uint64_t fixed = footprint_max_ctx(
+                &o.f, weights, footprint_total_bytes(&o.f, weights, 4000, both(QTYPE_F16)), both(kvs[k]));
             assert_true(fixed >= before); /* a smaller cache, no less context */
             before = fixed;
         }
         for (uint64_t ctx = 1, last = 0; ctx <= 9000; ctx++) {
-            uint64_t n = footprint_total_bytes(&o.f, 0, ctx, QTYPE_F16);
+            uint64_t n = footprint_total_bytes(&o.f, 0, ctx, both(QTYPE_F16));
             assert_true(n >= last);
             last = n;
         }
         o.f.trained_ctx = 0;
-        assert_int_equal(footprint_max_ctx(&o.f, 0, UINT64_MAX - 1, QTYPE_F16), FOOTPRINT_MAX_CTX);
+        assert_int_equal(footprint_max_ctx(&o.f, 0, UINT64_MAX - 1, both(QTYPE_F16)), FOOTPRINT_MAX_CTX);
         close_opened(&o);
     }
 }
@@ -377,7 +383,7 @@ static void test_levels_are_what_quantize_would_write(void **state)
     struct fit_question q = {.footprint = &o.f,
                              .memory_bytes = (uint64_t)8 << 30,
                              .ctx = 8192,
-                             .kv = QTYPE_F16,
+                             .kv = {QTYPE_F16, QTYPE_F16},
                              .recipe = "llama.cpp"};
     static const struct {
         const char *mix;

@@ -195,7 +195,7 @@ static int perplexity_of_file(double *out, const char *path, struct err *e)
     struct evaluation v = {0};
     struct perplexity p = {0};
     int rc = run_open(&r, path, e);
-    struct evaluate_model m = {"toy", &r.net, r.weights};
+    struct evaluate_model m = {.name = "toy", .net = &r.net, .weights = r.weights};
     struct evaluate_options opt = {.pool = r.pool, .memory_bytes = 64 << 20};
     *out = 0;
     if (rc == 0 && r.net.answer == NET_TOKENS) {

@@ -1,0 +1,56 @@
+#!/bin/sh
+# The cache of keys and values: candidates with one, --kv-type, what is refused.
+. "$(dirname "$0")/lib.sh"
+
+text=$src/tests/data/prose.md
+cd "$work" || exit 1
+measure="--text $text --ctx 128 --chunks 6"
+value() { sed -n "s/^ *\"$1\": \([^,]*\),*$/\1/p" out | sed -n "${2:-1}p"; }
+less() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a < b) }' || fail "$1 is not less than $2"; }
+
+# Fewer bits lose more; weights and cache together lose more than either.
+run 0 compare "$demo" kv:f16 kv:q8_0 kv:q5_1 kv:q4_0 Q4_K_M Q4_K_M+kv:q4_0 $measure --json
+json
+for i in 1 2 3; do less "$(value kld_mean $i)" "$(value kld_mean $((i + 1)))"; done
+less "$(value kld_mean 4)" "$(value kld_mean 6)"
+less "$(value kld_mean 5)" "$(value kld_mean 6)"
+[ "$(value kv_type 1)" = null ] && [ "$(value kv_type 3)" = '"q8_0"' ] && [ "$(value kv_type 7)" = '"q4_0"' ] || fail "kv_type"
+[ "$(value type 2)" = '"kv:q8_0"' ] && [ "$(value type 6)" = '"Q4_K_M+kv:q4_0"' ] || fail "the names of candidates"
+[ "$(value n_bytes 2)" = "$(value n_bytes 1)" ] || fail "a cache has no bytes in a file"
+both=$(value kld_mean 6)
+
+# The same by --kv-type, of a file, in a ladder, whatever the threads and the memory.
+run 0 quantize "$demo" -o q4.gguf --type Q4_K_M
+run 0 compare "$demo" q4.gguf $measure --kv-type Q4_0 --threads 1 --memory 1MiB --json
+[ "$(value kld_mean)" = "$both" ] || fail "--kv-type of a file is not +kv:"
+run 0 compare "$demo" q4.gguf+kv:q4_0 $measure --json
+[ "$(value kld_mean)" = "$both" ] || fail "a file with a cache"
+run 0 compare "$demo" q4.gguf+kv:q4_0 $measure
+prints "q4.gguf+kv:q4_0"
+run 0 ladder "$demo" --types Q8_0,Q4_K_M+kv:q4_0,kv:q8_0/q4_0 $measure --json
+[ "$(value kld_mean 2)" = "$both" ] || fail "a level with a cache"
+prints '"kv_type": "q8_0,q4_0"'
+
+# The only model of a command has the cache itself.
+run 0 perplexity "$demo" $measure --json
+plain=$(value nll_mean)
+run 0 perplexity "$demo" $measure --kv-type q4_0,q8_0 --json
+[ "$(value nll_mean)" != "$plain" ] || fail "perplexity --kv-type"
+prints '"kv_type": "q4_0,q8_0"'
+run 0 perplexity "$demo" $measure --kv-type f32 --json
+[ "$(value nll_mean)" = "$plain" ] || fail "f32 is exact"
+run 0 score "$demo" kv:q4_0 "$demo+kv:q8_0" --task "$src/tests/data/tasks/small.jsonl" --records r.jsonl
+prints "kv:q4_0 chooses otherwise than demo-qwen3 in"
+[ "$(sed 's/.*"log_lik/"log_lik/' r.jsonl | sort -u | wc -l)" -gt 40 ] || fail "the cache changes no log-likelihood"
+
+# What cannot be right.
+run 2 compare "$demo" kv:q3_0 $measure
+says "'kv:q3_0': expected kv:TYPE or kv:KEYS/VALUES of f32|f16"
+run 2 perplexity "$demo" $measure --kv-type q4_K
+says "--kv-type 'q4_K': expected a type, or two with a comma between"
+"$bin/make_family" granite small >/dev/null || fail "make_family"
+echo '[5, 17, 30, 42, 7, 9]' >ids.json
+run 1 perplexity small --ids ids.json --kv-type q8_0
+says "keys of layer 0 have 16 entries a head, which blocks of 32 do not divide"
+run 0 perplexity small --ids ids.json --kv-type bf16
+done_testing
