@@ -237,6 +237,7 @@ static int pass(struct run *r, struct err *e)
     struct forward_options f = {.pool = r->opt->pool,
                                 .memory_bytes = r->opt->memory_bytes / 2,
                                 .activations = r->opt->activations,
+                                .cache = m->cache,
                                 .compute = r->opt->compute,
                                 .keep_first = w->first,
                                 .keep_end = w->end,

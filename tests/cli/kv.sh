@@ -31,6 +31,16 @@ run 0 ladder "$demo" --types Q8_0,Q4_K_M+kv:q4_0,kv:q8_0/q4_0 $measure --json
 [ "$(value kld_mean 2)" = "$both" ] || fail "a level with a cache"
 prints '"kv_type": "q8_0,q4_0"'
 
+# What --resume keeps is of one cache.
+run 0 compare "$demo" q4.gguf $measure --resume --state kept --json
+[ "$(value kld_mean)" != "$both" ] || fail "without a cache"
+run 0 compare "$demo" q4.gguf+kv:q4_0 $measure --resume --state kept --json
+[ "$(value kld_mean)" = "$both" ] || fail "--resume takes another cache's figures"
+run 0 compare "$demo" --save-reference ref $measure
+run 0 compare --reference ref q4.gguf+kv:q4_0 --json
+less "$(value kld_mean)" "$(awk -v b="$both" 'BEGIN { print b * 1.01 }')"
+less "$(awk -v b="$both" 'BEGIN { print b * 0.99 }')" "$(value kld_mean)"
+
 # The only model of a command has the cache itself.
 run 0 perplexity "$demo" $measure --json
 plain=$(value nll_mean)
