@@ -433,8 +433,9 @@ int cmd_allocate(int argc, char **argv)
         IMATRIX_OPTION(o.imatrix),
         OPT(TEXT, "hessian", &o.hessian, "FILE",
             "a plan for --method feedback: the losses are those that error feedback under these Hessians is "
-            "expected to leave, by a sample of rows of each matrix. The plan is not compared with the mix, "
-            "which no feedback was used on"),
+            "expected to leave, by a sample of rows of each matrix; also the importance matrix, unless "
+            "--imatrix names "
+            "another. The plan is not compared with the mix, which no feedback was used on"),
         REQUANTIZE_OPTION(o.requantize),
         TEXT_OPTIONS(text),
         OPT_GROUP("Output:"),
@@ -468,6 +469,8 @@ int cmd_allocate(int argc, char **argv)
         if (status == 0)
             status = check_options(&cmd, &j);
         if (status == 0) {
+            if (!o.imatrix)
+                o.imatrix = o.hessian;
             r.imatrix_path = o.imatrix;
             o.no_confirm |= o.hessian != NULL;
             rc = run(&j, args.items[0], text.chunks, &e);

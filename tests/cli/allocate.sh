@@ -26,15 +26,16 @@ run 0 inspect "$work/a.gguf"
 prints "kerf.plan.sha256"
 
 # A plan for error feedback: the same table, losses as feedback leaves them, the same plan for any number of threads.
-run 0 allocate "$demo" --table "$work/losses" --target-size 2300000 -o "$work/n.plan" --no-confirm --json
-loss=$(value expected_loss)
 run 0 hessian "$demo" --text "$text" --chunks 8 --ctx 64 -o "$work/h.gguf"
-run 0 allocate "$demo" --table "$work/losses" --hessian "$work/h.gguf" --target-size 2300000 -o "$work/fb1.plan" --json
-awk "BEGIN { exit !($(value expected_loss) < 0.95 * $loss) }" || fail "feedback is expected to gain nothing"
+run 0 allocate "$demo" $measure --table "$work/weighed" --imatrix "$work/h.gguf" --target-size 2300000 -o "$work/n.plan" \
+    --no-confirm --json
+loss=$(value expected_loss)
+run 0 allocate "$demo" --table "$work/weighed" --hessian "$work/h.gguf" --target-size 2300000 -o "$work/fb1.plan" --json
+awk "BEGIN { exit !($(value expected_loss) < 0.999 * $loss) }" || fail "feedback is expected to gain nothing"
 prints '"mix": null'
-run 0 allocate "$demo" --table "$work/losses" --hessian "$work/h.gguf" --target-size 2300000 -o "$work/fb2.plan" --threads 1
+run 0 allocate "$demo" --table "$work/weighed" --hessian "$work/h.gguf" --target-size 2300000 -o "$work/fb2.plan" --threads 1
 same "$work/fb1.plan" "$work/fb2.plan"
-run 1 allocate "$demo" --table "$work/losses" --hessian "$work/a.gguf" --target-size 2300000 -o "$work/fb3.plan"
+run 1 allocate "$demo" --table "$work/weighed" --hessian "$work/a.gguf" --target-size 2300000 -o "$work/fb3.plan"
 says "holds no Hessians"
 "$bin/make_checkpoint" --arch qwen3 --layers 4 --hidden 256 "$work/foreign" >/dev/null || fail "make_checkpoint"
 run 1 allocate "$work/foreign" $measure --hessian "$work/h.gguf" --target-bpw 5 -o "$work/fb3.plan"
