@@ -62,7 +62,8 @@ static int close_all(void **state)
 
 static struct evaluate_model model_of(struct candidate *c)
 {
-    return (struct evaluate_model){c->type ? c->type : c->path, &c->net, c->weights};
+    return (struct evaluate_model){
+        .name = c->type ? c->type : c->path, .net = &c->net, .weights = c->weights};
 }
 
 static int take(void *ctx, const struct head_model *head, const struct head_score *scores, size_t n,

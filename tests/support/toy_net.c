@@ -52,7 +52,8 @@ double toy_divergence(const struct toy_net *t, struct weights *w, const struct w
 {
     struct err e = {0};
     struct evaluation v = {0};
-    struct evaluate_model list[2] = {{"base", &t->net, t->base}, {"other", &t->net, w}};
+    struct evaluate_model list[2] = {{.name = "base", .net = &t->net, .weights = t->base},
+                                     {.name = "other", .net = &t->net, .weights = w}};
     struct evaluate_options opt = {.pool = pool, .memory_bytes = 1 << 26};
     check(evaluate(&v, list, 2, windows, &opt, &e), &e);
     double sum = 0;
