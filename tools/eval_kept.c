@@ -27,12 +27,29 @@ static void hash_settings(const struct eval_run *r, char out[65])
     sha256_final_hex(&h, out);
 }
 
-/* The files of a model, and what is applied to their weights. */
-static int hash_model(const struct candidate *c, char out[65], struct err *e)
+/* Values of every tensor, some rows of each: of a model that adapters were added to. */
+static int hash_values(struct sha256 *h, const struct model *m, struct err *e)
 {
+    size_t n = model_n_tensors(m);
+    const struct model_tensor **list = calloc(n + 1, sizeof *list);
+    if (!list)
+        return err_set(e, ERR_NOMEM, "out of memory for a list of %zu tensors", n);
+    for (size_t i = 0; i < n; i++)
+        list[i] = model_tensor(m, i);
+    int rc = model_identity_sampled(h, m, list, n, e);
+    free(list);
+    return rc;
+}
+
+/* The files of a model, its adapters, and what is applied to its weights (those of `base`). */
+static int hash_model(const struct candidate *c, const struct candidate *base, char out[65], struct err *e)
+{
+    const struct model *m = c->model ? c->model : base->model;
     struct sha256 h;
     sha256_init(&h);
-    int rc = model_identity_quick(&h, c->path, NULL, e);
+    int rc = model_identity_quick(&h, model_path(m), NULL, e);
+    if (rc == 0 && model_n_adapters(m) > 0)
+        rc = hash_values(&h, m, e);
     sha256_update(&h, c->identity, strlen(c->identity) + 1);
     sha256_final_hex(&h, out);
     return rc;
@@ -60,7 +77,7 @@ static int run(struct eval_run *r, const struct evaluate_model *list, char (*has
     hash_settings(r, store.about);
     for (size_t i = 0; rc == 0 && i < r->n_models; i++) {
         identities[i] = hashes[i];
-        rc = hash_model(&r->models[i], hashes[i], e);
+        rc = hash_model(&r->models[i], &r->models[0], hashes[i], e);
     }
     if (rc == 0)
         rc = evaluate_kept(&r->evaluation, list, identities, r->n_models, &r->windows, &store, opt, &n_found,

@@ -53,6 +53,14 @@ for candidate in "$work/base+$work/lora" "$work/base32.gguf+$work/lora.gguf" \
 done
 run 3 compare "$work/base" "$work/base+$work/lora" --text "$src/README.md" --ctx 32 --chunks 2 --max-kld 1e-3
 run 0 perplexity "$work/base+$work/lora" --text "$src/README.md" --ctx 32 --chunks 2
+# What --resume keeps of one sum is no other's.
+kept() { run 0 perplexity "$1" --text "$src/README.md" --ctx 32 --chunks 2 --resume --state "$work/kept"; }
+for model in "$work/base" "$work/base+$work/lora" "$work/base+$work/lora=0.5"; do
+    kept "$model"
+    says "0 of 1 parts were kept"
+done
+kept "$work/base+$work/lora"
+says "1 of 1 parts were kept"
 run 1 compare "$work/base" "$work/base+$work/none" --text "$src/README.md"
 says "none"
 run 1 compare "$work/base" "$work/base+$work/lora=much" --text "$src/README.md"
