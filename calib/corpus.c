@@ -174,6 +174,7 @@ void corpus_release(struct corpus *c)
         free(c->texts[i].path);
     free(c->texts);
     free(c->ids);
+    free(c->answers);
     free(c->record_ends);
     free(c->record_cut);
     *c = (struct corpus){0};
@@ -196,14 +197,37 @@ size_t windows_n_scored(const struct windows *w)
     return w->end - w->first;
 }
 
-static void cut_text(struct windows *w, const int32_t *ids, size_t n, size_t step, int32_t bos)
+struct cutting {
+    const struct corpus *c;
+    const struct window_options *opt;
+    size_t scored_first; /* position from which the figures of the text count */
+};
+
+/* What the targets of a window whose first token is id `at` of the corpus count for. */
+static void mark_use(struct windows *w, const struct cutting *k, size_t at)
 {
-    for (size_t i = 0; i < n; i++, w->n++) {
+    uint8_t *use = w->use + w->n * windows_n_scored(w);
+    for (size_t p = w->first; p < w->end; p++) {
+        bool counts = !k->c->answers || k->c->answers[at + p + 1];
+        use[p - w->first] = (uint8_t)(!counts               ? 0
+                                      : p < k->scored_first ? WINDOW_DEPTH
+                                                            : WINDOW_DEPTH | WINDOW_SCORED);
+    }
+}
+
+/* n windows of a text. */
+static void cut_text(struct windows *w, const struct cutting *k, size_t text, size_t n)
+{
+    size_t step = k->opt->stride ? k->opt->stride : w->ctx, at = k->c->texts[text].begin;
+    for (size_t i = 0; i < n; i++, w->n++, at += step) {
         int32_t *in = w->inputs + w->n * w->ctx;
-        memcpy(in, ids + i * step, w->ctx * sizeof *in);
+        memcpy(in, k->c->ids + at, w->ctx * sizeof *in);
         memcpy(w->targets + w->n * windows_n_scored(w), in + w->first + 1, windows_n_scored(w) * sizeof *in);
-        if (bos >= 0)
-            in[0] = bos;
+        if (k->opt->bos >= 0)
+            in[0] = k->opt->bos;
+        w->text[w->n] = (uint32_t)text;
+        if (w->use)
+            mark_use(w, k, at);
     }
 }
 
@@ -219,6 +243,31 @@ static int too_short(const struct corpus *c, const struct window_options *opt, s
                    opt->stride ? " and a token beyond it" : "");
 }
 
+static bool nothing_counts(const struct windows *w)
+{
+    for (size_t i = 0; w->use && i < w->n * windows_n_scored(w); i++)
+        if (w->use[i] & WINDOW_SCORED)
+            return false;
+    return w->use != NULL;
+}
+
+/* Room for n windows; nothing is held on failure. */
+static int windows_allocate(struct windows *w, size_t n, bool with_use, struct err *e)
+{
+    uint64_t n_inputs = 0;
+    if (checked_mul(n, w->ctx, &n_inputs) && n_inputs < SIZE_MAX / sizeof(int32_t)) {
+        w->inputs = malloc((size_t)n_inputs * sizeof *w->inputs);
+        w->targets = malloc(n * windows_n_scored(w) * sizeof *w->targets + 1);
+        w->text = malloc(n * sizeof *w->text);
+        w->use = with_use ? malloc(n * windows_n_scored(w) + 1) : NULL;
+    }
+    if (w->inputs && w->targets && w->text && (w->use || !with_use))
+        return 0;
+    size_t ctx = w->ctx;
+    windows_release(w);
+    return err_set(e, ERR_NOMEM, "out of memory for %zu windows of %zu tokens", n, ctx);
+}
+
 int windows_cut(struct windows *out, const struct corpus *c, const struct window_options *opt, struct err *e)
 {
     struct windows w = {.ctx = opt->ctx};
@@ -229,27 +278,27 @@ int windows_cut(struct windows *out, const struct corpus *c, const struct window
         return err_set(e, ERR_ARG,
                        "a window of %zu tokens%s is too small: at least 2, and more than the stride", w.ctx,
                        c->from_ids ? " (the list of ids)" : "");
-    w.first = opt->stride ? w.ctx - opt->stride - 1 : w.ctx == 2 ? 0 : w.ctx / 2;
+    struct cutting k = {c, opt, opt->stride ? w.ctx - opt->stride - 1 : w.ctx == 2 ? 0 : w.ctx / 2};
+    w.first = opt->all_positions ? 0 : k.scored_first;
     w.end = w.ctx - 1;
     for (size_t i = 0; i < c->n_texts; i++)
         total += windows_of(c->texts[i].end - c->texts[i].begin, w.ctx, opt->stride);
     total = total < most ? total : most;
-    uint64_t n_inputs = 0;
     if (total == 0)
         return too_short(c, opt, e);
-    if (checked_mul(total, w.ctx, &n_inputs) && n_inputs < SIZE_MAX / sizeof(int32_t)) {
-        w.inputs = malloc((size_t)n_inputs * sizeof *w.inputs);
-        w.targets = malloc(total * windows_n_scored(&w) * sizeof *w.targets + 1);
-    }
-    if (!w.inputs || !w.targets) {
-        windows_release(&w);
-        return err_set(e, ERR_NOMEM, "out of memory for %zu windows of %zu tokens", total, w.ctx);
-    }
+    int rc = windows_allocate(&w, total, c->answers || opt->all_positions, e);
+    if (rc != 0)
+        return rc;
     for (size_t i = 0; i < c->n_texts && w.n < total; i++) {
-        const struct corpus_text *t = &c->texts[i];
-        size_t n = windows_of(t->end - t->begin, w.ctx, opt->stride);
-        cut_text(&w, c->ids + t->begin, n < total - w.n ? n : total - w.n, opt->stride ? opt->stride : w.ctx,
-                 opt->bos);
+        size_t n = windows_of(c->texts[i].end - c->texts[i].begin, w.ctx, opt->stride);
+        cut_text(&w, &k, i, n < total - w.n ? n : total - w.n);
+    }
+    if (nothing_counts(&w)) {
+        windows_release(&w);
+        return err_set(e, ERR_ARG,
+                       "%s: no token of an answer stands where tokens are scored; give more text, or a "
+                       "smaller --ctx",
+                       c->texts[0].path);
     }
     *out = w;
     return 0;
@@ -264,6 +313,10 @@ void windows_thin(struct windows *w, size_t n)
         size_t from = (2 * i + 1) * w->n / (2 * n); /* never before i */
         memmove(w->inputs + i * w->ctx, w->inputs + from * w->ctx, w->ctx * sizeof *w->inputs);
         memmove(w->targets + i * run, w->targets + from * run, run * sizeof *w->targets);
+        if (w->use)
+            memmove(w->use + i * run, w->use + from * run, run);
+        if (w->text)
+            w->text[i] = w->text[from];
     }
     w->n = n;
 }
@@ -319,5 +372,7 @@ void windows_release(struct windows *w)
         return;
     free(w->inputs);
     free(w->targets);
+    free(w->use);
+    free(w->text);
     *w = (struct windows){0};
 }

@@ -34,6 +34,7 @@ struct corpus_text {
 /* Caller-owned; a zeroed struct is empty. */
 struct corpus {
     int32_t *ids;
+    uint8_t *answers; /* [n_ids] 1: of an answer in a chat (jsonl_options.answers); NULL: nobody asked */
     size_t n_ids;
     struct corpus_text *texts;
     size_t n_texts;
@@ -65,6 +66,9 @@ struct jsonl_options {
     bool separate;
     const char *pair_template; /* with {query} and {document} in it; NULL: none */
     size_t ctx; /* of a pair: the document is cut until the whole prompt has so many tokens; 0: any number */
+    /* Records are messages, and corpus.answers says what the assistant wrote in them, from behind the line
+     * that opens its turn to the token that ends it. ERR_FORMAT: a string. */
+    bool answers;
 };
 int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *path,
                      const struct jsonl_options *opt, struct err *e);
@@ -101,6 +105,13 @@ struct window_options {
     size_t max_windows; /* 0: all */
     size_t stride;      /* 0: disjoint windows */
     int32_t bos;        /* replaces the first token of each window; -1: nothing is replaced */
+    bool all_positions; /* predict from the first token on, to see how loss depends on depth */
+};
+
+/* What a position that was predicted counts for. */
+enum window_use {
+    WINDOW_SCORED = 1, /* the figures of the text */
+    WINDOW_DEPTH = 2,  /* those by position */
 };
 
 struct windows {
@@ -108,10 +119,12 @@ struct windows {
     int32_t *inputs;   /* [n, ctx], owned */
     size_t first, end; /* scored positions of each window: [first, end) */
     int32_t *targets;  /* [n, end - first] the token that follows each; owned */
+    uint8_t *use;      /* [n, end - first] bits of enum window_use; NULL: all count for all; owned */
+    uint32_t *text;    /* [n] of the corpus that each is from; or NULL; owned */
 };
 
 /* Windows never cross from one text into the next. A list of ids shorter than ctx becomes one window.
- * ERR_ARG: nothing to cut, with the number of tokens that is needed. */
+ * ERR_ARG: nothing to cut, with the number of tokens that is needed; no token of an answer is scored. */
 int windows_cut(struct windows *out, const struct corpus *c, const struct window_options *opt, struct err *e);
 void windows_release(struct windows *w);
 

@@ -18,13 +18,17 @@ struct jsonl {
     struct corpus *corpus;
     const struct tokenizer *t;
     const char *field; /* NULL: lines are not JSON but text */
-    bool parse_special, separate;
+    bool parse_special, separate, answers;
     const char *chat_text;      /* the model's template; NULL: none */
     const char *pair_text;      /* the same for a query and a document */
     size_t ctx;                 /* most tokens of a pair; 0: any number */
     struct chat_template *chat; /* made when the first messages come */
     int32_t *ids;
     size_t n, cap;
+    uint8_t *marks;   /* [cap] 1: a token of an answer; NULL unless `answers` */
+    int32_t *opening; /* the tokens that open an answer's turn, without the line's end */
+    size_t n_opening;
+    int32_t closing; /* the token that ends a turn */
 };
 
 static int add_ids(struct jsonl *s, const int32_t *ids, size_t n, struct err *e)
@@ -35,12 +39,61 @@ static int add_ids(struct jsonl *s, const int32_t *ids, size_t n, struct err *e)
         if (!grown)
             return err_set(e, ERR_NOMEM, "out of memory for %zu tokens", cap);
         s->ids = grown;
+        uint8_t *marks = s->answers ? realloc(s->marks, cap) : NULL;
+        if (s->answers && !marks)
+            return err_set(e, ERR_NOMEM, "out of memory for %zu tokens", cap);
+        s->marks = marks;
         s->cap = cap;
     }
     if (n)
         memcpy(s->ids + s->n, ids, n * sizeof *ids);
+    if (n && s->marks)
+        memset(s->marks + s->n, 0, n);
     s->n += n;
     return 0;
+}
+
+/* --- what the assistant wrote --- */
+
+/* Templates are of the ChatML family (chat.h), so a turn begins with two control words and ends with one. */
+static int find_turn_tokens(struct jsonl *s, struct err *e)
+{
+    static const char opening[] = "<|im_start|>assistant", closing[] = "<|im_end|>";
+    struct tokenize_options opt = {.parse_special = true};
+    int32_t *end = NULL;
+    size_t n = 0;
+    if (s->opening)
+        return 0;
+    int rc = tokenizer_encode(s->t, opening, sizeof opening - 1, &opt, &s->opening, &s->n_opening, e);
+    if (rc == 0)
+        rc = tokenizer_encode(s->t, closing, sizeof closing - 1, &opt, &end, &n, e);
+    if (rc == 0 && (n != 1 || s->n_opening < 2))
+        rc =
+            err_set(e, ERR_UNSUPPORTED,
+                    "the vocabulary has no tokens for <|im_start|> and <|im_end|>, so answers cannot be told "
+                    "from questions");
+    if (rc == 0)
+        s->closing = end[0];
+    free(end);
+    return rc;
+}
+
+/* Mark the answers among the ids from `from` on: behind the token of the line's end, with the closing one. */
+static void mark_answers(struct jsonl *s, size_t from)
+{
+    bool inside = false;
+    for (size_t i = from; i < s->n; i++) {
+        if (inside)
+            s->marks[i] = 1;
+        if (inside && s->ids[i] == s->closing)
+            inside = false;
+        bool opens = !inside && s->n - i > s->n_opening &&
+                     memcmp(s->ids + i, s->opening, s->n_opening * sizeof *s->ids) == 0;
+        if (opens) {
+            i += s->n_opening; /* and the line's end */
+            inside = true;
+        }
+    }
 }
 
 static int add_encoded(struct jsonl *s, const int32_t *ids, size_t n, struct err *e)
@@ -93,11 +146,16 @@ static int add_messages(struct jsonl *s, const struct json *list, struct err *e)
     struct chat_message *messages = calloc(n + 1, sizeof *messages);
     if (!messages)
         return err_set(e, ERR_NOMEM, "out of memory for %zu messages", n);
+    size_t from = s->n;
     rc = take_messages(list, messages, e);
+    if (rc == 0 && s->answers)
+        rc = find_turn_tokens(s, e);
     if (rc == 0)
         rc = chat_render(s->chat, messages, n, false, &text, &len, e);
     if (rc == 0)
         rc = add_record(s, text, len, true, e);
+    if (rc == 0 && s->answers)
+        mark_answers(s, from);
     free(text);
     free(messages);
     return rc;
@@ -239,7 +297,10 @@ static int add_line(struct jsonl *s, const char *line, size_t len, const char *w
     if (rc != 0)
         return rc;
     const struct json *v = json_get(json_root(doc), s->field);
-    if (json_is_string(v))
+    if (s->answers && !json_is_array(v))
+        rc = err_set(e, ERR_FORMAT,
+                     "expected messages in the field '%s': only they tell answers from questions", s->field);
+    else if (json_is_string(v))
         rc = add_string(s, json_string(v), e);
     else if (json_is_array(v))
         rc = add_messages(s, v, e);
@@ -279,6 +340,21 @@ static int add_lines(struct jsonl *s, const char *path, const char *text, size_t
     return rc;
 }
 
+/* Hand the marks on to the corpus, whose ids end with ours. */
+static int take_marks(struct jsonl *s, struct err *e)
+{
+    struct corpus *c = s->corpus;
+    if (!s->answers)
+        return 0;
+    uint8_t *all = realloc(c->answers, c->n_ids + 1);
+    if (!all)
+        return err_set(e, ERR_NOMEM, "out of memory for %zu tokens", c->n_ids);
+    c->answers = all;
+    if (s->n)
+        memcpy(all + c->n_ids - s->n, s->marks, s->n);
+    return 0;
+}
+
 static int add_file(struct jsonl *s, const char *path, struct err *e)
 {
     char *text = NULL, sha256[65];
@@ -295,8 +371,12 @@ static int add_file(struct jsonl *s, const char *path, struct err *e)
         rc = corpus_add_tokens(s->corpus, path, s->ids, s->n, sha256, len, e);
     }
     if (rc == 0)
+        rc = take_marks(s, e);
+    if (rc == 0)
         corpus_note_bytes(s->corpus, text, len);
     chat_template_free(s->chat);
+    free(s->marks);
+    free(s->opening);
     free(s->ids);
     free(text);
     return rc;
@@ -310,6 +390,7 @@ int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *pa
                       .field = opt->field,
                       .parse_special = opt->parse_special,
                       .separate = opt->separate,
+                      .answers = opt->answers,
                       .chat_text = opt->chat_template,
                       .pair_text = opt->pair_template,
                       .ctx = opt->ctx};

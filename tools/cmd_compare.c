@@ -184,6 +184,7 @@ int cmd_compare(int argc, char **argv)
     struct options o = {.gates = GATES_INIT, .recipe = "llama.cpp", .resume = RESUME_OPTIONS_INIT};
     const struct opt options[] = {
         TEXT_OPTIONS(text),
+        SCORED_TEXT_OPTIONS(text),
         KV_OPTION(text.kv_type),
         OPT_GROUP("Candidates that are types, mixes, plans or recipes:"),
         IMATRIX_OPTION(o.imatrix),

@@ -64,6 +64,7 @@ int cmd_ladder(int argc, char **argv)
     struct options o = {.recipe = "llama.cpp", .method = "fast", .resume = RESUME_OPTIONS_INIT};
     const struct opt options[] = {
         TEXT_OPTIONS(text),
+        SCORED_TEXT_OPTIONS(text),
         KV_OPTION(text.kv_type),
         OPT_GROUP("Levels:"),
         OPT(TEXT, "types", &o.types, "LIST", "types, mixes, plan:FILE and recipe:FILE, separated by commas",

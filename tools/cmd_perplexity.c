@@ -111,6 +111,7 @@ int cmd_perplexity(int argc, char **argv)
     struct resume_options resume = RESUME_OPTIONS_INIT;
     const struct opt options[] = {
         TEXT_OPTIONS(text),
+        SCORED_TEXT_OPTIONS(text),
         KV_OPTION(text.kv_type),
         RESUME_OPTIONS(resume),
         OPT_GROUP("Output:"),

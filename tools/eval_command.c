@@ -28,6 +28,27 @@ int eval_parse_cache(const struct opt_command *cmd, struct kv_cache *out, const 
     return 0;
 }
 
+/* The weights of the texts, so that their sum is 1, into `out` [texts.n] (may be NULL). -1: there are not as
+ * many, or something else than numbers above 0. */
+static int parse_weights(const struct text_options *t, double *out)
+{
+    const char *p = t->weights;
+    double sum = 0;
+    for (size_t i = 0; i < t->texts.n; i++) {
+        char *end = NULL;
+        double v = strtod(p, &end);
+        if (end == p || !isfinite(v) || !(v > 0) || *end != (i + 1 < t->texts.n ? ',' : 0))
+            return -1;
+        if (out)
+            out[i] = v;
+        sum += v;
+        p = end + 1;
+    }
+    for (size_t i = 0; out && i < t->texts.n; i++)
+        out[i] /= sum;
+    return t->texts.n ? 0 : -1;
+}
+
 int eval_check_options(const struct opt_command *cmd, struct text_options *t, bool optional)
 {
     bool none = t->texts.n == 0 && !t->ids;
@@ -37,6 +58,12 @@ int eval_check_options(const struct opt_command *cmd, struct text_options *t, bo
     if (t->jsonl && (t->ids || !t->jsonl[0]))
         return cmd_usage(cmd, t->ids ? "--jsonl says what is in a --text; it says nothing about --ids"
                                      : "--jsonl: expected the name of a field");
+    if (t->answers_only && !t->jsonl)
+        return cmd_usage(cmd, "--answers-only: chats come from --jsonl FIELD");
+    if (t->weights && parse_weights(t, NULL) != 0)
+        return cmd_usage(cmd,
+                         "--weights %s: expected a number above 0 for each --text, of which there are %zu",
+                         t->weights, t->texts.n);
     if (t->stride >= t->ctx)
         return cmd_usage(cmd, "--stride %llu: expected less than --ctx (%llu)", (unsigned long long)t->stride,
                          (unsigned long long)t->ctx);
@@ -224,7 +251,8 @@ static int read_texts(struct eval_run *r, const struct tokenizer *t, const char 
                                         .parse_special = o->parse_special,
                                         .separate = single_texts(r),
                                         .pair_template = pair,
-                                        .ctx = (size_t)o->ctx};
+                                        .ctx = (size_t)o->ctx,
+                                        .answers = o->answers_only};
     int rc = 0;
     /* What llama.cpp allows, too: the end token belongs to texts of such a model. */
     r->corpus.allow_eos = single_texts(r) || r->models[0].net.pooling == NET_POOLING_LAST;
@@ -256,6 +284,12 @@ static int cut_texts(struct eval_run *r, const struct vocabulary *v, bool adds_e
                                   .max = (size_t)r->text->chunks,
                                   .eos = adds_eos ? (int32_t)v->eos : -1,
                                   .step = step_token(&r->models[0].net, v)};
+    if (r->text->answers_only || r->text->by_position || r->text->weights)
+        return err_set(
+            e, ERR_ARG,
+            "--answers-only, --by-position, --weights: %s answers once for each text; they are for "
+            "language models",
+            r->models[0].path);
     int rc =
         r->text->stride
             ? err_set(e, ERR_ARG, "--stride: %s answers once for each text; there are no windows to overlap",
@@ -267,12 +301,34 @@ static int cut_texts(struct eval_run *r, const struct vocabulary *v, bool adds_e
     return rc;
 }
 
+/* A mean over the texts needs a figure of each. */
+static int check_weighted(const struct eval_run *r, const struct windows *w, struct err *e)
+{
+    bool found = true;
+    for (size_t t = 0; r->text->weights && t < r->corpus.n_texts; t++) {
+        found = false;
+        for (size_t i = 0; i < w->n * windows_n_scored(w) && !found; i++)
+            found = w->text[i / windows_n_scored(w)] == t && (!w->use || (w->use[i] & WINDOW_SCORED));
+        if (!found)
+            return err_set(
+                e, ERR_ARG,
+                "%s: nothing of it is scored, and --weights wants a figure of each text; give a longer "
+                "text, a smaller --ctx or more --chunks",
+                r->corpus.texts[t].path);
+    }
+    return 0;
+}
+
 /* The text as models[0] reads it, cut into *out, or into r->passages. */
 static int open_text(struct eval_run *r, struct windows *out, struct err *e)
 {
     const struct vocabulary *v = NULL;
     struct tokenizer *t = NULL;
-    struct window_options opt = {(size_t)r->text->ctx, (size_t)r->text->chunks, (size_t)r->text->stride, -1};
+    struct window_options opt = {.ctx = (size_t)r->text->ctx,
+                                 .max_windows = (size_t)r->text->chunks,
+                                 .stride = (size_t)r->text->stride,
+                                 .bos = -1,
+                                 .all_positions = r->text->by_position};
     int rc = 0;
     bool adds_eos = false;
     if (r->text->ids) {
@@ -294,6 +350,8 @@ static int open_text(struct eval_run *r, struct windows *out, struct err *e)
         rc = cut_texts(r, v, adds_eos, e);
     else if (rc == 0)
         rc = windows_cut(out, &r->corpus, &opt, e);
+    if (rc == 0 && !single_texts(r))
+        rc = check_weighted(r, out, e);
     return rc;
 }
 
@@ -369,6 +427,21 @@ static void describe_reference(struct eval_run *r, struct report *p)
     corpus_hash(&r->corpus, p->ids_sha256);
 }
 
+/* Figures of single texts and of depths, where they are asked for. */
+static int take_parts(struct eval_run *r, struct err *e)
+{
+    const struct text_options *t = r->text;
+    double *weights = t->weights ? calloc(t->texts.n, sizeof *weights) : NULL;
+    if (t->weights && (!weights || parse_weights(t, weights) != 0)) {
+        free(weights);
+        return err_set(e, ERR_NOMEM, "out of memory for the weights of texts");
+    }
+    int rc = report_parts_take(&r->parts, &r->evaluation, &r->windows, &r->corpus, weights, e);
+    r->report.parts = &r->parts;
+    free(weights);
+    return rc;
+}
+
 static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
 {
     struct report *p = &r->report;
@@ -376,6 +449,8 @@ static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
              : single_texts(r)
                  ? report_take_texts(p, &r->text_evaluation, &r->passages, (size_t)r->text->ctx, e)
                  : report_take(p, &r->evaluation, &r->windows, e);
+    if (rc == 0 && !r->shared->dry_run && !single_texts(r))
+        rc = take_parts(r, e);
     if (rc != 0)
         return rc;
     bool mixes = false;
@@ -395,6 +470,7 @@ static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
     else
         describe_reference(r, p);
     p->stride = (size_t)r->text->stride;
+    p->answers_only = r->text->answers_only;
     p->activations = eval_activations(r->text);
     p->imatrix = mixes ? r->imatrix_path : NULL;
     p->recipe = mixes ? r->recipe : NULL;
@@ -543,6 +619,7 @@ int eval_status(const struct eval_run *r, int rc, const struct err *e)
 void eval_release(struct eval_run *r)
 {
     report_release(&r->report);
+    report_parts_release(&r->parts);
     evaluation_release(&r->evaluation);
     text_evaluation_release(&r->text_evaluation);
     reference_writer_abort(r->writer);

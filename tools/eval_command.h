@@ -22,7 +22,7 @@
 #include "calib/eval/candidate.h"
 #include "calib/eval/evaluate.h"
 #include "calib/eval/stored_reference.h"
-#include "calib/report/report.h"
+#include "calib/report/report_parts.h"
 #include "formats/gguf/imatrix_file.h"
 
 struct text_options {
@@ -32,6 +32,8 @@ struct text_options {
     bool parse_special;
     const char *kv_type;   /* as given; NULL: exact */
     struct kv_cache cache; /* what it says: of the candidates, or of the only model */
+    const char *weights;   /* of SCORED_TEXT_OPTIONS, as the next two */
+    bool answers_only, by_position;
 };
 #define TEXT_OPTIONS_INIT                                                                                    \
     {                                                                                                        \
@@ -63,6 +65,15 @@ struct text_options {
             "read the text of control tokens, such as <|im_end|>, as control tokens"),                       \
         OPT(CHOICE, "activations", &(t).activations, "f32|q8",                                               \
             "precision of the inputs of products: exact, or rounded as the llama.cpp CPU runtime does")
+
+/* Rows behind them for commands that score. */
+#define SCORED_TEXT_OPTIONS(t)                                                                               \
+    OPT(FLAG, "answers-only", &(t).answers_only, NULL,                                                       \
+        "of chats (--jsonl) score only what the assistant wrote"),                                           \
+        OPT(TEXT, "weights", &(t).weights, "W1,W2,...",                                                      \
+            "a weight for each --text: also report the weighted mean of their figures"),                     \
+        OPT(FLAG, "by-position", &(t).by_position, NULL,                                                     \
+            "also report figures by position in the window, from the first token on")
 
 /* Rows of the option table: scores that are kept. */
 struct resume_options {
@@ -108,6 +119,7 @@ struct eval_run {
     struct evaluation evaluation;
     struct text_evaluation text_evaluation;
     struct report report;
+    struct report_parts parts;
     struct progress_bar bar;
     double start;
     void (*members)(void *ctx, struct json_writer *w); /* of the command's own in the JSON object; or NULL */

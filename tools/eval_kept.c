@@ -51,6 +51,8 @@ static int hash_model(const struct candidate *c, const struct candidate *base, c
     if (rc == 0 && model_n_adapters(m) > 0)
         rc = hash_values(&h, m, e);
     sha256_update(&h, c->identity, strlen(c->identity) + 1);
+    const char *cache = kv_cache_is_exact(&c->cache) ? "" : c->cache_name;
+    sha256_update(&h, cache, strlen(cache) + 1);
     sha256_final_hex(&h, out);
     return rc;
 }

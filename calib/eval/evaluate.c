@@ -232,5 +232,50 @@ void evaluation_release(struct evaluation *v)
     free(v->kld);
     free(v->same_top);
     free(v->seconds);
+    free(v->ends);
     *v = (struct evaluation){0};
+}
+
+static int select_allocate(struct evaluation *out, const struct evaluation *v, struct err *e)
+{
+    out->nll = calloc(v->n_models, sizeof *out->nll);
+    out->kld = calloc(v->n_models, sizeof *out->kld);
+    out->same_top = calloc(v->n_models, sizeof *out->same_top);
+    out->seconds = calloc(v->n_models, sizeof *out->seconds);
+    out->ends = calloc(v->n_windows + 1, sizeof *out->ends);
+    bool ok = out->nll && out->kld && out->same_top && out->seconds && out->ends;
+    out->n_models = ok ? v->n_models : 0;
+    for (size_t m = 0; ok && m < v->n_models; m++) {
+        out->nll[m] = malloc(v->n * sizeof **out->nll + 1);
+        out->kld[m] = malloc(v->n * sizeof **out->kld + 1);
+        out->same_top[m] = malloc(v->n * sizeof **out->same_top + 1);
+        ok = out->nll[m] && out->kld[m] && out->same_top[m];
+    }
+    return ok ? 0 : err_set(e, ERR_NOMEM, "out of memory for the scores of %zu positions", v->n);
+}
+
+int evaluation_select(struct evaluation *out, const struct evaluation *v, const uint8_t *use, uint8_t bit,
+                      struct err *e)
+{
+    struct evaluation x = {.n_windows = v->n_windows, .partial = v->partial};
+    int rc = select_allocate(&x, v, e);
+    if (rc != 0) {
+        evaluation_release(&x);
+        return rc;
+    }
+    for (size_t m = 0; m < v->n_models; m++) {
+        x.n = 0;
+        x.seconds[m] = v->seconds[m];
+        for (size_t i = 0; i < v->n; i++) {
+            if (use[i] & bit) {
+                x.nll[m][x.n] = v->nll[m][i];
+                x.kld[m][x.n] = v->kld[m][i];
+                x.same_top[m][x.n++] = v->same_top[m][i];
+            }
+            if ((i + 1) % v->run == 0)
+                x.ends[i / v->run] = x.n;
+        }
+    }
+    *out = x;
+    return 0;
 }

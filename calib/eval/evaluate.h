@@ -44,6 +44,7 @@ struct evaluation {
     bool **same_top;  /* [n_models][n]; [0] all true */
     double *seconds;  /* [n_models] forward pass of each, and its share of the sweep */
     bool partial;     /* stopped early: some windows or models are missing */
+    size_t *ends;     /* [n_windows] ends of the positions of each, when only some were selected; else NULL */
 };
 
 /* models[0] is the reference. ERR_UNSUPPORTED: a model without a language head. Stopped before anything was
@@ -51,6 +52,11 @@ struct evaluation {
 int evaluate(struct evaluation *out, const struct evaluate_model *models, size_t n_models,
              const struct windows *w, const struct evaluate_options *opt, struct err *e);
 void evaluation_release(struct evaluation *v);
+
+/* The positions whose `use` has this bit (corpus.h); `run` has no meaning then, `ends` has. *out: released
+ * like any other. ERR_NOMEM. */
+int evaluation_select(struct evaluation *out, const struct evaluation *v, const uint8_t *use, uint8_t bit,
+                      struct err *e);
 
 /* ERR_FORMAT: what is said of a model whose score of position i is no number. */
 int evaluation_not_finite(const char *name, size_t i, struct err *e);

@@ -44,21 +44,33 @@ struct estimate stat_mean_difference(const double *a, const double *b, size_t n)
     return d;
 }
 
-struct estimate stat_mean_difference_of_groups(const double *a, const double *b, const size_t *ends,
-                                               size_t n_groups)
+/* Error of the mean of a - b (b NULL: of a), which is `mean`. */
+static double error_of_groups(const double *a, const double *b, double mean, const size_t *ends,
+                              size_t n_groups)
 {
-    size_t n = n_groups ? ends[n_groups - 1] : 0;
-    struct estimate d = {mean_of(a, n) - mean_of(b, n), NAN};
     double s = 0;
     for (size_t i = 0, k = 0; k < n_groups; k++) {
         double t = 0;
         for (; i < ends[k]; i++)
-            t += a[i] - b[i] - d.value;
+            t += a[i] - (b ? b[i] : 0) - mean;
         s += t * t;
     }
-    if (n_groups > 1)
-        d.error = sqrt(s * (double)n_groups / (double)(n_groups - 1)) / (double)n;
-    return d;
+    return n_groups > 1 ? sqrt(s * (double)n_groups / (double)(n_groups - 1)) / (double)ends[n_groups - 1]
+                        : NAN;
+}
+
+struct estimate stat_mean_difference_of_groups(const double *a, const double *b, const size_t *ends,
+                                               size_t n_groups)
+{
+    size_t n = n_groups ? ends[n_groups - 1] : 0;
+    double mean = mean_of(a, n) - mean_of(b, n);
+    return (struct estimate){mean, error_of_groups(a, b, mean, ends, n_groups)};
+}
+
+struct estimate stat_mean_of_groups(const double *x, const size_t *ends, size_t n_groups)
+{
+    double mean = mean_of(x, n_groups ? ends[n_groups - 1] : 0);
+    return (struct estimate){mean, error_of_groups(x, NULL, mean, ends, n_groups)};
 }
 
 struct estimate stat_mean_of_runs(const double *x, size_t n, size_t run)

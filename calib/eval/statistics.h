@@ -30,6 +30,9 @@ struct estimate stat_mean_difference(const double *a, const double *b, size_t n)
 struct estimate stat_mean_difference_of_groups(const double *a, const double *b, const size_t *ends,
                                                size_t n_groups);
 
+/* Mean of values in such groups, with that error. */
+struct estimate stat_mean_of_groups(const double *x, const size_t *ends, size_t n_groups);
+
 /* Mean of n values that come in runs of `run` related ones (the tokens of a window): the error is that of the
  * means of the runs, so correlation inside a run is accounted for. */
 struct estimate stat_mean_of_runs(const double *x, size_t n, size_t run);

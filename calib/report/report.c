@@ -1,6 +1,8 @@
 /* report.c - taking the figures of an evaluation, and the report as JSON. */
 #include "report.h"
 
+#include "report_parts.h"
+
 #include "formats/json.h"
 #include "formats/model/model_sum.h"
 #include "libquant/base/path.h"
@@ -49,16 +51,47 @@ void report_name_candidates(struct report *r)
     }
 }
 
-/* The mean of each of `n` runs; NULL when memory is out. */
-static double *means_of_runs(const double *values, size_t n, size_t run)
+/* The mean of each of `n` windows, NaN where nothing of it counts; NULL when memory is out. */
+static double *means_of_windows(const double *values, const struct evaluation *v)
 {
-    double *means = malloc(n * sizeof *means + 1);
-    for (size_t i = 0; means && i < n; i++)
-        means[i] = stat_mean(values + i * run, run).value;
+    double *means = malloc(v->n_windows * sizeof *means + 1);
+    for (size_t i = 0; means && i < v->n_windows; i++) {
+        size_t begin = !v->ends ? i * v->run
+                       : i      ? v->ends[i - 1]
+                                : 0,
+               end = v->ends ? v->ends[i] : begin + v->run;
+        means[i] = stat_mean(values + begin, end - begin).value;
+    }
     return means;
 }
 
-int report_take(struct report *r, const struct evaluation *v, const struct windows *w, struct err *e)
+/* Errors from windows that have not equally many positions. */
+static void errors_of_windows(struct perplexity *p, struct divergence *d, const struct evaluation *v,
+                              size_t m)
+{
+    if (!v->ends)
+        return;
+    p->window_stderr = p->perplexity * stat_mean_of_groups(v->nll[m], v->ends, v->n_windows).error;
+    if (d)
+        d->kld_window_stderr = stat_mean_of_groups(v->kld[m], v->ends, v->n_windows).error;
+}
+
+static void take_candidate(struct report *r, size_t i, const struct evaluation *v, double n_tokens,
+                           double *scratch)
+{
+    struct report_model *c = &r->candidates[i];
+    struct divergence_series s = {v->nll[0], v->nll[i + 1], v->kld[i + 1], v->same_top[i + 1], v->n, v->run};
+    divergence_of(&c->d, &s, scratch);
+    errors_of_windows(&c->d.ppl, &c->d, v, i + 1);
+    c->ppl = c->d.ppl;
+    c->kld_windows = means_of_windows(v->kld[i + 1], v);
+    c->tokens_per_second = n_tokens / v->seconds[i + 1];
+    c->has_step = i > 0;
+    if (i > 0)
+        c->step = stat_mean_difference(v->kld[i + 1], v->kld[i], v->n);
+}
+
+static int take(struct report *r, const struct evaluation *v, const struct windows *w, struct err *e)
 {
     double *scratch = malloc(v->n * sizeof *scratch + 1);
     r->n_candidates = v->n_models - 1;
@@ -74,22 +107,25 @@ int report_take(struct report *r, const struct evaluation *v, const struct windo
     r->n_scored = v->n;
     r->partial = v->partial;
     perplexity_of(&r->reference.ppl, v->nll[0], v->n, v->run);
+    errors_of_windows(&r->reference.ppl, NULL, v, 0);
     double n_tokens = (double)v->n_windows * (double)w->ctx;
     r->reference.tokens_per_second = n_tokens / v->seconds[0];
-    for (size_t i = 0; i < r->n_candidates; i++) {
-        struct report_model *c = &r->candidates[i];
-        struct divergence_series s = {v->nll[0],          v->nll[i + 1], v->kld[i + 1],
-                                      v->same_top[i + 1], v->n,          v->run};
-        divergence_of(&c->d, &s, scratch);
-        c->ppl = c->d.ppl;
-        c->kld_windows = means_of_runs(v->kld[i + 1], v->n_windows, v->run);
-        c->tokens_per_second = n_tokens / v->seconds[i + 1];
-        c->has_step = i > 0;
-        if (i > 0)
-            c->step = stat_mean_difference(v->kld[i + 1], v->kld[i], v->n);
-    }
+    for (size_t i = 0; i < r->n_candidates; i++)
+        take_candidate(r, i, v, n_tokens, scratch);
     free(scratch);
     return 0;
+}
+
+int report_take(struct report *r, const struct evaluation *v, const struct windows *w, struct err *e)
+{
+    struct evaluation scored = {0};
+    if (!w->use)
+        return take(r, v, w, e);
+    int rc = evaluation_select(&scored, v, w->use, WINDOW_SCORED, e);
+    if (rc == 0)
+        rc = take(r, &scored, w, e);
+    evaluation_release(&scored);
+    return rc;
 }
 
 static void unknown_perplexity(struct perplexity *p, size_t n_scored)
@@ -115,6 +151,14 @@ static void unknown_divergence(struct divergence *d, size_t n_scored)
         d->kld_at[i] = d->delta_p_at[i] = NAN;
 }
 
+static size_t n_scored(const struct windows *w)
+{
+    size_t n = w->n * windows_n_scored(w), n_used = 0;
+    for (size_t i = 0; w->use && i < n; i++)
+        n_used += (w->use[i] & WINDOW_SCORED) != 0;
+    return w->use ? n_used : n;
+}
+
 int report_plan(struct report *r, size_t n_candidates, const struct windows *w, struct err *e)
 {
     r->candidates = calloc(n_candidates + 1, sizeof *r->candidates);
@@ -125,7 +169,7 @@ int report_plan(struct report *r, size_t n_candidates, const struct windows *w, 
     r->ctx = w->ctx;
     r->n_windows = r->n_windows_asked = w->n;
     r->run = windows_n_scored(w);
-    r->n_scored = w->n * r->run;
+    r->n_scored = n_scored(w);
     unknown_perplexity(&r->reference.ppl, r->n_scored);
     r->reference.tokens_per_second = NAN;
     for (size_t i = 0; i < n_candidates; i++) {
@@ -327,6 +371,8 @@ static void settings_members(struct json_writer *w, const struct report *r)
     jw_end(w);
     key_string(w, "ids_sha256", r->ids_sha256);
     key_uint(w, "stride", r->stride);
+    jw_key(w, "answers_only");
+    jw_bool(w, r->answers_only);
     key_string(w, "activations", r->activations == ACTIVATIONS_Q8 ? "q8" : "f32");
     key_string(w, "imatrix", r->imatrix);
     key_string(w, "recipe", r->recipe);
@@ -472,6 +518,7 @@ void report_json(const struct report *r, FILE *out)
         key_verdict(&w, "gates_met", r->n_gates ? report_judge_all(r) : REPORT_OPEN);
     if (r->kind != REPORT_PERPLEXITY)
         answer_members(&w, r);
+    report_parts_json(r, &w);
     settings_members(&w, r);
     if (r->members)
         r->members(r->members_ctx, &w);

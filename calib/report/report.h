@@ -48,6 +48,7 @@ enum report_verdict {
 };
 
 struct json_writer;
+struct report_parts;
 
 struct report {
     enum report_kind kind;
@@ -73,6 +74,8 @@ struct report {
     bool planned;                      /* nothing was run: every figure that is measured is NaN */
     const char *html, *logits, *saved; /* files that are (or would be) written beside, or NULL */
     const char *stored;                /* file that the reference was stored in, or NULL */
+    const struct report_parts *parts;  /* report_parts.h; borrowed; or NULL */
+    bool answers_only;                 /* tokens of answers alone are scored */
     struct report_model reference;
     struct report_model *candidates; /* owned */
     size_t n_candidates;

@@ -1,6 +1,8 @@
 /* report_text.c - the report as a table for a terminal. */
 #include "report.h"
 
+#include "report_parts.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -47,8 +49,12 @@ static void amount(const struct report *r, FILE *out)
 {
     static const char *const pooled[] = {"", "mean of its tokens", "first token", "last token", "last token"};
     if (r->answer == NET_TOKENS) {
-        fprintf(out, "%-11s %zu of %zu tokens%s, %zu scored in each", "windows", r->n_windows, r->ctx,
-                r->stride ? " (overlapping)" : "", r->run);
+        fprintf(out, "%-11s %zu of %zu tokens%s, ", "windows", r->n_windows, r->ctx,
+                r->stride ? " (overlapping)" : "");
+        if (r->run * r->n_windows == r->n_scored)
+            fprintf(out, "%zu scored in each", r->run);
+        else
+            fprintf(out, "%zu scored%s", r->n_scored, r->answers_only ? ", those of answers" : "");
         return;
     }
     fprintf(out, "%-11s %zu", "texts", r->n_texts);
@@ -95,6 +101,7 @@ static void perplexity_text(const struct report *r, FILE *out)
     fprintf(out, "%-11s %.5f ± %s nats per token over %zu tokens\n", "nll", p->nll.value,
             figure(5, p->nll.error).text, p->n_scored);
     fprintf(out, "%-11s %.0f tokens per second\n", "speed", r->reference.tokens_per_second);
+    report_parts_text(r, out);
 }
 
 #define NAME_WIDTH 12 /* of the first column; the widest row then has 80 */
@@ -264,6 +271,7 @@ static void comparison_text(const struct report *r, FILE *out)
     else
         embeddings_table(r, out);
     footnote(r, out);
+    report_parts_text(r, out);
 }
 
 /* What would be done: no figure is known yet but counts and sizes. */

@@ -171,6 +171,66 @@ static void messages_are_rendered_as_the_template_says(void **state)
     }
 }
 
+static void answers_are_marked_and_alone_count(void **state)
+{
+    (void)state;
+    struct corpus c = {0};
+    struct windows w;
+    struct err e = {0};
+    struct jsonl_options opt = {.field = "m", .chat_template = vocab->chat_template, .answers = true};
+    write_text("{\"m\": [{\"role\": \"user\", \"content\": \"What?\"}, {\"role\": \"assistant\", "
+               "\"content\": \"That.\"}, {\"role\": \"user\", \"content\": \"Really, assistant?\"}, "
+               "{\"role\": \"assistant\", \"content\": \"Yes\"}]}\n");
+    assert_int_equal(corpus_add_jsonl(&c, tok, path, &opt, &e), 0);
+    static const struct {
+        const char *text;
+        uint8_t mark;
+    } parts[] = {{"<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\n", 0},
+                 {"That.<|im_end|>", 1},
+                 {"\n<|im_start|>user\nReally, assistant?<|im_end|>\n<|im_start|>assistant\n", 0},
+                 {"Yes<|im_end|>", 1},
+                 {"\n", 0}};
+    size_t at = 0, n_marked = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        struct tokenize_options all = {.parse_special = true};
+        int32_t *ids = NULL;
+        size_t n = 0;
+        assert_int_equal(tokenizer_encode(tok, parts[i].text, strlen(parts[i].text), &all, &ids, &n, &e), 0);
+        assert_memory_equal(c.ids + at, ids, n * sizeof *ids);
+        for (size_t k = 0; k < n; k++)
+            assert_int_equal(c.answers[at + k], parts[i].mark);
+        n_marked += parts[i].mark * n;
+        at += n;
+        free(ids);
+    }
+    assert_int_equal(at, c.n_ids);
+    /* One window over all of it: the first token is nobody's target. */
+    struct window_options cut = {.ctx = c.n_ids, .bos = -1, .all_positions = true};
+    size_t n_scored = 0, n_depth = 0;
+    assert_int_equal(windows_cut(&w, &c, &cut, &e), 0);
+    assert_true(w.first == 0 && w.text[0] == 0);
+    for (size_t i = 0; i < windows_n_scored(&w); i++) {
+        assert_int_equal((w.use[i] & WINDOW_DEPTH) != 0, c.answers[i + 1]);
+        n_depth += (w.use[i] & WINDOW_DEPTH) != 0;
+        n_scored += (w.use[i] & WINDOW_SCORED) != 0;
+        assert_true(!(w.use[i] & WINDOW_SCORED) || i >= c.n_ids / 2);
+    }
+    assert_int_equal(n_depth, n_marked);
+    assert_true(n_scored > 0 && n_scored < n_depth);
+    windows_release(&w);
+    corpus_release(&c);
+    write_text("{\"m\": \"a string\"}\n");
+    assert_int_equal(corpus_add_jsonl(&c, tok, path, &opt, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, "expected messages in the field 'm'"));
+    corpus_release(&c);
+    write_text("{\"m\": [{\"role\": \"user\", \"content\": \"Nobody answers to this.\"}]}\n");
+    assert_int_equal(corpus_add_jsonl(&c, tok, path, &opt, &e), 0);
+    cut = (struct window_options){.ctx = 8, .bos = -1};
+    assert_int_equal(windows_cut(&w, &c, &cut, &e), ERR_ARG);
+    assert_non_null(strstr(e.msg, "no token of an answer"));
+    corpus_release(&c);
+}
+
 static void bad_lines_are_named(void **state)
 {
     (void)state;
@@ -231,6 +291,7 @@ int main(void)
         cmocka_unit_test(long_pairs_lose_the_end_of_the_document),
         cmocka_unit_test(strings_of_json_lines_follow_each_other),
         cmocka_unit_test(messages_are_rendered_as_the_template_says),
+        cmocka_unit_test(answers_are_marked_and_alone_count),
         cmocka_unit_test(bad_lines_are_named),
         cmocka_unit_test(windows_do_not_cross_texts),
     };

@@ -65,6 +65,14 @@ run 0 imatrix "$demo" --text "$text" --ctx 256 --chunks 2 -o im.gguf
 run 0 compare "$demo" Q2_K $args --resume --imatrix im.gguf
 says "1 of 2 parts were kept"
 
+# So is a cache of keys and values.
+run 0 compare "$demo" kv:q4_0 $args
+figures plain.kv
+run 0 compare "$demo" kv:q4_0 $args --resume
+says "1 of 2 parts were kept"
+figures kept.kv
+same plain.kv kept.kv
+
 # A stored reference comes out of it as well, the same as from a plain run.
 run 0 compare "$demo" q4.gguf $args --save-reference plain.ref
 run 0 compare "$demo" q4.gguf $args --save-reference kept.ref --resume
