@@ -531,8 +531,9 @@ int cmd_best(int argc, char **argv)
             "MODEL --text TEXT (--target-size SIZE | --target-bpw B | --memory SIZE --ctx N) -o OUT.gguf",
         .description =
             "Write the best file of a size: Hessians and importance of the text, the loss of every tensor, "
-            "types by least expected loss, error feedback, and a report beside the standard mix of that "
-            "size. A stopped run continues when the same command is given again. For a device the run "
+            "types by least expected loss after error feedback, that feedback, and a report beside the "
+            "standard mix of that size. A stopped run continues when the same command is given again. For a "
+            "device the run "
             "itself works in 1GiB, or in as much as error feedback needs for the widest matrix.",
         OPT_TABLE(options),
         .min_operands = 1,
