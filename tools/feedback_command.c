@@ -412,6 +412,9 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
         rc = cut_text(run, m, f, shared, e);
     if (rc == 0)
         rc = open_hessians(run, session, f, shared, ro->memory_bytes, ro->resume, e);
+    if (rc == 0 && f->texts.n && run->held_out.n < f->held_out)
+        cmd_note(shared, "the text gives %zu windows of %zu tokens, and %zu of them are held out", run->all.n,
+                 run->all.ctx, run->held_out.n);
     if (rc == 0 && !ro->imatrix) {
         rc = imatrix_load(&run->imatrix, hessian_file_path(run->hessian), e);
         ro->imatrix = run->imatrix;
@@ -427,12 +430,28 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
     return rc;
 }
 
+/* What a stopped run kept and this one, without --resume, gives up. */
+static void warn_left(const char *output, const struct shared_options *shared)
+{
+    static const char *const endings[] = {".kerf-feedback", ".kerf-hessian", ".kerf-hessian.kerf-state"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        char *path = path_with(output, endings[i]);
+        if (path && access(path, F_OK) == 0)
+            cmd_warn(shared,
+                     "[left-behind] %s: a stopped run left it, and this one begins anew; --resume goes on",
+                     path);
+        free(path);
+    }
+}
+
 int feedback_check_output(const struct feedback_options *f, const struct rewrite_options *ro,
-                          const char *output, struct err *e)
+                          const char *output, const struct shared_options *shared, struct err *e)
 {
     int rc = f->hessian ? output_file_check_input(output, f->hessian, e) : 0;
     for (size_t i = 0; rc == 0 && i < f->texts.n; i++)
         rc = output_file_check_input(output, f->texts.items[i], e);
+    if (rc == 0 && !ro->resume)
+        warn_left(output, shared);
     /* the parts of a split set have names of their own; a resumed run may find its output finished */
     return rc || ro->split_max_bytes || ro->resume ? rc : output_file_check_target(output, ro->overwrite, e);
 }

@@ -74,9 +74,9 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
                      const struct shared_options *shared, const char *output, struct err *e);
 
 /* Refuse before the work what would be refused behind it: an output that is there, or that is one of the
- * inputs. */
+ * inputs. Without --resume, warns of what a stopped run kept. */
 int feedback_check_output(const struct feedback_options *f, const struct rewrite_options *ro,
-                          const char *output, struct err *e);
+                          const char *output, const struct shared_options *shared, struct err *e);
 
 /* The member "method" of the result's object: what was calibrated on, and what the check found. */
 struct json_writer;

@@ -326,7 +326,7 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
     if (rc == 0 && by_feedback && s->dry_run)
         rc = feedback_check_dry(in->model, &in->session, &o->feedback, ro.memory_bytes, &e);
     if (rc == 0 && solving)
-        rc = feedback_check_output(&o->feedback, &ro, o->output, &e);
+        rc = feedback_check_output(&o->feedback, &ro, o->output, s, &e);
     if (rc == 0 && solving)
         rc = feedback_prepare(&feedback, &ro, in->model, &in->session, &o->feedback, s, o->output, &e);
     if (rc == 0) {

@@ -110,6 +110,11 @@ run 0 quantize "$toy" -o "$work/f.gguf" --type Q3_K_M --method feedback --text "
 says "solved again"
 says "collected again"
 
+echo "kerf-feedback 1" >"$work/l.gguf.kerf-feedback"
+run 0 quantize "$toy" -o "$work/l.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 4 --held-out 4000
+says "a stopped run left it, and this one begins anew"
+says "of them are held out"
+
 # Killed and resumed
 "$kerf" quantize "$toy" -o "$work/k.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 20 --held-out 4 \
     --resume >/dev/null 2>&1 &
