@@ -4,6 +4,7 @@
 #include "adapter_options.h"
 #include "feedback_command.h"
 #include "progress.h"
+#include "towers_command.h"
 #include "type_options.h"
 
 #include "calib/solve/loss_table.h"
@@ -23,6 +24,8 @@ struct options {
     struct opt_list tensor_types, skip_tensors, adapters;
     struct feedback_options feedback;
     uint64_t split_max_bytes;
+    struct towers_options towers;
+    bool mmproj;
     bool pure, leave_output, imatrix_strict, resume, allow_requantize, keep_mtp, no_fallback;
 };
 
@@ -30,6 +33,7 @@ struct options {
 struct inputs {
     struct session session;
     struct model *model;
+    struct towers_run towers;
     struct plan *plan;
     struct imatrix *imatrix;
     struct adapter_list adapters;
@@ -47,6 +51,7 @@ static void inputs_release(struct inputs *in)
     free(in->patterns);
     free(in->overrides);
     adapter_list_release(&in->adapters);
+    towers_release(&in->towers);
     imatrix_free(in->imatrix);
     plan_free(in->plan);
     model_close(in->model);
@@ -158,6 +163,7 @@ static void print_json(const struct rewrite_report *r, const struct inputs *in, 
     jw_end(&w);
     if (feedback)
         feedback_json(feedback, &w);
+    towers_json(&in->towers, &w);
     cmd_json_end(&w);
 }
 
@@ -226,6 +232,7 @@ static void tell_remarks(const struct shared_options *s, const struct inputs *in
         cmd_warn_of(s, NULL, in->remarks[i]);
     for (size_t i = 0; i < r->n_warnings; i++)
         cmd_warn_of(s, NULL, r->warnings[i]);
+    towers_warn(&in->towers, s);
     cmd_tell_warnings();
     size_t n = model_n_skipped(m);
     for (size_t i = 0; s->verbose && i < n; i++)
@@ -237,6 +244,11 @@ static void tell_remarks(const struct shared_options *s, const struct inputs *in
     if (n && !s->verbose)
         cmd_note(s, "%zu source tensor%s left out by rule; --verbose names %s", n, n == 1 ? " was" : "s were",
                  n == 1 ? "it" : "them");
+    if (model_has_towers(m) && !in->towers.model)
+        cmd_note(s,
+                 "the vision and audio towers are a second file: kerf convert %s --mmproj -o mmproj.gguf "
+                 "writes it, --with-mmproj both",
+                 model_path(m));
 }
 
 static int open_inputs(struct inputs *in, const char *path, const struct options *o,
@@ -255,15 +267,18 @@ static int open_inputs(struct inputs *in, const char *path, const struct options
         rc = imatrix_load(&in->imatrix, o->imatrix, e);
     struct model_options mo = {.allow_missing_weights = s->dry_run,
                                .keep_mtp = o->keep_mtp,
+                               .towers = o->mmproj,
                                .skip_tensors = o->skip_tensors.items,
                                .n_skip_tensors = o->skip_tensors.n,
                                .base = o->base,
                                .adapters = in->adapters.items,
                                .n_adapters = in->adapters.n,
-                               .keep_packed = !o->type || strcmp(o->type, "auto") == 0,
+                               .keep_packed = !o->mmproj && (!o->type || strcmp(o->type, "auto") == 0),
                                .kern = in->session.kern};
     if (rc == 0)
         rc = model_open(&in->model, path, &mo, e);
+    if (rc == 0 && o->towers.wanted)
+        rc = towers_open(&in->towers, path, o->output, &mo, e);
     return rc;
 }
 
@@ -295,8 +310,21 @@ static void compare_origin(struct inputs *in, const struct options *o)
                "give that one with --imatrix");
 }
 
-static int run(struct inputs *in, const struct recipe_options *recipe, const char *path,
-               const struct options *o, const struct shared_options *s)
+/* The towers first: they are small, and a fault in them shows before the long work. */
+static int write_all(struct rewrite_report *report, struct inputs *in, const struct mix *towers_mix,
+                     const char *output, const struct shared_options *s, const struct rewrite_options *ro,
+                     struct progress_bar *bar, struct err *e)
+{
+    progress_begin(bar, s, "writing", "B", 0);
+    int rc = in->towers.model ? towers_write(&in->towers, towers_mix, ro, e) : 0;
+    if (rc == 0)
+        rc = rewrite_model(report, in->model, output, ro, e);
+    progress_end(bar);
+    return rc;
+}
+
+static int run(struct inputs *in, const struct recipe_options *recipe, const struct mix *towers_mix,
+               const char *path, const struct options *o, const struct shared_options *s)
 {
     struct err e = {0};
     double begin = clock_seconds();
@@ -329,11 +357,8 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
         rc = feedback_check_output(&o->feedback, &ro, o->output, s, &e);
     if (rc == 0 && solving)
         rc = feedback_prepare(&feedback, &ro, in->model, &in->session, &o->feedback, s, o->output, &e);
-    if (rc == 0) {
-        progress_begin(&bar, s, "writing", "B", 0);
-        rc = rewrite_model(&report, in->model, o->output, &ro, &e);
-        progress_end(&bar);
-    }
+    if (rc == 0)
+        rc = write_all(&report, in, towers_mix, o->output, s, &ro, &bar, &e);
     if (rc == 0) {
         tell_remarks(s, in, &report);
         if (report.finished)
@@ -347,6 +372,8 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const cha
                        clock_seconds() - begin);
         else
             print_text(&report, o->output ? o->output : path, s, clock_seconds() - begin);
+        if (!s->json)
+            towers_print(&in->towers, s->dry_run);
         if (solving)
             feedback_tell(&feedback, s);
     }
@@ -371,12 +398,28 @@ static int check_adapter_options(const struct opt_command *cmd, const struct opt
     return 0;
 }
 
+static int check_towers(const struct opt_command *cmd, const struct options *o, const struct mix **mix)
+{
+    if (o->mmproj && o->towers.wanted)
+        return cmd_usage(cmd, "--mmproj writes the towers alone, --with-mmproj both files: give one of them");
+    if ((o->mmproj || o->towers.wanted) && o->base)
+        return cmd_usage(cmd, "--base writes an adapter file, which has no towers");
+    if (o->mmproj && o->adapters.n)
+        return cmd_usage(cmd, "--lora merges into the text model; --mmproj writes towers");
+    if (o->mmproj && strcmp(o->method, "fast") != 0)
+        return cmd_usage(cmd, "--method %s needs a text model; --mmproj writes towers", o->method);
+    if (!o->towers.wanted && strcmp(o->towers.type, "auto") != 0)
+        return cmd_usage(cmd, "--mmproj-type is for --with-mmproj; with --mmproj give --type");
+    return strcmp(o->towers.type, "auto") == 0 ? 0 : parse_mix(cmd, "--mmproj-type", o->towers.type, mix);
+}
+
 int write_model_command(const struct write_command *wc, int argc, char **argv)
 {
     struct shared_options s = SHARED_OPTIONS_INIT;
     struct options o = {.type = wc->needs_type ? NULL : "auto",
                         .recipe = "llama.cpp",
                         .method = "fast",
+                        .towers = {.type = "auto"},
                         .feedback = FEEDBACK_OPTIONS_INIT};
     const struct opt options[] = {
         OPT(TEXT, "output", &o.output, "FILE", "the GGUF file to write", .letter = 'o'),
@@ -409,6 +452,11 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
             "refuse when it lacks a tensor that would use it, or an expert of one; not token_embd, "
             "per_layer_token_embd and output, for which there is data on request only, or none"),
         OPT_GROUP("Input and output:"),
+        OPT(FLAG, "mmproj", &o.mmproj, NULL,
+            "write the vision and audio towers of a checkpoint instead of its text model: the second file of "
+            "a "
+            "multimodal model"),
+        TOWERS_OPTIONS(o.towers),
         OPT(FLAG, "keep-mtp", &o.keep_mtp, NULL, "keep multi-token-prediction blocks of a checkpoint"),
         OPT(LIST, "lora", &o.adapters, "ADAPTER[=SCALE]",
             "merge a LoRA adapter (a PEFT folder, or a GGUF file of one) into the weights while they are "
@@ -438,6 +486,7 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
     struct opt_operands args;
     struct inputs in = {0};
     struct recipe_options recipe = {0};
+    const struct mix *towers_mix = NULL;
     int status = opt_parse(&cmd, argc, argv, &s, &args);
     if (status == OPT_CONTINUE) {
         if (!o.output && !s.dry_run)
@@ -451,7 +500,9 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
         if (status == 0)
             status = parse_recipe(&cmd, &o, &in, &recipe);
         if (status == 0)
-            status = run(&in, &recipe, args.items[0], &o, &s);
+            status = check_towers(&cmd, &o, &towers_mix);
+        if (status == 0)
+            status = run(&in, &recipe, towers_mix, args.items[0], &o, &s);
     }
     opt_list_release(&o.tensor_types);
     opt_list_release(&o.skip_tensors);

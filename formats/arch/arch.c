@@ -58,6 +58,14 @@ bool arch_row_applies(const struct arch_model *a, const struct arch_group *g, co
     return (!g->when || g->when(a, layer)) && (!row->when || row->when(a, layer));
 }
 
+uint64_t arch_layers(const struct arch_model *a, const struct arch_group *g)
+{
+    uint64_t n = 0;
+    if (!g->layers)
+        return a->value[ARCH_L] + a->n_extra;
+    return arch_eval(a, g->layers, &n) ? n : 0;
+}
+
 static const struct hf_class *class_of(const char *model_type)
 {
     for (size_t i = 0; i < arch_count(); i++)

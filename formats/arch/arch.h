@@ -42,6 +42,33 @@ enum arch_symbol {
     ARCH_DV,
     ARCH_KC,
     ARCH_C, /* labels of a score head; known for models that have one */
+    ARCH_N_TEXT,
+    /* Towers (formats/tower): vision width, FFN width, layers, heads, channels, sides of a patch and of a
+     * group that is merged, frames of a patch, width of what comes out, positions, FFN width by width; Vd Vf
+     * Vn Vh Vc Vp Vm Vt Vo Vx Vr. */
+    ARCH_VD = ARCH_N_TEXT,
+    ARCH_VR,
+    ARCH_VF,
+    ARCH_VN,
+    ARCH_VH,
+    ARCH_VC,
+    ARCH_VP,
+    ARCH_VM,
+    ARCH_VT,
+    ARCH_VO,
+    ARCH_VX,
+    ARCH_N_VISION,
+    /* Audio width, FFN width, layers, heads, mel bins, positions, width of what comes out, channels of the
+     * two-dimensional convolutions, and columns of the matrix behind them; Ad Af An Ah Am Ax Ao Ac Aw. */
+    ARCH_AD = ARCH_N_VISION,
+    ARCH_AF,
+    ARCH_AN,
+    ARCH_AH,
+    ARCH_AM,
+    ARCH_AX,
+    ARCH_AO,
+    ARCH_AC,
+    ARCH_AW,
     ARCH_N_SYMBOLS,
 };
 
@@ -71,6 +98,10 @@ struct arch_model {
     uint64_t label_rows[2];                       /* ARCH_YES_NO: which rows */
     uint64_t linear_layers[ARCH_MAX_LAYERS / 64]; /* bit per layer: gated delta net; set by hybrid families */
     uint64_t dense_layers[ARCH_MAX_LAYERS / 64];  /* bit per layer: no experts, in a family that has them */
+    /* Of a tower: the parts of the configuration (borrowed; NULL: it has none), and a bit for each vision
+     * layer whose features enter the text layers. */
+    const struct json *vision, *audio;
+    uint64_t deepstack_layers[ARCH_MAX_LAYERS / 64];
 };
 
 struct vocabulary;
@@ -93,6 +124,14 @@ enum arch_op {
     ARCH_PAD_ROWS, /* as it is, with rows of zeros behind those of the source; `rows` maps these anywhere */
 };
 
+/* The element type of an output, where the family fixes it. */
+enum arch_type {
+    ARCH_AS_NAMED,   /* F32 if arch_always_f32 says so, else what the file's type gives it */
+    ARCH_F32,        /* F32 in every file */
+    ARCH_F16,        /* F16 in every file */
+    ARCH_F16_OR_F32, /* F16 in a file of type F16, F32 in every other */
+};
+
 struct arch_row {
     const char *hf;
     const char *gguf;
@@ -106,6 +145,9 @@ struct arch_row {
     /* Of an optional row: the config flags, separated by '|', that say whether checkpoints have the tensor.
      * Asked only when the configuration is all there is; NULL: they do not have it. */
     const char *flag;
+    enum arch_type type;
+    /* Values of a tensor that no checkpoint holds, [all elements]; `hf` is then "". NULL: it is read. */
+    void (*compute)(const struct arch_model *a, float *out);
 };
 
 /* Rows that several families share are kept in groups (arch_rows.h); a family may bind a group to some
@@ -115,6 +157,7 @@ struct arch_group {
     size_t n;
     bool (*when)(const struct arch_model *a,
                  uint64_t layer); /* in addition to that of the rows; NULL: always */
+    const char *layers;           /* expression: how many its N counts; NULL: the layers of the text model */
 };
 
 /* A key of the family's own, written after those that all families share (specification, architectures 0.10).
@@ -180,6 +223,10 @@ struct arch {
     unsigned factors;                /* enum arch_factors */
     struct arch_runtime runtime;
     const struct hf_class *defaults; /* of its configuration classes; ended by one without a name */
+    /* What the classes of a tower's parts assume; ended by a NULL key; NULL: nothing. */
+    const struct hf_class_value *vision_defaults, *audio_defaults;
+    /* Why a stripped name is left out, in place of arch_drop_reason; NULL: that. */
+    const char *(*drop)(const char *name);
     /* Refuse what the descriptor cannot do; NULL: nothing to refuse. */
     int (*check)(struct arch_model *a, struct err *e);
     /* Keys that no table expresses, and warnings; NULL: none. */
@@ -200,6 +247,9 @@ bool arch_reads_factor(const struct arch *arch, const char *weight);
 bool arch_row_applies(const struct arch_model *a, const struct arch_group *g, const struct arch_row *row,
                       uint64_t layer);
 
+/* How many layers the N of its rows counts. */
+uint64_t arch_layers(const struct arch_model *a, const struct arch_group *g);
+
 /* Does the configuration alone say that checkpoints have the tensor of this row? Not for ARCH_HEAD. */
 bool arch_row_expected(const struct arch_model *a, const struct arch_row *row);
 
@@ -218,6 +268,9 @@ void arch_write_table(FILE *file);
 /* Look up the family of `config` and evaluate its numbers. Errors: unknown family, a number that is missing,
  * zero or absurd, heads that do not divide. */
 int arch_resolve(struct arch_model *out, const struct hf_config *config, struct err *e);
+
+/* Evaluate symbols first .. end - 1, of the text or of the tower's part that they belong to. */
+int arch_read_symbols(struct arch_model *a, int first, int end, struct err *e);
 
 /* Value of an expression of symbols. False: unknown symbol, missing value, overflow or a remainder. */
 bool arch_eval(const struct arch_model *a, const char *expr, uint64_t *out);

@@ -34,7 +34,60 @@ static const struct symbol {
     [ARCH_DV] = {"dv", "linear_value_head_dim", NULL, 1u << 16, false},
     [ARCH_KC] = {"Kc", "linear_conv_kernel_dim", NULL, 1u << 10, false},
     [ARCH_C] = {"C", "num_labels", NULL, 1u << 20, false},
+    [ARCH_VD] = {"Vd", "embed_dim|hidden_size", NULL, 1u << 16, true},
+    [ARCH_VR] = {"Vr", "mlp_ratio", NULL, 1u << 8, false},
+    [ARCH_VF] = {"Vf", "intermediate_size", "Vd*Vr", 1u << 20, true},
+    [ARCH_VN] = {"Vn", "depth|num_hidden_layers", NULL, ARCH_MAX_LAYERS, true},
+    [ARCH_VH] = {"Vh", "num_heads|num_attention_heads", NULL, 1u << 12, true},
+    [ARCH_VC] = {"Vc", "in_channels|in_chans", NULL, 1u << 8, true},
+    [ARCH_VP] = {"Vp", "patch_size", NULL, 1u << 10, true},
+    [ARCH_VM] = {"Vm", "spatial_merge_size", NULL, 1u << 4, true},
+    [ARCH_VT] = {"Vt", "temporal_patch_size", NULL, 1u << 4, true},
+    [ARCH_VO] = {"Vo", "out_hidden_size", "D", 1u << 20, true},
+    [ARCH_VX] = {"Vx", "num_position_embeddings", NULL, 1u << 20, false},
+    [ARCH_AD] = {"Ad", "d_model|hidden_size", NULL, 1u << 16, true},
+    [ARCH_AF] = {"Af", "encoder_ffn_dim|intermediate_size", NULL, 1u << 20, true},
+    [ARCH_AN] = {"An", "encoder_layers|num_hidden_layers", NULL, ARCH_MAX_LAYERS, true},
+    [ARCH_AH] = {"Ah", "encoder_attention_heads|num_attention_heads", NULL, 1u << 12, true},
+    [ARCH_AM] = {"Am", "num_mel_bins", NULL, 1u << 12, true},
+    [ARCH_AX] = {"Ax", "max_source_positions", NULL, 1u << 20, false},
+    [ARCH_AO] = {"Ao", "output_dim", "D", 1u << 20, true},
+    [ARCH_AC] = {"Ac", "downsample_hidden_size", NULL, 1u << 16, false},
+    [ARCH_AW] = {"Aw", "", NULL, 1u << 24, false},
 };
+
+/* Where the fields of a symbol stand, for messages. */
+static const char *part_name(enum arch_symbol id)
+{
+    return id < ARCH_N_TEXT ? "" : id < ARCH_N_VISION ? "vision_config." : "audio_config.";
+}
+
+/* The stated value of a field, or NULL: in the text part over the root, or in a part of a tower. */
+static const struct json *stated_value(const struct arch_model *a, enum arch_symbol id, const char *field)
+{
+    if (id < ARCH_N_TEXT)
+        return hf_config_get(a->config, field);
+    const struct json *j = json_get(id < ARCH_N_VISION ? a->vision : a->audio, field);
+    return json_is_null(j) ? NULL : j;
+}
+
+static bool read_uint(const struct arch_model *a, enum arch_symbol id, const char *field, uint64_t *out,
+                      bool *present)
+{
+    if (id < ARCH_N_TEXT)
+        return hf_config_uint(a->config, field, out, present);
+    const struct json *j = stated_value(a, id, field);
+    *present = j != NULL;
+    if (j)
+        return json_uint(j, out);
+    const struct hf_class_value *v = id < ARCH_N_VISION ? a->arch->vision_defaults : a->arch->audio_defaults;
+    for (; v && v->key; v++)
+        if (strcmp(v->key, field) == 0) {
+            *out = (uint64_t)v->value;
+            return true;
+        }
+    return false;
+}
 
 /* One field of a '|' list into `buf`; false at the end. */
 static bool next_field(const char **list, char *buf, size_t cap)
@@ -57,25 +110,36 @@ static int read_symbol(struct arch_model *a, enum arch_symbol id, struct err *e)
         const char *list = s->fields;
         while (!a->known[id] && next_field(&list, field, sizeof field)) {
             bool present = false;
-            if (pass == 0 && !hf_config_get(a->config, field))
+            if (pass == 0 && !stated_value(a, id, field))
                 continue;
-            if (hf_config_uint(a->config, field, &a->value[id], &present))
+            if (read_uint(a, id, field, &a->value[id], &present))
                 a->known[id] = a->stated[id] = true;
             else if (present)
-                return err_set(e, ERR_FORMAT, "config.json: '%s' is not a whole number", field);
+                return err_set(e, ERR_FORMAT, "config.json: '%s%s' is not a whole number", part_name(id),
+                               field);
         }
     }
     if (!a->known[id] && s->fallback)
         a->known[id] = arch_eval(a, s->fallback, &a->value[id]);
     if (!a->known[id])
-        return s->required || s->fallback ? err_set(e, ERR_FORMAT, "config.json: '%s' is missing", s->fields)
-                                          : 0;
+        return s->required || s->fallback
+                   ? err_set(e, ERR_FORMAT, "config.json: '%s%s' is missing", part_name(id), s->fields)
+                   : 0;
     if (a->value[id] > s->max)
-        return err_set(e, ERR_FORMAT, "config.json: '%s' is %llu, more than the %llu this program accepts",
-                       s->fields, (unsigned long long)a->value[id], (unsigned long long)s->max);
+        return err_set(e, ERR_FORMAT, "config.json: '%s%s' is %llu, more than the %llu this program accepts",
+                       part_name(id), s->fields, (unsigned long long)a->value[id],
+                       (unsigned long long)s->max);
     if (a->value[id] == 0 && (s->required || s->fallback))
-        return err_set(e, ERR_FORMAT, "config.json: '%s' is zero", s->fields);
+        return err_set(e, ERR_FORMAT, "config.json: '%s%s' is zero", part_name(id), s->fields);
     return 0;
+}
+
+int arch_read_symbols(struct arch_model *a, int first, int end, struct err *e)
+{
+    int rc = 0;
+    for (int id = first; rc == 0 && id < end; id++)
+        rc = read_symbol(a, (enum arch_symbol)id, e);
+    return rc;
 }
 
 /* The class says what the head is. HuggingFace counts labels by their names, and takes two when there are
@@ -124,8 +188,8 @@ int arch_resolve(struct arch_model *out, const struct hf_config *config, struct 
 {
     struct arch_model a = {.config = config};
     int rc = arch_find(&a.arch, hf_config_architecture(config), hf_config_model_type(config), e);
-    for (int id = 0; rc == 0 && id < ARCH_N_SYMBOLS; id++)
-        rc = read_symbol(&a, (enum arch_symbol)id, e);
+    if (rc == 0)
+        rc = arch_read_symbols(&a, 0, ARCH_N_TEXT, e);
     if (rc == 0)
         rc = hf_config_rope(config, &a.rope, e);
     if (rc != 0)

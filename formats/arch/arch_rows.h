@@ -6,14 +6,15 @@
 #include "arch.h"
 
 /* Designated names keep a table readable; what a row does not say is zero: required, copied, every layer. */
-#define ARCH_GROUP(array) ARCH_GROUP_WHEN(array, NULL)
-#define ARCH_GROUP_WHEN(array, when)                                                                         \
+#define ARCH_GROUP(array)            ARCH_GROUP_WHEN(array, NULL)
+#define ARCH_GROUP_WHEN(array, when) ARCH_GROUP_OF(array, when, NULL)
+#define ARCH_GROUP_OF(array, when, layers)                                                                   \
     {                                                                                                        \
-        array, sizeof(array) / sizeof((array)[0]), when                                                      \
+        array, sizeof(array) / sizeof((array)[0]), when, layers                                              \
     }
 #define ARCH_END_GROUPS                                                                                      \
     {                                                                                                        \
-        NULL, 0, NULL                                                                                        \
+        NULL, 0, NULL, NULL                                                                                  \
     }
 
 extern const struct arch_row arch_rows_global[3]; /* embedding, final norm, head                          */

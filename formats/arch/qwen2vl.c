@@ -4,11 +4,20 @@
  * Vision and audio tensors are left out. Truth: specification, architectures 6, 7. */
 #include "arch_rows.h"
 
-static const char *const classes[] = {"Qwen2VLForConditionalGeneration",     "Qwen2VLModel",
-                                      "Qwen2_5_VLForConditionalGeneration",  "Qwen2_5OmniModel",
-                                      "Qwen2_5OmniForConditionalGeneration", NULL};
+static const char *const classes[] = {"Qwen2VLForConditionalGeneration",
+                                      "Qwen2VLModel",
+                                      "Qwen2_5_VLForConditionalGeneration",
+                                      "Qwen2_5OmniModel",
+                                      "Qwen2_5OmniForConditionalGeneration",
+                                      "Qwen2_5OmniThinkerForConditionalGeneration",
+                                      "Qwen2VLTextModel",
+                                      "Qwen2_5_VLModel",
+                                      "Qwen2_5_VLTextModel",
+                                      "Qwen2_5OmniThinkerTextModel",
+                                      NULL};
 static const char *const model_types[] = {
-    "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text", "qwen2_5_omni", "qwen2_5_omni_text", NULL};
+    "qwen2_vl",     "qwen2_vl_text",     "qwen2_5_vl",           "qwen2_5_vl_text",
+    "qwen2_5_omni", "qwen2_5_omni_text", "qwen2_5_omni_thinker", NULL};
 
 static const struct arch_row own_rows[] = {
     {.hf = "lm_head.bias", .gguf = "output.bias", .shape = "V", .presence = ARCH_OPTIONAL},

@@ -4,10 +4,11 @@
  * tensor that has value heads. Truth: specification, architectures 16. */
 #include "arch_rows.h"
 
-static const char *const dense_classes[] = {"Qwen3_5ForConditionalGeneration", "Qwen3_5ForCausalLM", NULL};
+static const char *const dense_classes[] = {"Qwen3_5ForConditionalGeneration", "Qwen3_5ForCausalLM",
+                                            "Qwen3_5TextModel", "Qwen3_5Model", NULL};
 static const char *const dense_types[] = {"qwen3_5", "qwen3_5_text", NULL};
 static const char *const moe_classes[] = {"Qwen3_5MoeForConditionalGeneration", "Qwen3_5MoeForCausalLM",
-                                          NULL};
+                                          "Qwen3_5MoeTextModel", "Qwen3_5MoeModel", NULL};
 static const char *const moe_types[] = {"qwen3_5_moe", "qwen3_5_moe_text", NULL};
 
 /* Tiled value head -> grouped. */

@@ -1,4 +1,4 @@
-/* qwen3vl.c - the text part of Qwen3-VL, dense and with experts, and of the Qwen3-Omni thinker.
+/* qwen3vl.c - the text part of Qwen3-VL, dense and with experts, of the Qwen3-Omni thinker, and of Qwen3-ASR.
  *
  * Qwen3 with rotary sections. The experts of published checkpoints are stacked and transposed; which layout a
  * checkpoint has is decided by its shapes. Truth: specification, architectures 14, 15. */
@@ -8,12 +8,18 @@
 
 #include <string.h>
 
-static const char *const dense_classes[] = {"Qwen3VLForConditionalGeneration", NULL};
-static const char *const dense_types[] = {"qwen3_vl", "qwen3_vl_text", NULL};
+static const char *const dense_classes[] = {"Qwen3VLForConditionalGeneration", "Qwen3VLModel",
+                                            "Qwen3VLTextModel", "Qwen3ASRForConditionalGeneration", NULL};
+static const char *const dense_types[] = {"qwen3_vl", "qwen3_vl_text", "qwen3_asr", "qwen3_asr_text", NULL};
 static const char *const moe_classes[] = {"Qwen3VLMoeForConditionalGeneration",
-                                          "Qwen3OmniMoeForConditionalGeneration", NULL};
-static const char *const moe_types[] = {"qwen3_vl_moe", "qwen3_vl_moe_text", "qwen3_omni_moe",
-                                        "qwen3_omni_moe_text", NULL};
+                                          "Qwen3OmniMoeForConditionalGeneration",
+                                          "Qwen3OmniMoeThinkerForConditionalGeneration",
+                                          "Qwen3VLMoeModel",
+                                          "Qwen3VLMoeTextModel",
+                                          "Qwen3OmniMoeThinkerTextModel",
+                                          NULL};
+static const char *const moe_types[] = {"qwen3_vl_moe",        "qwen3_vl_moe_text",      "qwen3_omni_moe",
+                                        "qwen3_omni_moe_text", "qwen3_omni_moe_thinker", NULL};
 
 static const struct arch_group dense_groups[] = {
     ARCH_GROUP(arch_rows_rerank),    ARCH_GROUP(arch_rows_global),  ARCH_GROUP(arch_rows_norms),
@@ -46,9 +52,11 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     return rc != 0 ? rc : arch_warn_output_bias(a, w, e);
 }
 
+/* The thinker within its whole model, or by itself. */
 static bool is_omni(const struct arch_model *a)
 {
-    return json_is_object(json_get(hf_config_root(a->config), "thinker_config"));
+    return json_is_object(json_get(hf_config_root(a->config), "thinker_config")) ||
+           strncmp(hf_config_architecture(a->config), "Qwen3OmniMoeThinker", 19) == 0;
 }
 
 static int add_moe_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
@@ -60,11 +68,10 @@ static int add_moe_keys(const struct arch_model *a, struct gguf_meta *meta, cons
     return rc;
 }
 
-/* Omni turns begin and end with <|im_end|>, whatever its files say (specification, architectures 15.2). */
-static int after_vocabulary(const struct arch_model *a, const struct vocabulary *v, struct gguf_meta *meta,
-                            struct err *e)
+/* Turns begin and end with <|im_end|>, whatever its files say (specification, architectures 15.2). */
+static int set_turns(const struct vocabulary *v, struct gguf_meta *meta, struct err *e)
 {
-    for (size_t i = 0; is_omni(a) && i < v->n_tokens; i++) {
+    for (size_t i = 0; i < v->n_tokens; i++) {
         if (strcmp(v->tokens[i].text, "<|im_end|>") != 0)
             continue;
         int rc = gguf_meta_set_u32(meta, "tokenizer.ggml.bos_token_id", (uint32_t)i, e);
@@ -73,9 +80,29 @@ static int after_vocabulary(const struct arch_model *a, const struct vocabulary 
     return 0;
 }
 
+static int after_vocabulary(const struct arch_model *a, const struct vocabulary *v, struct gguf_meta *meta,
+                            struct err *e)
+{
+    return is_omni(a) ? set_turns(v, meta, e) : 0;
+}
+
+/* Speech recognition answers in chats of this form; the template beside the model wants its own processor. */
+static int after_dense_vocabulary(const struct arch_model *a, const struct vocabulary *v,
+                                  struct gguf_meta *meta, struct err *e)
+{
+    static const char chat[] =
+        "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
+        "'<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% "
+        "endif %}";
+    if (strncmp(hf_config_architecture(a->config), "Qwen3ASR", 8) != 0)
+        return 0;
+    int rc = gguf_meta_set_string(meta, "tokenizer.chat_template", chat, e);
+    return rc != 0 ? rc : set_turns(v, meta, e);
+}
+
 /* Defaults of the classes (transformers, their constructors). */
 static const struct hf_class defaults_qwen3vl[] = {
-    {{"qwen3_vl_text", "qwen3_vl"},
+    {{"qwen3_vl_text", "qwen3_vl", "qwen3_asr_text", "qwen3_asr"},
      {HF_SIZES(151936, 4096, 22016, 32, 32, 32), HF_UINT("head_dim", 128), HF_CONTEXT(128000, 1e-6, 5e6, 1),
       HF_TIED(0)}},
     {.model_types = {NULL}},
@@ -83,12 +110,13 @@ static const struct hf_class defaults_qwen3vl[] = {
 
 const struct arch arch_qwen3vl = {
     .name = "qwen3vl",
-    .title = "Qwen3-VL dense (text)",
+    .title = "Qwen3-VL dense, Qwen3-ASR (text)",
     .classes = dense_classes,
     .model_types = dense_types,
     .groups = dense_groups,
     .quirks = ARCH_POOLING | ARCH_RERANKER,
     .add_keys = add_keys,
+    .after_vocabulary = after_dense_vocabulary,
     .runtime = {.attn_norm = "attn_norm.weight", .ffn_norm = "ffn_norm.weight"},
     .defaults = defaults_qwen3vl,
 };

@@ -187,8 +187,7 @@ static bool is_factor(const struct model *m, const struct arch *arch, const char
     return weight && arch_reads_factor(arch, weight->name);
 }
 
-static int check_shapes(struct verify_owner *o, const struct arch_model *a, const struct model *m,
-                        struct err *e)
+int verify_shapes(struct verify_owner *o, const struct arch_model *a, const struct model *m, struct err *e)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < model_n_tensors(m); i++) {
@@ -441,6 +440,8 @@ static int check_names(struct verify_owner *o, const struct model *m, struct err
     if (!model_arch_name(m)[0])
         return verify_add(o, &o->findings, e,
                           "key 'general.architecture' is missing: nothing says what model this is");
+    if (strcmp(model_arch_name(m), "clip") == 0)
+        return verify_towers(o, m, e);
     rc = check_vocabulary(o, m, e);
     if (rc == 0)
         rc = check_special_ids(o, m, e);
@@ -461,7 +462,7 @@ static int check_names(struct verify_owner *o, const struct model *m, struct err
     struct presence p = {.use = &use};
     rc = check_layer_count(o, &a, &use, m, e);
     if (rc == 0)
-        rc = check_shapes(o, &a, m, e);
+        rc = verify_shapes(o, &a, m, e);
     if (rc == 0)
         rc = check_presence(o, &a, &p, m, e);
     return rc;

@@ -18,6 +18,14 @@ int verify_add(struct verify_owner *o, struct string_list *l, struct err *e, con
 /* "X.scale" or "X.input_scale" beside "X.weight": factors of weights in 4-bit floats. Returns the weight. */
 const struct model_tensor *verify_factor_of(const struct model *m, const char *name);
 
+struct arch_model;
+
+/* A finding for each tensor that the family does not have, or has in another shape. */
+int verify_shapes(struct verify_owner *o, const struct arch_model *a, const struct model *m, struct err *e);
+
+/* All about keys, names and shapes of a file of towers (architecture "clip"). */
+int verify_towers(struct verify_owner *o, const struct model *m, struct err *e);
+
 /* At most one finding about the values of `t`. */
 int verify_values(struct verify_owner *o, const struct model *m, const struct model_tensor *t,
                   struct pool *pool, struct err *e);

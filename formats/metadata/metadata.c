@@ -6,6 +6,7 @@
 #include "formats/hf/hf_checkpoint.h"
 #include "formats/hf/hf_folder.h"
 #include "formats/tokenizer/vocabulary.h"
+#include "formats/tower/tower.h"
 #include "libquant/base/filemap.h"
 #include "libquant/base/path.h"
 
@@ -299,4 +300,19 @@ int metadata_of_adapter(struct gguf_meta *meta, const char *folder, const char *
     if (rc == 0 && n_tokens)
         rc = gguf_meta_set_array(meta, "adapter.alora.invocation_tokens", GGUF_U32, tokens, n_tokens, e);
     return rc == 0 ? gguf_meta_set_u32(meta, "general.quantization_version", 2, e) : rc;
+}
+
+int metadata_of_towers(struct gguf_meta *meta, const char *folder, const char *path,
+                       const struct arch_model *a, const struct metadata_sizes *sizes,
+                       const struct arch_warnings *w, struct err *e)
+{
+    int rc = gguf_meta_set_string(meta, "general.architecture", a->arch->name, e);
+    if (rc == 0)
+        rc = gguf_meta_set_string(meta, "general.type", "mmproj", e);
+    if (rc == 0)
+        rc = add_general(meta, folder, path,
+                         json_string(json_get(hf_config_root(a->config), "_name_or_path")), sizes, w, e);
+    if (rc == 0)
+        rc = tower_add_keys(a, folder, sizes->file_type, meta, w, e);
+    return rc != 0 ? rc : gguf_meta_set_u32(meta, "general.quantization_version", 2, e);
 }

@@ -32,6 +32,11 @@ int metadata_of_adapter(struct gguf_meta *meta, const char *folder, const char *
                         const uint32_t *tokens, size_t n_tokens, const struct arch_warnings *w,
                         struct err *e);
 
+/* The same for the towers of a checkpoint (formats/tower), which have no vocabulary. */
+int metadata_of_towers(struct gguf_meta *meta, const char *folder, const char *path,
+                       const struct arch_model *a, const struct metadata_sizes *sizes,
+                       const struct arch_warnings *w, struct err *e);
+
 /* The general.* part without file_type and quantization_version, from texts (for tests): `readme` and
  * `generation` may be NULL. `folder_name`: last path component. */
 int metadata_general(struct gguf_meta *meta, const char *readme, size_t readme_len,

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_SHAPE 4 /* dimensions a descriptor may name */
+#define MAX_SHAPE 5 /* dimensions a descriptor may name; an output has at most 4 */
 
 struct mapping {
     struct model *m;
@@ -97,7 +97,10 @@ static int new_item(struct mapping *map, const struct arch_row *row, const char 
     for (uint32_t i = 0; i < 4; i++)
         t->pub.ne[i] = i < n ? dims[n - 1 - i] : 1;
     t->pub.n_rows = t->pub.ne[1] * t->pub.ne[2] * t->pub.ne[3];
-    t->pub.always_f32 = arch_always_f32(name, n);
+    t->pub.always_f32 = row->type == ARCH_F32 || (row->type == ARCH_AS_NAMED && arch_always_f32(name, n));
+    t->pub.fixed = row->type == ARCH_F16          ? FIXED_F16
+                   : row->type == ARCH_F16_OR_F32 ? FIXED_F16_OR_F32
+                                                  : FIXED_NOT;
     if (!t->sources)
         return no_memory(e);
     *out = t;
@@ -155,7 +158,7 @@ static int try_row(struct mapping *map, const struct arch_group *g, const struct
     uint32_t n;
     if (!arch_match(row->hf, stripped, &layer, &expert))
         return 0;
-    uint64_t n_layers = map->a->value[ARCH_L] + map->a->n_extra;
+    uint64_t n_layers = arch_layers(map->a, g);
     if (strstr(row->hf, ".N.") && layer >= n_layers)
         return err_set(e, ERR_FORMAT, "%s: tensor '%s': layer %llu, but config.json says %llu layers",
                        s->file, s->name, (unsigned long long)layer, (unsigned long long)n_layers);
@@ -389,8 +392,8 @@ static void check_stack(const struct mapping *map, const struct hf_tensor *t, ui
 static int check_complete(struct mapping *map, struct err *e)
 {
     struct missing miss = {.n = 0};
-    uint64_t n_layers = map->a->value[ARCH_L] + map->a->n_extra;
     for (const struct arch_group *g = map->a->arch->groups; g->rows; g++) {
+        uint64_t n_layers = arch_layers(map->a, g);
         for (size_t i = 0; i < g->n; i++) {
             const struct arch_row *row = &g->rows[i];
             bool layered = strstr(row->gguf, ".N.") != NULL;
@@ -532,6 +535,29 @@ static int add_rope_freqs(struct mapping *map, struct err *e)
     return 0;
 }
 
+/* What no checkpoint holds: rows with values of their own. */
+static int add_computed(struct mapping *map, struct err *e)
+{
+    int rc = 0;
+    for (const struct arch_group *g = map->a->arch->groups; rc == 0 && g->rows; g++)
+        for (size_t i = 0; rc == 0 && i < g->n; i++) {
+            struct hf_tensor *t;
+            if (!g->rows[i].compute)
+                continue;
+            rc = new_item(map, &g->rows[i], g->rows[i].gguf, &t, e);
+            float *values =
+                rc == 0 ? arena_array(map->arena, t->pub.ne[0] * t->pub.n_rows, sizeof *values) : NULL;
+            if (rc == 0 && !values)
+                rc = no_memory(e);
+            if (rc == 0) {
+                g->rows[i].compute(map->a, values);
+                t->computed = values;
+                t->n_sources = 0;
+            }
+        }
+    return rc;
+}
+
 /* Type, size, raw bytes and origin, once all sources are known. */
 static int finish_item(struct mapping *map, struct hf_tensor *t, struct err *e)
 {
@@ -540,7 +566,7 @@ static int finish_item(struct mapping *map, struct hf_tensor *t, struct err *e)
     if (t->computed) {
         p->type = QTYPE_F32;
         p->source_type = "F32";
-        p->origin = "config.json: rope_scaling";
+        p->origin = row->compute ? "config.json: computed" : "config.json: rope_scaling";
     } else {
         const struct checkpoint_weight *s = t->sources[0];
         p->type = row->op == ARCH_KEEP || row->op == ARCH_PAD_ROWS ? s->type : QTYPE_F32;
@@ -712,13 +738,16 @@ static int expect_group(struct mapping *map, const struct arch_group *g, uint64_
 static int expect_all(struct mapping *map, const struct checkpoint_weight *like, struct err *e)
 {
     const struct arch_group *groups = map->a->arch->groups;
-    uint64_t n_layers = map->a->value[ARCH_L] + map->a->n_extra;
+    uint64_t n_layers = 0;
     int rc = 0;
-    for (const struct arch_group *g = groups; rc == 0 && g->rows; g++)
+    for (const struct arch_group *g = groups; rc == 0 && g->rows; g++) {
+        n_layers = arch_layers(map->a, g) > n_layers ? arch_layers(map->a, g) : n_layers;
         rc = expect_group(map, g, 0, false, like, e);
+    }
     for (uint64_t layer = 0; rc == 0 && layer < n_layers; layer++)
         for (const struct arch_group *g = groups; rc == 0 && g->rows; g++)
-            rc = expect_group(map, g, layer, true, like, e);
+            if (layer < arch_layers(map->a, g))
+                rc = expect_group(map, g, layer, true, like, e);
     return rc;
 }
 
@@ -770,6 +799,8 @@ int hf_map(struct model *m, const struct arch_model *a, const struct checkpoint_
     if (rc == 0)
         rc = add_rope_freqs(&map, e);
     if (rc == 0)
+        rc = add_computed(&map, e);
+    if (rc == 0)
         rc = check_complete(&map, e);
     if (rc == 0)
         rc = finish(&map, opt->keep_packed, e);
@@ -806,6 +837,8 @@ int hf_map_expected(struct model *m, const struct arch_model *a, const struct ch
 {
     struct mapping map = {.m = m, .a = a, .arena = &m->arena, .expected = true};
     int rc = add_rope_freqs(&map, e);
+    if (rc == 0)
+        rc = add_computed(&map, e);
     if (rc == 0)
         rc = expect_all(&map, like, e);
     if (rc == 0)

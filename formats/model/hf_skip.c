@@ -49,7 +49,9 @@ int hf_skip_reason(struct hf_skip *s, const char *name, const char *stripped, co
 {
     bool asked;
     int rc = asked_for(s, name, &asked, e);
-    *reason = asked ? "left out by --skip-tensor" : arch_drop_reason(stripped);
+    *reason = asked              ? "left out by --skip-tensor"
+              : s->a->arch->drop ? s->a->arch->drop(stripped)
+                                 : arch_drop_reason(stripped);
     if (!*reason && (s->a->answer == ARCH_SCORE || s->a->answer == ARCH_REWARD) &&
         strncmp(stripped, "lm_head.", 8) == 0)
         *reason = "a language head, which a model with a score head does not use";

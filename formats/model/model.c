@@ -67,6 +67,8 @@ static int open_kind(struct model *m, const char *path, const struct model_optio
     bool is_gguf = gguf_is_gguf_file(path) || (dot && strcmp(dot, ".gguf") == 0);
     if (is_gguf && opt->n_skip_tensors != 0)
         return err_set(e, ERR_ARG, "%s: --skip-tensor is for checkpoints; a GGUF file is taken whole", path);
+    if (is_gguf && opt->towers)
+        return err_set(e, ERR_ARG, "%s: --mmproj is for checkpoints: a GGUF file has no other towers", path);
     if (is_gguf)
         return model_open_gguf(m, path, opt, e);
     if (dot && strcmp(dot, ".safetensors") == 0)
@@ -138,6 +140,10 @@ bool model_is_gguf(const struct model *m)
 const struct gguf_reader *model_gguf(const struct model *m)
 {
     return m->is_gguf ? m->source : NULL;
+}
+bool model_has_towers(const struct model *m)
+{
+    return m->has_towers;
 }
 bool model_has_weights(const struct model *m)
 {

@@ -17,6 +17,13 @@ struct gguf_reader;
 struct hparams;
 struct model_merge;
 
+/* Element types that a file gives a tensor whatever its mix (formats/arch, enum arch_type). */
+enum fixed_type {
+    FIXED_NOT,
+    FIXED_F16,
+    FIXED_F16_OR_F32, /* F16 in a file of type F16, F32 in every other */
+};
+
 struct model_tensor {
     const char *name; /* GGUF name */
     uint32_t n_dims;
@@ -25,8 +32,9 @@ struct model_tensor {
     enum qtype
         type; /* of the source: the GGUF type, or the type that holds the source's values without loss */
     const char *source_type; /* for people and JSON: "BF16", "Q4_K", "F8_E4M3", "GPTQ" ... */
-    bool always_f32;    /* must be F32 in an output file (norms, biases, routers; specification, architectures
-                           0.3) */
+    bool always_f32; /* must be F32 in an output file (norms, biases, routers; specification, architectures
+                        0.3) */
+    enum fixed_type fixed;
     const uint8_t *raw; /* the bytes of `type`, rows contiguous in output order, if the source holds them so;
                          * else NULL (transformed, stacked, not loaded). Mapped: see filemap.h for hints. */
     bool has_blocks;    /* raw is NULL, but model_read_blocks puts the bytes of `type` together */
@@ -48,6 +56,7 @@ struct model_adapter {
 struct model_options {
     bool allow_missing_weights; /* planning: a folder may hold index and configuration without weights, or the
                                  * configuration alone; a path that ends in .json is such a configuration */
+    bool towers;                /* the vision and audio towers of a checkpoint in place of its text model */
     bool keep_mtp;              /* keep multi-token-prediction blocks */
     /* Expressions (pattern.h) for names of a checkpoint's tensors that are left out; a GGUF file with any of
      * them is refused. */
@@ -110,6 +119,9 @@ struct model_adapter_report {
 };
 size_t model_n_adapters(const struct model *m);
 struct model_adapter_report model_adapter_report(const struct model *m, size_t i);
+
+/* Does the checkpoint have towers that --mmproj writes, and is this not a model of them? */
+bool model_has_towers(const struct model *m);
 
 /* Source tensors left out by rule, and remarks; both for reports. */
 size_t model_n_skipped(const struct model *m);

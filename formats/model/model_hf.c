@@ -9,6 +9,7 @@
 
 #include "formats/hf/hf_adapter.h"
 #include "formats/metadata/metadata.h"
+#include "formats/tower/tower.h"
 #include "formats/tokenizer/vocabulary.h"
 
 #include <stdio.h>
@@ -331,17 +332,19 @@ int model_open_hf(struct model *m, const char *path, const struct model_options 
     const char *folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? path : NULL;
     int rc = folder ? hf_config_load(&h->config, folder, e) : hf_config_load_file(&h->config, path, e);
     if (rc == 0)
-        rc = arch_resolve(&h->arch, h->config, e);
+        rc = opt->towers ? tower_resolve(&h->arch, h->config, e) : arch_resolve(&h->arch, h->config, e);
     if (rc == 0)
         rc = hf_quant_load(&h->quant, h->config, folder, e);
     if (rc != 0)
         return err_context_path(e, rc, path);
     m->arch_name = h->arch.arch->name;
 
+    m->has_towers = !opt->towers && tower_is_in(h->config);
+
     rc = folder ? open_checkpoint(m, h, folder, opt, e) : 0;
-    if (rc == 0)
+    if (rc == 0 && !opt->towers)
         rc = take_vocabulary(m, h, folder, e);
-    if (rc == 0)
+    if (rc == 0 && !opt->towers)
         rc = rerank_detect(&h->arch, folder, m->vocabulary, e);
     if (rc == 0)
         rc = take_tensors(m, h, opt, e);
@@ -355,7 +358,9 @@ int model_open_hf(struct model *m, const char *path, const struct model_options 
     count_parameters(m, &sizes);
     rc = gguf_meta_new(&m->own_meta, e);
     if (rc == 0)
-        rc = metadata_from_folder(m->own_meta, folder, path, &h->arch, m->vocabulary, &sizes, &w, e);
+        rc = opt->towers
+                 ? metadata_of_towers(m->own_meta, folder, path, &h->arch, &sizes, &w, e)
+                 : metadata_from_folder(m->own_meta, folder, path, &h->arch, m->vocabulary, &sizes, &w, e);
     m->meta = m->own_meta;
     return rc;
 }

@@ -29,7 +29,7 @@ struct model {
     struct arena arena;
     const struct kern *kern;
     const char *path;
-    bool is_gguf, has_weights, is_adapter;
+    bool is_gguf, has_weights, is_adapter, has_towers;
     const char *arch_name;
     struct hparams hparams; /* read from `meta` when the model is open */
     const struct gguf_meta *meta;

@@ -273,6 +273,11 @@ static int assign_one(struct assignment *a, struct recipe_tensor *t, struct err 
         t->why = "kept: F32 by rule";
         return 0;
     }
+    if (t->has_fixed) {
+        t->type = t->fixed;
+        t->why = "kept: type by rule";
+        return 0;
+    }
     t->why = kept_because(opt, t);
     if (t->why != NULL) {
         if (follows_plain_mix(opt, t)) {

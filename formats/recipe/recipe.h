@@ -26,7 +26,9 @@ struct recipe_tensor {
     uint32_t n_dims;
     uint64_t ne[4];
     enum qtype source_type;
-    bool always_f32;     /* stays F32 whatever the mix (converter's rule) */
+    bool always_f32;  /* stays F32 whatever the mix (converter's rule) */
+    enum qtype fixed; /* with has_fixed: the type it has whatever the mix (converter's rule) */
+    bool has_fixed;
     bool has_importance; /* the imatrix has an entry of this name */
     /* results */
     enum qtype type;

@@ -189,6 +189,13 @@ static int fall_back(struct rw_plan *p, struct rw_tensor *t, const struct recipe
                         qtype_name((uint32_t)r->type));
 }
 
+/* The type of a tensor that does not go by the mix. */
+static enum qtype fixed_type(enum fixed_type fixed, const struct mix *mix)
+{
+    bool f16 = fixed == FIXED_F16 || (mix && mix->base == QTYPE_F16);
+    return f16 ? QTYPE_F16 : QTYPE_F32;
+}
+
 /* Let the recipe decide. `mix` NULL: types of the source, but for options. */
 static int assign(struct rw_plan *p, const struct model *m, const struct rewrite_options *opt,
                   const struct mix *mix, struct err *e)
@@ -204,6 +211,8 @@ static int assign(struct rw_plan *p, const struct model *m, const struct rewrite
                                       .n_dims = s->n_dims,
                                       .source_type = model_source_type(s),
                                       .always_f32 = s->always_f32,
+                                      .has_fixed = s->fixed != FIXED_NOT,
+                                      .fixed = fixed_type(s->fixed, mix),
                                       .has_importance = p->tensors[i].imat != NULL};
         memcpy(r[i].ne, s->ne, sizeof r[i].ne);
     }

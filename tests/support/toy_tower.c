@@ -1,0 +1,114 @@
+/* toy_tower.c - see toy_tower.h. */
+#include "toy_tower.h"
+
+#include "formats/hf/safetensors_write.h"
+#include "libquant/base/rng.h"
+#include "libquant/half.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char preprocessor[] =
+    "{\"image_mean\":[0.48145466,0.4578275,0.40821073],\"image_std\":[0.26862954,0.26130258,0.27577711]}";
+
+void toy_tower_lines(const char *tower, void (*line)(void *ctx, const char *text), void *ctx)
+{
+    FILE *f = fopen(KERF_TEST_GOLDEN "/towers.txt", "r");
+    char *text = NULL;
+    size_t cap = 0;
+    bool inside = !tower;
+    while (f && getline(&text, &cap, f) > 0) {
+        text[strcspn(text, "\n")] = '\0';
+        if (tower && strncmp(text, "tower ", 6) == 0)
+            inside = strcmp(text + 6, tower) == 0;
+        if (inside)
+            line(ctx, text);
+    }
+    free(text);
+    if (f)
+        fclose(f);
+}
+
+struct toy {
+    const char *folder;
+    struct safetensors_writer *writer;
+    bool declaring, found;
+    int rc;
+    struct err *e;
+};
+
+static int put_text(const char *folder, const char *name, const char *text, struct err *e)
+{
+    char path[400];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "w");
+    if (!f || fputs(text, f) < 0 || fclose(f) != 0)
+        return err_set(e, ERR_IO, "%s: cannot write", path);
+    return 0;
+}
+
+/* "3,4" as a shape; the elements in all. */
+static uint64_t read_shape(const char *text, uint64_t shape[8], uint32_t *n)
+{
+    uint64_t elems = 1;
+    for (*n = 0; *text && *n < 8; text += strcspn(text, ","), text += *text == ',')
+        elems *= shape[(*n)++] = strtoull(text, NULL, 10);
+    return elems;
+}
+
+/* Norms near one, the rest small; drawn by the name, so that a tensor is the same in every checkpoint. */
+static int put_values(struct toy *t, const char *name, uint64_t n)
+{
+    struct rng rng = {1};
+    bool norm = strstr(name, "norm") || strstr(name, "ln_") || strstr(name, "layer_norm");
+    double middle = norm && strstr(name, "weight") ? 1 : 0;
+    for (const char *c = name; *c; c++)
+        rng.state = rng.state * 31 + (unsigned char)*c;
+    for (uint64_t i = 0; t->rc == 0 && i < n; i++) {
+        uint16_t v = f32_to_bf16((float)(middle + 0.05 * rng_normal(&rng)));
+        t->rc = safetensors_writer_write(t->writer, &v, 2, t->e);
+    }
+    return t->rc;
+}
+
+static void take_line(void *ctx, const char *text)
+{
+    struct toy *t = ctx;
+    char name[200], dims[60];
+    uint64_t shape[8];
+    uint32_t n;
+    t->found = true;
+    if (t->rc == 0 && t->declaring && strncmp(text, "config ", 7) == 0)
+        t->rc = put_text(t->folder, "config.json", text + 7, t->e);
+    if (t->rc != 0 || sscanf(text, "in %199s %59s", name, dims) != 2)
+        return;
+    uint64_t n_elems = read_shape(dims, shape, &n);
+    if (t->declaring)
+        t->rc = safetensors_writer_add(t->writer, name, ST_BF16, n, shape, t->e);
+    else
+        put_values(t, name, n_elems);
+}
+
+int toy_tower_write(const char *folder, const char *name, struct err *e)
+{
+    char path[400];
+    struct toy t = {.folder = folder, .declaring = true, .e = e};
+    mkdir(folder, 0777);
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    t.rc = safetensors_writer_open(&t.writer, path, true, e);
+    toy_tower_lines(name, take_line, &t);
+    t.declaring = false;
+    if (t.rc == 0 && !t.found)
+        t.rc = err_set(e, ERR_ARG, "no tower '%s'", name);
+    toy_tower_lines(name, take_line, &t);
+    if (t.rc == 0)
+        t.rc = put_text(folder, "preprocessor_config.json", preprocessor, e);
+    if (t.rc != 0) {
+        safetensors_writer_abort(t.writer);
+        return t.rc;
+    }
+    return safetensors_writer_commit(t.writer, e);
+}
