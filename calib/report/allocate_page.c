@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WIDTH    960.0
+#define WIDE     960.0 /* of charts; NARROW: on phones */
+#define NARROW   400.0
 #define RIGHT    30.0
 #define N_POINTS 30
 #define N_MARKS  24
@@ -39,20 +40,47 @@ static size_t find_kind(const char **kinds, size_t *n, const char *kind)
     return i;
 }
 
+/* Two bits are nearly the ground of the page, nine and more the full colour. */
+static double opacity_of(double bits)
+{
+    return 0.08 + 0.92 * (fmin(fmax(bits, 2), 9) - 2) / 7;
+}
+
+/* The colour is so full that text on it wants the other colour. */
+static bool is_strong(double bits)
+{
+    return opacity_of(bits) > 0.64;
+}
+
+/* Which colour is how many bits. */
+static void legend(FILE *out, double x, double y)
+{
+    fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">bits per weight</text>", x - 10, y + 13);
+    for (int bits = 2; bits <= 9; bits++, x += 34)
+        fprintf(
+            out,
+            "<rect class=\"cell\" x=\"%.1f\" y=\"%.1f\" width=\"32\" height=\"18\" fill=\"var(--accent2)\" "
+            "fill-opacity=\"%.2f\"/><text class=\"%s\" x=\"%.1f\" y=\"%.1f\" "
+            "text-anchor=\"middle\">%s%d</text>\n",
+            x, y, opacity_of(bits), is_strong(bits) ? "strong" : "name", x + 16, y + 13, bits == 9 ? "≥" : "",
+            bits);
+}
+
 static void cell(FILE *out, double x, double y, double w, double h, const struct loss_tensor *t,
                  const struct loss_option *o)
 {
-    double bits = bits_of(t, o), shade = (fmin(fmax(bits, 2), 9) - 2) / 7;
+    double bits = bits_of(t, o);
     fprintf(out,
-            "<g><rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"var(--accent2)\" "
+            "<g><rect class=\"cell\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" "
+            "fill=\"var(--accent2)\" "
             "fill-opacity=\"%.2f\"/><title>",
-            x, y, w, h, 0.06 + 0.6 * shade);
+            x, y, w, h, opacity_of(bits));
     report_put(out, t->tensor->name);
     fprintf(out, ": %s, %.2f bits, %" PRIu64 " bytes, expected loss %.3g</title>", qtype_name(o->type), bits,
             o->n_bytes, o->loss);
     if (w >= 50)
-        fprintf(out, "<text class=\"name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>", x + w / 2,
-                y + h / 2 + 4, qtype_name(o->type));
+        fprintf(out, "<text class=\"%s\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>",
+                is_strong(bits) ? "strong" : "name", x + w / 2, y + h / 2 + 4, qtype_name(o->type));
     fputs("</g>\n", out);
 }
 
@@ -67,7 +95,7 @@ static void kind_label(FILE *out, const char *kind, double x, double y)
     fputs("</text>\n", out);
 }
 
-static int map(const struct allocator *a, const struct allocation *r, FILE *out, struct err *e)
+static int map(const struct allocator *a, const struct allocation *r, double width, FILE *out, struct err *e)
 {
     const struct loss_table *t = allocator_table(a);
     const char **kinds = calloc(t->n_tensors + 1, sizeof *kinds), *kind;
@@ -81,10 +109,10 @@ static int map(const struct allocator *a, const struct allocation *r, FILE *out,
         find_kind(kinds, &n, kind);
         widest = strlen(kind) > widest ? strlen(kind) : widest;
     }
-    double left = fmin(30 + 6.2 * (double)widest, 260), row = 26, top = 22;
-    double column = fmin((WIDTH - RIGHT - left) / (double)n_layers, 120), gap = column > 12 ? 2 : 0.5;
-    fprintf(out, "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"Type of each tensor\">\n", WIDTH,
-            top + row * (double)n + 4);
+    double left = fmin(30 + 6.2 * (double)widest, 0.28 * width), row = 26, top = 22;
+    double column = fmin((width - 10 - left) / (double)n_layers, 120), gap = column > 12 ? 2 : 0.5;
+    fprintf(out, "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"Type of each tensor\">\n", width,
+            top + row * (double)n + 36);
     for (int64_t l = 0; l < n_layers; l += column >= 18 ? 1 : 8)
         fprintf(out, "<text x=\"%.1f\" y=\"12\" text-anchor=\"middle\">%" PRId64 "</text>\n",
                 left + column * ((double)l + 0.5), l);
@@ -97,6 +125,7 @@ static int map(const struct allocator *a, const struct allocation *r, FILE *out,
              (layer < 0 ? fmax(column, 80) : column) - gap, row - 2, &t->tensors[i],
              &t->tensors[i].options[r->choice[i]]);
     }
+    legend(out, left, top + row * (double)n + 12);
     fputs("</svg>\n", out);
     free(kinds);
     return 0;
@@ -212,32 +241,58 @@ static void mix_marks(const struct axes *a, const struct mark *m, size_t n, FILE
     }
 }
 
-static int frontier_chart(const struct allocator *a, const struct allocation *r, FILE *out, struct err *e)
+/* What the chart shows: the frontier, then the standard mixes. */
+struct marks {
+    struct mark all[N_POINTS + N_MARKS + 1];
+    size_t n, n_mixes;
+};
+
+static void frontier_chart(const struct allocation *r, const struct marks *m, double width, FILE *out)
 {
-    struct mark marks[N_POINTS + N_MARKS + 1];
-    size_t n = 0;
-    int rc = frontier(a, marks, &n, e);
-    if (rc != 0 || n == 0)
-        return rc;
-    size_t n_mixes = standard_mixes(a, marks + n);
-    struct axes x = {.left = 60, .right = WIDTH - RIGHT, .top = 16, .bottom = 360};
-    fit_axes(&x, marks, n + n_mixes);
+    struct axes x = {.left = 60, .right = width - RIGHT, .top = 16, .bottom = 360};
+    fit_axes(&x, m->all, m->n + m->n_mixes);
     fprintf(out,
             "<svg viewBox=\"0 0 %g 412\" role=\"img\" aria-label=\"Expected loss against bits per "
             "weight\">\n",
-            WIDTH);
+            width);
     grid(&x, out);
     fputs("<polyline class=\"curve\" points=\"", out);
-    for (size_t i = 0; i < n; i++)
-        fprintf(out, "%.1f,%.1f ", at_x(&x, marks[i].bits), at_y(&x, marks[i].loss));
+    for (size_t i = 0; i < m->n; i++)
+        fprintf(out, "%.1f,%.1f ", at_x(&x, m->all[i].bits), at_y(&x, m->all[i].loss));
     fputs("\"/>\n", out);
-    mix_marks(&x, marks + n, n_mixes, out);
+    mix_marks(&x, m->all + m->n, m->n_mixes, out);
     if (r->loss > 0 && r->bits_per_weight <= x.x1)
         fprintf(out,
                 "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"5.5\"><title>this plan: %.3g at %.3f "
                 "bits</title></circle>\n",
                 at_x(&x, r->bits_per_weight), at_y(&x, r->loss), r->loss, r->bits_per_weight);
     fputs("</svg>\n", out);
+}
+
+/* For screens, and for phones. */
+static int maps(const struct allocator *a, const struct allocation *r, FILE *out, struct err *e)
+{
+    fputs("<div class=\"large\">", out);
+    int rc = map(a, r, WIDE, out, e);
+    fputs("</div><div class=\"small\">", out);
+    if (rc == 0)
+        rc = map(a, r, NARROW, out, e);
+    fputs("</div>", out);
+    return rc;
+}
+
+static int frontiers(const struct allocator *a, const struct allocation *r, FILE *out, struct err *e)
+{
+    struct marks m = {.n = 0};
+    int rc = frontier(a, m.all, &m.n, e);
+    if (rc != 0 || m.n == 0)
+        return rc;
+    m.n_mixes = standard_mixes(a, m.all + m.n);
+    fputs("<div class=\"large\">", out);
+    frontier_chart(r, &m, WIDE, out);
+    fputs("</div><div class=\"small\">", out);
+    frontier_chart(r, &m, NARROW, out);
+    fputs("</div>", out);
     return 0;
 }
 
@@ -318,14 +373,14 @@ int allocate_page(const struct allocator *a, const struct allocation *r, const s
     const struct loss_table *t = allocator_table(a);
     head(a, r, out);
     fputs("<h2>Where the bits go</h2>\n<figure>\n", out);
-    int rc = map(a, r, out, e);
+    int rc = maps(a, r, out, e);
     fputs("<figcaption>Layers from left to right, kinds of tensors from top to bottom; the stronger the "
           "colour, the more bits for a weight. Tensors outside of layers stand in the first "
           "column.</figcaption>\n</figure>\n"
           "<h2>Loss against size</h2>\n<figure>\n",
           out);
     if (rc == 0)
-        rc = frontier_chart(a, r, out, e);
+        rc = frontiers(a, r, out, e);
     fputs("<figcaption>The least expected loss for each size (line), this plan (dot), and what the standard "
           "mixes "
           "would cost by the same measured losses (rings). Down and to the left is better.</figcaption>\n"

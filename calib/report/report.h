@@ -124,12 +124,12 @@ void report_name_candidates(struct report *r);
 const char *report_name(const struct report_model *m);
 
 /* Size of loss against size of file as inline SVG; for report_html. */
-void report_chart(const struct report *r, FILE *out);
+void report_chart(const struct report *r, double width, FILE *out);
 
 /* A power of ten as every chart writes it, inside of a text element: 0.01, 100, or 10 with an exponent. */
 void report_decade(FILE *out, double v);
 
 /* Percentiles of the divergence of each candidate as inline SVG; for report_html. */
-void report_spread(const struct report *r, FILE *out);
+void report_spread(const struct report *r, double width, FILE *out);
 
 #endif

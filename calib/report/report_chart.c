@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WIDTH 960.0
 #define LEFT  70.0
 #define RIGHT 30.0
 #define TOP   16.0
@@ -98,7 +97,19 @@ static void chart_axes(const struct report *r, struct axis *x, struct axis *y)
     fit_decades(y, low, high);
 }
 
-/* Points in the order of the size axis, for the line that joins them. */
+/* Is another candidate at least as small and as good, and better in one of both? */
+static bool is_beaten(const struct report *r, const struct report_model *c)
+{
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        const struct report_model *o = &r->candidates[i];
+        double bits = o->bits_per_weight - c->bits_per_weight, loss = o->d.kld.value - c->d.kld.value;
+        if (bits <= 0 && loss <= 0 && (bits < 0 || loss < 0 || o < c))
+            return true;
+    }
+    return false;
+}
+
+/* The line through those that no other one beats, in the order of the size axis. */
 static void curve(const struct report *r, const struct axis *x, const struct axis *y, FILE *out)
 {
     fputs("<polyline class=\"curve\" points=\"", out);
@@ -107,7 +118,8 @@ static void curve(const struct report *r, const struct axis *x, const struct axi
         const struct report_model *next = NULL;
         for (size_t i = 0; i < r->n_candidates; i++) {
             const struct report_model *c = &r->candidates[i];
-            if (c->bits_per_weight > after && (!next || c->bits_per_weight < next->bits_per_weight))
+            if (c->bits_per_weight > after && (!next || c->bits_per_weight < next->bits_per_weight) &&
+                !is_beaten(r, c))
                 next = c;
         }
         if (!next)
@@ -118,6 +130,12 @@ static void curve(const struct report *r, const struct axis *x, const struct axi
     fputs("\"/>\n", out);
 }
 
+/* --- names of points --- */
+
+#define LETTER     7.4  /* width of one */
+#define LINE       15.0 /* from one name of the column to the next */
+#define MAX_LETTER 26   /* longer names are cut; the whole one shows on hover */
+
 struct box {
     double x1, y1, x2, y2;
 };
@@ -127,18 +145,42 @@ static bool overlap(const struct box *a, const struct box *b)
     return a->x1 < b->x2 && b->x1 < a->x2 && a->y1 < b->y2 && b->y1 < a->y2;
 }
 
-/* Where a label may stand around its point, best first: dx, dy of the text's anchor, and the anchor. */
+/* From a point to the nearest place of a box. */
+static double distance(const struct box *b, double x, double y)
+{
+    double dx = fmax(fmax(b->x1 - x, x - b->x2), 0), dy = fmax(fmax(b->y1 - y, y - b->y2), 0);
+    return hypot(dx, dy);
+}
+
+/* A point of the chart, and where its name stands: beside it, or in the column at the right. */
+struct point {
+    const char *name;
+    double x, y;
+    struct box box;
+    double text_x, text_y;
+    const char *anchor;
+    bool in_column;
+};
+
+/* Where a name may stand around its point, best first. */
 static const struct {
     double dx, dy;
     const char *anchor;
-} spots[] = {{8, -8, "start"},   {-8, 16, "end"},   {-8, -8, "end"},   {8, 16, "start"},
-             {0, -14, "middle"}, {0, 24, "middle"}, {12, 4, "start"},  {-12, 4, "end"},
-             {20, -22, "start"}, {-20, 30, "end"},  {20, 30, "start"}, {-20, -22, "end"}};
+} spots[] = {{8, -8, "start"},   {-8, 16, "end"},   {-8, -8, "end"},  {8, 16, "start"},
+             {0, -12, "middle"}, {0, 22, "middle"}, {12, 4, "start"}, {-12, 4, "end"}};
 #define N_SPOTS (sizeof spots / sizeof *spots)
 
-static struct box spot_box(size_t spot, double px, double py, const char *name)
+static double name_width(const char *name)
 {
-    double width = 7.4 * (double)strlen(name), x = px + spots[spot].dx, y = py + spots[spot].dy;
+    size_t n = 0;
+    for (; *name; name++)
+        n += ((unsigned char)*name & 0xc0) != 0x80;
+    return LETTER * (double)(n < MAX_LETTER ? n : MAX_LETTER);
+}
+
+static struct box spot_box(size_t spot, const struct point *p)
+{
+    double width = name_width(p->name), x = p->x + spots[spot].dx, y = p->y + spots[spot].dy;
     if (spots[spot].anchor[0] == 'e')
         x -= width;
     else if (spots[spot].anchor[0] == 'm')
@@ -146,70 +188,158 @@ static struct box spot_box(size_t spot, double px, double py, const char *name)
     return (struct box){x, y - 11, x + width, y + 3};
 }
 
-/* A label takes the first spot that touches no point, no earlier label, and stays inside. */
-static void label(const struct report *r, size_t i, const struct axis *x, const struct axis *y,
-                  struct box *taken, FILE *out)
+/* No point and no other name is touched, and the name is clearly nearer to its own point than to others. */
+static bool is_clear(const struct point *all, size_t n, size_t i, const struct box *b)
 {
-    const struct report_model *c = &r->candidates[i];
-    double px = place(x, c->bits_per_weight), py = place(y, c->d.kld.value);
-    size_t best = 0;
-    for (size_t s = 0; s < N_SPOTS; s++) {
-        struct box b = spot_box(s, px, py, report_name(c));
-        bool free_spot = b.x1 > LEFT && b.x2 < WIDTH && b.y1 > TOP + HEAD;
-        for (size_t j = 0; free_spot && j < r->n_candidates; j++) {
-            double qx = place(x, r->candidates[j].bits_per_weight),
-                   qy = place(y, r->candidates[j].d.kld.value);
-            struct box dot = {qx - 6, qy - 6, qx + 6, qy + 6};
-            free_spot = !overlap(&b, &dot) && (j >= i || !overlap(&b, &taken[j]));
-        }
-        if (free_spot) {
-            best = s;
-            break;
-        }
+    double own = distance(b, all[i].x, all[i].y);
+    for (size_t j = 0; j < n; j++) {
+        if (j == i)
+            continue;
+        if (distance(b, all[j].x, all[j].y) < fmax(1.8 * own, 14))
+            return false;
+        if (j < i && !all[j].in_column && overlap(b, &all[j].box))
+            return false;
     }
-    taken[i] = spot_box(best, px, py, report_name(c));
-    fprintf(out, "<text class=\"name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", px + spots[best].dx,
-            py + spots[best].dy, spots[best].anchor);
-    report_put(out, report_name(c));
+    return true;
+}
+
+static void place_name(struct point *all, size_t n, size_t i, double left, double right)
+{
+    struct point *p = &all[i];
+    for (size_t s = 0; s < N_SPOTS; s++) {
+        struct box b = spot_box(s, p);
+        if (b.x1 < left || b.x2 > right || b.y1 < TOP + HEAD || !is_clear(all, n, i, &b))
+            continue;
+        p->box = b;
+        p->text_x = p->x + spots[s].dx;
+        p->text_y = p->y + spots[s].dy;
+        p->anchor = spots[s].anchor;
+        return;
+    }
+    p->in_column = true;
+}
+
+/* Names that found no place beside their points stand in a column, in the order of the points from the top.
+ */
+static void place_column(struct point *all, size_t n, double x, double bottom)
+{
+    double next = TOP + HEAD;
+    size_t left = 0;
+    for (size_t i = 0; i < n; i++)
+        left += all[i].in_column;
+    for (double above = -INFINITY; left > 0; left--) {
+        struct point *p = NULL;
+        for (size_t i = 0; i < n; i++)
+            if (all[i].in_column && !all[i].anchor && all[i].y >= above && (!p || all[i].y < p->y))
+                p = &all[i];
+        if (!p)
+            return;
+        above = p->y;
+        double latest = bottom - LINE * (double)(left - 1); /* those below need their room, too */
+        p->text_x = x;
+        p->text_y = fmax(next, fmin(p->y + 4, latest));
+        p->anchor = "start";
+        next = p->text_y + LINE;
+    }
+}
+
+/* A name of at most so many letters; of a longer one the end, which tells more of a path. */
+static void put_cut(const char *name, size_t most, FILE *out)
+{
+    size_t n = 0, len = strlen(name);
+    for (size_t i = 0; i < len; i++)
+        n += ((unsigned char)name[i] & 0xc0) != 0x80;
+    if (n <= most) {
+        report_put(out, name);
+        return;
+    }
+    const char *end = name;
+    for (size_t skip = n - most + 1; skip > 0; skip--)
+        for (end++; ((unsigned char)*end & 0xc0) == 0x80;)
+            end++;
+    fputs("…", out);
+    report_put(out, end);
+    fputs("<title>", out);
+    report_put(out, name);
+    fputs("</title>", out);
+}
+
+static void put_lead(const struct point *p, FILE *out)
+{
+    if (p->in_column)
+        fprintf(out, "<line class=\"lead\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>", p->x + 5, p->y,
+                p->text_x - 4, p->text_y - 4);
+}
+
+static void put_name(const struct point *p, FILE *out)
+{
+    fprintf(out, "<text class=\"name tag\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", p->text_x, p->text_y,
+            p->anchor ? p->anchor : "start");
+    put_cut(p->name, MAX_LETTER, out);
     fputs("</text>\n", out);
 }
 
-void report_chart(const struct report *r, FILE *out)
+/* The dot, its bar, and what hovering tells: the figures of the table. */
+static void put_point(const struct report_model *c, const struct point *p, const struct axis *y, FILE *out)
 {
-    const double height = 430 + HEAD, bottom = height - 52;
-    struct axis x = {.from = LEFT, .to = WIDTH - RIGHT}, y = {.from = bottom, .to = TOP + HEAD};
+    const struct divergence *d = &c->d;
+    double error = isnan(d->kld_window_stderr) ? d->kld.error : d->kld_window_stderr;
+    if (!isnan(error))
+        fprintf(out, "<line class=\"bar\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", p->x, p->x,
+                place(y, d->kld.value - 2 * error), place(y, d->kld.value + 2 * error));
+    fprintf(out, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"><title>", p->x, p->y);
+    report_put(out, p->name);
+    fprintf(out, ": mean KLD %.6f", d->kld.value);
+    if (!isnan(d->kld.error))
+        fprintf(out, " ± %.6f", d->kld.error);
+    fprintf(out, ", %.3f bits per weight, same first token %.2f %%</title></circle>\n", c->bits_per_weight,
+            100 * d->top1.value);
+}
+
+static void put_axes(const struct axis *x, const struct axis *y, double bottom, FILE *out)
+{
+    vertical_decades(y, x->from, x->to, out);
+    fprintf(out, "<line class=\"axis\" x1=\"%g\" x2=\"%g\" y1=\"%g\" y2=\"%g\"/>\n", x->from, x->to, bottom,
+            bottom);
+    size_ticks(x, bottom, out);
+    fprintf(out, "<text x=\"%g\" y=\"%g\" text-anchor=\"end\">bits per weight</text>\n", x->to, bottom + 42);
+    fprintf(out, "<text x=\"%g\" y=\"%g\">mean KLD, nats per token</text>\n", x->from, TOP + 4);
+}
+
+void report_chart(const struct report *r, double width, FILE *out)
+{
+    size_t n = r->n_candidates;
+    const double height = fmax(430 + HEAD, LINE * (double)n + 110), bottom = height - 52;
+    double widest = 0;
+    struct point *all = calloc(n + 1, sizeof *all);
+    if (!all) /* the table has it all */
+        return;
+    for (size_t i = 0; i < n; i++)
+        widest = fmax(widest, name_width(report_name(&r->candidates[i])));
+    double column = n > 6 || width < 600 ? fmin(widest + 24, width / 3) : RIGHT; /* at the right, for names */
+    struct axis x = {.from = LEFT, .to = width - column}, y = {.from = bottom, .to = TOP + HEAD};
     chart_axes(r, &x, &y);
+    for (size_t i = 0; i < n; i++)
+        all[i] = (struct point){.name = report_name(&r->candidates[i]),
+                                .x = place(&x, r->candidates[i].bits_per_weight),
+                                .y = place(&y, r->candidates[i].d.kld.value)};
+    for (size_t i = 0; i < n; i++)
+        place_name(all, n, i, LEFT, column > RIGHT ? x.to : width);
+    place_column(all, n, column > RIGHT ? x.to + 12 : width - widest, bottom);
     fprintf(out,
             "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"Mean KL divergence against bits per "
             "weight\">\n",
-            WIDTH, height);
-    vertical_decades(&y, LEFT, WIDTH - RIGHT, out);
-    fprintf(out, "<line class=\"axis\" x1=\"%g\" x2=\"%g\" y1=\"%g\" y2=\"%g\"/>\n", LEFT, WIDTH - RIGHT,
-            bottom, bottom);
-    size_ticks(&x, bottom, out);
-    fprintf(out, "<text x=\"%g\" y=\"%g\" text-anchor=\"end\">bits per weight</text>\n", WIDTH - RIGHT,
-            bottom + 42);
-    fprintf(out, "<text x=\"%g\" y=\"%g\">mean KLD, nats per token</text>\n", LEFT, TOP + 4);
+            width, height);
+    put_axes(&x, &y, bottom, out);
     curve(r, &x, &y, out);
-    for (size_t i = 0; i < r->n_candidates; i++) {
-        const struct report_model *c = &r->candidates[i];
-        const struct divergence *d = &c->d;
-        double error = isnan(d->kld_window_stderr) ? d->kld.error : d->kld_window_stderr;
-        double px = place(&x, c->bits_per_weight), py = place(&y, d->kld.value);
-        if (!isnan(error))
-            fprintf(out, "<line class=\"bar\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", px, px,
-                    place(&y, d->kld.value - 2 * error), place(&y, d->kld.value + 2 * error));
-        fprintf(out, "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\"><title>%.6f", px, py,
-                d->kld.value);
-        if (!isnan(error))
-            fprintf(out, " ± %.6f", error);
-        fprintf(out, " at %.3f bits</title></circle>\n", c->bits_per_weight);
-    }
-    struct box *taken = calloc(r->n_candidates, sizeof *taken);
-    for (size_t i = 0; taken && i < r->n_candidates; i++)
-        label(r, i, &x, &y, taken, out);
-    free(taken);
+    for (size_t i = 0; i < n; i++)
+        put_lead(&all[i], out);
+    for (size_t i = 0; i < n; i++)
+        put_point(&r->candidates[i], &all[i], &y, out);
+    for (size_t i = 0; i < n; i++)
+        put_name(&all[i], out);
     fputs("</svg>\n", out);
+    free(all);
 }
 
 static double at_share(const struct divergence *d, double share)
@@ -224,8 +354,11 @@ static void spread_row(const struct report_model *c, const struct axis *x, doubl
 {
     const struct divergence *d = &c->d;
     fprintf(out, "<text class=\"name\" x=\"%g\" y=\"%.1f\" text-anchor=\"end\">", x->from - 12, y + 4);
+    put_cut(report_name(c), (size_t)((x->from - 14) / 7.2), out);
+    fputs("</text><g><title>", out);
     report_put(out, report_name(c));
-    fputs("</text>", out);
+    fprintf(out, ": 10 %% %.6f, median %.6f, mean %.6f, 99 %% %.5f, 99.9 %% %.4f</title>", at_share(d, 0.10),
+            at_share(d, 0.50), d->kld.value, at_share(d, 0.99), at_share(d, 0.999));
     const double ends[2][2] = {{0.10, 0.999}, {0.25, 0.75}};
     for (int i = 0; i < 2; i++)
         fprintf(out, "<line class=\"%s\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>",
@@ -234,11 +367,11 @@ static void spread_row(const struct report_model *c, const struct axis *x, doubl
     fprintf(out,
             "<circle class=\"mid\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"/><circle class=\"mean\" cx=\"%.1f\" "
             "cy=\"%.1f\" "
-            "r=\"3\"/>\n",
+            "r=\"3\"/></g>\n",
             place(x, at_share(d, 0.50)), y, place(x, d->kld.value), y);
 }
 
-void report_spread(const struct report *r, FILE *out)
+void report_spread(const struct report *r, double width, FILE *out)
 {
     double row = 26, height = TOP + row * (double)r->n_candidates + 34, low = INFINITY, high = 0, widest = 0;
     for (size_t i = 0; i < r->n_candidates; i++) {
@@ -247,12 +380,12 @@ void report_spread(const struct report *r, FILE *out)
         high = fmax(high, at_share(d, 0.999));
         widest = fmax(widest, 7.2 * (double)strlen(report_name(&r->candidates[i])));
     }
-    struct axis x = {.from = fmin(fmax(LEFT, widest + 20), WIDTH / 3), .to = WIDTH - RIGHT};
+    struct axis x = {.from = fmin(fmax(LEFT, widest + 20), width / 3), .to = width - RIGHT};
     fit_decades(&x, low, high);
     fprintf(out,
             "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"Percentiles of the KL divergence of single "
             "tokens\">\n",
-            WIDTH, height);
+            width, height);
     for (double v = x.low; v <= x.high * 1.001; v *= 10) {
         double at = place(&x, v);
         fprintf(

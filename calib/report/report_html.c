@@ -1,10 +1,13 @@
-/* report_html.c - the report as one HTML page without scripts or outside references: the figures first, the
+/* report_html.c - the report as one HTML page without outside references: the figures first, the
  * two charts, the table, and below everything that is needed to repeat the run. Light and dark follow the
  * reader. */
 #include "report.h"
 
+#include "libquant/base/path.h"
+
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Text that came from outside, as HTML text. */
@@ -33,9 +36,9 @@ static void put_size(FILE *out, uint64_t n_bytes)
 
 const char report_style[] =
     ":root{color-scheme:light dark;--bg:#fbfaf7;--fg:#1d1d1b;--soft:#6b6962;--line:#dcd9d0;--accent:#9a3b1e;"
-    "--accent2:#2f5d62;--panel:#fff}\n"
+    "--accent2:#2f5d62;--panel:#fff;--onstrong:#fff}\n"
     "@media(prefers-color-scheme:dark){:root{--bg:#171614;--fg:#e9e6df;--soft:#9b978c;--line:#34322d;"
-    "--accent:#e08a63;--accent2:#7fb3b5;--panel:#1e1d1a}}\n"
+    "--accent:#e08a63;--accent2:#7fb3b5;--panel:#1e1d1a;--onstrong:#171614}}\n"
     "*{box-sizing:border-box}\n"
     "body{margin:0;background:var(--bg);color:var(--fg);font:16px/1.55 Charter,'Bitstream Charter','Source "
     "Serif "
@@ -48,7 +51,13 @@ const char report_style[] =
     ".lead{font-size:1.08rem}\n"
     "figure{margin:.8rem 0 0;overflow-x:auto}\n"
     "figcaption{font-size:.88rem;max-width:46rem;margin-top:.3rem}\n"
-    "svg{display:block;width:100%;min-width:38rem;height:auto}\n"
+    "svg{display:block;width:100%;height:auto}\n"
+    ".small{display:none}\n"
+    "@media(max-width:620px){.large{display:none}.small{display:block}main{padding:1.6rem 1rem 3rem}}\n"
+    "svg .lead{stroke:var(--soft);stroke-width:.75;opacity:.7}\n"
+    "svg .tag{paint-order:stroke;stroke:var(--bg);stroke-width:3px}\n"
+    "svg .cell{stroke:var(--line);stroke-width:.5}\n"
+    "svg .strong{fill:var(--onstrong);font-weight:500}\n"
     "svg text{font:12px ui-sans-serif,system-ui,'Segoe UI',sans-serif;fill:var(--soft)}\n"
     "svg .name{fill:var(--fg);font-weight:500}\n"
     "svg .grid{stroke:var(--line);stroke-width:1}\n"
@@ -69,7 +78,14 @@ const char report_style[] =
     "th,td{padding:.42rem .55rem;text-align:right;border-bottom:1px solid var(--line)}\n"
     "th{font-weight:500;color:var(--soft);vertical-align:bottom}\n"
     "thead th{border-bottom:1px solid var(--soft)}\n"
-    "th:first-child,td:first-child{text-align:left;padding-left:0;color:var(--fg);font-weight:500}\n"
+    "th:first-child,td:first-child{text-align:left;padding-left:0;color:var(--fg);font-weight:500;"
+    "position:sticky;left:0;background:var(--bg)}\n"
+    "thead th button{all:unset;cursor:pointer}\n"
+    "thead th button:focus-visible{outline:2px solid var(--accent)}\n"
+    "@media print{:root{--bg:#fff;--fg:#000;--soft:#444;--line:#bbb;--accent:#9a3b1e;--accent2:#2f5d62;"
+    "--onstrong:#fff}main{max-width:none;padding:0}.wide{max-width:none}.scroll{overflow:visible}"
+    "table{font-size:9px}figure,table{break-inside:avoid}.noprint{display:none}.large{display:block}"
+    ".small{display:none}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}\n"
     "td .e{display:block;color:var(--soft);font-size:.85em}\n"
     "td{vertical-align:top}\n"
     ".missed{color:var(--accent);font-weight:500}\n"
@@ -81,6 +97,8 @@ const char report_style[] =
     ".flag{border:1px solid var(--accent);color:var(--accent);padding:.05rem .5rem;border-radius:.2rem;"
     "font:.8rem ui-sans-serif,system-ui,sans-serif;vertical-align:.25em;margin-left:.6rem}\n";
 
+#define FLOAT_BITS 15.5 /* fewer bits per weight: the reference is quantized itself */
+
 static const char *lead(const struct report *r)
 {
     if (r->answer == NET_EMBEDDING)
@@ -89,6 +107,10 @@ static const char *lead(const struct report *r)
         return "How far the scores of each candidate are from those of the reference, and whether they order "
                "the "
                "texts alike.";
+    if (r->kind == REPORT_LADDER && r->reference.bits_per_weight < FLOAT_BITS)
+        return "What each level of quantization costs: how far its predictions move from those of the file "
+               "it "
+               "was made from, which is quantized itself, on the same text, token by token.";
     return r->kind == REPORT_LADDER
                ? "What each level of quantization costs: how far its predictions move from those of the "
                  "original weights, on the same text, token by token."
@@ -128,11 +150,21 @@ static void head(const struct report *r, FILE *out)
           "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>",
           out);
     report_put(out, name);
+    for (size_t i = 0; i < r->corpus->n_texts; i++) {
+        fputs(i ? ", " : " on ", out);
+        report_put(out, path_short(r->corpus->texts[i].path));
+    }
     fprintf(out, " – %s</title>\n<style>\n%s</style>\n</head>\n<body>\n<main>\n<h1>",
             r->kind == REPORT_LADDER ? "quality ladder" : "comparison", report_style);
     report_put(out, name);
     fprintf(out, "%s</h1>\n", r->partial ? "<span class=\"flag\">partial</span>" : "");
-    fprintf(out, "<p class=\"lead\">%s</p>\n", lead(r));
+    fprintf(out, "<p class=\"lead\">%s</p>\n<p class=\"soft\">", lead(r));
+    for (size_t i = 0; i < r->corpus->n_texts; i++) {
+        fputs(i ? ", " : "Text: ", out);
+        report_put(out, path_short(r->corpus->texts[i].path));
+    }
+    fprintf(out, ". Inputs of products: %s.</p>\n",
+            r->activations == ACTIVATIONS_Q8 ? "8-bit blocks, as in llama.cpp" : "32-bit floats");
     if (r->answer == NET_TOKENS) {
         fprintf(out,
                 "<p class=\"soft\">%zu scored tokens in %zu windows of %zu. Perplexity of the reference "
@@ -293,6 +325,31 @@ static void hash_item(FILE *out, const char *term, const char *sha256)
         fprintf(out, "<dt>%s</dt><dd><code>%s</code></dd>\n", term, sha256);
 }
 
+/* That of all candidates, or those that single ones bring along. */
+static void importance(const struct report *r, FILE *out)
+{
+    bool any = false;
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        const struct report_model *c = &r->candidates[i];
+        if (!c->imatrix || (r->imatrix && strcmp(c->imatrix, r->imatrix) == 0))
+            continue;
+        any = true;
+        fputs("<dt>Importance matrix</dt><dd>", out);
+        report_put(out, c->imatrix);
+        fputs(" (", out);
+        report_put(out, report_name(c));
+        fputs(")</dd>\n", out);
+    }
+    if (r->recipe && (r->imatrix || !any))
+        item(out, "Importance matrix", r->imatrix ? r->imatrix : "none");
+    for (size_t i = 0; i < r->n_candidates; i++)
+        if (r->candidates[i].kv_type) {
+            fprintf(out, "<dt>Keys and values</dt><dd>%s (", r->candidates[i].kv_type);
+            report_put(out, report_name(&r->candidates[i]));
+            fputs(")</dd>\n", out);
+        }
+}
+
 static void settings(const struct report *r, FILE *out)
 {
     fputs("<h2>How it was measured</h2>\n<dl>\n", out);
@@ -323,13 +380,89 @@ static void settings(const struct report *r, FILE *out)
                                           : "32-bit floats");
     if (r->recipe)
         item(out, "Mix rules", r->recipe);
-    if (r->recipe)
-        item(out, "Importance matrix", r->imatrix ? r->imatrix : "none");
+    importance(r, out);
     if (r->hessian)
         item(out, "Error feedback under", r->hessian);
     fprintf(out, "<dt>Program</dt><dd>kerf %s, %u threads, %s, %.1f seconds</dd>\n</dl>\n", r->version,
             r->n_threads, r->isa ? r->isa : "native", r->seconds);
 }
+
+/* --- the data, and how the table is sorted: without any network --- */
+
+/* What a link may hold as it is; all else in hexadecimal. */
+static void put_escaped(FILE *out, const char *s)
+{
+    for (; *s; s++) {
+        unsigned char c = (unsigned char)*s;
+        bool plain =
+            (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || strchr("-_.,:", c);
+        fprintf(out, plain ? "%c" : "%%%02X", c);
+    }
+}
+
+static void put_csv(const struct report *r, FILE *out)
+{
+    fputs("candidate,n_bytes,bits_per_weight,perplexity,ppl_ratio,ppl_ratio_stderr,kld_mean,kld_stderr,kld_"
+          "median,"
+          "kld_p99,top1_agreement,delta_p_rms\n",
+          out);
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        const struct report_model *c = &r->candidates[i];
+        const struct divergence *d = &c->d;
+        putc('"', out);
+        for (const char *s = report_name(c); *s; s++)
+            fputs(*s == '"' ? "\"\"" : (const char[]){*s, 0}, out);
+        fprintf(out, "\",%" PRIu64 ",%.6f,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g\n", c->n_bytes,
+                c->bits_per_weight, c->ppl.perplexity, d->ppl_ratio.value, d->ppl_ratio.error, d->kld.value,
+                d->kld.error, d->kld_at[6], d->kld_at[10], d->top1.value, d->delta_p_rms.value);
+    }
+}
+
+static void data_link(const struct report *r, const char *name, const char *type,
+                      void (*print)(const struct report *r, FILE *out), FILE *out)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    if (!f) /* a page without the link has all figures still */
+        return;
+    print(r, f);
+    if (fclose(f) == 0) {
+        fprintf(out, "<a download=\"%s\" href=\"data:%s;charset=utf-8,", name, type);
+        put_escaped(out, text);
+        fprintf(out, "\">%s</a> ", name);
+    }
+    free(text);
+}
+
+static void data_links(const struct report *r, FILE *out)
+{
+    if (r->n_candidates == 0)
+        return;
+    fputs("<p class=\"soft noprint\">The data: ", out);
+    if (r->answer == NET_TOKENS)
+        data_link(r, "kerf.csv", "text/csv", put_csv, out);
+    data_link(r, "kerf.json", "application/json", report_json, out);
+    fputs("</p>\n", out);
+}
+
+/* A press on a head of a table sorts by its column, the first number of each cell; again: the other way. */
+static void sort_script(FILE *out)
+{
+    fputs("<script>\n"
+          "document.querySelectorAll('table').forEach(t=>t.querySelectorAll('thead th').forEach((h,i)=>{\n"
+          "const b=document.createElement('button');b.append(...h.childNodes);h.append(b);let up=false;\n"
+          "b.onclick=()=>{up=!up;const k=r=>{const s=r.cells[i].textContent.replace('\u2212','-');\n"
+          "const n=parseFloat(s);return "
+          "i==0||n!==n?s:n*({KiB:1,MiB:1024,GiB:1048576}[(s.match(/[KMG]iB/)||[])[0]]||1)};\n"
+          "const body=t.tBodies[0];[...body.rows].sort((x,y)=>{const a=k(x),c=k(y);\n"
+          "return (a<c?-1:a>c?1:0)*(up?1:-1)}).forEach(r=>body.append(r))}}))\n"
+          "</script>\n",
+          out);
+}
+
+#define WIDE   960.0 /* of charts; NARROW: on phones */
+#define NARROW 400.0
 
 void report_html(const struct report *r, FILE *out)
 {
@@ -338,15 +471,24 @@ void report_html(const struct report *r, FILE *out)
         answers_table(r, out);
     else if (r->n_candidates > 0) {
         fputs("<h2>Loss against size</h2>\n<figure>\n", out);
-        report_chart(r, out);
+        fputs("<div class=\"large\">", out);
+        report_chart(r, WIDE, out);
+        fputs("</div><div class=\"small\">", out);
+        report_chart(r, NARROW, out);
+        fputs("</div>", out);
         fputs(
             "<figcaption>Mean divergence from the reference, on a logarithmic scale, against the size of the "
-            "weights. Bars are two standard errors to each side, "
+            "weights. The line joins those that no other candidate beats in both. Bars are two standard "
+            "errors to each side, "
             "from the means of windows; where none is seen, it is shorter than its dot. Down and to the left "
             "is "
             "better.</figcaption>\n</figure>\n<h2>How the loss is spread over tokens</h2>\n<figure>\n",
             out);
-        report_spread(r, out);
+        fputs("<div class=\"large\">", out);
+        report_spread(r, WIDE, out);
+        fputs("</div><div class=\"small\">", out);
+        report_spread(r, NARROW, out);
+        fputs("</div>", out);
         fputs(
             "<figcaption>Divergence of single tokens: from the 10th to the 99.9th percentile (line), the "
             "middle "
@@ -357,6 +499,8 @@ void report_html(const struct report *r, FILE *out)
     }
     if (r->n_candidates > 0 && r->n_gates > 0)
         gates(r, out);
+    data_links(r, out);
     settings(r, out);
+    sort_script(out);
     fputs("</main>\n</body>\n</html>\n", out);
 }

@@ -63,7 +63,21 @@ run 0 ladder "$demo" --text "$text" --ctx 128 --chunks 4 --types q8_0,Q2_K --jso
 for part in '<!doctype html>' '</html>' '<svg' 'Q2_K' 'prefers-color-scheme:dark' 'Token ids'; do
     grep -qF -e "$part" "$work/page.html" || fail "the page lacks $part"
 done
-grep -qE 'https?://|<script' "$work/page.html" && fail "the page reaches outside"
+grep -qE 'https?://|src=|url\(' "$work/page.html" && fail "the page reaches outside"
+for part in 'download="kerf.csv"' 'download="kerf.json"' '@media print' 'class="small"' 'class="tag name"\|class="name tag"'; do
+    grep -q -e "$part" "$work/page.html" || fail "the page lacks $part"
+done
+if command -v python3 >/dev/null 2>&1; then
+    python3 -c 'import re, sys, urllib.parse as u
+print(u.unquote(re.search("data:application/json;charset=utf-8,([^\"]*)", sys.stdin.read()).group(1)))' <"$work/page.html" >"$work/out"
+    json
+    prints '"kld_mean"'
+fi
+# Twenty candidates, several of a size: each name once beside its point, and once in the list of spreads, for each width.
+run 0 ladder "$demo" --text "$text" --ctx 64 --chunks 2 --html "$work/many.html" --types \
+    Q8_0,Q6_K,Q5_K_M,Q5_K_S,Q5_0,Q5_1,Q4_K_M,Q4_K_S,Q4_0,Q4_1,IQ4_NL,IQ4_XS,Q3_K_L,Q3_K_M,Q3_K_S,Q2_K,kv:q8_0,kv:q4_0
+[ "$(grep -c 'class="name tag"' "$work/many.html")" -eq 36 ] || fail "18 names of points in two charts"
+grep -o 'class="name tag" x="[0-9.]*" y="[0-9.]*"' "$work/many.html" | sort | uniq -d | grep -q . && fail "two names in one place"
 cp "$work/out" "$work/ladder"
 run 0 compare "$demo" Q8_0 Q2_K --text "$text" --ctx 128 --chunks 4 --json --activations q8
 [ "$(value kld_mean 1)" != "$(sed -n 's/^ *"kld_mean": \([^,]*\),*$/\1/p' "$work/ladder" | head -1)" ] ||
