@@ -304,19 +304,33 @@ int windows_cut(struct windows *out, const struct corpus *c, const struct window
     return 0;
 }
 
-void windows_thin(struct windows *w, size_t n)
+/* Window `from` takes the place of `to`. */
+static void move_window(struct windows *w, size_t to, size_t from)
 {
     size_t run = windows_n_scored(w);
+    memmove(w->inputs + to * w->ctx, w->inputs + from * w->ctx, w->ctx * sizeof *w->inputs);
+    memmove(w->targets + to * run, w->targets + from * run, run * sizeof *w->targets);
+    if (w->use)
+        memmove(w->use + to * run, w->use + from * run, run);
+    if (w->text)
+        w->text[to] = w->text[from];
+}
+
+void windows_skip(struct windows *w, size_t n)
+{
+    n = n < w->n ? n : w->n;
+    for (size_t i = n; i < w->n; i++)
+        move_window(w, i - n, i);
+    w->n -= n;
+}
+
+void windows_thin(struct windows *w, size_t n)
+{
     if (n == 0 || n >= w->n)
         return;
     for (size_t i = 0; i < n; i++) {
         size_t from = (2 * i + 1) * w->n / (2 * n); /* never before i */
-        memmove(w->inputs + i * w->ctx, w->inputs + from * w->ctx, w->ctx * sizeof *w->inputs);
-        memmove(w->targets + i * run, w->targets + from * run, run * sizeof *w->targets);
-        if (w->use)
-            memmove(w->use + i * run, w->use + from * run, run);
-        if (w->text)
-            w->text[i] = w->text[from];
+        move_window(w, i, from);
     }
     w->n = n;
 }

@@ -128,6 +128,9 @@ struct windows {
 int windows_cut(struct windows *out, const struct corpus *c, const struct window_options *opt, struct err *e);
 void windows_release(struct windows *w);
 
+/* Leave out the first n. */
+void windows_skip(struct windows *w, size_t n);
+
 /* Keep n of them, evenly spread; all when there are no more. */
 void windows_thin(struct windows *w, size_t n);
 

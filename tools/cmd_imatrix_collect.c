@@ -20,7 +20,9 @@ struct collect_args {
     const char *output;
     enum imatrix_format format;
     bool process_output, attention, no_perplexity, resume;
-    uint64_t save_every, prior;
+    bool all_experts;
+    uint64_t save_every, prior, from_chunk;
+    struct opt_list include, exclude;
 };
 
 /* What must be equal for the state of a stopped run to be continued: model, tokens, and the options that
@@ -41,9 +43,11 @@ static int identify(const struct eval_run *r, const struct collect_args *a, char
     int rc = model_identity_sampled(&h, m, all, n_tensors, e);
     free(all);
     corpus_hash(&r->corpus, ids);
-    int n = snprintf(line, sizeof line, "%s %zu %zu %d %d %d %s%s", ids, r->windows.ctx, r->windows.n,
+    int n = snprintf(line, sizeof line, "%s %zu %zu %d %d %d %s%s%s", ids, r->windows.ctx, r->windows.n,
                      r->windows.inputs[0], a->process_output, a->no_perplexity, r->text->activations,
-                     a->attention ? " attention" : "");
+                     a->attention ? " attention" : "", a->all_experts ? " all-experts" : "");
+    if (a->from_chunk)
+        sha256_update_u64(&h, a->from_chunk);
     sha256_update(&h, line, (size_t)n);
     sha256_final_hex(&h, out);
     return rc;
@@ -58,6 +62,7 @@ static struct imatrix_collect_options collect_options(struct eval_run *r, const 
         .activations = eval_activations(r->text),
         .process_output = a->process_output,
         .attention = a->attention,
+        .all_experts = a->all_experts,
         .perplexity = !a->no_perplexity,
         .save_windows = a->save_every < SIZE_MAX ? (size_t)a->save_every : SIZE_MAX,
         .state_path = state,
@@ -90,6 +95,14 @@ static int save(struct eval_run *r, const struct collect_args *a, struct imatrix
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < r->corpus.n_texts; i++)
         rc = imatrix_add_dataset(c->imatrix, r->corpus.texts[i].path, e);
+    size_t n_left = 0;
+    if (rc == 0)
+        rc = imatrix_select(c->imatrix, a->include.items, a->include.n, a->exclude.items, a->exclude.n,
+                            &n_left, e);
+    if (rc == 0 && n_left == 0)
+        rc = err_set(e, ERR_ARG, "--include and --exclude leave no entry of the importance matrix");
+    if (a->all_experts)
+        imatrix_set_all_experts(c->imatrix);
     char identity[MODEL_IDENTITY_BYTES];
     if (rc == 0)
         rc = model_identity(identity, r->models[0].model, e);
@@ -204,11 +217,40 @@ static int print_plan(struct eval_run *r, const char *model, const struct collec
     return 0;
 }
 
+/* Before hours of work: do they compile? */
+static int check_expressions(const struct collect_args *a, struct err *e)
+{
+    struct imatrix *none = NULL;
+    size_t n_left = 0;
+    int rc = imatrix_new(&none, e);
+    if (rc == 0)
+        rc = imatrix_select(none, a->include.items, a->include.n, a->exclude.items, a->exclude.n, &n_left, e);
+    imatrix_free(none);
+    return rc;
+}
+
+static int skip_windows(struct eval_run *r, const struct collect_args *a, struct err *e)
+{
+    size_t n = r->windows.n;
+    if (a->from_chunk >= n)
+        return err_set(e, ERR_ARG,
+                       "--from-chunk %" PRIu64 ": the text has %zu windows of %zu tokens, from 0 on",
+                       a->from_chunk, n, r->windows.ctx);
+    windows_skip(&r->windows, (size_t)a->from_chunk);
+    return 0;
+}
+
 static int run(struct eval_run *r, const char *model, const void *args, const char *state, struct err *e)
 {
     const struct collect_args *a = args;
     struct imatrix_collected c = {0};
-    int rc = collect_open(r, model, a->output, state, e);
+    if (r->text->chunks) /* counted from there on */
+        r->text->chunks += a->from_chunk;
+    int rc = check_expressions(a, e);
+    if (rc == 0)
+        rc = collect_open(r, model, a->output, state, e);
+    if (rc == 0)
+        rc = skip_windows(r, a, e);
     if (rc == 0 && !a->resume && access(state, F_OK) == 0)
         cmd_warn(r->shared,
                  "[restarted] %s: the sums of a stopped run %s dropped; --resume continues from them", state,
@@ -248,6 +290,12 @@ int cmd_imatrix_collect(int argc, char **argv)
         OPT(FLAG, "attention", &a.attention, NULL,
             "weigh the inputs of keys by the attention that each token receives, and those of values as "
             "attention mixes them"),
+        OPT(FLAG, "all-experts", &a.all_experts, NULL,
+            "show every expert every token, whatever the router chooses; the model computes what it would "
+            "without, and the file says so (kerf.imatrix.all_experts)"),
+        OPT(LIST, "include", &a.include, "REGEX", "keep only entries of tensors whose name it finds"),
+        OPT(LIST, "exclude", &a.exclude, "REGEX", "leave out entries of tensors whose name it finds"),
+        OPT(UINT, "from-chunk", &a.from_chunk, "N", "leave out the first N windows"),
         OPT(UINT, "expert-prior", &a.prior, "N", IMATRIX_PRIOR_HELP, .fallback = IMATRIX_PRIOR_FALLBACK,
             .range = OPT_RANGE(.max = UINT32_MAX)),
         OPT(FLAG, "no-perplexity", &a.no_perplexity, NULL, "do not score the text on the way"),
@@ -282,5 +330,7 @@ int cmd_imatrix_collect(int argc, char **argv)
     if (status == 0)
         status = collect_command(&cmd, &r, args.items[0], a.output, run, &a);
     eval_release(&r);
+    opt_list_release(&a.include);
+    opt_list_release(&a.exclude);
     return status;
 }

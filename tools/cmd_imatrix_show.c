@@ -25,6 +25,8 @@ static void print_table(const struct imatrix *m, const struct imatrix_stats *s, 
         printf("  data: %s\n", imatrix_dataset(m, i));
     if (imatrix_expert_prior(m))
         printf("  every expert has %u tokens of its layer's mean\n", imatrix_expert_prior(m));
+    if (imatrix_all_experts(m))
+        printf("  every expert was shown every token\n");
     printf("\n%-32s %12s %10s %10s %10s %10s %8s %8s %8s %8s %8s %10s %8s\n", "tensor", "sum(act^2)", "min",
            "max", "mean", "std", "active%", "N", "entropy", "E(norm)", "ZD%", "tokens", "cos");
     for (size_t i = 0; i < s->n_tensors; i++) {
@@ -70,6 +72,8 @@ static void print_json(const struct imatrix *m, const struct imatrix_stats *s, c
     jw_uint(&w, imatrix_chunk_size(m));
     jw_key(&w, "expert_prior");
     jw_uint(&w, imatrix_expert_prior(m));
+    jw_key(&w, "all_experts");
+    jw_bool(&w, imatrix_all_experts(m));
     jw_key(&w, "n_without_data");
     jw_uint(&w, s->n_without_data);
     jw_key(&w, "n_starved_experts");

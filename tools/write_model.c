@@ -21,7 +21,7 @@
 
 struct options {
     const char *output, *base, *type, *plan, *output_type, *embedding_type, *imatrix, *recipe, *method;
-    struct opt_list tensor_types, skip_tensors, adapters;
+    struct opt_list imatrix_exclude, tensor_types, skip_tensors, adapters;
     struct feedback_options feedback;
     uint64_t split_max_bytes;
     struct towers_options towers;
@@ -263,8 +263,13 @@ static int open_inputs(struct inputs *in, const char *path, const struct options
         rc = output_file_check_input(o->output, o->plan, e);
     if (rc == 0 && o->plan)
         rc = plan_load(&in->plan, o->plan, e);
+    size_t n_left = 1;
     if (rc == 0 && o->imatrix)
         rc = imatrix_load(&in->imatrix, o->imatrix, e);
+    if (rc == 0 && in->imatrix && o->imatrix_exclude.n)
+        rc = imatrix_select(in->imatrix, NULL, 0, o->imatrix_exclude.items, o->imatrix_exclude.n, &n_left, e);
+    if (rc == 0 && n_left == 0)
+        rc = err_set(e, ERR_ARG, "%s: --imatrix-exclude leaves no entry of it", o->imatrix);
     struct model_options mo = {.allow_missing_weights = s->dry_run,
                                .keep_mtp = o->keep_mtp,
                                .towers = o->mmproj,
@@ -448,6 +453,8 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
             "Hessians of a text, for Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL and IQ4_XS"),
         OPT_GROUP("Importance:"),
         IMATRIX_OPTION(o.imatrix),
+        OPT(LIST, "imatrix-exclude", &o.imatrix_exclude, "REGEX",
+            "encode the tensors whose name it finds as without an importance matrix"),
         OPT(FLAG, "imatrix-strict", &o.imatrix_strict, NULL,
             "refuse when it lacks a tensor that would use it, or an expert of one; not token_embd, "
             "per_layer_token_embd and output, for which there is data on request only, or none"),
@@ -491,6 +498,8 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
     if (status == OPT_CONTINUE) {
         if (!o.output && !s.dry_run)
             status = cmd_usage(&cmd, "--output FILE is required");
+        else if (o.imatrix_exclude.n && !o.imatrix)
+            status = cmd_usage(&cmd, "--imatrix-exclude: there is no --imatrix to exclude tensors from");
         else if (wc->needs_type && !o.type && !o.plan)
             status = cmd_usage(&cmd, "--type is missing: Q4_K_M, IQ4_XS, Q8_0, ...; or give a --plan");
         else if (o.base)
@@ -505,6 +514,7 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
             status = run(&in, &recipe, towers_mix, args.items[0], &o, &s);
     }
     opt_list_release(&o.tensor_types);
+    opt_list_release(&o.imatrix_exclude);
     opt_list_release(&o.skip_tensors);
     opt_list_release(&o.adapters);
     opt_list_release(&o.feedback.texts);

@@ -213,6 +213,7 @@ static int run_layer(struct pass *p, const struct net_layer *l, struct err *e)
     if (l->index >= p->opt->observe_first) {
         r.observe = p->opt->observe;
         r.observe_attention = p->opt->observe_attention;
+        r.all_experts = p->opt->all_experts && p->opt->observe;
     }
     int rc = p->ops->weights_load(p->compute, p->w, l->matrices, l->n_matrices, e);
     for (size_t t = 0; rc == 0 && t < p->n_tokens; t += p->group) {

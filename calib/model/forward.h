@@ -60,6 +60,7 @@ struct forward_options {
     layer_done_fn layer_done; /* or NULL */
     void *observe_ctx;        /* of the three above */
     uint32_t observe_first;   /* layers before it run unobserved */
+    bool all_experts;         /* `observe` sees every token go through every expert, which changes no state */
     struct progress progress; /* in tokens x layers; counts layers */
 };
 

@@ -29,6 +29,7 @@ struct layer_run {
     observe_fn observe;
     observe_attention_fn observe_attention; /* then block is n_tokens, at least */
     void *observe_ctx;
+    bool all_experts; /* the observer sees every token in every expert */
 };
 
 /* Floats per token of a block, and per token of the group, that the steps of a layer need besides `norm`. */

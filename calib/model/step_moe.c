@@ -63,7 +63,7 @@ static int run_experts(struct layer_run *r, const struct batch *b, struct err *e
     return rc;
 }
 
-/* `cap`: rows of a batch. */
+/* `cap`: rows of a batch. Without `h.buffer` the results are for the observer alone. */
 static int routed_experts(struct layer_run *r, const struct routing *g, struct region h, size_t cap,
                           struct region rows, struct err *e)
 {
@@ -80,7 +80,7 @@ static int routed_experts(struct layer_run *r, const struct routing *g, struct r
             rc = r->ops->gather(r->compute, g, b.begin, b.end, rows, r->norm, n_embd, e);
             if (rc == 0)
                 rc = run_experts(r, &b, e);
-            if (rc == 0)
+            if (rc == 0 && h.buffer)
                 rc = r->ops->add_weighted(r->compute, g, b.begin, b.end, h, rows, n_embd, e);
         }
         x = end;
@@ -125,24 +125,48 @@ size_t moe_wide_cols(const struct net *net, const struct moe *m)
     return routed > shared ? routed : shared;
 }
 
+/* Where n tokens of r->norm go when each is given n_used experts. `logits` [n, n_experts] is scratch. */
+static int route(struct layer_run *r, struct region logits, size_t n, uint32_t n_used, struct routing **out,
+                 struct err *e)
+{
+    const struct moe *m = &r->layer->moe;
+    struct expert_choice choice = {m->n_experts, n_used, m->renormalise, m->weight_scale};
+    struct product p = layer_product(&m->router, logits, m->n_experts, false);
+    int rc = r->ops->products(r->compute, r->weights, r->norm, n, r->net->n_embd, &p, 1, e);
+    return rc == 0 ? r->ops->route(out, r->compute, &choice, logits, n, e) : rc;
+}
+
+/* Show the observer what every expert would make of every token. */
+static int observe_all_experts(struct layer_run *r, struct region logits, size_t n, struct err *e)
+{
+    const struct moe *m = &r->layer->moe;
+    struct routing *g = NULL;
+    int rc = route(r, logits, n, (uint32_t)m->n_experts, &g, e);
+    if (rc == 0)
+        rc = routed_experts(r, g, (struct region){0}, batch_rows(n), region_at(logits, n * m->n_experts), e);
+    r->ops->routing_free(r->compute, g);
+    return rc;
+}
+
 /* Tokens [t, t + n) of the group. */
 static int run_block(struct layer_run *r, size_t t, size_t n, struct err *e)
 {
     const struct moe *m = &r->layer->moe;
     size_t n_embd = r->net->n_embd;
     struct region h = region_at(r->h, t * n_embd), logits = r->wide;
-    struct expert_choice choice = {m->n_experts, m->n_used, m->renormalise, m->weight_scale};
-    struct product route = layer_product(&m->router, logits, m->n_experts, false);
+    struct layer_run chosen = *r; /* whom the experts that are chosen are shown */
     struct routing *g = NULL;
+    if (r->all_experts)
+        chosen.observe = NULL;
     int rc = r->ops->rms_norm(r->compute, r->norm, h, n, n_embd, m->norm, r->net->eps, e);
     if (rc == 0)
         rc = layer_observe(r, &m->router.tensor, 1, r->norm, n, n_embd, -1, e);
+    if (rc == 0 && r->all_experts)
+        rc = observe_all_experts(r, logits, n, e);
     if (rc == 0)
-        rc = r->ops->products(r->compute, r->weights, r->norm, n, n_embd, &route, 1, e);
+        rc = route(r, logits, n, m->n_used, &g, e);
     if (rc == 0)
-        rc = r->ops->route(&g, r->compute, &choice, logits, n, e);
-    if (rc == 0)
-        rc = routed_experts(r, g, h, batch_rows(n), region_at(logits, n * m->n_experts), e);
+        rc = routed_experts(&chosen, g, h, batch_rows(n), region_at(logits, n * m->n_experts), e);
     if (rc == 0 && m->shared_width)
         rc = shared_expert(r, h, n, e);
     r->ops->routing_free(r->compute, g);

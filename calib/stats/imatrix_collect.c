@@ -94,6 +94,7 @@ static int run_wave(struct run *r, struct err *e)
                                 .observe_attention =
                                     r->opt->attention ? imatrix_sums_observe_attention : NULL,
                                 .observe_ctx = &r->sums,
+                                .all_experts = r->opt->all_experts,
                                 .progress = {show, r}};
     int rc = forward_run(with_head ? &states : NULL, r->net, r->weights,
                          w->inputs + r->state.n_windows * w->ctx, r->n, w->ctx, &f, e);

@@ -21,6 +21,7 @@ struct imatrix_collect_options {
     enum activations activations;
     bool process_output; /* the language head too */
     bool attention;      /* keys and values weighed by what attention does with each token */
+    bool all_experts;    /* every expert sees every token; the states are those of the router's choice */
     bool perplexity;     /* score the text on the same pass */
     /* Windows between two saves of the state, rounded up to whole tiles. 0: 32768 tokens' worth when the
      * weights stay in the page cache, all windows when they have to be read again for each wave. */

@@ -74,6 +74,17 @@ uint32_t imatrix_chunk_count(const struct imatrix *m);
 const char *imatrix_model(const struct imatrix *m);
 void imatrix_set_model(struct imatrix *m, const char *identity);
 
+/* Was every expert shown every token, so that counts say nothing of the router? The GGUF form keeps it under
+ * the key kerf.imatrix.all_experts; merging gives true where one of the two was. */
+bool imatrix_all_experts(const struct imatrix *m);
+void imatrix_set_all_experts(struct imatrix *m);
+
+/* Keep the entries whose name one of the `include` finds (all, where there is none) and none of the
+ * `exclude`: PCREs, searched in the name. *n_left: entries that are left. ERR_ARG: an expression that does
+ * not compile, or takes too many steps. */
+int imatrix_select(struct imatrix *m, const char *const *include, size_t n_include,
+                   const char *const *exclude, size_t n_exclude, size_t *n_left, struct err *e);
+
 /* When counts were in chunks, sums and counts are turned into tokens by it. */
 void imatrix_set_chunks(struct imatrix *m, uint32_t chunk_size, uint32_t chunk_count);
 

@@ -12,6 +12,7 @@
 
 #define SUMS             ".in_sum2"
 #define COUNTS           ".counts"
+#define ALL_EXPERTS_KEY  "kerf.imatrix.all_experts"
 #define EXPERT_PRIOR_KEY "kerf.imatrix.expert_prior" /* a key of our own; the peer ignores it */
 #define HESSIAN_KEY      "kerf.hessian.version" /* a Hessian file (calib/stats/hessian_file.h) holds more */
 #define MAX_COUNT        9007199254740992.0     /* 2^53: whole numbers of tokens stay exact */
@@ -119,6 +120,7 @@ static int take_keys(struct imatrix *m, const struct gguf_meta *meta, const char
         rc = take_u32(meta, "imatrix.chunk_size", &m->chunk_size, what, e);
     if (rc == 0)
         rc = take_u32(meta, EXPERT_PRIOR_KEY, &m->expert_prior, what, e);
+    gguf_meta_get_bool(meta, ALL_EXPERTS_KEY, &m->all_experts);
     struct gguf_string model;
     if (rc == 0 && gguf_meta_get_string(meta, IMATRIX_MODEL_KEY, &model) && model.len < sizeof m->model &&
         !memchr(model.data, 0, model.len)) { /* else it is no word of ours */
@@ -193,6 +195,8 @@ static int fill_keys(const struct imatrix *m, struct gguf_meta *meta, struct err
         rc = gguf_meta_set_u32(meta, "imatrix.chunk_size", chunk_size, e);
     if (rc == 0 && m->expert_prior)
         rc = gguf_meta_set_u32(meta, EXPERT_PRIOR_KEY, m->expert_prior, e);
+    if (rc == 0 && m->all_experts)
+        rc = gguf_meta_set_bool(meta, ALL_EXPERTS_KEY, true, e);
     if (rc == 0 && m->model[0])
         rc = gguf_meta_set_string(meta, IMATRIX_MODEL_KEY, m->model, e);
     free(names);
