@@ -103,6 +103,7 @@ struct attention_heads {
     size_t first_query, n_queries; /* position of the first query among the keys */
     size_t ctx;                    /* windows begin at multiples of it */
     float scale;                   /* of scores; 0: 1 / sqrt(key_dim) */
+    float cap;                     /* c: scores become c tanh(score / c); 0: they stay */
 };
 
 /* What attention does with the tokens of one window, on the host: the mass that each token receives (sum over
@@ -181,6 +182,7 @@ struct scored_head {
     const float *bias; /* [n_vocab] or NULL */
     size_t n_embd;
     const struct hidden_states *states; /* [n, n_embd] */
+    float cap;                          /* c: logits become c tanh(logit / c); 0: they stay */
 };
 
 /* One sweep over the vocabulary for all heads; heads[0] is the reference. The formulas are in
@@ -242,6 +244,10 @@ struct compute_ops {
     /* gate = silu(gate) * up, element by element. */
     int (*swiglu)(struct compute *c, struct region gate, struct region up, size_t n_tokens, size_t n_cols,
                   struct err *e);
+    /* gate = gelu(gate) * up, with the tanh in gelu. NULL: the back end neither has this nor heeds `cap`, and
+     * is not asked to run the models that need them. */
+    int (*geglu)(struct compute *c, struct region gate, struct region up, size_t n_tokens, size_t n_cols,
+                 struct err *e);
     int (*rotate_heads)(struct compute *c, const struct head_rows *h, struct err *e);
     /* Queries begin and end at window borders, or lie inside one window. */
     int (*attention)(struct compute *c, const struct attention_heads *a, struct err *e);

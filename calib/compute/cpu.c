@@ -158,6 +158,7 @@ const struct compute_ops compute_cpu = {
     .products = cpu_products,
     .rms_norm = cpu_rms_norm,
     .swiglu = cpu_swiglu,
+    .geglu = cpu_geglu,
     .rotate_heads = cpu_rotate_heads,
     .attention = cpu_attention,
     .look_at_attention = cpu_look_at_attention,

@@ -79,6 +79,8 @@ int cpu_add_scaled(struct compute *c, struct region y, struct region x, size_t n
                    struct err *e);
 int cpu_swiglu(struct compute *c, struct region gate, struct region up, size_t n_tokens, size_t n_cols,
                struct err *e);
+int cpu_geglu(struct compute *c, struct region gate, struct region up, size_t n_tokens, size_t n_cols,
+              struct err *e);
 int cpu_rotate_heads(struct compute *c, const struct head_rows *h, struct err *e);
 int cpu_attention(struct compute *c, const struct attention_heads *a, struct err *e);
 int cpu_look_at_attention(struct compute *c, const struct attention_heads *a,

@@ -74,6 +74,10 @@ static void head_weights(const struct tile *t, size_t head, const struct gemm_ma
     size_t n_keys = keys->n_rows;
     float scale = a->scale > 0 ? a->scale : 1.0f / sqrtf((float)a->key_dim);
     gemm(t->n, t->queries + head * a->query_stride, t->ldq, keys, t->s.scores, KEYS_AT_ONCE, false);
+    for (size_t i = 0; a->cap > 0 && i < t->n; i++)
+        vec_cap(t->s.scores + i * KEYS_AT_ONCE, scale, a->cap, n_keys);
+    if (a->cap > 0)
+        scale = 1;
     for (size_t i = 0; i < t->n; i++) {
         size_t end = t->pos0 + i + 1, at = head * QUERY_TILE + i; /* keys it may see end here */
         size_t to = end > key0 ? end - key0 : 0;

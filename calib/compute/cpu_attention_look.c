@@ -29,6 +29,10 @@ static void probabilities(const struct attention_heads *a, float *s, size_t n_ke
 {
     size_t end = pos + 1, from = a->window && end > a->window ? end - a->window : 0;
     float scale = a->scale > 0 ? a->scale : 1.0f / sqrtf((float)a->key_dim);
+    if (a->cap > 0) {
+        vec_cap(s + from, scale, a->cap, end - from);
+        scale = 1;
+    }
     float largest = vec_max(s + from, end - from) * scale;
     double sum = vec_exp_sum(s + from, s + from, scale, largest, end - from);
     vec_scale(s + from, (float)(1.0 / sum), end - from);

@@ -76,11 +76,13 @@ static int get_states(const struct scored_head *m, enum activations a, size_t fi
 static void panel_logits(const struct sweep *s, size_t m, const float *x, size_t n, size_t panel,
                          size_t n_cols, float *z)
 {
-    const float *bias = s->of->heads[m].bias;
+    const float *bias = s->of->heads[m].bias, cap = s->of->heads[m].cap;
     struct gemm_matrix b = panel_of(s, m, panel);
     gemm(n, x, b.depth, &b, z, PANEL, false);
     for (size_t i = 0; bias && i < n; i++)
         vec_add(z + i * PANEL, bias + s->row0 + panel * PANEL, n_cols);
+    for (size_t i = 0; cap > 0 && i < n; i++)
+        vec_cap(z + i * PANEL, 1, cap, n_cols);
 }
 
 /* Maximum, top token and target of one row of a panel; returns the factor for sums kept so far. */

@@ -72,28 +72,41 @@ int cpu_add_scaled(struct compute *c, struct region y, struct region x, size_t n
     return pool_run(cpu_of(c)->pool, cpu_jobs(n, FLOATS_PER_JOB), scale_job, &r, e);
 }
 
-struct swiglu_run {
+struct gated_run {
+    void (*apply)(float *gate, const float *up, size_t n);
     float *gate;
     const float *up;
     size_t n_tokens, n_cols;
 };
 
-static int swiglu_job(void *ctx, size_t job, unsigned worker, struct err *e)
+static int gated_job(void *ctx, size_t job, unsigned worker, struct err *e)
 {
     (void)worker;
     (void)e;
-    const struct swiglu_run *r = ctx;
+    const struct gated_run *r = ctx;
     size_t first = job * ROWS_PER_JOB;
     size_t n = r->n_tokens - first < ROWS_PER_JOB ? r->n_tokens - first : ROWS_PER_JOB;
-    vec_swiglu(r->gate + first * r->n_cols, r->up + first * r->n_cols, n * r->n_cols);
+    r->apply(r->gate + first * r->n_cols, r->up + first * r->n_cols, n * r->n_cols);
     return 0;
+}
+
+static int run_gated(struct compute *c, void (*apply)(float *, const float *, size_t), struct region gate,
+                     struct region up, size_t n_tokens, size_t n_cols, struct err *e)
+{
+    struct gated_run r = {apply, cpu_at(gate), cpu_at(up), n_tokens, n_cols};
+    return pool_run(cpu_of(c)->pool, cpu_jobs(n_tokens, ROWS_PER_JOB), gated_job, &r, e);
 }
 
 int cpu_swiglu(struct compute *c, struct region gate, struct region up, size_t n_tokens, size_t n_cols,
                struct err *e)
 {
-    struct swiglu_run r = {cpu_at(gate), cpu_at(up), n_tokens, n_cols};
-    return pool_run(cpu_of(c)->pool, cpu_jobs(n_tokens, ROWS_PER_JOB), swiglu_job, &r, e);
+    return run_gated(c, vec_swiglu, gate, up, n_tokens, n_cols, e);
+}
+
+int cpu_geglu(struct compute *c, struct region gate, struct region up, size_t n_tokens, size_t n_cols,
+              struct err *e)
+{
+    return run_gated(c, vec_geglu, gate, up, n_tokens, n_cols, e);
 }
 
 struct heads_run {

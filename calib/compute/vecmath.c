@@ -42,6 +42,17 @@ static inline float exp_one(float x)
     return x < -87.0f ? 0.0f : p * two_n;
 }
 
+/* tanh by its series where exp would lose digits, else by exp. */
+static inline float tanh_one(float x)
+{
+    float s = x * x, p = 0.02186949f; /* 62/2835 */
+    p = p * s - 0.053968254f;         /* 17/315 */
+    p = p * s + 0.13333334f;          /* 2/15 */
+    p = p * s - 0.33333334f;
+    float small = x + x * s * p, large = 1.0f - 2.0f / (exp_one(2.0f * x) + 1.0f);
+    return x < 0.25f && x > -0.25f ? small : large;
+}
+
 static inline double add_lanes(const float lane[LANES])
 {
     double s = 0;
@@ -169,6 +180,21 @@ CLONES void vec_swiglu(float *gate, const float *up, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         gate[i] = gate[i] / (1.0f + exp_one(-gate[i])) * up[i];
+}
+
+CLONES void vec_geglu(float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float x = gate[i], t = tanh_one(0.79788456f * (x + 0.044715f * (x * x * x)));
+        gate[i] = 0.5f * x * (1.0f + t) * up[i];
+    }
+}
+
+CLONES void vec_cap(float *x, float scale, float cap, size_t n)
+{
+    float to_unit = scale / cap;
+    for (size_t i = 0; i < n; i++)
+        x[i] = cap * tanh_one(x[i] * to_unit);
 }
 
 CLONES void vec_silu(float *x, size_t n)

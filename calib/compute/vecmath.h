@@ -41,6 +41,12 @@ void vec_add_scaled(float *y, const float *x, float scale, size_t n);
 /* gate[i] = silu(gate[i]) * up[i], silu(x) = x / (1 + exp(-x)) */
 void vec_swiglu(float *gate, const float *up, size_t n);
 
+/* gate[i] = gelu(gate[i]) * up[i], gelu(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
+void vec_geglu(float *gate, const float *up, size_t n);
+
+/* x[i] = cap * tanh(x[i] * scale / cap) */
+void vec_cap(float *x, float scale, float cap, size_t n);
+
 /* x[i] = x[i] / (1 + exp(-x[i])) */
 void vec_silu(float *x, size_t n);
 

@@ -88,7 +88,7 @@ struct pass {
     size_t group, block; /* tokens */
     struct compute *compute;
     const struct compute_ops *ops; /* of `compute` */
-    struct rope_table rope;
+    struct rope_table rope, local_rope;
     struct hidden_states *states; /* [n_tokens, n_embd] */
     struct hidden_states *kept;
     struct buffer *h, *norm, *wide, *keys, *state;
@@ -202,6 +202,7 @@ static int run_layer(struct pass *p, const struct net_layer *l, struct err *e)
                           .layer = l,
                           .weights = p->w,
                           .rope = &p->rope,
+                          .local_rope = &p->local_rope,
                           .cache = p->opt->cache,
                           .ctx = p->ctx,
                           .block = p->block,
@@ -292,6 +293,7 @@ static void pass_release(struct pass *p)
     for (size_t i = 0; p->compute && i < sizeof buffers / sizeof *buffers; i++)
         p->ops->buffer_free(p->compute, buffers[i]);
     rope_table_release(&p->rope);
+    rope_table_release(&p->local_rope);
     hidden_states_free(p->states);
     hidden_states_free(p->kept);
     compute_close(p->compute);
@@ -322,6 +324,9 @@ static int open_back_end(struct pass *p, struct err *e)
     struct compute_setup setup = {opt->pool, weights_kern(p->w), opt->activations, p->ctx};
     int rc = compute_open(&p->compute, opt->compute, &setup, e);
     p->ops = rc == 0 ? p->compute->ops : NULL;
+    if (rc == 0 && !p->ops->geglu && p->net->gelu)
+        rc = err_set(e, ERR_UNSUPPORTED, "%s: the back end '%s' does not compute architecture '%s'",
+                     model_path(p->net->model), p->ops->name, model_arch_name(p->net->model));
     return rc;
 }
 
@@ -353,6 +358,8 @@ int forward_run_span(struct hidden_states **states, const struct net *net, struc
         rc = open_back_end(&p, e);
     if (rc == 0)
         rc = rope_table_init(&p.rope, &net->rope, ctx, e);
+    if (rc == 0 && net->local_rope.inv_freq)
+        rc = rope_table_init(&p.local_rope, &net->local_rope, ctx, e);
     if (rc == 0)
         rc = allocate(&p, e);
     if (rc == 0 && states && whole)

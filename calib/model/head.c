@@ -1,6 +1,8 @@
 /* head.c - see head.h: what is asked of the back end, and whether it can be. */
 #include "head.h"
 
+#include "calib/compute/vecmath.h"
+
 #include <stdlib.h>
 
 #define LOGIT_ROWS 512 /* states that are multiplied with the whole vocabulary at once */
@@ -29,7 +31,13 @@ static int check_models(const struct head_model *models, size_t n_models, size_t
 static struct scored_head scored(const struct head_model *m)
 {
     const struct matrix *head = &m->net->head;
-    return (struct scored_head){m->weights, head->tensor, head->row0, head->bias, m->net->n_embd, m->states};
+    return (struct scored_head){.weights = m->weights,
+                                .tensor = head->tensor,
+                                .row0 = head->row0,
+                                .bias = head->bias,
+                                .n_embd = m->net->n_embd,
+                                .states = m->states,
+                                .cap = m->net->logit_cap};
 }
 
 static int open_for(struct compute **out, const struct head_model *m, const struct head_options *opt,
@@ -94,6 +102,8 @@ int head_logits(const struct head_model *m, size_t first, size_t n, const struct
         rc = c->ops->products(c, m->weights, x, n, d, &p, 1, e);
     if (rc == 0)
         rc = c->ops->download(c, out, p.y, n * n_vocab, e);
+    if (rc == 0 && m->net->logit_cap > 0)
+        vec_cap(out, 1, m->net->logit_cap, n * n_vocab);
     if (c) {
         c->ops->buffer_free(c, states);
         c->ops->buffer_free(c, logits);

@@ -16,7 +16,7 @@ struct layer_run {
     const struct net *net;
     const struct net_layer *layer;
     const struct weights *weights;
-    const struct rope_table *rope;
+    const struct rope_table *rope, *local_rope;
     struct kv_cache cache;
     size_t ctx;          /* tokens of a window; the group's windows follow each other */
     size_t n_tokens;     /* of the group */

@@ -7,6 +7,7 @@
 #include "formats/arch/arch.h"
 #include "formats/model/tensor_name.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -111,8 +112,12 @@ static int build_attention(struct net *net, const struct arch_runtime *f, struct
     a->gated = f->gated;
     a->whole_norm = f->whole_qk_norm;
     a->rotates = f->unrotated_period == 0 || (l->index + 1) % f->unrotated_period != 0;
-    a->scale = f->scaled ? (float)hparam_real_or(&net->hparams->attention_scale, 0) : 0;
-    a->window = u32_of(hparams_window(net->hparams, l->index, 0));
+    a->scale = f->scaled || f->capped ? (float)hparam_real_or(&net->hparams->attention_scale, 0) : 0;
+    if (a->scale == 0 && f->wide_scale_layers && f->wide_scale_layers == net->n_layers)
+        a->scale = 1 / sqrtf((float)(net->n_embd / a->n_heads)); /* the largest model of its house */
+    a->cap = f->capped ? (float)hparam_real_or(&net->hparams->attention_cap, 0) : 0;
+    a->window = u32_of(hparams_window(net->hparams, l->index, f->window_period));
+    a->local = net->local_rope.inv_freq && hparams_is_local(net->hparams, l->index);
     uint64_t q = (uint64_t)a->n_heads * a->head_dim * (f->gated ? 2 : 1);
     uint64_t k = (uint64_t)a->n_kv_heads * a->head_dim, v = (uint64_t)a->n_kv_heads * a->value_dim;
     rc = norm(net, l->index, f->attn_norm, &a->norm, e);

@@ -5,6 +5,7 @@
 #include "formats/model/model_check.h"
 #include "libquant/base/checked.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -96,6 +97,10 @@ static int load_numbers(struct net *net, struct err *e)
     net->embedding_scale = scaled ? (float)hparam_real_or(&h->embedding_scale, 1) : 1;
     net->residual_scale = scaled ? (float)hparam_real_or(&h->residual_scale, 1) : 1;
     net->logit_scale = scaled ? (float)(1 / hparam_real_or(&h->logit_scale, 1)) : 1;
+    if (h->arch->runtime.scales_by_width)
+        net->embedding_scale = sqrtf((float)net->n_embd);
+    net->logit_cap = h->arch->runtime.capped ? (float)hparam_real_or(&h->logit_cap, 0) : 0;
+    net->gelu = h->arch->runtime.gelu;
     return 0;
 }
 
@@ -195,6 +200,21 @@ int net_need_tokens(const struct net *net, const char *what, struct err *e)
                                  : "each text an embedding (pooling_type)");
 }
 
+/* Layers with a window may have a base of their own, and then no scaling. */
+static int load_local_rope(struct net *net, uint32_t head_dim, struct err *e)
+{
+    double theta = hparam_real_or(&net->hparams->rope_local_theta, net->hparams->arch->runtime.local_theta);
+    struct hparams local = *net->hparams;
+    if (theta == 0)
+        return 0;
+    local.rope_theta =
+        (struct hparam_real){.key = {local.rope_local_theta.key.suffix, HPARAM_ONE}, .value = theta};
+    local.rope_scaling.key.state = HPARAM_ABSENT;
+    int rc = rope_init(&net->local_rope, &local, head_dim, NULL, 0, e);
+    net->local_rope.neighbours = net->rope.neighbours;
+    return rc;
+}
+
 static int load_rope(struct net *net, struct err *e)
 {
     const struct hparams *h = net->hparams;
@@ -208,7 +228,7 @@ static int load_rope(struct net *net, struct err *e)
     if (rc == 0)
         rc = rope_init(&net->rope, h, (uint32_t)head_dim, divisors, t ? (size_t)t->ne[0] : 0, e);
     net->rope.neighbours = h->arch->runtime.neighbours;
-    return rc;
+    return rc == 0 ? load_local_rope(net, (uint32_t)head_dim, e) : rc;
 }
 
 /* A sum over other layers, or texts of another vocabulary, would give figures that look like any other. */
@@ -257,6 +277,7 @@ void net_release(struct net *net)
     if (!net)
         return;
     rope_release(&net->rope);
+    rope_release(&net->local_rope);
     arena_release(&net->arena);
     *net = (struct net){0};
 }

@@ -38,7 +38,9 @@ struct attention {
     const float *q_norm, *k_norm; /* [head_dim], or NULL; with whole_norm [n_heads * head_dim] */
     bool whole_norm;
     bool rotates; /* positions are rotated into q and k */
+    bool local;   /* ... by local_rope */
     float scale;  /* of scores; 0: 1 / sqrt(head_dim) */
+    float cap;    /* of scores, see struct attention_heads; 0: none */
     uint32_t n_heads, n_kv_heads, head_dim, value_dim;
     uint32_t window; /* keys a query sees, itself included; 0: all before it */
     bool gated;      /* q holds head_dim query rows and head_dim gate rows for each head */
@@ -116,7 +118,9 @@ struct net {
     uint32_t n_layers, n_embd, n_vocab, context_length;
     float eps;
     float embedding_scale, residual_scale, logit_scale; /* factors; 1: none */
-    struct rope rope;
+    float logit_cap;                                    /* c: logits become c tanh(logit / c); 0: none */
+    bool gelu;                                          /* in the feed-forward, in place of SiLU */
+    struct rope rope, local_rope;                       /* the latter where layers have a window */
     struct net_layer *layers;
     const struct model_tensor *embedding;
     const float *output_norm;

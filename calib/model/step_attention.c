@@ -18,7 +18,7 @@ static int finish_heads(struct layer_run *r, struct head_rows *x, const float *n
     else
         x->norm = norm;
     x->eps = r->net->eps;
-    x->rope = a->rotates ? r->rope : NULL;
+    x->rope = !a->rotates ? NULL : a->local ? r->local_rope : r->rope;
     return rc == 0 ? r->ops->rotate_heads(r->compute, x, e) : rc;
 }
 
@@ -113,7 +113,8 @@ static int attend(struct layer_run *r, size_t first, size_t n, struct err *e)
                                     .first_query = first,
                                     .n_queries = n,
                                     .ctx = r->ctx,
-                                    .scale = a->scale};
+                                    .scale = a->scale,
+                                    .cap = a->cap};
     struct region x = a->norm ? r->norm : region_at(r->h, first * r->net->n_embd);
     struct attention_look look = {x, r->net->n_embd, tell_of_window, r};
     int rc = finish_heads(r, &queries, a->q_norm, e);

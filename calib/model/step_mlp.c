@@ -1,4 +1,4 @@
-/* step_mlp.c - the dense feed-forward step: down( silu(gate x) * (up x) ). */
+/* step_mlp.c - the dense feed-forward step: down( silu(gate x) * (up x) ), or gelu. */
 #include "layer_run.h"
 
 int step_mlp(struct layer_run *r, struct err *e)
@@ -19,7 +19,7 @@ int step_mlp(struct layer_run *r, struct err *e)
         if (rc == 0)
             rc = r->ops->products(r->compute, r->weights, x, n, n_embd, p, 2, e);
         if (rc == 0)
-            rc = r->ops->swiglu(r->compute, gate, up, n, width, e);
+            rc = (r->net->gelu ? r->ops->geglu : r->ops->swiglu)(r->compute, gate, up, n, width, e);
         if (rc == 0)
             rc = layer_observe(r, &m->down.tensor, 1, gate, n, width, -1, e);
         if (rc == 0)

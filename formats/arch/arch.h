@@ -203,6 +203,12 @@ struct arch_runtime {
     bool hybrid;                 /* layers with a convolution are gated delta nets */
     bool tiled_heads;            /* order of value heads in the tensors of delta nets */
     bool renormalise;            /* the weights of a token's experts sum to one, unless a key says not */
+    bool scales_by_width;        /* embeddings are multiplied by the root of the width */
+    bool gelu;                   /* in the feed-forward, by tanh, in place of SiLU */
+    bool capped;                 /* *_logit_softcapping count, and attention.scale where it is stated */
+    uint32_t window_period;      /* every n-th layer sees all tokens, the others a window; 0: all have it */
+    uint32_t wide_scale_layers;  /* a model of so many layers scales scores by the root of width / heads */
+    double local_theta;          /* base of positions in layers with a window; 0: that of the others */
     bool predicts_without_cache; /* llama.cpp gives prediction blocks no cache */
 };
 

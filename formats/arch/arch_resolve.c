@@ -167,19 +167,22 @@ static int read_answer(struct arch_model *a, struct err *e)
     return 0;
 }
 
-/* The runtime computes SiLU in every family here; a model with another function would come out as another
- * one. A class without the key has SiLU built in. */
+/* The runtime computes one function for each family, whatever a file says; a model with another one would
+ * come out as another model. A class without the key has it built in. */
 static int check_activation(const struct arch_model *a, struct err *e)
 {
     static const char *const keys[] = {"hidden_act", "hidden_activation", "activation_function"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const struct json *j = hf_config_get(a->config, keys[i]);
         const char *name = json_string(j);
-        if (j && !(name && (strcmp(name, "silu") == 0 || strcmp(name, "swish") == 0)))
+        bool gelu = name && (strcmp(name, "gelu_pytorch_tanh") == 0 || strcmp(name, "gelu_new") == 0);
+        bool silu = name && (strcmp(name, "silu") == 0 || strcmp(name, "swish") == 0);
+        if (j && !(a->arch->runtime.gelu ? gelu : silu))
             return err_set(e, ERR_UNSUPPORTED,
-                           "config.json: %s is '%.60s', but runtimes of architecture '%s' compute silu, "
+                           "config.json: %s is '%.60s', but runtimes of architecture '%s' compute %s, "
                            "whatever a file says; such a model cannot be expressed",
-                           keys[i], name ? name : "no text", a->arch->name);
+                           keys[i], name ? name : "no text", a->arch->name,
+                           a->arch->runtime.gelu ? "gelu_pytorch_tanh" : "silu");
     }
     return 0;
 }

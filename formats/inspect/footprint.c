@@ -36,14 +36,16 @@ static uint64_t max_of(uint64_t a, uint64_t b)
  */
 
 /* Every n-th layer sees the whole context, where files do not say so; 1: not known to have windows. */
-static uint64_t window_period(const char *arch)
+static uint64_t window_period(const struct hparams *h)
 {
     static const struct {
         const char *arch;
         uint64_t period;
-    } known[] = {{"gemma2", 2}, {"gemma3", 6}, {"gemma-embedding", 6}, {"cohere2", 4}, {"gpt-oss", 2}};
+    } known[] = {{"gemma-embedding", 6}, {"cohere2", 4}, {"gpt-oss", 2}};
+    if (h->arch)
+        return h->arch->runtime.window_period;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(known[i].arch, arch) == 0)
+        if (strcmp(known[i].arch, h->arch_name) == 0)
             return known[i].period;
     return 1;
 }
@@ -83,7 +85,8 @@ static void read_layer(struct footprint *f, const struct hparams *h, uint64_t la
     struct hparams_heads heads = hparams_heads(h, layer);
     l->k_width = mul(heads.n_kv, heads.key_dim);
     l->v_width = mul(heads.n_kv, heads.value_dim);
-    l->window = f->is_guess ? hparams_window(h, layer, window_period(h->arch_name)) : 0;
+    bool windowed = f->is_guess || h->arch->runtime.window_period != 0;
+    l->window = windowed ? hparams_window(h, layer, window_period(h)) : 0;
     f->q_width = max_of(f->q_width, mul(heads.n, heads.key_dim));
 }
 

@@ -55,8 +55,11 @@ static const struct row {
     {"embedding_scale", REAL, AT(embedding_scale), NO_SYMBOL, false},
     {"residual_scale", REAL, AT(residual_scale), NO_SYMBOL, false},
     {"logit_scale", REAL, AT(logit_scale), NO_SYMBOL, false},
+    {"attn_logit_softcapping", REAL, AT(attention_cap), NO_SYMBOL, false},
+    {"final_logit_softcapping", REAL, AT(logit_cap), NO_SYMBOL, false},
     {"rope.dimension_count", COUNT, AT(rope_n_rot), NO_SYMBOL, false},
     {"rope.freq_base", REAL, AT(rope_theta), NO_SYMBOL, false},
+    {"rope.freq_base_swa", REAL, AT(rope_local_theta), NO_SYMBOL, false},
     {"rope.scaling.type", TEXT, AT(rope_scaling), NO_SYMBOL, false},
     {"rope.scaling.factor", REAL, AT(rope_factor), NO_SYMBOL, false},
     {"rope.scaling.original_context_length", REAL, AT(rope_context), NO_SYMBOL, false},
@@ -192,6 +195,13 @@ uint64_t hparams_window(const struct hparams *h, uint64_t layer, uint64_t period
         return hparam_or(&h->window_pattern, layer, 0) ? window : 0;
     period = hparam_or(&h->window_pattern, 0, period);
     return period == 0 || (layer + 1) % period != 0 ? window : 0;
+}
+
+bool hparams_is_local(const struct hparams *h, uint64_t layer)
+{
+    struct hparams one = *h;
+    one.window = (struct hparam_count){.key = {h->window.key.suffix, HPARAM_ONE}, .value = 1};
+    return hparams_window(&one, layer, h->arch ? h->arch->runtime.window_period : 0) != 0;
 }
 
 bool hparams_is_vital(const char *suffix)

@@ -84,8 +84,9 @@ struct hparams {
 
     struct hparam_real eps;                                                           /* of norms */
     struct hparam_real attention_scale, embedding_scale, residual_scale, logit_scale; /* see arch_runtime */
-    struct hparam_count rope_n_rot; /* rotated entries of a head */
-    struct hparam_real rope_theta;
+    struct hparam_real attention_cap, logit_cap;     /* c: x becomes c tanh(x / c) */
+    struct hparam_count rope_n_rot;                  /* rotated entries of a head */
+    struct hparam_real rope_theta, rope_local_theta; /* of layers with a window */
     struct hparam_text rope_scaling;
     struct hparam_real rope_factor, rope_context, rope_beta_fast, rope_beta_slow, rope_attn_factor,
         rope_attn_scale;
@@ -134,6 +135,10 @@ bool hparams_is_recurrent(const struct hparams *h, uint64_t layer);
  * or a period n, every n-th layer then seeing all; where there is none, `period` says so: 0 windows every
  * layer, 1 none. */
 uint64_t hparams_window(const struct hparams *h, uint64_t layer, uint64_t period);
+
+/* Has the layer a window by its pattern, be that long or 0 (none)? As hparams_window, with the period of the
+ * family. */
+bool hparams_is_local(const struct hparams *h, uint64_t layer);
 
 /* The next key, from *at = 0 on, that no runtime starts a model of any family without and that is not there;
  * NULL: no more. */

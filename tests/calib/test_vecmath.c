@@ -69,6 +69,21 @@ static void gates_and_scalings_do_what_they_say(void **state)
     vec_swiglu(gate, up, N);
     for (size_t i = 0; i < N; i++)
         assert_true(fabsf(gate[i] - want[i]) <= 1e-6f * (1 + fabsf(want[i])));
+    fill(gate, N, 4, 5);
+    for (size_t i = 0; i < N; i++) {
+        double g = (double)gate[i], t = tanh(0.79788456080286536 * (g + 0.044715 * g * g * g));
+        want[i] = (float)(g / 2 * (1 + t) * (double)up[i]);
+    }
+    vec_geglu(gate, up, N);
+    for (size_t i = 0; i < N; i++)
+        assert_true(fabsf(gate[i] - want[i]) <= 1e-6f * (1 + fabsf(want[i])));
+    for (size_t i = 0; i < N; i++) {
+        gate[i] = (i % 2 ? 40.0f : 0.01f) * up[i]; /* both ways to a tanh, and its ends */
+        want[i] = (float)(30 * tanh(0.5 * (double)gate[i] / 30));
+    }
+    vec_cap(gate, 0.5f, 30, N);
+    for (size_t i = 0; i < N; i++)
+        assert_true(fabsf(gate[i] - want[i]) <= 2e-6f * fabsf(want[i]) + 1e-6f);
     float x[3] = {1, 2, 3}, w[3] = {2, 2, 0.5f}, out[3];
     vec_scale_mul(out, x, 3.0f, w, 3);
     assert_true(out[0] == 6 && out[1] == 12 && out[2] == 4.5f);

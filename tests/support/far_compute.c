@@ -380,6 +380,13 @@ static int far_swiglu(struct compute *c, struct region gate, struct region up, s
     return close_pages(cpu_swiglu(far_of(c)->near, near_region(gate), near_region(up), n_tokens, n_cols, e));
 }
 
+static int far_geglu(struct compute *c, struct region gate, struct region up, size_t n_tokens, size_t n_cols,
+                     struct err *e)
+{
+    open_pages();
+    return close_pages(cpu_geglu(far_of(c)->near, near_region(gate), near_region(up), n_tokens, n_cols, e));
+}
+
 static int far_rotate_heads(struct compute *c, const struct head_rows *h, struct err *e)
 {
     struct head_rows near = *h;
@@ -523,6 +530,7 @@ const struct compute_ops compute_far = {
     .products = far_products,
     .rms_norm = far_rms_norm,
     .swiglu = far_swiglu,
+    .geglu = far_geglu,
     .rotate_heads = far_rotate_heads,
     .attention = far_attention,
     .look_at_attention = far_look_at_attention,
