@@ -23,6 +23,8 @@
     each(olmo2) \
     each(smollm3) \
     each(granite) \
+    each(gemma2) \
+    each(gemma3) \
     /* the end of the list */
 /* clang-format on */
 

@@ -184,6 +184,8 @@ static void dense_layers_are_the_same_anywhere(void **state)
     check_model("olmo2");
     check_model("smollm3");
     check_model("granite");
+    check_model("gemma2");
+    check_model("gemma3");
 }
 
 static void experts_are_the_same_anywhere(void **state)

@@ -855,7 +855,7 @@ static void factors_stand_only_where_the_runtime_reads_them(void **state)
             fail_msg("%s %s", cases[i].arch, cases[i].weight);
 }
 
-/* OLMo 2, SmolLM3, Granite 3: what their runtimes have built in. */
+/* OLMo 2, SmolLM3, Granite 3, Gemma: what their runtimes have built in. */
 static void what_a_runtime_has_built_in_must_be_so(void **state)
 {
     (void)state;
@@ -871,6 +871,20 @@ static void what_a_runtime_has_built_in_must_be_so(void **state)
     expect_refusal("SmolLM3ForCausalLM", "\"no_rope_layers\": [1]", ERR_UNSUPPORTED, "no_rope_layers");
     expect_refusal("SmolLM3ForCausalLM", "\"use_sliding_window\": true, \"sliding_window\": 64",
                    ERR_UNSUPPORTED, "use_sliding_window");
+    expect_refusal("Gemma2ForCausalLM", "\"tie_word_embeddings\": false", ERR_UNSUPPORTED,
+                   "no head of its own");
+    expect_refusal("Gemma2ForCausalLM", "\"hidden_act\": \"silu\"", ERR_UNSUPPORTED,
+                   "compute gelu_pytorch_tanh");
+    expect_refusal("Gemma2ForCausalLM",
+                   "\"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"]",
+                   ERR_UNSUPPORTED, "does not give every 2nd layer full attention");
+    expect_refusal("Gemma3ForCausalLM", "\"sliding_window_pattern\": 4", ERR_UNSUPPORTED, "every 6th layer");
+    expect_refusal("Gemma3ForCausalLM", "\"attn_logit_softcapping\": 50.0", ERR_UNSUPPORTED,
+                   "attn_logit_softcapping is 50");
+    resolve(&m, &c, "Gemma2ForCausalLM",
+            "\"layer_types\": [\"sliding_attention\", \"full_attention\", \"sliding_attention\"]");
+    assert_true(m.tied);
+    hf_config_free(c);
     resolve(&m, &c, "SmolLM3ForCausalLM", "\"no_rope_layers\": [1, 1, 1, 0, 1, 1, 1, 0]");
     assert_int_equal(m.arch->runtime.unrotated_period, 4);
     hf_config_free(c);

@@ -234,7 +234,7 @@ static void test_sliding_windows_bound_the_cache(void **state)
     (void)state;
     struct opened o;
     open_windowed(&o, NULL);
-    assert_true(o.f.is_guess);
+    assert_false(o.f.is_guess);
     expect_mib("1000", footprint_cache_bytes(&o.f, 1000, both(QTYPE_F16)), 0.50 + 3.50);
     expect_mib("4096", footprint_cache_bytes(&o.f, 4096, both(QTYPE_F16)), 2.00 + 5.25);
     expect_mib("8192 q8_0", footprint_cache_bytes(&o.f, 8192, both(QTYPE_Q8_0)), 2.125 + 2.789);

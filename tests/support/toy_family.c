@@ -21,9 +21,9 @@ const char *const toy_answer_names[] = {
     "embedding-last", "embedding-mean", "embedding-first", "score", "reward", "stepreward", NULL};
 
 const char *const toy_family_names[] = {
-    "qwen",       "mixtral",   "qwen2moe",        "qwen3moe",        "qwen3next",
-    "qwen35",     "qwen35moe", "mixtral-stacked", "qwen2moe-window", "qwen3moe-mixed",
-    "qwen3vlmoe", "olmo2",     "smollm3",         "granite",         NULL};
+    "qwen",      "mixtral",         "qwen2moe",        "qwen3moe",       "qwen3next",  "qwen35",
+    "qwen35moe", "mixtral-stacked", "qwen2moe-window", "qwen3moe-mixed", "qwen3vlmoe", "olmo2",
+    "smollm3",   "granite",         "gemma2",          "gemma3",         NULL};
 
 enum fill { MATRIX, EMBED, NORM, ZERO_NORM, BIAS, DECAY };
 
@@ -60,6 +60,8 @@ struct row {
 #define SMOLLM3  " smollm3 "
 #define GRANITE  " granite "
 #define OTHERS   OLMO2 SMOLLM3 GRANITE /* dense, not of the Qwen or Llama houses */
+#define GEMMA3   " gemma3 "
+#define GEMMA    " gemma2 " GEMMA3
 /* Dense models that answer once for a text. */
 #define EMBED3 " embedding-last embedding-mean embedding-first "
 #define SCORE3 " score "
@@ -83,7 +85,7 @@ static const struct row rows[] = {
     {Q1, EVERY, "mlp.w1.weight", MATRIX, {96, 64}},
     {Q1, EVERY, "mlp.w2.weight", MATRIX, {96, 64}},
     {Q1, EVERY, "mlp.c_proj.weight", MATRIX, {64, 96}},
-    {ALL DENSE OTHERS, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
+    {ALL DENSE OTHERS GEMMA, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
     {MIX MOE DENSE2 OLMO2, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
     {SCORE3, GLOBAL, "score.weight", MATRIX, {1, 64}},
     {DENSE2, GLOBAL, "score.0.weight", MATRIX, {64, 64}},
@@ -93,16 +95,18 @@ static const struct row rows[] = {
     {STEPS, GLOBAL, "score.2.weight", MATRIX, {2, 64}},
     {STEPS, GLOBAL, "score.2.bias", BIAS, {2}},
     {MIX Q2 Q3 DENSE OTHERS, GLOBAL, "model.norm.weight", NORM, {64}},
-    {HYBRID, GLOBAL, "model.norm.weight", ZERO_NORM, {64}},
+    {HYBRID GEMMA, GLOBAL, "model.norm.weight", ZERO_NORM, {64}},
     {MIX Q2 Q3 DENSE SMOLLM3 GRANITE, EVERY, "input_layernorm.weight", NORM, {64}},
-    {HYBRID, EVERY, "input_layernorm.weight", ZERO_NORM, {64}},
+    {HYBRID GEMMA, EVERY, "input_layernorm.weight", ZERO_NORM, {64}},
     {MIX Q2 Q3 DENSE OTHERS, EVERY, "post_attention_layernorm.weight", NORM, {64}},
-    {HYBRID, EVERY, "post_attention_layernorm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE OTHERS, ATTENTION, "self_attn.q_proj.weight", MATRIX, {64, 64}},
+    {HYBRID GEMMA, EVERY, "post_attention_layernorm.weight", ZERO_NORM, {64}},
+    {GEMMA, EVERY, "pre_feedforward_layernorm.weight", ZERO_NORM, {64}},
+    {GEMMA, EVERY, "post_feedforward_layernorm.weight", ZERO_NORM, {64}},
+    {MIX Q2 Q3 DENSE OTHERS GEMMA, ATTENTION, "self_attn.q_proj.weight", MATRIX, {64, 64}},
     {HYBRID, ATTENTION, "self_attn.q_proj.weight", MATRIX, {128, 64}},
-    {ALL DENSE OTHERS, ATTENTION, "self_attn.k_proj.weight", MATRIX, {32, 64}},
-    {ALL DENSE OTHERS, ATTENTION, "self_attn.v_proj.weight", MATRIX, {32, 64}},
-    {ALL DENSE OTHERS, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
+    {ALL DENSE OTHERS GEMMA, ATTENTION, "self_attn.k_proj.weight", MATRIX, {32, 64}},
+    {ALL DENSE OTHERS GEMMA, ATTENTION, "self_attn.v_proj.weight", MATRIX, {32, 64}},
+    {ALL DENSE OTHERS GEMMA, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
     {Q2 DENSE2, ATTENTION, "self_attn.q_proj.bias", BIAS, {64}},
     {Q2 DENSE2, ATTENTION, "self_attn.k_proj.bias", BIAS, {32}},
     {Q2 DENSE2, ATTENTION, "self_attn.v_proj.bias", BIAS, {32}},
@@ -111,8 +115,8 @@ static const struct row rows[] = {
     {OLMO2, EVERY, "post_feedforward_layernorm.weight", NORM, {64}},
     {OLMO2, ATTENTION, "self_attn.q_norm.weight", NORM, {64}},
     {OLMO2, ATTENTION, "self_attn.k_norm.weight", NORM, {32}},
-    {HYBRID, ATTENTION, "self_attn.q_norm.weight", ZERO_NORM, {16}},
-    {HYBRID, ATTENTION, "self_attn.k_norm.weight", ZERO_NORM, {16}},
+    {HYBRID GEMMA3, ATTENTION, "self_attn.q_norm.weight", ZERO_NORM, {16}},
+    {HYBRID GEMMA3, ATTENTION, "self_attn.k_norm.weight", ZERO_NORM, {16}},
     {NEXT, LINEAR, "linear_attn.in_proj_qkvz.weight", MATRIX, {96, 64}},
     {NEXT, LINEAR, "linear_attn.in_proj_ba.weight", MATRIX, {8, 64}},
     {Q35 Q35MOE, LINEAR, "linear_attn.in_proj_qkv.weight", MATRIX, {64, 64}},
@@ -124,9 +128,9 @@ static const struct row rows[] = {
     {HYBRID, LINEAR, "linear_attn.dt_bias", DECAY, {4}},
     {HYBRID, LINEAR, "linear_attn.norm.weight", NORM, {8}},
     {HYBRID, LINEAR, "linear_attn.out_proj.weight", MATRIX, {64, 32}},
-    {Q35 DENSE OTHERS, EVERY, "mlp.gate_proj.weight", MATRIX, {96, 64}},
-    {Q35 DENSE OTHERS, EVERY, "mlp.up_proj.weight", MATRIX, {96, 64}},
-    {Q35 DENSE OTHERS, EVERY, "mlp.down_proj.weight", MATRIX, {64, 96}},
+    {Q35 DENSE OTHERS GEMMA, EVERY, "mlp.gate_proj.weight", MATRIX, {96, 64}},
+    {Q35 DENSE OTHERS GEMMA, EVERY, "mlp.up_proj.weight", MATRIX, {96, 64}},
+    {Q35 DENSE OTHERS GEMMA, EVERY, "mlp.down_proj.weight", MATRIX, {64, 96}},
     {Q3MIX, PLAIN, "mlp.gate_proj.weight", MATRIX, {96, 64}},
     {Q3MIX, PLAIN, "mlp.up_proj.weight", MATRIX, {96, 64}},
     {Q3MIX, PLAIN, "mlp.down_proj.weight", MATRIX, {64, 96}},
@@ -170,6 +174,13 @@ static const struct row rows[] = {
     "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000.0, \"partial_rotary_factor\": " \
     "0.5, "                                                                                                  \
     "\"mrope_interleaved\": true, \"mrope_section\": [2, 1, 1]}, "
+
+#define GEMMA_CONFIG                                                                                         \
+    "\"hidden_size\": 64, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 16, "        \
+    "\"vocab_size\": 320, \"intermediate_size\": 96, \"max_position_embeddings\": 512, "                     \
+    "\"hidden_activation\": \"gelu_pytorch_tanh\", \"rms_norm_eps\": 1e-06, \"query_pre_attn_scalar\": 16, " \
+    "\"sliding_window\": 20, \"tie_word_embeddings\": true, \"bos_token_id\": 317, \"eos_token_id\": 317, "  \
+    "\"torch_dtype\": \"bfloat16\", "
 
 #define DENSE3_CONFIG                                                                                        \
     "\"model_type\": \"qwen3\", " COMMON PLAIN_ROPE "\"head_dim\": 16, \"intermediate_size\": 96, "          \
@@ -229,6 +240,13 @@ static const struct {
     {"qwen35moe",
      "{\"architectures\": [\"Qwen3_5MoeForCausalLM\"], \"model_type\": \"qwen3_5_moe_text\", " COMMON EXPERTS
          SHARED LINEAR_KEYS PARTIAL_ROPE "\"tie_word_embeddings\": false}"},
+    {"gemma2", "{\"architectures\": [\"Gemma2ForCausalLM\"], \"model_type\": \"gemma2\", " GEMMA_CONFIG
+               "\"num_hidden_layers\": 3, \"rope_theta\": 10000.0, \"attn_logit_softcapping\": 5.0, "
+               "\"final_logit_softcapping\": 4.0}"},
+    {"gemma3",
+     "{\"architectures\": [\"Gemma3ForCausalLM\"], \"model_type\": \"gemma3_text\", " GEMMA_CONFIG
+     "\"num_hidden_layers\": 7, \"sliding_window_pattern\": 6, \"rope_theta\": 1000000.0, "
+     "\"rope_local_base_freq\": 10000.0, \"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 8.0}}"},
     {"olmo2", "{\"architectures\": [\"Olmo2ForCausalLM\"], \"model_type\": \"olmo2\", " COMMON PLAIN_ROPE
               "\"intermediate_size\": 96, \"tie_word_embeddings\": false}"},
     {"smollm3", "{\"architectures\": [\"SmolLM3ForCausalLM\"], \"model_type\": \"smollm3\", " COMMON
@@ -328,7 +346,8 @@ static int visit_row(struct safetensors_writer *w, const struct row *r, const ch
 static int visit_all(struct safetensors_writer *w, const char *family, visit fn, struct err *e)
 {
     bool hybrid = strcmp(family, "qwen3next") == 0 || strncmp(family, "qwen35", 6) == 0;
-    uint32_t n_layers = strcmp(family, "smollm3") == 0 ? 5 : hybrid ? 4 : 3;
+    bool windows = strcmp(family, "gemma3") == 0; /* of which every sixth has none */
+    uint32_t n_layers = windows ? 7 : strcmp(family, "smollm3") == 0 ? 5 : hybrid ? 4 : 3;
     struct rng rng = {20261120};
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof rows / sizeof *rows; i++)
