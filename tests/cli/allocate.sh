@@ -36,7 +36,7 @@ prints '"mix": null'
 run 0 allocate "$demo" --table "$work/weighed" --hessian "$work/h.gguf" --target-size 2300000 -o "$work/fb2.plan" --threads 1
 same "$work/fb1.plan" "$work/fb2.plan"
 run 1 allocate "$demo" --table "$work/weighed" --hessian "$work/a.gguf" --target-size 2300000 -o "$work/fb3.plan"
-says "holds no Hessians"
+says "expected 'imatrix'"
 "$bin/make_checkpoint" --arch qwen3 --layers 4 --hidden 256 "$work/foreign" >/dev/null || fail "make_checkpoint"
 run 1 allocate "$work/foreign" $measure --hessian "$work/h.gguf" --target-bpw 5 -o "$work/fb3.plan"
 says "was collected with other weights"
@@ -195,7 +195,7 @@ says "--kv-type is for a device"
 run 2 allocate "$demo" --table "$work/losses" --target-bpw 4 --memory 1000 -o "$work/x.plan"
 says "at least 1MiB"
 run 2 allocate "$demo" $measure --target-bpw 4
-says "--output FILE is required"
+says "--output PLAN is required"
 run 2 allocate "$demo" $measure --target-bpw 4 -o "$work/x.plan" --types Q4_KK
 says "did you mean"
 run 2 allocate "$demo" $measure --target-bpw 4 -o "$work/x.plan" --fix attn_q
