@@ -163,6 +163,16 @@ static const char *rename_3(const struct arch_model *a, const char *name, struct
     return name;
 }
 
+/* transformers saves the two matrices of the projection apart from the tower. */
+static const char *rename_asr(const struct arch_model *a, const char *name, struct arena *arena)
+{
+    static const char prefix[] = "multi_modal_projector.linear_";
+    name = tower_rename(a, name, arena);
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0)
+        return name;
+    return arena_printf(arena, "audio_tower.proj%s", name + sizeof prefix - 1);
+}
+
 /* Three convolutions halve the bins. */
 static int check_asr(struct arch_model *a, struct err *e)
 {
@@ -237,7 +247,7 @@ const struct tower tower_qwen3asr = {
              .audio_defaults = audio_defaults_asr,
              .drop = tower_drop,
              .check = check_asr,
-             .rename = tower_rename},
+             .rename = rename_asr},
     .audio_projector = "qwen3a",
     .add_keys = add_keys_asr,
 };

@@ -280,6 +280,42 @@ static void every_tensor_is_in_one_of_the_two_files(void **state)
     for_each_tower(whole);
 }
 
+/* The same names and shapes, but for the head, which a backbone lacks. */
+static void expect_same_tensors(const struct model *whole_model, const struct model *part)
+{
+    for (size_t i = 0; i < model_n_tensors(whole_model); i++) {
+        const struct model_tensor *a = model_tensor(whole_model, i), *b = model_find(part, a->name);
+        if (!b && strcmp(a->name, "output.weight") != 0)
+            fail_msg("'%s' is missing", a->name);
+        assert_true(!b || memcmp(a->ne, b->ne, sizeof a->ne) == 0);
+    }
+    assert_true(model_n_tensors(part) + 1 >= model_n_tensors(whole_model));
+    assert_string_equal(model_arch_name(whole_model), model_arch_name(part));
+}
+
+static void parts_are_read_under_class_names_of_their_own(void **state)
+{
+    (void)state;
+    static const char *const pairs[][2] = {{"qwen3vl", "qwen3vl-backbone"},
+                                           {"qwen25vl", "qwen25vl-backbone"},
+                                           {"qwen25omni", "qwen25omni-thinker"},
+                                           {"qwen3omni", "qwen3omni-thinker"},
+                                           {"qwen3asr", "qwen3asr-native"}};
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        for (int towers = 0; towers < 2; towers++) {
+            struct model *m[2];
+            for (int k = 0; k < 2; k++)
+                m[k] = towers ? open_towers(toy(pairs[i][k])) : open_model(toy(pairs[i][k]));
+            expect_same_tensors(m[0], m[1]);
+            uint64_t n[2] = {9, 9}; /* features of vision enter the same text layers */
+            for (int k = 0; k < 2; k++)
+                gguf_meta_get_u64(model_meta(m[k]), "qwen3vlmoe.n_deepstack_layers", &n[k]);
+            assert_int_equal(n[0], n[1]);
+            model_close(m[0]);
+            model_close(m[1]);
+        }
+}
+
 /* --- what a file cannot say --- */
 
 /* The configuration of a toy with `from` replaced by `to`, refused with `want`. */
@@ -434,6 +470,7 @@ int main(void)
         cmocka_unit_test(computed_positions_are_sines_and_cosines),
         cmocka_unit_test(bytes_do_not_depend_on_threads_and_memory),
         cmocka_unit_test(every_tensor_is_in_one_of_the_two_files),
+        cmocka_unit_test(parts_are_read_under_class_names_of_their_own),
         cmocka_unit_test(what_no_file_can_say_is_refused_by_name),
         cmocka_unit_test(colours_are_scaled_as_the_processor_says),
         cmocka_unit_test(published_models_are_whole_in_two_files),
