@@ -61,12 +61,19 @@ static int longest_first(const void *a, const void *b)
     return x->begin < y->begin ? -1 : x->begin > y->begin;
 }
 
+/* A run of `len` tokens serves an input of `mine`, unless its rotary factors are those of longer texts. */
+static bool same_factors(const struct plan *p, size_t mine, size_t len)
+{
+    return !p->only_alike || (mine > p->only_alike) == (len > p->only_alike);
+}
+
 /* What begins another input also begins the one sorted behind it: runs are found from the end. */
 static void find_runs(struct plan *p, const struct sorted *s)
 {
     for (size_t i = p->r->n; i-- > 0;) {
         p->members[i] = s[i].request;
-        if (i + 1 == p->r->n || !begins(&s[i], &s[i + 1]))
+        if (i + 1 == p->r->n || !begins(&s[i], &s[i + 1]) ||
+            !same_factors(p, s[i].len, p->runs[p->n_runs - 1].len))
             p->runs[p->n_runs++] = (struct run){.begin = p->r->items[s[i].request].begin, .len = s[i].len};
         struct run *run = &p->runs[p->n_runs - 1];
         run->first_member = i;

@@ -15,6 +15,7 @@
 #include "formats/json.h"
 
 #include <ctype.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,25 +86,35 @@ static int choices_of(const struct record *r, const struct json *list, const cha
     return rc;
 }
 
+/* The number that a letter or a number stands for, from 0 on; -1: neither. */
+static int64_t number_of(const struct json *j, int64_t base)
+{
+    const char *s = json_string(j);
+    int64_t n = -1;
+    if (s && s[0] >= 'A' && s[0] <= 'Z' && !s[1])
+        return s[0] - 'A';
+    if (s && s[0] >= '0' && s[0] <= '9' && strlen(s) <= 3 && s[strspn(s, "0123456789")] == 0)
+        return atoi(s) - base;
+    return !s && json_int(j, &n) && n >= base ? n - base : -1;
+}
+
 /* Which choice is right: its number from `base` on, its letter, or its text. */
 static int right_one(const struct record *r, const char *field, int64_t base, struct err *e)
 {
-    const struct json *j = json_get(r->j, field);
-    const char *s = json_string(j);
-    int64_t n = -1;
-    size_t n_choices = r->x->n_choices;
-    for (size_t i = 0; s && i < n_choices; i++)
-        if (strcmp(s, r->x->choices[i].counted) == 0) {
-            r->x->right = i;
-            return 0;
-        }
-    if (s && s[0] >= 'A' && s[0] <= 'Z' && !s[1])
-        n = s[0] - 'A';
-    else if (s && s[0] >= '0' && s[0] <= '9' && strlen(s) <= 3 && s[strspn(s, "0123456789")] == 0)
-        n = atoi(s) - base;
-    else if (json_int(j, &n))
-        n -= base;
-    if (n < 0 || (uint64_t)n >= n_choices)
+    const char *s = json_string(json_get(r->j, field));
+    int64_t n = number_of(json_get(r->j, field), base);
+    size_t n_choices = r->x->n_choices, i = 0;
+    while (i < n_choices && !(s && strcmp(s, r->x->choices[i].counted) == 0))
+        i++;
+    bool in_range = n >= 0 && (uint64_t)n < n_choices;
+    if (i < n_choices && in_range && (uint64_t)n != i)
+        return err_set(e, ERR_FORMAT,
+                       "'%s' is \"%.40s\", the text of choice %zu and the name of choice %" PRId64
+                       "; give a number, which can mean only one",
+                       field, s, i, n);
+    if (i < n_choices)
+        n = (int64_t)i;
+    else if (!in_range)
         return err_set(
             e, ERR_FORMAT,
             "'%s' names none of the %zu choices: expected a number from %d on, a letter or the text "
@@ -365,9 +376,12 @@ static int read_answer(struct record *r, struct err *e)
 
 static int read_text(struct record *r, struct err *e)
 {
+    const char *text = NULL;
     r->x->kind = TASK_TEXT;
-    int rc = task_choices(r->x, r->r, 1, e);
-    return rc == 0 ? choice(r, 0, "", "", json_string(json_get(r->j, "text")), "", e) : rc;
+    int rc = need_text(&text, r, "text", e);
+    if (rc == 0)
+        rc = task_choices(r->x, r->r, 1, e);
+    return rc == 0 ? choice(r, 0, "", "", text, "", e) : rc;
 }
 
 /* --- which style --- */

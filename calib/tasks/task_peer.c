@@ -112,9 +112,11 @@ static bool split_fields(struct line field[5], struct line x)
         from = i + 1;
     }
     field[4] = (struct line){x.text + from, x.len - from};
+    if (n != 4)
+        return false;
     if (field[1].len >= 2 && field[1].text[0] == '"' && field[1].text[field[1].len - 1] == '"')
         field[1] = (struct line){field[1].text + 1, field[1].len - 2};
-    return n == 4;
+    return true;
 }
 
 static int winogrande_line(struct task_reader *r, size_t place, struct line x, struct err *e)

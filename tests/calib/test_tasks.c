@@ -138,6 +138,14 @@ static void wrong_records_are_refused_with_their_line(void **state)
     refused("{\"context\": \"a\", \"choices\": [], \"answer\": 0}\n", "0 choices");
     refused("{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": \"d\"}\n", "'answer' names none");
     refused("{\"context\": \"a\", \"answer\": 7}\n", "expected a string, or a list");
+    refused("{\"text\": null}\n", "expected the field 'text', a string");
+    refused("{\"text\": 5}\n", "expected the field 'text', a string");
+    refused("{\"text\": [\"a\"]}\n", "expected the field 'text', a string");
+    refused("{\"context\": \"a\", \"choices\": [\"b\"], \"answer\": -9223372036854775808}\n",
+            "'answer' names none");
+    refused("{\"context\": \"a\", \"choices\": [\"1\", \"2\", \"3\"], \"answer\": \"2\"}\n",
+            "the text of choice 1 and the name of choice 2");
+    refused("0,The _ fell.,cup,cat,1\nno comma at all\n", "line 2");
     refused("{\"answer\": \"a\"}\n", "expected one of the strings 'context' and 'prompt'");
     refused("{\"messages\": [{\"role\": \"user\"}], \"answer\": \"a\"}\n", "message 0");
     refused("{\"sentence\": \"a b\", \"option1\": \"c\", \"option2\": \"d\", \"answer\": \"1\"}\n",
