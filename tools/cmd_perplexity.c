@@ -66,6 +66,7 @@ static int save_logits(struct eval_run *r, const char *path, const char *ids, st
     struct forward_options f = {.pool = r->session.pool,
                                 .memory_bytes = r->shared->memory_bytes,
                                 .cache = r->models[0].cache,
+                                .memory_share = 1,
                                 .keep_end = r->windows.ctx};
     int rc = forward_run(&states, &r->models[0].net, r->models[0].weights, r->windows.inputs, 1,
                          r->windows.ctx, &f, e);

@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 static int unknown_command(const char *name)
 {
@@ -71,8 +74,18 @@ static int finish_stdout(int status)
     return lost && (status == CMD_DONE || status == CMD_GATE) ? CMD_FAILED : status;
 }
 
+/* Buffers that are freed go back to the system: left to itself the allocator learns to keep them. */
+static void keep_no_buffers(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, 1 << 20);
+#endif
+}
+
 int main(int argc, char **argv)
 {
+    keep_no_buffers();
     signals_install();
     outcome_begin(argc, argv);
     int status = finish_stdout(outcome_end(dispatch(argc, argv)));

@@ -86,6 +86,8 @@ static int run_models(struct run *r, struct err *e)
     const struct windows *w = r->w;
     struct forward_options f = {.pool = r->opt->pool,
                                 .memory_bytes = r->opt->memory_bytes / (r->n_asked > 1 ? 2 : 1),
+                                .memory_share = r->n_asked > 1 ? 2 : 1,
+                                .keep_bytes = r->opt->memory_bytes / (r->n_asked > 1 ? 4 * r->n_asked : 8),
                                 .activations = r->opt->activations,
                                 .compute = r->opt->compute,
                                 .keep_first = w->first,

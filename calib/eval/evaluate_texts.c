@@ -104,6 +104,7 @@ static int run_model(struct run *r, const int32_t *ids, struct err *e)
     struct hidden_states *states = NULL;
     struct forward_options f = {.pool = r->opt->pool,
                                 .memory_bytes = r->opt->memory_bytes,
+                                .memory_share = 1,
                                 .activations = r->opt->activations,
                                 .cache = m->cache,
                                 .compute = r->opt->compute,

@@ -102,16 +102,74 @@ static int (*const run_step[])(struct layer_run *, struct err *) = {
     [STEP_DELTA_NET] = step_delta_net,
 };
 
-/* Group: whole windows, up to GROUP_TOKENS, fewer when memory is short, one window at least. Block: the
- * group, or tiles of it when not even a window's buffers fit. States get half of the memory, buffers the
- * other. */
-static void plan_sizes(struct pass *p, size_t wide, size_t kept)
+/* Bytes that a pass takes. */
+struct sizes {
+    size_t wide, kept, state; /* floats: of a token's widest product, of its keys and values, of a sequence */
+    uint64_t per_token, per_key; /* buffers for a token of a block, and for one of a group */
+    uint64_t states;             /* all tokens between two layers, held or on the disk */
+    uint64_t fixed;              /* rotary table, states of sequences */
+    bool hold;                   /* the states are held */
+};
+
+static uint64_t final_bytes(const struct pass *p)
 {
-    uint64_t budget = p->opt->memory_bytes / 2;
-    size_t n_embd = p->net->n_embd, tile = p->compute->tile;
-    size_t rounded = p->opt->activations == ACTIVATIONS_Q8 ? wide : 0;
-    uint64_t per_token = sizeof(float) * (2 * n_embd + wide + rounded), per_kept = sizeof(float) * kept;
-    uint64_t fits = budget / (per_token + per_kept + 1);
+    return p->opt->keep_bytes ? p->opt->keep_bytes : p->opt->memory_bytes / 8;
+}
+
+/* Memory without which nothing runs: one window of keys, one tile of buffers. */
+static uint64_t least_bytes(const struct pass *p, const struct sizes *s, bool hold)
+{
+    size_t tile = p->opt->observe_attention || p->ctx < p->compute->tile ? p->ctx : p->compute->tile;
+    uint64_t rows = hold ? s->states : sizeof(float) * p->net->n_embd * (uint64_t)p->ctx;
+    return s->fixed + rows + s->per_key * p->ctx + s->per_token * tile;
+}
+
+static void measure(struct pass *p, struct sizes *s)
+{
+    const size_t n_embd = p->net->n_embd;
+    for (uint32_t i = 0; i < p->net->n_layers; i++) {
+        const struct net_layer *l = &p->net->layers[i];
+        size_t w = layer_wide_cols(p->net, l), k = layer_kept_cols(l), state = layer_state_floats(l);
+        s->wide = w > s->wide ? w : s->wide;
+        s->kept = k > s->kept ? k : s->kept;
+        s->state = state > s->state ? state : s->state;
+    }
+    const size_t rounded = p->opt->activations == ACTIVATIONS_Q8 ? s->wide : 0;
+    s->per_token = sizeof(float) * (n_embd + s->wide + rounded);
+    s->per_key = sizeof(float) * s->kept;
+    s->states = sizeof(float) * n_embd * (uint64_t)p->n_tokens;
+    s->fixed = rope_table_bytes(&p->net->rope, p->ctx) + sizeof(float) * s->state;
+    if (p->net->local_rope.inv_freq)
+        s->fixed += rope_table_bytes(&p->net->local_rope, p->ctx);
+    s->hold = s->states <= p->opt->memory_bytes / 2 && least_bytes(p, s, true) <= p->opt->memory_bytes;
+}
+
+static int check_bound(const struct pass *p, const struct sizes *s, struct err *e)
+{
+    const uint64_t need = least_bytes(p, s, s->hold), have = p->opt->memory_bytes;
+    const unsigned share = p->opt->memory_share;
+    if (need <= have || share == 0)
+        return 0;
+    return err_set(
+        e, ERR_ARG,
+        "windows of %zu tokens need %llu MiB here, and %llu MiB of the working memory are left for "
+        "them; raise --memory by at least %llu "
+        "MiB, or lower --ctx",
+        p->ctx, (unsigned long long)((need >> 20) + 1), (unsigned long long)(have >> 20),
+        (unsigned long long)(((need - have) * share >> 20) + 1));
+}
+
+/* Group: whole windows, up to GROUP_TOKENS, fewer when memory is short, one window at least. Block: the
+ * group, or tiles of it when not even a window's buffers fit. States get at most half of the memory, buffers
+ * half or what is left. */
+static void plan_sizes(struct pass *p, const struct sizes *s)
+{
+    const uint64_t bound = p->opt->memory_bytes,
+                   taken = s->fixed + final_bytes(p) + (s->hold ? s->states : 0);
+    const uint64_t left = bound > taken ? bound - taken : 0, budget = left < bound / 2 ? left : bound / 2;
+    const uint64_t per_key = s->per_key + (s->hold ? 0 : sizeof(float) * p->net->n_embd);
+    size_t tile = p->compute->tile;
+    uint64_t fits = budget / (s->per_token + per_key + 1);
     p->group = (size_t)(fits < GROUP_TOKENS ? fits : GROUP_TOKENS) / p->ctx * p->ctx;
     if (p->ctx > tile && p->group > p->ctx)
         p->group = p->ctx; /* tiles restart with each window */
@@ -119,10 +177,10 @@ static void plan_sizes(struct pass *p, size_t wide, size_t kept)
         p->group = p->ctx;
     p->block = p->group;
     if (p->ctx > tile && p->block > tile && !p->opt->observe_attention) {
-        uint64_t left = budget > per_kept * p->group ? budget - per_kept * p->group : 0;
-        size_t n = (size_t)(left / (per_token + 1) < GROUP_TOKENS ? left / (per_token + 1) : GROUP_TOKENS);
-        n = n / tile * tile;
-        p->block = n == 0 ? tile : n < p->block ? n : p->block;
+        uint64_t rest = budget > per_key * p->group ? budget - per_key * p->group : 0,
+                 n = rest / s->per_token;
+        n = (n < GROUP_TOKENS ? n : GROUP_TOKENS) / tile * tile;
+        p->block = n == 0 ? tile : n < p->block ? (size_t)n : p->block;
     }
     if (p->group > p->n_tokens)
         p->group = p->n_tokens;
@@ -132,24 +190,21 @@ static void plan_sizes(struct pass *p, size_t wide, size_t kept)
 
 static int allocate(struct pass *p, struct err *e)
 {
-    size_t wide = 0, kept = 0, state = 0, n_embd = p->net->n_embd;
-    for (uint32_t i = 0; i < p->net->n_layers; i++) {
-        const struct net_layer *l = &p->net->layers[i];
-        size_t w = layer_wide_cols(p->net, l), k = layer_kept_cols(l), s = layer_state_floats(l);
-        wide = w > wide ? w : wide;
-        kept = k > kept ? k : kept;
-        state = s > state ? s : state;
-    }
-    plan_sizes(p, wide, kept);
-    int rc = p->ops->states_new(&p->states, p->compute, p->n_tokens, n_embd, p->opt->memory_bytes / 2, e);
+    struct sizes s = {0};
+    size_t n_embd = p->net->n_embd;
+    measure(p, &s);
+    int rc = check_bound(p, &s, e);
+    plan_sizes(p, &s);
+    if (rc == 0)
+        rc = p->ops->states_new(&p->states, p->compute, p->n_tokens, n_embd, s.hold ? s.states : 0, e);
     if (rc == 0)
         rc = p->ops->buffer_new(&p->norm, p->compute, p->block * n_embd, e);
     if (rc == 0)
-        rc = p->ops->buffer_new(&p->wide, p->compute, p->block * wide, e);
+        rc = p->ops->buffer_new(&p->wide, p->compute, p->block * s.wide, e);
     if (rc == 0)
-        rc = p->ops->buffer_new(&p->keys, p->compute, p->group * kept, e);
+        rc = p->ops->buffer_new(&p->keys, p->compute, p->group * s.kept, e);
     if (rc == 0)
-        rc = p->ops->buffer_new(&p->state, p->compute, state, e);
+        rc = p->ops->buffer_new(&p->state, p->compute, s.state, e);
     if (rc == 0 && !hidden_states_in_memory(p->states))
         rc = p->ops->buffer_new(&p->h, p->compute, p->group * n_embd, e);
     return rc;
@@ -357,14 +412,14 @@ int forward_run_span(struct hidden_states **states, const struct net *net, struc
     if (rc == 0)
         rc = open_back_end(&p, e);
     if (rc == 0)
+        rc = allocate(&p, e);
+    if (rc == 0)
         rc = rope_table_init(&p.rope, &net->rope, ctx, e);
     if (rc == 0 && net->local_rope.inv_freq)
         rc = rope_table_init(&p.local_rope, &net->local_rope, ctx, e);
-    if (rc == 0)
-        rc = allocate(&p, e);
     if (rc == 0 && states && whole)
         rc = p.ops->states_new(&p.kept, p.compute, n_windows * (opt->keep_end - opt->keep_first), net->n_embd,
-                               opt->memory_bytes / 4, e);
+                               final_bytes(&p), e);
     if (rc == 0)
         rc = span->from ? take_states(&p, span->from, e) : embed(&p, e);
     for (uint32_t i = span->first; rc == 0 && i < span->end; i++)

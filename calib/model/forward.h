@@ -50,7 +50,10 @@ typedef int (*layer_done_fn)(void *ctx, uint32_t layer, struct err *e);
 struct forward_options {
     const struct compute_ops *compute; /* what computes; NULL: the back end of this machine */
     struct pool *pool;
-    uint64_t memory_bytes; /* bound on states and buffers; at least one window is always held */
+    uint64_t memory_bytes; /* bound on states and buffers; the keys of one window are always held ... */
+    unsigned memory_share; /* ... but where this is set: ERR_ARG when they and the smallest buffers exceed the
+                              bound, which is one of so many parts of --memory */
+    uint64_t keep_bytes;   /* bound on the final states, which outlive the pass; 0: an eighth of the above */
     enum activations activations;
     struct kv_cache cache;       /* what keys and values are rounded to; zeroed: exact */
     size_t keep_first, keep_end; /* positions of each window whose final states are wanted */

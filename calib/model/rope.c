@@ -148,6 +148,12 @@ static double ntk_theta(const struct rope *r, size_t n_positions)
     return r->theta * pow(alpha, (double)r->n_rot / (double)(r->n_rot - 2));
 }
 
+uint64_t rope_table_bytes(const struct rope *r, size_t n_positions)
+{
+    const bool scaled = r->train_length != 0 && n_positions > r->train_length && r->logn;
+    return sizeof(float) * (uint64_t)n_positions * (2 * (uint64_t)(r->n_rot / 2) + scaled);
+}
+
 int rope_table_init(struct rope_table *out, const struct rope *r, size_t n_positions, struct err *e)
 {
     struct rope_table t = {.n_positions = n_positions, .n_pairs = r->n_rot / 2, .neighbours = r->neighbours};

@@ -41,6 +41,9 @@ struct rope_table {
     float *query_scale;   /* [n_positions], owned; NULL: 1 everywhere */
 };
 
+/* What the table of so many positions takes. */
+uint64_t rope_table_bytes(const struct rope *r, size_t n_positions);
+
 /* For a text of n_positions tokens. */
 int rope_table_init(struct rope_table *out, const struct rope *r, size_t n_positions, struct err *e);
 void rope_table_release(struct rope_table *t);

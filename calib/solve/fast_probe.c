@@ -287,6 +287,7 @@ int loss_table_probe_fast(struct loss_table *t, const struct net *net, struct we
                                   .opt = opt,
                                   .forward = {.pool = opt->pool,
                                               .memory_bytes = opt->memory_bytes / 8,
+                                              .memory_share = 8,
                                               .keep_first = w->first,
                                               .keep_end = w->end,
                                               .activations = t->activations,

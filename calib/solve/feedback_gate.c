@@ -176,6 +176,7 @@ static int run_gate(struct feedback_model *f, const struct windows *held_out, bo
     struct gate g = {.f = f, .w = held_out};
     g.forward = (struct forward_options){.pool = f->opt.pool,
                                          .memory_bytes = f->opt.memory_bytes / 4,
+                                         .memory_share = 4,
                                          .activations = ACTIVATIONS_F32,
                                          .keep_first = held_out->first,
                                          .keep_end = held_out->end,

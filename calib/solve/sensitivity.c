@@ -191,6 +191,7 @@ int loss_table_probe(struct loss_table *t, const struct net *net, struct weights
     struct probing run = {.table = t, .net = net, .base = base, .w = w, .opt = opt, .share = share};
     run.forward = (struct forward_options){.pool = opt->pool,
                                            .memory_bytes = opt->memory_bytes / 4,
+                                           .memory_share = 4,
                                            .keep_first = w->first,
                                            .keep_end = w->end,
                                            .activations = t->activations,

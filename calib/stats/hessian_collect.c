@@ -199,6 +199,7 @@ static int run(struct collecting *c, const struct net *net, struct weights *weig
 {
     struct forward_options f = {.pool = c->opt->pool,
                                 .memory_bytes = c->on_disk ? c->opt->memory_bytes : c->opt->memory_bytes / 2,
+                                .memory_share = c->on_disk ? 1 : 2,
                                 .activations = c->opt->activations,
                                 .observe = observe,
                                 .observe_attention = observe_attention,

@@ -86,6 +86,7 @@ static int run_wave(struct run *r, struct err *e)
     struct hidden_states *states = NULL;
     struct forward_options f = {.pool = r->opt->pool,
                                 .memory_bytes = r->opt->memory_bytes,
+                                .memory_share = 1,
                                 .activations = r->opt->activations,
                                 .compute = r->opt->compute,
                                 .keep_first = with_head ? w->first : 0,

@@ -243,7 +243,7 @@ static void threads_and_memory_do_not_change_a_bit(void **state)
             struct text_evaluation v;
             make_texts(&p, k == 0 ? -1 : 49);
             open_scene(&s, names[k], i == 1 ? 3 : 1);
-            if (run(&v, &s, &p, i == 2 ? 1 << 14 : 1 << 28, silent, &e))
+            if (run(&v, &s, &p, i == 2 ? 1 << 18 : 1 << 28, silent, &e))
                 fail_msg("%s", e.msg);
             assert_int_equal(v.n_texts, N_TEXTS);
             assert_int_equal(v.n, k == 0 ? N_TEXTS : p.n_points);

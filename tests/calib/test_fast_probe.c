@@ -342,7 +342,7 @@ static void the_same_table_for_threads_memory_and_stops(void **state)
     check(pool_new(&three, 3, &e), &e);
     measure_with(&t, &massive, (struct loss_measure){0});
     char *one = saved(&t, "one.json");
-    measure_with(&t, &massive, (struct loss_measure){.pool = three, .memory_bytes = 1 << 16});
+    measure_with(&t, &massive, (struct loss_measure){.pool = three, .memory_bytes = 1 << 21});
     char *other = saved(&t, "other.json");
     assert_string_equal(one, other);
     free(other);

@@ -361,6 +361,38 @@ static int stop_now(void *ctx, const struct progress_step *s)
     return progress_share(s) >= 0.5;
 }
 
+/* The message says what is missing, and with that much more it runs. */
+static void a_bound_that_one_window_exceeds_is_refused(void **state)
+{
+    (void)state;
+    enum { CTX = 4096 };
+    struct loaded l;
+    struct err e = {0};
+    struct pool *pool = NULL;
+    struct hidden_states *states = NULL;
+    static int32_t ids[CTX];
+    unsigned long long missing = 0, need = 0, have = 0;
+    load(&l, DEMO);
+    assert_int_equal(pool_new(&pool, 2, &e), 0);
+    struct forward_options f = {.pool = pool, .memory_bytes = 3 << 20, .memory_share = 2, .keep_end = 1};
+    assert_int_equal(forward_run(&states, &l.net, l.weights, ids, 1, CTX, &f, &e), ERR_ARG);
+    assert_null(states);
+    assert_int_equal(
+        sscanf(e.msg,
+               "windows of 4096 tokens need %llu MiB here, and %llu MiB of the working memory are "
+               "left for them; raise --memory by at least %llu MiB",
+               &need, &have, &missing),
+        3);
+    assert_int_equal(have, 3);
+    assert_true(need > 2 * sizeof(float) * CTX * l.net.n_embd >> 20 && missing >= 2 * (need - have - 1));
+    f.memory_bytes += (missing << 20) / 2; /* two parts share what is added */
+    if (forward_run(&states, &l.net, l.weights, ids, 1, CTX, &f, &e) != 0)
+        fail_msg("%s", e.msg);
+    hidden_states_free(states);
+    pool_free(pool);
+    unload(&l);
+}
+
 static void wrong_input_and_wishes_to_stop_are_answered(void **state)
 {
     (void)state;
@@ -391,6 +423,7 @@ int main(void)
         cmocka_unit_test(demo_logits_are_those_of_the_reference),
         cmocka_unit_test(threads_and_memory_do_not_change_a_bit),
         cmocka_unit_test(observers_see_the_inputs_of_every_product),
+        cmocka_unit_test(a_bound_that_one_window_exceeds_is_refused),
         cmocka_unit_test(wrong_input_and_wishes_to_stop_are_answered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

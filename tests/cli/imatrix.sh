@@ -22,7 +22,10 @@ prints '"n_tokens": 2560'
 absent "$work/a.gguf.kerf-state"
 run 1 imatrix "$toy" --text "$text" -o "$work/a.gguf" --ctx 64
 says "exists already"
-run 0 imatrix collect "$toy" --text "$text" -o "$work/b.gguf" --ctx 64 --chunks 40 --threads 1 --memory 1MiB --save-every 16
+run 1 imatrix collect "$toy" --text "$text" -o "$work/b.gguf" --ctx 64 --chunks 40 --memory 1MiB
+says "windows of 64 tokens need" && says "raise --memory by at least"
+[ ! -e "$work/b.gguf" ] || fail "a refused run left an output"
+run 0 imatrix collect "$toy" --text "$text" -o "$work/b.gguf" --ctx 64 --chunks 40 --threads 1 --memory 20MiB --save-every 16
 prints "14 entries from 40 windows of 64 tokens"
 prints " ± "
 same "$work/a.gguf" "$work/b.gguf"
