@@ -20,7 +20,7 @@ struct hessian_args {
 };
 
 static void print_result(const struct eval_run *r, const struct hessian_plan *p, const struct hessian_args *a,
-                         uint64_t n_bytes, size_t n_resumed)
+                         uint64_t n_bytes, size_t n_resumed, bool finished)
 {
     double seconds = clock_seconds() - r->start;
     if (r->shared->json) {
@@ -33,6 +33,7 @@ static void print_result(const struct eval_run *r, const struct hessian_plan *p,
         jw_key(&w, "n_tokens"), jw_uint(&w, (uint64_t)r->windows.n * r->windows.ctx);
         jw_key(&w, "ctx"), jw_uint(&w, r->windows.ctx);
         jw_key(&w, "n_layers_resumed"), jw_uint(&w, n_resumed);
+        jw_key(&w, "resumed"), jw_string(&w, collect_resumed_word(finished, n_resumed));
         jw_key(&w, "seconds"), jw_double(&w, seconds);
         cmd_json_end(&w);
         return;
@@ -56,6 +57,28 @@ static uint64_t file_bytes(const struct hessian_plan *p, const char *written)
     for (size_t i = 0; i < p->n_grams; i++)
         n += gram_n_values(p->grams[i].n_cols) * p->grams[i].n_mats * sizeof(float);
     return n;
+}
+
+/* With --resume an output that is there is this run's, or in the way. */
+static int find_finished(struct eval_run *r, const struct hessian_args *a, bool *finished, struct err *e)
+{
+    struct hessian_file *h = NULL;
+    char model[65], ids[65];
+    *finished = false;
+    if (!a->resume || r->shared->force || access(a->output, F_OK) != 0)
+        return 0;
+    int rc = loss_weights_hash(r->models[0].model, model, e);
+    if (rc == 0)
+        rc = hessian_file_open(&h, a->output, e);
+    if (rc != 0)
+        return rc;
+    const struct hessian_source *s = hessian_file_source(h);
+    corpus_hash(&r->corpus, ids);
+    *finished = !s->merged && strcmp(s->model_sha256, model) == 0 && strcmp(s->ids_sha256, ids) == 0 &&
+                s->n_windows == r->windows.n && s->ctx == r->windows.ctx &&
+                eval_activations(r->text) == ACTIVATIONS_F32; /* of others the file says nothing */
+    hessian_file_close(h);
+    return *finished ? 0 : collect_not_ours(a->output, e);
 }
 
 static int collect(struct eval_run *r, const struct hessian_args *a, const char *state, size_t *n_resumed,
@@ -95,17 +118,21 @@ static int run(struct eval_run *r, const char *model, const void *args, const ch
     const struct hessian_args *a = args;
     struct hessian_plan plan = {0};
     size_t n_resumed = 0;
-    int rc = collect_open(r, model, a->output, state, e);
+    bool finished = false;
+    int rc = collect_open(r, model, a->output, state, a->resume, e);
     if (rc == 0)
         rc = hessian_plan_make(&plan, &r->models[0].net, e);
-    if (rc == 0 && !r->shared->dry_run)
-        rc = collect(r, a, state, &n_resumed, e);
-    if (rc == 0 && n_resumed)
-        cmd_note(r->shared, "continued after %zu of %u layers", n_resumed, r->models[0].net.n_layers);
-    else if (rc == 0 && a->resume && !r->shared->dry_run)
-        cmd_note(r->shared, "there was nothing to continue; all layers were run");
     if (rc == 0)
-        print_result(r, &plan, a, file_bytes(&plan, r->shared->dry_run ? NULL : a->output), n_resumed);
+        rc = find_finished(r, a, &finished, e);
+    if (rc == 0 && finished)
+        collect_tell_finished(r, a->output);
+    else if (rc == 0 && !r->shared->dry_run)
+        rc = collect(r, a, state, &n_resumed, e);
+    if (rc == 0 && !finished && !r->shared->dry_run)
+        collect_tell_resumed(r, a->output, a->resume, n_resumed, r->models[0].net.n_layers, "layers");
+    if (rc == 0)
+        print_result(r, &plan, a, file_bytes(&plan, r->shared->dry_run ? NULL : a->output), n_resumed,
+                     finished);
     hessian_plan_release(&plan);
     return rc;
 }

@@ -53,6 +53,44 @@ static int identify(const struct eval_run *r, const struct collect_args *a, char
     return rc;
 }
 
+/* The run as a finished file of it says: that of the state, and what is done to its sums. */
+static void run_word(char out[IMATRIX_RUN_BYTES], const char *identity, const struct collect_args *a)
+{
+    struct sha256 h;
+    sha256_init(&h);
+    sha256_update(&h, identity, strlen(identity));
+    sha256_update_u64(&h, a->prior);
+    for (size_t i = 0; i < a->include.n; i++)
+        sha256_update(&h, a->include.items[i], strlen(a->include.items[i]) + 1);
+    sha256_update_u64(&h, a->include.n);
+    for (size_t i = 0; i < a->exclude.n; i++)
+        sha256_update(&h, a->exclude.items[i], strlen(a->exclude.items[i]) + 1);
+    sha256_final_hex(&h, out);
+}
+
+/* With --resume an output that is there is this run's, or in the way. */
+static int find_finished(struct eval_run *r, const struct collect_args *a, struct imatrix_collected *c,
+                         bool *finished, struct err *e)
+{
+    char identity[65], word[IMATRIX_RUN_BYTES];
+    *finished = false;
+    if (!a->resume || r->shared->force || access(a->output, F_OK) != 0)
+        return 0;
+    int rc = identify(r, a, identity, e);
+    if (rc == 0)
+        rc = imatrix_load(&c->imatrix, a->output, e);
+    if (rc != 0)
+        return rc;
+    run_word(word, identity, a);
+    if (strcmp(imatrix_run(c->imatrix), word) != 0)
+        return collect_not_ours(a->output, e);
+    c->n_windows = r->windows.n;
+    c->n_tokens = r->windows.n * r->windows.ctx;
+    c->perplexity = c->perplexity_stderr = NAN;
+    *finished = true;
+    return 0;
+}
+
 static struct imatrix_collect_options collect_options(struct eval_run *r, const struct collect_args *a,
                                                       const char *state, const char *identity)
 {
@@ -83,10 +121,8 @@ static int collect(struct eval_run *r, const struct collect_args *a, const char 
     progress_begin(&r->bar, r->shared, "collecting", "tokens", (uint64_t)r->windows.n * r->windows.ctx);
     rc = imatrix_collect(c, &r->models[0].net, r->models[0].weights, &r->windows, &opt, e);
     progress_end(&r->bar);
-    if (rc == 0 && c->n_resumed)
-        cmd_note(r->shared, "continued after %zu of %zu windows", c->n_resumed, c->n_windows);
-    else if (rc == 0 && a->resume)
-        cmd_note(r->shared, "there was nothing to continue; all windows were run");
+    if (rc == 0)
+        collect_tell_resumed(r, a->output, a->resume, c->n_resumed, c->n_windows, "windows");
     return rc;
 }
 
@@ -106,8 +142,14 @@ static int save(struct eval_run *r, const struct collect_args *a, struct imatrix
     char identity[MODEL_IDENTITY_BYTES];
     if (rc == 0)
         rc = model_identity(identity, r->models[0].model, e);
+    char run_identity[65], word[IMATRIX_RUN_BYTES];
     if (rc == 0)
+        rc = identify(r, a, run_identity, e);
+    if (rc == 0) {
+        run_word(word, run_identity, a);
         imatrix_set_model(c->imatrix, identity);
+        imatrix_set_run(c->imatrix, word);
+    }
     if (rc == 0 && a->prior)
         rc = imatrix_prior_command(c->imatrix, a->prior, r->shared, e);
     return rc == 0 ? imatrix_save(c->imatrix, a->output, a->format, r->shared->force, e) : rc;
@@ -151,7 +193,7 @@ static void entry_json(struct json_writer *w, const struct imatrix_entry *x)
 
 /* `c` without a matrix: what would be collected. */
 static void print_json(const struct imatrix_collected *c, const struct collect_args *a, size_t ctx,
-                       double seconds)
+                       const char *resumed, double seconds)
 {
     struct json_writer w;
     size_t n = c->imatrix ? imatrix_n(c->imatrix) : 0;
@@ -161,6 +203,7 @@ static void print_json(const struct imatrix_collected *c, const struct collect_a
     c->imatrix ? jw_uint(&w, n) : jw_null(&w);
     jw_key(&w, "n_chunks"), jw_uint(&w, c->n_windows);
     jw_key(&w, "n_chunks_resumed"), jw_uint(&w, c->n_resumed);
+    jw_key(&w, "resumed"), jw_string(&w, resumed);
     jw_key(&w, "n_tokens"), jw_uint(&w, c->n_tokens);
     jw_key(&w, "ctx"), jw_uint(&w, ctx);
     jw_key(&w, "perplexity"), jw_double(&w, c->perplexity);
@@ -204,7 +247,8 @@ static int print_plan(struct eval_run *r, const char *model, const struct collec
     if (rc != 0)
         return rc;
     if (r->shared->json) {
-        print_json(&c, a, r->windows.ctx, clock_seconds() - r->start);
+        print_json(&c, a, r->windows.ctx, collect_resumed_word(false, c.n_resumed),
+                   clock_seconds() - r->start);
         return 0;
     }
     printf("%s: would be collected from %zu windows of %zu tokens (%zu tokens) through %s\n", a->output,
@@ -213,7 +257,7 @@ static int print_plan(struct eval_run *r, const char *model, const struct collec
         printf("%zu of %zu windows are done and kept in %s; the run would continue from there\n", c.n_resumed,
                c.n_windows, state);
     else if (a->resume)
-        printf("there is nothing to continue; all windows would be run\n");
+        printf("nothing to resume; the run would start from the beginning\n");
     return 0;
 }
 
@@ -244,22 +288,27 @@ static int run(struct eval_run *r, const char *model, const void *args, const ch
 {
     const struct collect_args *a = args;
     struct imatrix_collected c = {0};
+    bool finished = false;
     if (r->text->chunks) /* counted from there on */
         r->text->chunks += a->from_chunk;
     int rc = check_expressions(a, e);
     if (rc == 0)
-        rc = collect_open(r, model, a->output, state, e);
+        rc = collect_open(r, model, a->output, state, a->resume, e);
     if (rc == 0)
         rc = skip_windows(r, a, e);
+    if (rc == 0)
+        rc = find_finished(r, a, &c, &finished, e);
     if (rc == 0 && !a->resume && access(state, F_OK) == 0)
         cmd_warn(r->shared,
                  "[restarted] %s: the sums of a stopped run %s dropped; --resume continues from them", state,
                  r->shared->dry_run ? "would be" : "are");
-    if (rc == 0 && r->shared->dry_run)
+    if (rc == 0 && r->shared->dry_run && !finished)
         return print_plan(r, model, a, state, e);
-    if (rc == 0)
+    if (rc == 0 && finished)
+        collect_tell_finished(r, a->output);
+    else if (rc == 0)
         rc = collect(r, a, state, &c, e);
-    if (rc == 0) {
+    if (rc == 0 && !finished) {
         rc = save(r, a, &c, e);
         if (rc == 0)
             unlink(state);
@@ -268,7 +317,7 @@ static int run(struct eval_run *r, const char *model, const void *args, const ch
     }
     double seconds = clock_seconds() - r->start;
     if (rc == 0 && r->shared->json)
-        print_json(&c, a, r->windows.ctx, seconds);
+        print_json(&c, a, r->windows.ctx, collect_resumed_word(finished, c.n_resumed), seconds);
     else if (rc == 0)
         print_text(&c, a, r->windows.ctx, seconds);
     imatrix_collected_release(&c);

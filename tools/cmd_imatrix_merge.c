@@ -148,6 +148,8 @@ int cmd_imatrix_merge(int argc, char **argv)
         rc = load_all(&m, &args, &shared, &e);
     if (rc == 0 && prior)
         rc = imatrix_prior_command(m, prior, &shared, &e);
+    if (rc == 0)
+        imatrix_set_run(m, ""); /* no run's output any more */
     if (rc == 0 && !shared.dry_run)
         rc = imatrix_save(m, output, format, shared.force, &e);
     if (rc == 0)

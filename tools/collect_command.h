@@ -13,7 +13,16 @@ typedef int (*collect_fn)(struct eval_run *r, const char *model, const void *arg
 int collect_command(const struct opt_command *cmd, struct eval_run *r, const char *model, const char *output,
                     collect_fn run, const void *args);
 
-/* Checks and claims the outputs, opens model and text. */
-int collect_open(struct eval_run *r, const char *model, const char *output, const char *state, struct err *e);
+/* Checks and claims the outputs, opens model and text. With `resume` the output may be there. */
+int collect_open(struct eval_run *r, const char *model, const char *output, const char *state, bool resume,
+                 struct err *e);
+
+/* --resume of commands that collect: what it found (NULL: nothing), and the same for people, in the words of
+ * the other commands. ERR_IO of collect_not_ours: a file that the run would not write is in its way. */
+const char *collect_resumed_word(bool finished, size_t n_resumed);
+void collect_tell_resumed(const struct eval_run *r, const char *output, bool resume, size_t n_resumed,
+                          size_t n, const char *what);
+void collect_tell_finished(const struct eval_run *r, const char *output);
+int collect_not_ours(const char *output, struct err *e);
 
 #endif

@@ -275,6 +275,16 @@ const char *imatrix_model(const struct imatrix *m)
     return m->model;
 }
 
+const char *imatrix_run(const struct imatrix *m)
+{
+    return m->run;
+}
+
+void imatrix_set_run(struct imatrix *m, const char *run)
+{
+    snprintf(m->run, sizeof m->run, "%s", run);
+}
+
 void imatrix_set_model(struct imatrix *m, const char *identity)
 {
     snprintf(m->model, sizeof m->model, "%s", identity);

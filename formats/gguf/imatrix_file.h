@@ -85,6 +85,13 @@ void imatrix_set_all_experts(struct imatrix *m);
 int imatrix_select(struct imatrix *m, const char *const *include, size_t n_include,
                    const char *const *exclude, size_t n_exclude, size_t *n_left, struct err *e);
 
+/* Which run wrote it: a hash of model, text and options by which --resume knows a finished output, kept by
+ * the GGUF form under the key kerf.imatrix.run. "": not known. A merge has none. */
+#define IMATRIX_RUN_KEY   "kerf.imatrix.run"
+#define IMATRIX_RUN_BYTES 65
+const char *imatrix_run(const struct imatrix *m);
+void imatrix_set_run(struct imatrix *m, const char *run);
+
 /* When counts were in chunks, sums and counts are turned into tokens by it. */
 void imatrix_set_chunks(struct imatrix *m, uint32_t chunk_size, uint32_t chunk_count);
 

@@ -98,6 +98,16 @@ static int take_entries(struct imatrix *m, const struct gguf_reader *r, const ch
     return rc;
 }
 
+/* A short text; one that does not fit is no word of ours. */
+static void take_word(char *out, size_t cap, const struct gguf_meta *meta, const char *key)
+{
+    struct gguf_string word;
+    if (!gguf_meta_get_string(meta, key, &word) || word.len >= cap || memchr(word.data, 0, word.len))
+        return;
+    memcpy(out, word.data, word.len);
+    out[word.len] = 0;
+}
+
 /* An optional u32 key. */
 static int take_u32(const struct gguf_meta *meta, const char *key, uint32_t *out, const char *what,
                     struct err *e)
@@ -121,11 +131,9 @@ static int take_keys(struct imatrix *m, const struct gguf_meta *meta, const char
     if (rc == 0)
         rc = take_u32(meta, EXPERT_PRIOR_KEY, &m->expert_prior, what, e);
     gguf_meta_get_bool(meta, ALL_EXPERTS_KEY, &m->all_experts);
-    struct gguf_string model;
-    if (rc == 0 && gguf_meta_get_string(meta, IMATRIX_MODEL_KEY, &model) && model.len < sizeof m->model &&
-        !memchr(model.data, 0, model.len)) { /* else it is no word of ours */
-        memcpy(m->model, model.data, model.len);
-        m->model[model.len] = 0;
+    if (rc == 0) {
+        take_word(m->model, sizeof m->model, meta, IMATRIX_MODEL_KEY);
+        take_word(m->run, sizeof m->run, meta, IMATRIX_RUN_KEY);
     }
     const struct gguf_value *v = gguf_meta_find(meta, "imatrix.datasets");
     if (rc == 0 && v && (v->type != GGUF_ARRAY || v->a.elem != GGUF_STRING))
@@ -199,6 +207,8 @@ static int fill_keys(const struct imatrix *m, struct gguf_meta *meta, struct err
         rc = gguf_meta_set_bool(meta, ALL_EXPERTS_KEY, true, e);
     if (rc == 0 && m->model[0])
         rc = gguf_meta_set_string(meta, IMATRIX_MODEL_KEY, m->model, e);
+    if (rc == 0 && m->run[0])
+        rc = gguf_meta_set_string(meta, IMATRIX_RUN_KEY, m->run, e);
     free(names);
     return rc;
 }

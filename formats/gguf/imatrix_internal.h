@@ -19,7 +19,7 @@ struct imatrix {
     uint32_t chunk_size, chunk_count;
     bool counts_are_chunks; /* from the legacy form: one count per entry, sums divided by the chunk size */
     size_t n_ignored;
-    char model[IMATRIX_MODEL_BYTES];
+    char model[IMATRIX_MODEL_BYTES], run[IMATRIX_RUN_BYTES];
     bool all_experts;      /* every expert saw every token, whatever the router chose */
     uint32_t expert_prior; /* tokens' worth of the layer's mean in every expert; 0: none */
 };

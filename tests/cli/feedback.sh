@@ -30,7 +30,8 @@ run 0 hessian "$toy" --text "$text" -o "$work/all.gguf" --ctx 64
 run 0 hessian merge "$work/a.gguf" "$work/b.gguf" -o "$work/ab.gguf"
 run 0 imatrix "$toy" --text "$text" -o "$work/im.gguf" --ctx 64 --chunks 20 --no-perplexity
 run 0 imatrix convert "$work/a.gguf" -o "$work/im2.gguf"
-same "$work/im.gguf" "$work/im2.gguf"
+run 0 imatrix convert "$work/im.gguf" -o "$work/im3.gguf" # of no run any more, as the importance in a Hessian file
+same "$work/im3.gguf" "$work/im2.gguf"
 
 # Refusals
 run 2 quantize "$toy" -o "$work/q.gguf" --type Q4_K --method feedback
