@@ -57,28 +57,36 @@ void corpus_note_bytes(struct corpus *c, const char *text, size_t len)
     t->n_replaced = utf8_n_ill_formed(text, len, &first);
     t->first_replaced = first;
     text_sniff(t->doubt, text, len);
-    t->has_bom = len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0;
-    for (const char *at = memchr(text, '\r', len); at;
-         at = memchr(at + 1, '\r', len - (size_t)(at + 1 - text)))
-        t->n_crlf += (size_t)(at + 1 - text) < len && at[1] == '\n';
 }
 
 /* How often the text of a control token stands in a text that is read without them: as many as reading it
  * with them would give. */
-static int count_control(uint64_t *out, const struct tokenizer *t, const char *text, size_t len,
+static int count_control(struct corpus_form *f, const struct tokenizer *t, const char *text, size_t len,
                          struct err *e)
 {
-    const size_t looked_at = len < (1u << 20) ? len : 1u << 20;
+    const size_t most = 1u << 20, left = f->n_looked < most ? (size_t)(most - f->n_looked) : 0,
+                 looked_at = len < left ? len : left;
     struct tokenize_options opt = {.parse_special = true};
     int32_t *ids = NULL;
     size_t n = 0;
+    f->n_looked += looked_at;
     if (!memchr(text, '<', looked_at) && !memchr(text, '[', looked_at))
         return 0; /* no control token of any vocabulary begins otherwise */
     int rc = tokenizer_encode(t, text, looked_at, &opt, &ids, &n, e);
     for (size_t i = 0; rc == 0 && i < n; i++)
-        *out += tokenizer_is_control(t, ids[i]);
+        f->n_control += tokenizer_is_control(t, ids[i]);
     free(ids);
     return rc;
+}
+
+int corpus_look_at_form(struct corpus_form *f, const struct tokenizer *t, const char *text, size_t len,
+                        bool parse_special, struct err *e)
+{
+    f->has_bom |= len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0;
+    for (const char *at = memchr(text, '\r', len); at;
+         at = memchr(at + 1, '\r', len - (size_t)(at + 1 - text)))
+        f->n_crlf += (size_t)(at + 1 - text) < len && at[1] == '\n';
+    return parse_special ? 0 : count_control(f, t, text, len, e);
 }
 
 int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *path, bool parse_special,
@@ -107,8 +115,8 @@ int corpus_add_text(struct corpus *c, const struct tokenizer *t, const char *pat
         err_context(e, rc, "%s", path);
     if (rc == 0)
         corpus_note_bytes(c, text, len);
-    if (rc == 0 && !parse_special)
-        rc = count_control(&c->texts[c->n_texts - 1].n_control, t, text, len, e);
+    if (rc == 0)
+        rc = corpus_look_at_form(&c->texts[c->n_texts - 1].form, t, text, len, parse_special, e);
     free(ids);
     free(text);
     return rc;

@@ -19,16 +19,22 @@
 
 struct tokenizer;
 
+/* What a text holds that is read as it stands, and perhaps was not meant to be. */
+struct corpus_form {
+    bool has_bom;       /* begins with a byte order mark, which has tokens like any text */
+    uint64_t n_crlf;    /* lines that end with a carriage return and a line feed */
+    uint64_t n_control; /* texts of control tokens in its first MiB that were read as text */
+    uint64_t n_looked;  /* bytes of which that is said */
+};
+
 struct corpus_text {
     char *path; /* as given; owned */
     size_t begin, end;
     uint64_t n_bytes;
     char sha256[65];                     /* of the bytes of the (decompressed) text, or of the ids as int32 */
     uint64_t n_replaced, first_replaced; /* bytes that are not UTF-8, taken as U+FFFD; offset of the first */
-    bool has_bom;                        /* begins with a byte order mark, which has tokens like any text */
-    uint64_t n_crlf;                     /* lines that end with a carriage return and a line feed */
-    uint64_t n_control;                  /* texts of control tokens in its first MiB that were read as text */
-    char doubt[TEXT_SNIFF_BYTES];        /* why it is evidently no text (text_sniff.h); empty: it may be */
+    struct corpus_form form;
+    char doubt[TEXT_SNIFF_BYTES]; /* why it is evidently no text (text_sniff.h); empty: it may be */
 };
 
 /* Caller-owned; a zeroed struct is empty. */
@@ -77,6 +83,11 @@ int corpus_add_jsonl(struct corpus *c, const struct tokenizer *t, const char *pa
  * answer once for a text. It ends where the next entry of record_ends says. */
 int corpus_add_lines(struct corpus *c, const struct tokenizer *t, const char *path, bool parse_special,
                      struct err *e);
+
+/* Add what is said of a text, or of one record of many; control tokens are not counted with
+ * `parse_special`, which reads them as tokens. */
+int corpus_look_at_form(struct corpus_form *f, const struct tokenizer *t, const char *text, size_t len,
+                        bool parse_special, struct err *e);
 
 /* Note what was not UTF-8 in the text that was added last, and whether it is text at all. */
 void corpus_note_bytes(struct corpus *c, const char *text, size_t len);

@@ -19,6 +19,7 @@ struct jsonl {
     const struct tokenizer *t;
     const char *field; /* NULL: lines are not JSON but text */
     bool parse_special, separate, answers;
+    struct corpus_form form;    /* of the texts of all records */
     const char *chat_text;      /* the model's template; NULL: none */
     const char *pair_text;      /* the same for a query and a document */
     size_t ctx;                 /* most tokens of a pair; 0: any number */
@@ -110,6 +111,8 @@ static int add_record(struct jsonl *s, const char *text, size_t len, bool parse_
     int32_t *ids = NULL;
     size_t n = 0;
     int rc = tokenizer_encode(s->t, text, len, &opt, &ids, &n, e);
+    if (rc == 0)
+        rc = corpus_look_at_form(&s->form, s->t, text, len, parse_special, e);
     if (rc == 0)
         rc = add_encoded(s, ids, n, e);
     free(ids);
@@ -290,6 +293,7 @@ static int add_line(struct jsonl *s, const char *line, size_t len, const char *w
 {
     struct json_doc *doc;
     if (!s->field) {
+        s->form.n_crlf += len > 0 && line[len - 1] == '\r'; /* the line feed is not part of the record */
         int rc = add_record(s, line, len, s->parse_special, e);
         return rc == 0 ? 0 : err_context(e, rc, "%s", what);
     }
@@ -372,8 +376,10 @@ static int add_file(struct jsonl *s, const char *path, struct err *e)
     }
     if (rc == 0)
         rc = take_marks(s, e);
-    if (rc == 0)
+    if (rc == 0) {
         corpus_note_bytes(s->corpus, text, len);
+        s->corpus->texts[s->corpus->n_texts - 1].form = s->form;
+    }
     chat_template_free(s->chat);
     free(s->marks);
     free(s->opening);

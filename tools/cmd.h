@@ -84,6 +84,10 @@ void cmd_json_warnings(
     struct json_writer *w); /* the member alone, for an object that another module writes */
 void cmd_json_error(struct json_writer *w, const struct err *e);
 
+/* What of a text was perhaps not meant to be read as it stands. */
+struct corpus_form;
+void cmd_warn_form(const struct shared_options *o, const char *path, const struct corpus_form *f);
+
 /* That an input is evidently no text, for which `doubt` is the reason (text_sniff.h; empty: there is none),
  * else that n bytes of it were not UTF-8, the first of them at offset `first`; nothing when n is 0. */
 void cmd_warn_text(const struct shared_options *o, const char *path, const char *doubt, uint64_t n,

@@ -21,7 +21,7 @@ struct options {
 };
 
 struct job {
-    const struct options *o;
+    struct options *o;
     const struct shared_options *s;
     const struct mix **mixes; /* owned */
     size_t n_mixes;
@@ -171,6 +171,12 @@ static bool any_fits(const struct job *j)
     return false;
 }
 
+/* No more than the model was trained for: nobody has asked for it. */
+static uint64_t default_ctx(const struct footprint *f)
+{
+    return f->trained_ctx && f->trained_ctx < DEFAULT_CTX ? f->trained_ctx : DEFAULT_CTX;
+}
+
 static int run(struct job *j, const char *path, struct err *e)
 {
     int rc = j->o->imatrix ? imatrix_load(&j->imatrix, j->o->imatrix, e) : 0;
@@ -178,6 +184,8 @@ static int run(struct job *j, const char *path, struct err *e)
         rc = open_models(j, path, e);
     if (rc == 0)
         rc = footprint_init(&j->footprint, j->model, e);
+    if (rc == 0 && j->o->ctx == 0)
+        j->o->ctx = default_ctx(&j->footprint);
     if (rc == 0)
         rc = find_levels(j, e);
     if (rc != 0)
@@ -193,11 +201,12 @@ static int run(struct job *j, const char *path, struct err *e)
 int cmd_fit(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
-    struct options o = {.ctx = DEFAULT_CTX, .kv_type = "f16", .recipe = "llama.cpp"};
+    struct options o = {.kv_type = "f16", .recipe = "llama.cpp"};
     const struct opt options[] = {
         OPT(SIZE, "memory", &o.memory, "SIZE", "memory of the device, for weights, cache and working space",
             .range = OPT_RANGE(.min = 1)),
         OPT(UINT, "ctx", &o.ctx, "N", "tokens of the context",
+            .fallback = "4096, or what the model was trained for if that is less",
             .range = OPT_RANGE(.min = 1, .max = FOOTPRINT_MAX_CTX)),
         OPT(TEXT, "kv-type", &o.kv_type, "K[,V]", "types of keys and values in the cache: " KV_CACHE_TYPES),
         OPT(TEXT, "types", &o.types, "LIST", "levels: types and mixes, separated by commas",

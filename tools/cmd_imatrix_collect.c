@@ -148,10 +148,11 @@ static int save(struct eval_run *r, const struct collect_args *a, struct imatrix
     if (rc == 0) {
         run_word(word, run_identity, a);
         imatrix_set_model(c->imatrix, identity);
-        imatrix_set_run(c->imatrix, word);
     }
     if (rc == 0 && a->prior)
         rc = imatrix_prior_command(c->imatrix, a->prior, r->shared, e);
+    if (rc == 0)
+        imatrix_set_run(c->imatrix, word);
     return rc == 0 ? imatrix_save(c->imatrix, a->output, a->format, r->shared->force, e) : rc;
 }
 

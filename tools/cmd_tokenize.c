@@ -2,6 +2,7 @@
 #include "cmd.h"
 #include "meta_text.h"
 
+#include "calib/corpus.h"
 #include "formats/model/model.h"
 #include "formats/json.h"
 #include "formats/text.h"
@@ -91,6 +92,9 @@ static int run(const char *model_path, const char *text_path, const struct optio
         char doubt[TEXT_SNIFF_BYTES] = "";
         text_sniff(doubt, text, len);
         cmd_warn_text(shared, text_path, doubt, n_ill, first);
+        struct corpus_form form = {0}; /* which tokens are control tokens was asked with --no-special */
+        rc = corpus_look_at_form(&form, t, text, len, true, e);
+        cmd_warn_form(shared, text_path, &form);
     }
     if (rc == 0 && shared->json)
         print_json(t, ids, n, o->pieces);

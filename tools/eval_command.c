@@ -222,24 +222,7 @@ static char *pair_template(const struct model *m)
 static void warn_of_text(const struct shared_options *s, const struct corpus_text *t)
 {
     cmd_warn_text(s, t->path, t->doubt, t->n_replaced, t->first_replaced);
-    if (t->has_bom)
-        cmd_warn(s,
-                 "[text-bom] %s: begins with a byte order mark, which is read as text, as by llama.cpp; "
-                 "remove its "
-                 "first three bytes",
-                 t->path);
-    if (t->n_crlf)
-        cmd_warn(s,
-                 "[text-crlf] %s: %" PRIu64
-                 " line%s with a carriage return, which is read as text; figures of the "
-                 "same text with plain line ends differ",
-                 t->path, t->n_crlf, t->n_crlf == 1 ? " ends" : "s end");
-    if (t->n_control)
-        cmd_warn(s,
-                 "[text-control-tokens] %s: the texts of %" PRIu64
-                 " control tokens, such as those of a chat, are read "
-                 "as ordinary text; --parse-special reads them as tokens",
-                 t->path, t->n_control);
+    cmd_warn_form(s, t->path, &t->form);
 }
 
 static int read_texts(struct eval_run *r, const struct tokenizer *t, const char *chat_template, struct err *e)

@@ -66,9 +66,21 @@ static struct windows part_of(const struct windows *all, size_t first, size_t n)
     return w;
 }
 
+/* A check on less text than was asked for is not the check that was asked for. */
+static void warn_fewer_held_out(const struct feedback_run *run, const struct feedback_options *f,
+                                const struct shared_options *shared)
+{
+    if (run->held_out.n < f->held_out)
+        cmd_warn(
+            shared,
+            "[held-out-fewer] the text gives %zu windows of %zu tokens: %zu are held out, not the %" PRIu64
+            " of --held-out; a longer --text gives them",
+            run->all.n, run->all.ctx, run->held_out.n, (uint64_t)f->held_out);
+}
+
 /* How many windows are calibrated on; those behind are held out. */
-static int divide(struct feedback_run *run, const struct feedback_options *f, size_t *n_calibration,
-                  struct err *e)
+static int divide(struct feedback_run *run, const struct feedback_options *f,
+                  const struct shared_options *shared, size_t *n_calibration, struct err *e)
 {
     size_t n = run->all.n, held = f->held_out < n / 2 ? (size_t)f->held_out : n / 2;
     if (f->held_out && n < 2)
@@ -82,6 +94,7 @@ static int divide(struct feedback_run *run, const struct feedback_options *f, si
     else
         *n_calibration = n - held;
     run->held_out = part_of(&run->all, *n_calibration, held);
+    warn_fewer_held_out(run, f, shared);
     return 0;
 }
 
@@ -123,6 +136,7 @@ static int choose_held_out(struct feedback_run *run, const struct feedback_optio
             hessian_file_path(run->hessian), run->all.n);
     size_t left = run->all.n - seen;
     run->held_out = part_of(&run->all, seen, f->held_out < left ? (size_t)f->held_out : left);
+    warn_fewer_held_out(run, f, shared);
     return 0;
 }
 
@@ -370,7 +384,7 @@ static int open_hessians(struct feedback_run *run, const struct session *session
     if (!f->hessian) {
         rc = feedback_check_memory(&run->net, session, memory, NULL, e);
         if (rc == 0)
-            rc = divide(run, f, &n, e);
+            rc = divide(run, f, shared, &n, e);
         struct windows w = part_of(&run->all, 0, n);
         if (rc == 0)
             rc = collect(run, session, &w, shared, resume, e);

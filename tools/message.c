@@ -3,6 +3,8 @@
 #include "cmd.h"
 #include "outcome.h"
 
+#include "calib/corpus.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -39,6 +41,28 @@ void cmd_warn_text(const struct shared_options *o, const char *path, const char 
                  "[not-utf8] %s: %" PRIu64 " byte%s not UTF-8 (the first at offset %" PRIu64
                  "): read as U+FFFD, the replacement character",
                  path, n, n == 1 ? " is" : "s are", first);
+}
+
+void cmd_warn_form(const struct shared_options *o, const char *path, const struct corpus_form *f)
+{
+    const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
+    if (f->has_bom)
+        cmd_warn(o,
+                 "[text-bom] %s: begins with a byte order mark, which is read as text, as by llama.cpp; "
+                 "remove its first three bytes",
+                 name);
+    if (f->n_crlf)
+        cmd_warn(o,
+                 "[text-crlf] %s: %" PRIu64
+                 " line%s with a carriage return, which is read as text; figures of "
+                 "the same text with plain line ends differ",
+                 name, f->n_crlf, f->n_crlf == 1 ? " ends" : "s end");
+    if (f->n_control)
+        cmd_warn(o,
+                 "[text-control-tokens] %s: the texts of %" PRIu64
+                 " control tokens, such as those of a chat, "
+                 "are read as ordinary text; --parse-special reads them as tokens",
+                 name, f->n_control);
 }
 
 void cmd_note(const struct shared_options *o, const char *fmt, ...)

@@ -34,6 +34,7 @@ int imatrix_apply_expert_prior(struct imatrix *m, uint32_t tokens, size_t *n_exp
     if (m->expert_prior)
         return err_set(e, ERR_ARG, "an expert prior of %u tokens was applied already", m->expert_prior);
     *n_experts = 0;
+    m->run[0] = 0; /* its sums are no longer those of the run */
     for (size_t i = 0; rc == 0 && i < m->n; i++)
         if (m->entries[i]->n_mats > 1) {
             rc = apply(m->entries[i], tokens, n_experts, e);

@@ -450,7 +450,8 @@ static int remove_stale(struct pruning *r, struct err *e)
         return no_memory(e);
     for (size_t i = 0; i < n; i++) {
         const char *key = gguf_meta_key(r->meta, i);
-        if (strcmp(key, "general.size_label") == 0 || starts(key, "kerf.imatrix.model"))
+        if (strcmp(key, "general.size_label") == 0 || starts(key, "kerf.imatrix.model") ||
+            starts(key, "kerf.imatrix.run"))
             r->out->removed_keys[r->out->n_removed_keys++] = key;
     }
     return 0;

@@ -317,9 +317,11 @@ static int find_finished(bool *found, const struct model *m, const struct rw_pla
     if (!gguf_parts_finished(p->parts))
         return not_ours(path, e);
     if (older)
-        return err_set(e, ERR_IO,
-                       "%s: is finished, but its source has changed since; use --force to write it again",
-                       path);
+        return err_set(
+            e, ERR_IO,
+            "%s: is finished, but a file of its source has a later time of change; use --force to write it "
+            "again",
+            path);
     rc = rw_pipeline_check(&run, &same, e);
     if (rc)
         return rc;

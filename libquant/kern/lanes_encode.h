@@ -479,8 +479,7 @@ static void iq4_xs_chunk(struct iq4_xs_block *out, const float *src, const float
             name##_chunk(out, src, importance, n);                                                           \
             out += n;                                                                                        \
             src += 256 * n;                                                                                  \
-            if (importance)                                                                                  \
-                importance += 256 * n;                                                                       \
+            importance += importance ? 256 * n : 0;                                                          \
             left -= n;                                                                                       \
         }                                                                                                    \
     }

@@ -180,7 +180,13 @@ for signal in KILL KILL TERM; do
     absent "$work/k.gguf.kerf-state"
 done
 run 0 imatrix "$@" --resume --force
-says "nothing to continue"
+says "nothing to resume; started from the beginning"
+# A finished output is known, by this run alone.
+run 0 imatrix "$@" --resume --json
+says "is finished already; --force writes it again"
+prints '"resumed": "complete"'
+run 1 imatrix "$@" --resume --no-perplexity
+says "is not what this run would write"
 same "$work/k.gguf" "$work/want.gguf"
 echo "resumed: $n_resumed of 3"
 : >"$work/k.gguf.kerf-state"
@@ -191,6 +197,6 @@ says "k.gguf.kerf-state"
 run 0 imatrix "$@" --force
 says "are dropped; --resume continues"
 run 0 imatrix "$@" --force --resume --dry-run
-prints "there is nothing to continue"
+prints "nothing to resume; the run would start"
 same "$work/k.gguf" "$work/want.gguf"
 done_testing

@@ -50,6 +50,18 @@ says "tokenizer.json: a tokenizer alone is not a model; give its folder"
 run 0 tokenize "$demo" "$work/small.txt" --pieces
 prints "\\n'"
 run 0 tokenize "$demo" "$work/small.txt"
+printf '\357\273\277Two\r\nwords\r\n' >"$work/small.txt"
+run 0 tokenize "$demo" "$work/small.txt"
+says "begins with a byte order mark"
+says "2 lines end with a carriage return"
+# What stands in the records of --jsonl is judged as the same text would be.
+i=0
+while [ $((i += 1)) -le 20 ]; do
+    printf '{"text": "<|im_start|>user\\r\\nHow long is a piece of string, and of what is it made, number %s?"}\n' $i
+done >"$work/records.jsonl"
+run 0 perplexity "$demo" --text "$work/records.jsonl" --jsonl text --ctx 32 --chunks 2
+says "20 lines end with a carriage return"
+says "the texts of 20 control tokens"
 
 # What cannot be right.
 run 2 perplexity "$demo"
