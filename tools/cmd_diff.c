@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 static void shape_json(struct json_writer *w, const struct model_tensor *t)
 {
@@ -67,7 +68,7 @@ static void print_tensor(const struct diff_tensor *t)
     printf("%-40s %-7s %s -> %s", t->name, diff_status_name(t->status), qtype_name(t->a->type),
            qtype_name(t->b->type));
     if (!isnan(t->rmse))
-        printf("  rmse %.4g (%.3g%% of rms), largest %.4g", t->rmse,
+        printf("\n    rmse %.4g (%.3g%% of rms), largest %.4g", t->rmse,
                t->rms_a > 0 ? 100 * t->rmse / t->rms_a : 0, t->max_abs);
     putchar('\n');
 }
@@ -75,10 +76,12 @@ static void print_tensor(const struct diff_tensor *t)
 static void print_text(const struct model_diff *d, bool all)
 {
     char a[300], b[300];
-    for (size_t i = 0; i < d->n_keys; i++)
-        printf("%-40s %s -> %s\n", d->keys[i].key,
-               d->keys[i].a ? meta_value_text(d->keys[i].a, a, sizeof a) : "(none)",
-               d->keys[i].b ? meta_value_text(d->keys[i].b, b, sizeof b) : "(none)");
+    for (size_t i = 0; i < d->n_keys; i++) {
+        const char *from = d->keys[i].a ? meta_value_text(d->keys[i].a, a, sizeof a) : "(none)";
+        const char *to = d->keys[i].b ? meta_value_text(d->keys[i].b, b, sizeof b) : "(none)";
+        const bool fits = strlen(from) + strlen(to) <= 35 && strlen(d->keys[i].key) <= 40;
+        printf(fits ? "%-40s %s -> %s\n" : "%s\n    %.73s\n    -> %.73s\n", d->keys[i].key, from, to);
+    }
     for (size_t i = 0; i < d->n_tensors; i++)
         if (all || d->tensors[i].status != DIFF_SAME)
             print_tensor(&d->tensors[i]);

@@ -17,6 +17,20 @@ static void print_cosine(int width, double v)
         printf(" %*.4f", width, v);
 }
 
+/* The figures that tell tensors apart in one line of 80 columns, the others below it. */
+static void print_tensor(const struct imatrix_tensor_stats *t)
+{
+    printf("%-33s %12.4f %8.2f %7.2f%% %6.2f%%", t->name, t->sum, t->active, t->entropy_norm, t->z_density);
+    print_cosine(7, t->cos_sim);
+    printf("\n    min %.4g, max %.4g, mean %.4g, std %.4g, entropy %.4f\n", t->min, t->max, t->mean,
+           t->std_dev, t->entropy);
+    printf("    %" PRIu64 " values from %.0f tokens", t->n_values, t->tokens_mean);
+    if (t->n_experts > 1)
+        printf("; experts %" PRIu64 ", without data %" PRIu64 ", tokens %.0f to %.0f", t->n_experts,
+               t->n_starved, t->tokens_min, t->tokens_max);
+    putchar('\n');
+}
+
 static void print_table(const struct imatrix *m, const struct imatrix_stats *s, const char *path)
 {
     char chunks[80];
@@ -27,19 +41,9 @@ static void print_table(const struct imatrix *m, const struct imatrix_stats *s, 
         printf("  every expert has %u tokens of its layer's mean\n", imatrix_expert_prior(m));
     if (imatrix_all_experts(m))
         printf("  every expert was shown every token\n");
-    printf("\n%-32s %12s %10s %10s %10s %10s %8s %8s %8s %8s %8s %10s %8s\n", "tensor", "sum(act^2)", "min",
-           "max", "mean", "std", "active%", "N", "entropy", "E(norm)", "ZD%", "tokens", "cos");
-    for (size_t i = 0; i < s->n_tensors; i++) {
-        const struct imatrix_tensor_stats *t = &s->tensors[i];
-        printf("%-32s %12.4f %10.4f %10.4f %10.4f %10.4f %8.2f %8" PRIu64 " %8.4f %7.2f%% %7.2f%% %10.0f",
-               t->name, t->sum, t->min, t->max, t->mean, t->std_dev, t->active, t->n_values, t->entropy,
-               t->entropy_norm, t->z_density, t->tokens_mean);
-        print_cosine(8, t->cos_sim);
-        if (t->n_experts > 1)
-            printf("  experts %" PRIu64 ", without data %" PRIu64 ", tokens %.0f to %.0f", t->n_experts,
-                   t->n_starved, t->tokens_min, t->tokens_max);
-        putchar('\n');
-    }
+    printf("\n%-33s %12s %8s %8s %7s %7s\n", "tensor", "sum(act^2)", "active%", "E(norm)", "ZD%", "cos");
+    for (size_t i = 0; i < s->n_tensors; i++)
+        print_tensor(&s->tensors[i]);
     printf("\n%-8s %14s %10s %10s\n", "layer", "sum(act^2)", "ZD%", "cos");
     for (size_t i = 0; i < s->n_layers; i++) {
         printf("%-8" PRId64 " %14.4f %9.2f%%", s->layers[i].layer, s->layers[i].sum, s->layers[i].z_density);

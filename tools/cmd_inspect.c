@@ -126,9 +126,22 @@ static void print_json(const struct inspection *in, bool stats, uint64_t max_ele
     cmd_json_end(&w);
 }
 
-static void print_metadata(const struct inspection *in)
+#define LINE_WIDTH 80
+
+/* A key in one line of 80 columns; a value that is long begins the next one, and is cut there. */
+static void print_key(const char *key, const struct gguf_value *v)
 {
     char type[64], value[400];
+    const int used = printf("  %-39s %-9s", key, meta_type_text(v, type, sizeof type));
+    const size_t left = used < LINE_WIDTH ? (size_t)(LINE_WIDTH - used) : 0;
+    const size_t most = LINE_WIDTH - 6, n = strlen(meta_value_text(v, value, sizeof value));
+    const bool fits = n < left, cut = !fits && n > most;
+    fputs(fits ? " " : "\n      ", stdout);
+    printf("%.*s%s\n", cut ? (int)most - 3 : (int)n, value, cut ? "..." : "");
+}
+
+static void print_metadata(const struct inspection *in)
+{
     if (in->imatrix) {
         for (size_t i = 0; i < imatrix_n_datasets(in->imatrix); i++)
             printf("  dataset     %s\n", imatrix_dataset(in->imatrix, i));
@@ -137,9 +150,7 @@ static void print_metadata(const struct inspection *in)
     } else if (in->gguf) {
         const struct gguf_meta *m = gguf_reader_meta(in->gguf);
         for (size_t i = 0; i < gguf_meta_n(m); i++) {
-            const struct gguf_value *v = gguf_meta_value(m, i);
-            printf("  %-46s %-16s %s\n", gguf_meta_key(m, i), meta_type_text(v, type, sizeof type),
-                   meta_value_text(v, value, sizeof value));
+            print_key(gguf_meta_key(m, i), gguf_meta_value(m, i));
         }
     } else if (in->st) {
         for (size_t i = 0; i < safetensors_n_metadata(in->st); i++) {
@@ -154,34 +165,42 @@ static void print_metadata(const struct inspection *in)
     }
 }
 
+/* In 80 columns: what does not fit goes on in the next line. */
+static void print_tensor(const struct inspect_tensor *t, bool stats)
+{
+    char size[32], shape[200] = "";
+    size_t n = 0;
+    for (uint32_t d = 0; d < t->n_dims; d++)
+        n += (size_t)snprintf(shape + n, sizeof shape - n, "%s%" PRIu64, d ? " x " : "", t->shape[d]);
+    printf("  %-34s", t->name);
+    if (strlen(t->name) > 34)
+        printf("\n%36s", "");
+    printf(" %-8s %-20s %12s\n", t->type ? t->type : "?", shape, format_bytes(size, (double)t->n_bytes));
+    if (stats && t->has_stats) {
+        printf("      min %.5g, max %.5g, mean %.5g, std %.5g\n", t->stats.min, t->stats.max, t->stats.mean,
+               t->stats.std);
+        printf("      zeros %" PRIu64 ", nan %" PRIu64 ", inf %" PRIu64 "\n", t->stats.n_zero, t->stats.n_nan,
+               t->stats.n_inf);
+    }
+}
+
 static void print_text(const struct inspection *in, const char *path, bool stats)
 {
     char size[32], params[32];
-    printf("%s: %s%s%s%s%s, %zu tensor%s", path, in->format, in->architecture ? ", " : "",
-           in->architecture ? in->architecture : "", in->file_type ? ", " : "",
-           in->file_type ? in->file_type : "", in->n_tensors, format_plural(in->n_tensors));
-    if (!in->imatrix)
-        printf(", %s parameters", format_count(params, (double)in->n_parameters));
-    printf(", %s", format_bytes(size, (double)in->n_bytes));
-    if (!in->imatrix)
-        printf(", %.2f bits per weight", bits_per_weight(in));
-    putchar('\n');
+    char figures[120] = "";
+    int n = printf("%s: %s%s%s%s%s, %zu tensor%s", path, in->format, in->architecture ? ", " : "",
+                   in->architecture ? in->architecture : "", in->file_type ? ", " : "",
+                   in->file_type ? in->file_type : "", in->n_tensors, format_plural(in->n_tensors));
+    format_bytes(size, (double)in->n_bytes);
+    if (in->imatrix)
+        snprintf(figures, sizeof figures, "%s", size);
+    else
+        snprintf(figures, sizeof figures, "%s parameters, %s, %.2f bits per weight",
+                 format_count(params, (double)in->n_parameters), size, bits_per_weight(in));
+    printf(",%s%s\n", n + 2 + (int)strlen(figures) > LINE_WIDTH ? "\n  " : " ", figures);
     print_metadata(in);
-    for (size_t i = 0; i < in->n_listed; i++) {
-        const struct inspect_tensor *t = &in->tensors[i];
-        char shape[200] = "";
-        size_t n = 0;
-        for (uint32_t d = 0; d < t->n_dims; d++)
-            n += (size_t)snprintf(shape + n, sizeof shape - n, "%s%" PRIu64, d ? " x " : "", t->shape[d]);
-        printf("  %-48s %-8s %-20s %12s", t->name, t->type ? t->type : "?", shape,
-               format_bytes(size, (double)t->n_bytes));
-        if (stats && t->has_stats)
-            printf("  min %-11.5g max %-11.5g mean %-12.5g std %-11.5g zeros %" PRIu64 " nan %" PRIu64
-                   " inf %" PRIu64,
-                   t->stats.min, t->stats.max, t->stats.mean, t->stats.std, t->stats.n_zero, t->stats.n_nan,
-                   t->stats.n_inf);
-        putchar('\n');
-    }
+    for (size_t i = 0; i < in->n_listed; i++)
+        print_tensor(&in->tensors[i], stats);
 }
 
 /* Leave the other tensors out of the list; what is said of the whole file stays. */

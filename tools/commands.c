@@ -37,8 +37,8 @@ static const struct command commands[] = {
 #define N_COMMANDS (sizeof commands / sizeof *commands)
 
 #define PURPOSE                                                                                              \
-    "Quantize and convert language models: a HuggingFace checkpoint goes in, a GGUF file of any\n"           \
-    "precision comes out, with the measured loss beside it.\n"
+    "Quantize and convert language models: a HuggingFace checkpoint goes in, a GGUF\n"                       \
+    "file of any precision comes out, with the measured loss beside it.\n"
 
 size_t command_count(void)
 {
@@ -81,9 +81,9 @@ void command_print_overview(void)
     fputs("usage: kerf COMMAND [options]\n\n" PURPOSE "\nCommands:\n", stdout);
     for (size_t i = 0; i < N_COMMANDS; i++)
         if (!commands[i].is_part)
-            printf("  %-12s %s\n", commands[i].name, commands[i].summary);
-    fputs("\n'kerf COMMAND --help' describes a command. Exit codes: 0 done, 1 failed, 2 wrong usage,\n"
-          "3 a check was not met, or --strict and there were warnings.\n",
+            opt_print_wrapped(commands[i].summary, (size_t)printf("  %-12s ", commands[i].name), 15);
+    fputs("\n'kerf COMMAND --help' describes a command. Exit codes: 0 done, 1 failed, 2 wrong\n"
+          "usage, 3 a check was not met, or --strict and there were warnings.\n",
           stdout);
 }
 

@@ -127,4 +127,7 @@ bool opt_parse_real(const char *text, double *out);
 /* The candidate closest to `word` by edit distance, or NULL when none is near. */
 const char *opt_nearest(const char *word, const char *const *candidates, size_t n);
 
+/* Print `text` from column `column`, wrapped at spaces to 80 columns; `at`: how much of the line stands. */
+void opt_print_wrapped(const char *text, size_t at, size_t column);
+
 #endif

@@ -63,11 +63,10 @@ void opt_default_text(const struct opt *o, char *out, size_t n)
         snprintf(out, n, "%s", *(const char *const *)o->value);
 }
 
-#define HELP_COLUMN 30
-#define HELP_WIDTH  100
+#define HELP_COLUMN 27
+#define HELP_WIDTH  80
 
-/* Print `text` from column `at`, wrapped at spaces. */
-static void print_wrapped(const char *text, size_t at, size_t column)
+void opt_print_wrapped(const char *text, size_t at, size_t column)
 {
     while (*text) {
         size_t room = HELP_WIDTH - column, len = strlen(text), cut = len;
@@ -104,7 +103,7 @@ static void print_option(const struct opt *o)
         putchar('\n');
         at = 0;
     }
-    print_wrapped(line, at, HELP_COLUMN);
+    opt_print_wrapped(line, at, HELP_COLUMN);
 }
 
 /* The first row of a name counts: a command may give a shared option another meaning. */
@@ -128,20 +127,42 @@ const struct opt *opt_row(const struct opt_command *cmd, const struct opt shared
     return o->hidden || is_redefined(cmd, own ? i : cmd->n_options, o->name) ? NULL : o;
 }
 
+/* A command line as one can type it: long ones go on in the next line, before an option. */
+static void print_command(const char *line, size_t n)
+{
+    const char *indent = "  ";
+    while (n + strlen(indent) > HELP_WIDTH) {
+        size_t cut = HELP_WIDTH - strlen(indent) - 2;
+        while (cut && strncmp(line + cut, " -", 2) != 0)
+            cut--;
+        if (cut == 0)
+            break;
+        printf("%s%.*s \\\n", indent, (int)cut, line);
+        line += cut + 1;
+        n -= cut + 1;
+        indent = "      ";
+    }
+    printf("%s%.*s\n", indent, (int)n, line);
+}
+
 static void print_examples(const char *examples)
 {
     printf("\nExamples:\n");
     for (const char *line = examples; *line; line += strspn(line, "\n")) {
         size_t n = strcspn(line, "\n");
-        printf("  %.*s\n", (int)n, line);
+        print_command(line, n);
         line += n;
     }
 }
 
 void opt_print_help(const struct opt_command *cmd, const struct opt shared[OPT_N_SHARED])
 {
-    printf("usage: kerf %s %s [options]\n\n", cmd->name, cmd->operands);
-    print_wrapped(cmd->description, 0, 0);
+    char usage[600];
+    snprintf(usage, sizeof usage, "kerf %s %s [options]", cmd->name, cmd->operands);
+    fputs("usage: ", stdout);
+    opt_print_wrapped(usage, strlen("usage: "), strlen("usage: "));
+    putchar('\n');
+    opt_print_wrapped(cmd->description, 0, 0);
     if (cmd->n_options && cmd->options[0].kind != OPT_HEADING)
         printf("\nOptions:\n");
     for (size_t i = 0; i < opt_n_rows(cmd); i++)
