@@ -8,7 +8,7 @@ text=$src/README.md
 
 # The last standard output has no line beyond 80 characters.
 narrow() {
-    wide=$(sed 's/[^ -~]\{2,3\}/x/g' <"$work/out" | awk 'length($0) > 80 { print length($0) ": " $0; exit }')
+    wide=$(LC_ALL=C sed 's/[^ -~]\{2,3\}/x/g' <"$work/out" | LC_ALL=C awk 'length($0) > 80 { print length($0) ": " $0; exit }')
     [ -z "$wide" ] || fail "$1: a line of $wide"
 }
 
