@@ -140,7 +140,7 @@ static void print_command(const char *line, size_t n)
         printf("%s%.*s \\\n", indent, (int)cut, line);
         line += cut + 1;
         n -= cut + 1;
-        indent = "      ";
+        indent = "        ";
     }
     printf("%s%.*s\n", indent, (int)n, line);
 }

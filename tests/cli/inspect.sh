@@ -31,7 +31,7 @@ run 0 inspect "$work/m.gguf" --json --arrays --stats
 json
 prints '"std": '
 run 0 inspect "$work/m.gguf" --stats
-prints "nan 0 inf 0"
+prints "nan 0, inf 0"
 run 0 inspect "$demo" --stats --threads 1
 cp "$work/out" "$work/one"
 run 0 inspect "$demo" --stats --threads 5 --isa ref
