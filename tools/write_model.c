@@ -8,6 +8,7 @@
 #include "type_options.h"
 
 #include "calib/solve/loss_table.h"
+#include "formats/inspect/model_verify.h"
 #include "formats/rewrite/rewrite.h"
 #include "formats/json.h"
 #include "formats/output/output_file.h"
@@ -222,6 +223,31 @@ static void print_text(const struct rewrite_report *r, const char *output, const
     print_types(r);
 }
 
+/* A GGUF file that 'kerf verify' would not pass makes one that it will not pass either. */
+static void tell_faults(const struct shared_options *s, const struct model *m, const struct rewrite_report *r)
+{
+    struct verify_report v = {0};
+    if (!model_is_gguf(m) || model_verify(&v, m, NULL, NULL, NULL) != 0)
+        return;
+    const char *first = NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < v.n_findings; i++) {
+        bool told = false;
+        for (size_t k = 0; k < r->n_warnings && !told; k++)
+            told = strstr(r->warnings[k], v.findings[i]) != NULL;
+        first = told || first ? first : v.findings[i];
+        n += !told;
+    }
+    if (n > 1)
+        cmd_warn(s,
+                 "[invalid-model] %s: %s, and %zu other fault%s ('kerf verify' lists them); the output will "
+                 "have them too",
+                 model_path(m), first, n - 1, format_plural(n - 1));
+    else if (n == 1)
+        cmd_warn(s, "[invalid-model] %s: %s; the output will have this fault too", model_path(m), first);
+    verify_report_release(&v);
+}
+
 static void tell_remarks(const struct shared_options *s, const struct inputs *in,
                          const struct rewrite_report *r)
 {
@@ -232,6 +258,7 @@ static void tell_remarks(const struct shared_options *s, const struct inputs *in
         cmd_warn_of(s, NULL, in->remarks[i]);
     for (size_t i = 0; i < r->n_warnings; i++)
         cmd_warn_of(s, NULL, r->warnings[i]);
+    tell_faults(s, m, r);
     towers_warn(&in->towers, s);
     cmd_tell_warnings();
     size_t n = model_n_skipped(m);

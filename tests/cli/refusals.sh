@@ -219,4 +219,11 @@ prints "46 tensors"
 run 0 split "$work/m.gguf" -o "$work/s" --max-tensors 1 --dry-run
 prints "would be 1 tensor,"
 
+# A file without a tensor that its family has makes another such file, and that is said.
+LC_ALL=C sed 's/blk\.2\.ffn_up/blk.2.ffn_uq/' "$work/m.gguf" >"$work/cut.gguf"
+run 3 verify "$work/cut.gguf"
+run 0 quantize "$work/cut.gguf" -o "$work/cut-q8.gguf" --type Q8_0
+says "tensor 'blk.2.ffn_up.weight' is missing"
+says "the output will have them too"
+
 done_testing
