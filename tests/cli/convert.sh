@@ -69,7 +69,7 @@ run 1 convert "$work/twin/ckpt" -o "$work/twin/out.gguf" --resume
 says "not what this run would write"
 touch "$work/ckpt/config.json"
 run 1 convert "$work/ckpt" -o "$work/ckpt/out.gguf" --resume
-says "its source has changed"
+says "has a later time of change"
 same "$work/ckpt/out.gguf" "$work/want.gguf"
 
 # A quantized source changes type only on request; a copy needs none.
