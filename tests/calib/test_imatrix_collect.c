@@ -209,7 +209,7 @@ static void threads_memory_and_waves_do_not_change_a_bit(void **state)
         unsigned threads;
         uint64_t memory;
         size_t save_windows;
-    } ways[] = {{2, 1 << 26, 0},  {7, 1 << 26, 0},  {1, 1 << 20, 0}, {2, 1 << 20, 1},
+    } ways[] = {{2, 1 << 26, 0},  {7, 1 << 26, 0},  {1, 1 << 20, 0},       {2, 1 << 20, 1},
                 {7, 1 << 28, 17}, {2, 1 << 26, 39}, {1, 1 << 19, SIZE_MAX}};
     for (int arch = 0; arch < TOY_ARCH_COUNT; arch++) {
         struct bench b;
