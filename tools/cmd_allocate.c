@@ -327,6 +327,22 @@ static int write_plan(const struct allocate_job *j, struct err *e)
     return rc;
 }
 
+/* Plan and page, and the result to standard output. */
+static int tell(const struct allocate_job *j, struct err *e)
+{
+    const bool dry = j->shared->dry_run;
+    int rc = dry ? 0 : write_plan(j, e);
+    if (rc == 0 && j->o->html && !dry)
+        rc = allocate_write_page(j, e);
+    if (rc == 0 && j->shared->json)
+        allocate_print_json(j);
+    else if (rc == 0 && j->planned)
+        allocate_print_dry(j);
+    else if (rc == 0)
+        allocate_print_text(j);
+    return rc;
+}
+
 static int run(struct allocate_job *j, const char *model, uint64_t chunks, struct err *e)
 {
     struct allocate_asked *o = j->o;
@@ -383,17 +399,7 @@ static int run(struct allocate_job *j, const char *model, uint64_t chunks, struc
         rc = allocator_solve(j->allocator, budget, &j->allocation, e);
     if (rc == 0 && !j->planned && !o->no_confirm && j->r->windows.n > 0)
         rc = confirm(j, e);
-    if (rc == 0 && !j->shared->dry_run)
-        rc = write_plan(j, e);
-    if (rc == 0 && o->html && !j->shared->dry_run)
-        rc = allocate_write_page(j, e);
-    if (rc == 0 && j->shared->json)
-        allocate_print_json(j);
-    else if (rc == 0 && j->planned)
-        allocate_print_dry(j);
-    else if (rc == 0)
-        allocate_print_text(j);
-    return rc;
+    return rc ? rc : tell(j, e);
 }
 
 int cmd_allocate(int argc, char **argv)

@@ -57,6 +57,36 @@ static int run(struct eval_run *r, const struct options *o, const char *model,
     return rc == 0 ? eval_measure(r, REPORT_LADDER, o->html, e) : rc;
 }
 
+/* Everything behind the options; the exit status. */
+static int measure(const struct opt_command *cmd, struct options *o, struct text_options *text,
+                   struct shared_options *shared, const char *model)
+{
+    struct err e = {0};
+    struct eval_run r = {.shared = shared,
+                         .text = text,
+                         .imatrix_path = o->imatrix ? o->imatrix : o->hessian,
+                         .recipe = o->recipe,
+                         .no_fallback = o->no_fallback,
+                         .resume = &o->resume,
+                         .take_texts = true};
+    struct candidate_arg *levels = NULL;
+    char *words = NULL;
+    size_t n = 0;
+    struct ladder_feedback *solved = NULL;
+    int status = check_method(cmd, o);
+    if (status == 0)
+        status = eval_check_options(cmd, text, false);
+    if (status == 0)
+        status = candidate_args_parse_levels(cmd, &levels, &n, &words, o->types);
+    if (status == 0)
+        status = eval_status(&r, run(&r, o, model, levels, n, &solved, &e), &e);
+    eval_release(&r);
+    ladder_feedback_free(solved);
+    free(levels);
+    free(words);
+    return status;
+}
+
 int cmd_ladder(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
@@ -102,28 +132,5 @@ int cmd_ladder(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &shared, &args);
     if (status != OPT_CONTINUE)
         return status;
-    struct err e = {0};
-    struct eval_run r = {.shared = &shared,
-                         .text = &text,
-                         .imatrix_path = o.imatrix ? o.imatrix : o.hessian,
-                         .recipe = o.recipe,
-                         .no_fallback = o.no_fallback,
-                         .resume = &o.resume,
-                         .take_texts = true};
-    struct candidate_arg *levels = NULL;
-    char *words = NULL;
-    size_t n = 0;
-    struct ladder_feedback *solved = NULL;
-    status = check_method(&cmd, &o);
-    if (status == 0)
-        status = eval_check_options(&cmd, &text, false);
-    if (status == 0)
-        status = candidate_args_parse_levels(&cmd, &levels, &n, &words, o.types);
-    if (status == 0)
-        status = eval_status(&r, run(&r, &o, args.items[0], levels, n, &solved, &e), &e);
-    eval_release(&r);
-    ladder_feedback_free(solved);
-    free(levels);
-    free(words);
-    return status;
+    return measure(&cmd, &o, &text, &shared, args.items[0]);
 }
