@@ -122,7 +122,10 @@ static int module_numbers(struct adapter *a, struct adapter_module *m, struct er
     int rc = pattern_value(json_get(root, "rank_pattern"), m->name, (double)r, &rank, e);
     if (rc == 0)
         rc = pattern_value(json_get(root, "alpha_pattern"), m->name, a->alpha, &m->alpha, e);
-    m->rank = (uint64_t)rank;
+    if (rc == 0 && !(rank >= 1 && rank <= 1e9))
+        rc = err_set(e, ERR_FORMAT, "%s/" HF_ADAPTER_NAME ": rank %g of module '%s' is no rank", a->path,
+                     rank, m->name);
+    m->rank = rc == 0 ? (uint64_t)rank : 0;
     return rc;
 }
 
