@@ -449,7 +449,7 @@ static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
     p->pooling = r->models[0].net.pooling;
     p->label = r->models[0].net.score.label_name;
     p->stored = r->reference_path;
-    p->saved = r->save_reference;
+    p->saved = r->evaluation.partial ? NULL : r->save_reference; /* of a part nothing is saved */
     if (r->stored)
         eval_reference_describe(r, p);
     else

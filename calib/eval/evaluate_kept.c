@@ -131,7 +131,8 @@ static void look(struct run *r)
             key_of(r, m, i, key);
             score_store_load(&r->done[m][i], &u, r->store, key);
             bool needs_states = m == 0 && (r->opt->take_reference || any_candidate_lacks(r, i));
-            if (needs_states && !score_store_has_states(r->store, key))
+            if (needs_states && !score_store_has_states(r->store, key, n_windows(r, i, 1) * r->v.run,
+                                                        r->models[0].net->n_embd))
                 r->done[m][i] = false;
             r->v.seconds[m] += r->done[m][i] ? u.seconds : 0;
             r->n_done += r->done[m][i];

@@ -45,11 +45,11 @@ void row_sum(struct row_sum *out, const float *logits, size_t n)
     *out = (struct row_sum){(double)max + log(sum), top};
 }
 
-/* -ln p in 1 / FINE, 24 bits. */
+/* -ln p in 1 / FINE, 24 bits; 0 of what is not a number, which the scores then tell. */
 static uint32_t code_of(float logit, double lse)
 {
     double x = (lse - (double)logit) * FINE;
-    return x <= 0 ? 0 : x >= 16777215 ? 16777215 : (uint32_t)(x + 0.5);
+    return !(x > 0) ? 0 : x >= 16777215 ? 16777215 : (uint32_t)(x + 0.5);
 }
 
 /* What a code means once its lower bits may be gone. */

@@ -172,10 +172,14 @@ void score_store_load(bool *found, struct score_unit *u, struct score_store *s, 
     filemap_close(&map);
 }
 
-bool score_store_has_states(const struct score_store *s, const char *key)
+bool score_store_has_states(struct score_store *s, const char *key, size_t n_rows, size_t n_cols)
 {
-    char path[PATH_BYTES];
-    return path_of(s, key, "states", path, NULL) == 0 && access(path, F_OK) == 0;
+    struct filemap map = {0};
+    const uint8_t *at = NULL;
+    bool found = map_file(&map, &at, s, key, "states", (uint64_t)n_rows * n_cols * sizeof(float));
+    if (found)
+        filemap_close(&map);
+    return found;
 }
 
 int score_store_load_states(struct hidden_states **out, struct score_store *s, const char *key, size_t n_rows,

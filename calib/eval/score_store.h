@@ -49,6 +49,7 @@ int score_store_load_states(struct hidden_states **out, struct score_store *s, c
                             size_t n_cols, uint64_t memory_bytes, struct err *e);
 int score_store_save_states(const struct hidden_states *h, const struct score_store *s, const char *key,
                             struct err *e);
-bool score_store_has_states(const struct score_store *s, const char *key);
+/* Whether they are there and whole; a damaged file is counted. */
+bool score_store_has_states(struct score_store *s, const char *key, size_t n_rows, size_t n_cols);
 
 #endif

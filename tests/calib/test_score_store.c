@@ -122,9 +122,9 @@ static void states_come_back_from_memory_or_a_file(void **state)
             at[k] = (float)(i * COLS + k) / 7;
         assert_int_equal(hidden_states_put(h, i, 1, at, &e), 0);
     }
-    assert_false(score_store_has_states(&s, key));
+    assert_false(score_store_has_states(&s, key, ROWS, COLS));
     assert_int_equal(score_store_save_states(h, &s, key, &e), 0);
-    assert_true(score_store_has_states(&s, key));
+    assert_true(score_store_has_states(&s, key, ROWS, COLS));
     for (uint64_t memory = 1 << 20; memory > 0; memory = memory == 1 ? 0 : 1) { /* 1: in a temporary file */
         assert_int_equal(score_store_load_states(&g, &s, key, ROWS, COLS, memory, &e), 0);
         assert_non_null(g);
@@ -138,6 +138,7 @@ static void states_come_back_from_memory_or_a_file(void **state)
     assert_int_equal(score_store_load_states(&g, &s, key, ROWS, COLS - 1, 1 << 20, &e), 0);
     assert_null(g);
     change_byte(key, "states", 5000);
+    assert_false(score_store_has_states(&s, key, ROWS, COLS));
     assert_int_equal(score_store_load_states(&g, &s, key, ROWS, COLS, 1 << 20, &e), 0);
     assert_null(g);
     hidden_states_free(h);
