@@ -60,6 +60,10 @@ struct cpu_storage {
 int cpu_store_head(const struct kern *kern, const struct cpu_storage *s, float *head, size_t dim,
                    struct err *e);
 
+/* n_rows heads that lie side by side. */
+int cpu_store_heads(const struct kern *kern, const struct cpu_storage *s, float *x, size_t n_rows, size_t dim,
+                    struct err *e);
+
 /* Decodes rows [row0, row0 + b->n_rows) of `t` into b, strip by strip; `strip` holds gemm_rows_at_once rows.
  */
 int cpu_read_panel(const struct weights *w, const struct model_tensor *t, uint64_t row0,

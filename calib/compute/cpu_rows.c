@@ -132,6 +132,7 @@ static int heads_job(void *ctx, size_t job, unsigned worker, struct err *e)
     (void)worker;
     const struct heads_run *r = ctx;
     const struct head_rows *h = r->h;
+    const bool dense = h->stride == h->dim && h->ld == h->n_heads * h->dim;
     int rc = 0;
     for (size_t t = job * TOKENS_PER_JOB; t < (job + 1) * TOKENS_PER_JOB && t < h->n_tokens; t++)
         for (size_t i = 0; rc == 0 && i < h->n_heads; i++) {
@@ -147,9 +148,13 @@ static int heads_job(void *ctx, size_t job, unsigned worker, struct err *e)
             if (r->storage.type == QTYPE_F16) /* which may be infinite */
                 for (size_t k = 0; k < h->dim; k++)
                     head[k] = f16_round(head[k]);
-            else
+            else if (!dense)
                 rc = cpu_store_head(r->kern, &r->storage, head, h->dim, e);
         }
+    size_t first = job * TOKENS_PER_JOB;
+    size_t n = h->n_tokens - first < TOKENS_PER_JOB ? h->n_tokens - first : TOKENS_PER_JOB;
+    if (rc == 0 && dense && r->storage.type != QTYPE_F32 && r->storage.type != QTYPE_F16)
+        rc = cpu_store_heads(r->kern, &r->storage, cpu_at(h->x) + first * h->ld, n * h->n_heads, h->dim, e);
     return rc;
 }
 
