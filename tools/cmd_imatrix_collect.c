@@ -42,6 +42,7 @@ static int identify(const struct eval_run *r, const struct collect_args *a, char
     model_identity_numbers(&h, m);
     int rc = model_identity_sampled(&h, m, all, n_tensors, e);
     free(all);
+    model_identity_adapters(&h, m);
     corpus_hash(&r->corpus, ids);
     int n = snprintf(line, sizeof line, "%s %zu %zu %d %d %d %s%s%s", ids, r->windows.ctx, r->windows.n,
                      r->windows.inputs[0], a->process_output, a->no_perplexity, r->text->activations,

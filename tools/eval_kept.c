@@ -27,7 +27,7 @@ static void hash_settings(const struct eval_run *r, char out[65])
     sha256_final_hex(&h, out);
 }
 
-/* Values of every tensor, some rows of each: of a model that adapters were added to. */
+/* Values of every tensor, some rows of each: names, sizes and times may be those of another file. */
 static int hash_values(struct sha256 *h, const struct model *m, struct err *e)
 {
     size_t n = model_n_tensors(m);
@@ -48,8 +48,9 @@ static int hash_model(const struct candidate *c, const struct candidate *base, c
     struct sha256 h;
     sha256_init(&h);
     int rc = model_identity_quick(&h, model_path(m), NULL, e);
-    if (rc == 0 && model_n_adapters(m) > 0)
+    if (rc == 0)
         rc = hash_values(&h, m, e);
+    model_identity_adapters(&h, m);
     sha256_update(&h, c->identity, strlen(c->identity) + 1);
     const char *cache = kv_cache_is_exact(&c->cache) ? "" : c->cache_name;
     sha256_update(&h, cache, strlen(cache) + 1);

@@ -124,6 +124,7 @@ static int hash_weights(struct loss_table *t, struct err *e)
         list[i] = t->tensors[i].tensor;
     sha256_init(&s);
     int rc = model_identity_sampled(&s, t->model, list, t->n_tensors, e);
+    model_identity_adapters(&s, t->model);
     sha256_final_hex(&s, t->weights_sha256);
     free(list);
     return rc;

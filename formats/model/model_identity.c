@@ -166,17 +166,22 @@ static int full_folder(char out[65], const char *path, struct err *e)
     return rc;
 }
 
+void model_identity_adapters(struct sha256 *h, const struct model *m)
+{
+    for (size_t i = 0; i < model_n_adapters(m); i++) {
+        struct model_adapter_report a = model_adapter_report(m, i);
+        sha256_update(h, a.sha256, 64);
+        sha256_update(h, &a.scale, sizeof a.scale);
+    }
+}
+
 /* Weights with adapters are others than those of the files. */
 static void add_adapters(char out[65], const struct model *m)
 {
     struct sha256 s;
     sha256_init(&s);
     sha256_update(&s, out, 64);
-    for (size_t i = 0; i < model_n_adapters(m); i++) {
-        struct model_adapter_report a = model_adapter_report(m, i);
-        sha256_update(&s, a.sha256, 64);
-        sha256_update(&s, &a.scale, sizeof a.scale);
-    }
+    model_identity_adapters(&s, m);
     sha256_final_hex(&s, out);
 }
 

@@ -42,6 +42,9 @@ int model_identity_sampled(struct sha256 *h, const struct model *m, const struct
 /* What its metadata says under "<architecture>.": models with the same tensors may differ in it. */
 void model_identity_numbers(struct sha256 *h, const struct model *m);
 
+/* The adapters merged into it: their files and how strong they are. Nothing where there are none. */
+void model_identity_adapters(struct sha256 *h, const struct model *m);
+
 /* All of it. A GGUF file or split set: its content hash (gguf_hash.h), whatever the order of tensors and the
  * cut into parts. A checkpoint folder: config.json and the safetensors files, with their names. With adapters
  * also theirs, and how strong they are. */
