@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct binding {
@@ -91,15 +92,21 @@ static void swap_axes(struct adapter_term *t)
     t->b.step_col = a.step_row;
 }
 
-static int take_magnitude(struct adapter_term *t, const struct binding *b, uint64_t n_rows, struct err *e)
+/* Lengths are of the rows of one matrix; nothing says which rows of a stack they would be of. */
+static int take_magnitude(struct adapter_term *t, const struct binding *b, bool stack, struct err *e)
 {
     const struct st_tensor *m = b->module->magnitude;
     if (!m)
         return 0;
-    if (m->n_elems != n_rows)
+    if (stack)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "%s: tensor '%s': DoRA of '%s', a stack of matrices; lengths are known of single "
+                       "matrices only",
+                       b->adapter->file, m->name, t->tensor);
+    if (m->n_elems != t->src_rows)
         return err_set(e, ERR_FORMAT,
                        "%s: tensor '%s': %" PRIu64 " values, expected %" PRIu64 " (one for each row)",
-                       b->adapter->file, m->name, m->n_elems, n_rows);
+                       b->adapter->file, m->name, m->n_elems, t->src_rows);
     t->magnitude = m->data;
     t->magnitude_type = type_of(m);
     return 0;
@@ -118,10 +125,10 @@ static int take_scale(struct adapter_term *t, const struct binding *b, struct er
     return 0;
 }
 
-static bool is_bound(const struct binding *b, const char *tensor)
+static bool is_bound(const struct binding *b, const struct adapter_term *t)
 {
     for (size_t i = b->first; i < b->out->n; i++)
-        if (strcmp(b->out->items[i].tensor, tensor) == 0)
+        if (b->out->items[i].row0 == t->row0 && strcmp(b->out->items[i].tensor, t->tensor) == 0)
             return true;
     return false;
 }
@@ -156,13 +163,13 @@ static int add_row(struct binding *b, const struct arch_row *row, uint64_t layer
     t.n_mats = stacked ? b->arch->value[ARCH_E] : n_out == 3 ? out[0] : 1;
     if (!t.tensor)
         return adapter_no_memory(e);
-    if (t.row0 == 0 && is_bound(b, t.tensor))
+    if (is_bound(b, &t))
         return 0; /* both orders of a square stack fit: the row listed first counts */
     if (row->op != ARCH_KEEP && row->op != ARCH_PAD_ROWS)
         return err_set(e, ERR_UNSUPPORTED,
                        "%s: module '%s': '%s' is made by arithmetic, to which nothing can be added",
                        b->adapter->file, b->module->name, t.tensor);
-    rc = take_magnitude(&t, b, s1, e);
+    rc = take_magnitude(&t, b, n_src == 3, e);
     if (rc == 0)
         rc = take_scale(&t, b, e);
     return rc == 0 ? adapter_add_term(b->out, &t, b->arena, e) : rc;
@@ -223,6 +230,36 @@ static int bind_module(struct binding *b, struct err *e)
                   : refuse_module(b, e);
 }
 
+static int by_rows(const void *pa, const void *pb)
+{
+    const struct adapter_term *a = *(const struct adapter_term *const *)pa;
+    const struct adapter_term *b = *(const struct adapter_term *const *)pb;
+    int order = strcmp(a->tensor, b->tensor);
+    return order ? order : (a->row0 > b->row0) - (a->row0 < b->row0);
+}
+
+/* Two modules for the same rows: two names of one weight, of which only one can be meant. */
+static int refuse_overlap(const struct adapter_terms *terms, const struct adapter *a, struct err *e)
+{
+    int rc = 0;
+    const struct adapter_term **list = malloc((terms->n + 1) * sizeof *list);
+    if (!list)
+        return adapter_no_memory(e);
+    for (size_t i = 0; i < terms->n; i++)
+        list[i] = &terms->items[i];
+    qsort(list, terms->n, sizeof *list, by_rows);
+    for (size_t i = 1; rc == 0 && i < terms->n; i++) {
+        const struct adapter_term *x = list[i - 1], *y = list[i];
+        if (strcmp(x->tensor, y->tensor) == 0 && y->row0 - x->row0 < x->n_rows)
+            rc = err_set(e, ERR_FORMAT,
+                         "%s: modules '%s' and '%s' both change '%s', from row %" PRIu64
+                         " on; expected one module for each weight",
+                         a->file, x->module, y->module, y->tensor, y->row0);
+    }
+    free(list);
+    return rc;
+}
+
 int adapter_bind(struct adapter_terms *out, struct adapter *a, const struct arch_model *arch,
                  struct arena *arena, struct err *e)
 {
@@ -232,5 +269,5 @@ int adapter_bind(struct adapter_terms *out, struct adapter *a, const struct arch
         b.module = &a->modules[i];
         rc = bind_module(&b, e);
     }
-    return rc;
+    return rc == 0 ? refuse_overlap(out, a, e) : rc;
 }

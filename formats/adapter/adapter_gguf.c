@@ -8,10 +8,25 @@
 #include "formats/gguf/gguf_write.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #define NAME_ROOM (GGUF_MAX_NAME + 16)
+
+/* 0, or no such key: the factors have it. */
+static int read_alpha(struct adapter *a, const struct gguf_meta *meta, struct err *e)
+{
+    static const char key[] = "adapter.lora.alpha";
+    if (!gguf_meta_find(meta, key))
+        return 0;
+    if (!gguf_meta_get_f64(meta, key, &a->alpha))
+        return err_set(e, ERR_FORMAT, "%s: %s is no number, expected one above 0", a->path, key);
+    return isfinite(a->alpha) && a->alpha >= 0
+               ? 0
+               : err_set(e, ERR_FORMAT, "%s: %s is %g, expected a finite number above 0", a->path, key,
+                         a->alpha);
+}
 
 int adapter_open_gguf(struct adapter *a, struct err *e)
 {
@@ -29,13 +44,12 @@ int adapter_open_gguf(struct adapter *a, struct err *e)
     if (!gguf_string_is(kind, "lora"))
         return err_set(e, ERR_UNSUPPORTED, "%s: adapter.type is '%.*s', expected 'lora'", a->path,
                        (int)(kind.len < 40 ? kind.len : 40), kind.data);
-    gguf_meta_get_f64(meta, "adapter.lora.alpha", &a->alpha);
     if (gguf_meta_find(meta, "adapter.alora.invocation_tokens"))
         return err_set(e, ERR_UNSUPPORTED,
                        "%s: adapter.alora.invocation_tokens: the adapter acts only after these tokens, "
                        "which no merged weight does",
                        a->path);
-    return 0;
+    return read_alpha(a, meta, e);
 }
 
 /* The factors of `stem`; either may be missing. */

@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RANK_MAX (UINT64_C(1) << 31)
+
 enum part { PART_A, PART_B, PART_EMBEDDING_A, PART_EMBEDDING_B, PART_MAGNITUDE, PART_WHOLE, PART_REFUSED };
 
 static const struct {
@@ -117,16 +119,21 @@ static int module_numbers(struct adapter *a, struct adapter_module *m, struct er
     const struct json *root = json_root(a->config);
     uint64_t r = 0;
     double rank;
-    if (!json_uint(json_get(root, "r"), &r) || r == 0)
-        return err_set(e, ERR_FORMAT, "%s/" HF_ADAPTER_NAME ": 'r' is no positive integer", a->path);
+    if (!json_uint(json_get(root, "r"), &r) || r == 0 || r > RANK_MAX)
+        return err_set(e, ERR_FORMAT, "%s/" HF_ADAPTER_NAME ": 'r' is no positive integer up to %" PRIu64,
+                       a->path, RANK_MAX);
     int rc = pattern_value(json_get(root, "rank_pattern"), m->name, (double)r, &rank, e);
     if (rc == 0)
         rc = pattern_value(json_get(root, "alpha_pattern"), m->name, a->alpha, &m->alpha, e);
-    if (rc == 0 && !(rank >= 1 && rank <= 1e9))
-        rc = err_set(e, ERR_FORMAT, "%s/" HF_ADAPTER_NAME ": rank %g of module '%s' is no rank", a->path,
-                     rank, m->name);
-    m->rank = rc == 0 ? (uint64_t)rank : 0;
-    return rc;
+    if (rc != 0)
+        return rc;
+    if (rank > (double)RANK_MAX || rank != floor(rank))
+        return err_set(e, ERR_FORMAT,
+                       "%s/" HF_ADAPTER_NAME ": rank_pattern gives module '%s' the rank %g, expected an "
+                       "integer up to %" PRIu64,
+                       a->path, m->name, rank, RANK_MAX);
+    m->rank = (uint64_t)rank;
+    return 0;
 }
 
 /* --- the list --- */

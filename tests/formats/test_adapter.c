@@ -2,7 +2,8 @@
  * stored factors of stacks; metadata and remarks; what is refused, by name. That whole models come out as in
  * PEFT is tests/calib/test_adapter_forward.c. */
 #include "formats/adapter/adapter.h"
-#include "formats/model/model.h"
+#include "formats/gguf/gguf_write.h"
+#include "formats/model/model_identity.h"
 #include "builder.h"
 #include "open_model.h"
 #include "scratch.h"
@@ -171,6 +172,32 @@ static void each_element_gets_alpha_by_rank_times_the_product(void **state)
     model_close(m);
 }
 
+static void identity_of(double scale, char out[65])
+{
+    struct model *m = merged(scale);
+    struct sha256 h;
+    sha256_init(&h);
+    model_identity_adapters(&h, m);
+    sha256_final_hex(&h, out);
+    model_close(m);
+}
+
+static void another_scale_or_adapter_is_another_model(void **state)
+{
+    (void)state;
+    char hash[4][65];
+    start("Qwen2ForCausalLM", false, 0);
+    add_pair(Q_PROJ, 2, D, D, 2);
+    identity_of(1, hash[0]);
+    identity_of(1, hash[1]);
+    identity_of(0.5, hash[2]);
+    spec_of(lora, Q_PROJ ".lora_A.weight")->first = 7;
+    identity_of(1, hash[3]);
+    assert_string_equal(hash[0], hash[1]);
+    assert_string_not_equal(hash[0], hash[2]);
+    assert_string_not_equal(hash[0], hash[3]);
+}
+
 static void several_adapters_add_up(void **state)
 {
     (void)state;
@@ -282,6 +309,10 @@ static void short_lengths(void)
 {
     builder_add(lora, Q_PROJ ".lora_magnitude_vector", 1, D - 1, 0, 0);
 }
+static void twice_by_name(void)
+{
+    add_pair("base_model.model.layers.0.self_attn.q_proj", 2, D, D, 2);
+}
 static void no_change(void)
 {
 }
@@ -305,6 +336,13 @@ static void what_cannot_be_merged_is_refused_by_name(void **state)
         {both_ranks, "", ERR_FORMAT, "has rank 3, but adapter_config.json says 2 (r, rank_pattern)"},
         {three_axes, "", ERR_UNSUPPORTED, "a factor of 3 dimensions, as convolutions have"},
         {bytes_alone, "", ERR_UNSUPPORTED, "lora_A.weight': U8, expected F32, F16 or BF16"},
+        {twice_by_name, "", ERR_FORMAT, "both change 'blk.0.attn_q.weight', from row 0 on"},
+        {no_change, ", \"rank_pattern\": {\"q_proj\": 2.5}", ERR_FORMAT,
+         "gives module 'model.layers.0.self_attn.q_proj' the rank 2.5, expected an integer up to"},
+        {no_change, ", \"rank_pattern\": {\"q_proj\": 1e300}", ERR_FORMAT,
+         "gives module 'model.layers.0.self_attn.q_proj' the rank 1e+300, expected an integer up to"},
+        {no_change, "{\"peft_type\": \"LORA\", \"lora_alpha\": 2, \"r\": 4294967296", ERR_FORMAT,
+         "'r' is no positive integer up to"},
         {short_lengths, "", ERR_FORMAT, "lora_magnitude_vector': 7 values, expected 8"},
         {no_change, ", \"init_lora_weights\": \"pissa_niter_16\"", ERR_UNSUPPORTED,
          "init_lora_weights 'pissa_niter_16' changes the base weights"},
@@ -335,6 +373,59 @@ static void what_cannot_be_merged_is_refused_by_name(void **state)
     }
 }
 
+/* Lengths that fit the rows of one matrix would be read for all of the stack. */
+static void lengths_of_a_stack_are_refused(void **state)
+{
+    (void)state;
+    struct model *m = NULL;
+    struct err e = {0};
+    start("Qwen2MoeForCausalLM", false, 2);
+    add_pair(EXPERTS, 2 * E, FE, D, 2 * E);
+    builder_add(lora, EXPERTS ".lora_magnitude_vector", 1, D, 0, 0);
+    const struct model_adapter one = {.path = write_lora(), .scale = 1};
+    assert_int_equal(open_with(&m, &one, 1, &e), ERR_UNSUPPORTED);
+    assert_non_null(
+        strstr(e.msg, "mlp.experts.lora_magnitude_vector': DoRA of 'blk.0.ffn_down_exps.weight'"));
+}
+
+/* An adapter file with adapter.lora.alpha `alpha`; NULL: it holds a text. */
+static int open_with_alpha(const double *alpha, struct err *e)
+{
+    struct gguf_meta *meta = NULL;
+    uint8_t *header = NULL;
+    size_t n = 0;
+    uint64_t n_bytes = 0;
+    struct adapter *a = NULL;
+    const char *path = in_scratch("alpha.gguf");
+    assert_int_equal(gguf_meta_new(&meta, e), 0);
+    assert_int_equal(gguf_meta_set_string(meta, "general.type", "adapter", e), 0);
+    assert_int_equal(gguf_meta_set_string(meta, "adapter.type", "lora", e), 0);
+    int rc = alpha ? gguf_meta_set_f32(meta, "adapter.lora.alpha", (float)*alpha, e)
+                   : gguf_meta_set_string(meta, "adapter.lora.alpha", "16", e);
+    assert_int_equal(rc, 0);
+    assert_int_equal(gguf_layout(meta, NULL, 0, &header, &n, &n_bytes, e), 0);
+    gguf_meta_free(meta);
+    FILE *f = fopen(path, "wb");
+    assert_true(f && fwrite(header, 1, n, f) == n && fclose(f) == 0);
+    free(header);
+    rc = adapter_open(&a, path, e);
+    adapter_close(a);
+    return rc;
+}
+
+static void the_alpha_of_a_file_is_a_finite_number_above_0(void **state)
+{
+    (void)state;
+    const double bad[] = {NAN, INFINITY, -1}, good[] = {0, 16};
+    for (size_t i = 0; i < 4; i++) {
+        struct err e = {0};
+        assert_int_equal(open_with_alpha(i < 3 ? &bad[i] : NULL, &e), ERR_FORMAT);
+        assert_non_null(strstr(e.msg, "adapter.lora.alpha is "));
+    }
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(open_with_alpha(&good[i], &(struct err){0}), 0);
+}
+
 static void folders_that_are_no_adapter_are_refused(void **state)
 {
     (void)state;
@@ -360,11 +451,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_element_gets_alpha_by_rank_times_the_product),
+        cmocka_unit_test(another_scale_or_adapter_is_another_model),
         cmocka_unit_test(several_adapters_add_up),
         cmocka_unit_test(stacks_of_experts_take_both_orders_of_factors),
         cmocka_unit_test(whole_tensors_stand_in_place_and_part_a_tied_head),
         cmocka_unit_test(another_base_name_is_a_warning),
         cmocka_unit_test(what_cannot_be_merged_is_refused_by_name),
+        cmocka_unit_test(lengths_of_a_stack_are_refused),
+        cmocka_unit_test(the_alpha_of_a_file_is_a_finite_number_above_0),
         cmocka_unit_test(folders_that_are_no_adapter_are_refused),
     };
     return cmocka_run_group_tests(tests, begin, end);
