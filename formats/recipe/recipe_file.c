@@ -21,6 +21,7 @@ enum {
 struct reading {
     struct recipe_file *f;
     const char *folder; /* of the recipe */
+    unsigned seen;      /* bit i: words[i] */
 };
 
 static int no_memory(struct err *e)
@@ -110,7 +111,6 @@ static int take_path(char **out, const struct reading *r, const char *value, str
         return no_memory(e);
     if (!absolute)
         snprintf(path, n, "%s/%s", r->folder, value);
-    free(*out);
     *out = path;
     return 0;
 }
@@ -118,8 +118,6 @@ static int take_path(char **out, const struct reading *r, const char *value, str
 static int take_plan(struct reading *r, const char *value, struct err *e)
 {
     struct recipe_file *f = r->f;
-    if (f->plan)
-        return err_set(e, ERR_FORMAT, "a second plan");
     int rc = take_path(&f->plan_path, r, value, e);
     if (rc == 0)
         rc = plan_load(&f->plan, f->plan_path, e);
@@ -150,16 +148,17 @@ static int take_leave_output(struct reading *r, const char *value, struct err *e
 static const struct recipe_word {
     const char *word;
     bool alone; /* takes no value */
+    bool often; /* may come again */
     int (*take)(struct reading *r, const char *value, struct err *e);
 } words[] = {
-    {"type", false, take_mix},
-    {"tensor-type", false, take_rule},
-    {"output-type", false, take_output_type},
-    {"embedding-type", false, take_embedding_type},
-    {"plan", false, take_plan},
-    {"imatrix", false, take_imatrix},
-    {"pure", true, take_pure},
-    {"leave-output", true, take_leave_output},
+    {"type", false, false, take_mix},
+    {"tensor-type", false, true, take_rule},
+    {"output-type", false, false, take_output_type},
+    {"embedding-type", false, false, take_embedding_type},
+    {"plan", false, false, take_plan},
+    {"imatrix", false, false, take_imatrix},
+    {"pure", true, false, take_pure},
+    {"leave-output", true, false, take_leave_output},
 };
 
 static int unknown_word(const char *word, struct err *e)
@@ -199,6 +198,9 @@ static int read_line(struct reading *r, char *line, struct err *e)
         if (words[i].alone != !*value)
             return err_set(e, ERR_FORMAT, words[i].alone ? "'%s' takes no value" : "'%s' needs a value",
                            word);
+        if (!words[i].often && r->seen & 1u << i)
+            return err_set(e, ERR_FORMAT, "a second '%s'; a recipe says it once", word);
+        r->seen |= 1u << i;
         return words[i].take(r, value, e);
     }
     return unknown_word(word, e);
@@ -241,7 +243,7 @@ int recipe_file_parse(struct recipe_file *out, const char *text, size_t len, con
                        RECIPE_BYTES_MAX);
     char *copy = strndup(text, len), *folder = path_folder(path);
     int rc = copy && folder ? 0 : no_memory(e);
-    struct reading r = {&f, folder};
+    struct reading r = {.f = &f, .folder = folder};
     if (rc == 0)
         rc = read_lines(&r, copy, path, e);
     if (rc == 0 && decides_nothing(&f.options))

@@ -11,7 +11,8 @@
  *     pure
  *     leave-output
  *
- * Words mean what the options of these names mean. '#' at the start of a word begins a comment. */
+ * Words mean what the options of these names mean; each but tensor-type comes once at most. '#' at the start
+ * of a word begins a comment. */
 #ifndef KERF_RECIPE_FILE_H
 #define KERF_RECIPE_FILE_H
 

@@ -94,6 +94,11 @@ static void what_is_wrong_is_named_with_its_line(void **state)
         {"tensor-type (=Q8_0\n", "line 1", ERR_FORMAT},
         {"output-type nothing\n", "'nothing' is not a tensor type", ERR_FORMAT},
         {"type Q8_0\nplan /none/at all\n", "line 2: /none/at all", ERR_IO},
+        {"type Q8_0\ntype Q4_K_M\n", "line 2: a second 'type'; a recipe says it once", ERR_FORMAT},
+        {"output-type Q8_0\n\noutput-type Q8_0\n", "line 3: a second 'output-type'", ERR_FORMAT},
+        {"embedding-type Q8_0\nembedding-type Q6_K\n", "line 2: a second 'embedding-type'", ERR_FORMAT},
+        {"type Q8_0\nimatrix a.gguf\nimatrix none\n", "line 3: a second 'imatrix'", ERR_FORMAT},
+        {"type Q8_0\npure\npure\n", "line 3: a second 'pure'", ERR_FORMAT},
         {"type Q8_0\001\n", "control character 0x01", ERR_FORMAT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
