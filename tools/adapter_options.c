@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static int check_output(const char *adapter, const char *output, struct err *e)
+int adapter_check_output(const char *adapter, const char *output, struct err *e)
 {
     struct stat st;
     if (stat(adapter, &st) == 0 && S_ISDIR(st.st_mode))
@@ -28,7 +28,7 @@ int adapter_list_parse(struct adapter_list *out, const struct opt_list *args, co
         rc = model_adapter_parse(&out->items[i], text, strlen(text), &out->arena, e);
         out->n += rc == 0;
         if (rc == 0 && output)
-            rc = check_output(out->items[i].path, output, e);
+            rc = adapter_check_output(out->items[i].path, output, e);
     }
     return rc;
 }

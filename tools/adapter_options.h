@@ -14,6 +14,9 @@ struct adapter_list {
     struct arena arena;
 };
 
+/* ERR_ARG: an output of this name would replace the adapter (a file, or those of a folder). */
+int adapter_check_output(const char *adapter, const char *output, struct err *e);
+
 /* Each as model_adapter_parse takes it. `output` (may
  * be NULL) must be none of their files. *out: released with adapter_list_release, also on failure. ERR_ARG:
  * the scale is no finite number. */

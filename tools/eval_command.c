@@ -1,6 +1,7 @@
 /* eval_command.c - see eval_command.h. */
 #include "eval_command.h"
 
+#include "adapter_options.h"
 #include "eval_kept.h"
 #include "eval_reference.h"
 
@@ -83,13 +84,23 @@ int eval_check_output(const char *path, bool force, struct err *e)
     return rc;
 }
 
+/* A candidate without a model of its own has that of another one. */
+static int check_model(const struct candidate *c, const char *path, struct err *e)
+{
+    size_t n = c->model ? model_n_adapters(c->model) : 0;
+    int rc = c->model ? model_files_refuse(model_path(c->model), path, e) : 0;
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = adapter_check_output(model_adapter_report(c->model, i).path, path, e);
+    return rc;
+}
+
 int eval_check_inputs(const struct eval_run *r, const char *path, struct err *e)
 {
     int rc = 0;
     if (!path)
         return 0;
     for (size_t i = 0; rc == 0 && i < r->n_models; i++)
-        rc = model_files_refuse(r->models[i].path, path, e);
+        rc = check_model(&r->models[i], path, e);
     for (size_t i = 0; i < r->n_models; i++)
         for (size_t k = 0; rc == 0 && k < r->models[i].inputs.n; k++)
             rc = output_file_check_input(path, r->models[i].inputs.items[k], e);

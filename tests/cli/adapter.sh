@@ -61,6 +61,23 @@ for model in "$work/base" "$work/base+$work/lora" "$work/base+$work/lora=0.5"; d
 done
 kept "$work/base+$work/lora"
 says "1 of 1 parts were kept"
+# Nor is what it keeps of a file that of another one of this name, size and time.
+mkdir "$work/one" "$work/two"
+run 0 convert "$work/base" --lora "$work/lora" -o "$work/one/m.gguf" --type F32
+run 0 convert "$work/base" --lora "$work/lora=0.5" -o "$work/two/m.gguf" --type F32
+touch -r "$work/one/m.gguf" "$work/two/m.gguf"
+[ "$(wc -c <"$work/one/m.gguf")" -eq "$(wc -c <"$work/two/m.gguf")" ] || fail "two files of one size"
+for model in "$work/one/m.gguf" "$work/two/m.gguf"; do
+    kept "$model"
+    says "0 of 1 parts were kept"
+done
+# No output replaces a part of a sum.
+for output in "$work/base32.gguf" "$work/lora.gguf" "$work/lora/adapter_config.json"; do
+    cp "$output" "$work/before"
+    run 1 compare "$work/base" "$work/base32.gguf+$work/lora.gguf" "$work/base+$work/lora" --text "$src/README.md" \
+        --ctx 32 --chunks 2 --html "$output" --force
+    same "$output" "$work/before"
+done
 run 1 compare "$work/base" "$work/base+$work/none" --text "$src/README.md"
 says "none"
 run 1 compare "$work/base" "$work/base+$work/lora=much" --text "$src/README.md"
