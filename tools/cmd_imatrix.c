@@ -29,6 +29,17 @@ int imatrix_check_output(const struct opt_command *cmd, const char *path, enum i
     return 0;
 }
 
+void imatrix_put_keys(struct json_writer *w, const struct imatrix *m)
+{
+    jw_key(w, "n_entries"), jw_uint(w, imatrix_n(m));
+    jw_key(w, "n_chunks"), jw_uint(w, imatrix_chunk_count(m));
+    jw_key(w, "ctx"), jw_uint(w, imatrix_chunk_size(m));
+    jw_key(w, "datasets"), jw_array(w);
+    for (size_t i = 0; i < imatrix_n_datasets(m); i++)
+        jw_string(w, imatrix_dataset(m, i));
+    jw_end(w);
+}
+
 const char *imatrix_chunks_text(char out[80], const struct imatrix *m)
 {
     uint32_t n = imatrix_chunk_count(m), size = imatrix_chunk_size(m);

@@ -85,17 +85,7 @@ static void print_result(const struct imatrix *m, const char *path, const struct
     cmd_json_begin(&w);
     jw_key(&w, "output");
     jw_string(&w, path);
-    jw_key(&w, "n_entries");
-    jw_uint(&w, imatrix_n(m));
-    jw_key(&w, "n_chunks");
-    jw_uint(&w, imatrix_chunk_count(m));
-    jw_key(&w, "ctx");
-    jw_uint(&w, imatrix_chunk_size(m));
-    jw_key(&w, "datasets");
-    jw_array(&w);
-    for (size_t i = 0; i < imatrix_n_datasets(m); i++)
-        jw_string(&w, imatrix_dataset(m, i));
-    jw_end(&w);
+    imatrix_put_keys(&w, m);
     cmd_json_end(&w);
 }
 

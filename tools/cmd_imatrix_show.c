@@ -62,18 +62,42 @@ static void number(struct json_writer *w, const char *key, double v)
     jw_double(w, v);
 }
 
+static void put_entry(struct json_writer *w, const struct imatrix_tensor_stats *t)
+{
+    jw_object(w);
+    jw_key(w, "name");
+    jw_string(w, t->name);
+    jw_key(w, "layer");
+    t->layer < 0 ? jw_null(w) : jw_int(w, t->layer);
+    jw_key(w, "n_values");
+    jw_uint(w, t->n_values);
+    jw_key(w, "n_experts");
+    jw_uint(w, t->n_experts);
+    jw_key(w, "starved_experts");
+    jw_uint(w, t->n_experts > 1 ? t->n_starved : 0);
+    number(w, "tokens_min", t->tokens_min);
+    number(w, "tokens_mean", t->tokens_mean);
+    number(w, "tokens_max", t->tokens_max);
+    number(w, "sum", t->sum);
+    number(w, "min", t->min);
+    number(w, "max", t->max);
+    number(w, "mean", t->mean);
+    number(w, "std", t->std_dev);
+    number(w, "active_percent", t->active);
+    number(w, "entropy", t->entropy);
+    number(w, "entropy_percent", t->entropy_norm);
+    number(w, "z_density_percent", t->z_density);
+    number(w, "cos_sim", t->cos_sim);
+    jw_end(w);
+}
+
 static void print_json(const struct imatrix *m, const struct imatrix_stats *s, const char *path)
 {
     struct json_writer w;
     cmd_json_begin(&w);
     jw_key(&w, "path");
     jw_string(&w, path);
-    jw_key(&w, "n_entries");
-    jw_uint(&w, imatrix_n(m));
-    jw_key(&w, "n_chunks");
-    jw_uint(&w, imatrix_chunk_count(m));
-    jw_key(&w, "ctx");
-    jw_uint(&w, imatrix_chunk_size(m));
+    imatrix_put_keys(&w, m);
     jw_key(&w, "expert_prior");
     jw_uint(&w, imatrix_expert_prior(m));
     jw_key(&w, "all_experts");
@@ -82,41 +106,10 @@ static void print_json(const struct imatrix *m, const struct imatrix_stats *s, c
     jw_uint(&w, s->n_without_data);
     jw_key(&w, "n_starved_experts");
     jw_uint(&w, s->n_starved_experts);
-    jw_key(&w, "datasets");
-    jw_array(&w);
-    for (size_t i = 0; i < imatrix_n_datasets(m); i++)
-        jw_string(&w, imatrix_dataset(m, i));
-    jw_end(&w);
     jw_key(&w, "entries");
     jw_array(&w);
-    for (size_t i = 0; i < s->n_tensors; i++) {
-        const struct imatrix_tensor_stats *t = &s->tensors[i];
-        jw_object(&w);
-        jw_key(&w, "name");
-        jw_string(&w, t->name);
-        jw_key(&w, "layer");
-        t->layer < 0 ? jw_null(&w) : jw_int(&w, t->layer);
-        jw_key(&w, "n_values");
-        jw_uint(&w, t->n_values);
-        jw_key(&w, "n_experts");
-        jw_uint(&w, t->n_experts);
-        jw_key(&w, "starved_experts");
-        jw_uint(&w, t->n_experts > 1 ? t->n_starved : 0);
-        number(&w, "tokens_min", t->tokens_min);
-        number(&w, "tokens_mean", t->tokens_mean);
-        number(&w, "tokens_max", t->tokens_max);
-        number(&w, "sum", t->sum);
-        number(&w, "min", t->min);
-        number(&w, "max", t->max);
-        number(&w, "mean", t->mean);
-        number(&w, "std", t->std_dev);
-        number(&w, "active_percent", t->active);
-        number(&w, "entropy", t->entropy);
-        number(&w, "entropy_percent", t->entropy_norm);
-        number(&w, "z_density_percent", t->z_density);
-        number(&w, "cos_sim", t->cos_sim);
-        jw_end(&w);
-    }
+    for (size_t i = 0; i < s->n_tensors; i++)
+        put_entry(&w, &s->tensors[i]);
     jw_end(&w);
     jw_key(&w, "layers");
     jw_array(&w);

@@ -5,6 +5,7 @@
 #include "cmd.h"
 
 #include "formats/gguf/imatrix_file.h"
+#include "formats/json.h"
 
 int cmd_imatrix_collect(int argc, char **argv);
 int cmd_imatrix_merge(int argc, char **argv);
@@ -19,6 +20,9 @@ int imatrix_check_output(const struct opt_command *cmd, const char *path, enum i
 
 /* "40 chunks of 512 tokens"; the older form of the file knows the number alone. Returns `out`. */
 const char *imatrix_chunks_text(char out[80], const struct imatrix *m);
+
+/* Keys "n_entries", "n_chunks", "ctx" and "datasets" of a JSON object. */
+void imatrix_put_keys(struct json_writer *w, const struct imatrix *m);
 
 /* --expert-prior, the same for collecting and merging. */
 #define IMATRIX_PRIOR_HELP                                                                                   \

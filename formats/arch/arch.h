@@ -314,6 +314,10 @@ int arch_set_u32(const struct arch_model *a, struct gguf_meta *meta, const char 
                  struct err *e);
 int arch_set_f32(const struct arch_model *a, struct gguf_meta *meta, const char *suffix, double v,
                  struct err *e);
+
+/* The tokens of training, from the key that arch_add_common_keys has set; false: it is not there. */
+bool arch_context(const struct arch_model *a, const struct gguf_meta *meta, uint64_t *out);
+
 int arch_set_strings(const struct arch_model *a, struct gguf_meta *meta, const char *suffix,
                      const struct gguf_string *v, size_t n, struct err *e);
 

@@ -48,6 +48,12 @@ int arch_set_u32(const struct arch_model *a, struct gguf_meta *meta, const char 
     return gguf_meta_set_u32(meta, key, (uint32_t)v, e);
 }
 
+bool arch_context(const struct arch_model *a, const struct gguf_meta *meta, uint64_t *out)
+{
+    char key[128];
+    return key_of(key, sizeof key, a, before_rope[0].suffix, NULL) == 0 && gguf_meta_get_u64(meta, key, out);
+}
+
 int arch_set_strings(const struct arch_model *a, struct gguf_meta *meta, const char *suffix,
                      const struct gguf_string *v, size_t n, struct err *e)
 {

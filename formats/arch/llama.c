@@ -93,7 +93,7 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     if (strncmp(class_name, "Llama", 5) == 0 || strncmp(class_name, "LLaMA", 5) == 0 ||
         (class_name[0] == '\0' && strcmp(type, "llama") == 0) ||
         !hf_config_uint(a->config, "sliding_window", &window, NULL) || window == 0 ||
-        !gguf_meta_get_u64(meta, "llama.context_length", &context) || window >= context)
+        !arch_context(a, meta, &context) || window >= context)
         return 0;
     int rc = arch_set_u32(a, meta, "attention.sliding_window", window, e);
     return rc != 0 ? rc

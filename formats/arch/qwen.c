@@ -65,8 +65,7 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
         rc = set_bool(meta, a, "use_logn_attn", "qwen.ext.logn_attention", &logn, e);
     if (rc == 0)
         rc = set_bool(meta, a, "use_dynamic_ntk", "qwen.ext.dynamic_ntk", &ntk, e);
-    if (rc == 0 && (logn || ntk) && gguf_meta_get_u64(meta, "qwen.context_length", &context) &&
-        trained < context)
+    if (rc == 0 && (logn || ntk) && arch_context(a, meta, &context) && trained < context)
         rc = w->add(w->ctx,
                     "[runtime-differs] config.json: beyond seq_length this model needs dynamic NTK and logn "
                     "scaling, which llama.cpp "

@@ -75,6 +75,9 @@ refuses format 1 inspect "$src/tests/data/bad/gguf/$(ls "$src/tests/data/bad/ggu
 run 3 verify "$src/tests/data/bad/gguf/$(ls "$src/tests/data/bad/gguf" | head -n 1)" --json # a finding, no failure
 json
 ! grep -q '"error"' "$work/out" || fail "a finding told as failure"
+# What stands after -- is no option, not even for a failure that comes before the options are read (mutation: it is one).
+run 2 inspect --no-such-option -- --json
+[ ! -s "$work/out" ] || fail "a file named --json asks for JSON"
 
 # Every warning in the sources has a code, and every code stands in the table.
 if [ -d "$src/formats" ]; then
