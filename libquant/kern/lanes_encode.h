@@ -479,7 +479,8 @@ static void iq4_xs_chunk(struct iq4_xs_block *out, const float *src, const float
             name##_chunk(out, src, importance, n);                                                           \
             out += n;                                                                                        \
             src += 256 * n;                                                                                  \
-            importance += importance ? 256 * n : 0;                                                          \
+            if (importance)                                                                                  \
+                importance += 256 * n;                                                                       \
             left -= n;                                                                                       \
         }                                                                                                    \
     }
