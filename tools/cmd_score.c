@@ -196,7 +196,7 @@ static int measure(struct job *j, struct err *e)
 
 static int run(struct job *j, const char *first, const struct candidate_arg *list, size_t n)
 {
-    struct err e = {0};
+    struct err e = {0}, none = {0};
     int rc = check_records(j, &e);
     if (rc == 0)
         rc = open_all(j, first, list, n, &e);
@@ -208,7 +208,7 @@ static int run(struct job *j, const char *first, const struct candidate_arg *lis
         rc = write_records(j, &e);
     if (rc == 0 && j->result.n_models < j->result.n_asked)
         rc = err_set(&e, ERR_CANCELLED, ERR_STOPPED);
-    print(j, rc == 0 ? &(struct err){.code = ERR_OK} : &e);
+    print(j, rc == 0 ? &none : &e);
     return rc == 0 ? CMD_DONE : j->s->json ? CMD_FAILED : cmd_fail(&e);
 }
 

@@ -169,6 +169,7 @@ static int run_matrix(struct gain *g, size_t gram, uint64_t mat, struct samples 
         s->jobs[i].to->plain += rows * s->losses[i].plain / h.scale;
         s->jobs[i].to->solved += rows * s->losses[i].solved / h.scale;
     }
+    s->h = NULL;
     feedback_hessian_release(&h);
     return rc;
 }

@@ -75,6 +75,7 @@ static double run(const struct shape *s, size_t block, unsigned threads)
                                     t,
                                     n - t < block ? n - t : block,
                                     s->ctx,
+                                    0,
                                     0};
         assert_int_equal(c->ops->attention(c, &a, NULL), 0);
     }
@@ -175,6 +176,7 @@ static void look_agrees_with_the_formula(void **state)
                                         0,
                                         n,
                                         s->ctx,
+                                        0,
                                         0};
             struct attention_look look = {cpu_region(x), n_cols, take_look, &found[i]};
             assert_int_equal(o->ops->look_at_attention(o, &a, &look, NULL), 0);
@@ -256,6 +258,7 @@ static void a_query_depends_on_its_keys_alone(void **state)
                                             t,
                                             s->ctx - t < blocks[b] ? s->ctx - t : blocks[b],
                                             s->ctx,
+                                            0,
                                             0};
                 assert_int_equal(c->ops->attention(c, &a, NULL), 0);
             }
