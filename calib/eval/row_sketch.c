@@ -42,7 +42,7 @@ void row_sum(struct row_sum *out, const float *logits, size_t n)
         }
         sum += vec_sum_exp(logits + at, max, len);
     }
-    *out = (struct row_sum){(double)max + log(sum), top};
+    *out = (struct row_sum){sum == 0 ? -INFINITY : (double)max + log(sum), top};
 }
 
 /* -ln p in 1 / FINE, 24 bits; 0 of what is not a number, which the scores then tell. */

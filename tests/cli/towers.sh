@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 
 cd "$work"
-make_tower=$bin/tests/make_tower
+make_tower=$bin/make_tower
 for name in qwen25vl qwen3omni qwen2audio; do
     "$make_tower" $name $name || fail "make_tower $name"
 done
