@@ -21,7 +21,7 @@ both=$(value kld_mean 6)
 
 # The same by --kv-type, of a file, in a ladder, whatever the threads and the memory.
 run 0 quantize "$demo" -o q4.gguf --type Q4_K_M
-run 0 compare "$demo" q4.gguf $measure --kv-type Q4_0 --threads 1 --memory 8MiB --json
+run 0 compare "$demo" q4.gguf $measure --kv-type Q4_0 --threads 1 --memory 32MiB --json
 [ "$(value kld_mean)" = "$both" ] || fail "--kv-type of a file is not +kv:"
 run 0 compare "$demo" q4.gguf+kv:q4_0 $measure --json
 [ "$(value kld_mean)" = "$both" ] || fail "a file with a cache"
