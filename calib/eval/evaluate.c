@@ -154,21 +154,15 @@ static int score(struct run *r, struct err *e)
     return rc;
 }
 
-int evaluation_not_finite(const char *name, size_t i, struct err *e)
-{
-    return err_set(e, ERR_FORMAT,
-                   "%s: the prediction at scored position %zu is not a number; does the model hold damaged "
-                   "weights? (kerf verify)",
-                   name, i);
-}
-
 /* A model whose arithmetic overflows gives NaN, which no mean should hide. */
-static int check_finite(const struct run *r, struct err *e)
+int evaluation_check_finite(const struct evaluation *v, size_t m, const char *name, struct err *e)
 {
-    for (size_t m = 0; m < r->n_active; m++)
-        for (size_t i = 0; i < r->v.n; i++)
-            if (!isfinite(r->v.nll[m][i]) || !isfinite(r->v.kld[m][i]))
-                return evaluation_not_finite(r->models[m].name, i, e);
+    for (size_t i = 0; i < v->n; i++)
+        if (!isfinite(v->nll[m][i]) || !isfinite(v->kld[m][i]))
+            return err_set(e, ERR_FORMAT,
+                           "%s: the prediction at scored position %zu is not a number; does the model hold "
+                           "damaged weights? (kerf verify)",
+                           name, i);
     return 0;
 }
 
@@ -197,8 +191,8 @@ int evaluate(struct evaluation *out, const struct evaluate_model *models, size_t
     }
     r.v.n_windows = r.first;
     r.v.n = r.first * r.v.run;
-    if (rc == 0)
-        rc = check_finite(&r, e);
+    for (size_t m = 0; rc == 0 && m < r.n_active; m++)
+        rc = evaluation_check_finite(&r.v, m, models[m].name, e);
     drop_states(&r);
     free(r.states);
     free(r.scores);

@@ -58,8 +58,8 @@ void evaluation_release(struct evaluation *v);
 int evaluation_select(struct evaluation *out, const struct evaluation *v, const uint8_t *use, uint8_t bit,
                       struct err *e);
 
-/* ERR_FORMAT: what is said of a model whose score of position i is no number. */
-int evaluation_not_finite(const char *name, size_t i, struct err *e);
+/* ERR_FORMAT, with the position, when a score of model `m`, called `name`, is no number. */
+int evaluation_check_finite(const struct evaluation *v, size_t m, const char *name, struct err *e);
 
 /* Let go of all models behind the first n. */
 void evaluation_keep_models(struct evaluation *v, size_t n_models);

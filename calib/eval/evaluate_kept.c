@@ -306,16 +306,6 @@ static int tell_reference(struct run *r, struct err *e)
     return rc;
 }
 
-/* A model whose arithmetic overflows gives NaN, which no mean should hide. */
-static int check_finite(const struct run *r, struct err *e)
-{
-    for (size_t m = 0; m < r->n_models; m++)
-        for (size_t i = 0; i < r->v.n; i++)
-            if (!isfinite(r->v.nll[m][i]) || !isfinite(r->v.kld[m][i]))
-                return evaluation_not_finite(r->models[m].name, i, e);
-    return 0;
-}
-
 int evaluate_kept(struct evaluation *out, const struct evaluate_model *models, const char *const *identities,
                   size_t n_models, const struct windows *w, struct score_store *store,
                   const struct evaluate_options *opt, size_t *n_found, size_t *n_units, struct err *e)
@@ -340,8 +330,8 @@ int evaluate_kept(struct evaluation *out, const struct evaluate_model *models, c
         rc = run_model(&r, e);
     if (rc == 0)
         rc = tell_reference(&r, e);
-    if (rc == 0)
-        rc = check_finite(&r, e);
+    for (size_t m = 0; rc == 0 && m < n_models; m++)
+        rc = evaluation_check_finite(&r.v, m, models[m].name, e);
     for (size_t m = 0; rc == 0 && m < n_models; m++)
         for (size_t i = 0; i < r.v.n; i++)
             r.v.same_top[m][i] = r.top[m][i] == r.top[0][i];

@@ -90,15 +90,6 @@ static int score(struct run *r, const struct hidden_states *states, struct err *
     return rc;
 }
 
-/* A model whose arithmetic overflows gives NaN, which no mean should hide. */
-static int check_finite(const struct run *r, struct err *e)
-{
-    for (size_t i = 0; i < r->v.n; i++)
-        if (!isfinite(r->v.nll[r->model + 1][i]) || !isfinite(r->v.kld[r->model + 1][i]))
-            return evaluation_not_finite(r->models[r->model].name, i, e);
-    return 0;
-}
-
 /* All windows of one candidate. */
 static int run_candidate(struct run *r, struct err *e)
 {
@@ -125,7 +116,7 @@ static int run_candidate(struct run *r, struct err *e)
         hidden_states_free(states);
     }
     r->v.seconds[r->model + 1] = clock_seconds() - start;
-    return rc == 0 ? check_finite(r, e) : rc;
+    return rc == 0 ? evaluation_check_finite(&r->v, r->model + 1, m->name, e) : rc;
 }
 
 static int check_candidates(const struct run *r, struct err *e)
