@@ -477,7 +477,7 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
         REQUANTIZE_OPTION(o.allow_requantize),
         OPT(CHOICE, "method", &o.method, "fast|feedback",
             "encoder: fast takes each block by itself; feedback hands errors on between weights under the "
-            "Hessians of a text, for Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL and IQ4_XS"),
+            "Hessians of a text, for Q2_K to Q6_K, Q4_0 to Q5_1, IQ2, IQ3 and IQ4"),
         OPT_GROUP("Importance:"),
         IMATRIX_OPTION(o.imatrix),
         OPT(LIST, "imatrix-exclude", &o.imatrix_exclude, "REGEX",

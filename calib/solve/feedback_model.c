@@ -152,9 +152,8 @@ int feedback_model_new(struct feedback_model **out, const struct net *net, feedb
         rc = consider(f, &plan->uses[i], type_of, type_ctx, e);
     if (rc == 0 && f->n == 0)
         rc = err_set(e, ERR_ARG,
-                     "no matrix takes error feedback: it is for Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL and "
-                     "IQ4_XS, and for "
-                     "matrices of the layers that change type");
+                     "no matrix takes error feedback: it is for Q2_K to Q6_K, Q4_0 to Q5_1, IQ2, IQ3 and "
+                     "IQ4, and for matrices of the layers that change type");
     if (rc == 0)
         rc = open_store(f, e);
     if (rc != 0)

@@ -77,13 +77,28 @@ static inline vf round_half(vf x)
     return load(v);
 }
 
+/* d of a block, as it stores it. */
+static inline vf round_d(const struct feedback_format *f, vf x)
+{
+    return round_half(x * (1.0f / f->unit)) * f->unit;
+}
+
+/* The scale nearest to x. */
+static inline vf round_scale(const struct feedback_format *f, vf x)
+{
+    float low = (float)f->scale_min, high = (float)f->scale_max, step = (float)f->scale_step;
+    if (f->scale_step == 1)
+        return round_within(x, low, high);
+    return low + step * round_within((x - low) * (1.0f / step), 0, (high - low) * (1.0f / step));
+}
+
 /* The code nearest to x, in units of a step. */
 static inline vf nearest(const struct feedback_format *f, vf x)
 {
     if (!f->levels)
         return round_within(x, (float)f->code_min, (float)f->code_max);
     vf level = splat(f->levels[0]);
-    for (unsigned i = 1; i < 16; i++) {
+    for (unsigned i = 1; i < f->n_levels; i++) {
         vi above = x > (f->levels[i - 1] + f->levels[i]) * 0.5f;
         level += (vf)(above & (vi)splat(f->levels[i] - f->levels[i - 1]));
     }
@@ -113,7 +128,8 @@ static struct params neighbour(const struct feedback_format *f, const struct par
 {
     struct params x = *p;
     if (f->has_scales) {
-        x.scale = lower(upper(p->scale + (float)i, splat((float)f->scale_min)), splat((float)f->scale_max));
+        x.scale = lower(upper(p->scale + (float)(i * f->scale_step), splat((float)f->scale_min)),
+                        splat((float)f->scale_max));
         x.min = lower(upper(p->min + (float)k, splat(0)), splat((float)f->min_max));
         return x;
     }
@@ -163,6 +179,8 @@ static inline void try_three(const struct feedback_format *f, unsigned n, const 
     }
 }
 
+#include "lanes_tuples.h"
+
 /* The loss of given values. */
 static inline vf loss_of(unsigned n, const vf *w, const vf *v, const float *u, size_t ld, const float *d)
 {
@@ -192,7 +210,10 @@ static void search_neighbours(const struct feedback_format *f, unsigned n, const
         struct params c[3];
         for (int k = 0; k < 3; k++)
             c[k] = f->has_min ? neighbour(f, &from, batch - 1, k - 1) : neighbour(f, &from, k - 1, 0);
-        try_three(f, n, w, u, ld, d, c, tried, loss);
+        if (f->has_book)
+            try_three_books(f, n, w, u, ld, d, c, tried, loss);
+        else
+            try_three(f, n, w, u, ld, d, c, tried, loss);
         for (int k = 0; k < 3; k++) {
             vi better = loss[k] < *best;
             *best = pick(better, loss[k], *best);
@@ -276,6 +297,27 @@ static void seed_symmetric(const struct feedback_format *f, unsigned n, const vf
     }
 }
 
+/* One step for the n scales of code books. */
+static vf fit_odd(const struct feedback_format *f, const vf *s, const float *w)
+{
+    vf largest = {0}, best = {0}, gain = (vf){0} - 1.0f;
+    for (unsigned i = 0; i < f->n_sub; i++)
+        largest = upper(largest, s[i]);
+    for (int trial = -4; trial <= 4; trial++) {
+        vf inverse = reciprocal(largest) * ((float)f->scale_max + 0.4f * (float)trial), s2 = {0}, sxl = {0};
+        for (unsigned i = 0; i < f->n_sub; i++) {
+            vf l = round_scale(f, s[i] * inverse);
+            s2 += l * l * w[i];
+            sxl += l * s[i] * w[i];
+        }
+        vf d = sxl * reciprocal(s2), g = d * sxl;
+        vi better = g > gain;
+        gain = pick(better, g, gain);
+        best = pick(better, d, best);
+    }
+    return best;
+}
+
 /* One step for the n scales (or offsets) s >= 0 of a block, codes 0..max. */
 static vf fit_positive(unsigned n, const vf *s, const float *w, int max)
 {
@@ -347,7 +389,7 @@ static void fit_block(const struct feedback_format *f, const vf *x, const float 
         d = pick(good, both, (xu - m0 * ab) * reciprocal(a));
         m = pick(good, other, m0);
     }
-    d = round_half(d);
+    d = round_d(f, d);
     m = round_half(m);
     vf before = 2.0f * (d0 * xu + m0 * xv) - (d0 * d0 * a + 2.0f * d0 * m0 * ab + m0 * m0 * c);
     vf after = 2.0f * (d * xu + m * xv) - (d * d * a + 2.0f * d * m * ab + m * m * c);
@@ -374,6 +416,8 @@ static void search_block(const struct feedback_format *f, const vf *x, const flo
             seed_asymmetric(f, f->sub, x + s * f->sub, w + s * f->sub, &scale[s], &offset[s]);
         else
             seed_symmetric(f, f->sub, x + s * f->sub, w + s * f->sub, &scale[s]);
+        if (f->has_book) /* the levels of both signs are the same */
+            scale[s] = magnitude(scale[s]);
     }
     if (!f->has_scales) {
         b->p[0] = (struct params){splat(1), splat(1), round_half(scale[0]), round_half(offset[0])};
@@ -382,12 +426,13 @@ static void search_block(const struct feedback_format *f, const vf *x, const flo
     if (f->has_min) {
         d = round_half(fit_positive(f->n_sub, scale, sums, f->scale_max));
         dmin = round_half(fit_positive(f->n_sub, offset, sums, f->min_max));
-    } else
+    } else if (f->has_book)
+        d = round_d(f, fit_odd(f, scale, sums));
+    else
         d = round_half(fit_signed(f->n_sub, scale, sums, f->scale_min, f->scale_max));
     for (unsigned s = 0; s < f->n_sub; s++)
-        b->p[s] =
-            (struct params){round_within(scale[s] * reciprocal(d), (float)f->scale_min, (float)f->scale_max),
-                            round_within(offset[s] * reciprocal(dmin), 0, (float)f->min_max), d, dmin};
+        b->p[s] = (struct params){round_scale(f, scale[s] * reciprocal(d)),
+                                  round_within(offset[s] * reciprocal(dmin), 0, (float)f->min_max), d, dmin};
     for (int round = 0; round < SEARCH_ROUNDS; round++) {
         for (unsigned s = 0; s < f->n_sub; s++) {
             vf best = splat(INFINITY);
@@ -524,6 +569,30 @@ static inline void move_gradient(const struct feedback_hessian *h, vf *g, size_t
     }
 }
 
+/* Single codes of a group, where the loss falls. `delta`: what v has changed since `g`. */
+static void refine_codes(const struct feedback_chunk *c, size_t at, const struct params *p, vf *codes, vf *v,
+                         const vf *g, const vf *delta)
+{
+    const struct feedback_format *f = c->format;
+    const struct feedback_hessian *h = c->h;
+    vf step = step_of(f, p), offset = offset_of(f, p), inverse = reciprocal(step), left[FEEDBACK_MAX_SUB];
+    for (unsigned k = 0; k < f->sub; k++)
+        left[k] = g[k];
+    move_gradient(h, left, at, at + f->sub, delta, at, f->sub);
+    for (unsigned k = 0; k < f->sub; k++) {
+        const float *row = h->matrix + (at + k) * h->n_cols + at;
+        float hkk = row[k];
+        vf code = nearest(f, (v[k] + left[k] * (1.0f / hkk) + offset) * inverse);
+        vf move = step * code - offset - v[k];
+        vi better = 2.0f * move * left[k] - move * move * hkk > 0;
+        move = pick(better, move, (vf){0});
+        codes[k] = pick(better, code, codes[k]);
+        v[k] = pick(better, step * code - offset, v[k]);
+        for (unsigned j = 0; j < f->sub; j++)
+            left[j] -= move * row[j];
+    }
+}
+
 /* The best codes of a group with everything else as it is: its target is v + H_ss^-1 g_s, and codes are
  * searched from there with feedback inside the group. Then single codes. v follows, delta is the change. */
 static void refine_group(const struct feedback_chunk *c, size_t at, struct params *p, vf *codes, vf *v,
@@ -549,25 +618,13 @@ static void refine_group(const struct feedback_chunk *c, size_t at, struct param
     }
     vf best = loss_of(n, target, v, u, n, d);
     search_neighbours(f, n, target, u, n, d, p, codes, &best);
-    vf step = step_of(f, p), offset = offset_of(f, p), inverse = reciprocal(step), left[FEEDBACK_MAX_SUB];
+    vf step = step_of(f, p), offset = offset_of(f, p);
     for (unsigned k = 0; k < n; k++) {
         v[k] = step * codes[k] - offset;
         delta[k] = v[k] - old[k];
-        left[k] = g[k];
     }
-    move_gradient(h, left, at, at + n, delta, at, n);
-    for (unsigned k = 0; k < n; k++) {
-        const float *row = h->matrix + (at + k) * h->n_cols + at;
-        float hkk = row[k];
-        vf code = nearest(f, (v[k] + left[k] * (1.0f / hkk) + offset) * inverse);
-        vf move = step * code - offset - v[k];
-        vi better = 2.0f * move * left[k] - move * move * hkk > 0;
-        move = pick(better, move, (vf){0});
-        codes[k] = pick(better, code, codes[k]);
-        v[k] = pick(better, step * code - offset, v[k]);
-        for (unsigned j = 0; j < n; j++)
-            left[j] -= move * row[j];
-    }
+    if (!f->has_book)
+        refine_codes(c, at, p, codes, v, g, delta);
     for (unsigned k = 0; k < n; k++)
         delta[k] = v[k] - old[k];
 }
@@ -618,7 +675,7 @@ static void refine_scales(const struct feedback_chunk *c, size_t col, struct blo
         dd = pick(good, both, dd);
         dm = pick(good, other, dm);
     }
-    vf d = round_half(d0 + dd), m = round_half(m0 + dm);
+    vf d = round_d(f, d0 + dd), m = round_half(m0 + dm);
     dd = d - d0;
     dm = m - m0;
     vf gain = 2.0f * (dd * gu + dm * gv) - (dd * dd * a + 2.0f * dd * dm * ab + dm * dm * cc);

@@ -20,8 +20,10 @@
 
 #include <cmocka.h>
 
-static const enum qtype types[] = {QTYPE_Q2_K, QTYPE_Q3_K, QTYPE_Q4_K, QTYPE_Q5_K,   QTYPE_Q6_K,  QTYPE_Q4_0,
-                                   QTYPE_Q4_1, QTYPE_Q5_0, QTYPE_Q5_1, QTYPE_IQ4_NL, QTYPE_IQ4_XS};
+static const enum qtype types[] = {QTYPE_Q2_K,   QTYPE_Q3_K,   QTYPE_Q4_K,    QTYPE_Q5_K,
+                                   QTYPE_Q6_K,   QTYPE_Q4_0,   QTYPE_Q4_1,    QTYPE_Q5_0,
+                                   QTYPE_Q5_1,   QTYPE_IQ4_NL, QTYPE_IQ4_XS,  QTYPE_IQ2_XXS,
+                                   QTYPE_IQ2_XS, QTYPE_IQ2_S,  QTYPE_IQ3_XXS, QTYPE_IQ3_S};
 #define N_TYPES (sizeof types / sizeof *types)
 
 /* Sums of x x^T for correlated x, with many rows. */
@@ -131,6 +133,26 @@ static void an_expert_without_tokens_takes_the_layers_matrix(void **state)
     free(pool), free(own), free(copy);
 }
 
+/* Entries of the book with random signs, an even number where the type wants it. */
+static void random_entries(const struct feedback_format *f, struct feedback_block *b, struct rng *r)
+{
+    const struct codebook *book = codebook_get(f->book);
+    unsigned n = (unsigned)book->tuple, n_negative = 0;
+    for (unsigned i = 0; i < f->block; i++) {
+        unsigned entry = i % n == 0 ? (unsigned)(rng_u64(r) % (uint64_t)book->n_entries) : 0;
+        for (unsigned k = 0; k < n && i % n == 0; k++)
+            b->code[i + k] = (int)f->levels[f->n_levels / 2 + codebook_code(book, entry, (int)k)];
+    }
+    for (unsigned i = 0; i < f->block; i++) {
+        bool last = f->even_signs && i % 8 == 7;
+        n_negative = i % 8 == 0 ? 0 : n_negative;
+        if (last ? n_negative % 2 == 1 : rng_u64(r) % 2 == 1) {
+            b->code[i] = -b->code[i];
+            n_negative++;
+        }
+    }
+}
+
 static void packed_blocks_decode_to_their_form(void **state)
 {
     (void)state;
@@ -141,18 +163,21 @@ static void packed_blocks_decode_to_their_form(void **state)
         assert_int_equal(f->block, f->sub * f->n_sub);
         assert_int_equal(f->block, qtype_info((uint32_t)types[t])->block_elems);
         for (int round = 0; round < 20; round++) {
-            struct feedback_block b = {.d = f16_round((float)rng_normal(&r)),
+            struct feedback_block b = {.d = f16_round((float)rng_normal(&r)) * f->unit,
                                        .dmin = f16_round((float)rng_normal(&r))};
             uint8_t bytes[256];
             float got[256];
             for (unsigned s = 0; s < f->n_sub && f->has_scales; s++) {
-                b.scale[s] = f->scale_min + (int)(rng_u64(&r) % (uint64_t)(f->scale_max - f->scale_min + 1));
+                int n_scales = (f->scale_max - f->scale_min) / f->scale_step + 1;
+                b.scale[s] = f->scale_min + f->scale_step * (int)(rng_u64(&r) % (uint64_t)n_scales);
                 b.min[s] = (int)(rng_u64(&r) % (uint64_t)(f->min_max + 1));
             }
             for (unsigned i = 0; i < f->block; i++)
                 b.code[i] =
-                    f->levels ? (int)f->levels[rng_u64(&r) % 16]
+                    f->levels ? (int)f->levels[rng_u64(&r) % f->n_levels]
                               : f->code_min + (int)(rng_u64(&r) % (uint64_t)(f->code_max - f->code_min + 1));
+            if (f->has_book)
+                random_entries(f, &b, &r);
             feedback_pack(f, &b, bytes);
             assert_int_equal(quant_decode_rows(kern_native(), types[t], bytes,
                                                qtype_info((uint32_t)types[t])->block_bytes, got, 1, f->block,
