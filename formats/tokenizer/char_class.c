@@ -74,6 +74,31 @@ int char_class(uint32_t cp)
     }
 }
 
+static bool in_ranges(const uint32_t (*ranges)[2], size_t n, uint32_t cp)
+{
+    for (size_t i = 0; i < n; i++)
+        if (cp >= ranges[i][0] && cp <= ranges[i][1])
+            return true;
+    return false;
+}
+
+#define IN_RANGES(table, cp) in_ranges(table, sizeof(table) / sizeof *(table), cp)
+
+/* As RECENT, the detail of the code points of categories S and P. */
+static int recent_sign(uint32_t cp)
+{
+    static const uint32_t symbols[][2] = {{0x2427, 0x2429},   {0x2FFC, 0x2FFF},   {0x31E4, 0x31E5},
+                                          {0x31EF, 0x31EF},   {0x10D8E, 0x10D8F}, {0x1CC00, 0x1CCEF},
+                                          {0x1CD00, 0x1CEB3}, {0x1F8B2, 0x1F8BB}, {0x1F8C0, 0x1F8C1},
+                                          {0x1FA89, 0x1FA89}, {0x1FA8F, 0x1FA8F}, {0x1FABE, 0x1FABE},
+                                          {0x1FAC6, 0x1FAC6}, {0x1FADC, 0x1FADC}, {0x1FADF, 0x1FADF},
+                                          {0x1FAE9, 0x1FAE9}, {0x1FBCB, 0x1FBEF}},
+                          punctuation[][2] = {{0x1B4E, 0x1B4F},   {0x1B7F, 0x1B7F},   {0x10D6E, 0x10D6E},
+                                              {0x113D4, 0x113D5}, {0x113D7, 0x113D8}, {0x11BE1, 0x11BE1},
+                                              {0x16D6D, 0x16D6F}, {0x1E5FF, 0x1E5FF}};
+    return IN_RANGES(symbols, cp) ? DETAIL_SYMBOL : IN_RANGES(punctuation, cp) ? DETAIL_PUNCTUATION : 0;
+}
+
 /* The script Han of Unicode 16. */
 static bool is_han(uint32_t cp)
 {
@@ -84,10 +109,7 @@ static bool is_han(uint32_t cp)
         {0x2B740, 0x2B81D}, {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0}, {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D},
         {0x30000, 0x3134A}, {0x31350, 0x323AF},
     };
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
-        if (cp >= ranges[i][0] && cp <= ranges[i][1])
-            return true;
-    return false;
+    return IN_RANGES(ranges, cp);
 }
 
 static int category_detail(uint32_t cp)
@@ -101,7 +123,9 @@ static int category_detail(uint32_t cp)
     case UTF8PROC_CATEGORY_MN:
     case UTF8PROC_CATEGORY_MC:
     case UTF8PROC_CATEGORY_ME: return DETAIL_MARK;
-    case UTF8PROC_CATEGORY_PC:
+    case UTF8PROC_CATEGORY_ND: return DETAIL_DECIMAL;
+    case UTF8PROC_CATEGORY_NL: return DETAIL_WORD;
+    case UTF8PROC_CATEGORY_PC: return DETAIL_PUNCTUATION | DETAIL_WORD;
     case UTF8PROC_CATEGORY_PD:
     case UTF8PROC_CATEGORY_PS:
     case UTF8PROC_CATEGORY_PE:
@@ -114,14 +138,29 @@ static int category_detail(uint32_t cp)
     case UTF8PROC_CATEGORY_SO: return DETAIL_SYMBOL;
     case UTF8PROC_CATEGORY_CN: {
         int recent = recent_class(cp);
-        return recent == CHAR_LETTER ? DETAIL_CASELESS : recent == CHAR_MARK ? DETAIL_MARK : 0;
+        return recent == CHAR_LETTER   ? DETAIL_CASELESS
+               : recent == CHAR_MARK   ? DETAIL_MARK
+               : recent == CHAR_NUMBER ? DETAIL_DECIMAL /* all of RECENT are Nd */
+                                       : recent_sign(cp);
     }
     default: return 0;
     }
 }
 
+/* Word characters of categories No and So: the letters in circles and squares (Other_Alphabetic), and six of
+ * Latin 1 that the engine has in an older table; found by asking it about every code point. */
+static bool is_odd_word(uint32_t cp)
+{
+    static const uint32_t ranges[][2] = {{0xB2, 0xB3},      {0xB9, 0xB9},       {0xBC, 0xBE},
+                                         {0x24B6, 0x24E9},  {0x1F130, 0x1F149}, {0x1F150, 0x1F169},
+                                         {0x1F170, 0x1F189}};
+    return IN_RANGES(ranges, cp);
+}
+
 int char_detail(uint32_t cp)
 {
     int d = category_detail(cp);
+    if ((d & (DETAIL_LETTER | DETAIL_MARK | DETAIL_DECIMAL)) || (cp >= 0xB2 && is_odd_word(cp)))
+        d |= DETAIL_WORD;
     return cp >= 0x2E80 && is_han(cp) ? d | DETAIL_HAN : d;
 }

@@ -25,7 +25,9 @@ enum char_detail {
     DETAIL_MARK = 8,
     DETAIL_PUNCTUATION = 16,
     DETAIL_SYMBOL = 32,
-    DETAIL_HAN = 64, /* the script, whatever the category */
+    DETAIL_HAN = 64,      /* the script, whatever the category */
+    DETAIL_DECIMAL = 128, /* Nd, what \d means */
+    DETAIL_WORD = 256,    /* what \w means to that engine */
 };
 
 int char_detail(uint32_t cp);

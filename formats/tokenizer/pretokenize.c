@@ -158,6 +158,11 @@ const uint8_t *pretokenize_qwen2(const uint8_t *p, const uint8_t *end)
     return match_qwen(p, end, CHAR_LETTER, 1);
 }
 
+const uint8_t *pretokenize_llama3(const uint8_t *p, const uint8_t *end)
+{
+    return match_qwen(p, end, CHAR_LETTER, 3);
+}
+
 const uint8_t *pretokenize_llama3_long(const uint8_t *p, const uint8_t *end)
 {
     return match_qwen(p, end, CHAR_LETTER, INT32_MAX);
@@ -195,7 +200,7 @@ bool pretokenize_next(struct pretokenize *it, const char **piece, size_t *len)
     switch (it->kind) {
     case PRE_QWEN2: q = match_qwen(it->p, it->end, CHAR_LETTER, 1); break;
     case PRE_QWEN35: q = match_qwen(it->p, it->end, CHAR_LETTER | CHAR_MARK, 1); break;
-    case PRE_LLAMA3: q = match_qwen(it->p, it->end, CHAR_LETTER, 3); break;
+    case PRE_LLAMA3: q = pretokenize_llama3(it->p, it->end); break;
     case PRE_GPT2: q = match_gpt2(it->p, it->end); break;
     case PRE_STARCODER: q = match_starcoder(it); break;
     default: break;
@@ -285,6 +290,13 @@ static const struct pretokenizer_info NAMES[] = {
     {"seed-coder", PRE_SEED_CODER, false, false, false},
     {"laguna", PRE_LAGUNA, false, false, false},
     {"exaone-moe", PRE_EXAONE_MOE, false, false, false},
+    {"jais-2", PRE_JAIS2, false, false, false},
+    {"youtu", PRE_YOUTU, true, false, false},
+    {"chameleon", PRE_CHAMELEON, false, true, false},
+    {"afmoe", PRE_AFMOE, false, false, false},
+    {"superbpe", PRE_SUPERBPE, false, false, false},
+    {"tiny_aya", PRE_TINY_AYA, false, false, false},
+    {"cohere2moe", PRE_TINY_AYA, false, false, false},
 };
 
 const struct pretokenizer_info *pretokenizer_find(const char *name)
@@ -331,6 +343,14 @@ static bool is_pattern(const char *text, const char *known)
 #define O200K(contraction, digits)                                                                           \
     "[^\\r\\n\\p{L}\\p{N}]?" UPPER "*" LOWER "+" contraction "|[^\\r\\n\\p{L}\\p{N}]?" UPPER "+" LOWER       \
     "*" contraction "|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES
+#define DEEPSEEK3                                                                                            \
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"      \
+    "| ?[\\p{P}\\p{S}]+[\\r\\n]*|" SPACES
+#define SPACE(n) "\\s{" #n "}(?!\\S)|"
+#define YOUTU_SCRIPTS                                                                                        \
+    "[\uac00-\ud7a3\u3131-\u318e]+|[\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c\u3001-"     \
+    "\u303f"                                                                                                 \
+    "\ufe30-\ufe4f]+|[\u3105-\u312f]+|[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
 #define CJK         "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 #define BLOOM_SIGNS ".,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c"
 
@@ -350,6 +370,17 @@ bool pretokenizer_from_patterns(const char *const *patterns, size_t n, enum pret
         {PRE_STARCODER, {"\\p{N}", PRETOKENIZE_GPT2}},
         {PRE_SEED_CODER, {QWEN("\\p{L}+", "", "\\p{N}{1}", "\\r\\n]+")}},
         {PRE_SEED_CODER, {QWEN("\\p{L}+", "", "\\p{N}", "\\r\\n]+")}},
+        {PRE_JAIS2,
+         {CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+                       "\\s*[\\r\\n]+|" SPACE(512) SPACE(256) SPACE(128) SPACE(64) SPACE(32) SPACE(16)
+                           SPACE(8) SPACE(4) "\\s{1,2}(?!\\S)|\\s{1}"}},
+        {PRE_YOUTU, {YOUTU_SCRIPTS, O200K(CONTRACTIONS "?", "\\p{N}")}},
+        {PRE_CHAMELEON,
+         {"<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", "([\\t\\n]|    |  )", "\\p{N}",
+          PRETOKENIZE_ONE_SIGN, PRETOKENIZE_GPT2}},
+        {PRE_AFMOE, {"\\p{N}{1,3}(?=(?:\\p{N}{3})*(?:\\P{N}|$))", "[" PRETOKENIZE_EAST_ASIA "]+", DEEPSEEK3}},
+        {PRE_SUPERBPE, {"\\p{N}+", "(?=(\\d{3})+(?!\\d))"}},
+        {PRE_TINY_AYA, {"\\d{1,3}(?=(?:\\d{3})*\\b)", O200K(CONTRACTIONS "?", "\\p{N}{1,3}")}},
         {PRE_MINICPM5, {"\\p{N}{1,3}", QWEN("\\p{L}+", "", "\\p{N}+", "]+[\\r\\n]*")}},
         {PRE_TEKKEN, {O200K("", "\\p{N}")}},
         {PRE_GPT4O, {O200K(CONTRACTIONS "?", "\\p{N}{1,3}")}},
@@ -358,10 +389,7 @@ bool pretokenizer_from_patterns(const char *const *patterns, size_t n, enum pret
              LOWERS) "+" CONTRACTIONS
                      "?|[^\\r\\n\\p{L}\\p{N}]?" NO_HAN(UPPERS) "+" NO_HAN(
                          LOWERS) "*" CONTRACTIONS "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" SPACES}},
-        {PRE_DEEPSEEK_V3,
-         {"\\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
-          "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
-          "| ?[\\p{P}\\p{S}]+[\\r\\n]*|" SPACES}},
+        {PRE_DEEPSEEK_V3, {"\\p{N}{1,3}", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", DEEPSEEK3}},
         {PRE_DEEPSEEK_CODER, {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", CJK, "\\p{N}"}},
         {PRE_FALCON, {PRETOKENIZE_PUNCTUATION, PRETOKENIZE_GPT2, "[0-9][0-9][0-9]"}},
         {PRE_BLOOM, {" ?[^(\\s|[" BLOOM_SIGNS "])]+"}},

@@ -35,6 +35,12 @@ enum pretokenizer {
     PRE_SEED_CODER,
     PRE_LAGUNA,
     PRE_EXAONE_MOE,
+    PRE_JAIS2,
+    PRE_YOUTU,
+    PRE_CHAMELEON,
+    PRE_AFMOE,
+    PRE_SUPERBPE,
+    PRE_TINY_AYA,
     PRE_COUNT,
 };
 
@@ -56,6 +62,7 @@ const struct pretokenizer_info *pretokenizer_find(const char *name);
  * says the same; the last step, of byte-level pieces, is PRETOKENIZE_GPT2 or not there. */
 #define PRETOKENIZE_GPT2        "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 #define PRETOKENIZE_PUNCTUATION "[\\p{P}\\$\\+<=>\\^~\\|`]+"
+#define PRETOKENIZE_ONE_SIGN    "[\\p{P}!-/:-@\\[-`{-~]"
 bool pretokenizer_from_patterns(const char *const *patterns, size_t n, enum pretokenizer *out);
 
 /* What a file calls the kind; NULL for the five that the caller tells apart further. */

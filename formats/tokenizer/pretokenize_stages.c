@@ -1,6 +1,7 @@
 /* pretokenize_stages.c - see pretokenize_stages.h. Each matcher's comment is the regular expression that it
  * stands for, as in the tokenizer.json of the models of that name (DeepSeek, Falcon, Mistral's Tekken,
- * OpenAI's o200k, BLOOM, Viking, MiniCPM, Kimi K2, Seed-Coder).
+ * OpenAI's o200k, BLOOM, Viking, MiniCPM, Kimi K2, Seed-Coder, Jais 2, Youtu, Chameleon, AFMoE, SuperBPE,
+ * Tiny Aya).
  *
  * Cost is linear: a matcher looks at its own match and at most one run behind it, and a search for the next
  * match gives up a position after a fixed number of characters. */
@@ -400,6 +401,203 @@ static const uint8_t *exaone_moe(const uint8_t *p, const uint8_t *end)
     return pretokenize_class(p, end, &next) == CHAR_SPACE ? pretokenize_space(p, end, true) : NULL;
 }
 
+/* --- numbers cut into threes from the right: 1 234 567 ---
+ *
+ * One pattern of the file becomes two steps here, so that no digit is looked at more than a few times: the
+ * first cuts off the one or two digits too many, the second cuts what is left. */
+
+static bool is_number(uint32_t cp)
+{
+    return char_class(cp) == CHAR_NUMBER;
+}
+
+static bool is_decimal(uint32_t cp)
+{
+    return char_detail(cp) & DETAIL_DECIMAL;
+}
+
+/* Where the run of digits at `p` begins to be whole threes; its end when it has fewer than three. */
+static const uint8_t *threes_begin(const uint8_t *p, const uint8_t *end, bool (*is_digit)(uint32_t cp),
+                                   const uint8_t **run_end)
+{
+    const uint8_t *at[3] = {p, p, p}, *q = p, *next;
+    size_t n = 0;
+    for (; q < end && is_digit(code_at(q, end, &next)); q = next, n++)
+        if (n < 3)
+            at[n] = q;
+    *run_end = q;
+    return n < 3 ? q : at[n % 3];
+}
+
+/* \p{N}{1,3}(?=(?:\p{N}{3})*(?:\P{N}|$)), the first step: the digits before whole threes, or all of these. */
+static const uint8_t *surplus_numbers(const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *run_end, *threes = threes_begin(p, end, is_number, &run_end);
+    return threes > p ? threes : run_end;
+}
+
+/* (?=(\d{3})+(?!\d)), which matches no character: pieces end where it matches. The first step ends them where
+ * whole threes begin. */
+static const uint8_t *until_threes(const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *next, *run_end;
+    for (const uint8_t *q = p; q < end; q = next) {
+        (void)code_at(q, end, &next);
+        const uint8_t *threes = threes_begin(q, end, is_decimal, &run_end);
+        if (threes > p && threes < run_end)
+            return threes;
+        next = run_end > q ? run_end : next;
+    }
+    return end;
+}
+
+/* The second step: a three that another one follows, else all that is left. */
+static const uint8_t *three_before_threes(const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *q = p, *next, *third = NULL;
+    for (int n = 1; n <= 6; n++, q = next) {
+        if (q >= end || !is_decimal(code_at(q, end, &next)))
+            return end;
+        if (n == 3)
+            third = next;
+    }
+    return third;
+}
+
+/* \d{1,3}(?=(?:\d{3})*\b), the first step. A run of digits that letters follow matches nowhere in it: *skip
+ * is its end. */
+static const uint8_t *surplus_before_boundary(const uint8_t *p, const uint8_t *end, const uint8_t **skip)
+{
+    const uint8_t *threes = threes_begin(p, end, is_decimal, skip), *next;
+    if (*skip < end && (char_detail(code_at(*skip, end, &next)) & DETAIL_WORD))
+        return NULL;
+    return threes > p ? threes : *skip;
+}
+
+static const uint8_t *bounded_decimals(const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *skip;
+    return surplus_before_boundary(p, end, &skip);
+}
+
+static uint32_t last_code(const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *q = end, *next;
+    do
+        q--;
+    while (q > p && (*q & 0xC0) == 0x80);
+    return code_at(q, end, &next);
+}
+
+/* \d\d\d, the second step: in stretches that the first step cut out. No other ends in such a digit. */
+static const uint8_t *decimal_triple(const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *q = p, *next;
+    if (!is_decimal(last_code(p, end)))
+        return NULL;
+    for (int n = 0; n < 3; n++, q = next)
+        if (q >= end || !is_decimal(code_at(q, end, &next)))
+            return NULL;
+    return q;
+}
+
+/* --- Jais 2 --- */
+
+/* \s{512}(?!\S) | \s{256}(?!\S) | ... | \s{4}(?!\S) | \s{1,2}(?!\S) | \s{1}, as a step behind the pattern of
+ * Llama 3: that leaves white space which is not followed by any in stretches of its own, and none of these
+ * holds a line end. */
+static const uint8_t *halved_space(const uint8_t *p, const uint8_t *end)
+{
+    enum { MOST = 512 };
+    const uint8_t *at[MOST + 1], *next;
+    uint32_t last = last_code(p, end);
+    int n = 0, cut = MOST;
+    if (char_class(last) != CHAR_SPACE || last == '\r' || last == '\n')
+        return NULL;
+    for (at[0] = p; n < MOST && pretokenize_class(at[n], end, &next) == CHAR_SPACE; at[++n] = next)
+        ;
+    while (cut > n)
+        cut /= 2;
+    return cut > 0 ? at[cut] : NULL;
+}
+
+/* --- Youtu --- */
+
+/* [가-힣ㄱ-ㆎ]+ | [！…“”‘’—：；，、-〿︰-﹏]+ | [ㄅ-ㄯ]+ | [一-龥぀-ゟ゠-ヿ]+
+ */
+static const uint8_t *youtu_scripts(const uint8_t *p, const uint8_t *end)
+{
+    static const char *const sets[] = {
+        "\uac00-\ud7a3\u3131-\u318e",
+        "\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c\u3001-\u303f\ufe30-\ufe4f",
+        "\u3105-\u312f", "\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff"};
+    const uint8_t *q = NULL;
+    for (size_t i = 0; i < sizeof sets / sizeof *sets && !q; i++)
+        q = set_run(sets[i], p, end);
+    return q;
+}
+
+/* o200k with digits one by one */
+static const uint8_t *youtu_words(const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *q = prefixed_word(p, end, 0);
+    if (q)
+        return with_contraction(q, end);
+    q = one_digit(p, end);
+    return q ? q : signs_or_space(p, end, true);
+}
+
+/* --- Chameleon --- */
+
+static const uint8_t *literal(const uint8_t *p, const uint8_t *end, const char *text)
+{
+    size_t n = strlen(text);
+    return (size_t)(end - p) >= n && memcmp(p, text, n) == 0 ? p + n : NULL;
+}
+
+/* <sentinel:[0-9]+> */
+static const uint8_t *sentinel(const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *from = literal(p, end, "<sentinel:"), *q = from;
+    while (q && q < end && *q >= '0' && *q <= '9')
+        q++;
+    return q && q > from && q < end && *q == '>' ? q + 1 : NULL;
+}
+
+/* (IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z */
+static const uint8_t *image_code(const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *from = literal(p, end, "IMGIMG"), *q = from;
+    while (q && q < end && q - from < 4 && *q >= 'A' && *q <= 'I')
+        q++;
+    return q && q > from && q < end && *q == 'Z' ? q + 1 : NULL;
+}
+
+/* [\t\n] | four spaces | two spaces */
+static const uint8_t *indent(const uint8_t *p, const uint8_t *end)
+{
+    if (*p == '\t' || *p == '\n')
+        return p + 1;
+    const uint8_t *q = literal(p, end, "    ");
+    return q ? q : literal(p, end, "  ");
+}
+
+/* [\p{P}!-/:-@\[-`{-~] */
+static const uint8_t *one_sign(const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *next;
+    uint32_t cp = code_at(p, end, &next);
+    return (cp < 128 && is_ascii_punctuation((uint8_t)cp)) || (char_detail(cp) & DETAIL_PUNCTUATION) ? next
+                                                                                                     : NULL;
+}
+
+/* --- AFMoE --- */
+
+static const uint8_t *east_asian(const uint8_t *p, const uint8_t *end)
+{
+    return set_run(PRETOKENIZE_EAST_ASIA, p, end);
+}
+
 bool pretokenizer_is_deepseek_llm(const char *const *patterns, size_t n)
 {
     static const char *const others[] = {NULL,
@@ -437,6 +635,12 @@ const pretokenize_match *pretokenize_stages(enum pretokenizer kind)
         [PRE_SEED_CODER] = {seed_coder},
         [PRE_LAGUNA] = {line, pretokenize_qwen2},
         [PRE_EXAONE_MOE] = {exaone_moe},
+        [PRE_JAIS2] = {pretokenize_llama3, halved_space},
+        [PRE_YOUTU] = {youtu_scripts, youtu_words},
+        [PRE_CHAMELEON] = {sentinel, image_code, indent, one_digit, one_sign, pretokenize_gpt2},
+        [PRE_AFMOE] = {surplus_numbers, three_digits, east_asian, deepseek3},
+        [PRE_SUPERBPE] = {all_digits, until_threes, three_before_threes},
+        [PRE_TINY_AYA] = {bounded_decimals, decimal_triple, gpt4o},
     };
     return steps[kind][0] ? steps[kind] : NULL;
 }
@@ -470,6 +674,11 @@ static void find(pretokenize_match match, const uint8_t *p, const uint8_t *end, 
             return;
         }
         (void)code_at(p, end, &next);
+        if (match == bounded_decimals) { /* no digit of such a run can begin a match: not to be tried again */
+            const uint8_t *skip;
+            (void)surplus_before_boundary(p, end, &skip);
+            next = skip > next ? skip : next;
+        }
     }
     *from = *to = end;
 }

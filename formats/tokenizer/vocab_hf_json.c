@@ -179,7 +179,9 @@ static const char *step_pattern(const struct json *step, bool alone, bool *bytes
         return json_true(step, "individual_digits", false) ? "\\p{N}" : "\\p{N}+";
     const char *how = json_string(json_get(step, "behavior"));
     if (is_type(step, "Punctuation"))
-        return how && strcmp(how, "Contiguous") == 0 ? PRETOKENIZE_PUNCTUATION : NULL;
+        return how && strcmp(how, "Contiguous") == 0  ? PRETOKENIZE_PUNCTUATION
+               : !how || strcmp(how, "Isolated") == 0 ? PRETOKENIZE_ONE_SIGN
+                                                      : NULL;
     bool invert = json_true(step, "invert", false);
     /* "Removed" with `invert` keeps the matches: the same, since every character is in some match */
     if (!is_type(step, "Split") || !how || strcmp(how, invert ? "Removed" : "Isolated") != 0)

@@ -62,6 +62,7 @@ static void pieces_are_those_of_the_regular_expression(void **state)
     (void)state;
     check_pieces(KERF_TEST_GOLDEN "/pretokenize.txt", 500);
     check_pieces(KERF_TEST_GOLDEN "/pretokenize_steps.txt", 1000);
+    check_pieces(KERF_TEST_GOLDEN "/pretokenize_later.txt", 600);
     if (getenv("KERF_PRETOKENIZE")) /* a file of one's own, larger than a test should be */
         check_pieces(getenv("KERF_PRETOKENIZE"), 0);
 }
@@ -113,6 +114,33 @@ static void classes_follow_unicode_16(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (char_class(cases[i].cp) != cases[i].class)
             fail_msg("U+%04X: class %d, expected %d", cases[i].cp, char_class(cases[i].cp), cases[i].class);
+}
+
+/* What \\d and \\w mean, and signs newer than the library. */
+static void details_follow_the_engine(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t cp;
+        int detail;
+    } cases[] = {
+        {'7', DETAIL_DECIMAL | DETAIL_WORD},
+        {0x663, DETAIL_DECIMAL | DETAIL_WORD},
+        {'_', DETAIL_PUNCTUATION | DETAIL_WORD},
+        {'-', DETAIL_PUNCTUATION},
+        {0xB2, DETAIL_WORD},
+        {0x2074, 0},
+        {0x2160, DETAIL_WORD},
+        {0x24B6, DETAIL_SYMBOL | DETAIL_WORD},
+        {0x301, DETAIL_MARK | DETAIL_WORD},
+        {0x1CEAE, DETAIL_SYMBOL},
+        {0x1B4E, DETAIL_PUNCTUATION},
+        {0x16D70, DETAIL_DECIMAL | DETAIL_WORD},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (char_detail(cases[i].cp) != cases[i].detail)
+            fail_msg("U+%04X: detail %d, expected %d", cases[i].cp, char_detail(cases[i].cp),
+                     cases[i].detail);
 }
 
 static void byte_alphabet_is_a_bijection(void **state)
@@ -192,8 +220,11 @@ static void long_runs_take_linear_time(void **state)
                                         "\xE2\x80\x8B",
                                         "\xE6\xBC\xA2",
                                         " (",
-                                        "Aa"};
-    char *text = malloc(N + 8);
+                                        "Aa",
+                                        "1a",
+                                        "IMGIMGA",
+                                        "<sentinel:1"};
+    char *text = malloc(N + 16);
     assert_non_null(text);
     double start = clock_read(CLOCK_PROCESS_CPUTIME_ID);
     for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
@@ -247,6 +278,7 @@ int main(void)
         cmocka_unit_test(pieces_are_those_of_the_regular_expression),
         cmocka_unit_test(form_c_is_that_of_the_reference),
         cmocka_unit_test(classes_follow_unicode_16),
+        cmocka_unit_test(details_follow_the_engine),
         cmocka_unit_test(byte_alphabet_is_a_bijection),
         cmocka_unit_test(ill_formed_parts_become_one_replacement_each),
         cmocka_unit_test(long_runs_take_linear_time),

@@ -223,6 +223,14 @@ static void added_tokens_get_their_types(void **state)
     "Lo}\\\\p{M}]*|\\\\p{N}"                                                                                 \
     "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
 
+#define SPACE(n) "\\\\s{" n "}(?!\\\\S)|"
+#define UPPERS   "[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+#define LOWERS   "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+#define O200K(digits)                                                                                        \
+    "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?" UPPERS "*" LOWERS "+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"                     \
+    "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?" UPPERS "+" LOWERS "*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|" digits              \
+    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+
 static void pre_tokenizer_is_decided_by_its_pattern(void **state)
 {
     (void)state;
@@ -254,6 +262,29 @@ static void pre_tokenizer_is_decided_by_its_pattern(void **state)
                "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}," STEP("[0-9][0-9][0-9]")),
          "", "", "falcon"},
         {STEPS(STEP(TEKKEN)), "", "", "tekken"},
+        {STEPS(STEP("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "
+                    "?[^\\\\s\\\\p{L}\\\\p{N}]+"
+                    "[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|" SPACE("512") SPACE("256") SPACE("128") SPACE("64")
+                        SPACE("32") SPACE("16") SPACE("8") SPACE("4") "\\\\s{1,2}(?!\\\\S)|\\\\s{1}")),
+         "", "", "jais-2"},
+        {STEPS(STEP("<sentinel:[0-9]+>") "," STEP("(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z") "," STEP(
+             "([\\\\t\\\\n]|    |  )") ",{\"type\":\"Digits\",\"individual_digits\":true},{\"type\":"
+                                       "\"Punctuation\"},"
+                                       "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"),
+         "", "", "chameleon"},
+        {STEPS(STEP("\\\\p{N}+") "," STEP("(?=(\\\\d{3})+(?!\\\\d))")), "", "", "superbpe"},
+        {STEPS(STEP("\\\\p{N}{1,3}(?=(?:\\\\p{N}{3})*(?:\\\\P{N}|$))") "," STEP(
+             "[\u4e00-\u9fff\u3400-\u4dbf\u8c48-\ufaff\u3040-\u309f\u30a0-\u30ff\uff65-\uff9f\u2f00-\u2fdf"
+             "\u0e40-\u0e7f\u0e80-\u0eff\u1780-\u17ff\u1000-\u109f\uaa60-\uaa7f\ua9e0-\ua9ff\uac00-\ud7af"
+             "\u1100-\u11ff]+") "," STEP(DEEPSEEK3)),
+         "", "", "afmoe"},
+        {STEPS(STEP("\\\\d{1,3}(?=(?:\\\\d{3})*\\\\b)") "," STEP(O200K("\\\\p{N}{1,3}"))), "", "",
+         "tiny_aya"},
+        {STEPS(STEP("[\uac00-\ud7a3\u3131-\u318e]+|["
+                    "\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c"
+                    "\u3001-\u303f\ufe30-\ufe4f]+|[\u3105-\u312f]+|[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]"
+                    "+") "," STEP(O200K("\\\\p{N}"))),
+         "", "", "youtu"},
     };
     struct scratch s;
     scratch_make(&s);
