@@ -455,7 +455,7 @@ int cmd_allocate(int argc, char **argv)
             "measured on the text (--chunks windows, evenly spread) in at most 20 forward passes over those "
             "windows, or with --probe full in about (tensors x probes / 2); with --table it is done once for "
             "any number of budgets. In the end the plan is measured beside the standard mix of that size, on "
-            "windows that were not used so far, and the better one stays.",
+            "windows that were not used so far, and the better one stays." ADAPTERS_HELP,
         OPT_TABLE(options),
         .min_operands = 1,
         .max_operands = 1,

@@ -199,7 +199,7 @@ int cmd_hessian(int argc, char **argv)
         .description = "Collect the Gram matrices of the inputs of every product over a calibration text, "
                        "for --method feedback: plain, and for keys and values weighed by what attention does "
                        "with each token. The file holds the importance matrix of the same text as well. "
-                       "'hessian merge A B... -o C' adds files up.",
+                       "'hessian merge A B... -o C' adds files up." ADAPTERS_HELP,
         OPT_TABLE(options),
         .min_operands = 1,
         .max_operands = 1,

@@ -362,7 +362,8 @@ int cmd_imatrix_collect(int argc, char **argv)
         .description =
             "Collect an importance matrix: for every matrix of the model the mean square of each input "
             "column over a calibration text, per expert where there are experts. Sub-commands: 'imatrix "
-            "merge A B... -o C', 'imatrix convert A -o B' and 'imatrix show F', each with its own --help.",
+            "merge A B... -o C', 'imatrix convert A -o B' and 'imatrix show F', each with its own "
+            "--help." ADAPTERS_HELP,
         OPT_TABLE(options),
         .min_operands = 1,
         .max_operands = 1,

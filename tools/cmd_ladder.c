@@ -119,7 +119,8 @@ int cmd_ladder(int argc, char **argv)
         .description =
             "Quantize a model to every level in memory and measure what each costs, against the model as it "
             "is: size, perplexity, KL divergence; for embedding models, rerankers and reward models what "
-            "compare reports. No file is written; the levels are, to the bit, those of kerf quantize.",
+            "compare reports. No file is written; the levels are, to the bit, those of kerf "
+            "quantize." ADAPTERS_HELP,
         OPT_TABLE(options),
         .min_operands = 1,
         .max_operands = 1,

@@ -122,9 +122,10 @@ int cmd_perplexity(int argc, char **argv)
     const struct opt_command cmd = {
         .name = "perplexity",
         .operands = "MODEL --text TEXT",
-        .description = "Perplexity of a model on a text, with its standard error. The model is a checkpoint "
-                       "folder or a GGUF file of any type; it is streamed layer by layer, so it may be "
-                       "larger than memory. Windows and scored positions are those of llama.cpp.",
+        .description =
+            "Perplexity of a model on a text, with its standard error. The model is a checkpoint "
+            "folder or a GGUF file of any type; it is streamed layer by layer, so it may be "
+            "larger than memory. Windows and scored positions are those of llama.cpp." ADAPTERS_HELP,
         OPT_TABLE(options),
         .min_operands = 1,
         .max_operands = 1,

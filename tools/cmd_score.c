@@ -258,7 +258,7 @@ int cmd_score(int argc, char **argv)
             "mix "
             "(Q4_K_M), which is applied to the first on the fly. Differences are paired: flips are records "
             "that "
-            "one model has right and the other not, p is McNemar's.",
+            "one model has right and the other not, p is McNemar's." ADAPTERS_HELP,
         OPT_TABLE(options),
         .min_operands = 1,
         .max_operands = SIZE_MAX,

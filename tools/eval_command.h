@@ -91,6 +91,9 @@ struct resume_options {
             "stopped goes on, and one more candidate costs no more than itself"),                            \
         OPT(TEXT, "state", &(o).folder, "FOLDER", "where --resume keeps it; serves any models and texts")
 
+/* Behind the description of a command whose MODEL runs. */
+#define ADAPTERS_HELP " MODEL+ADAPTER[=SCALE] is a model with LoRA adapters (PEFT folders, adapter files)."
+
 #define HTML_OPTION(html) OPT(TEXT, "html", &(html), "FILE", "write the report as a page, too")
 
 /* What --activations says. */

@@ -414,15 +414,16 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const str
     return rc ? cmd_fail(&e) : CMD_DONE;
 }
 
-/* An adapter file has factors, which no mix and no encoder is for. */
+/* The types that an adapter file may have are those of the reference converter; no mix is made for factors.
+ */
 static int check_adapter_options(const struct opt_command *cmd, const struct options *o)
 {
-    static const char *const types[] = {"auto", "F32", "F16", "BF16"};
+    static const char *const types[] = {"auto", "F32", "F16", "BF16", "Q8_0"};
     bool known = !o->type;
     for (size_t i = 0; !known && i < sizeof types / sizeof *types; i++)
         known = strcasecmp(o->type, types[i]) == 0;
     if (!known)
-        return cmd_usage(cmd, "--type %s: an adapter file is written in F32, F16 or BF16", o->type);
+        return cmd_usage(cmd, "--type %s: an adapter file is written in F32, F16, BF16 or Q8_0", o->type);
     if (o->adapters.n || o->plan || o->imatrix || strcmp(o->method, "fast") != 0)
         return cmd_usage(cmd,
                          "--base writes an adapter file, which takes neither --lora nor --plan, --imatrix "
@@ -497,7 +498,7 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
             "read, SCALE times its own strength; several are added in their order"),
         OPT(TEXT, "base", &o.base, "CHECKPOINT",
             "MODEL is a PEFT folder that was trained on this checkpoint (its config.json is enough): write "
-            "the adapter file that llama.cpp takes with --lora, in F32, F16 or BF16"),
+            "the adapter file that llama.cpp takes with --lora, in F32, F16, BF16 or Q8_0"),
         OPT(LIST, "skip-tensor", &o.skip_tensors, "REGEX",
             "leave out the tensors of a checkpoint whose stored name the expression finds"),
         OPT(SIZE, "split-max-size", &o.split_max_bytes, "SIZE", "write parts of at most this size",

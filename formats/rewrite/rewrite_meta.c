@@ -186,7 +186,7 @@ int rw_plan_meta(struct rw_plan *p, const struct model *m, const struct rewrite_
     }
     if (rc == 0)
         rc = set_extra(p->meta, opt->extra, e);
-    if (rc == 0 && (opt->recipe.plan || !rw_is_plain(opt))) {
+    if (rc == 0 && !model_is_adapter(m) && (opt->recipe.plan || !rw_is_plain(opt))) {
         rc = set_imatrix_keys(p->meta, opt, e);
         if (rc == 0)
             rc = set_recipe_keys(p->meta, &opt->recipe, e);

@@ -244,6 +244,25 @@ static int assign(struct rw_plan *p, const struct model *m, const struct rewrite
     return rc;
 }
 
+/* The factors of an adapter have no roles that a mix could tell apart: all matrices take its base type. B has
+ * rows of the rank, which is often less than a block; those stay F16, as the reference converter has them. */
+static int assign_factors(struct rw_plan *p, const struct rewrite_options *opt, const struct mix *mix,
+                          struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < p->n_tensors; i++) {
+        struct rw_tensor *t = &p->tensors[i];
+        const struct recipe_tensor r = {
+            .name = t->src->name, .type = QTYPE_F16, .why = "fallback: rows are not a multiple of 32"};
+        t->type = t->src->always_f32 ? QTYPE_F32 : mix->base;
+        if (t->src->ne[0] % qtype_info((uint32_t)t->type)->block_elems == 0)
+            continue;
+        t->type = r.type;
+        rc = fall_back(p, t, &r, opt->no_fallback, e);
+    }
+    return rc;
+}
+
 /* Rules about sources, and what a job needs to know. A checkpoint has no other weights than its packed ones.
  */
 static int finish_tensor(struct rw_plan *p, struct rw_tensor *t, const struct rewrite_options *opt,
@@ -547,12 +566,13 @@ int rw_plan_types(struct rw_plan *p, const struct model *m, const struct rewrite
     }
     bool gguf = model_is_gguf(m);
     const struct mix *mix = opt->recipe.mix;
-    p->quantizing = opt->recipe.plan || (mix && (gguf || !rw_is_plain(opt)));
+    bool factors = model_is_adapter(m);
+    p->quantizing = !factors && (opt->recipe.plan || (mix && (gguf || !rw_is_plain(opt))));
     if (p->quantizing)
         qsort(p->tensors, p->n_tensors, sizeof *p->tensors, by_layer_and_name);
     if (!mix && !gguf)
         mix = mix_find(qtype_name(auto_type(m)));
-    int rc = assign(p, m, opt, mix, e);
+    int rc = factors ? assign_factors(p, opt, mix, e) : assign(p, m, opt, mix, e);
     p->type_name = mix ? mix->name : NULL;
     if (rc == 0)
         rc = drop_scales(p, e);

@@ -45,6 +45,20 @@ prints "21 of 21 tensors are the same, 2 metadata keys differ"
 run 0 convert "$work/lora" --base "$work/base/config.json" -o "$work/lora16.gguf" --type F16
 prints "F16"
 
+# In Q8_0 the rows of the rank stay F16 where they are less than a block; so does the reference converter.
+run 0 convert "$work/lora" --base "$work/base" -o "$work/lora8.gguf" --type Q8_0 --json
+json
+prints '"code": "type-fallback"'
+prints '"type": "Q8_0"'
+run 0 inspect "$work/lora8.gguf"
+prints "blk.0.attn_q.weight.lora_a         Q8_0"
+prints "blk.0.attn_q.weight.lora_b         F16"
+! grep -q "kerf.recipe" "$work/out" || fail "an adapter file with the recipe of a mix"
+run 1 convert "$work/lora" --base "$work/base" -o "$work/x.gguf" --type Q8_0 --no-fallback
+says "rows are not a multiple of 32"
+run 0 convert "$work/base32.gguf" --lora "$work/lora8.gguf" -o "$work/merged8.gguf"
+run 0 compare "$work/merged.gguf" "$work/merged8.gguf" --text "$src/README.md" --ctx 32 --chunks 2 --max-kld 1e-3
+
 # As a candidate: the model with the adapter, by whatever way, is the merged file; scales and sums of several.
 for candidate in "$work/base+$work/lora" "$work/base32.gguf+$work/lora.gguf" \
     "$work/base+$work/lora=0.25+$work/lora.gguf=0.75"; do
@@ -78,6 +92,28 @@ for output in "$work/base32.gguf" "$work/lora.gguf" "$work/lora/adapter_config.j
         --ctx 32 --chunks 2 --html "$output" --force
     same "$output" "$work/before"
 done
+# Whatever runs a model runs a sum, and gives what it gives for the merged file.
+text="--text $src/README.md --ctx 32 --chunks 4"
+for model in "$work/f32.gguf" "$work/base32.gguf+$work/lora.gguf"; do
+    run 0 imatrix "$model" $text -o "$work/sum.imatrix.gguf" --force
+    run 0 imatrix show "$work/sum.imatrix.gguf" --json
+    sed -n '/"entries": \[/,$p' "$work/out" >"$work/entries.$(basename "$model")"
+    run 0 hessian "$model" $text -o "$work/sum.hessian.gguf" --force
+    run 0 ladder "$model" $text --types Q8_0,Q4_0 --json
+    grep '"mean_kld"' "$work/out" >"$work/kld.$(basename "$model")"
+    run 0 score "$model" --task "$src/tests/data/tasks/small.jsonl" --limit 2
+    run 0 allocate "$model" $text --target-size 500KiB -o "$work/sum.plan" --force
+done
+same "$work/entries.f32.gguf" "$work/entries.lora.gguf"
+same "$work/kld.f32.gguf" "$work/kld.lora.gguf"
+run 1 imatrix "$work/base32.gguf+$work/lora.gguf" $text -o "$work/lora.gguf" --force
+# The matrix belongs to the sum, not to its base.
+run 0 imatrix "$work/base+$work/lora" $text -o "$work/sum.imatrix.gguf" --force
+run 0 convert "$work/base" --lora "$work/lora" --imatrix "$work/sum.imatrix.gguf" --type Q4_K_M -o "$work/x.gguf"
+! grep -q "another model" "$work/err" || fail "the importance matrix of a sum is not taken for its own"
+run 0 convert "$work/base" --imatrix "$work/sum.imatrix.gguf" --type Q4_K_M -o "$work/x.gguf" --force
+says "another model"
+rm "$work/x.gguf"
 run 1 compare "$work/base" "$work/base+$work/none" --text "$src/README.md"
 says "none"
 run 1 compare "$work/base" "$work/base+$work/lora=much" --text "$src/README.md"
@@ -87,7 +123,7 @@ says "'much' is no number"
 run 1 convert "$work/lora" -o "$work/x.gguf"
 says "--base BASE"
 run 2 convert "$work/lora" --base "$work/base" -o "$work/x.gguf" --type Q4_K_M
-says "an adapter file is written in F32, F16 or BF16"
+says "an adapter file is written in F32, F16, BF16 or Q8_0"
 run 2 convert "$work/lora" --base "$work/base" -o "$work/x.gguf" --lora "$work/dora"
 run 1 convert "$work/dora" --base "$work/base" -o "$work/x.gguf"
 says "DoRA, whose lengths an adapter file cannot hold"
