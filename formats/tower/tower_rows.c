@@ -124,9 +124,9 @@ const struct arch_row tower_rows_conv1d[4] = {
     {.hf = "audio_tower.conv2.bias", .gguf = "a.conv1d.2.bias", .shape = "Ad", .out = "Ad,1"},
 };
 
-/* Positions as sines and cosines of time scales from 1 to 10000 in a geometric series. In double, rounded
- * once: within 4 units in the last place of the reference, which takes exp, sin and cos in float32, and the
- * same on every machine. */
+/* Positions as sines and cosines of time scales from 1 to 10000 in a geometric series. Scales and angles are
+ * float32, as in the reference; functions are computed in double and rounded once, and so the same on every
+ * machine. The reference has those of its math library (README.md: "Where the files differ"). */
 static void sinusoids(const struct arch_model *a, float *out)
 {
     uint64_t width = a->value[ARCH_AD], half = width / 2;
