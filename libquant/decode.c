@@ -15,6 +15,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 int quant_decode_rows(const struct kern *k, enum qtype type, const void *src, size_t src_bytes, float *dst,
                       size_t n_rows, size_t n_cols, struct err *e)
@@ -39,9 +40,25 @@ int quant_decode_rows(const struct kern *k, enum qtype type, const void *src, si
     return 0;
 }
 
+/* Is one of 64 values beyond the limit, or no number? Without its sign a float is ordered as its bits are, and
+ * NaN comes last. A loop of integers without a way out becomes vector code. */
+static bool holds_bad(const float *x, float limit)
+{
+    int32_t most, bits, bad = 0;
+    memcpy(&most, &limit, sizeof most);
+    for (size_t i = 0; i < 64; i++) {
+        memcpy(&bits, x + i, sizeof bits);
+        bad |= (bits & INT32_MAX) > most;
+    }
+    return bad != 0;
+}
+
 size_t quant_find_bad(const float *x, size_t n, float limit)
 {
-    for (size_t i = 0; i < n; i++)
+    size_t i = 0;
+    while (i + 64 <= n && !holds_bad(x + i, limit))
+        i += 64;
+    for (; i < n; i++)
         if (!(fabsf(x[i]) <= limit))
             return i;
     return n;

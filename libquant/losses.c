@@ -34,17 +34,22 @@ static float largest_magnitude(const float *x, size_t n)
     return m;
 }
 
-/* Zeros of either sign; n is a multiple of 8. Most blocks show it by their first value. */
-static bool is_zero(const float *x, size_t n)
+/* Two values without their signs. */
+static inline uint64_t magnitudes(const float *x)
+{
+    uint64_t bits;
+    memcpy(&bits, x, sizeof bits);
+    return bits & UINT64_C(0x7fffffff7fffffff);
+}
+
+/* Zeros of either sign; n is a multiple of 8. Most blocks show by their first value that they are not. */
+static inline bool is_zero(const float *x, size_t n)
 {
     if (x[0] != 0)
         return false;
-    for (size_t i = 0; i < n; i += 8) {
-        uint64_t pair[4];
-        memcpy(pair, x + i, sizeof pair);
-        if ((pair[0] | pair[1] | pair[2] | pair[3]) & UINT64_C(0x7fffffff7fffffff))
+    for (size_t i = 0; i < n; i += 8)
+        if (magnitudes(x + i) | magnitudes(x + i + 2) | magnitudes(x + i + 4) | magnitudes(x + i + 6))
             return false;
-    }
     return true;
 }
 
@@ -81,7 +86,7 @@ void quant_count_losses(struct quant_losses *sum, enum qtype type, const float *
     }
     const size_t n = type == QTYPE_NVFP4 ? 16 : info->block_elems; /* columns of one scale */
     for (size_t i = 0; i + n <= n_cols; i += n) {
-        sum->n_flushed += is_zero(decoded + i, n) && !is_zero(src + i, n);
+        sum->n_flushed += !is_zero(src + i, n) && is_zero(decoded + i, n);
         sum->n_clipped += fp4 && is_clipped(src + i, decoded + i, n);
     }
 }

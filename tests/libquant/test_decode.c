@@ -288,6 +288,25 @@ static void bad_values_are_found_by_their_place(void **state)
     assert_int_equal(quant_find_bad(NULL, 0, FLT_MAX), 0);
 }
 
+/* Long rows are looked at by the block of 64; a mutation that ignores signs or NaN there is caught here. */
+static void bad_values_are_found_at_every_place_of_a_long_row(void **state)
+{
+    (void)state;
+    const float bad[] = {INFINITY, -INFINITY, NAN, -NAN, 65505, -65505};
+    float x[200];
+    for (size_t i = 0; i < 200; i++)
+        x[i] = i % 3 == 0 ? -65504.0f : i % 3 == 1 ? 0x1p-149f : -0.0f;
+    for (size_t i = 0; i < 200; i++)
+        for (size_t k = 0; k < 6; k++) {
+            const float good = x[i];
+            x[i] = bad[k];
+            assert_int_equal(quant_find_bad(x, 200, quant_limit(QTYPE_F16)), i);
+            assert_int_equal(quant_find_bad(x, 200, quant_limit(QTYPE_Q4_K)), k < 4 ? i : 200);
+            x[i] = good;
+        }
+    assert_int_equal(quant_find_bad(x, 200, quant_limit(QTYPE_F16)), 200);
+}
+
 static void code_books_are_the_published_ones(void **state)
 {
     (void)state;
@@ -329,6 +348,7 @@ int main(void)
         cmocka_unit_test(validation_finds_each_bad_scale_field),
         cmocka_unit_test(validation_knows_the_types_with_other_rules),
         cmocka_unit_test(bad_values_are_found_by_their_place),
+        cmocka_unit_test(bad_values_are_found_at_every_place_of_a_long_row),
         cmocka_unit_test(code_books_are_the_published_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
