@@ -19,7 +19,7 @@
 #ifndef KERF_CMD_H
 #define KERF_CMD_H
 
-#include "opt.h"
+#include "tools/options/opt.h"
 
 #include "libquant/base/clock.h"
 #include "libquant/base/err.h"

@@ -2,7 +2,7 @@
 #include "commands.h"
 
 #include "cmd.h"
-#include "opt_page.h"
+#include "tools/options/opt_page.h"
 
 #include <stdio.h>
 #include <string.h>

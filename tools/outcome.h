@@ -6,7 +6,7 @@
 #ifndef KERF_OUTCOME_H
 #define KERF_OUTCOME_H
 
-#include "opt.h"
+#include "tools/options/opt.h"
 
 #include "libquant/base/err.h"
 

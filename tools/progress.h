@@ -7,7 +7,7 @@
 #ifndef KERF_PROGRESS_BAR_H
 #define KERF_PROGRESS_BAR_H
 
-#include "opt.h"
+#include "tools/options/opt.h"
 
 #include "libquant/base/progress.h"
 

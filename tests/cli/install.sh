@@ -121,7 +121,7 @@ examples "the CMake package"
 for prefix in /usr /usr/local "$work/opt"; do
     for libdir in lib lib/x86_64-linux-gnu "$prefix/lib64"; do
         cmake -DCMAKE_INSTALL_PREFIX="$prefix" -DKERF_LIBDIR="$libdir" -DKERF_INCLUDEDIR=include -DKERF_VERSION=1.2.3 \
-            -DKERF_PC_IN="$src/tools/kerf.pc.in" -DKERF_PC_OUT="$work/pc/kerf.pc" -P "$src/tools/write_pc.cmake" ||
+            -DKERF_PC_IN="$src/tools/install/kerf.pc.in" -DKERF_PC_OUT="$work/pc/kerf.pc" -P "$src/tools/install/write_pc.cmake" ||
             fail "writing kerf.pc"
         case "$libdir" in /*) want=$libdir ;; *) want=$prefix/$libdir ;; esac
         [ "$(PKG_CONFIG_PATH=$work/pc pkg-config --variable=libdir kerf)" = "$want" ] || fail "libdir for $prefix, $libdir"

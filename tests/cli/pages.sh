@@ -2,7 +2,7 @@
 # Man pages and completion, made from the option tables: they are there for every command, say what --help says, and are
 # read without complaint by whatever readers are installed. Usage: pages.sh KERF SOURCE_DIR BINARY_DIR.
 . "$(dirname "$0")/lib.sh"
-sh "$src/tools/make_pages.sh" "$work/share" "$kerf" || fail "make_pages.sh"
+sh "$src/tools/install/make_pages.sh" "$work/share" "$kerf" || fail "make_pages.sh"
 man=$work/share/man/man1
 run 0 --help=commands
 cp "$work/out" "$work/commands"

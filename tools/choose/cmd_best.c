@@ -1,0 +1,567 @@
+/* cmd_best.c - kerf best: the best file of a size, in one go. One text is divided: Hessians and sensitivities
+ * see its first windows, the gate of the error feedback the next, and the report only what is left. */
+#include "allocate_job.h"
+#include "tools/measure/eval_command.h"
+#include "tools/write/feedback_command.h"
+#include "tools/options/type_options.h"
+
+#include "calib/eval/statistics.h"
+#include "calib/solve/allocate.h"
+#include "calib/stats/hessian_collect.h"
+#include "formats/gguf/imatrix_file.h"
+#include "formats/json.h"
+#include "formats/output/output_file.h"
+#include "formats/recipe/plan.h"
+#include "libquant/base/path.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SENSITIVITY_WINDOWS 4
+#define GATE_WINDOWS        8
+#define REPORT_WINDOWS      16
+#define METADATA_ROOM       8192 /* what the record of the error feedback may add to a planned file */
+#define STATE_SECONDS       60
+
+struct options {
+    const char *output, *html;
+    struct budget_options budget;
+    bool requantize;
+};
+
+struct job {
+    struct options *o;
+    struct shared_options *shared;
+    struct eval_run *r;
+    struct windows all; /* of the text; r->windows is what the step at hand runs on */
+    size_t n_calibration, n_gate, n_report;
+    char *hessian, *hessian_state, *losses; /* beside the output; owned */
+    uint64_t budget, asked;                 /* bytes of the file, without METADATA_ROOM and with it */
+    struct feedback_run feedback;
+    bool has_feedback;   /* some matrix was solved */
+    char importance[80]; /* what the matrix is of, for the report */
+    struct loss_table table;
+    struct allocator *allocator;
+    struct allocation allocation;
+    const struct mix *mix; /* to compare with; NULL: none is so small */
+};
+
+/* --- the text --- */
+
+/* Windows [first, first + n), n_kept of them evenly spread. Owned by the caller. */
+static int part_of(struct windows *out, const struct windows *all, size_t first, size_t n, size_t n_kept,
+                   struct err *e)
+{
+    size_t run = windows_n_scored(all);
+    struct windows w = {.ctx = all->ctx, .n = n, .first = all->first, .end = all->end};
+    w.inputs = malloc(n * all->ctx * sizeof *w.inputs + 1);
+    w.targets = malloc(n * run * sizeof *w.targets + 1);
+    if (!w.inputs || !w.targets) {
+        windows_release(&w);
+        return err_set(e, ERR_NOMEM, "out of memory for %zu windows", n);
+    }
+    memcpy(w.inputs, all->inputs + first * all->ctx, n * all->ctx * sizeof *w.inputs);
+    memcpy(w.targets, all->targets + first * run, n * run * sizeof *w.targets);
+    windows_thin(&w, n_kept);
+    *out = w;
+    return 0;
+}
+
+static size_t at_most(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* A fifth for the report, a tenth for the gate, within their bounds; the rest to calibrate on. */
+static int divide(struct job *j, size_t chunks, struct err *e)
+{
+    size_t n = j->all.n, report = at_most(n / 5 ? n / 5 : 1, REPORT_WINDOWS),
+           gate = at_most(n / 10 ? n / 10 : 1, GATE_WINDOWS);
+    if (n < 3)
+        return err_set(e, ERR_ARG,
+                       "the text gives %zu window%s of %zu tokens; three are the least, to calibrate on, to "
+                       "check with, and to report on",
+                       n, n == 1 ? "" : "s", j->all.ctx);
+    j->n_calibration = at_most(n - report - gate, chunks);
+    j->n_gate = gate;
+    j->n_report = n - j->n_calibration - gate;
+    return 0;
+}
+
+static int open_text(struct job *j, struct err *e)
+{
+    struct eval_run *r = j->r;
+    size_t chunks = (size_t)r->text->chunks;
+    r->text->chunks = 0;
+    int rc = eval_open_text(r, e);
+    if (rc != 0)
+        return rc;
+    j->all = r->windows;
+    r->windows = (struct windows){0};
+    return divide(j, chunks, e);
+}
+
+/* --- Hessians --- */
+
+static int collect(struct job *j, struct err *e)
+{
+    struct eval_run *r = j->r;
+    const char **datasets = calloc(r->corpus.n_texts + 1, sizeof *datasets);
+    struct hessian_collect_options opt = {.pool = r->session.pool,
+                                          .memory_bytes = r->shared->memory_bytes,
+                                          .file = {true, true, datasets, r->corpus.n_texts, NULL},
+                                          .state_path = j->hessian_state,
+                                          .progress = progress_on(&r->bar)};
+    struct windows w = {0};
+    size_t n_resumed = 0;
+    int rc = datasets ? part_of(&w, &j->all, 0, j->n_calibration, 0, e)
+                      : err_set(e, ERR_NOMEM, "out of memory for a list of texts");
+    for (size_t i = 0; rc == 0 && i < r->corpus.n_texts; i++)
+        datasets[i] = r->corpus.texts[i].path;
+    corpus_hash(&r->corpus, opt.source.ids_sha256);
+    if (rc == 0)
+        rc = loss_weights_hash(r->models[0].model, opt.source.model_sha256, e);
+    if (rc == 0) {
+        progress_begin(&r->bar, r->shared, "collecting", "tokens", 0);
+        rc = hessian_collect(j->hessian, &r->models[0].net, r->models[0].weights, &w, &opt, &n_resumed, e);
+        progress_end(&r->bar);
+    }
+    if (rc == 0 && n_resumed)
+        cmd_note(r->shared, "Hessians: continued after %zu layers", n_resumed);
+    windows_release(&w);
+    free(datasets);
+    return rc;
+}
+
+/* A finished file of a run that was stopped later on. */
+static bool is_collected(const struct job *j)
+{
+    struct hessian_file *h = NULL;
+    char ids[65], weights[65];
+    if (access(j->hessian, F_OK) != 0 || hessian_file_open(&h, j->hessian, NULL) != 0)
+        return false;
+    const struct hessian_source *s = hessian_file_source(h);
+    corpus_hash(&j->r->corpus, ids);
+    bool same = loss_weights_hash(j->r->models[0].model, weights, NULL) == 0 &&
+                strcmp(weights, s->model_sha256) == 0 && strcmp(ids, s->ids_sha256) == 0 &&
+                s->n_windows == j->n_calibration && s->ctx == j->all.ctx;
+    hessian_file_close(h);
+    return same;
+}
+
+/* --- sensitivities and plan --- */
+
+static int measure(struct job *j, struct err *e)
+{
+    struct eval_run *r = j->r;
+    struct windows w = {0};
+    struct loss_measure m = {.pool = r->session.pool,
+                             .kern = r->session.kern,
+                             .memory_bytes = r->shared->memory_bytes,
+                             .requantize = j->o->requantize,
+                             .progress = progress_on(&r->bar),
+                             .state_path = j->losses,
+                             .state_seconds = STATE_SECONDS};
+    int rc = part_of(&w, &j->all, 0, j->n_calibration, SENSITIVITY_WINDOWS, e);
+    if (rc != 0)
+        return rc;
+    j->table.probe = LOSS_PROBE_FAST;
+    corpus_hash(&r->corpus, j->table.ids_sha256);
+    if (access(j->losses, F_OK) == 0) /* of a run that was stopped; one of another is begun anew */
+        (void)loss_table_continue(&j->table, j->losses, &w, NULL);
+    progress_begin(&r->bar, r->shared, "measuring", "steps", 1000);
+    rc = loss_table_measure(&j->table, &r->models[0].net, r->models[0].weights, &w, &m, e);
+    progress_end(&r->bar);
+    windows_release(&w);
+    return rc;
+}
+
+/* Table and allocator without losses; ERR_ARG when no plan is so small. */
+static int begin_plan(struct job *j, const struct imatrix *importance, struct err *e)
+{
+    struct eval_run *r = j->r;
+    enum qtype types[QTYPE_COUNT];
+    size_t n = loss_table_all_types(types);
+    int rc = loss_table_init(&j->table, r->models[0].model, importance, types, n, e);
+    struct allocate_options ao = {
+        .requantize = j->o->requantize, .pool = r->session.pool, .kern = r->session.kern};
+    if (rc == 0)
+        rc = allocator_new(&j->allocator, &j->table, &ao, e);
+    if (rc == 0 && j->budget == 0) {
+        rc = budget_bytes(&j->asked, &j->o->budget, j->allocator, r->shared, e);
+        j->budget = rc == 0 && j->asked > METADATA_ROOM ? j->asked - METADATA_ROOM : j->asked;
+    }
+    if (rc == 0 && j->budget < allocator_min_bytes(j->allocator))
+        rc = err_set(e, ERR_ARG,
+                     "a file of %" PRIu64 " bytes is not possible; the smallest with these types, and with "
+                     "room for what the file says of itself, has %" PRIu64 " bytes",
+                     j->asked, allocator_min_bytes(j->allocator) + METADATA_ROOM);
+    return rc;
+}
+
+static void end_plan(struct job *j)
+{
+    allocator_free(j->allocator);
+    j->allocator = NULL;
+    loss_table_release(&j->table);
+}
+
+/* An importance matrix as the Hessians will be one, but for its values. */
+static int stand_in(struct imatrix **out, const struct job *j, struct err *e)
+{
+    struct hessian_plan plan = {0};
+    struct imatrix_entry *entry;
+    int rc = imatrix_new(out, e);
+    if (rc == 0)
+        rc = hessian_plan_make(&plan, &j->r->models[0].net, e);
+    for (size_t i = 0; rc == 0 && i < plan.n_uses; i++) {
+        const struct hessian_gram *g = &plan.grams[plan.uses[i].gram];
+        rc = imatrix_add(*out, plan.uses[i].tensor, g->n_cols * g->n_mats, g->n_mats, &entry, e);
+    }
+    for (size_t i = 0; rc == 0 && i < j->r->corpus.n_texts; i++)
+        rc = imatrix_add_dataset(*out, j->r->corpus.texts[i].path, e);
+    hessian_plan_release(&plan);
+    return rc;
+}
+
+/* What is not possible, before the work. */
+static int check_budget(struct job *j, struct err *e)
+{
+    struct imatrix *m = NULL;
+    int rc = stand_in(&m, j, e);
+    if (rc == 0)
+        rc = begin_plan(j, m, e);
+    end_plan(j);
+    imatrix_free(m);
+    return rc;
+}
+
+static int choose(struct job *j, struct err *e)
+{
+    struct hessian_file *hessian = NULL;
+    int rc = begin_plan(j, j->r->imatrix, e);
+    if (rc == 0)
+        rc = measure(j, e);
+    if (rc == 0)
+        rc = hessian_file_open(&hessian, j->hessian, e);
+    if (rc == 0)
+        rc = allocate_take_gains(&j->table, hessian, j->r, e);
+    hessian_file_close(hessian);
+    if (rc == 0)
+        rc = allocator_solve(j->allocator, j->budget, &j->allocation, e);
+    if (rc == 0)
+        j->mix = allocator_standard_mix(j->allocator, j->asked);
+    j->allocation.budget_bytes = j->asked;
+    return rc;
+}
+
+/* --- writing --- */
+
+/* A plan of a large budget may have none of the types that error feedback is for. */
+static bool any_takes_feedback(const struct net *net, const struct plan *plan)
+{
+    const struct model_tensor *head = net->head.tensor;
+    enum qtype type;
+    if (head && plan_find(plan, head->name, &type) && feedback_takes(head, type))
+        return true;
+    for (uint32_t l = 0; l < net->n_layers; l++)
+        for (size_t i = 0; i < net->layers[l].n_matrices; i++) {
+            const struct model_tensor *t = net->layers[l].matrices[i];
+            if (t && plan_find(plan, t->name, &type) && feedback_takes(t, type))
+                return true;
+        }
+    return false;
+}
+
+static int write_file(struct job *j, struct err *e)
+{
+    struct eval_run *r = j->r;
+    struct plan *plan = NULL;
+    char *text = NULL;
+    struct feedback_options fo = {.texts = r->text->texts, /* borrowed */
+                                  .hessian = j->hessian,
+                                  .ctx = j->all.ctx,
+                                  .held_out = j->n_gate,
+                                  .parse_special = r->text->parse_special};
+    int rc = allocator_plan(j->allocator, &j->allocation, NULL, &text, e);
+    if (rc == 0)
+        rc = plan_parse(&plan, text, strlen(text), "the plan", e);
+    struct rewrite_options ro = {.recipe = {.recipe = "llama.cpp", .plan = plan, .has_imatrix = true},
+                                 .imatrix = r->imatrix,
+                                 .allow_requantize = j->o->requantize,
+                                 .overwrite = r->shared->force,
+                                 .memory_bytes = r->shared->memory_bytes,
+                                 .kern = r->session.kern,
+                                 .pool = r->session.pool,
+                                 .progress = progress_on(&r->bar)};
+    j->has_feedback = rc == 0 && any_takes_feedback(&r->models[0].net, plan);
+    if (rc == 0 && !j->has_feedback)
+        cmd_warn(j->shared,
+                 "[feedback-idle] no matrix of the layers has a type that error feedback is for; the file is "
+                 "the plain encoder's");
+    if (j->has_feedback)
+        rc = feedback_prepare(&j->feedback, &ro, r->models[0].model, &r->session, &fo, r->shared,
+                              j->o->output, e);
+    if (rc == 0) {
+        progress_begin(&r->bar, r->shared, "writing", "B", 0);
+        rc = rewrite_model(NULL, r->models[0].model, j->o->output, &ro, e);
+        progress_end(&r->bar);
+    }
+    if (rc == 0 && j->has_feedback)
+        feedback_warn(&j->feedback, r->shared);
+    plan_free(plan);
+    free(text);
+    return rc;
+}
+
+/* --- the report --- */
+
+/* Is the file better than the mix on text that nothing has seen? */
+static void judge(struct job *j)
+{
+    const struct evaluation *v = &j->r->evaluation;
+    if (!j->mix || v->n_models < 3 || v->n_windows == 0)
+        return;
+    size_t *ends = calloc(v->n_windows, sizeof *ends);
+    struct estimate d = stat_mean_difference(v->kld[1], v->kld[2], v->n);
+    for (size_t i = 0; ends && i < v->n_windows; i++)
+        ends[i] = (i + 1) * v->run;
+    if (ends && v->n_windows > 1)
+        d = stat_mean_difference_of_groups(v->kld[1], v->kld[2], ends, v->n_windows);
+    free(ends);
+    if (d.value >= 0)
+        cmd_warn(
+            j->shared,
+            "[mix-is-better] %s does not lose less than %s on held-out text (difference %.3g +- %.1g nats)",
+            j->o->output, j->mix->name, d.value, d.error);
+    else if (!(-d.value > 2 * d.error))
+        cmd_warn(
+            j->shared,
+            "[no-real-gain] what it gains over %s on held-out text is within the error: %.3g +- %.1g nats",
+            j->mix->name, -d.value, d.error);
+}
+
+/* Of the file itself; what it is worth follows. */
+static void print_file(const struct job *j)
+{
+    const struct candidate *file = &j->r->models[1];
+    printf("%s: %" PRIu64 " bytes of %" PRIu64 ", %.3f bits per weight\n", j->o->output, file->n_bytes,
+           j->asked, file->bits_per_weight);
+    allocate_print_types(&j->table, &j->allocation);
+    if (j->has_feedback)
+        feedback_tell(&j->feedback, j->shared);
+    putchar('\n');
+}
+
+static void put_file(void *ctx, struct json_writer *w)
+{
+    const struct job *j = ctx;
+    const struct candidate *file = &j->r->models[1];
+    jw_key(w, "output"), jw_string(w, j->o->output);
+    jw_key(w, "n_bytes"), jw_uint(w, file->n_bytes);
+    jw_key(w, "bits_per_weight"), jw_double(w, file->bits_per_weight);
+    jw_key(w, "budget_bytes"), jw_uint(w, j->asked);
+    jw_key(w, "mix"), jw_string(w, j->mix ? j->mix->name : NULL);
+    jw_key(w, "expected_loss"), jw_double(w, j->allocation.loss);
+    jw_key(w, "optimality_gap"), jw_double(w, j->allocation.loss - j->allocation.lower_bound);
+    jw_key(w, "passes"), jw_double(w, j->table.passes);
+    allocate_put_tensors(w, &j->table, &j->allocation);
+    if (j->has_feedback)
+        feedback_json(&j->feedback, w);
+    else
+        jw_key(w, "method"), jw_null(w);
+}
+
+static int report(struct job *j, struct err *e)
+{
+    struct eval_run *r = j->r;
+    int rc = part_of(&r->windows, &j->all, j->n_calibration + j->n_gate, j->n_report, REPORT_WINDOWS, e);
+    if (rc == 0)
+        rc = eval_add_file(r, j->o->output, e);
+    if (rc == 0 && j->mix)
+        rc = eval_add_mix(r, j->mix, j->o->requantize, e);
+    if (rc == 0)
+        rc = eval_run_models(r, REPORT_COMPARE, e);
+    if (rc != 0)
+        return err_context(e, rc, "%s is written, but not measured", j->o->output);
+    judge(j);
+    cmd_tell_warnings();
+    snprintf(j->importance, sizeof j->importance, "of the first %zu windows of the text", j->n_calibration);
+    r->report.imatrix = j->importance;
+    r->members = put_file;
+    r->members_ctx = j;
+    if (!j->shared->json)
+        print_file(j);
+    return eval_print(r, j->o->html, e);
+}
+
+static void print_dry(const struct job *j)
+{
+    const struct options *o = j->o;
+    if (j->shared->json) {
+        struct json_writer w;
+        cmd_json_begin(&w);
+        jw_key(&w, "output"), jw_null(&w);
+        jw_key(&w, "ctx"), jw_uint(&w, j->all.ctx);
+        jw_key(&w, "n_windows_calibration"), jw_uint(&w, j->n_calibration);
+        jw_key(&w, "n_windows_gate"), jw_uint(&w, j->n_gate);
+        jw_key(&w, "n_windows_report"), jw_uint(&w, at_most(j->n_report, REPORT_WINDOWS));
+        cmd_json_end(&w);
+        return;
+    }
+    printf("would calibrate on %zu windows of %zu tokens, measure sensitivities on %zu of them in at most %g "
+           "passes, check the error feedback on %zu others, and report on %zu more\n",
+           j->n_calibration, j->all.ctx, at_most(j->n_calibration, SENSITIVITY_WINDOWS), LOSS_MAX_PASSES,
+           j->n_gate, at_most(j->n_report, REPORT_WINDOWS));
+    printf("would write %s\n", o->output);
+    if (o->html)
+        printf("would write %s\n", o->html);
+}
+
+/* --- the command --- */
+
+/* A device's --memory says nothing of this run, which then takes what it needs. */
+static int check_memory(struct job *j, struct err *e)
+{
+    const struct net *net = &j->r->models[0].net;
+    uint64_t *bound = &j->shared->memory_bytes;
+    return budget_is_device(&j->o->budget) ? feedback_check_memory(net, &j->r->session, UINT64_MAX, bound, e)
+                                           : feedback_check_memory(net, &j->r->session, *bound, NULL, e);
+}
+
+static int check_paths(struct job *j, struct err *e)
+{
+    const struct options *o = j->o;
+    const char *paths[] = {o->output, o->html, j->hessian, j->hessian_state, j->losses};
+    int rc = o->html && strcmp(o->html, o->output) == 0
+                 ? err_set(e, ERR_ARG, "%s: named for the file and for the page; give each its own", o->html)
+                 : 0;
+    for (size_t i = 0; rc == 0 && i < sizeof paths / sizeof *paths; i++)
+        rc = eval_check_inputs(j->r, paths[i], e);
+    return rc;
+}
+
+static int run(struct job *j, const char *model, struct err *e)
+{
+    const struct options *o = j->o;
+    j->hessian = path_with(o->output, ".kerf-hessian");
+    j->losses = path_with(o->output, ".kerf-losses");
+    j->hessian_state = j->hessian ? path_with(j->hessian, ".kerf-state") : NULL;
+    if (!j->hessian || !j->losses || !j->hessian_state)
+        return err_set(e, ERR_NOMEM, "out of memory");
+    int rc = eval_check_output(o->output, j->shared->force, e);
+    if (rc == 0)
+        rc = eval_check_output(o->html, j->shared->force, e);
+    if (rc == 0)
+        rc = eval_open(j->r, model, 2, e);
+    if (rc == 0)
+        rc = net_need_tokens(&j->r->models[0].net, "allocation by measured loss", e);
+    if (rc == 0)
+        rc = check_paths(j, e);
+    if (rc == 0)
+        rc = check_memory(j, e);
+    if (rc == 0)
+        rc = open_text(j, e);
+    if (rc == 0)
+        rc = check_budget(j, e);
+    if (rc == 0 && j->shared->dry_run) {
+        print_dry(j);
+        return 0;
+    }
+    if (rc == 0 && !is_collected(j))
+        rc = collect(j, e);
+    if (rc == 0)
+        rc = imatrix_load(&j->r->imatrix, j->hessian, e);
+    if (rc == 0)
+        rc = choose(j, e);
+    if (rc == 0)
+        rc = write_file(j, e);
+    if (rc != 0)
+        return rc == ERR_CANCELLED
+                   ? err_set(e, rc,
+                             ERR_STOPPED ": what is done is kept beside %s; the same command continues",
+                             o->output)
+                   : rc;
+    unlink(j->hessian);
+    unlink(j->losses);
+    return report(j, e);
+}
+
+static void release(struct job *j, bool done)
+{
+    feedback_release(&j->feedback, done);
+    allocation_release(&j->allocation);
+    allocator_free(j->allocator);
+    loss_table_release(&j->table);
+    windows_release(&j->all);
+    free(j->hessian);
+    free(j->hessian_state);
+    free(j->losses);
+    eval_release(j->r);
+}
+
+int cmd_best(int argc, char **argv)
+{
+    struct shared_options shared = SHARED_OPTIONS_INIT;
+    struct text_options text = TEXT_OPTIONS_INIT;
+    struct options o = {.output = NULL};
+    text.chunks = 100;
+    const struct opt options[] = {
+        OPT(TEXT, "output", &o.output, "FILE", "the GGUF file to write", .letter = 'o'),
+        BUDGET_OPTIONS(o.budget),
+        OPT_GROUP("Text:"),
+        OPT(LIST, "text", &text.texts, "FILE",
+            "UTF-8 text, gzip if it ends in .gz. The program divides it: the report is on windows that "
+            "nothing else has seen"),
+        OPT(UINT, "chunks", &text.chunks, "N", "calibrate on at most this many windows", .fallback = "100",
+            .range = OPT_RANGE(.min = 1)),
+        OPT(FLAG, "parse-special", &text.parse_special, NULL,
+            "read the text of control tokens, such as <|im_end|>, as control tokens"),
+        REQUANTIZE_OPTION(o.requantize),
+        OPT_GROUP("Output:"),
+        HTML_OPTION(o.html),
+    };
+    const struct opt_command cmd = {
+        .name = "best",
+        .operands =
+            "MODEL --text TEXT (--target-size SIZE | --target-bpw B | --memory SIZE --ctx N) -o OUT.gguf",
+        .description =
+            "Write the best file of a size: Hessians and importance of the text, the loss of every tensor, "
+            "types by least expected loss after error feedback, that feedback, and a report beside the "
+            "standard mix of that size. A stopped run continues when the same command is given again. For a "
+            "device the run "
+            "itself works in 1GiB, or in as much as error feedback needs for the widest matrix." ADAPTERS_HELP
+            " The file then has them merged.",
+        OPT_TABLE(options),
+        .min_operands = 1,
+        .max_operands = 1,
+        .uses = USES_ALL,
+        .examples = "kerf best Qwen3-0.6B --text calibration.txt --target-size 400MB -o q3-best.gguf",
+    };
+    struct opt_operands args;
+    struct err e = {0};
+    struct eval_run r = {.shared = &shared, .text = &text, .recipe = "llama.cpp"};
+    struct job j = {.o = &o, .shared = &shared, .r = &r};
+    int status = opt_parse(&cmd, argc, argv, &shared, &args), rc = 0;
+    if (status == OPT_CONTINUE) {
+        budget_take_shared(&o.budget, &text.ctx, &shared);
+        status = eval_check_options(&cmd, &text, false);
+        if (status == 0)
+            status = budget_check(&cmd, &o.budget);
+        for (size_t i = 0; status == 0 && i < text.texts.n; i++)
+            if (strcmp(text.texts.items[i], "-") == 0)
+                status = cmd_usage(&cmd, "--text -: the text is read twice, which standard input is not");
+        if (status == 0 && !o.output)
+            status = cmd_usage(&cmd, "--output FILE is required");
+        if (status == 0) {
+            rc = run(&j, args.items[0], &e);
+            status = rc ? cmd_fail(&e) : r.report.partial ? CMD_FAILED : CMD_DONE;
+        }
+    }
+    release(&j, rc == 0);
+    return status;
+}

@@ -1,0 +1,571 @@
+/* feedback_command.c - see feedback_command.h. */
+#include "feedback_command.h"
+
+#include "tools/progress.h"
+
+#include "calib/solve/loss_table.h"
+#include "calib/stats/hessian_collect.h"
+#include "formats/gguf/imatrix_file.h"
+#include "formats/json.h"
+#include "formats/output/output_file.h"
+#include "formats/tokenizer/tokenizer.h"
+#include "libquant/base/path.h"
+#include "libquant/base/pool.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int feedback_check_options(const struct opt_command *cmd, const struct feedback_options *f,
+                           const char *method)
+{
+    bool feedback = strcmp(method, "feedback") == 0;
+    if (feedback && f->texts.n == 0 && !f->hessian)
+        return cmd_usage(cmd,
+                         "--method feedback: give a text to calibrate on with --text, or --hessian FILE");
+    if (!feedback && (f->texts.n > 0 || f->hessian))
+        return cmd_usage(cmd, "%s: is for --method feedback", f->hessian ? "--hessian" : "--text");
+    if (feedback && f->hessian && f->chunks)
+        return cmd_usage(cmd, "--chunks: how much was calibrated on stands in the --hessian file");
+    return 0;
+}
+
+/* --- text --- */
+
+static int cut_text(struct feedback_run *run, struct model *m, const struct feedback_options *f,
+                    const struct shared_options *shared, struct err *e)
+{
+    const struct vocabulary *v = NULL;
+    struct tokenizer *t = NULL;
+    struct window_options opt = {.ctx = (size_t)f->ctx, .bos = -1};
+    int rc = model_vocabulary(m, &v, e);
+    if (rc == 0)
+        rc = tokenizer_new(&t, v, e);
+    for (size_t i = 0; rc == 0 && i < f->texts.n; i++)
+        rc = corpus_add_text(&run->corpus, t, f->texts.items[i], f->parse_special, e);
+    for (size_t i = 0; rc == 0 && i < run->corpus.n_texts; i++)
+        cmd_warn_text(shared, run->corpus.texts[i].path, run->corpus.texts[i].doubt,
+                      run->corpus.texts[i].n_replaced, run->corpus.texts[i].first_replaced);
+    if (rc == 0 && tokenizer_adds_bos(t))
+        opt.bos = (int32_t)v->bos;
+    tokenizer_free(t);
+    return rc ? rc : windows_cut(&run->all, &run->corpus, &opt, e);
+}
+
+/* Windows [first, first + n) of all; borrowed. */
+static struct windows part_of(const struct windows *all, size_t first, size_t n)
+{
+    struct windows w = *all;
+    w.n = n;
+    w.inputs += first * all->ctx;
+    w.targets += first * windows_n_scored(all);
+    return w;
+}
+
+/* A check on less text than was asked for is not the check that was asked for. */
+static void warn_fewer_held_out(const struct feedback_run *run, const struct feedback_options *f,
+                                const struct shared_options *shared)
+{
+    if (run->held_out.n < f->held_out)
+        cmd_warn(
+            shared,
+            "[held-out-fewer] the text gives %zu windows of %zu tokens: %zu are held out, not the %" PRIu64
+            " of --held-out; a longer --text gives them",
+            run->all.n, run->all.ctx, run->held_out.n, (uint64_t)f->held_out);
+}
+
+/* How many windows are calibrated on; those behind are held out. */
+static int divide(struct feedback_run *run, const struct feedback_options *f,
+                  const struct shared_options *shared, size_t *n_calibration, struct err *e)
+{
+    size_t n = run->all.n, held = f->held_out < n / 2 ? (size_t)f->held_out : n / 2;
+    if (f->held_out && n < 2)
+        return err_set(
+            e, ERR_ARG,
+            "the text gives %zu window of %zu tokens; one to calibrate on and one to check with are the "
+            "least (--held-out 0 goes without the check)",
+            n, run->all.ctx);
+    if (f->chunks && f->chunks < n - held)
+        *n_calibration = (size_t)f->chunks;
+    else
+        *n_calibration = n - held;
+    run->held_out = part_of(&run->all, *n_calibration, held);
+    warn_fewer_held_out(run, f, shared);
+    return 0;
+}
+
+/* Windows that hold tokens of the first n windows of ctx tokens of the same texts. */
+static size_t count_seen(const struct feedback_run *run, uint64_t n, uint64_t ctx)
+{
+    size_t seen = 0;
+    for (size_t i = 0; n > 0 && i < run->corpus.n_texts; i++) {
+        size_t n_tokens = run->corpus.texts[i].end - run->corpus.texts[i].begin,
+               all = n_tokens / run->all.ctx;
+        uint64_t here = ctx ? n_tokens / ctx : 0;
+        size_t some = n < here ? (size_t)((n * ctx + run->all.ctx - 1) / run->all.ctx) : all;
+        seen += some < all ? some : all;
+        n -= n < here ? n : here;
+    }
+    return seen;
+}
+
+/* The same where the Hessians come from a file: of their own text, what they have not seen. */
+static int choose_held_out(struct feedback_run *run, const struct feedback_options *f,
+                           const struct shared_options *shared, struct err *e)
+{
+    const struct hessian_source *s = hessian_file_source(run->hessian);
+    char ids[65];
+    corpus_hash(&run->corpus, ids);
+    bool same = !s->merged && strcmp(ids, s->ids_sha256) == 0, doubt = s->merged;
+    size_t seen = same ? count_seen(run, s->n_windows, s->ctx) : 0;
+    for (size_t i = 0; !same && i < run->corpus.n_texts; i++)
+        doubt |= hessian_file_has_dataset(run->hessian, run->corpus.texts[i].path);
+    if (doubt)
+        cmd_warn(shared, "[maybe-seen] %s: %s; the held-out text is not known to be unseen by the Hessians",
+                 hessian_file_path(run->hessian),
+                 s->merged ? "was merged from several" : "was collected from a text of the same name");
+    if (seen >= run->all.n)
+        return err_set(
+            e, ERR_ARG,
+            "%s: the Hessians have seen all %zu windows of the text; give another --text to check the result "
+            "with, or collect with fewer --chunks",
+            hessian_file_path(run->hessian), run->all.n);
+    size_t left = run->all.n - seen;
+    run->held_out = part_of(&run->all, seen, f->held_out < left ? (size_t)f->held_out : left);
+    warn_fewer_held_out(run, f, shared);
+    return 0;
+}
+
+/* --- Hessians --- */
+
+/* A finished Hessian file that an earlier, stopped run has left beside the output; *same: of this text and
+ * model. A file of another kind is refused. */
+static int find_left_over(struct feedback_run *run, const struct hessian_source *want,
+                          const struct windows *w, bool *found, bool *same, struct err *e)
+{
+    struct hessian_file *h = NULL;
+    struct err ignored = {0};
+    struct stat st;
+    *found = *same = false;
+    if (lstat(run->hessian_path, &st) != 0 || (S_ISREG(st.st_mode) && st.st_size == 0))
+        return 0;
+    if (!S_ISREG(st.st_mode) || hessian_file_open(&h, run->hessian_path, &ignored) != 0)
+        return err_set(e, ERR_IO, "%s: is there and is not kerf's; move it away", run->hessian_path);
+    const struct hessian_source *s = hessian_file_source(h);
+    *found = true;
+    *same = strcmp(s->model_sha256, want->model_sha256) == 0 &&
+            strcmp(s->ids_sha256, want->ids_sha256) == 0 && s->n_windows == w->n && s->ctx == w->ctx;
+    hessian_file_close(h);
+    return 0;
+}
+
+static int collect(struct feedback_run *run, const struct session *session, const struct windows *w,
+                   const struct shared_options *shared, bool resume, struct err *e)
+{
+    struct progress_bar bar;
+    const char **datasets = calloc(run->corpus.n_texts + 1, sizeof *datasets);
+    struct weights *weights = NULL;
+    struct hessian_collect_options opt = {.pool = session->pool,
+                                          .memory_bytes = shared->memory_bytes,
+                                          .file = {true, resume, datasets, run->corpus.n_texts, NULL},
+                                          .state_path = run->state_path,
+                                          .progress = progress_on(&bar)};
+    int rc = datasets ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu texts", run->corpus.n_texts);
+    for (size_t i = 0; rc == 0 && i < run->corpus.n_texts; i++)
+        datasets[i] = run->corpus.texts[i].path;
+    corpus_hash(&run->corpus, opt.source.ids_sha256);
+    if (rc == 0)
+        rc = loss_weights_hash(run->net.model, opt.source.model_sha256, e);
+    bool found = false, same = false;
+    if (rc == 0)
+        rc = find_left_over(run, &opt.source, w, &found, &same, e);
+    if (rc == 0 && resume && same) {
+        cmd_note(shared, "the Hessians of a stopped run are reused");
+        goto done;
+    }
+    if (rc == 0 && resume && found)
+        cmd_warn(shared, "[restarted] %s: is of another text or model; collected again", run->hessian_path);
+    if (rc == 0)
+        rc = weights_new(&weights, run->net.model, session->kern, e);
+    if (rc == 0) {
+        progress_begin(&bar, shared, "collecting", "tokens", (uint64_t)w->n * w->ctx * run->net.n_layers);
+        rc = hessian_collect(run->hessian_path, &run->net, weights, w, &opt, NULL, e);
+        progress_end(&bar);
+    }
+done:
+    weights_free(weights);
+    free(datasets);
+    return rc;
+}
+
+/* --- solving --- */
+
+static bool type_in_report(void *ctx, const struct model_tensor *t, enum qtype *out)
+{
+    const struct rewrite_report *r = ctx;
+    for (size_t i = 0; i < r->n_tensors; i++)
+        if (strcmp(r->tensors[i].name, t->name) == 0) {
+            *out = r->tensors[i].type;
+            return true;
+        }
+    return false;
+}
+
+static const uint8_t *blocks_of(void *ctx, const struct model_tensor *t, enum qtype type)
+{
+    return feedback_model_blocks(ctx, t, type);
+}
+
+static int solve(struct feedback_run *run, struct rewrite_options *ro, const struct session *session,
+                 const struct shared_options *shared, struct err *e)
+{
+    struct rewrite_report report = {0};
+    struct rewrite_options dry = *ro;
+    struct progress_bar bar;
+    const double solving = run->held_out.n ? 0.4 : 1; /* of the bar */
+    char importance[65] = "none", identity[256];
+    dry.dry_run = true;
+    int rc = rewrite_model(&report, run->net.model, NULL, &dry, e);
+    if (rc == 0 && ro->imatrix)
+        loss_imatrix_hash(ro->imatrix, importance);
+    snprintf(identity, sizeof identity, "%s %s", KERF_VERSION, importance);
+    struct feedback_model_options opt = {.pool = session->pool,
+                                         .kern = session->kern,
+                                         .memory_bytes = ro->memory_bytes,
+                                         .hessian = run->hessian,
+                                         .imatrix = ro->imatrix,
+                                         .stages = {true, FEEDBACK_SWEEPS},
+                                         .store_path = run->store_path,
+                                         .resume = ro->resume,
+                                         .identity = identity,
+                                         .progress = progress_on(&bar)};
+    if (rc == 0)
+        rc = feedback_model_new(&run->solved, &run->net, type_in_report, &report, &opt, e);
+    if (rc == 0 && feedback_model_restarted(run->solved))
+        cmd_warn(shared, "[restarted] %s: was kept by another run; solved again", run->store_path);
+    if (rc == 0) {
+        progress_begin(&bar, shared, "solving", "", 1000);
+        progress_part(&bar, 0, solving);
+        rc = feedback_model_solve(run->solved, e);
+        progress_part(&bar, solving, 1 - solving);
+        if (rc == 0 && run->held_out.n)
+            rc = feedback_model_gate(run->solved, &run->held_out, e);
+        progress_end(&bar);
+    }
+    if (rc == 0 && feedback_model_n_resumed(run->solved))
+        cmd_note(shared, "continued after %" PRIu64 " of %u layers", feedback_model_n_resumed(run->solved),
+                 run->net.n_layers);
+    if (rc == 0 && feedback_model_n_unsolved(run->solved))
+        cmd_warn(shared,
+                 "[no-data] %" PRIu64
+                 " matrices saw no token in the calibration text and keep the plain encoder's bytes",
+                 feedback_model_n_unsolved(run->solved));
+    const char *unfactored = NULL;
+    uint64_t n_unfactored = rc == 0 ? feedback_model_n_unfactored(run->solved, &unfactored) : 0;
+    if (n_unfactored)
+        cmd_warn(shared,
+                 "[not-factored] %s: Gram matrix '%s'%s cannot be factored; its matrices keep the plain "
+                 "encoder's bytes",
+                 hessian_file_path(run->hessian), unfactored, n_unfactored > 1 ? " and others" : "");
+    rewrite_report_release(&report);
+    return rc;
+}
+
+/* --- what the file says of it --- */
+
+#define KEY "kerf.method"
+
+static const char *group_name(char out[32], int third, int role)
+{
+    const char *name = feedback_role_name((enum feedback_role)role);
+    if (role == FEEDBACK_HEAD)
+        return name;
+    snprintf(out, 32, "third %d, %s", third + 1, name);
+    return out;
+}
+
+static int add_group_lines(struct gguf_meta *m, const struct feedback_result *r, struct err *e)
+{
+    char lines[FEEDBACK_N_THIRDS * FEEDBACK_N_ROLES][96];
+    struct gguf_string texts[FEEDBACK_N_THIRDS * FEEDBACK_N_ROLES];
+    size_t n = 0;
+    for (int t = 0; t < FEEDBACK_N_THIRDS; t++)
+        for (int k = 0; k < FEEDBACK_N_ROLES; k++) {
+            const struct feedback_group_result *g = &r->groups[t][k];
+            if (g->n_tensors == 0)
+                continue;
+            char name[32];
+            snprintf(lines[n], sizeof lines[n], "%s: kld %.5f, %+.5f +- %.5f%s", group_name(name, t, k),
+                     g->kld, g->difference, g->error, g->is_plain ? ", kept plain" : "");
+            texts[n] = (struct gguf_string){lines[n], strlen(lines[n])};
+            n++;
+        }
+    return gguf_meta_set_strings(m, KEY ".gate", texts, n, e);
+}
+
+static int describe(struct feedback_run *run, struct err *e)
+{
+    const struct hessian_source *s = hessian_file_source(run->hessian);
+    const struct feedback_result *r = feedback_model_result(run->solved);
+    int rc = gguf_meta_new(&run->extra, e);
+    if (rc == 0)
+        rc = gguf_meta_set_string(run->extra, KEY, "feedback", e);
+    if (rc == 0)
+        rc = gguf_meta_set_string(run->extra, KEY ".version", "1", e);
+    if (rc == 0)
+        rc = gguf_meta_set_u32(run->extra, KEY ".sweeps", FEEDBACK_SWEEPS, e);
+    if (rc == 0)
+        rc = gguf_meta_set_string(run->extra, KEY ".text.ids_sha256", s->ids_sha256, e);
+    if (rc == 0)
+        rc = gguf_meta_set_u64(run->extra, KEY ".text.n_windows", s->n_windows, e);
+    if (rc == 0)
+        rc = gguf_meta_set_u64(run->extra, KEY ".text.ctx", s->ctx, e);
+    if (rc == 0)
+        rc = gguf_meta_set_f32(run->extra, KEY ".layer_loss_ratio",
+                               (float)feedback_model_loss_ratio(run->solved), e);
+    if (rc == 0)
+        rc = gguf_meta_set_u64(run->extra, KEY ".held_out.n_windows", r->n_windows, e);
+    if (rc != 0 || r->n_windows == 0)
+        return rc;
+    rc = gguf_meta_set_f32(run->extra, KEY ".held_out.kld_plain", (float)r->plain_kld, e);
+    if (rc == 0)
+        rc = gguf_meta_set_f32(run->extra, KEY ".held_out.kld", (float)r->kld, e);
+    return rc ? rc : add_group_lines(run->extra, r, e);
+}
+
+/* --- all of it --- */
+
+int feedback_check_memory(const struct net *net, const struct session *session, uint64_t memory,
+                          uint64_t *most, struct err *e)
+{
+    struct hessian_plan plan = {0};
+    int rc = hessian_plan_make(&plan, net, e);
+    for (size_t i = 0; rc == 0 && i < plan.n_grams; i++) {
+        size_t n = (size_t)plan.grams[i].n_cols;
+        uint64_t need = feedback_hessian_bytes(n, plan.grams[i].n_mats > 1) +
+                        pool_n_threads(session->pool) * feedback_chunk_bytes(n);
+        if (most && need > *most)
+            *most = need;
+        if (need > memory)
+            rc = err_set(e, ERR_ARG,
+                         "error feedback for '%s' (%zu columns) needs %" PRIu64
+                         " MiB of working memory, there are %" PRIu64 "; raise --memory, or lower --threads",
+                         plan.grams[i].owner, n, (need >> 20) + 1, memory >> 20);
+    }
+    hessian_plan_release(&plan);
+    return rc;
+}
+
+int feedback_check_dry(struct model *m, const struct session *session, const struct feedback_options *f,
+                       uint64_t memory, struct err *e)
+{
+    struct net net;
+    int rc = model_has_weights(m) ? net_init(&net, m, e) : 0;
+    if (rc != 0 || !model_has_weights(m))
+        return rc;
+    rc = net_need_tokens(&net, "error feedback", e);
+    if (rc == 0 && !f->hessian)
+        rc = feedback_check_memory(&net, session, memory, NULL, e);
+    net_release(&net);
+    return rc;
+}
+
+static int open_hessians(struct feedback_run *run, const struct session *session,
+                         const struct feedback_options *f, const struct shared_options *shared,
+                         uint64_t memory, bool resume, struct err *e)
+{
+    char found[65];
+    size_t n = 0;
+    int rc = 0;
+    if (!f->hessian) {
+        rc = feedback_check_memory(&run->net, session, memory, NULL, e);
+        if (rc == 0)
+            rc = divide(run, f, shared, &n, e);
+        struct windows w = part_of(&run->all, 0, n);
+        if (rc == 0)
+            rc = collect(run, session, &w, shared, resume, e);
+        run->collected = rc == 0;
+        return rc ? rc : hessian_file_open(&run->hessian, run->hessian_path, e);
+    }
+    rc = hessian_file_open(&run->hessian, f->hessian, e);
+    if (rc == 0)
+        rc = loss_weights_hash(run->net.model, found, e);
+    if (rc == 0 && strcmp(found, hessian_file_source(run->hessian)->model_sha256) != 0)
+        cmd_warn(shared, "[other-weights] %s: was collected with other weights (%.12s..., at hand %.12s...)",
+                 f->hessian, hessian_file_source(run->hessian)->model_sha256, found);
+    if (rc == 0 && f->texts.n && f->held_out)
+        rc = choose_held_out(run, f, shared, e);
+    else if (rc == 0)
+        cmd_warn(shared,
+                 "[no-gate] without %s the result is not checked on text that the Hessians have not seen",
+                 f->texts.n ? "held-out windows" : "--text");
+    return rc;
+}
+
+int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struct model *m,
+                     const struct session *session, const struct feedback_options *f,
+                     const struct shared_options *shared, const char *output, struct err *e)
+{
+    int rc = net_init(&run->net, m, e);
+    run->has_net = rc == 0;
+    run->resume = ro->resume;
+    if (rc == 0)
+        rc = net_need_tokens(&run->net, "error feedback", e);
+    run->hessian_path = path_with(output, ".kerf-hessian");
+    run->store_path = path_with(output, ".kerf-feedback");
+    run->state_path = run->hessian_path ? path_with(run->hessian_path, ".kerf-state") : NULL;
+    if (rc == 0 && (!run->hessian_path || !run->store_path || !run->state_path))
+        rc = err_set(e, ERR_NOMEM, "out of memory");
+    if (rc == 0)
+        rc = feedback_store_check(run->store_path, e);
+    if (rc == 0 && f->texts.n)
+        rc = cut_text(run, m, f, shared, e);
+    if (rc == 0)
+        rc = open_hessians(run, session, f, shared, ro->memory_bytes, ro->resume, e);
+    if (rc == 0 && f->texts.n && run->held_out.n < f->held_out)
+        cmd_note(shared, "the text gives %zu windows of %zu tokens, and %zu of them are held out", run->all.n,
+                 run->all.ctx, run->held_out.n);
+    if (rc == 0 && !ro->imatrix) {
+        rc = imatrix_load(&run->imatrix, hessian_file_path(run->hessian), e);
+        ro->imatrix = run->imatrix;
+        ro->imatrix_path = f->hessian; /* what was collected on the way has no name */
+    }
+    if (rc == 0)
+        rc = solve(run, ro, session, shared, e);
+    if (rc == 0)
+        rc = describe(run, e);
+    ro->extra = run->extra;
+    ro->blocks = blocks_of;
+    ro->blocks_ctx = run->solved;
+    return rc;
+}
+
+/* What a stopped run kept and this one, without --resume, gives up. */
+static void warn_left(const char *output, const struct shared_options *shared)
+{
+    static const char *const endings[] = {".kerf-feedback", ".kerf-hessian", ".kerf-hessian.kerf-state"};
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        char *path = path_with(output, endings[i]);
+        if (path && access(path, F_OK) == 0)
+            cmd_warn(shared,
+                     "[left-behind] %s: a stopped run left it, and this one begins anew; --resume goes on",
+                     path);
+        free(path);
+    }
+}
+
+int feedback_check_output(const struct feedback_options *f, const struct rewrite_options *ro,
+                          const char *output, const struct shared_options *shared, struct err *e)
+{
+    int rc = f->hessian ? output_file_check_input(output, f->hessian, e) : 0;
+    for (size_t i = 0; rc == 0 && i < f->texts.n; i++)
+        rc = output_file_check_input(output, f->texts.items[i], e);
+    if (rc == 0 && !ro->resume)
+        warn_left(output, shared);
+    /* the parts of a split set have names of their own; a resumed run may find its output finished */
+    return rc || ro->split_max_bytes || ro->resume ? rc : output_file_check_target(output, ro->overwrite, e);
+}
+
+static void group_json(struct json_writer *w, int third, int role, const struct feedback_group_result *g)
+{
+    jw_object(w);
+    jw_key(w, "third");
+    if (role == FEEDBACK_HEAD)
+        jw_null(w);
+    else
+        jw_uint(w, (uint64_t)third + 1);
+    jw_key(w, "role"), jw_string(w, feedback_role_name((enum feedback_role)role));
+    jw_key(w, "n_tensors"), jw_uint(w, g->n_tensors);
+    jw_key(w, "kld"), jw_double(w, g->kld);
+    jw_key(w, "difference"), jw_double(w, g->difference);
+    jw_key(w, "difference_stderr"), jw_double(w, g->error);
+    jw_key(w, "kept_plain"), jw_bool(w, g->is_plain);
+    jw_end(w);
+}
+
+void feedback_json(const struct feedback_run *run, struct json_writer *w)
+{
+    const struct hessian_source *s = hessian_file_source(run->hessian);
+    const struct feedback_result *r = feedback_model_result(run->solved);
+    jw_key(w, "method"), jw_object(w);
+    jw_key(w, "name"), jw_string(w, "feedback");
+    jw_key(w, "ids_sha256"), jw_string(w, s->ids_sha256);
+    jw_key(w, "n_windows"), jw_uint(w, s->n_windows);
+    jw_key(w, "ctx"), jw_uint(w, s->ctx);
+    jw_key(w, "n_tensors"), jw_uint(w, feedback_model_n(run->solved));
+    jw_key(w, "layer_loss_ratio"), jw_double(w, feedback_model_loss_ratio(run->solved));
+    jw_key(w, "n_held_out"), jw_uint(w, r->n_windows);
+    jw_key(w, "kld_plain"), jw_double(w, r->n_windows ? r->plain_kld : NAN);
+    jw_key(w, "kld"), jw_double(w, r->n_windows ? r->kld : NAN);
+    jw_key(w, "difference"), jw_double(w, r->n_windows ? r->difference : NAN);
+    jw_key(w, "difference_stderr"), jw_double(w, r->n_windows ? r->error : NAN);
+    jw_key(w, "groups"), jw_array(w);
+    for (int t = 0; t < FEEDBACK_N_THIRDS; t++)
+        for (int k = 0; k < FEEDBACK_N_ROLES; k++)
+            if (r->groups[t][k].n_tensors)
+                group_json(w, t, k, &r->groups[t][k]);
+    jw_end(w);
+    jw_end(w);
+}
+
+void feedback_warn(const struct feedback_run *run, const struct shared_options *shared)
+{
+    size_t n_plain = 0;
+    for (size_t i = 0; i < feedback_model_n(run->solved); i++)
+        n_plain += feedback_model_tensor(run->solved, i)->is_plain;
+    if (n_plain == feedback_model_n(run->solved))
+        cmd_warn(shared,
+                 "[no-gain] error feedback gains nothing on the held-out text; all matrices are plain");
+}
+
+/* A difference with its error, which one window does not give. */
+static const char *with_error(char out[64], double difference, double error)
+{
+    if (isfinite(error))
+        snprintf(out, 64, "%+.5f ± %.5f", difference, error);
+    else
+        snprintf(out, 64, "%+.5f", difference);
+    return out;
+}
+
+void feedback_tell(const struct feedback_run *run, const struct shared_options *shared)
+{
+    const struct feedback_result *r = feedback_model_result(run->solved);
+    char text[64];
+    if (shared->json || r->n_windows == 0)
+        return;
+    printf("held-out divergence %.5f, %.3f of the plain encoder's (%.5f)\n", r->kld, r->kld / r->plain_kld,
+           r->plain_kld);
+    printf("  difference %s over %zu window%s\n", with_error(text, r->difference, r->error), r->n_windows,
+           r->n_windows == 1 ? ", which gives it no error" : "s");
+    for (int t = 0; t < FEEDBACK_N_THIRDS; t++)
+        for (int k = 0; k < FEEDBACK_N_ROLES; k++) {
+            const struct feedback_group_result *g = &r->groups[t][k];
+            char name[32];
+            if (g->n_tensors && (shared->verbose || g->is_plain))
+                printf("  %-20s alone: %.5f, %s%s\n", group_name(name, t, k), g->kld,
+                       with_error(text, g->difference, g->error),
+                       g->is_plain ? "; keeps the plain encoder's bytes" : "");
+        }
+}
+
+void feedback_release(struct feedback_run *run, bool done)
+{
+    feedback_model_free(run->solved, done);
+    hessian_file_close(run->hessian);
+    if (run->collected && (done || !run->resume))
+        unlink(run->hessian_path);
+    imatrix_free(run->imatrix);
+    gguf_meta_free(run->extra);
+    windows_release(&run->all);
+    corpus_release(&run->corpus);
+    if (run->has_net)
+        net_release(&run->net);
+    free(run->hessian_path);
+    free(run->state_path);
+    free(run->store_path);
+}

@@ -1,0 +1,94 @@
+/* feedback_command.h - --method feedback of convert and quantize: texts and Hessians in, blocks for the
+ * rewriting engine out, and what is written about it into the file. */
+#ifndef KERF_FEEDBACK_COMMAND_H
+#define KERF_FEEDBACK_COMMAND_H
+
+#include "tools/cmd.h"
+
+#include "calib/corpus.h"
+#include "calib/solve/feedback_model.h"
+#include "formats/rewrite/rewrite.h"
+
+struct feedback_options {
+    struct opt_list texts;
+    const char *hessian;
+    uint64_t ctx, chunks, held_out;
+    bool parse_special;
+};
+#define FEEDBACK_OPTIONS_INIT                                                                                \
+    {                                                                                                        \
+        .ctx = 512, .held_out = 8                                                                            \
+    }
+
+/* Rows of the option table. */
+#define FEEDBACK_OPTIONS(f)                                                                                  \
+    OPT_GROUP("Method feedback:"),                                                                           \
+        OPT(LIST, "text", &(f).texts, "FILE",                                                                \
+            "UTF-8 text to calibrate on; some of its windows are held out to check the result. With "        \
+            "--hessian it is for the check alone"),                                                          \
+        OPT(TEXT, "hessian", &(f).hessian, "FILE",                                                           \
+            "Hessians of this model, as kerf hessian collects them; also its importance matrix, unless "     \
+            "--imatrix names another"),                                                                      \
+        OPT(UINT, "ctx", &(f).ctx, "N", "tokens of a window", .fallback = "512",                             \
+            .range = OPT_RANGE(.min = 2)),                                                                   \
+        OPT(UINT, "chunks", &(f).chunks, "N", "windows to calibrate on; 100 of 512 tokens are enough",       \
+            .fallback = "all that are not held out", .range = OPT_RANGE(.min = 1)),                          \
+        OPT(UINT, "held-out", &(f).held_out, "N",                                                            \
+            "windows of the text that are not calibrated on; each group of matrices is swapped in alone "    \
+            "there, and keeps the plain encoder's bytes where the divergence rises. 0: no check",            \
+            .fallback = "8"),                                                                                \
+        OPT(FLAG, "parse-special", &(f).parse_special, NULL,                                                 \
+            "read the text of control tokens, such as <|im_end|>, as control tokens")
+
+struct feedback_run {
+    struct feedback_model *solved;
+    struct hessian_file *hessian;
+    struct imatrix *imatrix; /* of the Hessian file; NULL when another one was named */
+    struct gguf_meta *extra;
+    struct net net;
+    bool has_net;
+    struct corpus corpus;
+    struct windows all, held_out; /* held_out lies in `all`, or owns nothing */
+    char *hessian_path, *state_path, *store_path;
+    bool resume;
+    bool collected; /* the Hessian file is ours to remove */
+};
+
+/* 0, or the status of a usage error; `method` as the user gave it. */
+int feedback_check_options(const struct opt_command *cmd, const struct feedback_options *f,
+                           const char *method);
+
+/* Hours of collecting must not end in a matrix that does not fit: ERR_ARG when the factorization of one needs
+ * more than `memory`. *most (or NULL) is raised to what the widest one needs. */
+int feedback_check_memory(const struct net *net, const struct session *session, uint64_t memory,
+                          uint64_t *most, struct err *e);
+
+/* What of that a dry run can tell; without weights it is nothing. */
+int feedback_check_dry(struct model *m, const struct session *session, const struct feedback_options *f,
+                       uint64_t memory, struct err *e);
+
+/* Everything before the writing: *ro gets importance, blocks and metadata, and is what the writer is to be
+ * run with. `output`: of the run, not NULL. */
+int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struct model *m,
+                     const struct session *session, const struct feedback_options *f,
+                     const struct shared_options *shared, const char *output, struct err *e);
+
+/* Refuse before the work what would be refused behind it: an output that is there, or that is one of the
+ * inputs. Without --resume, warns of what a stopped run kept. */
+int feedback_check_output(const struct feedback_options *f, const struct rewrite_options *ro,
+                          const char *output, const struct shared_options *shared, struct err *e);
+
+/* The member "method" of the result's object: what was calibrated on, and what the check found. */
+struct json_writer;
+void feedback_json(const struct feedback_run *run, struct json_writer *w);
+
+/* What the check warns of; before a result's object, which lists warnings, is printed. */
+void feedback_warn(const struct feedback_run *run, const struct shared_options *shared);
+
+/* One line for people. */
+void feedback_tell(const struct feedback_run *run, const struct shared_options *shared);
+
+/* `done`: the output stands; nothing has to be kept for --resume. */
+void feedback_release(struct feedback_run *run, bool done);
+
+#endif
