@@ -40,8 +40,8 @@ int quant_decode_rows(const struct kern *k, enum qtype type, const void *src, si
     return 0;
 }
 
-/* Is one of 64 values beyond the limit, or no number? Without its sign a float is ordered as its bits are, and
- * NaN comes last. A loop of integers without a way out becomes vector code. */
+/* Is one of 64 values beyond the limit, or no number? Without its sign a float is ordered as its bits are,
+ * and NaN comes last. A loop of integers without a way out becomes vector code. */
 static bool holds_bad(const float *x, float limit)
 {
     int32_t most, bits, bad = 0;

@@ -39,8 +39,8 @@ int quant_encode_informed(const struct kern *k, enum qtype type, const float *sr
 int quant_check_encode(const struct kern *k, enum qtype type, size_t dst_bytes, size_t n_rows, size_t n_cols,
                        const float *importance, struct err *e);
 
-/* Index of the first element that is NaN, infinite, or larger than `limit` (not negative) in magnitude; n when
- * there is none. */
+/* Index of the first element that is NaN, infinite, or larger than `limit` (not negative) in magnitude; n
+ * when there is none. */
 size_t quant_find_bad(const float *x, size_t n, float limit);
 
 /* Largest magnitude the type's element may have without becoming infinite: 65504 for F16, else FLT_MAX. */
