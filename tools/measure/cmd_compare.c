@@ -177,6 +177,51 @@ static int run(struct eval_run *r, const struct options *o, const char *referenc
     return eval_status(r, rc, &e);
 }
 
+/* Everything behind the options; the exit status. */
+static int measure(const struct opt_command *cmd, struct options *o, struct text_options *text,
+                   struct shared_options *shared, const struct opt_operands *args)
+{
+    struct eval_run r = {.shared = shared,
+                         .text = text,
+                         .imatrix_path = o->imatrix,
+                         .recipe = o->recipe,
+                         .no_fallback = o->no_fallback,
+                         .resume = &o->resume,
+                         .reference_path = o->reference,
+                         .save_reference = o->save_reference,
+                         .take_texts = true};
+    struct report_gate gates[N_GATES];
+    r.report.gates = gates;
+    r.report.n_gates = list_gates(gates, &o->gates);
+    const size_t first = o->reference ? 0 : 1;
+    struct candidate_arg *candidates = NULL;
+    int status = check_operands(cmd, args, o);
+    if (status == 0)
+        status = eval_check_options(cmd, text, o->reference != NULL);
+    if (status == 0)
+        status = parse_candidates(cmd, args, first, &candidates);
+    if (status == 0 && o->reference)
+        status = refuse_types(cmd, candidates, args->n);
+    if (status == 0)
+        status = run(&r, o, args->items[0], candidates, args->n - first);
+    free(candidates);
+    eval_release(&r);
+    return status;
+}
+
+/* What --help says above the options. */
+static const char description[] =
+    "Run a reference and its candidates over the same text and compare their predictions token by token: "
+    "perplexity ratio, KL divergence with percentiles, agreement of the first choice, change of the right "
+    "token's probability. A candidate is a model, a model with LoRA adapters (MODEL+ADAPTER or "
+    "MODEL+ADAPTER=SCALE: PEFT folders onto checkpoints, adapter files onto any model), or what is applied "
+    "to the reference's weights on the fly: a type or mix (Q4_K_M), plan:FILE (a plan of kerf allocate), or "
+    "recipe:FILE (lines such as 'type Q4_K_M', 'tensor-type ffn_down=Q6_K', 'imatrix FILE'). Embedding "
+    "models, rerankers and reward models answer once for a text: each line of the text, or each record of "
+    "--jsonl, is then a text of its own, cut to --ctx tokens, --chunks counts texts, and what is compared "
+    "are cosine distances of embeddings, or scores and the order they give. For rerankers a record may be "
+    "{\"query\", \"document\"}; process reward models score every <extra_0>.";
+
 int cmd_compare(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
@@ -205,19 +250,7 @@ int cmd_compare(int argc, char **argv)
     const struct opt_command cmd = {
         .name = "compare",
         .operands = "REF CAND... --text TEXT",
-        .description =
-            "Run a reference and its candidates over the same text and compare their predictions token by "
-            "token: perplexity ratio, KL divergence with percentiles, agreement of the first choice, change "
-            "of the right token's probability. A candidate is a model, a model with LoRA adapters "
-            "(MODEL+ADAPTER or "
-            "MODEL+ADAPTER=SCALE: PEFT folders onto checkpoints, adapter files onto any model), or what is "
-            "applied to the reference's "
-            "weights on the fly: a type or mix (Q4_K_M), plan:FILE (a plan of kerf allocate), or recipe:FILE "
-            "(lines such as 'type Q4_K_M', 'tensor-type ffn_down=Q6_K', 'imatrix FILE'). Embedding models, "
-            "rerankers and reward models answer once for a text: each line of the text, or each record of "
-            "--jsonl, is then a text of its own, cut to --ctx tokens, --chunks counts texts, and what is "
-            "compared are cosine distances of embeddings, or scores and the order they give. For rerankers a "
-            "record may be {\"query\", \"document\"}; process reward models score every <extra_0>.",
+        .description = description,
         OPT_TABLE(options),
         .min_operands = 1,
         .max_operands = SIZE_MAX,
@@ -231,30 +264,5 @@ int cmd_compare(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &shared, &args);
     if (status != OPT_CONTINUE)
         return status;
-    struct eval_run r = {.shared = &shared,
-                         .text = &text,
-                         .imatrix_path = o.imatrix,
-                         .recipe = o.recipe,
-                         .no_fallback = o.no_fallback,
-                         .resume = &o.resume,
-                         .reference_path = o.reference,
-                         .save_reference = o.save_reference,
-                         .take_texts = true};
-    struct report_gate gates[N_GATES];
-    r.report.gates = gates;
-    r.report.n_gates = list_gates(gates, &o.gates);
-    size_t first = o.reference ? 0 : 1;
-    struct candidate_arg *candidates = NULL;
-    status = check_operands(&cmd, &args, &o);
-    if (status == 0)
-        status = eval_check_options(&cmd, &text, o.reference != NULL);
-    if (status == 0)
-        status = parse_candidates(&cmd, &args, first, &candidates);
-    if (status == 0 && o.reference)
-        status = refuse_types(&cmd, candidates, args.n);
-    if (status == 0)
-        status = run(&r, &o, args.items[0], candidates, args.n - first);
-    free(candidates);
-    eval_release(&r);
-    return status;
+    return measure(&cmd, &o, &text, &shared, &args);
 }
