@@ -77,6 +77,19 @@ static int fused_qkv(struct net *net, struct net_layer *l, uint64_t q, uint64_t 
     return 0;
 }
 
+/* Gate and up as one matrix: the first half of the rows, the second. */
+static int fused_gate_up(struct net *net, struct net_layer *l, struct err *e)
+{
+    struct mlp *m = &l->mlp;
+    struct matrix both;
+    int rc = matrix(net, l, "ffn_up", net->n_embd, 2 * (uint64_t)m->width, true, &both, e);
+    if (rc != 0)
+        return rc;
+    m->gate = (struct matrix){both.tensor, 0, m->width, both.bias};
+    m->up = (struct matrix){both.tensor, m->width, m->width, both.bias ? both.bias + m->width : NULL};
+    return 0;
+}
+
 /* Sizes that go on into 32 bits; anything larger is refused with them. */
 static uint32_t u32_of(uint64_t v)
 {
@@ -156,9 +169,11 @@ static int build_mlp(struct net *net, const struct arch_runtime *f, struct net_l
     const struct model_tensor *gate = model_find_in(net->model, l->index, "ffn_gate.weight");
     if (gate && gate->ne[1] > 0 && gate->ne[1] <= UINT32_MAX)
         m->width = (uint32_t)gate->ne[1]; /* Qwen 1.0 writes the double width into the key */
-    if (rc == 0)
+    if (rc == 0 && f->fused_ffn)
+        rc = fused_gate_up(net, l, e);
+    if (rc == 0 && !f->fused_ffn)
         rc = matrix(net, l, "ffn_gate", net->n_embd, m->width, true, &m->gate, e);
-    if (rc == 0)
+    if (rc == 0 && !f->fused_ffn)
         rc = matrix(net, l, "ffn_up", net->n_embd, m->width, true, &m->up, e);
     if (rc == 0)
         rc = matrix(net, l, "ffn_down", m->width, net->n_embd, true, &m->down, e);

@@ -210,8 +210,28 @@ static int load_local_rope(struct net *net, uint32_t head_dim, struct err *e)
     local.rope_theta =
         (struct hparam_real){.key = {local.rope_local_theta.key.suffix, HPARAM_ONE}, .value = theta};
     local.rope_scaling.key.state = HPARAM_ABSENT;
-    int rc = rope_init(&net->local_rope, &local, head_dim, NULL, 0, e);
+    local.rope_attn_scale.key.state = HPARAM_ABSENT;
+    int rc = rope_init(&net->local_rope, &local, head_dim, NULL, e);
     net->local_rope.neighbours = net->rope.neighbours;
+    return rc;
+}
+
+/* The tensors by which rotary frequencies are divided, as many of them as there are. */
+static int load_divisors(struct net *net, struct rope_divisors *d, struct err *e)
+{
+    const char *names[] = {"rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"};
+    const float **to[] = {&d->usual, &d->usual, &d->in_long};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof names / sizeof *names; i++) {
+        const struct model_tensor *t = model_find(net->model, names[i]);
+        if (!t || *to[i])
+            continue;
+        if (d->n != 0 && t->ne[0] != d->n)
+            return err_set(e, ERR_FORMAT, "%s: tensor '%s': expected %zu values, as many as in the other one",
+                           model_path(net->model), names[i], d->n);
+        d->n = (size_t)t->ne[0];
+        rc = net_vector(net, names[i], t->ne[0], true, to[i], e);
+    }
     return rc;
 }
 
@@ -222,11 +242,10 @@ static int load_rope(struct net *net, struct err *e)
     if (head_dim == 0 || head_dim > MAX_HEAD_DIM)
         return err_set(e, ERR_FORMAT, "%s: key '%s.attention.head_count' is missing", model_path(net->model),
                        h->arch_name);
-    const struct model_tensor *t = model_find(net->model, "rope_freqs.weight");
-    const float *divisors = NULL;
-    int rc = t ? net_vector(net, "rope_freqs.weight", t->ne[0], true, &divisors, e) : 0;
+    struct rope_divisors divisors = {0};
+    int rc = load_divisors(net, &divisors, e);
     if (rc == 0)
-        rc = rope_init(&net->rope, h, (uint32_t)head_dim, divisors, t ? (size_t)t->ne[0] : 0, e);
+        rc = rope_init(&net->rope, h, (uint32_t)head_dim, &divisors, e);
     net->rope.neighbours = h->arch->runtime.neighbours;
     return rc == 0 ? load_local_rope(net, (uint32_t)head_dim, e) : rc;
 }

@@ -61,6 +61,7 @@ static int scale_yarn(struct rope *r, const struct hparams *h, double theta, str
 static int scale(struct rope *r, const struct hparams *h, double theta, struct err *e)
 {
     struct gguf_string type = h->rope_scaling.value;
+    r->magnitude = (float)hparam_real_or(&h->rope_attn_scale, 1);
     if (h->rope_scaling.key.state != HPARAM_ONE || gguf_string_is(type, "none"))
         return 0;
     if (gguf_string_is(type, "yarn"))
@@ -95,8 +96,33 @@ static int read_long_texts(struct rope *r, const struct hparams *h, struct err *
     return 0;
 }
 
-int rope_init(struct rope *out, const struct hparams *h, uint32_t head_dim, const float *divisors,
-              size_t n_divisors, struct err *e)
+/* inv_freq over the divisors of LongRoPE or Llama 3, of either set. */
+static int divide(struct rope *r, const struct hparams *h, const struct rope_divisors *d, struct err *e)
+{
+    uint32_t n = r->n_rot / 2;
+    if (!d || (!d->usual && !d->in_long))
+        return 0;
+    if (d->n != n)
+        return err_set(e, ERR_FORMAT, "tensor '%s': expected %u values, found %zu",
+                       d->in_long ? "rope_factors_long.weight" : "rope_freqs.weight", n, d->n);
+    double context = hparam_real_or(&h->rope_context, 0);
+    if (d->in_long && !(context >= 1 && context < 1e18))
+        return err_set(e, ERR_FORMAT,
+                       "%s.%s: tensor 'rope_factors_long.weight' needs the number of tokens beyond which it "
+                       "counts (found %g)",
+                       h->arch_name, h->rope_context.key.suffix, context);
+    if (d->in_long && !(r->long_inv_freq = malloc(n * sizeof *r->long_inv_freq)))
+        return err_set(e, ERR_NOMEM, "out of memory for rotary frequencies");
+    r->long_from = d->in_long ? (uint64_t)context : 0;
+    for (uint32_t i = 0; d->in_long && i < n; i++)
+        r->long_inv_freq[i] = r->inv_freq[i] / d->in_long[i];
+    for (uint32_t i = 0; d->usual && i < n; i++)
+        r->inv_freq[i] /= d->usual[i];
+    return 0;
+}
+
+int rope_init(struct rope *out, const struct hparams *h, uint32_t head_dim,
+              const struct rope_divisors *divisors, struct err *e)
 {
     struct rope r = {.magnitude = 1};
     uint64_t n_rot = hparam_is_there(&h->rope_n_rot.key) ? hparam_or(&h->rope_n_rot, 0, 0) : head_dim;
@@ -112,20 +138,17 @@ int rope_init(struct rope *out, const struct hparams *h, uint32_t head_dim, cons
     int rc = read_long_texts(&r, h, e);
     if (rc != 0)
         return rc;
-    if (divisors && n_divisors != r.n_rot / 2)
-        return err_set(e, ERR_FORMAT, "tensor 'rope_freqs.weight': expected %u values, found %zu",
-                       r.n_rot / 2, n_divisors);
     r.inv_freq = malloc(r.n_rot / 2 * sizeof(float));
     if (!r.inv_freq)
         return err_set(e, ERR_NOMEM, "out of memory for rotary frequencies");
     plain_frequencies(r.inv_freq, r.n_rot, theta);
     rc = scale(&r, h, theta, e);
+    if (rc == 0)
+        rc = divide(&r, h, divisors, e);
     if (rc != 0) {
-        free(r.inv_freq);
+        rope_release(&r);
         return rc;
     }
-    for (uint32_t i = 0; divisors && i < r.n_rot / 2; i++)
-        r.inv_freq[i] /= divisors[i];
     *out = r;
     return 0;
 }
@@ -135,6 +158,7 @@ void rope_release(struct rope *r)
     if (!r)
         return;
     free(r->inv_freq);
+    free(r->long_inv_freq);
     *r = (struct rope){0};
 }
 
@@ -158,7 +182,8 @@ int rope_table_init(struct rope_table *out, const struct rope *r, size_t n_posit
 {
     struct rope_table t = {.n_positions = n_positions, .n_pairs = r->n_rot / 2, .neighbours = r->neighbours};
     bool longer = r->train_length != 0 && n_positions > r->train_length;
-    float *inv_freq = r->inv_freq, *own = NULL;
+    float *inv_freq = r->long_inv_freq && n_positions > r->long_from ? r->long_inv_freq : r->inv_freq;
+    float *own = NULL;
     uint64_t n = 0;
     if (longer && r->dynamic_ntk && (own = malloc(t.n_pairs * sizeof *own))) {
         plain_frequencies(own, r->n_rot, ntk_theta(r, n_positions));

@@ -10,12 +10,13 @@ int step_mlp(struct layer_run *r, struct err *e)
         size_t n = r->n_tokens - t < r->block ? r->n_tokens - t : r->block;
         struct region h = region_at(r->h, t * n_embd), gate = r->wide, up = region_at(gate, n * width);
         const struct model_tensor *in[2] = {m->gate.tensor, m->up.tensor};
+        size_t n_in = in[0] == in[1] ? 1 : 2; /* one, when fused */
         struct product p[2] = {layer_product(&m->gate, gate, width, false),
                                layer_product(&m->up, up, width, false)};
         struct region x;
         rc = layer_input(r, h, n, m->norm, &x, e);
         if (rc == 0)
-            rc = layer_observe(r, in, 2, x, n, n_embd, -1, e);
+            rc = layer_observe(r, in, n_in, x, n, n_embd, -1, e);
         if (rc == 0)
             rc = r->ops->products(r->compute, r->weights, x, n, n_embd, p, 2, e);
         if (rc == 0)

@@ -25,6 +25,7 @@
     each(granite) \
     each(gemma2) \
     each(gemma3) \
+    each(phi3) \
     /* the end of the list */
 /* clang-format on */
 

@@ -23,7 +23,7 @@
 #include <stdio.h>
 
 /* Numbers of a configuration (specification, architectures 0.1), by their text names V D L H Hkv d F E K Fe
- * Fs Hk Hv dk dv Kc C. */
+ * Fs Hk Hv dk dv Kc C R. */
 enum arch_symbol {
     ARCH_V,   /* rows of the embedding  */
     ARCH_D,   /* model width            */
@@ -42,6 +42,7 @@ enum arch_symbol {
     ARCH_DV,
     ARCH_KC,
     ARCH_C, /* labels of a score head; known for models that have one */
+    ARCH_R, /* rotated entries of a head */
     ARCH_N_TEXT,
     /* Towers (formats/tower): vision width, FFN width, layers, heads, channels, sides of a patch and of a
      * group that is merged, frames of a patch, width of what comes out, positions, FFN width by width; Vd Vf
@@ -176,6 +177,7 @@ enum arch_quirk {
     ARCH_POOLING = 2,      /* modules.json may name a pooling (specification, architectures 11.2) */
     ARCH_HEAD_DIM_KEY = 8, /* write key_length even when the configuration does not state head_dim */
     ARCH_ROPE_FREQS = 4,   /* "llama3" frequency scaling becomes the tensor rope_freqs.weight (17.3) */
+    ARCH_LONG_ROPE = 32,   /* "longrope" scaling becomes two tensors, which the family has rows for */
 };
 
 /* Weights whose factor beside the blocks the runtime's graph of the family multiplies by; attention
@@ -199,6 +201,7 @@ struct arch_runtime {
     bool scaled;                 /* the factors in keys *scale count; logits are divided by theirs */
     bool neighbours;             /* rotary pairs are neighbours: rows of q and k are permuted in the file */
     bool fused_qkv;              /* attn_qkv in place of attn_q, attn_k and attn_v */
+    bool fused_ffn;              /* ffn_up holds the rows of the gate, then its own */
     bool gated;                  /* q holds an output gate for each head */
     bool hybrid;                 /* layers with a convolution are gated delta nets */
     bool tiled_heads;            /* order of value heads in the tensors of delta nets */

@@ -159,12 +159,9 @@ static int add_layer_types(const struct arch_model *a, struct gguf_meta *meta, s
 
 int arch_add_hybrid_keys(const struct arch_model *a, struct gguf_meta *meta, struct err *e)
 {
-    double n_rot = (double)a->value[ARCH_HD] * a->rope.partial_rotary_factor;
-    if (!(n_rot >= 0 && n_rot <= (double)a->value[ARCH_HD]))
-        return err_set(e, ERR_FORMAT, "config.json: partial_rotary_factor is not between 0 and 1");
     int rc = arch_set_u32(a, meta, "full_attention_interval", interval_of(a), e);
     if (rc == 0)
-        rc = arch_set_u32(a, meta, "rope.dimension_count", (uint64_t)n_rot, e);
+        rc = arch_set_u32(a, meta, "rope.dimension_count", a->value[ARCH_R], e);
     if (rc == 0 && a->n_extra != 0)
         rc = arch_set_u32(a, meta, "nextn_predict_layers", a->n_extra, e);
     return rc != 0 ? rc : add_layer_types(a, meta, e);

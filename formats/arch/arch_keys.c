@@ -200,6 +200,8 @@ static int set_rope_scaling(const struct arch_model *a, struct gguf_meta *meta, 
         return rc != 0 ? rc : arch_set_f32(a, meta, "rope.scaling.factor", r->factor, e);
     case ROPE_YARN: return set_yarn(a, meta, w, e);
     case ROPE_LONGROPE:
+        if (a->arch->quirks & ARCH_LONG_ROPE)
+            return 0; /* tensors say it */
         return err_set(e, ERR_UNSUPPORTED,
                        "config.json: rope_type '%s' needs tensors of long and short factors, which are not "
                        "written for architecture '%s'",

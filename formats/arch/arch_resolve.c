@@ -34,6 +34,7 @@ static const struct symbol {
     [ARCH_DV] = {"dv", "linear_value_head_dim", NULL, 1u << 16, false},
     [ARCH_KC] = {"Kc", "linear_conv_kernel_dim", NULL, 1u << 10, false},
     [ARCH_C] = {"C", "num_labels", NULL, 1u << 20, false},
+    [ARCH_R] = {"R", "", NULL, 1u << 16, false}, /* read_rotary */
     [ARCH_VD] = {"Vd", "embed_dim|hidden_size", NULL, 1u << 16, true},
     [ARCH_VR] = {"Vr", "mlp_ratio", NULL, 1u << 8, false},
     [ARCH_VF] = {"Vf", "intermediate_size", "Vd*Vr", 1u << 20, true},
@@ -187,6 +188,13 @@ static int check_activation(const struct arch_model *a, struct err *e)
     return 0;
 }
 
+/* The part of a head that is rotated, cut to a whole number as the reference cuts it. */
+static void read_rotary(struct arch_model *a)
+{
+    a->value[ARCH_R] = (uint64_t)((double)a->value[ARCH_HD] * a->rope.partial_rotary_factor);
+    a->known[ARCH_R] = true;
+}
+
 int arch_resolve(struct arch_model *out, const struct hf_config *config, struct err *e)
 {
     struct arch_model a = {.config = config};
@@ -202,6 +210,7 @@ int arch_resolve(struct arch_model *out, const struct hf_config *config, struct 
                        "config.json: %llu attention heads do not divide into %llu key/value heads",
                        (unsigned long long)a.value[ARCH_H], (unsigned long long)a.value[ARCH_HKV]);
     a.tied = hf_config_tied(config);
+    read_rotary(&a);
     rc = check_activation(&a, e);
     if (rc == 0)
         rc = read_answer(&a, e);

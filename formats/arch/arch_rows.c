@@ -224,6 +224,11 @@ const struct arch_row arch_rows_ffn[3] = {
     {.hf = "model.layers.N.mlp.down_proj.weight", .gguf = "blk.N.ffn_down.weight", .shape = "D,F"},
 };
 
+const struct arch_row arch_rows_fused_ffn[2] = {
+    {.hf = "model.layers.N.mlp.gate_up_proj.weight", .gguf = "blk.N.ffn_up.weight", .shape = "2*F,D"},
+    {.hf = "model.layers.N.mlp.down_proj.weight", .gguf = "blk.N.ffn_down.weight", .shape = "D,F"},
+};
+
 int arch_warn_output_bias(const struct arch_model *a, const struct arch_warnings *w, struct err *e)
 {
     bool biased = false;

@@ -38,6 +38,7 @@ extern const struct arch_row arch_rows_qkv_bias[3]; /* q, k, v biases, optional 
 extern const struct arch_row arch_rows_o_bias[1];   /* attention output bias, optional                      */
 extern const struct arch_row arch_rows_qk_norm[2];  /* per-head RMS norms of q and k                        */
 extern const struct arch_row arch_rows_ffn[3];      /* gate, up, down of a dense layer                      */
+extern const struct arch_row arch_rows_fused_ffn[2]; /* gate and up as one matrix, down */
 extern const struct arch_row
     arch_rows_experts[12]; /* routed experts: one by one, or stacked with gate and up fused */
 extern const struct arch_row arch_rows_router[1];

@@ -145,6 +145,8 @@ static int read_scaling(struct hf_rope *out, const struct scope *s, struct err *
     if (j && !json_bool(j, &out->truncate))
         return wrong_kind(s, "truncate", "true or false", e);
     out->has_truncate = j != NULL;
+    out->short_factor = in_object(s, "short_factor");
+    out->long_factor = in_object(s, "long_factor");
     return 0;
 }
 

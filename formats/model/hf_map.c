@@ -542,7 +542,7 @@ static int add_computed(struct mapping *map, struct err *e)
     for (const struct arch_group *g = map->a->arch->groups; rc == 0 && g->rows; g++)
         for (size_t i = 0; rc == 0 && i < g->n; i++) {
             struct hf_tensor *t;
-            if (!g->rows[i].compute)
+            if (!g->rows[i].compute || !arch_row_applies(map->a, g, &g->rows[i], 0))
                 continue;
             rc = new_item(map, &g->rows[i], g->rows[i].gguf, &t, e);
             float *values =

@@ -57,7 +57,7 @@ static const struct row {
     {"logit_scale", REAL, AT(logit_scale), NO_SYMBOL, false},
     {"attn_logit_softcapping", REAL, AT(attention_cap), NO_SYMBOL, false},
     {"final_logit_softcapping", REAL, AT(logit_cap), NO_SYMBOL, false},
-    {"rope.dimension_count", COUNT, AT(rope_n_rot), NO_SYMBOL, false},
+    {"rope.dimension_count", COUNT, AT(rope_n_rot), ARCH_R, false},
     {"rope.freq_base", REAL, AT(rope_theta), NO_SYMBOL, false},
     {"rope.freq_base_swa", REAL, AT(rope_local_theta), NO_SYMBOL, false},
     {"rope.scaling.type", TEXT, AT(rope_scaling), NO_SYMBOL, false},
@@ -249,6 +249,8 @@ void hparams_symbols(const struct hparams *h, struct arch_model *a)
         set(a, ARCH_HKV, heads.n_kv);
     if (a->known[ARCH_D] && heads.n && !a->known[ARCH_HD])
         set(a, ARCH_HD, heads.key_dim);
+    if (a->known[ARCH_HD] && !a->known[ARCH_R])
+        set(a, ARCH_R, a->value[ARCH_HD]);
     if (hparam_whole(&h->ssm_inner, &v) && a->known[ARCH_HV] && a->value[ARCH_HV])
         set(a, ARCH_DV, v / a->value[ARCH_HV]);
 }

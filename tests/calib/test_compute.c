@@ -186,6 +186,7 @@ static void dense_layers_are_the_same_anywhere(void **state)
     check_model("granite");
     check_model("gemma2");
     check_model("gemma3");
+    check_model("phi3");
 }
 
 static void experts_are_the_same_anywhere(void **state)

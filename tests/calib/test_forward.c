@@ -171,12 +171,18 @@ static void every_family_gives_the_likelihoods_of_the_reference(void **state)
     assert_true(n_models >= 17);
 }
 
-static int rope_from(struct rope *r, const struct gguf_meta *m, const char *arch, uint32_t head_dim,
-                     struct err *e)
+static int rope_divided(struct rope *r, const struct gguf_meta *m, const char *arch, uint32_t head_dim,
+                        const struct rope_divisors *d, struct err *e)
 {
     struct hparams h;
     hparams_read(&h, m, arch);
-    return rope_init(r, &h, head_dim, NULL, 0, e);
+    return rope_init(r, &h, head_dim, d, e);
+}
+
+static int rope_from(struct rope *r, const struct gguf_meta *m, const char *arch, uint32_t head_dim,
+                     struct err *e)
+{
+    return rope_divided(r, m, arch, head_dim, NULL, e);
 }
 
 /* transformers 5.23, ROPE_INIT_FUNCTIONS["yarn"]: head_dim 32, theta 1e4, factor 8, trained on 128 positions.
@@ -205,6 +211,35 @@ static void yarn_frequencies_are_those_of_the_reference(void **state)
         rope_release(&r);
         gguf_meta_free(m);
     }
+}
+
+/* LongRoPE: one set of divisors up to the original context, one beyond it, the same magnitude in both. */
+static void longer_texts_than_the_original_context_take_the_long_factors(void **state)
+{
+    (void)state;
+    static const float near[] = {1, 2, 3, 4}, far[] = {5, 6, 7, 8};
+    struct rope_divisors d = {.usual = near, .in_long = far, .n = 4};
+    struct gguf_meta *m = NULL;
+    struct rope r = {0};
+    struct err e = {0};
+    assert_int_equal(gguf_meta_new(&m, &e), 0);
+    assert_int_equal(rope_divided(&r, m, "phi3", 8, &d, &e), ERR_FORMAT); /* original context not stated */
+    assert_int_equal(gguf_meta_set_u32(m, "phi3.rope.scaling.original_context_length", 20, &e), 0);
+    assert_int_equal(gguf_meta_set_f32(m, "phi3.rope.scaling.attn_factor", 1.25F, &e), 0);
+    assert_int_equal(rope_divided(&r, m, "phi3", 16, &d, &e), ERR_FORMAT); /* 4 divisors for 8 pairs */
+    assert_int_equal(rope_divided(&r, m, "phi3", 8, &d, &e), 0);
+    for (size_t n = 20; n <= 21; n++) {
+        struct rope_table t;
+        const float *divisor = n > 20 ? far : near;
+        assert_int_equal(rope_table_init(&t, &r, n, &e), 0);
+        for (size_t i = 0; i < 4; i++) {
+            double angle = 19 * pow(10000, -2.0 * (double)i / 8) / (double)divisor[i];
+            assert_true(fabs((double)t.sine[19 * t.n_pairs + i] - 1.25 * sin(angle)) < 1e-5);
+        }
+        rope_table_release(&t);
+    }
+    rope_release(&r);
+    gguf_meta_free(m);
 }
 
 /* Qwen 1.0, trained on 100 tokens: alpha = 2^ceil(log2(n/100) + 1) - 1, queries scaled by log_100(p + 1). */
@@ -419,6 +454,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_family_gives_the_likelihoods_of_the_reference),
         cmocka_unit_test(yarn_frequencies_are_those_of_the_reference),
+        cmocka_unit_test(longer_texts_than_the_original_context_take_the_long_factors),
         cmocka_unit_test(long_texts_change_base_and_query_scale_of_the_first_qwen),
         cmocka_unit_test(demo_logits_are_those_of_the_reference),
         cmocka_unit_test(threads_and_memory_do_not_change_a_bit),

@@ -855,7 +855,7 @@ static void factors_stand_only_where_the_runtime_reads_them(void **state)
             fail_msg("%s %s", cases[i].arch, cases[i].weight);
 }
 
-/* OLMo 2, SmolLM3, Granite 3, Gemma: what their runtimes have built in. */
+/* OLMo 2, SmolLM3, Granite 3, Gemma, Phi-3: what their runtimes have built in. */
 static void what_a_runtime_has_built_in_must_be_so(void **state)
 {
     (void)state;
@@ -881,6 +881,15 @@ static void what_a_runtime_has_built_in_must_be_so(void **state)
     expect_refusal("Gemma3ForCausalLM", "\"sliding_window_pattern\": 4", ERR_UNSUPPORTED, "every 6th layer");
     expect_refusal("Gemma3ForCausalLM", "\"attn_logit_softcapping\": 50.0", ERR_UNSUPPORTED,
                    "attn_logit_softcapping is 50");
+    expect_refusal("Phi3ForCausalLM", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}",
+                   ERR_UNSUPPORTED, "'phi3' has 'longrope' alone");
+    expect_refusal("Phi3ForCausalLM", "\"rope_scaling\": {\"type\": \"su\", \"short_factor\": [1, 1, 1]}",
+                   ERR_FORMAT, "'long_factor' has 0 numbers, expected 8");
+    expect_refusal("Phi3ForCausalLM",
+                   "\"partial_rotary_factor\": 0.25, \"rope_scaling\": {\"type\": \"longrope\", "
+                   "\"long_factor\": [1, 1], \"short_factor\": [1, 0]}",
+                   ERR_FORMAT, "'short_factor' [1] is not a number above 0");
+    expect_refusal("Phi3ForCausalLM", "\"head_dim\": 8", ERR_UNSUPPORTED, "do not make up hidden_size");
     resolve(&m, &c, "Gemma2ForCausalLM",
             "\"layer_types\": [\"sliding_attention\", \"full_attention\", \"sliding_attention\"]");
     assert_true(m.tied);

@@ -23,7 +23,7 @@ const char *const toy_answer_names[] = {
 const char *const toy_family_names[] = {
     "qwen",      "mixtral",         "qwen2moe",        "qwen3moe",       "qwen3next",  "qwen35",
     "qwen35moe", "mixtral-stacked", "qwen2moe-window", "qwen3moe-mixed", "qwen3vlmoe", "olmo2",
-    "smollm3",   "granite",         "gemma2",          "gemma3",         NULL};
+    "smollm3",   "granite",         "gemma2",          "gemma3",         "phi3",       NULL};
 
 enum fill { MATRIX, EMBED, NORM, ZERO_NORM, BIAS, DECAY };
 
@@ -62,6 +62,7 @@ struct row {
 #define OTHERS   OLMO2 SMOLLM3 GRANITE /* dense, not of the Qwen or Llama houses */
 #define GEMMA3   " gemma3 "
 #define GEMMA    " gemma2 " GEMMA3
+#define PHI3     " phi3 "
 /* Dense models that answer once for a text. */
 #define EMBED3 " embedding-last embedding-mean embedding-first "
 #define SCORE3 " score "
@@ -85,8 +86,8 @@ static const struct row rows[] = {
     {Q1, EVERY, "mlp.w1.weight", MATRIX, {96, 64}},
     {Q1, EVERY, "mlp.w2.weight", MATRIX, {96, 64}},
     {Q1, EVERY, "mlp.c_proj.weight", MATRIX, {64, 96}},
-    {ALL DENSE OTHERS GEMMA, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
-    {MIX MOE DENSE2 OLMO2, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
+    {ALL DENSE OTHERS GEMMA PHI3, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
+    {MIX MOE DENSE2 OLMO2 PHI3, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
     {SCORE3, GLOBAL, "score.weight", MATRIX, {1, 64}},
     {DENSE2, GLOBAL, "score.0.weight", MATRIX, {64, 64}},
     {DENSE2, GLOBAL, "score.0.bias", BIAS, {64}},
@@ -94,11 +95,11 @@ static const struct row rows[] = {
     {REWARD, GLOBAL, "score.2.bias", BIAS, {1}},
     {STEPS, GLOBAL, "score.2.weight", MATRIX, {2, 64}},
     {STEPS, GLOBAL, "score.2.bias", BIAS, {2}},
-    {MIX Q2 Q3 DENSE OTHERS, GLOBAL, "model.norm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE OTHERS PHI3, GLOBAL, "model.norm.weight", NORM, {64}},
     {HYBRID GEMMA, GLOBAL, "model.norm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE SMOLLM3 GRANITE, EVERY, "input_layernorm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE SMOLLM3 GRANITE PHI3, EVERY, "input_layernorm.weight", NORM, {64}},
     {HYBRID GEMMA, EVERY, "input_layernorm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE OTHERS, EVERY, "post_attention_layernorm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE OTHERS PHI3, EVERY, "post_attention_layernorm.weight", NORM, {64}},
     {HYBRID GEMMA, EVERY, "post_attention_layernorm.weight", ZERO_NORM, {64}},
     {GEMMA, EVERY, "pre_feedforward_layernorm.weight", ZERO_NORM, {64}},
     {GEMMA, EVERY, "post_feedforward_layernorm.weight", ZERO_NORM, {64}},
@@ -106,7 +107,8 @@ static const struct row rows[] = {
     {HYBRID, ATTENTION, "self_attn.q_proj.weight", MATRIX, {128, 64}},
     {ALL DENSE OTHERS GEMMA, ATTENTION, "self_attn.k_proj.weight", MATRIX, {32, 64}},
     {ALL DENSE OTHERS GEMMA, ATTENTION, "self_attn.v_proj.weight", MATRIX, {32, 64}},
-    {ALL DENSE OTHERS GEMMA, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
+    {ALL DENSE OTHERS GEMMA PHI3, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
+    {PHI3, ATTENTION, "self_attn.qkv_proj.weight", MATRIX, {128, 64}},
     {Q2 DENSE2, ATTENTION, "self_attn.q_proj.bias", BIAS, {64}},
     {Q2 DENSE2, ATTENTION, "self_attn.k_proj.bias", BIAS, {32}},
     {Q2 DENSE2, ATTENTION, "self_attn.v_proj.bias", BIAS, {32}},
@@ -130,7 +132,8 @@ static const struct row rows[] = {
     {HYBRID, LINEAR, "linear_attn.out_proj.weight", MATRIX, {64, 32}},
     {Q35 DENSE OTHERS GEMMA, EVERY, "mlp.gate_proj.weight", MATRIX, {96, 64}},
     {Q35 DENSE OTHERS GEMMA, EVERY, "mlp.up_proj.weight", MATRIX, {96, 64}},
-    {Q35 DENSE OTHERS GEMMA, EVERY, "mlp.down_proj.weight", MATRIX, {64, 96}},
+    {Q35 DENSE OTHERS GEMMA PHI3, EVERY, "mlp.down_proj.weight", MATRIX, {64, 96}},
+    {PHI3, EVERY, "mlp.gate_up_proj.weight", MATRIX, {192, 64}},
     {Q3MIX, PLAIN, "mlp.gate_proj.weight", MATRIX, {96, 64}},
     {Q3MIX, PLAIN, "mlp.up_proj.weight", MATRIX, {96, 64}},
     {Q3MIX, PLAIN, "mlp.down_proj.weight", MATRIX, {64, 96}},
@@ -256,6 +259,12 @@ static const struct {
      "{\"architectures\": [\"GraniteForCausalLM\"], \"model_type\": \"granite\", " COMMON PLAIN_ROPE
      "\"intermediate_size\": 96, \"attention_multiplier\": 0.4, \"embedding_multiplier\": 6.0, "
      "\"residual_multiplier\": 0.35, \"logits_scaling\": 3.0, \"tie_word_embeddings\": true}"},
+    {"phi3", /* longer texts than 48 tokens show the long factors */
+     "{\"architectures\": [\"Phi3ForCausalLM\"], \"model_type\": \"phi3\", " COMMON
+     "\"num_hidden_layers\": 3, \"rope_theta\": 10000.0, \"intermediate_size\": 96, \"sliding_window\": 70, "
+     "\"original_max_position_embeddings\": 48, \"partial_rotary_factor\": 0.75, \"pad_token_id\": 317, "
+     "\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1.0, 1.25, 1.5, 2.0, 2.0, 2.5], "
+     "\"long_factor\": [1.0, 1.5, 3.0, 6.0, 9.0, 11.0]}, \"tie_word_embeddings\": false}"},
     {"embedding-last", EMBEDDING_CONFIG},
     {"embedding-mean", EMBEDDING_CONFIG},
     {"embedding-first", EMBEDDING_CONFIG},
