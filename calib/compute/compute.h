@@ -134,12 +134,17 @@ struct gated_heads {
     size_t n_tokens, n_heads, dim, value_dim, stride;
 };
 
-/* How tokens choose experts: softmax over all of them, the n_used largest (the lowest first on ties), weights
- * renormalised or not. */
+/* How tokens choose experts: of the scores, softmax over all experts or sigmoids, the n_used largest (the
+ * lowest first on ties), weights renormalised or not. A bias counts for the choice alone, and so do groups
+ * (experts that follow each other), of which the best are looked at. */
 struct expert_choice {
     size_t n_experts, n_used;
     bool renormalise;
     float weight_scale;
+    bool sigmoid;
+    const float *bias;              /* [n_experts], with sigmoids only; NULL: none */
+    size_t n_groups, n_groups_used; /* n_groups divides n_experts; 0 or all of them: no groups */
+    bool two_of_group; /* a group is as good as its two best experts together, else as its best */
 };
 
 /* Which tokens of a block go to which expert: places [expert_begin[x], expert_begin[x + 1]) are those of

@@ -3,6 +3,7 @@
 #include "cpu.h"
 #include "vecmath.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,40 +64,101 @@ struct route_run {
     size_t n;
 };
 
-#define TAKEN (-1.0f) /* in place of a probability: below all that can be chosen */
+/* In place of a score, each below all that come before it: the least that an expert which can be chosen has;
+ * an expert of a group that is not looked at; one that is taken. */
+#define LEAST    (-0.25f * FLT_MAX)
+#define LEFT_OUT (-FLT_MAX)
+#define TAKEN    (-INFINITY)
 
-/* A total order also where a weight of the model, or an overflow, made the probabilities NaN: these come last
- * of those not taken yet. So a token goes to n_used different experts whatever the numbers are; its NaN
+/* A total order also where a weight of the model, or an overflow, made the scores NaN: these come last of
+ * those that can be chosen. So a token goes to n_used different experts whatever the numbers are; its NaN
  * weights make its result the NaN that it is in a dense model, which whoever scores it reports. */
 static bool is_above(float a, float b)
 {
-    float x = isnan(a) ? 0.5f * TAKEN : a, y = isnan(b) ? 0.5f * TAKEN : b;
+    float x = isnan(a) ? 2 * LEAST : a, y = isnan(b) ? 2 * LEAST : b;
     return x > y;
 }
 
-/* Softmax over all experts, the n_used largest, weights renormalised or not. */
+static size_t best_of(const float *p, size_t n)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        best = is_above(p[i], p[best]) ? i : best;
+    return best;
+}
+
+/* From logits to scores, in place; the sum of them that makes them shares: of sigmoids 1. */
+static double score(float *p, size_t n, bool sigmoid)
+{
+    if (!sigmoid)
+        return vec_exp_sum(p, p, 1.0f, vec_max(p, n), n);
+    for (size_t i = 0; i < n; i++)
+        p[i] = 1.0f / (1.0f + expf(-p[i]));
+    return 1;
+}
+
+/* What the groups of a token are worth: their best, or the two best together. */
+static void rate_groups(const struct expert_choice *m, const float *rank, float *worth)
+{
+    size_t size = m->n_experts / m->n_groups;
+    for (size_t g = 0; g < m->n_groups; g++) {
+        const float *p = rank + g * size;
+        size_t best = best_of(p, size), second = best == 0 ? 1 : 0;
+        for (size_t i = 0; i < size; i++)
+            second = i != best && is_above(p[i], p[second]) ? i : second;
+        worth[g] = p[best] + (m->two_of_group && size > 1 ? p[second] : 0);
+    }
+}
+
+/* Put the experts of all but the best groups behind those that can be chosen. `worth` is scratch. */
+static void leave_groups(const struct expert_choice *m, float *rank, float *worth)
+{
+    size_t size = m->n_experts / m->n_groups;
+    rate_groups(m, rank, worth);
+    for (size_t j = 0; j < m->n_groups_used; j++)
+        worth[best_of(worth, m->n_groups)] = -INFINITY;
+    for (size_t g = 0; g < m->n_groups; g++)
+        for (size_t i = 0; worth[g] != -INFINITY && i < size; i++)
+            rank[g * size + i] = LEFT_OUT;
+}
+
+/* The experts of one token. `rank`: scores to choose by, destroyed; may be `p` itself, the scores that weigh.
+ */
+static void choose(const struct expert_choice *m, const float *p, float *rank, double sum, uint32_t token,
+                   struct choice *c)
+{
+    double kept = 0;
+    for (size_t j = 0; j < m->n_used; j++) {
+        size_t best = best_of(rank, m->n_experts);
+        c[j] = (struct choice){token, (uint32_t)best, p[best]};
+        kept += (double)p[best];
+        rank[best] = TAKEN;
+    }
+    double divisor = m->renormalise ? kept : sum;
+    for (size_t j = 0; j < m->n_used; j++)
+        c[j].weight = (float)((double)c[j].weight / divisor) * m->weight_scale;
+}
+
 static int route_job(void *ctx, size_t job, unsigned worker, struct err *e)
 {
     (void)worker;
-    (void)e;
     const struct route_run *r = ctx;
-    size_t n_experts = r->m->n_experts, n_used = r->m->n_used;
+    const struct expert_choice *m = r->m;
+    size_t n = m->n_experts;
+    bool grouped = m->n_groups > 1 && m->n_groups_used < m->n_groups && m->n_used < n;
+    float *own = m->bias || grouped ? malloc((n + m->n_groups) * sizeof *own) : NULL;
+    if (!own && (m->bias || grouped))
+        return err_set(e, ERR_NOMEM, "out of memory for the routing of a token");
     for (size_t t = job * TOKENS_PER_JOB; t < (job + 1) * TOKENS_PER_JOB && t < r->n; t++) {
-        float *p = r->logits + t * n_experts;
-        struct choice *c = r->by_token + t * n_used;
-        double sum = vec_exp_sum(p, p, 1.0f, vec_max(p, n_experts), n_experts), kept = 0;
-        for (size_t j = 0; j < n_used; j++) {
-            size_t best = 0;
-            for (size_t i = 1; i < n_experts; i++)
-                best = is_above(p[i], p[best]) ? i : best;
-            c[j] = (struct choice){(uint32_t)t, (uint32_t)best, p[best]};
-            kept += (double)p[best];
-            p[best] = TAKEN;
-        }
-        double divisor = r->m->renormalise ? kept : sum;
-        for (size_t j = 0; j < n_used; j++)
-            c[j].weight = (float)((double)c[j].weight / divisor) * r->m->weight_scale;
+        float *p = r->logits + t * n, *rank = own ? own : p;
+        double sum = score(p, n, m->sigmoid);
+        for (size_t i = 0; own && i < n; i++)
+            rank[i] = fmaxf(p[i] + (m->bias ? m->bias[i] : 0), LEAST);
+        if (grouped)
+            leave_groups(m, rank, own + n);
+        choose(m, p, rank, sum, (uint32_t)t, r->by_token + t * m->n_used);
     }
+    free(own);
     return 0;
 }
 

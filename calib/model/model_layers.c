@@ -199,19 +199,44 @@ static int build_shared_expert(struct net *net, struct net_layer *l, struct err 
     return rc;
 }
 
-static int build_moe(struct net *net, const struct arch_runtime *f, struct net_layer *l, struct err *e)
+/* How a token's experts are chosen. */
+static int read_choice(struct net *net, const struct arch_runtime *f, struct net_layer *l, struct err *e)
 {
     struct moe *m = &l->moe;
     const struct hparams *h = net->hparams;
     double scale = hparam_real_or(&h->expert_scale, 1);
+    uint64_t gating = hparam_or(&h->expert_gating, 0, f->gating);
     m->renormalise = h->expert_norm.key.state == HPARAM_ONE ? h->expert_norm.value : f->renormalise;
     m->weight_scale = scale > 0 ? (float)scale : 1.0f;
     m->n_experts = u32_of(hparam_or(&h->n_experts, l->index, 0));
     m->n_used = u32_of(hparam_or(&h->n_experts_used, l->index, 0));
+    m->n_groups = u32_of(hparam_or(&h->n_expert_groups, 0, 0));
+    m->n_groups_used = u32_of(hparam_or(&h->n_expert_groups_used, 0, m->n_groups));
+    m->sigmoid = gating == ARCH_GATING_SIGMOID;
     if (m->n_experts == 0 || m->n_experts > 65536 || m->n_used == 0 || m->n_used > m->n_experts)
         return err_set(e, ERR_FORMAT,
                        "%s: keys '%s.expert_count' (%u) and 'expert_used_count' (%u) do not fit",
                        model_path(net->model), h->arch_name, m->n_experts, m->n_used);
+    if (gating > ARCH_GATING_SIGMOID)
+        return err_set(e, ERR_UNSUPPORTED, "%s: key '%s.%s': expected 1 (softmax) or 2 (sigmoid), found %llu",
+                       model_path(net->model), h->arch_name, h->expert_gating.key.suffix,
+                       (unsigned long long)gating);
+    if (m->n_groups > 1 &&
+        (m->n_experts % m->n_groups != 0 || m->n_groups_used == 0 || m->n_groups_used > m->n_groups ||
+         m->n_experts / m->n_groups * m->n_groups_used < m->n_used))
+        return err_set(e, ERR_FORMAT,
+                       "%s: %u experts, %u of a token, in %u groups, %u of a token, do not fit together",
+                       model_path(net->model), m->n_experts, m->n_used, m->n_groups, m->n_groups_used);
+    return m->sigmoid ? vector(net, l->index, "exp_probs_b.bias", m->n_experts, false, &m->choice_bias, e)
+                      : 0;
+}
+
+static int build_moe(struct net *net, const struct arch_runtime *f, struct net_layer *l, struct err *e)
+{
+    struct moe *m = &l->moe;
+    int rc = read_choice(net, f, l, e);
+    if (rc != 0)
+        return rc;
     const struct model_tensor *gate = model_find_in(net->model, l->index, "ffn_gate_exps.weight");
     const struct model_tensor *both = model_find_in(net->model, l->index, "ffn_gate_up_exps.weight");
     bool fused = !gate && both && both->ne[1] % 2 == 0;
@@ -222,7 +247,7 @@ static int build_moe(struct net *net, const struct arch_runtime *f, struct net_l
     m->width = (uint32_t)width;
     m->expert_rows = fused ? 2 * m->width : m->width;
     m->up_row = fused ? m->width : 0;
-    int rc = norm(net, l->index, f->ffn_norm, &m->norm, e);
+    rc = norm(net, l->index, f->ffn_norm, &m->norm, e);
     if (rc == 0)
         rc = matrix(net, l, "ffn_gate_inp", net->n_embd, m->n_experts, true, &m->router, e);
     if (rc == 0)

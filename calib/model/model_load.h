@@ -62,6 +62,9 @@ struct moe {
                    0, or 2 * width and width where both are one tensor, gate first */
     bool renormalise;
     float weight_scale;
+    bool sigmoid;                     /* scores of experts, in place of softmax */
+    const float *choice_bias;         /* [n_experts] added to scores where experts are chosen; NULL: none */
+    uint32_t n_groups, n_groups_used; /* of experts, see struct expert_choice; 0: none */
     struct matrix shared_gate, shared_up, shared_down, shared_router; /* the last one: a single row */
     uint32_t shared_width;                                            /* 0: none */
 };

@@ -130,7 +130,15 @@ static int route(struct layer_run *r, struct region logits, size_t n, uint32_t n
                  struct err *e)
 {
     const struct moe *m = &r->layer->moe;
-    struct expert_choice choice = {m->n_experts, n_used, m->renormalise, m->weight_scale};
+    struct expert_choice choice = {.n_experts = m->n_experts,
+                                   .n_used = n_used,
+                                   .renormalise = m->renormalise,
+                                   .weight_scale = m->weight_scale,
+                                   .sigmoid = m->sigmoid,
+                                   .bias = m->choice_bias,
+                                   .n_groups = m->n_groups,
+                                   .n_groups_used = m->n_groups_used,
+                                   .two_of_group = m->sigmoid};
     struct product p = layer_product(&m->router, logits, m->n_experts, false);
     int rc = r->ops->products(r->compute, r->weights, r->norm, n, r->net->n_embd, &p, 1, e);
     return rc == 0 ? r->ops->route(out, r->compute, &choice, logits, n, e) : rc;

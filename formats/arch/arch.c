@@ -26,6 +26,8 @@
     each(gemma2) \
     each(gemma3) \
     each(phi3) \
+    each(glm4) \
+    each(glm4moe) \
     /* the end of the list */
 /* clang-format on */
 

@@ -23,7 +23,7 @@
 #include <stdio.h>
 
 /* Numbers of a configuration (specification, architectures 0.1), by their text names V D L H Hkv d F E K Fe
- * Fs Hk Hv dk dv Kc C R. */
+ * Fs Es Hk Hv dk dv Kc C R. */
 enum arch_symbol {
     ARCH_V,   /* rows of the embedding  */
     ARCH_D,   /* model width            */
@@ -36,6 +36,7 @@ enum arch_symbol {
     ARCH_K,   /* experts per token      */
     ARCH_FE,  /* expert FFN width       */
     ARCH_FS,  /* shared expert width    */
+    ARCH_ES,  /* shared experts         */
     ARCH_HK,  /* key heads of a gated delta net; HV, DK, DV, KC: value heads, head dims, convolution length */
     ARCH_HV,
     ARCH_DK,
@@ -177,7 +178,11 @@ enum arch_quirk {
     ARCH_POOLING = 2,      /* modules.json may name a pooling (specification, architectures 11.2) */
     ARCH_HEAD_DIM_KEY = 8, /* write key_length even when the configuration does not state head_dim */
     ARCH_ROPE_FREQS = 4,   /* "llama3" frequency scaling becomes the tensor rope_freqs.weight (17.3) */
-    ARCH_LONG_ROPE = 32,   /* "longrope" scaling becomes two tensors, which the family has rows for */
+    ARCH_LEADING_DENSE = 64, /* the runtime knows layers without experts before those that have them */
+    ARCH_MTP_LAYERS =
+        128,             /* prediction blocks are the layers behind the last, num_nextn_predict_layers of them
+                          */
+    ARCH_LONG_ROPE = 32, /* "longrope" scaling becomes two tensors, which the family has rows for */
 };
 
 /* Weights whose factor beside the blocks the runtime's graph of the family multiplies by; attention
@@ -189,6 +194,9 @@ enum arch_factors {
     ARCH_FACTOR_DELTA = 8,    /* gated delta nets */
     ARCH_FACTOR_NOT_QKV = 16, /* not even q, k and v: their products bypass the factor */
 };
+
+/* How experts are scored; ids fixed by GGUF. */
+enum arch_gating { ARCH_GATING_SOFTMAX = 1, ARCH_GATING_SIGMOID = 2 };
 
 /* What a runtime computes as far as neither a key nor a tensor of a file says so. Parts of a layer that a
  * family lacks are NULL. Names are those of tensors behind "blk.N.". */
@@ -205,6 +213,7 @@ struct arch_runtime {
     bool gated;                  /* q holds an output gate for each head */
     bool hybrid;                 /* layers with a convolution are gated delta nets */
     bool tiled_heads;            /* order of value heads in the tensors of delta nets */
+    uint32_t gating;             /* enum arch_gating, unless a key says another; 0: softmax */
     bool renormalise;            /* the weights of a token's experts sum to one, unless a key says not */
     bool scales_by_width;        /* embeddings are multiplied by the root of the width */
     bool gelu;                   /* in the feed-forward, by tanh, in place of SiLU */
@@ -297,6 +306,10 @@ const char *arch_name_of(const char *pattern, uint64_t layer, struct arena *aren
 /* Prefix stripping of specification, architectures 0.8 (and `rename`). NULL when memory is refused; may
  * return `name`. */
 const char *arch_strip(const struct arch_model *a, const char *name, struct arena *arena);
+
+/* Does a stripped name belong to a prediction block of a family with ARCH_MTP_LAYERS? *block: which, from 0.
+ */
+bool arch_is_behind(const struct arch_model *a, const char *stripped, uint64_t *block);
 
 /* Why a stripped name is left out (specification, architectures 0.7): a short reason, or NULL when it must be
  * mapped. */

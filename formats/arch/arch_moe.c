@@ -136,6 +136,22 @@ const struct arch_row arch_rows_shared_expert[4] = {
      .shape = "1,D"},
 };
 
+const struct arch_row arch_rows_shared_experts[3] = {
+    {.hf = "model.layers.N.mlp.shared_experts.gate_proj.weight",
+     .gguf = "blk.N.ffn_gate_shexp.weight",
+     .shape = "Es*Fe,D"},
+    {.hf = "model.layers.N.mlp.shared_experts.up_proj.weight",
+     .gguf = "blk.N.ffn_up_shexp.weight",
+     .shape = "Es*Fe,D"},
+    {.hf = "model.layers.N.mlp.shared_experts.down_proj.weight",
+     .gguf = "blk.N.ffn_down_shexp.weight",
+     .shape = "D,Es*Fe"},
+};
+
+const struct arch_row arch_rows_choice_bias[1] = {
+    {.hf = "model.layers.N.mlp.gate.e_score_correction_bias", .gguf = "blk.N.exp_probs_b.bias", .shape = "E"},
+};
+
 const struct arch_key arch_keys_experts[] = {
     {.suffix = "expert_feed_forward_length", .type = GGUF_U32, .expr = "Fe", .required = true},
     {.suffix = NULL},
@@ -151,12 +167,20 @@ bool arch_has_experts(const struct arch_model *a, uint64_t layer)
     return !arch_is_dense(a, layer);
 }
 
-int arch_check_experts(struct arch_model *a, struct err *e)
+static int check_counts(const struct arch_model *a, struct err *e)
 {
-    uint64_t step = 1, n = a->value[ARCH_L], layer;
     if (a->value[ARCH_E] == 0 || a->value[ARCH_K] == 0 || a->value[ARCH_K] > a->value[ARCH_E])
         return err_set(e, ERR_FORMAT, "config.json: a token cannot use %llu of %llu experts",
                        (unsigned long long)a->value[ARCH_K], (unsigned long long)a->value[ARCH_E]);
+    return 0;
+}
+
+int arch_check_experts(struct arch_model *a, struct err *e)
+{
+    uint64_t step = 1, n = a->value[ARCH_L], layer;
+    int rc = check_counts(a, e);
+    if (rc != 0)
+        return rc;
     hf_config_uint(a->config, "decoder_sparse_step", &step, NULL);
     if (step == 0)
         return err_set(e, ERR_FORMAT, "[runtime-refuses] config.json: decoder_sparse_step is zero");
@@ -173,6 +197,20 @@ int arch_check_experts(struct arch_model *a, struct err *e)
     return 0;
 }
 
+bool arch_has_shared_experts(const struct arch_model *a, uint64_t layer)
+{
+    return a->known[ARCH_ES] && a->value[ARCH_ES] != 0 && arch_has_experts(a, layer);
+}
+
+int arch_check_leading_dense(struct arch_model *a, struct err *e)
+{
+    uint64_t n = 0;
+    hf_config_uint(a->config, "first_k_dense_replace", &n, NULL);
+    for (uint64_t i = 0; i < a->value[ARCH_L] && i < n; i++)
+        a->dense_layers[i / 64] |= (uint64_t)1 << (i % 64);
+    return check_counts(a, e);
+}
+
 int arch_warn_dense_layers(const struct arch_model *a, const struct arch_warnings *w, struct err *e)
 {
     char text[240];
@@ -182,7 +220,7 @@ int arch_warn_dense_layers(const struct arch_model *a, const struct arch_warning
             n++;
             first = i;
         }
-    if (n == 0)
+    if (n == 0 || (a->arch->quirks & ARCH_LEADING_DENSE))
         return 0;
     snprintf(text, sizeof text,
              "[runtime-refuses] config.json: decoder_sparse_step or mlp_only_layers leave %llu of %llu "

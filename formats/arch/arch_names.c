@@ -84,6 +84,18 @@ const char *arch_strip(const struct arch_model *a, const char *name, struct aren
     return a->arch->rename ? a->arch->rename(a, name, arena) : name;
 }
 
+bool arch_is_behind(const struct arch_model *a, const char *stripped, uint64_t *block)
+{
+    uint64_t n = 0;
+    unsigned layer;
+    if (!(a->arch->quirks & ARCH_MTP_LAYERS) || sscanf(stripped, "model.layers.%6u.", &layer) != 1 ||
+        !hf_config_uint(a->config, "num_nextn_predict_layers", &n, NULL) || layer < a->value[ARCH_L] ||
+        layer - a->value[ARCH_L] >= n)
+        return false;
+    *block = layer - a->value[ARCH_L];
+    return true;
+}
+
 const char *arch_drop_reason(const char *name)
 {
     static const char *const buffers[] = {

@@ -28,6 +28,7 @@ static const struct symbol {
     [ARCH_K] = {"K", "num_experts_per_tok", NULL, 1u << 16, false},
     [ARCH_FE] = {"Fe", "moe_intermediate_size", NULL, 1u << 24, false},
     [ARCH_FS] = {"Fs", "shared_expert_intermediate_size", NULL, 1u << 24, false},
+    [ARCH_ES] = {"Es", "n_shared_experts", NULL, 1u << 12, false},
     [ARCH_HK] = {"Hk", "linear_num_key_heads", NULL, 1u << 16, false},
     [ARCH_HV] = {"Hv", "linear_num_value_heads", NULL, 1u << 16, false},
     [ARCH_DK] = {"dk", "linear_key_head_dim", NULL, 1u << 16, false},

@@ -43,6 +43,11 @@ extern const struct arch_row
     arch_rows_experts[12]; /* routed experts: one by one, or stacked with gate and up fused */
 extern const struct arch_row arch_rows_router[1];
 extern const struct arch_row arch_rows_shared_expert[4];
+/* Shared experts as one that is always used, and what is added to the scores of the others where they are
+ * chosen: DeepSeek-V3 and those that follow it. */
+extern const struct arch_row arch_rows_shared_experts[3];
+extern const struct arch_row arch_rows_choice_bias[1];
+bool arch_has_shared_experts(const struct arch_model *a, uint64_t layer);
 extern const struct arch_key arch_keys_experts[]; /* the experts' width; of families without a shared one */
 
 /* Rows of the stacked form [E, 2*Fe, D]: the gate half, the up half of each expert. */
@@ -78,6 +83,8 @@ int arch_add_deepstack(const struct arch_model *a, struct gguf_meta *meta, struc
 /* Which layers have routed experts and which a plain feed-forward network, from decoder_sparse_step and
  * mlp_only_layers. Refuses E or K = 0. Prediction blocks always have experts. */
 int arch_check_experts(struct arch_model *a, struct err *e);
+/* The same from first_k_dense_replace: the first layers have none. */
+int arch_check_leading_dense(struct arch_model *a, struct err *e);
 bool arch_has_experts(const struct arch_model *a, uint64_t layer);
 bool arch_is_dense(const struct arch_model *a, uint64_t layer);
 

@@ -54,7 +54,7 @@ struct hf_rope {
     double factor, extrapolation_factor, attention_factor, beta_fast, beta_slow, low_freq_factor,
         high_freq_factor;
     uint64_t original_context;
-    bool truncate;             /* true when not stated */
+    bool truncate; /* true when not stated */
     /* Arrays of ROPE_LONGROPE, as they stand in the file; NULL: not stated. Borrowed from the config. */
     const struct json *short_factor, *long_factor;
     uint32_t n_mrope_sections; /* 0: none; at most 4 */

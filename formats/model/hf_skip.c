@@ -55,7 +55,9 @@ int hf_skip_reason(struct hf_skip *s, const char *name, const char *stripped, co
     if (!*reason && (s->a->answer == ARCH_SCORE || s->a->answer == ARCH_REWARD) &&
         strncmp(stripped, "lm_head.", 8) == 0)
         *reason = "a language head, which a model with a score head does not use";
-    if (!*reason && !s->opt->keep_mtp && strncmp(stripped, "mtp.", 4) == 0)
+    uint64_t block;
+    if (!*reason && !s->opt->keep_mtp &&
+        (strncmp(stripped, "mtp.", 4) == 0 || arch_is_behind(s->a, stripped, &block)))
         *reason = "multi-token prediction block";
     return rc;
 }

@@ -74,7 +74,8 @@ struct hparams {
 
     struct hparam_count ffn_width;
     struct hparam_count n_experts, n_experts_used, expert_width, shared_width;
-    struct hparam_count n_expert_groups;      /* experts are chosen in these */
+    struct hparam_count n_expert_groups, n_expert_groups_used; /* experts are chosen in these */
+    struct hparam_count n_shared_experts, expert_gating;       /* the latter: enum arch_gating */
     struct hparam_count n_dense_first;        /* layers without experts before those that have them */
     struct hparam_count moe_step, moe_period; /* every n-th layer has experts (two spellings) */
     struct hparam_flag expert_norm;           /* the weights of the experts of a token sum to one */

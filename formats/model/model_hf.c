@@ -143,6 +143,30 @@ static const char *mtp_part(const char *name)
     return NULL;
 }
 
+/* Has the family rows for prediction blocks? */
+static bool has_mtp_form(const struct arch *arch)
+{
+    for (const struct arch_group *g = arch->groups; g->rows; g++)
+        for (size_t i = 0; i < g->n; i++)
+            if (strstr(g->rows[i].gguf, ".nextn."))
+                return true;
+    return false;
+}
+
+/* How many prediction blocks there are at least when one has a tensor of this name. *any: set if so. */
+static uint64_t mtp_blocks_up_to(const struct hf_model *h, const char *name, bool *any)
+{
+    const char *at = mtp_part(name);
+    unsigned j;
+    uint64_t block;
+    if (!at && arch_is_behind(&h->arch, name, &block)) {
+        *any = true;
+        return block + 1;
+    }
+    *any |= at != NULL;
+    return at && sscanf(at, "mtp.layers.%5u.", &j) == 1 ? (uint64_t)j + 1 : 0;
+}
+
 /* Prediction blocks to keep: as the configuration says, else as many as have names. `sources` NULL: no names
  * are known. */
 static int count_mtp(const struct model *m, struct hf_model *h, const struct checkpoint_weight *sources,
@@ -151,18 +175,17 @@ static int count_mtp(const struct model *m, struct hf_model *h, const struct che
     uint64_t count = 0, named = 0;
     bool any = false;
     for (size_t i = 0; i < n; i++) {
-        const char *at = mtp_part(sources[i].name);
-        unsigned j;
-        any |= at != NULL;
-        if (at && sscanf(at, "mtp.layers.%5u.", &j) == 1 && j + 1 > named)
-            named = j + 1;
+        uint64_t last = mtp_blocks_up_to(h, sources[i].name, &any);
+        named = last > named ? last : named;
     }
-    if (any && !h->arch.arch->rename)
+    bool has_form = has_mtp_form(h->arch.arch);
+    if (any && !has_form)
         return err_set(e, ERR_UNSUPPORTED,
                        "%s: MTP tensors have no form in architecture '%s'; leave out --keep-mtp", m->path,
                        h->arch.arch->name);
-    bool stated = hf_config_uint(h->config, "mtp_num_hidden_layers", &count, NULL);
-    if (!h->arch.arch->rename || (sources ? !any : !stated || count == 0))
+    bool stated = hf_config_uint(h->config, "mtp_num_hidden_layers", &count, NULL) ||
+                  hf_config_uint(h->config, "num_nextn_predict_layers", &count, NULL);
+    if (!has_form || (sources ? !any : !stated || count == 0))
         return no_mtp(m, e);
     if (!stated)
         count = named;

@@ -187,6 +187,7 @@ static void dense_layers_are_the_same_anywhere(void **state)
     check_model("gemma2");
     check_model("gemma3");
     check_model("phi3");
+    check_model("glm4");
 }
 
 static void experts_are_the_same_anywhere(void **state)
@@ -195,6 +196,7 @@ static void experts_are_the_same_anywhere(void **state)
     check_model("mixtral");
     check_model("qwen2moe");
     check_model("qwen3moe-mixed");
+    check_model("glm4moe");
 }
 
 static void delta_nets_are_the_same_anywhere(void **state)

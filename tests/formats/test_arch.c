@@ -22,7 +22,7 @@ static const char base_config[] =
     "\"num_experts\": 5, \"num_experts_per_tok\": 2, \"moe_intermediate_size\": 40,"
     "\"shared_expert_intermediate_size\": 56, \"linear_num_key_heads\": 2,"
     "\"linear_num_value_heads\": 6, \"linear_key_head_dim\": 5, \"linear_value_head_dim\": 5,"
-    "\"linear_conv_kernel_dim\": 3, \"num_labels\": 2";
+    "\"linear_conv_kernel_dim\": 3, \"num_labels\": 2, \"n_shared_experts\": 3";
 
 static struct hf_config *config_of(const char *class_name, const char *extra)
 {
@@ -855,7 +855,7 @@ static void factors_stand_only_where_the_runtime_reads_them(void **state)
             fail_msg("%s %s", cases[i].arch, cases[i].weight);
 }
 
-/* OLMo 2, SmolLM3, Granite 3, Gemma, Phi-3: what their runtimes have built in. */
+/* OLMo 2, SmolLM3, Granite 3, Gemma, Phi-3, GLM-4: what their runtimes have built in. */
 static void what_a_runtime_has_built_in_must_be_so(void **state)
 {
     (void)state;
@@ -890,6 +890,17 @@ static void what_a_runtime_has_built_in_must_be_so(void **state)
                    "\"long_factor\": [1, 1], \"short_factor\": [1, 0]}",
                    ERR_FORMAT, "'short_factor' [1] is not a number above 0");
     expect_refusal("Phi3ForCausalLM", "\"head_dim\": 8", ERR_UNSUPPORTED, "do not make up hidden_size");
+    expect_refusal("Glm4ForCausalLM", "\"partial_rotary_factor\": 0.2", ERR_FORMAT,
+                   "3 entries of a head are rotated");
+    expect_refusal("Glm4MoeForCausalLM", "\"n_shared_experts\": 0", ERR_UNSUPPORTED, "n_shared_experts is 0");
+    resolve(&m, &c, "Glm4MoeForCausalLM",
+            "\"first_k_dense_replace\": 2, \"num_nextn_predict_layers\": 1, \"partial_rotary_factor\": 0.5");
+    assert_true(m.dense_layers[0] == 3 && m.value[ARCH_ES] == 3 && m.value[ARCH_R] == 8);
+    uint64_t block = 9;
+    assert_true(arch_is_behind(&m, "model.layers.3.eh_proj.weight", &block) && block == 0);
+    assert_false(arch_is_behind(&m, "model.layers.2.mlp.gate.weight", &block));
+    assert_false(arch_is_behind(&m, "model.layers.4.mlp.gate.weight", &block));
+    hf_config_free(c);
     resolve(&m, &c, "Gemma2ForCausalLM",
             "\"layer_types\": [\"sliding_attention\", \"full_attention\", \"sliding_attention\"]");
     assert_true(m.tied);

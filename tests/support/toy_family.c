@@ -20,14 +20,30 @@
 const char *const toy_answer_names[] = {
     "embedding-last", "embedding-mean", "embedding-first", "score", "reward", "stepreward", NULL};
 
-const char *const toy_family_names[] = {
-    "qwen",      "mixtral",         "qwen2moe",        "qwen3moe",       "qwen3next",  "qwen35",
-    "qwen35moe", "mixtral-stacked", "qwen2moe-window", "qwen3moe-mixed", "qwen3vlmoe", "olmo2",
-    "smollm3",   "granite",         "gemma2",          "gemma3",         "phi3",       NULL};
+const char *const toy_family_names[] = {"qwen",
+                                        "mixtral",
+                                        "qwen2moe",
+                                        "qwen3moe",
+                                        "qwen3next",
+                                        "qwen35",
+                                        "qwen35moe",
+                                        "mixtral-stacked",
+                                        "qwen2moe-window",
+                                        "qwen3moe-mixed",
+                                        "qwen3vlmoe",
+                                        "olmo2",
+                                        "smollm3",
+                                        "granite",
+                                        "gemma2",
+                                        "gemma3",
+                                        "phi3",
+                                        "glm4",
+                                        "glm4moe",
+                                        NULL};
 
 enum fill { MATRIX, EMBED, NORM, ZERO_NORM, BIAS, DECAY };
 
-/* SPARSE and PLAIN: layers with experts, and those that decoder_sparse_step 2 leaves without. */
+/* SPARSE and PLAIN: layers with experts, and those that have none (every other one; the first). */
 enum where { GLOBAL, EVERY, ATTENTION, LINEAR, SPARSE, PLAIN };
 
 struct row {
@@ -63,6 +79,9 @@ struct row {
 #define GEMMA3   " gemma3 "
 #define GEMMA    " gemma2 " GEMMA3
 #define PHI3     " phi3 "
+#define GLM4     " glm4 "
+#define GLM4MOE  " glm4moe "
+#define GLM      GLM4 GLM4MOE
 /* Dense models that answer once for a text. */
 #define EMBED3 " embedding-last embedding-mean embedding-first "
 #define SCORE3 " score "
@@ -86,8 +105,8 @@ static const struct row rows[] = {
     {Q1, EVERY, "mlp.w1.weight", MATRIX, {96, 64}},
     {Q1, EVERY, "mlp.w2.weight", MATRIX, {96, 64}},
     {Q1, EVERY, "mlp.c_proj.weight", MATRIX, {64, 96}},
-    {ALL DENSE OTHERS GEMMA PHI3, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
-    {MIX MOE DENSE2 OLMO2 PHI3, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
+    {ALL DENSE OTHERS GEMMA PHI3 GLM, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
+    {MIX MOE DENSE2 OLMO2 PHI3 GLM, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
     {SCORE3, GLOBAL, "score.weight", MATRIX, {1, 64}},
     {DENSE2, GLOBAL, "score.0.weight", MATRIX, {64, 64}},
     {DENSE2, GLOBAL, "score.0.bias", BIAS, {64}},
@@ -95,25 +114,25 @@ static const struct row rows[] = {
     {REWARD, GLOBAL, "score.2.bias", BIAS, {1}},
     {STEPS, GLOBAL, "score.2.weight", MATRIX, {2, 64}},
     {STEPS, GLOBAL, "score.2.bias", BIAS, {2}},
-    {MIX Q2 Q3 DENSE OTHERS PHI3, GLOBAL, "model.norm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE OTHERS PHI3 GLM, GLOBAL, "model.norm.weight", NORM, {64}},
     {HYBRID GEMMA, GLOBAL, "model.norm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE SMOLLM3 GRANITE PHI3, EVERY, "input_layernorm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE SMOLLM3 GRANITE PHI3 GLM, EVERY, "input_layernorm.weight", NORM, {64}},
     {HYBRID GEMMA, EVERY, "input_layernorm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE OTHERS PHI3, EVERY, "post_attention_layernorm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE OTHERS PHI3 GLM, EVERY, "post_attention_layernorm.weight", NORM, {64}},
     {HYBRID GEMMA, EVERY, "post_attention_layernorm.weight", ZERO_NORM, {64}},
     {GEMMA, EVERY, "pre_feedforward_layernorm.weight", ZERO_NORM, {64}},
     {GEMMA, EVERY, "post_feedforward_layernorm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE OTHERS GEMMA, ATTENTION, "self_attn.q_proj.weight", MATRIX, {64, 64}},
+    {MIX Q2 Q3 DENSE OTHERS GEMMA GLM, ATTENTION, "self_attn.q_proj.weight", MATRIX, {64, 64}},
     {HYBRID, ATTENTION, "self_attn.q_proj.weight", MATRIX, {128, 64}},
-    {ALL DENSE OTHERS GEMMA, ATTENTION, "self_attn.k_proj.weight", MATRIX, {32, 64}},
-    {ALL DENSE OTHERS GEMMA, ATTENTION, "self_attn.v_proj.weight", MATRIX, {32, 64}},
-    {ALL DENSE OTHERS GEMMA PHI3, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
+    {ALL DENSE OTHERS GEMMA GLM, ATTENTION, "self_attn.k_proj.weight", MATRIX, {32, 64}},
+    {ALL DENSE OTHERS GEMMA GLM, ATTENTION, "self_attn.v_proj.weight", MATRIX, {32, 64}},
+    {ALL DENSE OTHERS GEMMA PHI3 GLM, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
     {PHI3, ATTENTION, "self_attn.qkv_proj.weight", MATRIX, {128, 64}},
-    {Q2 DENSE2, ATTENTION, "self_attn.q_proj.bias", BIAS, {64}},
-    {Q2 DENSE2, ATTENTION, "self_attn.k_proj.bias", BIAS, {32}},
-    {Q2 DENSE2, ATTENTION, "self_attn.v_proj.bias", BIAS, {32}},
-    {Q3 DENSE3, ATTENTION, "self_attn.q_norm.weight", NORM, {16}},
-    {Q3 DENSE3, ATTENTION, "self_attn.k_norm.weight", NORM, {16}},
+    {Q2 DENSE2 GLM, ATTENTION, "self_attn.q_proj.bias", BIAS, {64}},
+    {Q2 DENSE2 GLM, ATTENTION, "self_attn.k_proj.bias", BIAS, {32}},
+    {Q2 DENSE2 GLM, ATTENTION, "self_attn.v_proj.bias", BIAS, {32}},
+    {Q3 DENSE3 GLM4MOE, ATTENTION, "self_attn.q_norm.weight", NORM, {16}},
+    {Q3 DENSE3 GLM4MOE, ATTENTION, "self_attn.k_norm.weight", NORM, {16}},
     {OLMO2, EVERY, "post_feedforward_layernorm.weight", NORM, {64}},
     {OLMO2, ATTENTION, "self_attn.q_norm.weight", NORM, {64}},
     {OLMO2, ATTENTION, "self_attn.k_norm.weight", NORM, {32}},
@@ -132,15 +151,21 @@ static const struct row rows[] = {
     {HYBRID, LINEAR, "linear_attn.out_proj.weight", MATRIX, {64, 32}},
     {Q35 DENSE OTHERS GEMMA, EVERY, "mlp.gate_proj.weight", MATRIX, {96, 64}},
     {Q35 DENSE OTHERS GEMMA, EVERY, "mlp.up_proj.weight", MATRIX, {96, 64}},
-    {Q35 DENSE OTHERS GEMMA PHI3, EVERY, "mlp.down_proj.weight", MATRIX, {64, 96}},
-    {PHI3, EVERY, "mlp.gate_up_proj.weight", MATRIX, {192, 64}},
-    {Q3MIX, PLAIN, "mlp.gate_proj.weight", MATRIX, {96, 64}},
-    {Q3MIX, PLAIN, "mlp.up_proj.weight", MATRIX, {96, 64}},
-    {Q3MIX, PLAIN, "mlp.down_proj.weight", MATRIX, {64, 96}},
-    {MOE MIX2, SPARSE, "mlp.gate.weight", MATRIX, {N_EXPERTS, 64}},
-    {SEPARATE, EVERY, "mlp.experts.J.gate_proj.weight", MATRIX, {32, 64}},
-    {SEPARATE, EVERY, "mlp.experts.J.up_proj.weight", MATRIX, {32, 64}},
-    {SEPARATE, EVERY, "mlp.experts.J.down_proj.weight", MATRIX, {64, 32}},
+    {Q35 DENSE OTHERS GEMMA PHI3 GLM4, EVERY, "mlp.down_proj.weight", MATRIX, {64, 96}},
+    {PHI3 GLM4, EVERY, "mlp.gate_up_proj.weight", MATRIX, {192, 64}},
+    {GLM4, EVERY, "post_self_attn_layernorm.weight", NORM, {64}},
+    {GLM4, EVERY, "post_mlp_layernorm.weight", NORM, {64}},
+    {Q3MIX GLM4MOE, PLAIN, "mlp.gate_proj.weight", MATRIX, {96, 64}},
+    {Q3MIX GLM4MOE, PLAIN, "mlp.up_proj.weight", MATRIX, {96, 64}},
+    {Q3MIX GLM4MOE, PLAIN, "mlp.down_proj.weight", MATRIX, {64, 96}},
+    {MOE MIX2 GLM4MOE, SPARSE, "mlp.gate.weight", MATRIX, {N_EXPERTS, 64}},
+    {GLM4MOE, SPARSE, "mlp.gate.e_score_correction_bias", BIAS, {N_EXPERTS}},
+    {GLM4MOE, SPARSE, "mlp.shared_experts.gate_proj.weight", MATRIX, {64, 64}},
+    {GLM4MOE, SPARSE, "mlp.shared_experts.up_proj.weight", MATRIX, {64, 64}},
+    {GLM4MOE, SPARSE, "mlp.shared_experts.down_proj.weight", MATRIX, {64, 64}},
+    {SEPARATE GLM4MOE, SPARSE, "mlp.experts.J.gate_proj.weight", MATRIX, {32, 64}},
+    {SEPARATE GLM4MOE, SPARSE, "mlp.experts.J.up_proj.weight", MATRIX, {32, 64}},
+    {SEPARATE GLM4MOE, SPARSE, "mlp.experts.J.down_proj.weight", MATRIX, {64, 32}},
     /* as newer transformers write them; for qwen3vlmoe as published, with the last axes swapped, where
      * gate and up together are square */
     {Q3MIX MIX2 Q3VL, SPARSE, "mlp.experts.gate_up_proj", MATRIX, {N_EXPERTS, 64, 64}},
@@ -265,6 +290,16 @@ static const struct {
      "\"original_max_position_embeddings\": 48, \"partial_rotary_factor\": 0.75, \"pad_token_id\": 317, "
      "\"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1.0, 1.25, 1.5, 2.0, 2.0, 2.5], "
      "\"long_factor\": [1.0, 1.5, 3.0, 6.0, 9.0, 11.0]}, \"tie_word_embeddings\": false}"},
+    {"glm4", "{\"architectures\": [\"Glm4ForCausalLM\"], \"model_type\": \"glm4\", " COMMON PLAIN_ROPE
+             "\"head_dim\": 16, \"intermediate_size\": 96, \"attention_bias\": true, "
+             "\"partial_rotary_factor\": 0.5, \"pad_token_id\": 317, \"tie_word_embeddings\": false}"},
+    {"glm4moe", /* groups of experts, of which two of four are looked at */
+     "{\"architectures\": [\"Glm4MoeForCausalLM\"], \"model_type\": \"glm4_moe\", " COMMON PLAIN_ROPE
+     "\"head_dim\": 16, \"intermediate_size\": 96, \"attention_bias\": true, \"use_qk_norm\": true, "
+     "\"partial_rotary_factor\": 0.5, \"n_routed_experts\": 8, \"num_experts_per_tok\": 3, "
+     "\"moe_intermediate_size\": 32, \"n_shared_experts\": 2, \"first_k_dense_replace\": 1, \"n_group\": 4, "
+     "\"topk_group\": 2, \"routed_scaling_factor\": 1.5, \"norm_topk_prob\": true, "
+     "\"num_nextn_predict_layers\": 0, \"tie_word_embeddings\": false}"},
     {"embedding-last", EMBEDDING_CONFIG},
     {"embedding-mean", EMBEDDING_CONFIG},
     {"embedding-first", EMBEDDING_CONFIG},
@@ -337,7 +372,8 @@ static int visit_row(struct safetensors_writer *w, const struct row *r, const ch
     const char *expert = strstr(r->name, ".J.");
     for (uint32_t layer = 0; rc == 0 && layer < n_layers; layer++) {
         bool linear = hybrid && layer % 4 != 3;
-        bool dense = strcmp(family, "qwen3moe-mixed") == 0 && layer % 2 == 0;
+        bool dense = (strcmp(family, "qwen3moe-mixed") == 0 && layer % 2 == 0) ||
+                     (strcmp(family, "glm4moe") == 0 && layer == 0);
         if ((r->where == LINEAR && !linear) || (r->where == ATTENTION && linear) ||
             (r->where == SPARSE && dense) || (r->where == PLAIN && !dense))
             continue;
