@@ -292,81 +292,101 @@ static int grow(struct solver *s, const struct layer *from, struct layer *to, co
     return 0;
 }
 
-/* Step 4. */
-static int enumerate(struct solver *s)
+/* The items that step 4 goes through, one layer of states for each, and the bytes of what lies behind it. */
+struct enumeration {
+    struct layer *layers; /* n_open + 1 */
+    uint64_t *min_rest;   /* n_open + 1: what is not enumerated yet, open items at their smallest option */
+    uint64_t *base_rest;  /* the same with open items at their base; closed ones are at theirs in both */
+};
+
+static void enumeration_release(struct enumeration *n, size_t n_open)
 {
-    int rc = 0;
-    struct layer *layers = calloc(s->n_open + 1, sizeof *layers);
-    uint64_t *min_rest = calloc(s->n_open + 1, sizeof *min_rest);
-    uint64_t *base_rest = calloc(s->n_open + 1, sizeof *base_rest);
-    struct state *root = malloc(sizeof *root);
-    if (!layers || !min_rest || !base_rest || !root) {
+    for (size_t d = 0; n->layers && d <= n_open; d++)
+        free(n->layers[d].states);
+    free(n->layers);
+    free(n->min_rest);
+    free(n->base_rest);
+}
+
+static int enumeration_begin(struct enumeration *n, const struct solver *s)
+{
+    struct state *root = calloc(1, sizeof *root);
+    n->layers = calloc(s->n_open + 1, sizeof *n->layers);
+    n->min_rest = calloc(s->n_open + 1, sizeof *n->min_rest);
+    n->base_rest = calloc(s->n_open + 1, sizeof *n->base_rest);
+    if (!root || !n->layers || !n->min_rest || !n->base_rest) {
         free(root);
-        rc = ERR_NOMEM;
-        goto out;
+        return ERR_NOMEM;
     }
-    *root = (struct state){0};
-    layers[0] = (struct layer){root, 1};
-    /* bytes of everything not enumerated yet: closed items at their base; open ones at least, or at their
-     * base */
+    n->layers[0] = (struct layer){root, 1};
     uint64_t closed = 0;
     for (size_t i = 0; i < s->n_items; i++)
         closed += s->items[i].opts[s->items[i].base].bytes;
     for (size_t d = 0; d < s->n_open; d++)
         closed -= s->items[s->open[d].item].opts[s->items[s->open[d].item].base].bytes;
-    min_rest[s->n_open] = base_rest[s->n_open] = closed;
+    n->min_rest[s->n_open] = n->base_rest[s->n_open] = closed;
     for (size_t d = s->n_open; d-- > 0;) {
         const struct item *it = &s->items[s->open[d].item];
-        min_rest[d] = min_rest[d + 1] + it->opts[0].bytes;
-        base_rest[d] = base_rest[d + 1] + it->opts[it->base].bytes;
+        n->min_rest[d] = n->min_rest[d + 1] + it->opts[0].bytes;
+        n->base_rest[d] = n->base_rest[d + 1] + it->opts[it->base].bytes;
     }
+    return 0;
+}
+
+/* The state of a layer that is the best choice so far when `rest` bytes of base options complete it; SIZE_MAX
+ * when none is. */
+static size_t best_completed(const struct solver *s, const struct layer *l, uint64_t rest)
+{
+    size_t winner = SIZE_MAX;
+    double least = s->best;
+    uint64_t least_bytes = s->best_bytes;
+    for (size_t k = 0; k < l->n; k++) {
+        uint64_t b = l->states[k].bytes + rest;
+        if (b > s->budget)
+            continue;
+        double loss = s->bound + l->states[k].penalty + s->mu * (double)(s->budget - b);
+        if (loss < least || (loss == least && b < least_bytes)) {
+            least = loss;
+            least_bytes = b;
+            winner = k;
+        }
+    }
+    return winner;
+}
+
+/* Adopt state k of a layer unless it was better only by rounding. 0 or ERR_NOMEM. */
+static int try_state(struct solver *s, const struct layer *layers, size_t depth, size_t k)
+{
+    size_t *keep = malloc(s->n_items * sizeof *keep);
+    const double old = s->best;
+    const uint64_t old_bytes = s->best_bytes;
+    if (!keep)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < s->n_items; i++)
+        keep[i] = s->items[i].pick;
+    adopt(s, layers, depth, k);
+    if (s->best > old || (s->best == old && s->best_bytes >= old_bytes)) {
+        for (size_t i = 0; i < s->n_items; i++)
+            s->items[i].pick = keep[i];
+        s->best = old;
+        s->best_bytes = old_bytes;
+    }
+    free(keep);
+    return 0;
+}
+
+/* Step 4. Each layer is completed at once: a better choice lowers U for the layers behind it. */
+static int enumerate(struct solver *s)
+{
+    struct enumeration n = {0};
+    int rc = enumeration_begin(&n, s);
     for (size_t d = 0; d < s->n_open && rc == 0; d++) {
-        rc = grow(s, &layers[d], &layers[d + 1], &s->items[s->open[d].item], min_rest[d + 1]);
-        if (rc)
-            break;
-        /* Complete every state with the base options of the rest: a better one lowers U at once. */
-        const struct layer *l = &layers[d + 1];
-        size_t winner = SIZE_MAX;
-        double least = s->best;
-        uint64_t least_bytes = s->best_bytes;
-        for (size_t k = 0; k < l->n; k++) {
-            uint64_t b = l->states[k].bytes + base_rest[d + 1];
-            if (b > s->budget)
-                continue;
-            double loss = s->bound + l->states[k].penalty + s->mu * (double)(s->budget - b);
-            if (loss < least || (loss == least && b < least_bytes)) {
-                least = loss;
-                least_bytes = b;
-                winner = k;
-            }
-        }
-        if (winner != SIZE_MAX) {
-            size_t *keep = malloc(s->n_items * sizeof *keep);
-            if (!keep) {
-                rc = ERR_NOMEM;
-                break;
-            }
-            double old = s->best;
-            uint64_t old_bytes = s->best_bytes;
-            for (size_t i = 0; i < s->n_items; i++)
-                keep[i] = s->items[i].pick;
-            adopt(s, layers, d + 1, winner);
-            if (s->best > old ||
-                (s->best == old && s->best_bytes >= old_bytes)) { /* only better by rounding */
-                for (size_t i = 0; i < s->n_items; i++)
-                    s->items[i].pick = keep[i];
-                s->best = old;
-                s->best_bytes = old_bytes;
-            }
-            free(keep);
-        }
+        rc = grow(s, &n.layers[d], &n.layers[d + 1], &s->items[s->open[d].item], n.min_rest[d + 1]);
+        size_t winner = rc == 0 ? best_completed(s, &n.layers[d + 1], n.base_rest[d + 1]) : SIZE_MAX;
+        if (winner != SIZE_MAX)
+            rc = try_state(s, n.layers, d + 1, winner);
     }
-out:
-    for (size_t d = 0; layers && d <= s->n_open; d++)
-        free(layers[d].states);
-    free(layers);
-    free(min_rest);
-    free(base_rest);
+    enumeration_release(&n, s->n_open);
     return rc;
 }
 

@@ -629,23 +629,27 @@ static void refine_group(const struct feedback_chunk *c, size_t at, struct param
         delta[k] = v[k] - old[k];
 }
 
-/* d and dmin of a block against the full matrix, where the loss falls; `change` is their change of the
- * values. */
-static void refine_scales(const struct feedback_chunk *c, size_t col, struct block *b, vf *v, vf *g,
-                          vf *change)
+/* A block as scale times u plus minimum times m, in the metric of the Hessian. */
+struct scale_equations {
+    vf hu[FEEDBACK_MAX_BLOCK], hm[FEEDBACK_MAX_BLOCK]; /* H u, H m */
+    vf uu, um, mm;                                     /* u H u, u H m, m H m */
+    vf gu, gm;                                         /* gradient times u, times m */
+};
+
+static void make_scale_equations(const struct feedback_chunk *c, size_t col, const struct block *b,
+                                 const vf *g, struct scale_equations *q)
 {
     const struct feedback_format *f = c->format;
-    const struct feedback_hessian *h = c->h;
-    vf u[FEEDBACK_MAX_BLOCK], hu[FEEDBACK_MAX_BLOCK], hm[FEEDBACK_MAX_BLOCK];
-    vf a = {0}, ab = {0}, cc = {0}, gu = {0}, gv = {0};
+    vf u[FEEDBACK_MAX_BLOCK];
+    q->uu = q->um = q->mm = q->gu = q->gm = (vf){0};
     for (unsigned i = 0; i < f->block; i++) {
         u[i] = b->p[i / f->sub].scale * b->codes[i];
-        gu += u[i] * g[i];
+        q->gu += u[i] * g[i];
         if (f->has_min)
-            gv -= b->p[i / f->sub].min * g[i];
+            q->gm -= b->p[i / f->sub].min * g[i];
     }
     for (unsigned k = 0; k < f->block; k++) {
-        const float *row = h->matrix + (col + k) * h->n_cols + col;
+        const float *row = c->h->matrix + (col + k) * c->h->n_cols + col;
         vf x = {0}, y = {0}, m = {0};
         for (unsigned s = 0; s < f->n_sub; s++) {
             float sum = 0;
@@ -657,33 +661,52 @@ static void refine_scales(const struct feedback_chunk *c, size_t col, struct blo
             if (f->has_min)
                 m -= b->p[s].min * sum;
         }
-        hu[k] = x + y;
-        hm[k] = m;
-        a += u[k] * hu[k];
+        q->hu[k] = x + y;
+        q->hm[k] = m;
+        q->uu += u[k] * q->hu[k];
         if (f->has_min) {
-            ab += u[k] * hm[k];
-            cc -= b->p[k / f->sub].min * hm[k];
+            q->um += u[k] * q->hm[k];
+            q->mm -= b->p[k / f->sub].min * q->hm[k];
         }
     }
-    vf d0 = b->p[0].d, m0 = b->p[0].dmin, dd = gu * reciprocal(a), dm = {0};
+}
+
+/* The d and dmin of least loss, as they can be stored, for *d and *dmin: unchanged where the loss does not
+ * fall. */
+static void solve_scales(const struct feedback_format *f, const struct scale_equations *q, vf *d, vf *dmin)
+{
+    vf d0 = *d, m0 = *dmin, dd = q->gu * reciprocal(q->uu), dm = {0};
     if (f->has_min) {
-        vf det = a * cc - ab * ab;
-        vi good = det > a * cc * 1e-5f;
-        vf both = (gu * cc - gv * ab) / det, other = (a * gv - ab * gu) / det;
+        vf det = q->uu * q->mm - q->um * q->um;
+        vi good = det > q->uu * q->mm * 1e-5f;
+        vf both = (q->gu * q->mm - q->gm * q->um) / det, other = (q->uu * q->gm - q->um * q->gu) / det;
         if (f->has_scales)
             good &= m0 + other >= 0;
         dd = pick(good, both, dd);
         dm = pick(good, other, dm);
     }
-    vf d = round_d(f, d0 + dd), m = round_half(m0 + dm);
-    dd = d - d0;
-    dm = m - m0;
-    vf gain = 2.0f * (dd * gu + dm * gv) - (dd * dd * a + 2.0f * dd * dm * ab + dm * dm * cc);
+    *d = round_d(f, d0 + dd);
+    *dmin = round_half(m0 + dm);
+    dd = *d - d0;
+    dm = *dmin - m0;
+    vf gain = 2.0f * (dd * q->gu + dm * q->gm) - (dd * dd * q->uu + 2.0f * dd * dm * q->um + dm * dm * q->mm);
     vi better = gain > 0;
-    d = pick(better, d, d0);
-    m = pick(better, m, m0);
-    dd = d - d0;
-    dm = m - m0;
+    *d = pick(better, *d, d0);
+    *dmin = pick(better, *dmin, m0);
+}
+
+/* d and dmin of a block against the full matrix, where the loss falls; `change` is their change of the
+ * values. */
+static void refine_scales(const struct feedback_chunk *c, size_t col, struct block *b, vf *v, vf *g,
+                          vf *change)
+{
+    const struct feedback_format *f = c->format;
+    struct scale_equations q;
+    make_scale_equations(c, col, b, g, &q);
+    const vf d0 = b->p[0].d, m0 = b->p[0].dmin;
+    vf d = d0, m = m0;
+    solve_scales(f, &q, &d, &m);
+    const vf dd = d - d0, dm = m - m0;
     for (unsigned i = 0; i < f->block; i++) {
         vf before = v[i];
         struct params *p = &b->p[i / f->sub];
@@ -691,7 +714,7 @@ static void refine_scales(const struct feedback_chunk *c, size_t col, struct blo
         p->dmin = m;
         v[i] = step_of(f, p) * b->codes[i] - offset_of(f, p);
         change[i] += v[i] - before;
-        g[i] -= dd * hu[i] + dm * hm[i];
+        g[i] -= dd * q.hu[i] + dm * q.hm[i];
     }
 }
 

@@ -402,6 +402,77 @@ static int run(struct allocate_job *j, const char *model, uint64_t chunks, struc
     return rc ? rc : tell(j, e);
 }
 
+/* Everything behind the options; the exit status. */
+static int allocate_operand(const struct opt_command *cmd, struct allocate_job *j, const char *model)
+{
+    struct allocate_asked *o = j->o;
+    struct text_options *text = j->r->text;
+    struct err e = {0};
+    const bool has_table = o->table && access(o->table, F_OK) == 0, has_text = text->texts.n || text->ids;
+    budget_take_shared(&o->budget, &text->ctx, j->shared);
+    int status = has_table && !has_text ? 0 : eval_check_options(cmd, text, false);
+    if (status == 0)
+        status = check_options(cmd, j);
+    if (status != 0)
+        return status;
+    if (!o->imatrix)
+        o->imatrix = o->hessian;
+    j->r->imatrix_path = o->imatrix;
+    o->no_confirm |= o->hessian != NULL;
+    return run(j, model, text->chunks, &e) == 0 ? CMD_DONE : cmd_fail(&e);
+}
+
+static void job_release(struct allocate_job *j)
+{
+    windows_release(&j->held_out);
+    allocation_release(&j->allocation);
+    allocator_free(j->allocator);
+    loss_table_release(&j->table);
+    free(j->state);
+    eval_release(j->r);
+    for (size_t i = 0; i < j->n_rules; i++)
+        free(j->patterns[i]);
+    free(j->patterns);
+    free(j->rules);
+}
+
+/* Rows of the option table. */
+#define LOSS_OPTIONS(o)                                                                                      \
+    OPT_GROUP("Losses:"),                                                                                    \
+        OPT(TEXT, "table", &(o).table, "FILE",                                                               \
+            "measured losses: read if the file exists (no text is needed then), else written. What a "       \
+            "stopped "                                                                                       \
+            "run has measured is kept in FILE.kerf-state, and the same command continues from there"),       \
+        OPT(CHOICE, "probe", &(o).probe, "fast|full",                                                        \
+            "fast: the change of each layer's output, scaled by a curve over depth; embedding, head and "    \
+            "layers of massive activations to the output; at most 20 passes over the text. full: each "      \
+            "tensor "                                                                                        \
+            "to the output",                                                                                 \
+            .fallback = "fast, full with --probes"),                                                         \
+        OPT(TEXT, "probes", &(o).probes, "LIST|all",                                                         \
+            "of full probes: types whose loss is measured for each tensor; the others follow from their "    \
+            "error",                                                                                         \
+            .fallback = DEFAULT_PROBES),                                                                     \
+        OPT(FLAG, "no-confirm", &(o).no_confirm, NULL,                                                       \
+            "leave out the measurement of plan and standard mix on text that the losses were not measured "  \
+            "on; without it a plan that does not beat the mix gives way to it"),                             \
+        IMATRIX_OPTION((o).imatrix),                                                                         \
+        OPT(TEXT, "hessian", &(o).hessian, "FILE",                                                           \
+            "a plan for --method feedback: the losses are those that error feedback under these Hessians "   \
+            "is "                                                                                            \
+            "expected to leave, by a sample of rows of each matrix; also the importance matrix, unless "     \
+            "--imatrix names "                                                                               \
+            "another. The plan is not compared with the mix, which no feedback was used on"),                \
+        REQUANTIZE_OPTION((o).requantize)
+
+/* What --help says above the options. */
+static const char description[] =
+    "Choose a type for every tensor so that the expected loss is least within a budget. Losses are "
+    "measured on the text (--chunks windows, evenly spread) in at most 20 forward passes over those "
+    "windows, or with --probe full in about (tensors x probes / 2); with --table it is done once for "
+    "any number of budgets. In the end the plan is measured beside the standard mix of that size, on "
+    "windows that were not used so far, and the better one stays." ADAPTERS_HELP;
+
 int cmd_allocate(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
@@ -420,29 +491,7 @@ int cmd_allocate(int argc, char **argv)
         OPT(LIST, "fix", &o.fix, "REGEX=TYPE", "exactly this type"),
         OPT(FLAG, "free-pairs", &o.free_pairs, NULL,
             "gate and up projections of a layer may differ in type, which runtimes run slower"),
-        OPT_GROUP("Losses:"),
-        OPT(TEXT, "table", &o.table, "FILE",
-            "measured losses: read if the file exists (no text is needed then), else written. What a stopped "
-            "run has measured is kept in FILE.kerf-state, and the same command continues from there"),
-        OPT(CHOICE, "probe", &o.probe, "fast|full",
-            "fast: the change of each layer's output, scaled by a curve over depth; embedding, head and "
-            "layers of massive activations to the output; at most 20 passes over the text. full: each tensor "
-            "to the output",
-            .fallback = "fast, full with --probes"),
-        OPT(TEXT, "probes", &o.probes, "LIST|all",
-            "of full probes: types whose loss is measured for each tensor; the others follow from their "
-            "error",
-            .fallback = DEFAULT_PROBES),
-        OPT(FLAG, "no-confirm", &o.no_confirm, NULL,
-            "leave out the measurement of plan and standard mix on text that the losses were not measured "
-            "on; without it a plan that does not beat the mix gives way to it"),
-        IMATRIX_OPTION(o.imatrix),
-        OPT(TEXT, "hessian", &o.hessian, "FILE",
-            "a plan for --method feedback: the losses are those that error feedback under these Hessians is "
-            "expected to leave, by a sample of rows of each matrix; also the importance matrix, unless "
-            "--imatrix names "
-            "another. The plan is not compared with the mix, which no feedback was used on"),
-        REQUANTIZE_OPTION(o.requantize),
+        LOSS_OPTIONS(o),
         TEXT_OPTIONS(text),
         OPT_GROUP("Output:"),
         OPT(TEXT, "html", &o.html, "FILE", "write a page with the choice and the frontier, too"),
@@ -450,12 +499,7 @@ int cmd_allocate(int argc, char **argv)
     const struct opt_command cmd = {
         .name = "allocate",
         .operands = "MODEL --text TEXT (--target-size SIZE | --target-bpw B | --memory SIZE --ctx N) -o PLAN",
-        .description =
-            "Choose a type for every tensor so that the expected loss is least within a budget. Losses are "
-            "measured on the text (--chunks windows, evenly spread) in at most 20 forward passes over those "
-            "windows, or with --probe full in about (tensors x probes / 2); with --table it is done once for "
-            "any number of budgets. In the end the plan is measured beside the standard mix of that size, on "
-            "windows that were not used so far, and the better one stays." ADAPTERS_HELP,
+        .description = description,
         OPT_TABLE(options),
         .min_operands = 1,
         .max_operands = 1,
@@ -464,35 +508,12 @@ int cmd_allocate(int argc, char **argv)
                     "kerf allocate Qwen3-0.6B --text calibration.txt --memory 2GiB --ctx 8192 -o q3.plan",
     };
     struct opt_operands args;
-    struct err e = {0};
     struct eval_run r = {.shared = &shared, .text = &text, .recipe = "llama.cpp"};
     struct allocate_job j = {.o = &o, .shared = &shared, .r = &r};
-    int status = opt_parse(&cmd, argc, argv, &shared, &args), rc = 0;
-    bool has_table = o.table && access(o.table, F_OK) == 0, has_text = text.texts.n || text.ids;
-    if (status == OPT_CONTINUE) {
-        budget_take_shared(&o.budget, &text.ctx, &shared);
-        status = has_table && !has_text ? 0 : eval_check_options(&cmd, &text, false);
-        if (status == 0)
-            status = check_options(&cmd, &j);
-        if (status == 0) {
-            if (!o.imatrix)
-                o.imatrix = o.hessian;
-            r.imatrix_path = o.imatrix;
-            o.no_confirm |= o.hessian != NULL;
-            rc = run(&j, args.items[0], text.chunks, &e);
-            status = rc ? cmd_fail(&e) : CMD_DONE;
-        }
-    }
-    windows_release(&j.held_out);
-    allocation_release(&j.allocation);
-    allocator_free(j.allocator);
-    loss_table_release(&j.table);
-    free(j.state);
-    eval_release(&r);
-    for (size_t i = 0; i < j.n_rules; i++)
-        free(j.patterns[i]);
-    free(j.patterns);
-    free(j.rules);
+    int status = opt_parse(&cmd, argc, argv, &shared, &args);
+    if (status == OPT_CONTINUE)
+        status = allocate_operand(&cmd, &j, args.items[0]);
+    job_release(&j);
     opt_list_release(&o.min);
     opt_list_release(&o.max);
     opt_list_release(&o.fix);

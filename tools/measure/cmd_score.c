@@ -212,6 +212,32 @@ static int run(struct job *j, const char *first, const struct candidate_arg *lis
     return rc == 0 ? CMD_DONE : j->s->json ? CMD_FAILED : cmd_fail(&e);
 }
 
+/* Everything behind the options; the exit status. */
+static int score_operands(const struct opt_command *cmd, struct job *j, const struct opt_operands *args)
+{
+    struct text_options *t = j->run.text;
+    struct candidate_arg *list = calloc(args->n, sizeof *list);
+    int status = list ? eval_parse_cache(cmd, &t->cache, t->kv_type)
+                      : cmd_fail(&(struct err){ERR_NOMEM, "out of memory for the models"});
+    for (size_t i = 1; status == 0 && i < args->n; i++)
+        status = candidate_arg_parse(cmd, &list[i - 1], args->items[i]);
+    if (status == 0)
+        status = run(j, args->items[0], list, args->n - 1);
+    free(list);
+    return status;
+}
+
+/* What --help says above the options. */
+static const char description[] =
+    "Put the records of a task to one model or several, and compare them with the first: multiple choice by "
+    "the log-likelihood of each continuation, short answers by whether they are the greedy continuation "
+    "token for token, texts by how well they are predicted. A record is a line {\"context\", \"choices\", "
+    "\"answer\"}, {\"context\", \"answer\", \"until\"}, {\"text\"}, or one of HellaSwag, WinoGrande, ARC, "
+    "MMLU or PIQA as the data sets have it; prompts, tokens and accuracies are then those of "
+    "lm-evaluation-harness. A model behind the first may be the name of a type or mix (Q4_K_M), which is "
+    "applied to the first on the fly. Differences are paired: flips are records that one model has right and "
+    "the other not, p is McNemar's." ADAPTERS_HELP;
+
 int cmd_score(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
@@ -246,19 +272,7 @@ int cmd_score(int argc, char **argv)
     const struct opt_command cmd = {
         .name = "score",
         .operands = "MODEL... --task FILE",
-        .description =
-            "Put the records of a task to one model or several, and compare them with the first: multiple "
-            "choice by the log-likelihood of each continuation, short answers by whether they are the greedy "
-            "continuation token for token, texts by how well they are predicted. A record is a line "
-            "{\"context\", \"choices\", \"answer\"}, {\"context\", \"answer\", \"until\"}, {\"text\"}, or "
-            "one of "
-            "HellaSwag, WinoGrande, ARC, MMLU or PIQA as the data sets have it; prompts, tokens and "
-            "accuracies "
-            "are then those of lm-evaluation-harness. A model behind the first may be the name of a type or "
-            "mix "
-            "(Q4_K_M), which is applied to the first on the fly. Differences are paired: flips are records "
-            "that "
-            "one model has right and the other not, p is McNemar's." ADAPTERS_HELP,
+        .description = description,
         OPT_TABLE(options),
         .min_operands = 1,
         .max_operands = SIZE_MAX,
@@ -276,14 +290,7 @@ int cmd_score(int argc, char **argv)
         .o = &o,
         .s = &shared,
         .run = {.shared = &shared, .text = &no_text, .imatrix_path = o.imatrix, .recipe = o.recipe}};
-    struct candidate_arg *list = calloc(args.n, sizeof *list);
-    status = list ? eval_parse_cache(&cmd, &no_text.cache, no_text.kv_type)
-                  : cmd_fail(&(struct err){ERR_NOMEM, "out of memory for the models"});
-    for (size_t i = 1; status == 0 && i < args.n; i++)
-        status = candidate_arg_parse(&cmd, &list[i - 1], args.items[i]);
-    if (status == 0)
-        status = run(&j, args.items[0], list, args.n - 1);
-    free(list);
+    status = score_operands(&cmd, &j, &args);
     job_release(&j);
     return status;
 }

@@ -446,6 +446,71 @@ static int check_towers(const struct opt_command *cmd, const struct options *o, 
     return strcmp(o->towers.type, "auto") == 0 ? 0 : parse_mix(cmd, "--mmproj-type", o->towers.type, mix);
 }
 
+/* What goes together, before anything is opened. */
+static int check_usage(const struct opt_command *cmd, const struct write_command *wc, const struct options *o,
+                       const struct shared_options *s)
+{
+    if (!o->output && !s->dry_run)
+        return cmd_usage(cmd, "--output FILE is required");
+    if (o->imatrix_exclude.n && !o->imatrix)
+        return cmd_usage(cmd, "--imatrix-exclude: there is no --imatrix to exclude tensors from");
+    if (wc->needs_type && !o->type && !o->plan)
+        return cmd_usage(cmd, "--type is missing: Q4_K_M, IQ4_XS, Q8_0, ...; or give a --plan");
+    return o->base ? check_adapter_options(cmd, o) : feedback_check_options(cmd, &o->feedback, o->method);
+}
+
+/* Everything behind the options; the exit status. */
+static int write_operand(const struct opt_command *cmd, const struct write_command *wc, const char *model,
+                         struct options *o, struct shared_options *s)
+{
+    struct inputs in = {0};
+    struct recipe_options recipe = {0};
+    const struct mix *towers_mix = NULL;
+    int status = check_usage(cmd, wc, o, s);
+    if (status == 0)
+        status = parse_recipe(cmd, o, &in, &recipe);
+    if (status == 0)
+        status = check_towers(cmd, o, &towers_mix);
+    if (status == 0)
+        status = run(&in, &recipe, towers_mix, model, o, s);
+    inputs_release(&in);
+    return status;
+}
+
+static void options_release(struct options *o)
+{
+    opt_list_release(&o->tensor_types);
+    opt_list_release(&o->imatrix_exclude);
+    opt_list_release(&o->skip_tensors);
+    opt_list_release(&o->adapters);
+    opt_list_release(&o->feedback.texts);
+}
+
+/* Rows of the option table: which type a tensor gets, and how it is encoded. */
+#define TYPE_OPTIONS(o, needs_type)                                                                          \
+    OPT_GROUP("Types:"),                                                                                     \
+        OPT(TEXT, "type", &(o).type, "T",                                                                    \
+            (needs_type) ? "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ..."                                    \
+                         : "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ...; auto keeps the source's "          \
+                           "precision, and NVFP4 and MXFP4 weights of a checkpoint as they are"),            \
+        OPT(LIST, "tensor-type", &(o).tensor_types, "REGEX=TYPE",                                            \
+            "type of the tensors whose GGUF name matches REGEX anywhere; the first match wins"),             \
+        OPT(TEXT, "plan", &(o).plan, "FILE",                                                                 \
+            "types of single tensors, as kerf allocate writes them. --type is for tensors without a line; "  \
+            "--tensor-type, --output-type and --embedding-type override lines. general.file_type is that "   \
+            "of --type, or of most weights if the plan decides most"),                                       \
+        OPT(TEXT, "output-type", &(o).output_type, "T", "type of output.weight"),                            \
+        OPT(TEXT, "embedding-type", &(o).embedding_type, "T", "type of token_embd.weight"),                  \
+        OPT(FLAG, "pure", &(o).pure, NULL, "one type for all matrices, without the rules of the mix"),       \
+        OPT(FLAG, "leave-output", &(o).leave_output, NULL, "copy output.weight as it is"),                   \
+        OPT(FLAG, "no-fallback", &(o).no_fallback, NULL,                                                     \
+            "refuse a tensor whose shape does not take the type that the mix gives it, instead of another "  \
+            "type"),                                                                                         \
+        RECIPE_OPTION((o).recipe), REQUANTIZE_OPTION((o).allow_requantize),                                  \
+        OPT(CHOICE, "method", &(o).method, "fast|feedback",                                                  \
+            "encoder: fast takes each block by itself; feedback hands errors on between weights under the "  \
+            "Hessians of a text, for Q2_K to Q6_K, Q4_0 to Q5_1, IQ2, IQ3 and IQ4")
+
 int write_model_command(const struct write_command *wc, int argc, char **argv)
 {
     struct shared_options s = SHARED_OPTIONS_INIT;
@@ -456,29 +521,7 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
                         .feedback = FEEDBACK_OPTIONS_INIT};
     const struct opt options[] = {
         OPT(TEXT, "output", &o.output, "FILE", "the GGUF file to write", .letter = 'o'),
-        OPT_GROUP("Types:"),
-        OPT(TEXT, "type", &o.type, "T",
-            wc->needs_type ? "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ..."
-                           : "type or mix: Q4_K_M, IQ4_XS, Q8_0, BF16, ...; auto keeps the source's "
-                             "precision, and NVFP4 and MXFP4 weights of a checkpoint as they are"),
-        OPT(LIST, "tensor-type", &o.tensor_types, "REGEX=TYPE",
-            "type of the tensors whose GGUF name matches REGEX anywhere; the first match wins"),
-        OPT(TEXT, "plan", &o.plan, "FILE",
-            "types of single tensors, as kerf allocate writes them. --type is for tensors without a line; "
-            "--tensor-type, --output-type and --embedding-type override lines. general.file_type is that of "
-            "--type, or of most weights if the plan decides most"),
-        OPT(TEXT, "output-type", &o.output_type, "T", "type of output.weight"),
-        OPT(TEXT, "embedding-type", &o.embedding_type, "T", "type of token_embd.weight"),
-        OPT(FLAG, "pure", &o.pure, NULL, "one type for all matrices, without the rules of the mix"),
-        OPT(FLAG, "leave-output", &o.leave_output, NULL, "copy output.weight as it is"),
-        OPT(FLAG, "no-fallback", &o.no_fallback, NULL,
-            "refuse a tensor whose shape does not take the type that the mix gives it, instead of another "
-            "type"),
-        RECIPE_OPTION(o.recipe),
-        REQUANTIZE_OPTION(o.allow_requantize),
-        OPT(CHOICE, "method", &o.method, "fast|feedback",
-            "encoder: fast takes each block by itself; feedback hands errors on between weights under the "
-            "Hessians of a text, for Q2_K to Q6_K, Q4_0 to Q5_1, IQ2, IQ3 and IQ4"),
+        TYPE_OPTIONS(o, wc->needs_type),
         OPT_GROUP("Importance:"),
         IMATRIX_OPTION(o.imatrix),
         OPT(LIST, "imatrix-exclude", &o.imatrix_exclude, "REGEX",
@@ -519,33 +562,9 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
         .examples = wc->examples,
     };
     struct opt_operands args;
-    struct inputs in = {0};
-    struct recipe_options recipe = {0};
-    const struct mix *towers_mix = NULL;
     int status = opt_parse(&cmd, argc, argv, &s, &args);
-    if (status == OPT_CONTINUE) {
-        if (!o.output && !s.dry_run)
-            status = cmd_usage(&cmd, "--output FILE is required");
-        else if (o.imatrix_exclude.n && !o.imatrix)
-            status = cmd_usage(&cmd, "--imatrix-exclude: there is no --imatrix to exclude tensors from");
-        else if (wc->needs_type && !o.type && !o.plan)
-            status = cmd_usage(&cmd, "--type is missing: Q4_K_M, IQ4_XS, Q8_0, ...; or give a --plan");
-        else if (o.base)
-            status = check_adapter_options(&cmd, &o);
-        else
-            status = feedback_check_options(&cmd, &o.feedback, o.method);
-        if (status == 0)
-            status = parse_recipe(&cmd, &o, &in, &recipe);
-        if (status == 0)
-            status = check_towers(&cmd, &o, &towers_mix);
-        if (status == 0)
-            status = run(&in, &recipe, towers_mix, args.items[0], &o, &s);
-    }
-    opt_list_release(&o.tensor_types);
-    opt_list_release(&o.imatrix_exclude);
-    opt_list_release(&o.skip_tensors);
-    opt_list_release(&o.adapters);
-    opt_list_release(&o.feedback.texts);
-    inputs_release(&in);
+    if (status == OPT_CONTINUE)
+        status = write_operand(&cmd, wc, args.items[0], &o, &s);
+    options_release(&o);
     return status;
 }
