@@ -160,7 +160,7 @@ static void answers_are_those_of_the_reference(void **state)
         n_lines++;
     }
     fclose(f);
-    assert_int_equal(n_lines, 15);
+    assert_int_equal(n_lines, 17);
 }
 
 static void texts_are_sorted_cut_and_padded(void **state)

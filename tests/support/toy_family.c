@@ -18,7 +18,8 @@
 #define N_EXPERTS 8
 
 const char *const toy_answer_names[] = {
-    "embedding-last", "embedding-mean", "embedding-first", "score", "reward", "stepreward", NULL};
+    "embedding-last", "embedding-mean", "embedding-first", "embedding-vl-last",
+    "score",          "reward",         "stepreward",      NULL};
 
 const char *const toy_family_names[] = {"qwen",
                                         "mixtral",
@@ -83,7 +84,7 @@ struct row {
 #define GLM4MOE  " glm4moe "
 #define GLM      GLM4 GLM4MOE
 /* Dense models that answer once for a text. */
-#define EMBED3 " embedding-last embedding-mean embedding-first "
+#define EMBED3 " embedding-last embedding-mean embedding-first embedding-vl-last "
 #define SCORE3 " score "
 #define REWARD " reward "
 #define STEPS  " stepreward "
@@ -303,6 +304,14 @@ static const struct {
     {"embedding-last", EMBEDDING_CONFIG},
     {"embedding-mean", EMBEDDING_CONFIG},
     {"embedding-first", EMBEDDING_CONFIG},
+    {"embedding-vl-last", /* positions in three sections, which are the same for text */
+     "{\"architectures\": [\"Qwen3VLForConditionalGeneration\"], \"model_type\": \"qwen3_vl\", "
+     "\"tie_word_embeddings\": true, \"text_config\": {\"model_type\": \"qwen3_vl_text\", " COMMON
+     "\"num_hidden_layers\": 3, \"head_dim\": 16, \"intermediate_size\": 96, \"rope_parameters\": "
+     "{\"rope_type\": \"default\", \"rope_theta\": 5000000.0, \"mrope_interleaved\": true, "
+     "\"mrope_section\": [4, 2, 2]}, \"tie_word_embeddings\": true}, \"vision_config\": {\"depth\": 2, "
+     "\"hidden_size\": 32, \"intermediate_size\": 64, \"num_heads\": 2, \"out_hidden_size\": 64, "
+     "\"patch_size\": 4, \"num_position_embeddings\": 16, \"deepstack_visual_indexes\": [0]}}"},
     {"score", "{\"architectures\": [\"Qwen3ForSequenceClassification\"], \"id2label\": {\"0\": \"LABEL_0\"}, "
               "\"pad_token_id\": 318, " DENSE3_CONFIG},
     {"reward", "{\"architectures\": [\"Qwen2ForRewardModel\"], " DENSE2_CONFIG},
@@ -364,11 +373,18 @@ static int fill_tensor(struct safetensors_writer *w, const char *name, const str
 static int visit_row(struct safetensors_writer *w, const struct row *r, const char *family, uint32_t n_layers,
                      bool hybrid, visit fn, struct rng *rng, struct err *e)
 {
-    const char *layers = strcmp(r->families, Q1) == 0 ? "transformer.h" : "model.layers";
+    static const char model[] = "model.";
+    bool inner = strstr(family, "-vl-") != NULL; /* the text model is a part */
+    const char *layers = strcmp(r->families, Q1) == 0 ? "transformer.h"
+                         : inner                      ? "model.language_model.layers"
+                                                      : "model.layers";
     char name[160], rest[128];
     int rc = 0;
-    if (r->where == GLOBAL)
-        return fn(w, r->name, r, rng, e);
+    if (r->where == GLOBAL) {
+        snprintf(name, sizeof name, "model.language_model.%s", r->name + sizeof model - 1);
+        bool moved = inner && strncmp(r->name, model, sizeof model - 1) == 0;
+        return fn(w, moved ? name : r->name, r, rng, e);
+    }
     const char *expert = strstr(r->name, ".J.");
     for (uint32_t layer = 0; rc == 0 && layer < n_layers; layer++) {
         bool linear = hybrid && layer % 4 != 3;

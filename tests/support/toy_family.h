@@ -17,9 +17,9 @@
  * "qwen3vlmoe" (stacks as published, with swapped axes). */
 extern const char *const toy_family_names[];
 
-/* Dense models that answer once for a text: Qwen3 embeddings "embedding-last", "embedding-mean" and
- * "embedding-first"; "score" (Qwen3, one label); "reward" and "stepreward" (Qwen2, two layers; the latter has
- * two labels). NULL at the end. */
+/* Dense models that answer once for a text: Qwen3 embeddings "embedding-last", "embedding-mean",
+ * "embedding-first" and (Qwen3-VL) "embedding-vl-last"; "score" (Qwen3, one label); "reward" and "stepreward"
+ * (Qwen2, two layers; the latter has two labels). NULL at the end. */
 extern const char *const toy_answer_names[];
 
 /* Write config.json, model.safetensors and a tokenizer into `folder`, which is created. ERR_ARG: no such
