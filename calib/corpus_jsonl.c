@@ -9,6 +9,7 @@
 #include "formats/tokenizer/chat.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "libquant/base/sha256.h"
+#include "libquant/base/printed.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -184,9 +185,10 @@ static int add_string(struct jsonl *s, const char *text, struct err *e)
 static int render_pair(char **out, size_t *len, const struct jsonl *s, const char *query,
                        const char *document, size_t n, struct err *e)
 {
-    FILE *f = open_memstream(out, len);
-    if (!f)
+    struct printed printed;
+    if (printed_begin(&printed) != 0)
         return err_set(e, ERR_NOMEM, "out of memory for a record");
+    FILE *f = printed.out;
     for (const char *p = s->pair_text; *p;) {
         bool q = strncmp(p, "{query}", 7) == 0, d = strncmp(p, "{document}", 10) == 0;
         if (q)
@@ -197,7 +199,9 @@ static int render_pair(char **out, size_t *len, const struct jsonl *s, const cha
             fputc(*p, f);
         p += q ? 7 : d ? 10 : 1;
     }
-    return fclose(f) == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory for a record");
+    *out = printed_end(&printed);
+    *len = printed.n;
+    return *out ? 0 : err_set(e, ERR_NOMEM, "out of memory for a record");
 }
 
 /* The pair with the first n bytes of its document, as ids; caller frees. */

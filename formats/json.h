@@ -80,6 +80,9 @@ void jw_array(struct json_writer *w);
 void jw_end(struct json_writer *w); /* closes the innermost level; closing the outermost also ends the line */
 void jw_key(struct json_writer *w, const char *key);
 void jw_string(struct json_writer *w, const char *s); /* NULL: null. Invalid UTF-8 becomes U+FFFD */
+/* One string of n parts, with `between` between them, without memory of its own. */
+void jw_joined(struct json_writer *w, size_t n, const char *(*part)(const void *ctx, size_t i),
+               const void *ctx, const char *between);
 void jw_string_n(struct json_writer *w, const char *s, size_t n);
 void jw_int(struct json_writer *w, int64_t v);
 void jw_uint(struct json_writer *w, uint64_t v);

@@ -4,6 +4,7 @@
  * equal. */
 #include "json.h"
 
+#include "libquant/base/printed.h"
 #include "utf8.h"
 
 #include <assert.h>
@@ -30,9 +31,9 @@ static void format_double(char text[32], double v)
             *p = '.';
 }
 
-static void put_string(FILE *f, const char *s, size_t n)
+/* A string's characters, escaped, without the quotes. */
+static void put_text(FILE *f, const char *s, size_t n)
 {
-    putc('"', f);
     while (n) {
         size_t good = utf8_prefix(s, n);
         for (size_t i = 0; i < good; i++) {
@@ -58,6 +59,12 @@ static void put_string(FILE *f, const char *s, size_t n)
             n--;
         }
     }
+}
+
+static void put_string(FILE *f, const char *s, size_t n)
+{
+    putc('"', f);
+    put_text(f, s, n);
     putc('"', f);
 }
 
@@ -145,6 +152,19 @@ void jw_key(struct json_writer *w, const char *key)
     w->after_key = true;
 }
 
+void jw_joined(struct json_writer *w, size_t n, const char *(*part)(const void *ctx, size_t i),
+               const void *ctx, const char *between)
+{
+    separate(w, false);
+    putc('"', w->file);
+    for (size_t i = 0; i < n; i++) {
+        const char *text = part(ctx, i);
+        put_text(w->file, between, i ? strlen(between) : 0);
+        put_text(w->file, text, strlen(text));
+    }
+    putc('"', w->file);
+}
+
 void jw_string_n(struct json_writer *w, const char *s, size_t n)
 {
     separate(w, false);
@@ -230,16 +250,9 @@ static void put_node(FILE *f, const struct json *j)
 
 char *json_to_text(const struct json *j)
 {
-    char *text = NULL;
-    size_t n = 0;
-    FILE *f = open_memstream(&text, &n);
-    if (!f)
+    struct printed p;
+    if (printed_begin(&p) != 0)
         return NULL;
-    put_node(f, j);
-    bool bad = ferror(f) != 0;
-    if (fclose(f) != 0 || bad) {
-        free(text);
-        return NULL;
-    }
-    return text;
+    put_node(p.out, j);
+    return printed_end(&p);
 }

@@ -150,19 +150,19 @@ static int frontier(const struct allocator *a, struct mark *points, size_t *n, s
     return rc;
 }
 
-static size_t standard_mixes(const struct allocator *a, struct mark *marks)
+static int standard_mixes(const struct allocator *a, struct mark *marks, size_t *n, struct err *e)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < ladder_n_default_types && n < N_MARKS; i++) {
+    int rc = 0;
+    *n = 0;
+    for (size_t i = 0; rc == 0 && i < ladder_n_default_types && *n < N_MARKS; i++) {
         const struct mix *mix = mix_find(ladder_default_types[i]); /* from many bits to few */
-        uint64_t n_bytes = 0;
-        double bits = 0;
-        if (!mix || !allocator_price_mix(a, mix, &marks[n].loss, &n_bytes, &bits) || !(marks[n].loss > 0))
-            continue;
-        marks[n].bits = bits;
-        marks[n++].name = mix->name;
+        struct mix_price p = {0};
+        if (mix)
+            rc = allocator_price_mix(a, mix, &p, e);
+        if (p.known && p.loss > 0)
+            marks[(*n)++] = (struct mark){p.bits_per_weight, p.loss, mix->name};
     }
-    return n;
+    return rc;
 }
 
 struct axes {
@@ -287,7 +287,9 @@ static int frontiers(const struct allocator *a, const struct allocation *r, FILE
     int rc = frontier(a, m.all, &m.n, e);
     if (rc != 0 || m.n == 0)
         return rc;
-    m.n_mixes = standard_mixes(a, m.all + m.n);
+    rc = standard_mixes(a, m.all + m.n, &m.n_mixes, e);
+    if (rc != 0)
+        return rc;
     fputs("<div class=\"large\">", out);
     frontier_chart(r, &m, WIDE, out);
     fputs("</div><div class=\"small\">", out);

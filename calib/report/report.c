@@ -76,8 +76,8 @@ static void errors_of_windows(struct perplexity *p, struct divergence *d, const 
         d->kld_window_stderr = stat_mean_of_groups(v->kld[m], v->ends, v->n_windows).error;
 }
 
-static void take_candidate(struct report *r, size_t i, const struct evaluation *v, double n_tokens,
-                           double *scratch)
+static int take_candidate(struct report *r, size_t i, const struct evaluation *v, double n_tokens,
+                          double *scratch)
 {
     struct report_model *c = &r->candidates[i];
     struct divergence_series s = {v->nll[0], v->nll[i + 1], v->kld[i + 1], v->same_top[i + 1], v->n, v->run};
@@ -89,17 +89,23 @@ static void take_candidate(struct report *r, size_t i, const struct evaluation *
     c->has_step = i > 0;
     if (i > 0)
         c->step = stat_mean_difference(v->kld[i + 1], v->kld[i], v->n);
+    return c->kld_windows ? 0 : ERR_NOMEM;
+}
+
+static int no_memory(const struct evaluation *v, struct err *e)
+{
+    return err_set(e, ERR_NOMEM, "out of memory for the report on %zu positions", v->n);
 }
 
 static int take(struct report *r, const struct evaluation *v, const struct windows *w, struct err *e)
 {
     double *scratch = malloc(v->n * sizeof *scratch + 1);
-    r->n_candidates = v->n_models - 1;
-    r->candidates = calloc(r->n_candidates + 1, sizeof *r->candidates);
+    r->candidates = calloc(v->n_models, sizeof *r->candidates);
     if (!scratch || !r->candidates) {
         free(scratch);
-        return err_set(e, ERR_NOMEM, "out of memory for the report on %zu positions", v->n);
+        return no_memory(v, e);
     }
+    r->n_candidates = v->n_models - 1;
     r->ctx = w->ctx;
     r->n_windows = v->n_windows;
     r->n_windows_asked = w->n;
@@ -110,10 +116,11 @@ static int take(struct report *r, const struct evaluation *v, const struct windo
     errors_of_windows(&r->reference.ppl, NULL, v, 0);
     double n_tokens = (double)v->n_windows * (double)w->ctx;
     r->reference.tokens_per_second = n_tokens / v->seconds[0];
-    for (size_t i = 0; i < r->n_candidates; i++)
-        take_candidate(r, i, v, n_tokens, scratch);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < r->n_candidates; i++)
+        rc = take_candidate(r, i, v, n_tokens, scratch);
     free(scratch);
-    return 0;
+    return rc == 0 ? 0 : no_memory(v, e);
 }
 
 int report_take(struct report *r, const struct evaluation *v, const struct windows *w, struct err *e)
@@ -207,10 +214,10 @@ int report_plan_texts(struct report *r, size_t n_candidates, enum net_answer ans
 int report_take_texts(struct report *r, const struct text_evaluation *v, const struct passages *p, size_t ctx,
                       struct err *e)
 {
-    r->n_candidates = v->n_models - 1;
-    r->candidates = calloc(r->n_candidates + 1, sizeof *r->candidates);
+    r->candidates = calloc(v->n_models, sizeof *r->candidates);
     if (!r->candidates)
         return err_set(e, ERR_NOMEM, "out of memory for the report on %zu texts", v->n_texts);
+    r->n_candidates = v->n_models - 1;
     count_texts(r, v->answer, p, ctx);
     r->has_probability = v->has_probability;
     r->n_texts = v->n_texts;
@@ -278,19 +285,16 @@ static void key_string(struct json_writer *w, const char *key, const char *v)
     jw_string(w, v);
 }
 
+static const char *text_path(const void *corpus, size_t i)
+{
+    return ((const struct corpus *)corpus)->texts[i].path;
+}
+
 /* One path, or all of them with " + " between. */
 static void key_texts(struct json_writer *w, const struct report *r)
 {
-    size_t n = 1;
-    for (size_t i = 0; i < r->corpus->n_texts; i++)
-        n += strlen(r->corpus->texts[i].path) + 3;
-    char *all = calloc(n, 1);
-    for (size_t i = 0; all && i < r->corpus->n_texts; i++) {
-        strcat(all, i ? " + " : "");
-        strcat(all, r->corpus->texts[i].path);
-    }
-    key_string(w, "text", all);
-    free(all);
+    jw_key(w, "text");
+    jw_joined(w, r->corpus->n_texts, text_path, r->corpus, " + ");
 }
 
 /* The members of `perplexity --json`, without the braces. */

@@ -106,7 +106,8 @@ enum report_verdict report_judge_all(const struct report *r);
 
 void report_text(const struct report *r, FILE *out);
 void report_json(const struct report *r, FILE *out);
-void report_html(const struct report *r, FILE *out);
+/* 0 or ERR_NOMEM; then the page is not whole. */
+int report_html(const struct report *r, FILE *out);
 
 /* The style sheet of the page, for other pages of the house. */
 extern const char report_style[];
@@ -123,8 +124,8 @@ void report_name_candidates(struct report *r);
  * report_name_candidates where need be. */
 const char *report_name(const struct report_model *m);
 
-/* Size of loss against size of file as inline SVG; for report_html. */
-void report_chart(const struct report *r, double width, FILE *out);
+/* Size of loss against size of file as inline SVG; for report_html. 0 or ERR_NOMEM. */
+int report_chart(const struct report *r, double width, FILE *out);
 
 /* A power of ten as every chart writes it, inside of a text element: 0.01, 100, or 10 with an exponent. */
 void report_decade(FILE *out, double v);

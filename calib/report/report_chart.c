@@ -306,14 +306,14 @@ static void put_axes(const struct axis *x, const struct axis *y, double bottom, 
     fprintf(out, "<text x=\"%g\" y=\"%g\">mean KLD, nats per token</text>\n", x->from, TOP + 4);
 }
 
-void report_chart(const struct report *r, double width, FILE *out)
+int report_chart(const struct report *r, double width, FILE *out)
 {
     size_t n = r->n_candidates;
     const double height = fmax(430 + HEAD, LINE * (double)n + 110), bottom = height - 52;
     double widest = 0;
     struct point *all = calloc(n + 1, sizeof *all);
-    if (!all) /* the table has it all */
-        return;
+    if (!all)
+        return ERR_NOMEM;
     for (size_t i = 0; i < n; i++)
         widest = fmax(widest, name_width(report_name(&r->candidates[i])));
     double column = n > 6 || width < 600 ? fmin(widest + 24, width / 3) : RIGHT; /* at the right, for names */
@@ -340,6 +340,7 @@ void report_chart(const struct report *r, double width, FILE *out)
         put_name(&all[i], out);
     fputs("</svg>\n", out);
     free(all);
+    return 0;
 }
 
 static double at_share(const struct divergence *d, double share)

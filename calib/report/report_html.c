@@ -4,6 +4,7 @@
 #include "report.h"
 
 #include "libquant/base/path.h"
+#include "libquant/base/printed.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -418,32 +419,35 @@ static void put_csv(const struct report *r, FILE *out)
     }
 }
 
-static void data_link(const struct report *r, const char *name, const char *type,
-                      void (*print)(const struct report *r, FILE *out), FILE *out)
+static int data_link(const struct report *r, const char *name, const char *type,
+                     void (*print)(const struct report *r, FILE *out), FILE *out)
 {
-    char *text = NULL;
-    size_t n = 0;
-    FILE *f = open_memstream(&text, &n);
-    if (!f) /* a page without the link has all figures still */
-        return;
-    print(r, f);
-    if (fclose(f) == 0) {
+    struct printed p;
+    if (printed_begin(&p) != 0)
+        return ERR_NOMEM;
+    print(r, p.out);
+    char *text = printed_end(&p);
+    if (text) {
         fprintf(out, "<a download=\"%s\" href=\"data:%s;charset=utf-8,", name, type);
         put_escaped(out, text);
         fprintf(out, "\">%s</a> ", name);
     }
     free(text);
+    return text ? 0 : ERR_NOMEM;
 }
 
-static void data_links(const struct report *r, FILE *out)
+static int data_links(const struct report *r, FILE *out)
 {
+    int rc = 0;
     if (r->n_candidates == 0)
-        return;
+        return 0;
     fputs("<p class=\"soft noprint\">The data: ", out);
     if (r->answer == NET_TOKENS)
-        data_link(r, "kerf.csv", "text/csv", put_csv, out);
-    data_link(r, "kerf.json", "application/json", report_json, out);
+        rc = data_link(r, "kerf.csv", "text/csv", put_csv, out);
+    if (rc == 0)
+        rc = data_link(r, "kerf.json", "application/json", report_json, out);
     fputs("</p>\n", out);
+    return rc;
 }
 
 /* A press on a head of a table sorts by its column, the first number of each cell; again: the other way. */
@@ -464,17 +468,18 @@ static void sort_script(FILE *out)
 #define WIDE   960.0 /* of charts; NARROW: on phones */
 #define NARROW 400.0
 
-void report_html(const struct report *r, FILE *out)
+int report_html(const struct report *r, FILE *out)
 {
+    int rc = 0;
     head(r, out);
     if (r->n_candidates > 0 && r->answer != NET_TOKENS)
         answers_table(r, out);
     else if (r->n_candidates > 0) {
         fputs("<h2>Loss against size</h2>\n<figure>\n", out);
         fputs("<div class=\"large\">", out);
-        report_chart(r, WIDE, out);
+        rc = report_chart(r, WIDE, out);
         fputs("</div><div class=\"small\">", out);
-        report_chart(r, NARROW, out);
+        rc = rc == 0 ? report_chart(r, NARROW, out) : rc;
         fputs("</div>", out);
         fputs(
             "<figcaption>Mean divergence from the reference, on a logarithmic scale, against the size of the "
@@ -499,8 +504,10 @@ void report_html(const struct report *r, FILE *out)
     }
     if (r->n_candidates > 0 && r->n_gates > 0)
         gates(r, out);
-    data_links(r, out);
+    if (rc == 0)
+        rc = data_links(r, out);
     settings(r, out);
     sort_script(out);
     fputs("</main>\n</body>\n</html>\n", out);
+    return rc;
 }

@@ -8,6 +8,7 @@
 #include "formats/recipe/plan.h"
 #include "formats/rewrite/rewrite.h"
 #include "libquant/base/string_list.h"
+#include "libquant/base/printed.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -268,14 +269,15 @@ static void put_pattern(FILE *f, const char *name)
 
 static char *lines_of(const struct allocator *a, const size_t *choice)
 {
-    char *text = NULL;
-    size_t n = 0;
-    FILE *f = open_memstream(&text, &n);
-    for (size_t i = 0; f && i < a->table->n_tensors; i++) {
+    struct printed p;
+    if (printed_begin(&p) != 0)
+        return NULL;
+    FILE *f = p.out;
+    for (size_t i = 0; i < a->table->n_tensors; i++) {
         put_pattern(f, a->table->tensors[i].tensor->name);
         fprintf(f, " %s\n", qtype_name(a->table->tensors[i].options[choice[i]].type));
     }
-    return f && fclose(f) == 0 ? text : NULL;
+    return printed_end(&p);
 }
 
 /* The file that `kerf quantize --plan` would write. */
@@ -542,19 +544,38 @@ static double loss_of(const struct allocator *a, const size_t *choice)
     return sum;
 }
 
-bool allocator_price_mix(const struct allocator *a, const struct mix *mix, double *loss, uint64_t *n_bytes,
-                         double *bits)
+/* lay_out of a mix; *ok false: the rules refuse it. 0 or ERR_NOMEM. */
+static int try_mix(const struct allocator *a, const size_t *choice, const struct mix *mix,
+                   struct rewrite_report *out, bool *ok, struct err *e)
+{
+    struct err why = {0};
+    int rc = lay_out(a, choice, mix, a->opt.imatrix_path, out, &why);
+    *ok = rc == 0;
+    return rc == ERR_NOMEM ? err_set(e, rc, "%s", why.msg) : 0;
+}
+
+static size_t *new_choice(const struct allocator *a, struct err *e)
+{
+    size_t *choice = calloc(a->table->n_tensors + 1, sizeof *choice);
+    if (!choice)
+        err_set(e, ERR_NOMEM, "out of memory for the types of %zu tensors", a->table->n_tensors);
+    return choice;
+}
+
+int allocator_price_mix(const struct allocator *a, const struct mix *mix, struct mix_price *out,
+                        struct err *e)
 {
     struct rewrite_report r = {0};
-    size_t *choice = calloc(a->table->n_tensors + 1, sizeof *choice);
-    bool known =
-        choice && lay_out(a, NULL, mix, a->opt.imatrix_path, &r, NULL) == 0 && choose_as(a, &r, choice);
-    *loss = known ? loss_of(a, choice) : 0;
-    *n_bytes = r.n_bytes;
-    *bits = r.bits_per_weight;
+    bool ok = false;
+    size_t *choice = new_choice(a, e);
+    int rc = choice ? try_mix(a, NULL, mix, &r, &ok, e) : ERR_NOMEM;
+    if (rc == 0) {
+        bool known = ok && choose_as(a, &r, choice);
+        *out = (struct mix_price){known, known ? loss_of(a, choice) : 0, r.bits_per_weight, r.n_bytes};
+    }
     rewrite_report_release(&r);
     free(choice);
-    return known;
+    return rc;
 }
 
 /* Levels: Q4_K_M, IQ4_XS, Q8_0; not the older and the special types, which nobody takes for their loss. */
@@ -566,42 +587,43 @@ static bool is_level(const struct mix *mix)
     return known && info && info->can_encode && info->is_quantized;
 }
 
-const struct mix *allocator_standard_mix(const struct allocator *a, uint64_t budget_bytes)
+int allocator_standard_mix(const struct allocator *a, uint64_t budget_bytes, const struct mix **out,
+                           struct err *e)
 {
-    const struct mix *best = NULL;
     double least = INFINITY;
     uint64_t most = 0;
-    for (size_t i = 0; i < mix_count(); i++) {
+    int rc = 0;
+    *out = NULL;
+    for (size_t i = 0; rc == 0 && i < mix_count(); i++) {
         const struct mix *mix = mix_at(i);
-        double loss = INFINITY, bits = 0;
-        uint64_t n_bytes = 0;
-        if (!is_level(mix))
+        struct mix_price p = {0};
+        if (!is_level(mix) || (rc = allocator_price_mix(a, mix, &p, e)) != 0)
             continue;
-        if (!allocator_price_mix(a, mix, &loss, &n_bytes, &bits))
-            loss = INFINITY;
-        if (n_bytes == 0 || n_bytes > budget_bytes || n_bytes < most || (n_bytes == most && !(loss < least)))
+        double loss = p.known ? p.loss : INFINITY;
+        if (p.n_bytes == 0 || p.n_bytes > budget_bytes || p.n_bytes < most ||
+            (p.n_bytes == most && !(loss < least)))
             continue;
-        best = mix;
+        *out = mix;
         least = loss;
-        most = n_bytes;
+        most = p.n_bytes;
     }
-    return best;
+    return rc;
 }
 
-bool allocator_take_mix(const struct allocator *a, const struct mix *mix, uint64_t budget_bytes,
-                        struct allocation *out)
+int allocator_take_mix(const struct allocator *a, const struct mix *mix, uint64_t budget_bytes,
+                       struct allocation *out, bool *took, struct err *e)
 {
     struct rewrite_report file = {0};
-    struct allocation r = {.budget_bytes = budget_bytes};
-    r.choice = calloc(a->table->n_tensors + 1, sizeof *r.choice);
-    bool fits = r.choice && lay_out(a, NULL, mix, a->opt.imatrix_path, &file, NULL) == 0 &&
-                file.n_bytes <= budget_bytes && choose_as(a, &file, r.choice);
+    struct allocation r = {.budget_bytes = budget_bytes, .choice = new_choice(a, e)};
+    bool fits = false;
+    int rc = r.choice ? try_mix(a, NULL, mix, &file, &fits, e) : ERR_NOMEM;
+    fits = fits && file.n_bytes <= budget_bytes && choose_as(a, &file, r.choice);
     for (size_t i = 0; fits && i < a->table->n_tensors; i++)
         fits = is_allowed(a, i, a->table->tensors[i].options[r.choice[i]].type);
     rewrite_report_release(&file);
     if (fits) /* as a plan, whose metadata differ a little from the mix's */
-        fits =
-            lay_out(a, r.choice, NULL, a->opt.imatrix_path, &file, NULL) == 0 && file.n_bytes <= budget_bytes;
+        rc = try_mix(a, r.choice, NULL, &file, &fits, e);
+    fits = fits && file.n_bytes <= budget_bytes;
     if (fits) {
         r.loss = loss_of(a, r.choice);
         r.lower_bound = fmin(out->lower_bound, r.loss);
@@ -613,7 +635,8 @@ bool allocator_take_mix(const struct allocator *a, const struct mix *mix, uint64
         free(r.choice);
     }
     rewrite_report_release(&file);
-    return fits;
+    *took = fits;
+    return rc;
 }
 
 int allocator_weights(const struct allocator *a, const struct allocation *r, struct weights **out,
@@ -658,11 +681,10 @@ int allocator_plan(const struct allocator *a, const struct allocation *r, const 
                    struct err *e)
 {
     const struct loss_table *t = a->table;
-    char *out = NULL;
-    size_t n = 0;
-    FILE *f = open_memstream(&out, &n);
-    if (!f)
+    struct printed p;
+    if (printed_begin(&p) != 0)
         return no_memory(e);
+    FILE *f = p.out;
     fprintf(f,
             "# kerf plan 1\n#\n# %s, a file of %" PRIu64 " bytes (at most %" PRIu64
             " were asked for), %.3f bits per "
@@ -684,8 +706,9 @@ int allocator_plan(const struct allocator *a, const struct allocation *r, const 
         put_pattern(f, t->tensors[i].tensor->name);
         fprintf(f, "  %s  # %" PRIu64 "  %.3g\n", qtype_name(o->type), o->n_bytes, o->loss);
     }
-    if (fclose(f) != 0)
+    char *printed = printed_end(&p);
+    if (!printed)
         return no_memory(e);
-    *text = out;
+    *text = printed;
     return 0;
 }

@@ -80,20 +80,28 @@ void allocation_release(struct allocation *r);
 int allocator_plan(const struct allocator *a, const struct allocation *r, const char *remark, char **text,
                    struct err *e);
 
-/* What a mix of the recipe rules would cost by the same table: false when it uses a type that the table does
- * not have. *n_bytes of the file, *bits per weight of its tensors. */
-bool allocator_price_mix(const struct allocator *a, const struct mix *mix, double *loss, uint64_t *n_bytes,
-                         double *bits);
+/* What a mix of the recipe rules would cost by the same table; `known` false: it uses a type that the table
+ * does not have, and its loss is 0, or the rules refuse it, and all is 0. */
+struct mix_price {
+    bool known;
+    double loss, bits_per_weight;
+    uint64_t n_bytes; /* of the file */
+};
+
+/* 0 or ERR_NOMEM. */
+int allocator_price_mix(const struct allocator *a, const struct mix *mix, struct mix_price *out,
+                        struct err *e);
 
 /* The standard mix to hold a plan of so many bytes against: the largest whose file is not larger, of the
  * mixes that users know by level (K-quants, IQ, Q8_0) and whose types can be written; of equals the one with
- * the least expected loss. NULL: none is so small. */
-const struct mix *allocator_standard_mix(const struct allocator *a, uint64_t budget_bytes);
+ * the least expected loss. *out NULL: none is so small. 0 or ERR_NOMEM. */
+int allocator_standard_mix(const struct allocator *a, uint64_t budget_bytes, const struct mix **out,
+                           struct err *e);
 
-/* The choice that is the mix itself. False, and nothing is changed, when rules or types forbid it or its file
- * is larger than the budget. *out as from allocator_solve. */
-bool allocator_take_mix(const struct allocator *a, const struct mix *mix, uint64_t budget_bytes,
-                        struct allocation *out);
+/* The choice that is the mix itself. *took false, and nothing is changed, when rules or types forbid it or
+ * its file is larger than the budget. *out as from allocator_solve. 0 or ERR_NOMEM. */
+int allocator_take_mix(const struct allocator *a, const struct mix *mix, uint64_t budget_bytes,
+                       struct allocation *out, bool *took, struct err *e);
 
 /* Weights of the model as the choice has them. Borrows the table's model; caller frees with weights_free. */
 int allocator_weights(const struct allocator *a, const struct allocation *r, struct weights **out,

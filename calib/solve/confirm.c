@@ -43,7 +43,7 @@ int confirm_plan(struct confirmation *out, const struct allocator *a, const stru
     struct confirmation c = {.mix = mix};
     struct weights *plan_w = NULL, *mix_w = NULL;
     struct evaluation v = {0};
-    double loss = 0;
+    struct mix_price price = {0};
     int rc = allocator_weights(a, r, &plan_w, e);
     if (rc == 0)
         rc = mix_weights(&mix_w, t, mix, a, e);
@@ -54,9 +54,12 @@ int confirm_plan(struct confirmation *out, const struct allocator *a, const stru
         rc = evaluate(&v, models, 3, w, opt, e);
     if (rc == 0 && v.partial)
         rc = err_set(e, ERR_CANCELLED, ERR_STOPPED);
+    if (rc == 0)
+        rc = allocator_price_mix(a, mix, &price, e);
     if (rc == 0) {
         take(&c, &v);
-        allocator_price_mix(a, mix, &loss, &c.mix_bytes, &c.mix_bits);
+        c.mix_bytes = price.n_bytes;
+        c.mix_bits = price.bits_per_weight;
         double n_tokens = (double)t->n_windows * (double)t->ctx;
         c.passes = n_tokens > 0 ? 3 * (double)w->n * (double)w->ctx / n_tokens : 3;
         *out = c;

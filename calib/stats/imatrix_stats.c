@@ -105,11 +105,11 @@ static int by_layer(const void *pa, const void *pb)
     return a->layer < b->layer ? -1 : a->layer > b->layer;
 }
 
-static void sum_layers(struct imatrix_stats *s)
+static int sum_layers(struct imatrix_stats *s)
 {
     double(*weight)[2] = calloc(s->n_tensors + 1, sizeof *weight); /* of all, and of those with a cosine */
     if (!weight)
-        return; /* the caller sees n_layers 0 and reports it */
+        return ERR_NOMEM;
     for (size_t i = 0; i < s->n_tensors; i++) {
         const struct imatrix_tensor_stats *t = &s->tensors[i];
         if (t->layer < 0 || t->n_values == 0)
@@ -135,6 +135,13 @@ static void sum_layers(struct imatrix_stats *s)
     }
     free(weight);
     qsort(s->layers, s->n_layers, sizeof *s->layers, by_layer);
+    return 0;
+}
+
+static int no_memory(struct imatrix_stats *s, const struct imatrix *m, struct err *e)
+{
+    imatrix_stats_release(s);
+    return err_set(e, ERR_NOMEM, "out of memory for the statistics of %zu entries", imatrix_n(m));
 }
 
 int imatrix_stats_compute(struct imatrix_stats *out, const struct imatrix *m, struct err *e)
@@ -142,10 +149,8 @@ int imatrix_stats_compute(struct imatrix_stats *out, const struct imatrix *m, st
     struct imatrix_stats s = {.n_tensors = imatrix_n(m)};
     s.tensors = calloc(s.n_tensors + 1, sizeof *s.tensors);
     s.layers = calloc(s.n_tensors + 1, sizeof *s.layers);
-    if (!s.tensors || !s.layers) {
-        imatrix_stats_release(&s);
-        return err_set(e, ERR_NOMEM, "out of memory for the statistics of %zu entries", imatrix_n(m));
-    }
+    if (!s.tensors || !s.layers)
+        return no_memory(&s, m, e);
     for (size_t i = 0; i < s.n_tensors; i++) {
         const struct imatrix_entry *entry = imatrix_entry_at(m, i);
         struct imatrix_tensor_stats *t = &s.tensors[i];
@@ -160,7 +165,8 @@ int imatrix_stats_compute(struct imatrix_stats *out, const struct imatrix *m, st
             s.n_starved_experts += t->n_starved;
     }
     qsort(s.tensors, s.n_tensors, sizeof *s.tensors, by_kind);
-    sum_layers(&s);
+    if (sum_layers(&s) != 0)
+        return no_memory(&s, m, e);
     *out = s;
     return 0;
 }

@@ -26,6 +26,7 @@ struct record {
     struct task_record *x;
     const struct json *j;
     struct arena *arena;
+    bool *no_memory; /* for a field: set, and the field counts as absent */
 };
 
 static int no_memory(struct err *e)
@@ -37,7 +38,9 @@ static int no_memory(struct err *e)
 static const char *text_of(const struct record *r, const char *field)
 {
     const char *s = json_string(json_get(r->j, field));
-    return s ? arena_strdup(r->arena, s) : NULL;
+    const char *copy = s ? arena_strdup(r->arena, s) : NULL;
+    *r->no_memory |= s && !copy;
+    return copy;
 }
 
 static int need_text(const char **out, const struct record *r, const char *field, struct err *e)
@@ -225,7 +228,9 @@ static int read_winogrande(struct record *r, struct err *e)
 
 static const char *question_prompt(const struct record *r, const char *question)
 {
-    return arena_printf(r->arena, "Question: %s\nAnswer:", question);
+    const char *prompt = arena_printf(r->arena, "Question: %s\nAnswer:", question);
+    *r->no_memory |= !prompt;
+    return prompt;
 }
 
 static int read_arc(struct record *r, struct err *e)
@@ -435,9 +440,12 @@ static int read_line(struct task_reader *r, const char *line, size_t len, size_t
     rc = task_add(&x, r, e);
     *full = rc == 0 && !x;
     if (rc == 0 && x) {
-        struct record record = {r, x, json_root(doc), &r->task->arena};
+        bool starved = false;
+        struct record record = {r, x, json_root(doc), &r->task->arena, &starved};
         x->place = place;
         rc = read_record(&record, e);
+        if (starved) /* whatever was made of the record without that field */
+            rc = no_memory(e);
         if (rc != 0)
             err_context(e, rc, "%s: %s", path, what);
     }

@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <libgen.h>
 #include <limits.h>
@@ -311,8 +312,9 @@ static int look_beside(const struct gguf_parts *p, see_fn *see, void *ctx, struc
         return 0;
     char *copy = strdup(p->parts[0].path), *prefix = strndup(p->parts[0].path, prefix_len);
     const char *folder = copy ? dirname(copy) : NULL;
+    errno = 0;
     DIR *d = folder && prefix ? opendir(folder) : NULL;
-    int rc = folder && prefix ? 0 : no_memory(e);
+    int rc = folder && prefix && (d || errno != ENOMEM) ? 0 : no_memory(e);
     for (struct dirent *ent; rc == 0 && d && (ent = readdir(d));) {
         const char *base = strrchr(prefix, '/');
         rc = see(p, base ? base + 1 : prefix, folder, ent->d_name, ctx, e);

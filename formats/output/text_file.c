@@ -8,18 +8,18 @@
 int text_file_begin(struct text_file *t, const char *path, struct err *e)
 {
     *t = (struct text_file){.path = path};
-    t->out = open_memstream(&t->text, &t->n);
-    return t->out ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    int rc = printed_begin(&t->printed);
+    t->out = t->printed.out;
+    return rc == 0 ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", path);
 }
 
 int text_file_end(struct text_file *t, int rc, bool overwrite, struct err *e)
 {
-    bool whole = !ferror(t->out);
-    whole &= fclose(t->out) == 0;
+    char *text = printed_end(&t->printed);
     if (rc == 0)
-        rc = whole ? output_file_write_all(t->path, t->text, t->n, overwrite, e)
-                   : err_set(e, ERR_NOMEM, "%s: out of memory", t->path);
-    free(t->text);
+        rc = text ? output_file_write_all(t->path, text, t->printed.n, overwrite, e)
+                  : err_set(e, ERR_NOMEM, "%s: out of memory", t->path);
+    free(text);
     *t = (struct text_file){0};
     return rc;
 }

@@ -12,6 +12,7 @@
 #define KERF_TEXT_FILE_H
 
 #include "libquant/base/err.h"
+#include "libquant/base/printed.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,8 +21,7 @@
 struct text_file {
     FILE *out;        /* print here until text_file_end */
     const char *path; /* borrowed */
-    char *text;       /* what was printed; owned */
-    size_t n;
+    struct printed printed;
 };
 
 /* 0, and text_file_end is due; or ERR_NOMEM. */

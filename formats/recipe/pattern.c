@@ -37,6 +37,8 @@ int pattern_new(struct pattern **out, const char *text, size_t len, bool whole, 
     if (p->code == NULL) {
         char why[160];
         pcre2_get_error_message(number, (PCRE2_UCHAR *)why, sizeof why);
+        if (number == PCRE2_ERROR_HEAP_FAILED)
+            goto refused;
         rc = err_set(e, ERR_ARG, "pattern '%s': %s (at character %zu)", p->text, why, (size_t)offset + 1);
         goto failed;
     }

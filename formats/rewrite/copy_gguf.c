@@ -6,6 +6,7 @@
 #include "formats/gguf/gguf_parts.h"
 #include "libquant/base/arena.h"
 #include "libquant/base/filemap.h"
+#include "libquant/base/path.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -132,7 +133,7 @@ static int copy_all(struct gguf_parts *parts, const struct gguf_selected *tensor
     int rc = gguf_parts_open(parts, e);
     for (size_t i = 0; i < n && rc == 0; i++)
         rc = copy_tensor(&c, i, &tensors[i], e);
-    return rc ? rc : gguf_parts_commit(parts, e);
+    return rc;
 }
 
 static int fill_report(struct copy_gguf_report *r, const struct gguf_parts *parts, size_t n_tensors,
@@ -234,14 +235,19 @@ static bool is_among(const struct verify_report *r, const char *finding)
     return false;
 }
 
-/* A wrong number makes a finding of each tensor it should fit; a few of them will do. */
+/* What is wrong with the output at `path` and was not with the input; looked for while the output still has
+ * its temporary name, since nothing may fail once it has its own. A wrong number makes a finding of each
+ * tensor it should fit; a few of them will do. */
 static int warn_new_faults(struct copy_gguf_report *r, const struct verify_report *before, const char *path,
                            struct err *e)
 {
     struct verify_report after = {0};
     char text[1024];
     size_t n = 0;
-    int rc = find_faults(&after, path, e);
+    char *unfinished = path_with(path, PATH_PART);
+    int rc =
+        unfinished ? find_faults(&after, unfinished, e) : err_set(e, ERR_NOMEM, "%s: out of memory", path);
+    free(unfinished);
     for (size_t i = 0; rc == 0 && i < after.n_findings; i++) {
         if (is_among(before, after.findings[i]) || n++ >= MAX_FAULTS)
             continue;
@@ -288,6 +294,8 @@ int copy_gguf(const struct gguf_reader *in, const char *path, const struct copy_
         rc = gguf_parts_remarks(parts, add_warning, &done, e);
     if (rc == 0 && !opt->dry_run && opt->check)
         rc = warn_new_faults(&done, &before, gguf_parts_path(parts, 0), e);
+    if (rc == 0 && !opt->dry_run)
+        rc = gguf_parts_commit(parts, e);
     if (rc == 0 && report) {
         *report = done;
         done = (struct copy_gguf_report){0};

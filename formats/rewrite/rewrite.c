@@ -241,11 +241,21 @@ static int say_remark(void *ctx, const char *text, struct err *e)
     return rw_plan_warn(ctx, e, "%s", text);
 }
 
+/* All there is to say about an output, before it appears: nothing behind its appearance may fail. */
+static int report(struct rewrite_report *out, struct rw_plan *p, const struct rw_run *run, struct err *e)
+{
+    int rc = gguf_parts_remarks(p->parts, say_remark, p, e);
+    if (rc == 0)
+        rc = report_losses(p, run, e);
+    return rc == 0 ? make_report(out, p, run, e) : rc;
+}
+
 static int write_model(struct rewrite_report *out, const struct model *m, struct rw_plan *p, const char *path,
                        const struct rewrite_options *opt, struct err *e)
 {
     struct rw_run run = {.model = m, .plan = p, .opt = opt};
     struct rw_journal *journal = NULL;
+    struct rewrite_report made = {0};
     char identity[65];
     run.done = calloc(p->n_jobs ? p->n_jobs : 1, sizeof *run.done);
     run.errors = calloc(p->n_jobs ? p->n_jobs : 1, sizeof *run.errors);
@@ -261,18 +271,18 @@ static int write_model(struct rewrite_report *out, const struct model *m, struct
     }
     if (rc == ERR_CANCELLED)
         rc = say_what_is_kept(&run, e);
+    if (rc == 0)
+        rc = report(&made, p, &run, e);
     if (rc == 0) {
         rc = gguf_parts_commit(p->parts, e);
         if (rc && opt->resume)
             err_context(e, rc, "what is done is kept, --resume continues from there");
     }
     rw_journal_free(journal, rc == 0 || !opt->resume);
-    if (rc == 0)
-        rc = gguf_parts_remarks(p->parts, say_remark, p, e);
-    if (rc == 0)
-        rc = report_losses(p, &run, e);
     if (rc == 0 && out)
-        rc = make_report(out, p, &run, e);
+        *out = made;
+    else
+        rewrite_report_release(&made);
     free((void *)run.done);
     free(run.errors);
     return rc;

@@ -8,6 +8,7 @@
  *   kerf.recipe.options  only if the types were steered: "pure output-type=Q6_K tensor-type=ffn_down=Q5_K"
  *   kerf.plan.sha256     only with a plan: hash of its normalised lines */
 #include "rewrite_internal.h"
+#include "libquant/base/printed.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,11 +105,10 @@ static int set_imatrix_keys(struct gguf_meta *meta, const struct rewrite_options
 /* The options that steered the types, as one line; malloc'ed, NULL when memory is refused. */
 static char *options_text(const struct recipe_options *r)
 {
-    char *text = NULL;
-    size_t n = 0;
-    FILE *f = open_memstream(&text, &n);
-    if (!f)
+    struct printed p;
+    if (printed_begin(&p) != 0)
         return NULL;
+    FILE *f = p.out;
     if (r->pure)
         fputs(" pure", f);
     if (r->leave_output)
@@ -119,11 +119,7 @@ static char *options_text(const struct recipe_options *r)
         fprintf(f, " embedding-type=%s", qtype_name(r->embedding_type));
     for (size_t i = 0; i < r->n_overrides; i++)
         fprintf(f, " tensor-type=%s=%s", r->overrides[i].pattern, qtype_name(r->overrides[i].type));
-    if (fclose(f) != 0) {
-        free(text);
-        return NULL;
-    }
-    return text;
+    return printed_end(&p);
 }
 
 static int set_recipe_keys(struct gguf_meta *meta, const struct recipe_options *r, struct err *e)

@@ -107,7 +107,7 @@ int pool_new(struct pool **out, unsigned n_threads, struct err *e)
     }
     if (!p->threads || p->n_started + 1 != n_threads) {
         pool_free(p);
-        return err_set(e, ERR_NOMEM, "cannot start %u threads; use fewer (--threads)", n_threads);
+        return err_set(e, ERR_NOMEM, "no memory to start %u threads; use fewer (--threads)", n_threads);
     }
     *out = p;
     return 0;

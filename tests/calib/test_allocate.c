@@ -247,12 +247,13 @@ static void a_mix_has_its_price(void **state)
     struct allocator *a = open_with(NULL, 0, true);
     struct allocation r = {0};
     struct err e = {0};
-    double loss = 0, bits = 0;
-    uint64_t n_bytes = 0;
-    assert_true(allocator_price_mix(a, mix_find("Q4_K_M"), &loss, &n_bytes, &bits));
-    check(allocator_solve(a, n_bytes + 256, &r, &e), &e); /* room for the longer name of the importance */
-    assert_true(loss > 0 && r.loss <= loss && bits > 4.5 && bits < 8);
-    assert_false(allocator_price_mix(a, mix_find("IQ4_NL"), &loss, &n_bytes, &bits)); /* not in the table */
+    struct mix_price p = {0};
+    assert_int_equal(allocator_price_mix(a, mix_find("Q4_K_M"), &p, NULL), 0);
+    assert_true(p.known);
+    check(allocator_solve(a, p.n_bytes + 256, &r, &e), &e); /* room for the longer name of the importance */
+    assert_true(p.loss > 0 && r.loss <= p.loss && p.bits_per_weight > 4.5 && p.bits_per_weight < 8);
+    assert_int_equal(allocator_price_mix(a, mix_find("IQ4_NL"), &p, NULL), 0);
+    assert_false(p.known); /* not in the table */
     allocation_release(&r);
     allocator_free(a);
 }

@@ -62,10 +62,24 @@ static struct allocator *allocator(const struct allocate_rule *rules, size_t n)
 
 static uint64_t bytes_of(const struct allocator *a, const char *mix)
 {
-    double loss = 0, bits = 0;
-    uint64_t n_bytes = 0;
-    assert_true(allocator_price_mix(a, mix_find(mix), &loss, &n_bytes, &bits));
-    return n_bytes;
+    struct mix_price p = {0};
+    assert_int_equal(allocator_price_mix(a, mix_find(mix), &p, NULL), 0);
+    assert_true(p.known);
+    return p.n_bytes;
+}
+
+static const struct mix *standard_mix(const struct allocator *a, uint64_t budget)
+{
+    const struct mix *mix = NULL;
+    assert_int_equal(allocator_standard_mix(a, budget, &mix, NULL), 0);
+    return mix;
+}
+
+static bool take_mix(const struct allocator *a, const struct mix *mix, uint64_t budget, struct allocation *r)
+{
+    bool took = false;
+    assert_int_equal(allocator_take_mix(a, mix, budget, r, &took, NULL), 0);
+    return took;
 }
 
 /* Mean divergence of the model as a mix, by evaluate(). */
@@ -86,8 +100,8 @@ static void the_standard_mix_is_the_largest_that_fits(void **state)
     struct allocator *a = allocator(NULL, 0);
     static const char *const names[] = {"Q2_K", "Q3_K_M", "Q4_K_M", "Q6_K"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        assert_string_equal(allocator_standard_mix(a, bytes_of(a, names[i]))->name, names[i]);
-    assert_null(allocator_standard_mix(a, bytes_of(a, "Q2_K") / 2));
+        assert_string_equal(standard_mix(a, bytes_of(a, names[i]))->name, names[i]);
+    assert_null(standard_mix(a, bytes_of(a, "Q2_K") / 2));
     allocator_free(a);
 }
 
@@ -95,8 +109,7 @@ static void confirm(struct confirmation *c, const struct allocator *a, const str
 {
     struct err e = {0};
     struct evaluate_options opt = {.pool = pool, .memory_bytes = 1 << 26};
-    check(confirm_plan(c, a, r, allocator_standard_mix(a, r->budget_bytes), &toy.net, toy.base, &windows,
-                       &opt, &e),
+    check(confirm_plan(c, a, r, standard_mix(a, r->budget_bytes), &toy.net, toy.base, &windows, &opt, &e),
           &e);
 }
 
@@ -160,12 +173,12 @@ static void a_bad_plan_gives_way_to_the_mix(void **state)
     const struct allocate_rule narrow = {"ffn_up", ALLOCATE_MAX, QTYPE_Q3_K};
     struct allocator *b = allocator(&narrow, 1);
     uint64_t before = r.n_bytes;
-    assert_false(allocator_take_mix(b, c.mix, budget, &r));
-    assert_false(allocator_take_mix(a, c.mix, budget / 2, &r));
+    assert_false(take_mix(b, c.mix, budget, &r));
+    assert_false(take_mix(a, c.mix, budget / 2, &r));
     assert_true(r.n_bytes == before);
     allocator_free(b);
 
-    assert_true(allocator_take_mix(a, c.mix, budget, &r));
+    assert_true(take_mix(a, c.mix, budget, &r));
     assert_true(r.n_bytes <= budget && fabs(r.loss - sum_of(&r)) < 1e-12 && r.lower_bound <= r.loss);
     struct weights *w = NULL;
     check(allocator_weights(a, &r, &w, &e), &e);

@@ -257,30 +257,32 @@ static int open_hessians(struct allocate_job *j, struct hessian_file **out, stru
 /* --- the confirming measurement --- */
 
 /* The mix in place of a plan that loses to it. */
-static void judge(struct allocate_job *j)
+static int judge(struct allocate_job *j, struct err *e)
 {
     const struct confirmation *c = &j->confirmation;
     if (c->plan_wins && c->is_certain)
-        return;
+        return 0;
     if (c->plan_wins) {
         cmd_warn(
             j->shared,
             "[no-real-gain] the plan beats %s by less than the error of the measurement: %.3g +- %.1g nats",
             c->mix->name, -c->difference.value, c->difference.error);
-        return;
+        return 0;
     }
-    j->took_mix = allocator_take_mix(j->allocator, c->mix, j->allocation.budget_bytes, &j->allocation);
-    if (j->took_mix)
+    int rc =
+        allocator_take_mix(j->allocator, c->mix, j->allocation.budget_bytes, &j->allocation, &j->took_mix, e);
+    if (rc == 0 && j->took_mix)
         cmd_warn(j->shared,
                  "[mix-is-better] the plan does not beat %s (KLD %.4g against %.4g): the types are those of "
                  "the mix",
                  c->mix->name, c->plan_kld.value, c->mix_kld.value);
-    else
+    else if (rc == 0)
         cmd_warn(j->shared,
                  "[mix-is-better] the plan does not beat %s (KLD %.4g against %.4g), which --types, the "
                  "rules or the size do not "
                  "allow as a plan; quantize with --type %s instead",
                  c->mix->name, c->plan_kld.value, c->mix_kld.value, c->mix->name);
+    return rc;
 }
 
 /* Plan and standard mix on other text: the better one stays. */
@@ -288,7 +290,10 @@ static int confirm(struct allocate_job *j, struct err *e)
 {
     struct eval_run *r = j->r;
     const struct windows *w = j->held_out.n ? &j->held_out : &r->windows;
-    const struct mix *mix = allocator_standard_mix(j->allocator, j->allocation.budget_bytes);
+    const struct mix *mix = NULL;
+    int rc = allocator_standard_mix(j->allocator, j->allocation.budget_bytes, &mix, e);
+    if (rc != 0)
+        return rc;
     if (!mix) {
         cmd_note(r->shared, "no standard mix is as small as this plan: nothing to compare it with");
         return 0;
@@ -298,15 +303,14 @@ static int confirm(struct allocate_job *j, struct err *e)
                                    .activations = eval_activations(r->text),
                                    .progress = progress_on(&r->bar)};
     progress_begin(&r->bar, r->shared, "confirming", "steps", 1000);
-    int rc = confirm_plan(&j->confirmation, j->allocator, &j->allocation, mix, &r->models[0].net,
-                          r->models[0].weights, w, &opt, e);
+    rc = confirm_plan(&j->confirmation, j->allocator, &j->allocation, mix, &r->models[0].net,
+                      r->models[0].weights, w, &opt, e);
     progress_end(&r->bar);
     if (rc != 0)
         return rc;
     j->confirmation.held_out = j->held_out.n > 0 && j->is_unseen;
     j->passes += j->confirmation.passes;
-    judge(j);
-    return 0;
+    return judge(j, e);
 }
 
 /* --- output --- */

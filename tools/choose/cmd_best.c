@@ -254,7 +254,7 @@ static int choose(struct job *j, struct err *e)
     if (rc == 0)
         rc = allocator_solve(j->allocator, j->budget, &j->allocation, e);
     if (rc == 0)
-        j->mix = allocator_standard_mix(j->allocator, j->asked);
+        rc = allocator_standard_mix(j->allocator, j->asked, &j->mix, e);
     j->allocation.budget_bytes = j->asked;
     return rc;
 }

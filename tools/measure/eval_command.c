@@ -527,8 +527,10 @@ static int write_html(struct eval_run *r, const char *path, struct err *e)
     int rc = text_file_begin(&f, path, e);
     if (rc != 0)
         return rc;
-    report_html(&r->report, f.out);
-    return text_file_end(&f, 0, r->shared->force, e);
+    rc = report_html(&r->report, f.out);
+    if (rc != 0)
+        err_set(e, rc, "%s: out of memory for the page", path);
+    return text_file_end(&f, rc, r->shared->force, e);
 }
 
 void eval_title(const struct candidate *c, char out[200])

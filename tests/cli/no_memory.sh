@@ -1,0 +1,99 @@
+#!/bin/sh
+# Allocations refused one at a time, and all from one on: a command ends with exit code 1 and a message that says
+# memory, without an output; or, where it could do without, with 0 and the bytes of a run that had all.
+# REFUSE_MOST=N tries so many places of each command (default 10; 1000000: all, which takes minutes).
+. "$(dirname "$0")/lib.sh"
+
+most=${REFUSE_MOST:-10}
+for refuse in "$bin/librefuse_alloc.so" "$bin/refuse_alloc.so"; do
+    [ -e "$refuse" ] && break
+done
+export OPENBLAS_NUM_THREADS=1 ASAN_OPTIONS="verify_asan_link_order=0:detect_leaks=0:$ASAN_OPTIONS"
+
+"$bin/make_family" qwen3moe "$work/m" || fail "make_family"
+head -c 3000 "$src/tests/data/prose.md" >"$work/t.txt"
+cd "$work" || exit 1
+some="--text t.txt --ctx 16 --chunks 2"
+run 0 convert m -o b.gguf
+run 0 convert m -o q.gguf --type Q8_0
+run 0 imatrix b.gguf $some -o i.gguf
+run 0 hessian b.gguf $some -o h.gguf
+run 0 split b.gguf -o s --max-tensors 30
+printf '{"context": "a b", "choices": ["c", "d"], "answer": 0}\n' >task.jsonl
+
+# once WHERE ARGS...: run the command so, its output is x.gguf; sets got.
+once()
+{
+    where=$1
+    shift
+    rm -rf x.* x-*
+    got=0
+    LD_PRELOAD=$refuse REFUSE_AT=$where REFUSE_COUNT=$work/count "$kerf" "$@" >out 2>err </dev/null || got=$?
+    set -- x-*.gguf
+    [ ! -e "$1" ] || cat "$@" >x.gguf # the parts of a set
+}
+
+# An output file tells of times where it is a page; nothing else does.
+judge()
+{
+    what="refusal $where of 'kerf $*'"
+    case $got in
+    0) [ ! -e ref ] || cmp -s x.gguf ref || fail "$what: exit 0, other bytes" ;;
+    1)
+        [ ! -e x.gguf ] || fail "$what: exit 1, and an output"
+        for part in *.kerf-part; do
+            [ ! -e "$part" ] || fail "$what: exit 1, and a part of an output"
+        done
+        grep -q memory err || fail "$what: exit 1, no word of memory"
+        ;;
+    *) fail "$what: exit $got" ;;
+    esac
+    n_checks=$((n_checks + 1))
+}
+
+# refused ARGS...: places at the beginning and the end, where most differ, and evenly between them.
+refused()
+{
+    rm -f ref
+    once 0 "$@"
+    [ "$got" = 0 ] || fail "kerf $*: exit $got"
+    [ -s count ] && n=$(cat count) || n=0
+    [ "$n" -gt 0 ] || { echo "allocations of this build cannot be refused"; exit 77; }
+    [ ! -e x.gguf ] || mv x.gguf ref
+    k=1
+    while [ "$k" -le "$n" ]; do
+        for where in "$k" "$k-"; do
+            once "$where" "$@"
+            judge "$@"
+        done
+        if [ "$k" -lt 4 ] || [ "$k" -gt $((n - 6)) ] || [ "$n" -le "$most" ]; then
+            k=$((k + 1))
+        else
+            k=$((k + 1 + n / most))
+        fi
+    done
+}
+
+refused convert m -o x.gguf --type Q4_K_M --imatrix i.gguf --threads 1
+refused quantize b.gguf -o x.gguf --type Q4_0 --tensor-type ffn=Q8_0 --threads 1 --json
+refused quantize b.gguf -o x.gguf --type Q4_0 --method feedback --hessian h.gguf --threads 1
+refused imatrix b.gguf $some -o x.gguf --threads 1
+refused imatrix merge i.gguf i.gguf -o x.gguf
+refused imatrix show i.gguf
+refused hessian b.gguf $some -o x.gguf --threads 1
+refused edit b.gguf -o x.gguf --set general.name=x --remove general.type
+refused split b.gguf -o x --max-tensors 30
+refused merge s-00001-of-00002.gguf -o x.gguf
+refused perplexity b.gguf $some --threads 1
+refused compare b.gguf q.gguf Q4_0 $some --threads 1 --json
+refused ladder b.gguf $some --types Q8_0,Q4_0 --threads 1
+refused allocate b.gguf --imatrix i.gguf $some --target-bpw 8.5 -o x.gguf --threads 1
+refused score b.gguf --task task.jsonl --threads 1
+refused fit m --memory 1GiB
+refused inspect b.gguf --stats --threads 1
+refused tokenize b.gguf t.txt
+refused verify b.gguf --threads 1
+refused diff b.gguf q.gguf --threads 1
+refused hash b.gguf --threads 1
+
+done_testing
