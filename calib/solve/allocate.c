@@ -349,6 +349,18 @@ const char *allocator_warning(const struct allocator *a, size_t i)
     return a->warnings.items[i];
 }
 
+/* For each tensor a type whose encoder looks at importance, where it has one: then the warnings about what
+ * the matrix lacks name every tensor that it may matter for. */
+static void choose_weighed(const struct loss_table *t, size_t *choice)
+{
+    for (size_t i = 0; i < t->n_tensors; i++)
+        for (size_t k = 0; k < t->tensors[i].n_options; k++)
+            if (qtype_info(t->tensors[i].options[k].type)->importance != IMPORTANCE_IGNORED) {
+                choice[i] = k;
+                break;
+            }
+}
+
 /* What the file holds besides the tensors of the table. The name of the importance matrix is part of the
  * metadata, and may be another one when the plan is used: room is left for the longest that is stored. */
 static int measure_overhead(struct allocator *a, struct err *e)
@@ -362,6 +374,8 @@ static int measure_overhead(struct allocator *a, struct err *e)
         alignment = 32;
     a->alignment = alignment;
     size_t *choice = calloc(a->table->n_tensors, sizeof *choice);
+    if (choice)
+        choose_weighed(a->table, choice);
     int rc = choice ? lay_out(a, choice, NULL, a->table->imatrix ? path : NULL, &r, e) : no_memory(e);
     for (size_t i = 0; rc == 0 && i < r.n_warnings; i++)
         if (strncmp(r.warnings[i], "[imatrix-", 9) ==

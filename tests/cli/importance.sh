@@ -48,6 +48,15 @@ another tall.gguf "14 of its 28 entries name no tensor of this model" "was colle
 run 0 quantize tall -o y.gguf --type Q4_K_M --imatrix toy.gguf
 says "toy.gguf: no entry for 1"
 
+# Half of the layers, also where types are chosen from the whole menu, some of which need no importance.
+run 0 imatrix toy --text "$text" --ctx 64 --chunks 2 --exclude 'blk\.1\.' -o half.gguf
+for command in "quantize toy -o x.gguf --type Q4_K_M --force" "compare toy Q4_K_M $measure" \
+    "ladder toy --types Q4_K_M $measure" "allocate toy $measure --target-bpw 5 -o plan.txt --force"; do
+    run 0 $command --imatrix half.gguf
+    says "half.gguf: no entry for"
+    says "blk.1.ffn_up.weight"
+done
+
 # Merged from two models, and what a merge can know of files without the key.
 run 0 imatrix merge toy.gguf sister.gguf -o both.gguf
 says "sister.gguf: was collected on another model than toy.gguf"
