@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define COPY_ROWS 256 /* at a time */
+
 struct host_states {
     struct hidden_states base;
     float *rows; /* NULL: in the file */
@@ -157,4 +159,65 @@ int hidden_states_get(const struct hidden_states *h, size_t row0, size_t n, floa
 int hidden_states_put(struct hidden_states *h, size_t row0, size_t n, const float *rows, struct err *e)
 {
     return h->kind->put(h, row0, n, rows, e);
+}
+
+/* --- rows of others --- */
+
+struct rows_of {
+    struct hidden_states base, *of;
+    size_t first;
+};
+
+static void rows_free(struct hidden_states *h)
+{
+    free(h);
+}
+
+static int rows_get(const struct hidden_states *h, size_t row0, size_t n, float *buffer, float **rows,
+                    struct err *e)
+{
+    const struct rows_of *r = (const struct rows_of *)(const void *)h;
+    return hidden_states_get(r->of, r->first + row0, n, buffer, rows, e);
+}
+
+static int rows_put(struct hidden_states *h, size_t row0, size_t n, const float *rows, struct err *e)
+{
+    const struct rows_of *r = (const struct rows_of *)(const void *)h;
+    return hidden_states_put(r->of, r->first + row0, n, rows, e);
+}
+
+static bool rows_in_memory(const struct hidden_states *h)
+{
+    return hidden_states_in_memory(((const struct rows_of *)(const void *)h)->of);
+}
+
+static const struct hidden_states_kind rows_of_others = {rows_free, rows_get, rows_put, rows_in_memory};
+
+int hidden_states_rows(struct hidden_states **out, struct hidden_states *of, size_t first, size_t n,
+                       struct err *e)
+{
+    struct rows_of *r = calloc(1, sizeof *r);
+    if (!r)
+        return err_set(e, ERR_NOMEM, "out of memory for a view of states");
+    r->base = (struct hidden_states){&rows_of_others, n, of->n_cols};
+    r->of = of;
+    r->first = first;
+    *out = &r->base;
+    return 0;
+}
+
+int hidden_states_copy(struct hidden_states *to, size_t at, const struct hidden_states *from, size_t first,
+                       size_t n, struct err *e)
+{
+    float *buffer = malloc(COPY_ROWS * from->n_cols * sizeof *buffer + 1);
+    int rc = buffer ? 0 : err_set(e, ERR_NOMEM, "out of memory for states");
+    for (size_t i = 0; rc == 0 && i < n; i += COPY_ROWS) {
+        size_t now = n - i < COPY_ROWS ? n - i : COPY_ROWS;
+        float *rows = NULL;
+        rc = hidden_states_get(from, first + i, now, buffer, &rows, e);
+        if (rc == 0)
+            rc = hidden_states_put(to, at + i, now, rows, e);
+    }
+    free(buffer);
+    return rc;
 }

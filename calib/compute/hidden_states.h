@@ -39,6 +39,15 @@ void hidden_states_free(struct hidden_states *h);
 size_t hidden_states_n_rows(const struct hidden_states *h);
 size_t hidden_states_n_cols(const struct hidden_states *h);
 
+/* Rows [first, first + n) of `of`, which is borrowed, as states of their own. *out: caller frees with
+ * hidden_states_free, before `of`. ERR_NOMEM. */
+int hidden_states_rows(struct hidden_states **out, struct hidden_states *of, size_t first, size_t n,
+                       struct err *e);
+
+/* Rows [at, at + n) of `to` become rows [first, first + n) of `from`, which has as many columns. */
+int hidden_states_copy(struct hidden_states *to, size_t at, const struct hidden_states *from, size_t first,
+                       size_t n, struct err *e);
+
 /* True when rows can be worked on where they are, so that no buffer is needed. */
 bool hidden_states_in_memory(const struct hidden_states *h);
 

@@ -14,7 +14,6 @@
 #include <string.h>
 
 #define STRETCH_TOKENS 16384
-#define COPY_ROWS      256
 #define HEAD_SHARE     0.25 /* of the work of a stretch, for the progress bar only */
 
 struct run {
@@ -141,34 +140,6 @@ static void look(struct run *r)
 
 /* --- one pass --- */
 
-/* Rows [first, first + n) of `from` as states of their own. */
-static int copy_rows(struct hidden_states **out, const struct hidden_states *from, size_t first, size_t n,
-                     uint64_t memory_bytes, struct err *e)
-{
-    struct hidden_states *h = NULL;
-    size_t n_cols = hidden_states_n_cols(from);
-    float *buffer = malloc(2 * COPY_ROWS * n_cols * sizeof *buffer);
-    int rc = buffer ? hidden_states_new(&h, n, n_cols, memory_bytes, e)
-                    : err_set(e, ERR_NOMEM, "out of memory for states");
-    for (size_t i = 0; rc == 0 && i < n; i += COPY_ROWS) {
-        size_t now = n - i < COPY_ROWS ? n - i : COPY_ROWS;
-        float *rows = NULL, *to = buffer + COPY_ROWS * n_cols;
-        rc = hidden_states_get(from, first + i, now, buffer, &rows, e);
-        if (rc == 0 && hidden_states_in_memory(h))
-            rc = hidden_states_get(h, i, now, NULL, &to, e);
-        if (rc == 0) {
-            memcpy(to, rows, now * n_cols * sizeof *to);
-            rc = hidden_states_put(h, i, now, to, e);
-        }
-    }
-    free(buffer);
-    if (rc != 0)
-        hidden_states_free(h);
-    else
-        *out = h;
-    return rc;
-}
-
 /* The reference's states of a stretch, which `look` or its own turn has seen to be kept. */
 static int load_reference(struct run *r, size_t stretch, struct hidden_states **out, struct err *e)
 {
@@ -252,7 +223,7 @@ static int pass(struct run *r, struct err *e)
         size_t row = (first_window(r, i) - from) * r->v.run, n_rows = n_windows(r, i, 1) * r->v.run;
         part = NULL;
         if (n > 1)
-            rc = copy_rows(&part, states, row, n_rows, r->opt->memory_bytes / 8, e);
+            rc = hidden_states_rows(&part, states, row, n_rows, e);
         if (rc == 0)
             rc = score_stretch(r, i, part ? part : states,
                                seconds * (double)n_windows(r, i, 1) / (double)n_all, e);

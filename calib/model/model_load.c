@@ -300,3 +300,11 @@ void net_release(struct net *net)
     arena_release(&net->arena);
     *net = (struct net){0};
 }
+
+const struct model_tensor *net_layer_find(const struct net_layer *l, const char *name)
+{
+    for (size_t i = 0; i < l->n_matrices; i++)
+        if (strcmp(l->matrices[i]->name, name) == 0)
+            return l->matrices[i];
+    return NULL;
+}

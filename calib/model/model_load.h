@@ -142,6 +142,9 @@ void net_release(struct net *net);
 /* ERR_UNSUPPORTED, for what needs predictions of tokens, when the model answers with something else. */
 int net_need_tokens(const struct net *net, const char *what, struct err *e);
 
+/* The matrix of a layer with this name, or NULL. */
+const struct model_tensor *net_layer_find(const struct net_layer *l, const char *name);
+
 /* --- for the builders in model_layers.c --- */
 
 /* The layer with this index; fills steps and tensors. */

@@ -20,12 +20,14 @@ struct slot {
     const uint8_t *given; /* all rows in `type`, from the caller; or NULL */
     float *importance;    /* [n_mats, ne0] while loaded, or NULL; owned */
     const struct imatrix_entry *entry;
+    const struct weights *lender; /* of a view: who reads the rows, as those of `lent` */
+    const struct model_tensor *lent;
 };
 
 struct weights {
     const struct model *m;
     const struct kern *kern;
-    bool mix, has_given;
+    bool mix, has_given, view;
     size_t n_slots;
     struct slot *slots;
     struct strmap by_name;
@@ -124,6 +126,37 @@ int weights_new_mix(struct weights **out, const struct model *m, const struct re
         return rc;
     }
     *out = w;
+    return 0;
+}
+
+int weights_new_view(struct weights **out, const struct weights *base, struct err *e)
+{
+    struct weights *w = NULL;
+    int rc = weights_new(&w, base->m, base->kern, e);
+    if (rc != 0)
+        return rc;
+    w->view = true;
+    w->mix = base->mix;
+    w->n_bytes = base->n_bytes;
+    for (size_t i = 0; i < w->n_slots; i++) {
+        w->slots[i].type = base->slots[i].type;
+        w->slots[i].lender = base;
+        w->slots[i].lent = w->slots[i].t;
+    }
+    *out = w;
+    return 0;
+}
+
+int weights_lend(struct weights *view, const struct model_tensor *t, const struct weights *from,
+                 const struct model_tensor *of, struct err *e)
+{
+    struct slot *s = slot_of(view, t);
+    if (!s || !view->view || memcmp(t->ne, of->ne, sizeof t->ne) != 0)
+        return err_set(e, ERR_ARG, "tensor '%s': cannot take the rows of '%s' of %s", t->name, of->name,
+                       model_path(from->m));
+    s->type = weights_type(from, of);
+    s->lender = from;
+    s->lent = of;
     return 0;
 }
 
@@ -278,7 +311,7 @@ static int load_slot(struct weights *w, struct slot *s, struct pool *pool, struc
 int weights_load(struct weights *w, const struct model_tensor *const *list, size_t n, struct pool *pool,
                  struct err *e)
 {
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; !w->view && i < n; i++) {
         struct slot *s = list[i] ? slot_of(w, list[i]) : NULL;
         if (!s)
             continue;
@@ -338,7 +371,9 @@ static int read_on_the_spot(const struct weights *w, const struct slot *s, uint6
 int weights_read(const struct weights *w, const struct model_tensor *t, uint64_t row0, uint64_t n, float *dst,
                  struct err *e)
 {
-    const struct slot *s = w->mix || w->has_given ? slot_of(w, t) : NULL;
+    const struct slot *s = w->mix || w->has_given || w->view ? slot_of(w, t) : NULL;
+    if (s && s->lender)
+        return weights_read(s->lender, s->lent, row0, n, dst, e);
     if (!s || (!s->encode && !s->given))
         return model_read_rows(w->m, t, row0, n, dst, e);
     const uint8_t *blocks = s->given ? s->given : s->blocks;

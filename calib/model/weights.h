@@ -27,6 +27,15 @@ int weights_new(struct weights **out, const struct model *m, const struct kern *
  * false. */
 int weights_new_mix(struct weights **out, const struct model *m, const struct recipe_options *recipe,
                     const struct imatrix *imatrix, bool requantize, const struct kern *kern, struct err *e);
+
+/* The rows of `base`, borrowed with it until weights_free, to lend single tensors to. What `base` has to have
+ * loaded is loaded and let go of there: on a view both do nothing. ERR_NOMEM. */
+int weights_new_view(struct weights **out, const struct weights *base, struct err *e);
+
+/* Rows of `t` of a view as `from` reads those of `of`; both borrowed. ERR_ARG: no tensor of the model, or
+ * another shape. */
+int weights_lend(struct weights *view, const struct model_tensor *t, const struct weights *from,
+                 const struct model_tensor *of, struct err *e);
 void weights_free(struct weights *w);
 
 const struct model *weights_model(const struct weights *w);

@@ -2,6 +2,7 @@
 #include "report.h"
 
 #include "report_parts.h"
+#include "report_profile.h"
 
 #include "formats/json.h"
 #include "formats/model/model_sum.h"
@@ -494,8 +495,10 @@ static void candidate(struct json_writer *w, const struct report *r, const struc
     change_members(w, r, &c->change);
     key_double(w, "tokens_per_second", c->tokens_per_second);
     key_string(w, "model_sha256", c->sha256);
-    if (r->kind == REPORT_COMPARE)
+    if (r->kind == REPORT_COMPARE) {
+        report_profile_json(c, w);
         key_gates(w, r, c);
+    }
     jw_end(w);
 }
 

@@ -12,6 +12,8 @@
 
 enum report_kind { REPORT_PERPLEXITY, REPORT_COMPARE, REPORT_LADDER };
 
+struct profile;
+
 struct report_model {
     const char *path;
     const char *type;    /* what was applied on the fly: a mix, "plan:FILE", "recipe:FILE"; or NULL */
@@ -30,6 +32,7 @@ struct report_model {
     bool has_step;               /* there is a candidate before this one */
     struct estimate step;        /* its mean KLD minus that of the candidate before, paired */
     struct answer_change change; /* of models that answer once for a text; then d and ppl are NaN */
+    const struct profile *profile; /* where its loss comes from; borrowed; or NULL */
 };
 
 /* A limit that was set for a figure of every candidate. */

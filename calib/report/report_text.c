@@ -2,6 +2,7 @@
 #include "report.h"
 
 #include "report_parts.h"
+#include "report_profile.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -272,6 +273,7 @@ static void comparison_text(const struct report *r, FILE *out)
         embeddings_table(r, out);
     footnote(r, out);
     report_parts_text(r, out);
+    report_profiles_text(r, out);
 }
 
 /* What would be done: no figure is known yet but counts and sizes. */

@@ -3,6 +3,7 @@
 
 #include "probe_batch.h"
 
+#include "calib/eval/state_change.h"
 #include "calib/eval/statistics.h"
 
 #include <math.h>
@@ -20,7 +21,7 @@ struct walk {
     uint32_t layer;
     struct hidden_states *at[LAYER_MAX_STEPS + 1];
     size_t n_steps, n_tokens, n_embd;
-    float *rows[2];         /* buffers of ROWS states */
+    float *rows;            /* buffer of ROWS states */
     double *squares, *sort; /* [n_tokens] |h|^2 of the states that leave, and room to sort them */
     double ratio;           /* of the states that enter */
 };
@@ -33,7 +34,7 @@ static int squares_of(struct walk *k, const struct hidden_states *h, struct err 
     for (size_t i = 0; rc == 0 && i < k->n_tokens; i += ROWS) {
         size_t n = k->n_tokens - i < ROWS ? k->n_tokens - i : ROWS;
         float *x = NULL;
-        rc = hidden_states_get(h, i, n, k->rows[0], &x, e);
+        rc = hidden_states_get(h, i, n, k->rows, &x, e);
         for (size_t t = 0; rc == 0 && t < n; t++) {
             double sum = 0;
             for (size_t c = 0; c < k->n_embd; c++)
@@ -53,47 +54,13 @@ static double spread(struct walk *k)
     return middle > 0 ? sqrt(k->sort[k->n_tokens - 1] / middle) : 1;
 }
 
-/* Mean relative squared change of the tokens but the first of each window. */
-static int relative_change(double *out, struct walk *k, const struct hidden_states *h,
-                           const struct hidden_states *changed, struct err *e)
-{
-    const size_t ctx = k->r->w->ctx;
-    double sum = 0;
-    size_t counted = 0;
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < k->n_tokens; i += ROWS) {
-        size_t n = k->n_tokens - i < ROWS ? k->n_tokens - i : ROWS;
-        float *x = NULL, *y = NULL;
-        rc = hidden_states_get(h, i, n, k->rows[0], &x, e);
-        if (rc == 0)
-            rc = hidden_states_get(changed, i, n, k->rows[1], &y, e);
-        for (size_t t = 0; rc == 0 && t < n; t++) {
-            double d = 0;
-            if ((i + t) % ctx == 0 || !(k->squares[i + t] > 0))
-                continue;
-            for (size_t c = t * k->n_embd; c < (t + 1) * k->n_embd; c++)
-                d += ((double)y[c] - (double)x[c]) * ((double)y[c] - (double)x[c]);
-            sum += d / k->squares[i + t];
-            counted++;
-        }
-    }
-    if (rc == 0)
-        *out = counted ? sum / (double)counted : 0;
-    return rc;
-}
-
 static int copy_states(struct hidden_states **out, struct walk *k, const struct hidden_states *h,
                        struct err *e)
 {
     struct hidden_states *copy = NULL;
     int rc = hidden_states_new(&copy, k->n_tokens, k->n_embd, k->r->opt->memory_bytes / SNAPSHOT_SHARE, e);
-    for (size_t i = 0; rc == 0 && i < k->n_tokens; i += ROWS) {
-        size_t n = k->n_tokens - i < ROWS ? k->n_tokens - i : ROWS;
-        float *x = NULL;
-        rc = hidden_states_get(h, i, n, k->rows[0], &x, e);
-        if (rc == 0)
-            rc = hidden_states_put(copy, i, n, x, e);
-    }
+    if (rc == 0)
+        rc = hidden_states_copy(copy, 0, h, 0, k->n_tokens, e);
     if (rc == 0)
         *out = copy;
     else
@@ -129,6 +96,7 @@ static int run_tensor(struct walk *k, const struct loss_tensor *t, struct loss_o
 {
     const struct net_parts *p = k->r->parts;
     const struct probe_target only = {t->tensor, o->type};
+    const struct state_tokens counted = {k->n_tokens, k->r->w->ctx, NULL, true};
     size_t first = p->first[k->layer], part = net_parts_find(p, k->layer, t->tensor);
     struct weights *w = NULL;
     struct hidden_states *out = NULL;
@@ -136,7 +104,7 @@ static int run_tensor(struct walk *k, const struct loss_tensor *t, struct loss_o
     if (rc == 0)
         rc = run_parts(&out, k, w, k->at[part - first], part, p->first[k->layer + 1], e);
     if (rc == 0)
-        rc = relative_change(&o->local, k, k->at[k->n_steps], out, e);
+        rc = state_change(&o->local, k->at[k->n_steps], out, &counted, e);
     hidden_states_free(out);
     weights_free(w);
     return rc ? err_context(e, rc, "%s as %s", t->tensor->name, qtype_name(o->type))
@@ -230,17 +198,15 @@ static int walk_all(struct walk *k, struct err *e)
 int local_runs_walk(struct local_runs *r, struct err *e)
 {
     struct walk k = {.r = r, .n_tokens = r->w->n * r->w->ctx, .n_embd = r->parts->whole.n_embd};
-    k.rows[0] = malloc(ROWS * k.n_embd * sizeof *k.rows[0]);
-    k.rows[1] = malloc(ROWS * k.n_embd * sizeof *k.rows[1]);
+    k.rows = malloc(ROWS * k.n_embd * sizeof *k.rows);
     k.squares = malloc(k.n_tokens * sizeof *k.squares + 1);
     k.sort = malloc(k.n_tokens * sizeof *k.sort + 1);
-    int rc = k.rows[0] && k.rows[1] && k.squares && k.sort
+    int rc = k.rows && k.squares && k.sort
                  ? walk_all(&k, e)
                  : err_set(e, ERR_NOMEM, "out of memory for states of %zu tokens", k.n_tokens);
     for (size_t i = 0; i <= LAYER_MAX_STEPS; i++)
         hidden_states_free(k.at[i]);
-    free(k.rows[0]);
-    free(k.rows[1]);
+    free(k.rows);
     free(k.squares);
     free(k.sort);
     return rc;

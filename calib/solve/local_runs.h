@@ -15,7 +15,7 @@
 #define KERF_LOCAL_RUNS_H
 
 #include "loss_table.h"
-#include "net_parts.h"
+#include "calib/model/net_parts.h"
 
 #include "calib/model/forward.h"
 

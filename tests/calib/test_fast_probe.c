@@ -4,7 +4,7 @@
  * the same figures for any threads and memory, continued runs included. */
 #include "calib/eval/evaluate.h"
 #include "calib/solve/loss_table.h"
-#include "calib/solve/net_parts.h"
+#include "calib/model/net_parts.h"
 #include "formats/hf/safetensors_read.h"
 #include "calib/model/forward.h"
 #include "toy_net.h"

@@ -38,6 +38,7 @@ struct options {
     struct gates gates;
     const char *html, *imatrix, *recipe, *reference, *save_reference;
     struct resume_options resume;
+    struct profile_settings profile;
     bool requantize, no_fallback;
 };
 
@@ -130,6 +131,10 @@ static int parse_candidates(const struct opt_command *cmd, const struct opt_oper
 static int check_operands(const struct opt_command *cmd, const struct opt_operands *args,
                           const struct options *o)
 {
+    if (o->profile.n_windows && !o->profile.wanted)
+        return cmd_usage(cmd, "--profile-windows: is of --profile, which is not asked for");
+    if (o->reference && o->profile.wanted)
+        return cmd_usage(cmd, "--profile: needs the weights of the reference, which a stored one has not");
     if (o->reference && o->save_reference)
         return cmd_usage(cmd, "--reference and --save-reference exclude each other: it is stored already");
     if (args->n < 2 && !o->reference && !o->save_reference)
@@ -187,6 +192,7 @@ static int measure(const struct opt_command *cmd, struct options *o, struct text
                          .recipe = o->recipe,
                          .no_fallback = o->no_fallback,
                          .resume = &o->resume,
+                         .profile = &o->profile,
                          .reference_path = o->reference,
                          .save_reference = o->save_reference,
                          .take_texts = true};
@@ -243,6 +249,7 @@ int cmd_compare(int argc, char **argv)
         OPT(TEXT, "reference", &o.reference, "FILE",
             "compare with a stored reference: every operand is a candidate, and the text is the one that is "
             "stored (a --text is checked to be it)"),
+        PROFILE_OPTIONS(o.profile),
         RESUME_OPTIONS(o.resume),
         OPT_GROUP("Output:"),
         HTML_OPTION(o.html),

@@ -3,6 +3,7 @@
 
 #include "tools/options/adapter_options.h"
 #include "eval_kept.h"
+#include "eval_profile.h"
 #include "eval_reference.h"
 
 #include "calib/eval/evaluate_stored.h"
@@ -454,6 +455,7 @@ static int fill_report(struct eval_run *r, enum report_kind kind, struct err *e)
         describe(r, &p->candidates[i], &candidates(r)[i]);
         mixes |= candidates(r)[i].type != NULL;
     }
+    eval_profiles_describe(r);
     report_name_candidates(p);
     p->kind = kind;
     p->version = KERF_VERSION;
@@ -517,6 +519,8 @@ int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
         progress_end(&r->bar);
     }
     rc = eval_reference_end(r, rc, e);
+    if (rc == 0)
+        rc = eval_profiles(r, list, single_texts(r), e);
     free(list);
     return rc == 0 ? fill_report(r, kind, e) : rc;
 }
@@ -617,6 +621,7 @@ int eval_status(const struct eval_run *r, int rc, const struct err *e)
 void eval_release(struct eval_run *r)
 {
     report_release(&r->report);
+    eval_profiles_release(r);
     report_parts_release(&r->parts);
     evaluation_release(&r->evaluation);
     text_evaluation_release(&r->text_evaluation);

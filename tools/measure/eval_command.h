@@ -21,6 +21,7 @@
 
 #include "calib/eval/candidate.h"
 #include "calib/eval/evaluate.h"
+#include "calib/eval/profile.h"
 #include "calib/eval/stored_reference.h"
 #include "calib/report/report_parts.h"
 #include "formats/gguf/imatrix_file.h"
@@ -96,6 +97,20 @@ struct resume_options {
 
 #define HTML_OPTION(html) OPT(TEXT, "html", &(html), "FILE", "write the report as a page, too")
 
+/* Where the loss comes from. */
+struct profile_settings {
+    bool wanted;
+    uint64_t n_windows; /* 0: as many as are paid for */
+};
+#define PROFILE_OPTIONS(p)                                                                                   \
+    OPT_GROUP("Where the loss comes from:"),                                                                 \
+        OPT(FLAG, "profile", &(p).wanted, NULL,                                                              \
+            "errors of products and of the states behind each layer, and the loss that is left with one "    \
+            "layer or one kind of tensor as the reference has it; on some windows, at about one and a half " \
+            "times the cost of the comparison"),                                                             \
+        OPT(UINT, "profile-windows", &(p).n_windows, "N", "windows (or texts) of the profile, evenly spread",\
+            .fallback = "what that cost pays for, at least one", .range = OPT_RANGE(.min = 1))
+
 /* What --activations says. */
 enum activations eval_activations(const struct text_options *t);
 
@@ -123,6 +138,8 @@ struct eval_run {
     struct text_evaluation text_evaluation;
     struct report report;
     struct report_parts parts;
+    const struct profile_settings *profile; /* or NULL: the command has none */
+    struct profile *profiles;               /* [candidates] owned; NULL: none was asked for */
     struct progress_bar bar;
     double start;
     void (*members)(void *ctx, struct json_writer *w); /* of the command's own in the JSON object; or NULL */

@@ -59,6 +59,7 @@ int net_parts_init(struct net_parts *out, const struct net *net, struct err *e)
         }
     }
     p.first[net->n_layers] = n;
+    p.products = sum;
     for (size_t i = 0; i < n; i++)
         p.cost[i] /= sum;
     p.whole.layers = layers;

@@ -11,9 +11,10 @@
 #ifndef KERF_NET_PARTS_H
 #define KERF_NET_PARTS_H
 
-#include "calib/model/model_load.h"
+#include "model_load.h"
 
 struct net_parts {
+    double products;        /* of one token through all layers */
     struct net whole, open; /* share everything with the net but their layers; never released on their own */
     size_t *first;          /* [n_layers + 1] the part that each layer begins with; owned */
     double *cost;           /* [n_parts] products per token, as a share of those of all layers; owned */
