@@ -131,7 +131,6 @@ static int open_kind(struct profile_run *r, size_t kind, struct err *e)
         const struct model_tensor *ref = t->kind == kind ? in_reference(r, t) : NULL;
         if (!ref)
             continue;
-        k->head_restored |= t->role == PROFILE_HEAD;
         rc = weights_lend(k->view, in_candidate(r, t), r->ref->weights, ref, e);
     }
     return rc;
@@ -340,14 +339,23 @@ static int split_crowd(struct profile_run *r, struct profile_model *models, stru
 {
     const size_t n = r->sample.n * (r->sample.end - r->sample.first);
     int rc = 0;
-    for (size_t i = 0; rc == 0 && i < r->n_crowd; i++)
+    for (size_t i = 0; rc == 0 && i < r->n_crowd; i++) {
+        models[i] = (struct profile_model){NULL, r->cand, r->cand->weights};
         rc = hidden_states_rows(&models[i].states, r->crowd, i * n, n, e);
-    for (size_t i = 0; rc == 0 && i < r->out->n_kinds; i++) {
-        struct profile_model *m = &models[r->n_crowd + i];
-        m->head_restored = r->kinds[i].head_restored;
-        m->states = r->kinds[i].states ? r->kinds[i].states : models[0].states;
     }
+    for (size_t i = 0; rc == 0 && i < r->out->n_kinds; i++)
+        models[r->n_crowd + i] =
+            (struct profile_model){r->kinds[i].states ? r->kinds[i].states : models[0].states, r->cand,
+                                   r->kinds[i].view};
     return rc;
+}
+
+/* A mix would encode its head for every model of a sweep: keep the blocks where there is room. */
+static int load_head(struct profile_run *r, struct err *e)
+{
+    const struct model_tensor *t = r->cand->net->head.tensor;
+    bool fits = t && t->n_rows * t->ne[0] <= r->opt->memory_bytes / 8; /* a byte for each weight is enough */
+    return fits ? weights_load(r->cand->weights, &t, 1, r->opt->pool, e) : 0;
 }
 
 static int take_losses(struct profile_run *r, struct err *e)
@@ -360,7 +368,10 @@ static int take_losses(struct profile_run *r, struct err *e)
     int rc = models && losses ? split_crowd(r, models, e)
                               : err_set(e, ERR_NOMEM, "out of memory for %zu losses", n_models * s->n_losses);
     if (rc == 0)
+        rc = load_head(r, e);
+    if (rc == 0)
         rc = profile_losses(losses, r, models, n_models, e);
+    weights_unload(r->cand->weights);
     if (rc == 0) {
         p->loss = mean_of(s, losses, NULL);
         for (size_t i = 0; i < p->n_layers; i++)

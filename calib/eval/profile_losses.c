@@ -9,11 +9,6 @@
 
 #define BATCH 8 /* models of one sweep over the vocabulary */
 
-static const struct evaluate_model *head_of(const struct profile_run *r, const struct profile_model *m)
-{
-    return m->head_restored ? r->ref : r->cand;
-}
-
 /* --- tokens --- */
 
 /* The scored positions of a model of the sweep. */
@@ -36,8 +31,7 @@ static int sweep(double *losses, struct profile_run *r, const struct profile_mod
                              .activations = r->opt->activations,
                              .compute = r->opt->compute};
     for (size_t i = 0; i < n; i++)
-        list[i + 1] = (struct head_model){head_of(r, &models[i])->net, head_of(r, &models[i])->weights,
-                                          models[i].states};
+        list[i + 1] = (struct head_model){models[i].of->net, models[i].weights, models[i].states};
     int rc = head_score(list, n + 1, r->sample.targets, n_rows, &h, scores, e);
     for (size_t i = 0; rc == 0 && i < n; i++)
         take_scores(losses + i * r->sample.n_losses, r, scores + (i + 1) * n_rows);
@@ -79,9 +73,8 @@ static int embedding_losses(double *out, struct profile_run *r, const struct pro
 static int score_losses(double *out, struct profile_run *r, const struct profile_model *m,
                         const double *reference, struct err *e)
 {
-    const struct evaluate_model *head = head_of(r, m);
     struct answer_options a = {r->opt->pool, r->opt->activations, r->opt->compute};
-    int rc = answer_scores(out, head->net, head->weights, m->states, r->sample.rows, r->sample.n_losses, &a, e);
+    int rc = answer_scores(out, m->of->net, m->weights, m->states, r->sample.rows, r->sample.n_losses, &a, e);
     for (size_t i = 0; rc == 0 && reference && i < r->sample.n_losses; i++)
         out[i] = (out[i] - reference[i]) * (out[i] - reference[i]);
     return rc;
@@ -92,7 +85,7 @@ static int text_losses(double *losses, struct profile_run *r, const struct profi
 {
     const size_t n_losses = r->sample.n_losses;
     const bool scored = r->ref->net->answer == NET_SCORE;
-    const struct profile_model of_reference = {r->ref_states, true};
+    const struct profile_model of_reference = {r->ref_states, r->ref, r->ref->weights};
     double *reference = malloc(n_losses * sizeof *reference + 1);
     int rc = reference ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu answers", n_losses);
     if (rc == 0 && scored)

@@ -31,15 +31,15 @@ void profile_sample_release(struct profile_sample *s);
 
 /* A model that is followed to its end. */
 struct profile_model {
-    struct hidden_states *states; /* final, of the kept positions; NULL: those of the candidate */
-    bool head_restored;
+    struct hidden_states *states; /* final, of the kept positions */
+    const struct evaluate_model *of; /* whose head it has ... */
+    const struct weights *weights;   /* ... and where that is read */
 };
 
 struct kind_run {
     struct weights *view; /* the candidate's weights with this kind of the reference's; owned */
     struct kv_cache cache;
     struct hidden_states *states; /* between layers; NULL: no difference yet; owned */
-    bool head_restored;
 };
 
 struct profile_run {
