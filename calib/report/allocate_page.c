@@ -4,6 +4,7 @@
 
 #include "calib/eval/ladder.h"
 #include "report.h"
+#include "report_map.h"
 
 #include "formats/model/tensor_name.h"
 
@@ -30,105 +31,50 @@ static double bits_of(const struct loss_tensor *t, const struct loss_option *o)
 
 /* --- the map --- */
 
-static size_t find_kind(const char **kinds, size_t *n, const char *kind)
-{
-    size_t i = 0;
-    while (i < *n && strcmp(kinds[i], kind) != 0)
-        i++;
-    if (i == *n)
-        kinds[(*n)++] = kind;
-    return i;
-}
-
 /* Two bits are nearly the ground of the page, nine and more the full colour. */
-static double opacity_of(double bits)
+static double shade_of(double bits)
 {
     return 0.08 + 0.92 * (fmin(fmax(bits, 2), 9) - 2) / 7;
 }
 
-/* The colour is so full that text on it wants the other colour. */
-static bool is_strong(double bits)
-{
-    return opacity_of(bits) > 0.64;
-}
-
-/* Which colour is how many bits. */
-static void legend(FILE *out, double x, double y)
-{
-    fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">bits per weight</text>", x - 10, y + 13);
-    for (int bits = 2; bits <= 9; bits++, x += 34)
-        fprintf(
-            out,
-            "<rect class=\"cell\" x=\"%.1f\" y=\"%.1f\" width=\"32\" height=\"18\" fill=\"var(--accent2)\" "
-            "fill-opacity=\"%.2f\"/><text class=\"%s\" x=\"%.1f\" y=\"%.1f\" "
-            "text-anchor=\"middle\">%s%d</text>\n",
-            x, y, opacity_of(bits), is_strong(bits) ? "strong" : "name", x + 16, y + 13, bits == 9 ? "≥" : "",
-            bits);
-}
-
-static void cell(FILE *out, double x, double y, double w, double h, const struct loss_tensor *t,
-                 const struct loss_option *o)
+static void fill_cell(struct map_cell *c, const struct loss_tensor *t, const struct loss_option *o)
 {
     double bits = bits_of(t, o);
-    fprintf(out,
-            "<g><rect class=\"cell\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" "
-            "fill=\"var(--accent2)\" "
-            "fill-opacity=\"%.2f\"/><title>",
-            x, y, w, h, opacity_of(bits));
-    report_put(out, t->tensor->name);
-    fprintf(out, ": %s, %.2f bits, %" PRIu64 " bytes, expected loss %.3g</title>", qtype_name(o->type), bits,
-            o->n_bytes, o->loss);
-    if (w >= 50)
-        fprintf(out, "<text class=\"%s\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>",
-                is_strong(bits) ? "strong" : "name", x + w / 2, y + h / 2 + 4, qtype_name(o->type));
-    fputs("</g>\n", out);
+    c->shade = shade_of(bits);
+    c->text = qtype_name(o->type);
+    snprintf(c->title, sizeof c->title, "%s: %s, %.2f bits, %" PRIu64 " bytes, expected loss %.3g", t->tensor->name,
+             qtype_name(o->type), bits, o->n_bytes, o->loss);
 }
 
-static void kind_label(FILE *out, const char *kind, double x, double y)
+static int map(const struct allocator *a, const struct allocation *r, FILE *out, struct err *e)
 {
-    size_t n = strlen(kind), cut = n > 7 && strcmp(kind + n - 7, ".weight") == 0 ? n - 7 : n;
-    fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">", x, y);
-    for (size_t i = 0; i < cut; i++) {
-        char c[2] = {kind[i], 0};
-        report_put(out, c);
-    }
-    fputs("</text>\n", out);
-}
-
-static int map(const struct allocator *a, const struct allocation *r, double width, FILE *out, struct err *e)
-{
+    static const char *const bits[] = {"2", "3", "4", "5", "6", "7", "8", "≥9"};
     const struct loss_table *t = allocator_table(a);
     const char **kinds = calloc(t->n_tensors + 1, sizeof *kinds), *kind;
-    size_t n = 0, widest = 0;
-    long n_layers = 1;
-    if (!kinds)
-        return err_set(e, ERR_NOMEM, "out of memory for the page");
-    for (size_t i = 0; i < t->n_tensors; i++) {
-        int64_t layer = tensor_layer(t->tensors[i].tensor->name, &kind);
-        n_layers = layer >= n_layers ? layer + 1 : n_layers;
-        find_kind(kinds, &n, kind);
-        widest = strlen(kind) > widest ? strlen(kind) : widest;
+    struct map_cell *cells = calloc(t->n_tensors + 1, sizeof *cells);
+    struct map_step steps[8];
+    struct map m = {.label = "Type of each tensor",
+                    .rows = kinds,
+                    .n_columns = 1,
+                    .cells = cells,
+                    .n_cells = t->n_tensors,
+                    .legend = "bits per weight",
+                    .steps = steps,
+                    .n_steps = 8};
+    for (size_t i = 0; i < 8; i++)
+        steps[i] = (struct map_step){shade_of(2.0 + (double)i), false, bits[i]};
+    for (size_t i = 0; kinds && cells && i < t->n_tensors; i++) {
+        cells[i].column = tensor_layer(t->tensors[i].tensor->name, &kind);
+        cells[i].row = report_map_row(kinds, &m.n_rows, kind);
+        m.n_columns = cells[i].column >= (int64_t)m.n_columns ? (size_t)cells[i].column + 1 : m.n_columns;
+        fill_cell(&cells[i], &t->tensors[i], &t->tensors[i].options[r->choice[i]]);
     }
-    double left = fmin(30 + 6.2 * (double)widest, 0.28 * width), row = 26, top = 22;
-    double column = fmin((width - 10 - left) / (double)n_layers, 120), gap = column > 12 ? 2 : 0.5;
-    fprintf(out, "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"Type of each tensor\">\n", width,
-            top + row * (double)n + 36);
-    for (int64_t l = 0; l < n_layers; l += column >= 18 ? 1 : 8)
-        fprintf(out, "<text x=\"%.1f\" y=\"12\" text-anchor=\"middle\">%" PRId64 "</text>\n",
-                left + column * ((double)l + 0.5), l);
-    for (size_t k = 0; k < n; k++)
-        kind_label(out, kinds[k], left - 10, top + row * ((double)k + 0.5) + 4);
-    for (size_t i = 0; i < t->n_tensors; i++) {
-        int64_t layer = tensor_layer(t->tensors[i].tensor->name, &kind);
-        double y = top + row * (double)find_kind(kinds, &n, kind);
-        cell(out, left + column * (double)(layer < 0 ? 0 : layer), y,
-             (layer < 0 ? fmax(column, 80) : column) - gap, row - 2, &t->tensors[i],
-             &t->tensors[i].options[r->choice[i]]);
-    }
-    legend(out, left, top + row * (double)n + 12);
-    fputs("</svg>\n", out);
+    bool ok = kinds && cells;
+    if (ok)
+        report_map(&m, out);
     free(kinds);
-    return 0;
+    free(cells);
+    return ok ? 0 : err_set(e, ERR_NOMEM, "out of memory for the page");
 }
 
 /* --- the frontier --- */
@@ -270,17 +216,6 @@ static void frontier_chart(const struct allocation *r, const struct marks *m, do
 }
 
 /* For screens, and for phones. */
-static int maps(const struct allocator *a, const struct allocation *r, FILE *out, struct err *e)
-{
-    fputs("<div class=\"large\">", out);
-    int rc = map(a, r, WIDE, out, e);
-    fputs("</div><div class=\"small\">", out);
-    if (rc == 0)
-        rc = map(a, r, NARROW, out, e);
-    fputs("</div>", out);
-    return rc;
-}
-
 static int frontiers(const struct allocator *a, const struct allocation *r, FILE *out, struct err *e)
 {
     struct marks m = {.n = 0};
@@ -375,7 +310,7 @@ int allocate_page(const struct allocator *a, const struct allocation *r, const s
     const struct loss_table *t = allocator_table(a);
     head(a, r, out);
     fputs("<h2>Where the bits go</h2>\n<figure>\n", out);
-    int rc = maps(a, r, out, e);
+    int rc = map(a, r, out, e);
     fputs("<figcaption>Layers from left to right, kinds of tensors from top to bottom; the stronger the "
           "colour, the more bits for a weight. Tensors outside of layers stand in the first "
           "column.</figcaption>\n</figure>\n"

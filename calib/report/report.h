@@ -127,6 +127,9 @@ void report_name_candidates(struct report *r);
  * report_name_candidates where need be. */
 const char *report_name(const struct report_model *m);
 
+/* That name as a field of a CSV file, quoted. */
+void report_csv_name(const struct report_model *m, FILE *out);
+
 /* Size of loss against size of file as inline SVG; for report_html. 0 or ERR_NOMEM. */
 int report_chart(const struct report *r, double width, FILE *out);
 

@@ -3,6 +3,8 @@
  * reader. */
 #include "report.h"
 
+#include "report_profile.h"
+
 #include "libquant/base/path.h"
 #include "libquant/base/printed.h"
 
@@ -87,6 +89,7 @@ const char report_style[] =
     "--onstrong:#fff}main{max-width:none;padding:0}.wide{max-width:none}.scroll{overflow:visible}"
     "table{font-size:9px}figure,table{break-inside:avoid}.noprint{display:none}.large{display:block}"
     ".small{display:none}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}\n"
+    "summary{cursor:pointer;margin-top:.6rem;color:var(--soft)}\n"
     "td .e{display:block;color:var(--soft);font-size:.85em}\n"
     "td{vertical-align:top}\n"
     ".missed{color:var(--accent);font-weight:500}\n"
@@ -401,6 +404,14 @@ static void put_escaped(FILE *out, const char *s)
     }
 }
 
+void report_csv_name(const struct report_model *m, FILE *out)
+{
+    putc('"', out);
+    for (const char *s = report_name(m); *s; s++)
+        fputs(*s == '"' ? "\"\"" : (const char[]){*s, 0}, out);
+    putc('"', out);
+}
+
 static void put_csv(const struct report *r, FILE *out)
 {
     fputs("candidate,n_bytes,bits_per_weight,perplexity,ppl_ratio,ppl_ratio_stderr,kld_mean,kld_stderr,kld_"
@@ -410,10 +421,8 @@ static void put_csv(const struct report *r, FILE *out)
     for (size_t i = 0; i < r->n_candidates; i++) {
         const struct report_model *c = &r->candidates[i];
         const struct divergence *d = &c->d;
-        putc('"', out);
-        for (const char *s = report_name(c); *s; s++)
-            fputs(*s == '"' ? "\"\"" : (const char[]){*s, 0}, out);
-        fprintf(out, "\",%" PRIu64 ",%.6f,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g\n", c->n_bytes,
+        report_csv_name(c, out);
+        fprintf(out, ",%" PRIu64 ",%.6f,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g\n", c->n_bytes,
                 c->bits_per_weight, c->ppl.perplexity, d->ppl_ratio.value, d->ppl_ratio.error, d->kld.value,
                 d->kld.error, d->kld_at[6], d->kld_at[10], d->top1.value, d->delta_p_rms.value);
     }
@@ -436,6 +445,14 @@ static int data_link(const struct report *r, const char *name, const char *type,
     return text ? 0 : ERR_NOMEM;
 }
 
+static bool has_profile(const struct report *r)
+{
+    for (size_t i = 0; i < r->n_candidates; i++)
+        if (r->candidates[i].profile)
+            return true;
+    return false;
+}
+
 static int data_links(const struct report *r, FILE *out)
 {
     int rc = 0;
@@ -444,6 +461,8 @@ static int data_links(const struct report *r, FILE *out)
     fputs("<p class=\"soft noprint\">The data: ", out);
     if (r->answer == NET_TOKENS)
         rc = data_link(r, "kerf.csv", "text/csv", put_csv, out);
+    if (rc == 0 && has_profile(r))
+        rc = data_link(r, "profile.csv", "text/csv", report_profiles_csv, out);
     if (rc == 0)
         rc = data_link(r, "kerf.json", "application/json", report_json, out);
     fputs("</p>\n", out);
@@ -504,6 +523,8 @@ int report_html(const struct report *r, FILE *out)
     }
     if (r->n_candidates > 0 && r->n_gates > 0)
         gates(r, out);
+    if (rc == 0)
+        rc = report_profiles_html(r, out);
     if (rc == 0)
         rc = data_links(r, out);
     settings(r, out);

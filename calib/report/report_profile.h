@@ -7,9 +7,10 @@
 
 struct json_writer;
 
-/* Of every candidate that has a profile. */
+/* Of every candidate that has a profile. The page: 0 or ERR_NOMEM. */
 void report_profiles_text(const struct report *r, FILE *out);
-void report_profiles_html(const struct report *r, FILE *out);
+int report_profiles_html(const struct report *r, FILE *out);
+void report_profiles_csv(const struct report *r, FILE *out);
 
 /* Member "profile" of a candidate; null when it has none. */
 void report_profile_json(const struct report_model *c, struct json_writer *w);

@@ -135,6 +135,8 @@ static int check_operands(const struct opt_command *cmd, const struct opt_operan
         return cmd_usage(cmd, "--profile-windows: is of --profile, which is not asked for");
     if (o->reference && o->profile.wanted)
         return cmd_usage(cmd, "--profile: needs the weights of the reference, which a stored one has not");
+    if (o->save_reference && args->n < 2 && o->profile.wanted)
+        return cmd_usage(cmd, "--profile: there is no candidate to look into");
     if (o->reference && o->save_reference)
         return cmd_usage(cmd, "--reference and --save-reference exclude each other: it is stored already");
     if (args->n < 2 && !o->reference && !o->save_reference)
@@ -264,6 +266,7 @@ int cmd_compare(int argc, char **argv)
         .uses = USES_ALL,
         .examples = "kerf compare Qwen3-0.6B q3-Q4_K_M.gguf Q3_K_M plan:q3.plan --text wiki.test.txt\n"
                     "kerf compare Qwen3-0.6B q3-Q4_K_M.gguf --text wiki.test.txt --max-kld 0.05\n"
+                    "kerf compare Qwen3-0.6B Q3_K_M --text wiki.test.txt --profile --html loss.html\n"
                     "kerf compare Qwen3-0.6B --text wiki.test.txt --save-reference q3.kerf-ref\n"
                     "kerf compare --reference q3.kerf-ref q3-Q4_K_M.gguf q3-Q3_K_M.gguf",
     };
