@@ -25,8 +25,9 @@ static int check_layer(const struct profile_run *r, uint32_t layer, struct err *
     }
     if (ref->n_matrices != cand->n_matrices || ref->n_steps != cand->n_steps ||
         memcmp(ref->steps, cand->steps, sizeof ref->steps) != 0)
-        return err_set(e, ERR_ARG, "%s: layer %u has other tensors than that of the reference, which a "
-                                   "profile cannot compare",
+        return err_set(e, ERR_ARG,
+                       "%s: layer %u has other tensors than that of the reference, which a "
+                       "profile cannot compare",
                        r->cand->name, layer);
     return 0;
 }
@@ -196,8 +197,8 @@ static size_t windows_paid(const struct profile_run *r, double n_all, double n, 
     double whole = n_models * n_all * (n * u.layers + n_scored * u.head);
     double paid = PROFILE_COST * whole / (double)r->opt->n_candidates;
     double fixed = 3.0 * PROFILE_INPUTS * (u.layers + u.head);
-    double each = n * u.layers * (3 + (n_layers - 1) / 2 + n_kinds) +
-                  n_scored * u.head * (2 + n_layers + n_kinds);
+    double each =
+        n * u.layers * (3 + (n_layers - 1) / 2 + n_kinds) + n_scored * u.head * (2 + n_layers + n_kinds);
     double most = floor((paid - fixed) / each);
     return most < 1 ? 1 : most < n_all ? (size_t)most : (size_t)n_all;
 }
@@ -294,9 +295,10 @@ static double larger(double a, double b)
 static struct estimate mean_of(const struct profile_sample *s, const double *a, const double *b)
 {
     struct estimate by_token = b ? stat_mean_difference(a, b, s->n_losses) : stat_mean(a, s->n_losses);
-    struct estimate by_window = b ? stat_mean_difference_of_groups(a, b, s->ends, s->n)
-                                  : stat_mean_of_groups(a, s->ends, s->n);
-    return (struct estimate){by_token.value, s->n > 1 ? larger(by_token.error, by_window.error) : by_token.error};
+    struct estimate by_window =
+        b ? stat_mean_difference_of_groups(a, b, s->ends, s->n) : stat_mean_of_groups(a, s->ends, s->n);
+    return (struct estimate){by_token.value,
+                             s->n > 1 ? larger(by_token.error, by_window.error) : by_token.error};
 }
 
 static struct profile_restored restored_of(const struct profile_sample *s, const double *candidate,
@@ -344,9 +346,8 @@ static int split_crowd(struct profile_run *r, struct profile_model *models, stru
         rc = hidden_states_rows(&models[i].states, r->crowd, i * n, n, e);
     }
     for (size_t i = 0; rc == 0 && i < r->out->n_kinds; i++)
-        models[r->n_crowd + i] =
-            (struct profile_model){r->kinds[i].states ? r->kinds[i].states : models[0].states, r->cand,
-                                   r->kinds[i].view};
+        models[r->n_crowd + i] = (struct profile_model){
+            r->kinds[i].states ? r->kinds[i].states : models[0].states, r->cand, r->kinds[i].view};
     return rc;
 }
 

@@ -132,7 +132,8 @@ static int multiply(struct outputs *o, const struct output_side *side, const str
                     uint64_t row0, uint64_t n_rows, struct err *e)
 {
     struct region x = {o->x, 0}, y = {o->y, 0};
-    struct product p = {.weight = side->tensor, .row0 = row0, .n_rows = n_rows, .y = y, .ldy = (size_t)n_rows};
+    struct product p = {
+        .weight = side->tensor, .row0 = row0, .n_rows = n_rows, .y = y, .ldy = (size_t)n_rows};
     int rc = o->c->ops->products(o->c, side->weights, x, s->n, s->n_cols, &p, 1, e);
     return rc == 0 ? o->c->ops->download(o->c, o->host, y, s->n * (size_t)n_rows, e) : rc;
 }

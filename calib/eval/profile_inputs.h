@@ -1,9 +1,9 @@
 /* profile_inputs.h - what products are given in a run of a profile, and how far their outputs differ between
  * two models. Inside of profile.h.
  *
- * Of the inputs of each matrix every `step`-th row is kept, counted over the text from the middle of the first
- * `step`, of a stack of experts from the first row that each of them gets. Which rows these are depends on the
- * text alone. The output of a product is without its bias. */
+ * Of the inputs of each matrix every `step`-th row is kept, counted over the text from the middle of the
+ * first `step`, of a stack of experts from the first row that each of them gets. Which rows these are depends
+ * on the text alone. The output of a product is without its bias. */
 #ifndef KERF_PROFILE_INPUTS_H
 #define KERF_PROFILE_INPUTS_H
 

@@ -31,7 +31,7 @@ void profile_sample_release(struct profile_sample *s);
 
 /* A model that is followed to its end. */
 struct profile_model {
-    struct hidden_states *states; /* final, of the kept positions */
+    struct hidden_states *states;    /* final, of the kept positions */
     const struct evaluate_model *of; /* whose head it has ... */
     const struct weights *weights;   /* ... and where that is read */
 };

@@ -42,8 +42,8 @@ static void fill_cell(struct map_cell *c, const struct loss_tensor *t, const str
     double bits = bits_of(t, o);
     c->shade = shade_of(bits);
     c->text = qtype_name(o->type);
-    snprintf(c->title, sizeof c->title, "%s: %s, %.2f bits, %" PRIu64 " bytes, expected loss %.3g", t->tensor->name,
-             qtype_name(o->type), bits, o->n_bytes, o->loss);
+    snprintf(c->title, sizeof c->title, "%s: %s, %.2f bits, %" PRIu64 " bytes, expected loss %.3g",
+             t->tensor->name, qtype_name(o->type), bits, o->n_bytes, o->loss);
 }
 
 static int map(const struct allocator *a, const struct allocation *r, FILE *out, struct err *e)

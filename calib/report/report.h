@@ -27,11 +27,11 @@ struct report_model {
     double bits_per_weight;
     double tokens_per_second;
     struct perplexity ppl;
-    struct divergence d;         /* candidates only */
-    double *kld_windows;         /* [n_windows of the report] mean KLD of each; owned, or NULL */
-    bool has_step;               /* there is a candidate before this one */
-    struct estimate step;        /* its mean KLD minus that of the candidate before, paired */
-    struct answer_change change; /* of models that answer once for a text; then d and ppl are NaN */
+    struct divergence d;           /* candidates only */
+    double *kld_windows;           /* [n_windows of the report] mean KLD of each; owned, or NULL */
+    bool has_step;                 /* there is a candidate before this one */
+    struct estimate step;          /* its mean KLD minus that of the candidate before, paired */
+    struct answer_change change;   /* of models that answer once for a text; then d and ppl are NaN */
     const struct profile *profile; /* where its loss comes from; borrowed; or NULL */
 };
 

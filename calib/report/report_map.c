@@ -77,7 +77,8 @@ static void draw_legend(FILE *out, const struct map *m, double left, double y, d
         y += 20;
         x = 0;
     } else {
-        fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>", left - 10, y + 13, m->legend);
+        fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>", left - 10, y + 13,
+                m->legend);
     }
     for (size_t i = 0; i < m->n_steps; i++, x += STEP) {
         rectangle(out, x, y, STEP - 2, 18, m->steps[i].shade, m->steps[i].warm);
@@ -94,7 +95,8 @@ static void draw(const struct map *m, double width, FILE *out)
     const double left = fmin(30 + 6.2 * (double)widest, 0.28 * width);
     const double column = fmin((width - 10 - left) / (double)m->n_columns, 120), gap = column > 12 ? 2 : 0.5;
     const double bottom = TOP + ROW * (double)m->n_rows;
-    fprintf(out, "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"%s\">\n", width, bottom + 58, m->label);
+    fprintf(out, "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"%s\">\n", width, bottom + 58,
+            m->label);
     for (size_t l = 0; l < m->n_columns; l += column >= 18 ? 1 : 8)
         fprintf(out, "<text x=\"%.1f\" y=\"12\" text-anchor=\"middle\">%zu</text>\n",
                 left + column * ((double)l + 0.5), l);
@@ -103,8 +105,8 @@ static void draw(const struct map *m, double width, FILE *out)
     for (size_t i = 0; i < m->n_cells; i++) {
         const struct map_cell *c = &m->cells[i];
         double x = left + column * (double)(c->column < 0 ? 0 : c->column);
-        draw_cell(out, x, TOP + ROW * (double)c->row, (c->column < 0 ? fmax(column, 80) : column) - gap, ROW - 2,
-                  c);
+        draw_cell(out, x, TOP + ROW * (double)c->row, (c->column < 0 ? fmax(column, 80) : column) - gap,
+                  ROW - 2, c);
     }
     draw_legend(out, m, left, bottom + 12, width);
     fputs("</svg>\n", out);

@@ -1,5 +1,5 @@
-/* report_map.h - a map of layers (from left to right) and kinds of tensors (from top to bottom) as inline SVG,
- * for pages: of bits, of errors. What a cell says stands in its title and is seen on hover. */
+/* report_map.h - a map of layers (from left to right) and kinds of tensors (from top to bottom) as inline
+ * SVG, for pages: of bits, of errors. What a cell says stands in its title and is seen on hover. */
 #ifndef KERF_REPORT_MAP_H
 #define KERF_REPORT_MAP_H
 

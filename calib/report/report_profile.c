@@ -50,8 +50,8 @@ static int stem_length(const char *kind)
 
 static void kinds_text(const struct profile *p, FILE *out)
 {
-    fprintf(out, "%-18s %8s %8s %10s %10s %-10s %6s\n", "restored kind", "error %", "own %", loss_name(p->answer),
-            "gain", "", "% of it");
+    fprintf(out, "%-18s %8s %8s %10s %10s %-10s %6s\n", "restored kind", "error %", "own %",
+            loss_name(p->answer), "gain", "", "% of it");
     for (size_t i = 0; i < p->n_kinds; i++) {
         const struct profile_kind *k = &p->kinds[i];
         fprintf(out, "%-18.*s", stem_length(k->name), k->name);
@@ -75,8 +75,8 @@ static const struct profile_tensor *worst_of(const struct profile *p, size_t lay
 
 static void layers_text(const struct profile *p, FILE *out)
 {
-    fprintf(out, "\n%-8s %8s %10s %10s %-10s %6s  %s\n", "restored", "states %", loss_name(p->answer), "gain", "",
-            "% of it", "largest error %");
+    fprintf(out, "\n%-8s %8s %10s %10s %-10s %6s  %s\n", "restored", "states %", loss_name(p->answer), "gain",
+            "", "% of it", "largest error %");
     for (size_t i = 0; i < p->n_layers; i++) {
         const struct profile_tensor *worst = worst_of(p, i);
         const char *kind = NULL;
@@ -94,10 +94,10 @@ static void profile_text(const struct report_model *c, FILE *out)
 {
     const struct profile *p = c->profile;
     const int decimals = loss_decimals(p->answer);
-    fprintf(out, "\nprofile of %s\n%zu of %zu %s, %zu tokens, %zu %s; %s %.*f ±%.*f\n", report_name(c), p->n_windows,
-            p->n_windows_all, p->answer == NET_TOKENS ? "windows" : "texts", p->n_tokens, p->n_losses,
-            p->answer == NET_TOKENS ? "scored" : "answers", loss_name(p->answer), decimals, p->loss.value, decimals,
-            p->loss.error);
+    fprintf(out, "\nprofile of %s\n%zu of %zu %s, %zu tokens, %zu %s; %s %.*f ±%.*f\n", report_name(c),
+            p->n_windows, p->n_windows_all, p->answer == NET_TOKENS ? "windows" : "texts", p->n_tokens,
+            p->n_losses, p->answer == NET_TOKENS ? "scored" : "answers", loss_name(p->answer), decimals,
+            p->loss.value, decimals, p->loss.error);
     kinds_text(p, out);
     layers_text(p, out);
 }

@@ -1,5 +1,5 @@
-/* report_profile.h - where the loss of a candidate comes from (calib/eval/profile.h) as tables for a terminal,
- * as JSON, and as a map of layers and kinds for the page. Inside of report.h. */
+/* report_profile.h - where the loss of a candidate comes from (calib/eval/profile.h) as tables for a
+ * terminal, as JSON, and as a map of layers and kinds for the page. Inside of report.h. */
 #ifndef KERF_REPORT_PROFILE_H
 #define KERF_REPORT_PROFILE_H
 

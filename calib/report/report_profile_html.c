@@ -80,7 +80,8 @@ static void tensor_cell(struct map_cell *c, const struct profile_tensor *t, cons
     int n = snprintf(c->title, sizeof c->title, "%.120s, %s: error %.3g %%", t->name,
                      qtype_name((uint32_t)t->type), 100 * t->error);
     if (!isnan(t->own_error))
-        snprintf(c->title + n, sizeof c->title - (size_t)n, ", %.3g %% on its own inputs", 100 * t->own_error);
+        snprintf(c->title + n, sizeof c->title - (size_t)n, ", %.3g %% on its own inputs",
+                 100 * t->own_error);
 }
 
 static void fill_legend(struct map_step *steps, char text[N_STEPS][16], const struct error_scale *s)
@@ -108,7 +109,8 @@ static int profile_map(const struct profile *p, FILE *out)
                     .legend = "error",
                     .steps = steps,
                     .n_steps = s.high > 0 ? N_STEPS : 0};
-    if (cells && rows) {
+    const bool ok = cells && rows;
+    if (ok) {
         size_t n = 2 * p->n_layers;
         report_map_row(rows, &m.n_rows, "states");
         for (size_t i = 0; i < p->n_tensors; i++)
@@ -121,7 +123,7 @@ static int profile_map(const struct profile *p, FILE *out)
     }
     free(cells);
     free(rows);
-    return cells && rows ? 0 : ERR_NOMEM;
+    return ok ? 0 : ERR_NOMEM;
 }
 
 /* --- tables --- */
@@ -139,17 +141,17 @@ static void restored_cells(FILE *out, const struct profile *p, const struct prof
     fprintf(out, "<td>%.4g</td><td>%.3g", x->loss.value, x->gain.value);
     if (!isnan(x->gain.error))
         fprintf(out, " <span class=\"e\">±&#8239;%.2g</span>", x->gain.error);
-    fprintf(out, "</td><td>%.1f</td></tr>\n",
-            p->loss.value > 0 ? 100 * x->gain.value / p->loss.value : 0);
+    fprintf(out, "</td><td>%.1f</td></tr>\n", p->loss.value > 0 ? 100 * x->gain.value / p->loss.value : 0);
 }
 
 #define RESTORED_HEADS "<th>Loss left</th><th>Gain</th><th>% of the loss</th></tr></thead>\n<tbody>\n"
 
 static void kinds_table(const struct profile *p, FILE *out)
 {
-    fputs("<div class=\"scroll\"><table>\n<thead><tr><th>Restored kind</th><th>Error, %</th><th>On own inputs, "
-          "%</th>" RESTORED_HEADS,
-          out);
+    fputs(
+        "<div class=\"scroll\"><table>\n<thead><tr><th>Restored kind</th><th>Error, %</th><th>On own inputs, "
+        "%</th>" RESTORED_HEADS,
+        out);
     for (size_t i = 0; i < p->n_kinds; i++) {
         fputs("<tr><td>", out);
         report_put(out, p->kinds[i].name);
@@ -184,14 +186,15 @@ static int profile_section(const struct report_model *c, FILE *out)
     report_put(out, report_name(c));
     fputs("</h2>\n<figure>\n", out);
     int rc = profile_map(p, out);
-    fprintf(out,
-            "<figcaption>Relative error of the states behind each layer and of the outputs of its products, on "
-            "the reference's inputs; last row, in the other colour: what restoring the layer to the "
-            "reference's weights takes from the mean %s of %.4g&#8239;±&#8239;%.2g. Measured on %zu of %zu %s, "
-            "%zu %s.</figcaption>\n</figure>\n",
-            losses[p->answer], p->loss.value, p->loss.error, p->n_windows, p->n_windows_all,
-            p->answer == NET_TOKENS ? "windows" : "texts", p->n_losses,
-            p->answer == NET_TOKENS ? "scored tokens" : "answers");
+    fprintf(
+        out,
+        "<figcaption>Relative error of the states behind each layer and of the outputs of its products, on "
+        "the reference's inputs; last row, in the other colour: what restoring the layer to the "
+        "reference's weights takes from the mean %s of %.4g&#8239;±&#8239;%.2g. Measured on %zu of %zu %s, "
+        "%zu %s.</figcaption>\n</figure>\n",
+        losses[p->answer], p->loss.value, p->loss.error, p->n_windows, p->n_windows_all,
+        p->answer == NET_TOKENS ? "windows" : "texts", p->n_losses,
+        p->answer == NET_TOKENS ? "scored tokens" : "answers");
     kinds_table(p, out);
     layers_table(p, out);
     return rc;

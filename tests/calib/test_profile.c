@@ -1,6 +1,7 @@
-/* test_profile.c - profiles against brute force on toys of every kind of layer and answer: restored layers and
- * kinds are what a comparison says of the model changed so; errors of products and states are those worked out
- * from plain runs; the same bits for any threads, memory and back end; what cannot be compared is refused. */
+/* test_profile.c - profiles against brute force on toys of every kind of layer and answer: restored layers
+ * and kinds are what a comparison says of the model changed so; errors of products and states are those
+ * worked out from plain runs; the same bits for any threads, memory and back end; what cannot be compared is
+ * refused. */
 #include "calib/eval/candidate.h"
 #include "calib/eval/evaluate_texts.h"
 #include "calib/eval/profile.h"
@@ -64,7 +65,8 @@ static void make_texts(struct scene *s)
         must(corpus_end_record(&c, at, &e), &e);
     }
     must(corpus_add_tokens(&c, "texts", ids, at, NULL, 0, &e), &e);
-    must(passages_cut(&s->passages, &c, &(struct passage_options){.ctx = CTX, .eos = -1, .step = 11}, &e), &e);
+    must(passages_cut(&s->passages, &c, &(struct passage_options){.ctx = CTX, .eos = -1, .step = 11}, &e),
+         &e);
     corpus_release(&c);
 }
 
@@ -159,9 +161,9 @@ static void close_to(double a, double b, double relative)
         fail_msg("%.17g is not %.17g", a, b);
 }
 
-static const char *const families[] = {"qwen3moe",   "mixtral-stacked", "qwen35moe",       "qwen3next", "gemma2",
-                                       "gemma3",     "olmo2",           "granite",         "score",     "reward",
-                                       "stepreward", "embedding-last",  "embedding-mean"};
+static const char *const families[] = {
+    "qwen3moe", "mixtral-stacked", "qwen35moe", "qwen3next",  "gemma2",         "gemma3",        "olmo2",
+    "granite",  "score",           "reward",    "stepreward", "embedding-last", "embedding-mean"};
 #define N_FAMILIES (sizeof families / sizeof *families)
 
 static void restored_layers_and_kinds_are_what_comparisons_say(void **state)
@@ -179,7 +181,8 @@ static void restored_layers_and_kinds_are_what_comparisons_say(void **state)
             snprintf(pattern, sizeof pattern, "^blk\\.%zu\\.", i);
             double left = loss_with(&s, pattern);
             close_to(p.layers[i].restored.loss.value, left, 1e-12);
-            assert_true(fabs(p.layers[i].restored.gain.value - (whole - left)) < 1e-12 * (whole + left) + 1e-18);
+            assert_true(fabs(p.layers[i].restored.gain.value - (whole - left)) <
+                        1e-12 * (whole + left) + 1e-18);
         }
         for (size_t i = 0; i < p.n_kinds; i++) {
             snprintf(pattern, sizeof pattern, "(^|\\.)\\Q%s\\E$", p.kinds[i].name);
@@ -232,7 +235,8 @@ static double dot(const float *a, const float *b, size_t n)
 }
 
 /* Root mean square over tokens of |w' x' - w x| / |w x|. */
-static double slow_error(const struct scene *s, const char *name, const struct seen *x, const struct seen *own)
+static double slow_error(const struct scene *s, const char *name, const struct seen *x,
+                         const struct seen *own)
 {
     struct err e = {0};
     const struct model_tensor *t = model_find(s->ref.model, name);
@@ -396,8 +400,7 @@ static void few_windows_are_spread_and_their_errors_grow(void **state)
     struct profile one, all;
     open_scene(&s, "granite", 2);
     struct evaluate_model ref = model_of(&s.ref), cand = model_of(&s.cand);
-    struct profile_options opt = {
-        .pool = s.pool, .memory_bytes = 1 << 28, .n_windows = 1, .n_candidates = 1};
+    struct profile_options opt = {.pool = s.pool, .memory_bytes = 1 << 28, .n_windows = 1, .n_candidates = 1};
     must(profile_windows(&one, &ref, &cand, &s.windows, &opt, &e), &e);
     struct windows middle = s.windows;
     middle.n = 1;

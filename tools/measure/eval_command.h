@@ -108,7 +108,8 @@ struct profile_settings {
             "errors of products and of the states behind each layer, and the loss that is left with one "    \
             "layer or one kind of tensor as the reference has it; on some windows, at about one and a half " \
             "times the cost of the comparison"),                                                             \
-        OPT(UINT, "profile-windows", &(p).n_windows, "N", "windows (or texts) of the profile, evenly spread",\
+        OPT(UINT, "profile-windows", &(p).n_windows, "N",                                                    \
+            "windows (or texts) of the profile, evenly spread",                                              \
             .fallback = "what that cost pays for, at least one", .range = OPT_RANGE(.min = 1))
 
 /* What --activations says. */

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
-static int profile_of(struct eval_run *r, const struct evaluate_model *list, size_t candidate, bool single_texts,
-                      const struct profile_options *opt, struct err *e)
+static int profile_of(struct eval_run *r, const struct evaluate_model *list, size_t candidate,
+                      bool single_texts, const struct profile_options *opt, struct err *e)
 {
     struct profile *to = &r->profiles[candidate];
     const struct evaluate_model *c = &list[candidate + 1];
