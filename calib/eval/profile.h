@@ -22,8 +22,7 @@
 #include "statistics.h"
 
 #define PROFILE_INPUTS 256 /* tokens whose products are compared, about */
-#define PROFILE_COST   1.5 /* comparisons that all profiles together may cost, where they choose the windows \
-                            */
+#define PROFILE_COST   1.5 /* comparisons that all profiles together may cost */
 
 struct profile_restored {
     struct estimate loss; /* what is left */
