@@ -13,4 +13,8 @@ size_t wave_windows(const struct windows *w, size_t n_tokens);
  * than half of this machine's memory. */
 bool wave_finds_weights(uint64_t n_bytes);
 
+/* May a model be run in waves for nothing? Its weights are found again, and need not be encoded anew. */
+struct weights;
+bool wave_is_free(const struct weights *w);
+
 #endif

@@ -1,7 +1,6 @@
 /* evaluate.c - see evaluate.h. */
 #include "evaluate.h"
 
-#include "calib/model/forward.h"
 #include "calib/waves.h"
 #include "libquant/base/clock.h"
 
@@ -79,26 +78,44 @@ static int allocate(struct run *r, struct err *e)
     return ok ? 0 : err_set(e, ERR_NOMEM, "out of memory for the scores of %zu positions", n);
 }
 
+struct forward_options evaluate_forward(const struct evaluate_options *opt, const struct windows *w,
+                                        const struct evaluate_model *m, struct progress progress)
+{
+    return (struct forward_options){.pool = opt->pool,
+                                    .memory_bytes = opt->memory_bytes,
+                                    .activations = opt->activations,
+                                    .cache = m->cache,
+                                    .compute = opt->compute,
+                                    .keep_first = w->first,
+                                    .keep_end = w->end,
+                                    .progress = progress};
+}
+
+struct head_options evaluate_head(const struct evaluate_options *opt, struct progress progress)
+{
+    return (struct head_options){.pool = opt->pool,
+                                 .memory_bytes = opt->memory_bytes,
+                                 .activations = opt->activations,
+                                 .progress = progress,
+                                 .compute = opt->compute};
+}
+
 /* States of every model for the windows of the wave. A stop after the first candidate leaves those that are
  * done, if there are no earlier waves to show. */
 static int run_models(struct run *r, struct err *e)
 {
     const struct windows *w = r->w;
-    struct forward_options f = {.pool = r->opt->pool,
-                                .memory_bytes = r->opt->memory_bytes / (r->n_asked > 1 ? 2 : 1),
-                                .memory_share = r->n_asked > 1 ? 2 : 1,
-                                .keep_bytes = r->opt->memory_bytes / (r->n_asked > 1 ? 4 * r->n_asked : 8),
-                                .activations = r->opt->activations,
-                                .compute = r->opt->compute,
-                                .keep_first = w->first,
-                                .keep_end = w->end,
-                                .progress = {show, r}};
+    const uint64_t share = r->n_asked > 1 ? 2 : 1;
     r->n_active = 0;
     for (r->stage = 0; r->stage < r->n_asked; r->stage++) {
         double start = clock_seconds();
-        f.cache = r->models[r->stage].cache;
-        int rc = forward_run(&r->states[r->stage], r->models[r->stage].net, r->models[r->stage].weights,
-                             w->inputs + r->first * w->ctx, r->n, w->ctx, &f, e);
+        const struct evaluate_model *m = &r->models[r->stage];
+        struct forward_options f = evaluate_forward(r->opt, w, m, (struct progress){show, r});
+        f.memory_bytes /= share;
+        f.memory_share = (unsigned)share;
+        f.keep_bytes = r->opt->memory_bytes / (r->n_asked > 1 ? 4 * r->n_asked : 8);
+        int rc = forward_run(&r->states[r->stage], m->net, m->weights, w->inputs + r->first * w->ctx, r->n,
+                             w->ctx, &f, e);
         if (rc == ERR_CANCELLED && r->stage >= 2 && r->first == 0) {
             r->v.partial = true;
             r->ignore_stop = true;
@@ -124,11 +141,7 @@ static int score(struct run *r, struct err *e)
 {
     struct evaluation *v = &r->v;
     size_t n = r->n * v->run, at = r->first * v->run;
-    struct head_options h = {.pool = r->opt->pool,
-                             .memory_bytes = r->opt->memory_bytes,
-                             .activations = r->opt->activations,
-                             .progress = {show, r},
-                             .compute = r->opt->compute};
+    const struct head_options h = evaluate_head(r->opt, (struct progress){show, r});
     struct head_model *list = calloc(r->n_active, sizeof *list);
     if (!list)
         return err_set(e, ERR_NOMEM, "out of memory for %zu models", r->n_active);

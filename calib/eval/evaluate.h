@@ -8,6 +8,7 @@
 #define KERF_EVALUATE_H
 
 #include "calib/corpus.h"
+#include "calib/model/forward.h"
 #include "calib/model/head.h"
 #include "calib/model/kv_cache.h"
 
@@ -60,6 +61,11 @@ int evaluation_select(struct evaluation *out, const struct evaluation *v, const 
 
 /* ERR_FORMAT, with the position, when a score of model `m`, called `name`, is no number. */
 int evaluation_check_finite(const struct evaluation *v, size_t m, const char *name, struct err *e);
+
+/* How models run over windows, and how their states are scored: what every way to evaluate begins with. */
+struct forward_options evaluate_forward(const struct evaluate_options *opt, const struct windows *w,
+                                        const struct evaluate_model *m, struct progress progress);
+struct head_options evaluate_head(const struct evaluate_options *opt, struct progress progress);
 
 /* Let go of all models behind the first n. */
 void evaluation_keep_models(struct evaluation *v, size_t n_models);

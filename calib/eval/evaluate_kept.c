@@ -158,11 +158,7 @@ static int load_reference(struct run *r, size_t stretch, struct hidden_states **
 static int score_stretch(struct run *r, size_t stretch, const struct hidden_states *states, double seconds,
                          struct err *e)
 {
-    struct head_options h = {.pool = r->opt->pool,
-                             .memory_bytes = r->opt->memory_bytes,
-                             .activations = r->opt->activations,
-                             .progress = {show, r},
-                             .compute = r->opt->compute};
+    const struct head_options h = evaluate_head(r->opt, (struct progress){show, r});
     struct score_unit u = unit_of(r, r->model, stretch);
     struct hidden_states *reference = NULL;
     char key[65];
@@ -206,14 +202,8 @@ static int pass(struct run *r, struct err *e)
     const struct evaluate_model *m = &r->models[r->model];
     const struct windows *w = r->w;
     const size_t n = r->n_pass, from = first_window(r, r->at), n_all = n_windows(r, r->at, n);
-    struct forward_options f = {.pool = r->opt->pool,
-                                .memory_bytes = r->opt->memory_bytes / 2,
-                                .activations = r->opt->activations,
-                                .cache = m->cache,
-                                .compute = r->opt->compute,
-                                .keep_first = w->first,
-                                .keep_end = w->end,
-                                .progress = {show, r}};
+    struct forward_options f = evaluate_forward(r->opt, w, m, (struct progress){show, r});
+    f.memory_bytes /= 2;
     struct hidden_states *states = NULL, *part = NULL;
     double start = clock_seconds();
     int rc = forward_run(&states, m->net, m->weights, w->inputs + from * w->ctx, n_all, w->ctx, &f, e);
@@ -237,15 +227,14 @@ static int pass(struct run *r, struct err *e)
 /* All that the model at work lacks. */
 static int run_model(struct run *r, struct err *e)
 {
-    const struct weights *weights = r->models[r->model].weights;
-    bool again = !weights_encodes(weights) && wave_finds_weights(weights_n_bytes(weights));
+    const bool in_waves = wave_is_free(r->models[r->model].weights);
     int rc = 0;
     for (r->at = 0; rc == 0 && r->at < r->n_stretches; r->at++) {
         const bool *done = r->done[r->model] + r->at;
         if (done[0])
             continue;
         r->n_pass = 1;
-        while (!again && r->at + r->n_pass < r->n_stretches && !done[r->n_pass])
+        while (!in_waves && r->at + r->n_pass < r->n_stretches && !done[r->n_pass])
             r->n_pass++;
         rc = pass(r, e);
     }
@@ -255,10 +244,7 @@ static int run_model(struct run *r, struct err *e)
 /* What the reference's listener wants, when all is there. */
 static int tell_reference(struct run *r, struct err *e)
 {
-    struct head_options h = {.pool = r->opt->pool,
-                             .memory_bytes = r->opt->memory_bytes,
-                             .activations = r->opt->activations,
-                             .compute = r->opt->compute};
+    const struct head_options h = evaluate_head(r->opt, (struct progress){0});
     int rc = 0;
     for (size_t i = 0; rc == 0 && r->opt->take_reference && i < r->n_stretches; i++) {
         struct score_unit u = unit_of(r, 0, i);

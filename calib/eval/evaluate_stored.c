@@ -65,10 +65,7 @@ static int row_job(void *ctx, size_t job, unsigned worker, struct err *e)
 static int score(struct run *r, const struct hidden_states *states, struct err *e)
 {
     const struct evaluate_model *m = &r->models[r->model];
-    struct head_options h = {.pool = r->opt->pool,
-                             .memory_bytes = r->opt->memory_bytes,
-                             .activations = r->opt->activations,
-                             .compute = r->opt->compute};
+    const struct head_options h = evaluate_head(r->opt, (struct progress){0});
     struct head_model head = {m->net, m->weights, states};
     size_t n = r->n * r->v.run, most = logit_rows_at_once(r->n_vocab, n, r->opt->memory_bytes);
     float *logits = malloc(most * r->n_vocab * sizeof *logits);
@@ -95,16 +92,8 @@ static int run_candidate(struct run *r, struct err *e)
 {
     const struct windows *w = stored_reference_windows(r->ref);
     const struct evaluate_model *m = &r->models[r->model];
-    struct forward_options f = {.pool = r->opt->pool,
-                                .memory_bytes = r->opt->memory_bytes,
-                                .activations = r->opt->activations,
-                                .cache = m->cache,
-                                .compute = r->opt->compute,
-                                .keep_first = w->first,
-                                .keep_end = w->end,
-                                .progress = {show, r}};
-    bool again = !weights_encodes(m->weights) && wave_finds_weights(weights_n_bytes(m->weights));
-    size_t wave = again ? wave_windows(w, WAVE_TOKENS) : r->n_windows;
+    const struct forward_options f = evaluate_forward(r->opt, w, m, (struct progress){show, r});
+    size_t wave = wave_is_free(m->weights) ? wave_windows(w, WAVE_TOKENS) : r->n_windows;
     double start = clock_seconds();
     int rc = 0;
     for (r->first = 0; rc == 0 && r->first < r->n_windows; r->first += rc == 0 ? r->n : 0) {

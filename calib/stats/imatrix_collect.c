@@ -115,9 +115,7 @@ static int run_wave(struct run *r, struct err *e)
 static size_t wave_size(const struct imatrix_collect_options *opt, const struct weights *weights,
                         const struct windows *w)
 {
-    if (opt->save_windows >= w->n ||
-        (opt->save_windows == 0 &&
-         (weights_encodes(weights) || !wave_finds_weights(weights_n_bytes(weights)))))
+    if (opt->save_windows >= w->n || (opt->save_windows == 0 && !wave_is_free(weights)))
         return w->n;
     size_t n = wave_windows(w, opt->save_windows ? opt->save_windows * w->ctx : WAVE_TOKENS);
     return n < w->n ? n : w->n;

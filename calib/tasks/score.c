@@ -109,8 +109,7 @@ static void plan_release(struct plan *p)
 static int plan_make(struct plan *p, const struct requests *r, const struct net *net, const struct weights *w,
                      struct err *e)
 {
-    bool dear = weights_encodes(w) || !wave_finds_weights(weights_n_bytes(w));
-    *p = (struct plan){.r = r, .most = dear ? FEWER_PASSES * GROUP_TOKENS : GROUP_TOKENS};
+    *p = (struct plan){.r = r, .most = wave_is_free(w) ? GROUP_TOKENS : FEWER_PASSES * GROUP_TOKENS};
     p->only_alike = net->rope.train_length;
     return plan_runs(p, e);
 }

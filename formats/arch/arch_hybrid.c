@@ -21,37 +21,11 @@ bool arch_is_mtp(const struct arch_model *a, uint64_t layer)
     return a->n_extra != 0 && layer == a->value[ARCH_L];
 }
 
-const struct arch_row arch_rows_hybrid_global[3] = {
-    {.hf = "model.embed_tokens.weight", .gguf = "token_embd.weight", .shape = "V,D"},
-    {.hf = "model.norm.weight", .gguf = "output_norm.weight", .shape = "D", .op = ARCH_ADD_ONE},
-    {.hf = "lm_head.weight", .gguf = "output.weight", .shape = "V,D", .presence = ARCH_HEAD},
-};
-
-/* The second norm has a name of its own here, not ffn_norm. */
-const struct arch_row arch_rows_hybrid_norms[2] = {
-    {.hf = "model.layers.N.input_layernorm.weight",
-     .gguf = "blk.N.attn_norm.weight",
-     .shape = "D",
-     .op = ARCH_ADD_ONE},
-    {.hf = "model.layers.N.post_attention_layernorm.weight",
-     .gguf = "blk.N.post_attention_norm.weight",
-     .shape = "D",
-     .op = ARCH_ADD_ONE},
-};
-
-const struct arch_row arch_rows_hybrid_attention[6] = {
+const struct arch_row arch_rows_gated_attention[4] = {
     {.hf = "model.layers.N.self_attn.q_proj.weight", .gguf = "blk.N.attn_q.weight", .shape = "2*H*d,D"},
     {.hf = "model.layers.N.self_attn.k_proj.weight", .gguf = "blk.N.attn_k.weight", .shape = "Hkv*d,D"},
     {.hf = "model.layers.N.self_attn.v_proj.weight", .gguf = "blk.N.attn_v.weight", .shape = "Hkv*d,D"},
     {.hf = "model.layers.N.self_attn.o_proj.weight", .gguf = "blk.N.attn_output.weight", .shape = "D,H*d"},
-    {.hf = "model.layers.N.self_attn.q_norm.weight",
-     .gguf = "blk.N.attn_q_norm.weight",
-     .shape = "d",
-     .op = ARCH_ADD_ONE},
-    {.hf = "model.layers.N.self_attn.k_norm.weight",
-     .gguf = "blk.N.attn_k_norm.weight",
-     .shape = "d",
-     .op = ARCH_ADD_ONE},
 };
 
 /* Names as arch_rename_mtp gives them. */

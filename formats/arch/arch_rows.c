@@ -21,6 +21,34 @@ const struct arch_row arch_rows_global[3] = {
      .when = has_head},
 };
 
+const struct arch_row arch_rows_centred_global[3] = {
+    {.hf = "model.embed_tokens.weight", .gguf = "token_embd.weight", .shape = "V,D"},
+    {.hf = "model.norm.weight", .gguf = "output_norm.weight", .shape = "D", .op = ARCH_ADD_ONE},
+    {.hf = "lm_head.weight", .gguf = "output.weight", .shape = "V,D", .presence = ARCH_HEAD},
+};
+
+const struct arch_row arch_rows_centred_norms[2] = {
+    {.hf = "model.layers.N.input_layernorm.weight",
+     .gguf = "blk.N.attn_norm.weight",
+     .shape = "D",
+     .op = ARCH_ADD_ONE},
+    {.hf = "model.layers.N.post_attention_layernorm.weight",
+     .gguf = "blk.N.post_attention_norm.weight",
+     .shape = "D",
+     .op = ARCH_ADD_ONE},
+};
+
+const struct arch_row arch_rows_centred_qk_norms[2] = {
+    {.hf = "model.layers.N.self_attn.q_norm.weight",
+     .gguf = "blk.N.attn_q_norm.weight",
+     .shape = "d",
+     .op = ARCH_ADD_ONE},
+    {.hf = "model.layers.N.self_attn.k_norm.weight",
+     .gguf = "blk.N.attn_k_norm.weight",
+     .shape = "d",
+     .op = ARCH_ADD_ONE},
+};
+
 static uint64_t label_row(const struct arch_model *a, uint64_t out)
 {
     return a->label_rows[out & 1];

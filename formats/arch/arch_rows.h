@@ -57,11 +57,15 @@ uint64_t arch_up_half(const struct arch_model *a, uint64_t out);
 /* The same from the transposed form [E, D, 2*Fe], and the stacked form of the down projection (Qwen3-VL). */
 extern const struct arch_row arch_rows_transposed_experts[6];
 
+/* Norm scales that are stored around zero (+ 1): Gemma, and the hybrids. The norm behind attention has a name
+ * of its own, not ffn_norm. */
+extern const struct arch_row arch_rows_centred_global[3]; /* as arch_rows_global */
+extern const struct arch_row arch_rows_centred_norms[2];  /* attn_norm, post_attention_norm */
+extern const struct arch_row arch_rows_centred_qk_norms[2];
+
 /* Hybrids of softmax attention and gated delta nets (arch_hybrid.c). */
-extern const struct arch_row arch_rows_hybrid_global[3];    /* as arch_rows_global, norm scale + 1 */
-extern const struct arch_row arch_rows_hybrid_norms[2];     /* attn_norm, post_attention_norm, + 1 */
-extern const struct arch_row arch_rows_hybrid_attention[6]; /* q with gate, k, v, o, q and k norms + 1 */
-extern const struct arch_row arch_rows_mtp[4];              /* multi-token prediction, on block L */
+extern const struct arch_row arch_rows_gated_attention[4]; /* q with gate, k, v, o */
+extern const struct arch_row arch_rows_mtp[4];             /* multi-token prediction, on block L */
 extern const struct arch_key arch_keys_hybrid[]; /* ssm.*, rotary dimensions of a part of the head */
 bool arch_is_linear(const struct arch_model *a, uint64_t layer);
 bool arch_is_full(const struct arch_model *a, uint64_t layer);

@@ -15,18 +15,7 @@ static const char *const types_2[] = {"gemma2", NULL};
 static const char *const classes_3[] = {"Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", NULL};
 static const char *const types_3[] = {"gemma3_text", "gemma3", NULL};
 
-static const struct arch_row shared_rows[] = {
-    {.hf = "model.embed_tokens.weight", .gguf = "token_embd.weight", .shape = "V,D"},
-    {.hf = "model.norm.weight", .gguf = "output_norm.weight", .shape = "D", .op = ARCH_ADD_ONE},
-    {.hf = "lm_head.weight", .gguf = "output.weight", .shape = "V,D", .presence = ARCH_HEAD},
-    {.hf = "model.layers.N.input_layernorm.weight",
-     .gguf = "blk.N.attn_norm.weight",
-     .shape = "D",
-     .op = ARCH_ADD_ONE},
-    {.hf = "model.layers.N.post_attention_layernorm.weight",
-     .gguf = "blk.N.post_attention_norm.weight",
-     .shape = "D",
-     .op = ARCH_ADD_ONE},
+static const struct arch_row ffn_norm_rows[] = {
     {.hf = "model.layers.N.pre_feedforward_layernorm.weight",
      .gguf = "blk.N.ffn_norm.weight",
      .shape = "D",
@@ -37,27 +26,18 @@ static const struct arch_row shared_rows[] = {
      .op = ARCH_ADD_ONE},
 };
 
-static const struct arch_row qk_norm_rows[] = {
-    {.hf = "model.layers.N.self_attn.q_norm.weight",
-     .gguf = "blk.N.attn_q_norm.weight",
-     .shape = "d",
-     .op = ARCH_ADD_ONE},
-    {.hf = "model.layers.N.self_attn.k_norm.weight",
-     .gguf = "blk.N.attn_k_norm.weight",
-     .shape = "d",
-     .op = ARCH_ADD_ONE},
-};
+#define SHARED_GROUPS                                                                                        \
+    ARCH_GROUP(arch_rows_centred_global), ARCH_GROUP(arch_rows_centred_norms), ARCH_GROUP(ffn_norm_rows),    \
+        ARCH_GROUP(arch_rows_attention), ARCH_GROUP(arch_rows_ffn)
 
 static const struct arch_group groups_2[] = {
-    ARCH_GROUP(shared_rows),
-    ARCH_GROUP(arch_rows_attention),
-    ARCH_GROUP(arch_rows_ffn),
+    SHARED_GROUPS,
     ARCH_END_GROUPS,
 };
 
 static const struct arch_group groups_3[] = {
-    ARCH_GROUP(shared_rows),  ARCH_GROUP(arch_rows_attention),
-    ARCH_GROUP(qk_norm_rows), ARCH_GROUP(arch_rows_ffn),
+    SHARED_GROUPS,
+    ARCH_GROUP(arch_rows_centred_qk_norms),
     ARCH_END_GROUPS,
 };
 

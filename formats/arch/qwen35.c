@@ -73,9 +73,10 @@ static const struct arch_row linear_rows[] = {
 };
 
 static const struct arch_group dense_groups[] = {
-    ARCH_GROUP(arch_rows_hybrid_global),
-    ARCH_GROUP(arch_rows_hybrid_norms),
-    ARCH_GROUP_WHEN(arch_rows_hybrid_attention, arch_is_full),
+    ARCH_GROUP(arch_rows_centred_global),
+    ARCH_GROUP(arch_rows_centred_norms),
+    ARCH_GROUP_WHEN(arch_rows_gated_attention, arch_is_full),
+    ARCH_GROUP_WHEN(arch_rows_centred_qk_norms, arch_is_full),
     ARCH_GROUP_WHEN(linear_rows, arch_is_linear),
     ARCH_GROUP(arch_rows_ffn),
     ARCH_GROUP_WHEN(arch_rows_mtp, arch_is_mtp),
@@ -83,9 +84,10 @@ static const struct arch_group dense_groups[] = {
 };
 
 static const struct arch_group moe_groups[] = {
-    ARCH_GROUP(arch_rows_hybrid_global),
-    ARCH_GROUP(arch_rows_hybrid_norms),
-    ARCH_GROUP_WHEN(arch_rows_hybrid_attention, arch_is_full),
+    ARCH_GROUP(arch_rows_centred_global),
+    ARCH_GROUP(arch_rows_centred_norms),
+    ARCH_GROUP_WHEN(arch_rows_gated_attention, arch_is_full),
+    ARCH_GROUP_WHEN(arch_rows_centred_qk_norms, arch_is_full),
     ARCH_GROUP_WHEN(linear_rows, arch_is_linear),
     ARCH_GROUP_WHEN(arch_rows_ffn, arch_is_dense),
     ARCH_GROUP_WHEN(arch_rows_router, arch_has_experts),

@@ -255,16 +255,31 @@ done:
     return rc;
 }
 
+static int begin_keys(struct gguf_meta *meta, const char *architecture, const char *type, struct err *e)
+{
+    int rc = gguf_meta_set_string(meta, "general.architecture", architecture, e);
+    return rc == 0 ? gguf_meta_set_string(meta, "general.type", type, e) : rc;
+}
+
+/* Version 2 of the layouts of blocks is the one that runtimes read. */
+static int add_layout_version(struct gguf_meta *meta, struct err *e)
+{
+    return gguf_meta_set_u32(meta, "general.quantization_version", 2, e);
+}
+
+/* What the config says the model is called, or NULL. */
+static const char *name_or_path(const struct arch_model *a)
+{
+    return json_string(json_get(hf_config_root(a->config), "_name_or_path"));
+}
+
 int metadata_from_folder(struct gguf_meta *meta, const char *folder, const char *path,
                          const struct arch_model *a, const struct vocabulary *vocabulary,
                          const struct metadata_sizes *sizes, const struct arch_warnings *w, struct err *e)
 {
-    int rc = gguf_meta_set_string(meta, "general.architecture", a->arch->name, e);
+    int rc = begin_keys(meta, a->arch->name, "model", e);
     if (rc == 0)
-        rc = gguf_meta_set_string(meta, "general.type", "model", e);
-    if (rc == 0)
-        rc = add_general(meta, folder, path,
-                         json_string(json_get(hf_config_root(a->config), "_name_or_path")), sizes, w, e);
+        rc = add_general(meta, folder, path, name_or_path(a), sizes, w, e);
     if (rc == 0)
         rc = arch_add_common_keys(a, meta, w, e);
     if (rc == 0)
@@ -276,7 +291,7 @@ int metadata_from_folder(struct gguf_meta *meta, const char *folder, const char 
     if (rc == 0)
         rc = rerank_add_keys(a, meta, folder, e);
     if (rc == 0)
-        rc = gguf_meta_set_u32(meta, "general.quantization_version", 2, e);
+        rc = add_layout_version(meta, e);
     if (rc == 0 && vocabulary)
         rc = vocabulary_to_gguf(vocabulary, meta, e);
     if (rc == 0 && vocabulary && a->arch->after_vocabulary)
@@ -288,9 +303,7 @@ int metadata_of_adapter(struct gguf_meta *meta, const char *folder, const char *
                         const uint32_t *tokens, size_t n_tokens, const struct arch_warnings *w, struct err *e)
 {
     const struct metadata_sizes none = {.total = 0};
-    int rc = gguf_meta_set_string(meta, "general.architecture", architecture, e);
-    if (rc == 0)
-        rc = gguf_meta_set_string(meta, "general.type", "adapter", e);
+    int rc = begin_keys(meta, architecture, "adapter", e);
     if (rc == 0)
         rc = gguf_meta_set_string(meta, "adapter.type", "lora", e);
     if (rc == 0)
@@ -299,20 +312,17 @@ int metadata_of_adapter(struct gguf_meta *meta, const char *folder, const char *
         rc = gguf_meta_set_f32(meta, "adapter.lora.alpha", (float)alpha, e);
     if (rc == 0 && n_tokens)
         rc = gguf_meta_set_array(meta, "adapter.alora.invocation_tokens", GGUF_U32, tokens, n_tokens, e);
-    return rc == 0 ? gguf_meta_set_u32(meta, "general.quantization_version", 2, e) : rc;
+    return rc == 0 ? add_layout_version(meta, e) : rc;
 }
 
 int metadata_of_towers(struct gguf_meta *meta, const char *folder, const char *path,
                        const struct arch_model *a, const struct metadata_sizes *sizes,
                        const struct arch_warnings *w, struct err *e)
 {
-    int rc = gguf_meta_set_string(meta, "general.architecture", a->arch->name, e);
+    int rc = begin_keys(meta, a->arch->name, "mmproj", e);
     if (rc == 0)
-        rc = gguf_meta_set_string(meta, "general.type", "mmproj", e);
-    if (rc == 0)
-        rc = add_general(meta, folder, path,
-                         json_string(json_get(hf_config_root(a->config), "_name_or_path")), sizes, w, e);
+        rc = add_general(meta, folder, path, name_or_path(a), sizes, w, e);
     if (rc == 0)
         rc = tower_add_keys(a, folder, sizes->file_type, meta, w, e);
-    return rc != 0 ? rc : gguf_meta_set_u32(meta, "general.quantization_version", 2, e);
+    return rc == 0 ? add_layout_version(meta, e) : rc;
 }

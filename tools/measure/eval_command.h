@@ -16,6 +16,7 @@
 #define KERF_EVAL_COMMAND_H
 
 #include "tools/options/candidate_arg.h"
+#include "tools/options/text_options.h"
 #include "tools/cmd.h"
 #include "tools/progress.h"
 
@@ -62,10 +63,7 @@ struct text_options {
             "overlapping windows that begin every N tokens; the last N tokens of each are scored",           \
             .fallback = "windows do not overlap, the second half of each is scored",                         \
             .range = OPT_RANGE(.min = 1)),                                                                   \
-        OPT(FLAG, "parse-special", &(t).parse_special, NULL,                                                 \
-            "read the text of control tokens, such as <|im_end|>, as control tokens"),                       \
-        OPT(CHOICE, "activations", &(t).activations, "f32|q8",                                               \
-            "precision of the inputs of products: exact, or rounded as the llama.cpp CPU runtime does")
+        PARSE_SPECIAL_OPTION((t).parse_special), ACTIVATIONS_OPTION((t).activations)
 
 /* Rows behind them for commands that score. */
 #define SCORED_TEXT_OPTIONS(t)                                                                               \

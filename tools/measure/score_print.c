@@ -217,11 +217,41 @@ void score_json(const struct score_result *r, struct json_writer *w)
 
 static const char *const kind_names[] = {"choice", "answer", "text"};
 
+static void put_sum(struct json_writer *w, const struct likelihood *l)
+{
+    jw_double(w, l->sum);
+}
+
+static void put_n_tokens(struct json_writer *w, const struct likelihood *l)
+{
+    jw_uint(w, l->n_tokens);
+}
+
+static void put_mean(struct json_writer *w, const struct likelihood *l)
+{
+    jw_double(w, l->mean);
+}
+
+static void put_greedy(struct json_writer *w, const struct likelihood *l)
+{
+    jw_bool(w, l->greedy);
+}
+
+/* One figure of each continuation of a record. */
+static void put_list(struct json_writer *w, const char *key,
+                     void (*put_figure)(struct json_writer *w, const struct likelihood *l),
+                     const struct score_model *m, size_t record)
+{
+    jw_key(w, key), jw_array(w);
+    for (size_t k = m->requests.record_begin[record]; k < m->requests.record_begin[record + 1]; k++)
+        put_figure(w, &m->likelihoods[k]);
+    jw_end(w);
+}
+
 static void record_json(struct json_writer *w, const struct score_result *r, size_t i, size_t model)
 {
     const struct task_record *x = &r->task->records[i];
     const struct score_model *m = &r->models[model];
-    size_t from = m->requests.record_begin[i], to = m->requests.record_begin[i + 1];
     jw_object(w);
     jw_key(w, "place"), jw_uint(w, x->place);
     jw_key(w, "kind"), jw_string(w, kind_names[x->kind]);
@@ -232,22 +262,10 @@ static void record_json(struct json_writer *w, const struct score_result *r, siz
         jw_key(w, "choice"), jw_uint(w, m->verdict.pick[r->metric][i]);
         jw_key(w, "answer"), jw_uint(w, x->right);
     }
-    jw_key(w, "log_likelihoods"), jw_array(w);
-    for (size_t k = from; k < to; k++)
-        jw_double(w, m->likelihoods[k].sum);
-    jw_end(w);
-    jw_key(w, "n_tokens"), jw_array(w);
-    for (size_t k = from; k < to; k++)
-        jw_uint(w, m->likelihoods[k].n_tokens);
-    jw_end(w);
-    jw_key(w, "token_means"), jw_array(w);
-    for (size_t k = from; k < to; k++)
-        jw_double(w, m->likelihoods[k].mean);
-    jw_end(w);
-    jw_key(w, "greedy"), jw_array(w);
-    for (size_t k = from; k < to; k++)
-        jw_bool(w, m->likelihoods[k].greedy);
-    jw_end(w);
+    put_list(w, "log_likelihoods", put_sum, m, i);
+    put_list(w, "n_tokens", put_n_tokens, m, i);
+    put_list(w, "token_means", put_mean, m, i);
+    put_list(w, "greedy", put_greedy, m, i);
     jw_end(w);
 }
 

@@ -4,6 +4,7 @@
 #define KERF_FEEDBACK_COMMAND_H
 
 #include "tools/cmd.h"
+#include "tools/options/text_options.h"
 
 #include "calib/corpus.h"
 #include "calib/solve/feedback_model.h"
@@ -37,8 +38,7 @@ struct feedback_options {
             "windows of the text that are not calibrated on; each group of matrices is swapped in alone "    \
             "there, and keeps the plain encoder's bytes where the divergence rises. 0: no check",            \
             .fallback = "8"),                                                                                \
-        OPT(FLAG, "parse-special", &(f).parse_special, NULL,                                                 \
-            "read the text of control tokens, such as <|im_end|>, as control tokens")
+        PARSE_SPECIAL_OPTION((f).parse_special)
 
 struct feedback_run {
     struct feedback_model *solved;
