@@ -35,7 +35,7 @@ static void turn(float *x, size_t dim, size_t n)
     }
 }
 
-/* A head that holds what is no number stays as it is, and is found out by who looks at the result. */
+/* A head that holds what is not a number stays as it is, and is found out by who looks at the result. */
 int cpu_store_head(const struct kern *kern, const struct cpu_storage *s, float *head, size_t dim,
                    struct err *e)
 {

@@ -59,7 +59,7 @@ void evaluation_release(struct evaluation *v);
 int evaluation_select(struct evaluation *out, const struct evaluation *v, const uint8_t *use, uint8_t bit,
                       struct err *e);
 
-/* ERR_FORMAT, with the position, when a score of model `m`, called `name`, is no number. */
+/* ERR_FORMAT, with the position, when a score of model `m`, called `name`, is not a number. */
 int evaluation_check_finite(const struct evaluation *v, size_t m, const char *name, struct err *e);
 
 /* How models run over windows, and how their states are scored: what every way to evaluate begins with. */

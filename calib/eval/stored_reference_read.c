@@ -66,7 +66,7 @@ static int get_text(struct stored_reference *r, const char *key, const char **ou
 {
     struct gguf_string s = {0};
     if (!gguf_meta_get_string(gguf_reader_meta(r->file), key, &s) || memchr(s.data, 0, (size_t)s.len))
-        return err_set(e, ERR_FORMAT, "%s is missing or no text", key);
+        return err_set(e, ERR_FORMAT, "%s is missing or not a text", key);
     *out = arena_strndup(&r->arena, s.data, (size_t)s.len);
     return *out ? 0 : err_set(e, ERR_NOMEM, "out of memory for %s", key);
 }
@@ -99,7 +99,7 @@ static int read_about(struct stored_reference *r, struct err *e)
     for (size_t i = 0; rc == 0 && i < sizeof words / sizeof *words; i++)
         rc = get_text(r, words[i].key, words[i].out, e);
     if (rc == 0 && (strlen(ids) != 64 || strlen(sum) != 64))
-        rc = err_set(e, ERR_FORMAT, "reference.ids_sha256 or reference.sha256 has not 64 digits");
+        rc = err_set(e, ERR_FORMAT, "reference.ids_sha256 or reference.sha256 does not have 64 digits");
     if (rc != 0)
         return rc;
     memcpy(a->ids_sha256, ids, 65);
@@ -114,7 +114,7 @@ static int read_about(struct stored_reference *r, struct err *e)
     if (rc == 0 &&
         (!gguf_meta_get_f64(gguf_reader_meta(r->file), "reference.bits_per_weight", &a->bits_per_weight) ||
          !isfinite(a->bits_per_weight)))
-        rc = err_set(e, ERR_FORMAT, "reference.bits_per_weight is missing or no number");
+        rc = err_set(e, ERR_FORMAT, "reference.bits_per_weight is missing or not a number");
     return rc;
 }
 
@@ -221,7 +221,8 @@ static int read_positions(struct stored_reference *r, uint64_t n, struct err *e)
             return err_set(e, ERR_FORMAT, "position %zu: its distribution is not where it should be", i);
         if (!isfinite(stored_reference_nll(r, i)) || stored_reference_top(r, i) < 0 ||
             (uint64_t)stored_reference_top(r, i) >= r->about.n_vocab)
-            return err_set(e, ERR_FORMAT, "position %zu: its score is no number or its choice no token", i);
+            return err_set(e, ERR_FORMAT, "position %zu: its score is not a number or its choice not a token",
+                           i);
         rc = row_sketch_check(r->sketches + begin, (size_t)(end - begin), (size_t)r->about.n_vocab, e);
         if (rc != 0)
             return err_context(e, rc, "position %zu", i);
@@ -253,7 +254,7 @@ static int check_kind(const struct stored_reference *r, struct err *e)
     if (!gguf_meta_get_string(m, "general.type", &type) || !gguf_string_is(type, REFERENCE_TYPE))
         return err_set(
             e, ERR_FORMAT,
-            "is no stored reference, as compare --save-reference writes it, but another GGUF file");
+            "is a GGUF file, but not a stored reference (kerf compare --save-reference writes those)");
     if (!gguf_meta_get_u64(m, "reference.version", &version) || version != REFERENCE_VERSION)
         return err_set(e, ERR_UNSUPPORTED, "is a stored reference of version %llu, expected %d",
                        (unsigned long long)version, REFERENCE_VERSION);

@@ -72,7 +72,7 @@ static int refuse_family(const struct model *m, struct err *e)
     }
     if (!model_arch_name(m)[0])
         return err_set(e, ERR_FORMAT,
-                       "%s: key 'general.architecture' is missing: there is no telling how to run it",
+                       "%s: key 'general.architecture' is missing, which says how the model computes",
                        model_path(m));
     return err_set(e, ERR_UNSUPPORTED, "%s: no forward pass for architecture '%s'; there is one for %s",
                    model_path(m), model_arch_name(m), known);

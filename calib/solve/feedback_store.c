@@ -60,7 +60,7 @@ static int refuse_stranger(int fd, const char *path, bool *is_empty, struct err 
     if (S_ISREG(st.st_mode) && (*is_empty || (pread(fd, magic, sizeof magic, 0) == (ssize_t)sizeof magic &&
                                               memcmp(magic, MAGIC, sizeof magic) == 0)))
         return 0;
-    return err_set(e, ERR_IO, "%s: is there and is not kerf's; move it away", path);
+    return err_set(e, ERR_IO, "%s: exists and was not written by kerf; move it away", path);
 }
 
 int feedback_store_check(const char *path, struct err *e)
@@ -190,9 +190,9 @@ uint64_t feedback_store_n_done(const struct feedback_store *s)
 int feedback_store_set_done(struct feedback_store *s, uint64_t n, struct err *e)
 {
     if (msync(s->map, (size_t)s->n_bytes, MS_SYNC) != 0)
-        return failed(s->path, "cannot be put on the disk", errno, e);
+        return failed(s->path, "cannot be flushed to disk", errno, e);
     s->map->n_done = n;
     if (msync(s->map, 4096, MS_SYNC) != 0)
-        return failed(s->path, "cannot be put on the disk", errno, e);
+        return failed(s->path, "cannot be flushed to disk", errno, e);
     return 0;
 }

@@ -219,8 +219,8 @@ static int read_option(struct loss_option *o, const struct json *j, bool partial
         !figure(&r.kld, json_get(j, "kld"), true) ||
         !figure(&r.kld_stderr, json_get(j, "kld_stderr"), true) ||
         !figure(&r.loss, json_get(j, "loss"), partial) || r.proxy < 0 || r.loss < 0)
-        return err_set(e, ERR_FORMAT, "tensor '%s', %s: a figure is missing, negative or no number", tensor,
-                       qtype_name(o->type));
+        return err_set(e, ERR_FORMAT, "tensor '%s', %s: a figure is missing, negative or not a number",
+                       tensor, qtype_name(o->type));
     *o = r;
     return 0;
 }
@@ -240,7 +240,7 @@ static int read_tensor(struct loss_tensor *t, const struct json *j, bool partial
 {
     const char *name = t->tensor->name;
     if (!j)
-        return err_set(e, ERR_ARG, "nothing about tensor '%s'; measure again", name);
+        return err_set(e, ERR_ARG, "has no losses of tensor '%s'; measure again", name);
     if (!same_shape(t->tensor, json_get(j, "shape")))
         return err_set(e, ERR_ARG, "tensor '%s' has another shape; the table belongs to another model", name);
     for (size_t i = 0; i < t->n_options; i++) {

@@ -187,7 +187,7 @@ static int take_over(struct collecting *c, uint32_t n_layers, struct err *e)
     if (found && !hessian_writer_resumed(c->writer))
         return err_set(
             e, ERR_IO,
-            "%s: says how far a run came whose unfinished file is not there; remove it to start again",
+            "%s: records a stopped run whose unfinished output is missing; remove it to start again",
             c->opt->state_path);
     if (!hessian_writer_resumed(c->writer))
         return 0;

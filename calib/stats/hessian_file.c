@@ -101,7 +101,8 @@ static int take_gram(struct hessian_file *f, const struct gguf_meta *m, uint64_t
     if (!name_at(m, HESSIAN_KEY "grams", i, name) || !name_at(m, HESSIAN_KEY "owners", i, owner) ||
         !numbers_at(m, HESSIAN_KEY "shapes", i, v) || v[0] < 1 || v[0] > (int64_t)MAX_COLS || v[1] < 1 ||
         v[1] > UINT32_MAX || v[2] < HESSIAN_PLAIN || v[2] > HESSIAN_MIXED || v[3] < 0 || v[3] > UINT32_MAX)
-        return bad(f, e, "the list of Gram matrices (" HESSIAN_KEY "grams, .owners, .shapes) makes no sense");
+        return bad(f, e,
+                   "the list of Gram matrices (" HESSIAN_KEY "grams, .owners, .shapes) is inconsistent");
     struct hessian_gram g = {
         name, owner, (uint64_t)v[0], (uint64_t)v[1], (enum hessian_weighting)v[2], (uint32_t)v[3]};
     snprintf(figures, sizeof figures, "%s" HESSIAN_FIGURES, name);
@@ -125,10 +126,10 @@ static int take_use(struct hessian_file *f, const struct gguf_meta *m, uint64_t 
     int64_t v[4], n = (int64_t)f->plan.n_grams;
     if (!name_at(m, HESSIAN_KEY "tensors", i, name) || !numbers_at(m, HESSIAN_KEY "uses", i, v) || v[0] < 0 ||
         v[1] < 0 || v[0] > UINT32_MAX || v[1] > UINT32_MAX || v[2] < 0 || v[2] >= n || v[3] < -1 || v[3] >= n)
-        return bad(f, e, "the list of uses (" HESSIAN_KEY "tensors, .uses) makes no sense");
+        return bad(f, e, "the list of uses (" HESSIAN_KEY "tensors, .uses) is inconsistent");
     const struct hessian_gram *g = &f->plan.grams[v[2]];
     if (v[3] >= 0 && (f->plan.grams[v[3]].n_mats != 1 || f->plan.grams[v[3]].n_cols != g->n_cols))
-        return bad(f, e, "a stack of experts leans on a Gram matrix of another shape");
+        return bad(f, e, "a stack of experts shares a Gram matrix of another shape");
     struct hessian_use u = {name, (uint64_t)v[0], (uint64_t)v[1], (size_t)v[2], v[3]};
     return hessian_plan_add_use(&f->plan, &u, e);
 }
@@ -216,7 +217,7 @@ static int take_figures(const struct hessian_file *f, size_t gram, uint64_t mat,
         memcpy(&v[k], &bits, sizeof v[k]);
         if (!isfinite(v[k]) || v[k] < 0)
             return err_set(e, ERR_FORMAT,
-                           "%s: tensor '%s': %g is no finite number >= 0; the Hessian file is damaged",
+                           "%s: tensor '%s': %g is not a finite number >= 0; the Hessian file is damaged",
                            f->path, f->figures[gram]->name, v[k]);
     }
     *out = (struct gram_figures){v[0], v[1], v[2]};
@@ -237,7 +238,7 @@ int hessian_file_read(const struct hessian_file *f, size_t gram, uint64_t mat, d
             if (!isfinite(v) || (i == j && v < 0))
                 return err_set(
                     e, ERR_FORMAT,
-                    "%s: tensor '%s': %g at (%zu, %zu) is no sum of products; the Hessian file is damaged",
+                    "%s: tensor '%s': %g at (%zu, %zu) is not a sum of products; the Hessian file is damaged",
                     f->path, f->plan.grams[gram].name, v, i, j);
             sums[i * n + j] = sums[j * n + i] = v;
         }

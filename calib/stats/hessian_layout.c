@@ -259,7 +259,7 @@ int hessian_writer_put(struct hessian_writer *w, size_t gram, uint64_t mat, cons
 int hessian_writer_flush(struct hessian_writer *w, struct err *e)
 {
     if (fdatasync(output_file_fd(gguf_parts_output_file(w->parts, 0))) != 0)
-        return err_set(e, ERR_IO, "%s: cannot be put on the disk: %s", gguf_parts_path(w->parts, 0),
+        return err_set(e, ERR_IO, "%s: cannot be flushed to disk: %s", gguf_parts_path(w->parts, 0),
                        strerror(errno));
     return 0;
 }

@@ -77,7 +77,7 @@ static int read_form(struct task_reader *r, enum task_form form, const char *tex
     case TASK_FORM_AUTO: break;
     }
     return err_set(e, ERR_ARG,
-                   "%s: is none of the forms of a task: JSON lines, or what llama-perplexity takes for "
+                   "%s: not a task file; expected JSON lines, or what llama-perplexity takes for "
                    "--hellaswag, --winogrande or --multiple-choice; --form names one",
                    r->task->path);
 }

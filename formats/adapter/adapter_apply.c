@@ -48,8 +48,8 @@ static int read_line(const struct adapter_factor *f, const struct kern *k, uint6
 
 static int bad_map(const struct adapter_term *t, struct err *e)
 {
-    return err_set(e, ERR_FORMAT, "tensor '%s': the numbers of config.json lead outside of module '%s'",
-                   t->tensor, t->module);
+    return err_set(e, ERR_FORMAT, "tensor '%s': the sizes in config.json reach beyond module '%s'", t->tensor,
+                   t->module);
 }
 
 /* Where a row of the output comes from. */

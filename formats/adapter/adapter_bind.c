@@ -99,10 +99,10 @@ static int take_magnitude(struct adapter_term *t, const struct binding *b, bool 
     if (!m)
         return 0;
     if (stack)
-        return err_set(e, ERR_UNSUPPORTED,
-                       "%s: tensor '%s': DoRA of '%s', a stack of matrices; lengths are known of single "
-                       "matrices only",
-                       b->adapter->file, m->name, t->tensor);
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "%s: tensor '%s': DoRA of '%s', a stack of matrices; it is supported for single matrices only",
+            b->adapter->file, m->name, t->tensor);
     if (m->n_elems != t->src_rows)
         return err_set(e, ERR_FORMAT,
                        "%s: tensor '%s': %" PRIu64 " values, expected %" PRIu64 " (one for each row)",
@@ -166,9 +166,10 @@ static int add_row(struct binding *b, const struct arch_row *row, uint64_t layer
     if (is_bound(b, &t))
         return 0; /* both orders of a square stack fit: the row listed first counts */
     if (row->op != ARCH_KEEP && row->op != ARCH_PAD_ROWS)
-        return err_set(e, ERR_UNSUPPORTED,
-                       "%s: module '%s': '%s' is made by arithmetic, to which nothing can be added",
-                       b->adapter->file, b->module->name, t.tensor);
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "%s: module '%s': '%s' is computed from what is stored, so an adapter cannot be added to it",
+            b->adapter->file, b->module->name, t.tensor);
     rc = take_magnitude(&t, b, n_src == 3, e);
     if (rc == 0)
         rc = take_scale(&t, b, e);

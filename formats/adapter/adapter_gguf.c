@@ -21,7 +21,7 @@ static int read_alpha(struct adapter *a, const struct gguf_meta *meta, struct er
     if (!gguf_meta_find(meta, key))
         return 0;
     if (!gguf_meta_get_f64(meta, key, &a->alpha))
-        return err_set(e, ERR_FORMAT, "%s: %s is no number, expected one above 0", a->path, key);
+        return err_set(e, ERR_FORMAT, "%s: %s is not a number, expected one above 0", a->path, key);
     return isfinite(a->alpha) && a->alpha >= 0
                ? 0
                : err_set(e, ERR_FORMAT, "%s: %s is %g, expected a finite number above 0", a->path, key,
@@ -38,7 +38,7 @@ int adapter_open_gguf(struct adapter *a, struct err *e)
     a->file = a->path;
     gguf_meta_get_string(meta, "general.type", &kind);
     if (!gguf_string_is(kind, "adapter"))
-        return err_set(e, ERR_ARG, "%s: general.type is '%.*s', expected 'adapter': this is no LoRA file",
+        return err_set(e, ERR_ARG, "%s: general.type is '%.*s', expected 'adapter': this is not a LoRA file",
                        a->path, (int)(kind.len < 40 ? kind.len : 40), kind.data);
     gguf_meta_get_string(meta, "adapter.type", &kind);
     if (!gguf_string_is(kind, "lora"))

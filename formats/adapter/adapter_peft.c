@@ -108,7 +108,7 @@ static int pattern_value(const struct json *table, const char *module, double fa
         return json_number(j, out) && *out > 0 && isfinite(*out)
                    ? 0
                    : err_set(e, ERR_FORMAT,
-                             HF_ADAPTER_NAME ": the value of pattern '%s' is no positive number",
+                             HF_ADAPTER_NAME ": the value of pattern '%s' is not a positive number",
                              json_key(j));
     }
     return 0;
@@ -120,7 +120,7 @@ static int module_numbers(struct adapter *a, struct adapter_module *m, struct er
     uint64_t r = 0;
     double rank;
     if (!json_uint(json_get(root, "r"), &r) || r == 0 || r > RANK_MAX)
-        return err_set(e, ERR_FORMAT, "%s/" HF_ADAPTER_NAME ": 'r' is no positive integer up to %" PRIu64,
+        return err_set(e, ERR_FORMAT, "%s/" HF_ADAPTER_NAME ": 'r' is not a positive integer up to %" PRIu64,
                        a->path, RANK_MAX);
     int rc = pattern_value(json_get(root, "rank_pattern"), m->name, (double)r, &rank, e);
     if (rc == 0)
@@ -271,7 +271,8 @@ static int read_config(struct adapter *a, struct err *e)
                            a->path, others[i]);
     }
     if (!json_number(json_get(root, "lora_alpha"), &a->alpha) || !(a->alpha > 0) || !isfinite(a->alpha))
-        return err_set(e, ERR_FORMAT, "%s/" HF_ADAPTER_NAME ": 'lora_alpha' is no positive number", a->path);
+        return err_set(e, ERR_FORMAT, "%s/" HF_ADAPTER_NAME ": 'lora_alpha' is not a positive number",
+                       a->path);
     const struct json *invocation = json_get(root, "alora_invocation_tokens");
     if (json_n_children(invocation) != 0)
         a->invocation = invocation;
@@ -288,7 +289,7 @@ int adapter_open_peft(struct adapter *a, struct err *e)
     char *config = hf_path(a->path, HF_ADAPTER_NAME), *file = hf_path(a->path, "adapter_model.safetensors");
     int rc = config && file && (a->file = arena_strdup(&a->arena, file)) ? 0 : adapter_no_memory(e);
     if (rc == 0 && !hf_file_exists(a->path, HF_ADAPTER_NAME))
-        rc = err_set(e, ERR_IO, "%s: does not exist, so the folder is no adapter", config);
+        rc = err_set(e, ERR_IO, "%s: does not exist, so the folder is not an adapter", config);
     if (rc == 0 && !hf_file_exists(a->path, "adapter_model.safetensors"))
         rc = hf_file_exists(a->path, "adapter_model.bin")
                  ? err_set(e, ERR_UNSUPPORTED,

@@ -190,7 +190,8 @@ int arch_check_experts(struct arch_model *a, struct err *e)
     const struct json *item = json_first(hf_config_get(a->config, "mlp_only_layers"));
     for (; item; item = json_next(item)) {
         if (!json_uint(item, &layer))
-            return err_set(e, ERR_FORMAT, "config.json: mlp_only_layers holds something that is no layer");
+            return err_set(e, ERR_FORMAT,
+                           "config.json: mlp_only_layers holds something that is not a layer number");
         if (layer < n) /* the reference only asks whether a layer is in the list */
             a->dense_layers[layer / 64] |= (uint64_t)1 << (layer % 64);
     }

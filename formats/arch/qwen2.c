@@ -52,11 +52,12 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
             return rc;
     }
     if (a->answer != ARCH_TOKENS) {
-        int rc = w->add(w->ctx,
-                        "[runtime-refuses] llama.cpp and its kin know no score head for architecture qwen2 "
-                        "and refuse a file with "
-                        "one (cls.*); kerf reads it",
-                        e);
+        int rc = w->add(
+            w->ctx,
+            "[runtime-refuses] llama.cpp and programs built on it know no score head for architecture qwen2 "
+            "and refuse a file with "
+            "one (cls.*); kerf reads it",
+            e);
         if (rc != 0)
             return rc;
     }

@@ -373,8 +373,7 @@ static int remark(const struct gguf_parts *p, const char *base, const char *fold
     else if (other_count(p, base, name, PATH_OLD, &count))
         snprintf(text, sizeof text,
                  "[left-behind] %.300s: set aside by a run that split into %" PRIu32
-                 " part%s and was killed; the same run "
-                 "again puts things right",
+                 " part%s and was killed; run the same command again, which puts the older set back",
                  name, count, count == 1 ? "" : "s");
     else
         return 0;

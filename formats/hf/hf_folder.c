@@ -246,5 +246,5 @@ int hf_folder_refuse(const char *folder, struct err *e)
     if (name[0])
         return err_set(e, ERR_ARG, "%s: no config.json, but GGUF files; give the file, such as %s/%s", folder,
                        folder, name);
-    return err_set(e, ERR_IO, "%s/config.json: does not exist, so the folder is no checkpoint", folder);
+    return err_set(e, ERR_IO, "%s/config.json: does not exist, so the folder is not a checkpoint", folder);
 }

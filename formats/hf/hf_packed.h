@@ -96,7 +96,7 @@ bool hf_packed_block_type(const struct hf_packed *w, enum qtype *type);
 float hf_packed_block_factor(const struct hf_packed *w, uint64_t m);
 
 /* Rows [row0, row0+n), counted over the stack, as blocks of that type. Thread-safe. ERR_FORMAT: a scale that
- * is no number. */
+ * is not a number. */
 int hf_packed_read_blocks(const struct hf_packed *w, uint64_t row0, uint64_t n, uint8_t *dst, struct err *e);
 
 /* Announce or drop the codes of elements [first, first+n). */

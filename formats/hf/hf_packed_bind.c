@@ -352,7 +352,7 @@ static int settings_of(const struct hf_packed *w, const struct hf_quant *q, stru
     if (!json_is_object(own))
         return 0;
     if ((bits && !json_uint(bits, &s->bits)) || (group && (!json_int(group, &v) || v < -1 || v > 1 << 30)))
-        return err_set(e, ERR_FORMAT, "quantization_config: bits or group_size of '%s' is no whole number",
+        return err_set(e, ERR_FORMAT, "quantization_config: bits or group_size of '%s' is not a whole number",
                        stem);
     if (group)
         s->group_size = v < 0 ? 0 : (uint64_t)v;

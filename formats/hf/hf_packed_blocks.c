@@ -62,8 +62,8 @@ static int bad_scale(const struct hf_packed *w, uint64_t row, uint64_t col, stru
 {
     return err_set(
         e, ERR_FORMAT,
-        "%s: tensor '%s': the scale of row %llu, column %llu is no number; the weights are damaged", w->file,
-        w->part[PART_SCALE]->name, (unsigned long long)row, (unsigned long long)col);
+        "%s: tensor '%s': the scale of row %llu, column %llu is not a number; the weights are damaged",
+        w->file, w->part[PART_SCALE]->name, (unsigned long long)row, (unsigned long long)col);
 }
 
 int hf_packed_read_blocks(const struct hf_packed *w, uint64_t row0, uint64_t n, uint8_t *dst, struct err *e)

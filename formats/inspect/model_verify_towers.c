@@ -86,7 +86,7 @@ int verify_towers(struct verify_owner *o, const struct model *m, struct err *e)
                           "the projector of these towers is unknown here: names and shapes were not checked");
     if (missing)
         return verify_add(o, &o->findings, e,
-                          "key '%s' is missing, or no whole number: no runtime loads the file", missing);
+                          "key '%s' is missing, or not a whole number: no runtime loads the file", missing);
     take_shapes(&a, m);
     int rc = verify_shapes(o, &a, m, e);
     for (size_t i = 0; rc == 0 && i < model_n_tensors(m); i++)

@@ -121,8 +121,8 @@ int checkpoint_weight_read(const struct checkpoint_weight *s, const struct kern 
                            uint64_t n, float *dst, struct err *e)
 {
     if (!s->plain->data || first > s->n_elems || n > s->n_elems - first)
-        return err_set(e, ERR_ARG, "%s: tensor '%s': elements %llu + %llu are not there", s->file, s->name,
-                       (unsigned long long)first, (unsigned long long)n);
+        return err_set(e, ERR_ARG, "%s: tensor '%s': elements %llu + %llu lie beyond its end", s->file,
+                       s->name, (unsigned long long)first, (unsigned long long)n);
     if (s->packed)
         return hf_packed_read(s->packed, first, n, dst, e);
     const uint8_t *p = s->plain->data + first * (st_dtype_bits(s->plain->dtype) / 8);

@@ -23,7 +23,7 @@ struct reading {
 
 static int bad_map(const struct hf_tensor *t, struct err *e)
 {
-    return err_set(e, ERR_FORMAT, "tensor '%s': the numbers of config.json lead outside of '%s'", t->pub.name,
+    return err_set(e, ERR_FORMAT, "tensor '%s': the sizes in config.json reach beyond '%s'", t->pub.name,
                    t->sources[0]->name);
 }
 

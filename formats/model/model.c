@@ -212,8 +212,9 @@ static int check_range(const struct model *m, const struct model_tensor *t, uint
                        struct err *e)
 {
     if (row0 > t->n_rows || n > t->n_rows - row0)
-        return err_set(e, ERR_ARG, "%s: tensor '%s': rows %llu + %llu asked, it has %llu", m->path, t->name,
-                       (unsigned long long)row0, (unsigned long long)n, (unsigned long long)t->n_rows);
+        return err_set(e, ERR_ARG, "%s: tensor '%s': rows %llu + %llu were asked for, it has %llu", m->path,
+                       t->name, (unsigned long long)row0, (unsigned long long)n,
+                       (unsigned long long)t->n_rows);
     if (!m->has_weights)
         return err_set(e, ERR_ARG, "%s: tensor '%s': the model was opened without its weights", m->path,
                        t->name);

@@ -374,10 +374,11 @@ static int refuse_lengths(const struct adapter *a, struct err *e)
 {
     for (size_t i = 0; i < a->n_modules; i++)
         if (a->modules[i].magnitude)
-            return err_set(e, ERR_UNSUPPORTED,
-                           "%s: tensor '%s': DoRA, whose lengths an adapter file cannot hold: merge it with "
-                           "'kerf convert BASE --lora'",
-                           a->file, a->modules[i].magnitude->name);
+            return err_set(
+                e, ERR_UNSUPPORTED,
+                "%s: tensor '%s': DoRA, whose magnitudes an adapter file cannot hold: merge it with "
+                "'kerf convert BASE --lora'",
+                a->file, a->modules[i].magnitude->name);
     return 0;
 }
 

@@ -48,8 +48,9 @@ int model_adapter_parse(struct model_adapter *out, const char *text, size_t n, s
             return no_memory(e);
         a.scale = strtod(number, &end);
         if (number[0] == '\0' || *end != '\0' || !isfinite(a.scale))
-            return err_set(e, ERR_ARG, "adapter '%.*s': '%s' is no number; expected ADAPTER or ADAPTER=SCALE",
-                           (int)n, text, number);
+            return err_set(e, ERR_ARG,
+                           "adapter '%.*s': '%s' is not a number; expected ADAPTER or ADAPTER=SCALE", (int)n,
+                           text, number);
     }
     *out = a;
     return 0;

@@ -52,7 +52,7 @@ int pattern_new(struct pattern **out, const char *text, size_t len, bool whole, 
     *out = p;
     return 0;
 refused:
-    rc = err_set(e, ERR_NOMEM, "no memory for a pattern");
+    rc = err_set(e, ERR_NOMEM, "out of memory for a pattern");
 failed:
     pattern_free(p);
     return rc;

@@ -59,7 +59,7 @@ static int add_line(struct plan *plan, struct slice pattern, bool whole, enum qt
         const size_t cap = plan->cap == 0 ? 64 : 2 * plan->cap;
         struct plan_line *lines = realloc(plan->lines, cap * sizeof *lines);
         if (lines == NULL)
-            return err_set(e, ERR_NOMEM, "no memory for a plan");
+            return err_set(e, ERR_NOMEM, "out of memory for a plan");
         plan->lines = lines;
         plan->cap = cap;
     }
@@ -70,7 +70,7 @@ static int add_line(struct plan *plan, struct slice pattern, bool whole, enum qt
     line.text = strndup((const char *)pattern.data, pattern.len);
     if (line.text == NULL) {
         pattern_free(line.pattern);
-        return err_set(e, ERR_NOMEM, "no memory for a plan");
+        return err_set(e, ERR_NOMEM, "out of memory for a plan");
     }
     plan->lines[plan->n++] = line;
     return 0;
@@ -171,7 +171,7 @@ int plan_parse(struct plan **out, const char *text, size_t len, const char *what
                        PLAN_BYTES_MAX);
     struct plan *plan = calloc(1, sizeof *plan);
     if (plan == NULL)
-        return err_set(e, ERR_NOMEM, "no memory for a plan");
+        return err_set(e, ERR_NOMEM, "out of memory for a plan");
     size_t number = 1;
     for (size_t at = 0; at < len; number++) {
         const char *line = text + at;

@@ -188,7 +188,7 @@ static int check_target(enum qtype type, const char *option, struct err *e)
     if (info == NULL || !info->in_files)
         return err_set(e, ERR_ARG, "%s: type id %u is not a tensor type of files", option, (unsigned)type);
     if (!info->is_quantized && type != QTYPE_F32 && type != QTYPE_F16 && type != QTYPE_BF16)
-        return err_set(e, ERR_ARG, "%s: %s is no type for weights", option, info->name);
+        return err_set(e, ERR_ARG, "%s: %s is not a type for weights", option, info->name);
     return 0;
 }
 
@@ -339,7 +339,7 @@ static int assign_all(struct assignment *a, struct recipe_tensor *tensors, size_
 {
     struct place *order = calloc(n + 1, sizeof *order);
     if (order == NULL)
-        return err_set(e, ERR_NOMEM, "no memory for %zu tensors", n);
+        return err_set(e, ERR_NOMEM, "out of memory for %zu tensors", n);
     a->state.is_tied = true;
     for (size_t i = 0; i < n; i++) {
         const enum category category = category_of(tensors[i].name);
@@ -369,7 +369,7 @@ int recipe_assign(const struct recipe_options *opt, const struct hparams *h, str
         return rc;
     a.patterns = calloc(opt->n_overrides + 1, sizeof *a.patterns);
     if (a.patterns == NULL)
-        return err_set(e, ERR_NOMEM, "no memory for %zu overrides", opt->n_overrides);
+        return err_set(e, ERR_NOMEM, "out of memory for %zu overrides", opt->n_overrides);
     for (; n_patterns < opt->n_overrides && rc == 0; n_patterns++) {
         const char *text = opt->overrides[n_patterns].pattern;
         rc = pattern_new(&a.patterns[n_patterns], text, strlen(text), false, e);

@@ -26,7 +26,7 @@ struct reading {
 
 static int no_memory(struct err *e)
 {
-    return err_set(e, ERR_NOMEM, "no memory for a recipe");
+    return err_set(e, ERR_NOMEM, "out of memory for a recipe");
 }
 
 static int take_mix(struct reading *r, const char *value, struct err *e)
@@ -164,7 +164,7 @@ static const struct recipe_word {
 static int unknown_word(const char *word, struct err *e)
 {
     return err_set(e, ERR_FORMAT,
-                   "'%.60s' is no word of a recipe; there are: type, tensor-type, output-type, "
+                   "'%.60s' is not a word of a recipe; there are: type, tensor-type, output-type, "
                    "embedding-type, plan, imatrix, pure, leave-output",
                    word);
 }
@@ -239,7 +239,7 @@ int recipe_file_parse(struct recipe_file *out, const char *text, size_t len, con
 {
     struct recipe_file f = {0};
     if (len > RECIPE_BYTES_MAX || memchr(text, 0, len))
-        return err_set(e, ERR_FORMAT, "%s: is no recipe: expected at most %d bytes of text", path,
+        return err_set(e, ERR_FORMAT, "%s: is not a recipe: expected at most %d bytes of text", path,
                        RECIPE_BYTES_MAX);
     char *copy = strndup(text, len), *folder = path_folder(path);
     int rc = copy && folder ? 0 : no_memory(e);

@@ -215,7 +215,7 @@ static int count_layers(struct pruning *r, struct err *e)
             "matrix that 'kerf imatrix convert' takes from it",
             path);
     if (r->arch[0] && !count_of(&r->h.n_blocks, &r->n_layers))
-        return err_set(e, ERR_FORMAT, "%s: key '%s.block_count' is missing or no count of layers", path,
+        return err_set(e, ERR_FORMAT, "%s: key '%s.block_count' is missing or not a count of layers", path,
                        r->arch);
     for (size_t i = 0; !r->arch[0] && i < gguf_reader_n_tensors(r->in); i++) {
         const char *rest;

@@ -418,7 +418,7 @@ static int report_starved(struct rw_plan *p, const struct rewrite_options *opt, 
             return err_set(e, ERR_ARG,
                            "%s: %" PRIu64 " of %" PRIu64
                            " matrices of tensor '%s', which becomes %s, saw no token; collect more text, or "
-                           "let them lean on their layer with 'kerf imatrix merge --expert-prior'",
+                           "give them the mean of their layer with 'kerf imatrix merge --expert-prior'",
                            file, n, t->imat->n_mats, t->src->name, qtype_name(t->type));
         n_starved += n;
         n_stacks++;

@@ -41,14 +41,14 @@ int added_set_put(struct added_set *s, const char *text, size_t len, int32_t id,
         return err_set(e, ERR_UNSUPPORTED, "added token %d has %zu bytes; at most %d are supported", id, len,
                        ADDED_MAX);
     if (s->n == 0 && new_node(s, 0, &next) != 0)
-        return err_set(e, ERR_NOMEM, "no memory for added tokens");
+        return err_set(e, ERR_NOMEM, "out of memory for added tokens");
     for (size_t i = 0; i < len; i++, node = next) {
         uint8_t byte = (uint8_t)text[i];
         next = child_of(s, node, byte);
         if (next)
             continue;
         if (new_node(s, byte, &next) != 0)
-            return err_set(e, ERR_NOMEM, "no memory for added tokens");
+            return err_set(e, ERR_NOMEM, "out of memory for added tokens");
         if (node == 0) {
             s->root[byte] = next;
         } else {

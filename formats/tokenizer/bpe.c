@@ -117,7 +117,7 @@ int bpe_init(struct bpe *b, const struct vocabulary *v, struct arena *arena, str
         rc = add_bytes(b, arena);
     for (size_t i = 0; i < v->n_merges && rc == 0; i++)
         rc = add_merge(b, &v->merges[i], (uint32_t)i, arena);
-    return rc == 0 ? 0 : err_set(e, ERR_NOMEM, "no memory for a tokenizer of %zu tokens", v->n_tokens);
+    return rc == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory for a tokenizer of %zu tokens", v->n_tokens);
 }
 
 void bpe_release(struct bpe *b)

@@ -137,7 +137,7 @@ static int read_source(struct checkpoint_weight *s, const char *p, struct err *e
         }
     }
     if (s->tags.failed || s->literals.failed)
-        return err_set(e, ERR_NOMEM, "no memory for the chat template");
+        return err_set(e, ERR_NOMEM, "out of memory for the chat template");
     if (!p || !s->tags.data)
         return err_set(e, ERR_UNSUPPORTED, "the chat template is not Jinja text with tags that close");
     return 0;
@@ -197,7 +197,7 @@ static int find_default_system(struct chat_template *c, const struct checkpoint_
             continue;
         char *found = copy_range(text + head, n - head - tail);
         if (!found)
-            return err_set(e, ERR_NOMEM, "no memory for the chat template");
+            return err_set(e, ERR_NOMEM, "out of memory for the chat template");
         bool other = c->default_system && strcmp(c->default_system, found) != 0;
         free(c->default_system);
         c->default_system = found;
@@ -228,7 +228,7 @@ static int find_answer(struct chat_template *c, const struct checkpoint_weight *
                        opening);
     c->answer = malloc(strlen(opening) + sizeof THINK);
     if (!c->answer)
-        return err_set(e, ERR_NOMEM, "no memory for the chat template");
+        return err_set(e, ERR_NOMEM, "out of memory for the chat template");
     strcat(strcpy(c->answer, opening), suffix);
     return 0;
 }
@@ -282,7 +282,7 @@ static int analyse(struct chat_template *c, struct checkpoint_weight *s, struct 
     use_dots(s);
     char *tags = squeezed(s);
     if (!tags)
-        return err_set(e, ERR_NOMEM, "no memory for the chat template");
+        return err_set(e, ERR_NOMEM, "out of memory for the chat template");
     rc = find_dialect(c, tags, e);
     free(tags);
     return rc;
@@ -292,7 +292,7 @@ int chat_template_new(struct chat_template **out, const char *text, struct err *
 {
     struct chat_template *c = calloc(1, sizeof *c);
     struct checkpoint_weight *s = calloc(1, sizeof *s);
-    int rc = c && s ? 0 : err_set(e, ERR_NOMEM, "no memory for the chat template");
+    int rc = c && s ? 0 : err_set(e, ERR_NOMEM, "out of memory for the chat template");
     if (rc == 0)
         rc = read_source(s, text, e);
     if (rc == 0)
@@ -507,7 +507,7 @@ int chat_render(const struct chat_template *c, const struct chat_message *messag
         puts_text(&t, c->answer);
     if (t.failed) {
         free(t.data);
-        return err_set(e, ERR_NOMEM, "no memory to render %zu messages", n);
+        return err_set(e, ERR_NOMEM, "out of memory to render %zu messages", n);
     }
     *out = t.data;
     *len = t.n;

@@ -228,7 +228,7 @@ int nfc_normalize(char **out, size_t *out_len, const char *text, size_t len, str
     free(b.cp);
     if (rc != 0) {
         free(o.data);
-        return err_set(e, ERR_NOMEM, "no memory to normalise %zu bytes of text", len);
+        return err_set(e, ERR_NOMEM, "out of memory to normalise %zu bytes of text", len);
     }
     *out = o.data;
     *out_len = o.n;

@@ -147,11 +147,11 @@ static int add_pieces(struct spm *s, const struct vocabulary *v, struct err *e)
                            i, t->len, MAX_PIECE);
         if (utf8_decode((const uint8_t *)t->text, &cp) != t->len) {
             if (strmap_put(&s->pieces, t->text, t->len, i, NULL) != 0)
-                return err_set(e, ERR_NOMEM, "no memory for the tokenizer");
+                return err_set(e, ERR_NOMEM, "out of memory for the tokenizer");
         } else if (cp < N_BMP) {
             s->bmp[cp] = (uint32_t)i;
         } else if (merge_table_put(&s->astral, 0, cp, 0, (uint32_t)i) != 0) {
-            return err_set(e, ERR_NOMEM, "no memory for the tokenizer");
+            return err_set(e, ERR_NOMEM, "out of memory for the tokenizer");
         }
     }
     s->bmp[' '] = s->bmp[BLOCK];
@@ -166,7 +166,7 @@ int spm_init(struct spm *s, const struct vocabulary *v, struct err *e)
     s->unk = (int32_t)v->unk;
     float *scores = sorted_scores(v, &n_scores);
     s->bmp = malloc(N_BMP * sizeof *s->bmp);
-    int rc = scores && s->bmp ? 0 : err_set(e, ERR_NOMEM, "no memory for the tokenizer");
+    int rc = scores && s->bmp ? 0 : err_set(e, ERR_NOMEM, "out of memory for the tokenizer");
     for (uint32_t cp = 0; cp < N_BMP && rc == 0; cp++)
         s->bmp[cp] = UNKNOWN | cp;
     if (rc == 0)
@@ -176,7 +176,7 @@ int spm_init(struct spm *s, const struct vocabulary *v, struct err *e)
         if (t->type == TOKEN_UNKNOWN && s->unk < 0)
             s->unk = (int32_t)i;
         if (is_piece(t) && add_splits(s, t, (uint32_t)i, rank_of(scores, n_scores, t->score)) != 0)
-            rc = err_set(e, ERR_NOMEM, "no memory for the tokenizer");
+            rc = err_set(e, ERR_NOMEM, "out of memory for the tokenizer");
     }
     free(scores);
     return rc;

@@ -113,7 +113,7 @@ static int build(struct tokenizer *t, struct err *e)
         return err_set(e, ERR_UNSUPPORTED, "a vocabulary of %zu tokens", v->n_tokens);
     t->pieces = arena_array(&t->arena, v->n_tokens, sizeof *t->pieces);
     if (!t->pieces)
-        return err_set(e, ERR_NOMEM, "no memory for a tokenizer of %zu tokens", v->n_tokens);
+        return err_set(e, ERR_NOMEM, "out of memory for a tokenizer of %zu tokens", v->n_tokens);
     int rc = v->model == VOCAB_SPM ? spm_init(&t->spm, v, e) : bpe_init(&t->bpe, v, &t->arena, t->pieces, e);
     for (size_t i = 0; i < v->n_tokens && rc == 0; i++) {
         enum token_type type = v->tokens[i].type;
@@ -121,7 +121,7 @@ static int build(struct tokenizer *t, struct err *e)
             rc = add_added(t, i, e);
     }
     if (rc == 0 && add_pieces(t) != 0)
-        rc = err_set(e, ERR_NOMEM, "no memory for a tokenizer of %zu tokens", v->n_tokens);
+        rc = err_set(e, ERR_NOMEM, "out of memory for a tokenizer of %zu tokens", v->n_tokens);
     settle_bos_eos(t);
     return rc;
 }
@@ -130,7 +130,7 @@ int tokenizer_new(struct tokenizer **out, const struct vocabulary *v, struct err
 {
     struct tokenizer *t = calloc(1, sizeof *t);
     if (!t)
-        return err_set(e, ERR_NOMEM, "no memory for a tokenizer");
+        return err_set(e, ERR_NOMEM, "out of memory for a tokenizer");
     t->v = v;
     int rc = build(t, e);
     if (rc != 0)
@@ -186,7 +186,7 @@ static int split(struct encoder *c, const struct added_set *set, const char *tex
         if (m.start > done)
             rc = rest(c, text + done, m.start - done, e);
         if (rc == 0 && (rc = work_push(c->w, m.id)) != 0)
-            err_set(e, ERR_NOMEM, "no memory for token ids");
+            err_set(e, ERR_NOMEM, "out of memory for token ids");
         c->after_special = true;
         done = m.stop;
         from = m.resume;
@@ -199,7 +199,7 @@ static int last_step(struct encoder *c, const char *text, size_t len, struct err
     int rc = encode_plain(c, text, len);
     if (rc == ERR_ARG)
         return err_set(e, rc, "a word of %zu bytes is too long to be tokenized", len);
-    return rc == 0 ? 0 : err_set(e, rc, "no memory to tokenize %zu bytes of text", len);
+    return rc == 0 ? 0 : err_set(e, rc, "out of memory to tokenize %zu bytes of text", len);
 }
 
 static int normalize_and_split(struct encoder *c, const char *text, size_t len, struct err *e)
@@ -225,20 +225,20 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t len,
         size_t n = 0;
         repaired = utf8_repair(text, len, &n);
         if (!repaired) {
-            rc = err_set(e, ERR_NOMEM, "no memory to tokenize %zu bytes of text", len);
+            rc = err_set(e, ERR_NOMEM, "out of memory to tokenize %zu bytes of text", len);
             goto done;
         }
         text = repaired;
         len = n;
     }
     if (opt->add_special && t->bos >= 0 && (rc = work_push(&w, (int32_t)t->bos)) != 0)
-        err_set(e, rc, "no memory for token ids");
+        err_set(e, rc, "out of memory for token ids");
     if (rc == 0)
         rc = split(&c, &t->raw, text, len, t->v->nfc ? normalize_and_split : last_step, e);
     if (rc == 0 && opt->add_special && t->eos >= 0 && (rc = work_push(&w, (int32_t)t->eos)) != 0)
-        err_set(e, rc, "no memory for token ids");
+        err_set(e, rc, "out of memory for token ids");
     if (rc == 0 && !w.ids && !(w.ids = malloc(sizeof *w.ids)))
-        rc = err_set(e, ERR_NOMEM, "no memory for token ids");
+        rc = err_set(e, ERR_NOMEM, "out of memory for token ids");
     if (rc == 0) {
         *ids = w.ids;
         *n_ids = w.n_ids;

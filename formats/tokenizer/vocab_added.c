@@ -20,7 +20,7 @@ static int collect(struct collector *c, const struct added_token *t, struct err 
     struct vocab_build *b = c->b;
     char *key = arena_printf(b->arena, "%llu", (unsigned long long)t->id);
     if (!key)
-        return err_set(e, ERR_NOMEM, "no memory for added tokens");
+        return err_set(e, ERR_NOMEM, "out of memory for added tokens");
     uint64_t known;
     if (strmap_find(&c->ids, key, strlen(key), &known)) {
         b->added[known].in_config |= t->in_config;
@@ -30,14 +30,14 @@ static int collect(struct collector *c, const struct added_token *t, struct err 
         size_t cap = c->cap ? c->cap * 2 : 64;
         struct added_token *grown = realloc(b->added, cap * sizeof *grown);
         if (!grown)
-            return err_set(e, ERR_NOMEM, "no memory for added tokens");
+            return err_set(e, ERR_NOMEM, "out of memory for added tokens");
         b->added = grown;
         c->cap = cap;
     }
     struct added_token copy = *t;
     copy.text = arena_strdup(b->arena, t->text);
     if (!copy.text || strmap_put(&c->ids, key, strlen(key), b->n_added, NULL) != 0)
-        return err_set(e, ERR_NOMEM, "no memory for added tokens");
+        return err_set(e, ERR_NOMEM, "out of memory for added tokens");
     b->added[b->n_added++] = copy;
     return 0;
 }
@@ -100,7 +100,7 @@ static int collect_lists(struct collector *c, const struct json *added_json, str
         uint64_t id;
         if (!parse_id(json_key(t), &id))
             return err_set(e, ERR_FORMAT,
-                           "tokenizer_config.json: added_tokens_decoder: '%.60s' is no token id",
+                           "tokenizer_config.json: added_tokens_decoder: '%.60s' is not a token id",
                            json_key(t));
         if ((rc = collect_entry(c, t, id, "tokenizer_config.json", false, e)) != 0)
             return rc;
@@ -170,7 +170,7 @@ static int apply(struct vocab_build *b, const struct added_token *a, float score
     bool control = a->special || vocab_looks_special(a->text);
     char *text = arena_strdup(b->arena, a->text);
     if (!text)
-        return err_set(e, ERR_NOMEM, "no memory for added tokens");
+        return err_set(e, ERR_NOMEM, "out of memory for added tokens");
     size_t len = control ? strlen(text) : lower_block_to_space(text);
     int rc = vocab_set(b, a->id, text, len, control ? TOKEN_CONTROL : TOKEN_USER_DEFINED, score, e);
     if (rc != 0)

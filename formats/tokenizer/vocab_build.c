@@ -20,7 +20,7 @@ int vocab_build_init(struct vocab_build *b, struct err *e)
 {
     struct vocab_owner *o = calloc(1, sizeof *o);
     if (!o)
-        return err_set(e, ERR_NOMEM, "no memory for a vocabulary");
+        return err_set(e, ERR_NOMEM, "out of memory for a vocabulary");
     b->v = &o->v;
     b->arena = &o->arena;
     struct vocabulary *v = b->v;
@@ -89,14 +89,14 @@ int vocab_set(struct vocab_build *b, uint64_t id, const char *text, size_t len, 
             cap *= 2;
         struct vocab_token *grown = realloc(v->tokens, cap * sizeof *grown);
         if (!grown)
-            return err_set(e, ERR_NOMEM, "no memory for %zu tokens", cap);
+            return err_set(e, ERR_NOMEM, "out of memory for %zu tokens", cap);
         memset(grown + b->cap_tokens, 0, (cap - b->cap_tokens) * sizeof *grown);
         v->tokens = grown;
         b->cap_tokens = cap;
     }
     const char *copy = arena_strndup(b->arena, text, len);
     if (!copy)
-        return err_set(e, ERR_NOMEM, "no memory for the text of token %llu", (unsigned long long)id);
+        return err_set(e, ERR_NOMEM, "out of memory for the text of token %llu", (unsigned long long)id);
     v->tokens[id] = (struct vocab_token){.text = copy, .len = (uint32_t)len, .type = type, .score = score};
     if (id >= v->n_tokens)
         v->n_tokens = (size_t)id + 1;
@@ -118,13 +118,13 @@ int vocab_add_merge(struct vocab_build *b, const char *left, size_t n_left, cons
         size_t cap = b->cap_merges ? b->cap_merges * 2 : 1024;
         struct vocab_merge *grown = realloc(v->merges, cap * sizeof *grown);
         if (!grown)
-            return err_set(e, ERR_NOMEM, "no memory for %zu merges", cap);
+            return err_set(e, ERR_NOMEM, "out of memory for %zu merges", cap);
         v->merges = grown;
         b->cap_merges = cap;
     }
     char *text = arena_alloc(b->arena, n_left + n_right + 2);
     if (!text)
-        return err_set(e, ERR_NOMEM, "no memory for a merge");
+        return err_set(e, ERR_NOMEM, "out of memory for a merge");
     memcpy(text, left, n_left);
     text[n_left] = ' ';
     memcpy(text + n_left + 1, right, n_right);
@@ -138,7 +138,7 @@ int vocab_check_unique(const struct vocabulary *v, struct err *e)
     struct strmap map = {0};
     int rc = strmap_reserve(&map, v->n_tokens);
     if (rc != 0)
-        rc = err_set(e, ERR_NOMEM, "no memory for %zu tokens", v->n_tokens);
+        rc = err_set(e, ERR_NOMEM, "out of memory for %zu tokens", v->n_tokens);
     for (size_t i = 0; i < v->n_tokens && rc == 0; i++) {
         const struct vocab_token *t = &v->tokens[i];
         bool existing = false;
@@ -146,7 +146,7 @@ int vocab_check_unique(const struct vocabulary *v, struct err *e)
         if (t->len == 0)
             rc = err_set(e, ERR_FORMAT, "token %zu has an empty text", i);
         else if (strmap_put(&map, t->text, t->len, i, &existing) != 0)
-            rc = err_set(e, ERR_NOMEM, "no memory for %zu tokens", v->n_tokens);
+            rc = err_set(e, ERR_NOMEM, "out of memory for %zu tokens", v->n_tokens);
         else if (existing && strmap_find(&map, t->text, t->len, &other))
             rc = err_set(e, ERR_FORMAT, "tokens %llu and %zu have the same text '%.60s'",
                          (unsigned long long)other, i, t->text);
@@ -201,7 +201,7 @@ int vocab_load_json(struct json_doc **out, struct vocab_build *b, const char *na
 {
     const char *path = vocab_path(b, name);
     if (!path)
-        return err_set(e, ERR_NOMEM, "no memory for the path of %s", name);
+        return err_set(e, ERR_NOMEM, "out of memory for the path of %s", name);
     /* tokenizer.json is read by a stricter program */
     return strcmp(name, "tokenizer.json") == 0 ? json_load(out, path, VOCAB_MAX_FILE, e)
                                                : json_load_python(out, path, VOCAB_MAX_FILE, e);

@@ -52,7 +52,7 @@ static void add_id(struct vocab_build *b, struct ends *ends, const struct json *
 {
     int64_t id;
     if (!json_int(j, &id) || id < 0 || (uint64_t)id >= b->v->n_tokens) {
-        vocab_warn(b, "[special-token] %s: an eos_token_id is no token of the vocabulary and is ignored",
+        vocab_warn(b, "[special-token] %s: an eos_token_id is not a token of the vocabulary and is ignored",
                    where);
         return;
     }

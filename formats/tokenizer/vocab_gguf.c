@@ -100,8 +100,8 @@ static int read_tokens(struct vocab_build *b, const struct gguf_meta *meta, stru
     }
     if (n_odd)
         vocab_warn(b,
-                   "[vocabulary-key] key 'tokenizer.ggml.token_type': %zu values that are no token type are "
-                   "taken as normal",
+                   "[vocabulary-key] key 'tokenizer.ggml.token_type': %zu values that are not token types "
+                   "are taken as normal",
                    n_odd);
     return 0;
 }
@@ -165,7 +165,7 @@ static int read_model(struct vocab_build *b, const struct gguf_meta *meta, struc
     if (gguf_meta_get_string(meta, "tokenizer.ggml.pre", &s)) {
         v->pre = arena_strndup(b->arena, s.data, (size_t)s.len);
         if (!v->pre)
-            return err_set(e, ERR_NOMEM, "no memory for the vocabulary");
+            return err_set(e, ERR_NOMEM, "out of memory for the vocabulary");
     } else if (v->model == VOCAB_BPE) {
         vocab_warn(b, "[pretokenizer-unknown] key 'tokenizer.ggml.pre' is missing: text is split as "
                       "runtimes do it then, which may not be as the model learned it");
@@ -190,14 +190,14 @@ static int read_templates(struct vocab_build *b, const struct gguf_meta *meta, s
     size_t n = 0;
     if (gguf_meta_get_string(meta, "tokenizer.chat_template", &s) &&
         !(v->chat_template = arena_strndup(b->arena, s.data, (size_t)s.len)))
-        return err_set(e, ERR_NOMEM, "no memory for the chat template");
+        return err_set(e, ERR_NOMEM, "out of memory for the chat template");
     for (size_t i = 0; i < gguf_meta_n(meta); i++)
         n += strncmp(gguf_meta_key(meta, i), prefix, sizeof prefix - 1) == 0;
     if (n == 0)
         return 0;
     v->named_templates = arena_array(b->arena, n, sizeof *v->named_templates);
     if (!v->named_templates)
-        return err_set(e, ERR_NOMEM, "no memory for chat templates");
+        return err_set(e, ERR_NOMEM, "out of memory for chat templates");
     for (size_t i = 0; i < gguf_meta_n(meta); i++) {
         const char *key = gguf_meta_key(meta, i);
         if (strncmp(key, prefix, sizeof prefix - 1) != 0 || !gguf_meta_get_string(meta, key, &s))
@@ -205,7 +205,7 @@ static int read_templates(struct vocab_build *b, const struct gguf_meta *meta, s
         const char *name = arena_strdup(b->arena, key + sizeof prefix - 1);
         const char *text = arena_strndup(b->arena, s.data, (size_t)s.len);
         if (!name || !text)
-            return err_set(e, ERR_NOMEM, "no memory for chat templates");
+            return err_set(e, ERR_NOMEM, "out of memory for chat templates");
         v->named_templates[v->n_named_templates++] = (struct vocab_template){name, text};
     }
     return 0;
@@ -246,7 +246,7 @@ static int write_tokens(const struct vocabulary *v, struct gguf_meta *meta, stru
     struct gguf_string *merge = malloc((v->n_merges ? v->n_merges : 1) * sizeof *merge);
     int32_t *type = malloc(v->n_tokens * sizeof *type);
     float *score = malloc(v->n_tokens * sizeof *score);
-    int rc = text && merge && type && score ? 0 : err_set(e, ERR_NOMEM, "no memory for the vocabulary");
+    int rc = text && merge && type && score ? 0 : err_set(e, ERR_NOMEM, "out of memory for the vocabulary");
     for (size_t i = 0; i < v->n_tokens && rc == 0; i++) {
         text[i] = (struct gguf_string){v->tokens[i].text, v->tokens[i].len};
         type[i] = v->tokens[i].type;
@@ -310,7 +310,7 @@ static int write_templates(const struct vocabulary *v, struct gguf_meta *meta, s
         return rc;
     struct gguf_string *names = malloc(v->n_named_templates * sizeof *names);
     if (!names)
-        return err_set(e, ERR_NOMEM, "no memory for chat templates");
+        return err_set(e, ERR_NOMEM, "out of memory for chat templates");
     for (size_t i = 0; i < v->n_named_templates && rc == 0; i++) {
         const struct vocab_template *t = &v->named_templates[i];
         names[i] = (struct gguf_string){t->name, strlen(t->name)};

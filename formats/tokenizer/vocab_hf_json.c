@@ -87,7 +87,7 @@ static int read_merge(struct vocab_build *b, const struct json *m, size_t i, str
     left = encode_spaces(b, left);
     right = encode_spaces(b, right);
     if (!left || !right)
-        return err_set(e, ERR_NOMEM, "no memory for merges");
+        return err_set(e, ERR_NOMEM, "out of memory for merges");
     return vocab_add_merge(b, left, strlen(left), right, strlen(right), e);
 }
 
@@ -241,7 +241,7 @@ static int mark_named_specials(struct vocab_build *b, const char *fallback, stru
     for (size_t i = 0; i < v->n_tokens; i++)
         if (v->tokens[i].text && strmap_put(&texts, v->tokens[i].text, v->tokens[i].len, i, NULL) != 0) {
             strmap_release(&texts);
-            return err_set(e, ERR_NOMEM, "no memory for the vocabulary");
+            return err_set(e, ERR_NOMEM, "out of memory for the vocabulary");
         }
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         const struct json *j = json_get(config, keys[i]);
@@ -314,7 +314,7 @@ static int score_by_merges(struct vocab_build *b, struct err *e)
     free(joined);
     free(scored);
     strmap_release(&texts);
-    return rc == 0 ? 0 : err_set(e, ERR_NOMEM, "no memory for the vocabulary");
+    return rc == 0 ? 0 : err_set(e, ERR_NOMEM, "out of memory for the vocabulary");
 }
 
 static int spm_refusal(struct err *e, const char *what)
@@ -501,7 +501,7 @@ int vocab_import_vocab_merges(struct vocab_build *b, struct err *e)
         rc = read_vocab_object(b, json_root(vocab), "vocab.json", e);
     const char *path = vocab_path(b, "merges.txt");
     if (rc == 0)
-        rc = path ? filemap_open(&m, path, e) : err_set(e, ERR_NOMEM, "no memory for a path");
+        rc = path ? filemap_open(&m, path, e) : err_set(e, ERR_NOMEM, "out of memory for a path");
     if (rc == 0 && (m.size > VOCAB_MAX_FILE || !utf8_valid(m.data, m.size)))
         rc = err_set(e, ERR_FORMAT, "%s: not UTF-8 text of at most %d MiB", path, VOCAB_MAX_FILE >> 20);
     if (rc == 0)

@@ -256,7 +256,7 @@ static int add_template(struct vocab_build *b, const char *name, const char *tex
     char *copy = arena_strdup(b->arena, text);
     struct vocab_template *grown = arena_array(b->arena, v->n_named_templates + 1, sizeof *grown);
     if (!clean || !copy || !grown)
-        return err_set(e, ERR_NOMEM, "no memory for chat templates");
+        return err_set(e, ERR_NOMEM, "out of memory for chat templates");
     for (char *p = clean; *p; p++)
         if (!((*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z')))
             *p = '_';
@@ -304,13 +304,13 @@ static int read_text_file(struct vocab_build *b, const char *name, const char **
 {
     struct filemap m = {0};
     const char *path = vocab_path(b, name);
-    int rc = path ? filemap_open(&m, path, e) : err_set(e, ERR_NOMEM, "no memory for a path");
+    int rc = path ? filemap_open(&m, path, e) : err_set(e, ERR_NOMEM, "out of memory for a path");
     if (rc != 0)
         return rc;
     if (m.size > (4u << 20) || !utf8_valid(m.data, m.size) || (m.size && memchr(m.data, 0, m.size)))
         rc = err_set(e, ERR_FORMAT, "%s: a chat template is UTF-8 text of at most 4 MiB", path);
     else if (!(*out = arena_strndup(b->arena, (const char *)m.data, m.size)))
-        rc = err_set(e, ERR_NOMEM, "%s: no memory for the text", path);
+        rc = err_set(e, ERR_NOMEM, "%s: out of memory for the text", path);
     filemap_close(&m);
     return rc;
 }
@@ -342,7 +342,7 @@ static int add_folder_templates(struct vocab_build *b, struct err *e)
     int rc = 0;
     for (size_t i = 0; i < n && rc == 0; i++) {
         const char *file = arena_printf(b->arena, "%s/%s.jinja", folder, names[i]), *text = NULL;
-        rc = file ? read_text_file(b, file, &text, e) : err_set(e, ERR_NOMEM, "no memory for a path");
+        rc = file ? read_text_file(b, file, &text, e) : err_set(e, ERR_NOMEM, "out of memory for a path");
         if (rc == 0)
             rc = add_template(b, names[i], text, e);
     }

@@ -209,7 +209,7 @@ int vocab_import_spm(struct vocab_build *b, struct err *e)
 {
     struct filemap m = {0};
     const char *path = vocab_path(b, "tokenizer.model");
-    int rc = path ? filemap_open(&m, path, e) : err_set(e, ERR_NOMEM, "no memory for a path");
+    int rc = path ? filemap_open(&m, path, e) : err_set(e, ERR_NOMEM, "out of memory for a path");
     if (rc == 0 && m.size > VOCAB_MAX_FILE)
         rc = err_set(e, ERR_FORMAT, "%s: %zu bytes, at most %d are read", path, m.size, VOCAB_MAX_FILE);
     if (rc == 0)

@@ -66,14 +66,14 @@ static int push(struct vocab_build *b, struct ranks *r, const uint8_t *bytes, si
         size_t cap = r->cap ? r->cap * 2 : 4096;
         struct slice *grown = realloc(r->token, cap * sizeof *grown);
         if (!grown)
-            return err_set(e, ERR_NOMEM, "%s: no memory for %zu tokens", what, cap);
+            return err_set(e, ERR_NOMEM, "%s: out of memory for %zu tokens", what, cap);
         r->token = grown;
         r->cap = cap;
     }
     bool existing;
     char *copy = arena_strndup(b->arena, (const char *)bytes, len);
     if (!copy || strmap_put(&r->by_bytes, copy, len, r->n, &existing) != 0)
-        return err_set(e, ERR_NOMEM, "%s: no memory for token %zu", what, r->n);
+        return err_set(e, ERR_NOMEM, "%s: out of memory for token %zu", what, r->n);
     if (existing)
         return err_set(e, ERR_FORMAT, "%s: token %zu repeats an earlier one", what, r->n);
     r->token[r->n++] = (struct slice){(const uint8_t *)copy, len};
@@ -300,7 +300,7 @@ int vocab_import_tiktoken(struct vocab_build *b, const char *name, struct err *e
     struct filemap m = {0};
     size_t n_ranks = 0;
     const char *path = vocab_path(b, name);
-    int rc = path ? filemap_open(&m, path, e) : err_set(e, ERR_NOMEM, "no memory for a path");
+    int rc = path ? filemap_open(&m, path, e) : err_set(e, ERR_NOMEM, "out of memory for a path");
     if (rc != 0)
         return rc;
     rc = vocab_parse_tiktoken(b, (struct slice){m.data, m.size}, path, !qwen, &n_ranks, e);
@@ -389,8 +389,8 @@ static int tekken_ranks(struct vocab_build *b, struct ranks *r, const struct jso
         rc = push(b, r, bytes, len, what, e);
     }
     if (rc == 0 && r->n < n)
-        return err_set(e, ERR_FORMAT, "%s: config promises %zu tokens besides special ones, found %zu", what,
-                       n, r->n);
+        return err_set(e, ERR_FORMAT, "%s: config counts %zu tokens besides special ones, found %zu", what, n,
+                       r->n);
     return rc;
 }
 
@@ -414,7 +414,7 @@ static int parse_tekken(struct vocab_build *b, const struct json *root, const ch
         n_special >= n)
         return err_set(e, ERR_FORMAT,
                        "%s: config lacks pattern, default_vocab_size or default_num_special_tokens; this is "
-                       "no tokenizer",
+                       "not a tokenizer",
                        what);
     if (!pretokenizer_from_patterns(&pattern, 1, &kind) || !pretokenizer_name(kind))
         return err_set(e, ERR_UNSUPPORTED, "%s: a pattern that GGUF files have no name for: %.200s", what,

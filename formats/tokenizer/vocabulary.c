@@ -15,7 +15,7 @@ static int is_sentencepiece(bool *out, struct vocab_build *b, struct err *e)
 {
     struct filemap m = {0};
     const char *path = vocab_path(b, "tokenizer.model");
-    int rc = path ? filemap_open(&m, path, e) : err_set(e, ERR_NOMEM, "no memory for a path");
+    int rc = path ? filemap_open(&m, path, e) : err_set(e, ERR_NOMEM, "out of memory for a path");
     if (rc == 0)
         *out = m.size > 0 && m.data[0] == 0x0A;
     filemap_close(&m);
@@ -58,7 +58,7 @@ static int agrees(bool *same, struct vocab_build *b, struct err *e)
     if (!json_is_object(model) || (type && strcmp(type, "BPE") != 0) ||
         !json_is_object(json_get(model, "vocab")))
         return 0;
-    int rc = path ? vocab_build_init(&other, e) : err_set(e, ERR_NOMEM, "no memory for a path");
+    int rc = path ? vocab_build_init(&other, e) : err_set(e, ERR_NOMEM, "out of memory for a path");
     if (rc != 0)
         return rc;
     rc = filemap_open(&m, path, e);
@@ -67,7 +67,7 @@ static int agrees(bool *same, struct vocab_build *b, struct err *e)
         bool *seen = arena_array(b->arena, other.v->n_tokens + 1, sizeof *seen);
         const char *token = "?";
         if (parsed == ERR_NOMEM || !seen)
-            rc = err_set(e, ERR_NOMEM, "%s: no memory to compare it with tokenizer.json", path);
+            rc = err_set(e, ERR_NOMEM, "%s: out of memory to compare it with tokenizer.json", path);
         else if (parsed == 0)
             token = first_difference(model, other.v, seen);
         *same = token == NULL;

@@ -195,7 +195,8 @@ static int window_period(const struct arch_model *a, uint64_t *period, struct er
         *period = n == 0 ? at + 1 : *period;
     }
     if (list && n == 0)
-        return err_set(e, ERR_FORMAT, "config.json: vision_config.fullatt_block_indexes is empty or no list");
+        return err_set(e, ERR_FORMAT,
+                       "config.json: vision_config.fullatt_block_indexes is empty or not a list");
     return 0;
 }
 

@@ -332,7 +332,7 @@ static void damaged_and_foreign_files_are_refused(void **state)
         {"kerf.hessian.model_sha256", "kerf.hessian.model_sha257", "does not say", ERR_FORMAT},
         {"kerf.hessian.uses", "kerf.hessian.usus", "do not fit together", ERR_FORMAT},
         {"kerf.hessian.shapes", "kerf.hessian.shapus", "do not fit together", ERR_FORMAT},
-        {"kerf.hessian.owners", "kerf.hessian.ownars", "makes no sense", ERR_FORMAT},
+        {"kerf.hessian.owners", "kerf.hessian.ownars", "is inconsistent", ERR_FORMAT},
         {"blk.0.attn_q.weight.gram", "blk.0.attn_x.weight.gram", "are missing", ERR_FORMAT},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -341,8 +341,8 @@ static void damaged_and_foreign_files_are_refused(void **state)
         if (rc != cases[i].rc || !strstr(e.msg, cases[i].says))
             fail_msg("%s: %d, %s", cases[i].from, rc, e.msg);
     }
-    /* a value that is no number is found when its matrix is read: a NaN in place of every float of the first
-     * one */
+    /* a value that is not a number is found when its matrix is read: a NaN in place of every float of the
+     * first one */
     uint8_t *bad = malloc(n);
     memcpy(bad, good, n);
     for (size_t i = n - n / 2; i + 4 <= n; i += 4)

@@ -93,7 +93,7 @@ static void a_head_is_turned_rounded_and_turned_back(void **state)
     assert_int_equal(quant_encode_rows(k, QTYPE_Q4_0, head, blocks, (size_t)n_bytes, 1, N, NULL, NULL), 0);
     assert_int_equal(quant_decode_rows(k, QTYPE_Q4_0, blocks, (size_t)n_bytes, rounded, 1, N, NULL), 0);
     assert_memory_equal(rounded, unturned, sizeof rounded);
-    /* What is no number stays. */
+    /* What is not a number stays. */
     own[3] = NAN;
     memcpy(rounded, own, sizeof own);
     assert_int_equal(cpu_store_head(k, &turns, own, N, NULL), 0);

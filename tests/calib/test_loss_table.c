@@ -351,7 +351,7 @@ static void files_that_do_not_fit_are_refused(void **state)
     snprintf(text, sizeof text,
              "{\"kerf_loss_table\": 1, \"weights_sha256\": \"%s\", \"imatrix_sha256\": \"%s\"}",
              t.weights_sha256, t.imatrix_sha256);
-    refuse(bad, text, m, types, N_TYPES, "nothing about tensor 'blk.0.attn_k.weight'");
+    refuse(bad, text, m, types, N_TYPES, "has no losses of tensor 'blk.0.attn_k.weight'");
     t.tensors[3].options[1].loss = NAN;
     check(loss_table_save(&t, bad, true, &e), &e);
     refuse(bad, NULL, m, types, N_TYPES, "a figure is missing");

@@ -128,7 +128,7 @@ static void one_task_in_three_forms_is_the_same(void **state)
 static void wrong_records_are_refused_with_their_line(void **state)
 {
     (void)state;
-    refused("", "is none of the forms");
+    refused("", "not a task file");
     refused("just a text\n", "--form names one");
     refused("{\"text\": \"a\"}\n\n{\"text\": 3", "line 3");
     refused("{\"text\": \"a\"}\n{\"words\": 3}\n", "line 2: a record of no known style");

@@ -60,7 +60,7 @@ run 1 compare "$demo" "plan:$work/none.plan" --text "$text"
 says "none.plan"
 printf 'type Q4_K_M\ntensor-typ x=Q8_0\n' >"$work/bad.recipe"
 run 1 compare "$demo" "recipe:$work/bad.recipe" --text "$text"
-says "bad.recipe: line 2: 'tensor-typ' is no word of a recipe"
+says "bad.recipe: line 2: 'tensor-typ' is not a word of a recipe"
 cp "$work/my.recipe" "$work/before"
 run 1 compare "$demo" "recipe:$work/my.recipe" --text "$text" --ctx 128 --chunks 1 --html "$work/my.recipe" --force
 says "inputs are never replaced"

@@ -101,7 +101,7 @@ for ending in kerf-feedback kerf-hessian; do
     echo mine >"$work/f.gguf.$ending"
     cp "$work/f.gguf.$ending" "$work/mine"
     run 1 quantize "$toy" -o "$work/f.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 4 --resume
-    says "is not kerf's"
+    says "was not written by kerf"
     same "$work/f.gguf.$ending" "$work/mine"
     rm "$work/f.gguf.$ending"
 done
@@ -113,7 +113,7 @@ says "collected again"
 
 echo "kerf-feedback 1" >"$work/l.gguf.kerf-feedback"
 run 0 quantize "$toy" -o "$work/l.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 4 --held-out 4000
-says "a stopped run left it, and this one begins anew"
+says "left by a stopped run; this one starts from the beginning"
 says "of them are held out"
 
 # Killed and resumed

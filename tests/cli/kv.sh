@@ -50,7 +50,7 @@ prints '"kv_type": "q4_0,q8_0"'
 run 0 perplexity "$demo" $measure --kv-type f32 --json
 [ "$(value nll_mean)" = "$plain" ] || fail "f32 is exact"
 run 0 score "$demo" kv:q4_0 "$demo+kv:q8_0" --task "$src/tests/data/tasks/small.jsonl" --records r.jsonl
-prints "kv:q4_0 chooses otherwise than demo-qwen3 in"
+prints "kv:q4_0 chooses differently from demo-qwen3 in"
 [ "$(sed 's/.*"log_lik/"log_lik/' r.jsonl | sort -u | wc -l)" -gt 40 ] || fail "the cache changes no log-likelihood"
 
 # What cannot be right.

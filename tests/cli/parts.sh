@@ -83,7 +83,7 @@ printf '{"m": "no messages"}\n' >"$work/plain.jsonl"
 run 1 perplexity "$demo" --jsonl m --text "$work/plain.jsonl" --ctx 4 --answers-only
 says "line 1: expected messages in the field 'm'"
 run 1 compare "$demo" --jsonl m --text "$work/chat.jsonl" --ctx 32 --answers-only --save-reference "$work/x.ref"
-says "does not go with --answers-only"
+says "cannot be combined with --answers-only"
 absent "$work/x.ref"
 
 done_testing

@@ -46,13 +46,13 @@ absent "$work/dry.ref"
 run 2 compare "$demo" --text "$text"
 says "expected a reference and at least one candidate"
 run 2 compare --reference "$ref" Q4_K_M
-says "a stored reference has not"
+says "a stored reference does not have"
 run 2 compare --reference "$ref" "$demo" --save-reference "$work/x"
 says "exclude each other"
 run 1 compare "$demo" --text "$text" --ctx 128 --save-reference "$ref"
 says "--force"
 run 1 compare --reference "$work/q4.gguf" "$demo"
-says "is no stored reference"
+says "not a stored reference"
 run 1 compare --reference "$ref" "$work/q4.gguf" --ctx 256
 says "windows of 128 tokens, and --ctx asks for 256"
 run 1 compare --reference "$ref" "$work/q4.gguf" --stride 16 --ctx 128

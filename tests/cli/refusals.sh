@@ -53,7 +53,7 @@ usage "read, but not written" convert "$demo" --dry-run --tensor-type attn_q=I16
 
 # Files of another kind.
 run 1 inspect "$src/README.md"
-says "none of the kinds that are known here"
+says "not a file that this command reads"
 says "safetensors"
 for command in hash "edit -o $work/x.gguf --set a=b" "split -o $work/x --max-size 1GiB" "merge -o $work/x.gguf"; do
     # shellcheck disable=SC2086 # a command and its options
@@ -185,7 +185,7 @@ usage "operand 1 is empty" inspect ""
 # Folders and names.
 mkdir "$work/plain"
 run 1 convert "$work/plain" -o "$work/x.gguf"
-says "plain/config.json: does not exist, so the folder is no checkpoint"
+says "plain/config.json: does not exist, so the folder is not a checkpoint"
 run 1 inspect "$work/plain"
 says "does not exist"
 long=$work/$(printf '%0400d' 1)

@@ -88,7 +88,7 @@ says "damaged files there were measured anew"
 for f in unbroken "$work/out"; do grep -E '"(kld_|ppl_|top1_|perplexity|delta_p)' "$f" >"$f.figures"; done
 same unbroken.figures "$work/out.figures"
 run 1 compare --reference kept.ref q4.gguf --resume
-says "goes with a reference that is a model"
+says "works with a reference that is a model"
 : >file
 run 1 perplexity "$demo" --text "$text" --chunks 1 --resume --state file
 says "file: expected a folder"

@@ -42,7 +42,7 @@ done
 [ "$(value flips 4)" = 0 ] && [ "$(value changed 4)" = 0 ] && [ "$(value p_value 4)" = 1 ] || fail "a model differs from itself"
 [ "$(value flips 2)" -eq $(($(value gained 2) + $(value lost 2))) ] || fail "flips are not gains and losses"
 run 0 score "$demo" q2.gguf --task "$tasks/continue.jsonl"
-prints "chooses otherwise than demo-qwen3 in"
+prints "chooses differently from demo-qwen3 in"
 
 # Messages and a chat template.
 echo '{"messages": [{"role": "user", "content": "Is water wet?"}], "choices": ["Yes", "No"], "answer": "Yes"}' >chat.jsonl

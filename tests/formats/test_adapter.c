@@ -342,7 +342,7 @@ static void what_cannot_be_merged_is_refused_by_name(void **state)
         {no_change, ", \"rank_pattern\": {\"q_proj\": 1e300}", ERR_FORMAT,
          "gives module 'model.layers.0.self_attn.q_proj' the rank 1e+300, expected an integer up to"},
         {no_change, "{\"peft_type\": \"LORA\", \"lora_alpha\": 2, \"r\": 4294967296", ERR_FORMAT,
-         "'r' is no positive integer up to"},
+         "'r' is not a positive integer up to"},
         {short_lengths, "", ERR_FORMAT, "lora_magnitude_vector': 7 values, expected 8"},
         {no_change, ", \"init_lora_weights\": \"pissa_niter_16\"", ERR_UNSUPPORTED,
          "init_lora_weights 'pissa_niter_16' changes the base weights"},
@@ -350,12 +350,14 @@ static void what_cannot_be_merged_is_refused_by_name(void **state)
          "alora_invocation_tokens: the adapter acts only after these tokens"},
         {no_change, ", \"use_qalora\": true", ERR_UNSUPPORTED, "'use_qalora' is on"},
         {no_change, ", \"rank_pattern\": {\"q_proj\": -1}", ERR_FORMAT,
-         "the value of pattern 'q_proj' is no positive number"},
+         "the value of pattern 'q_proj' is not a positive number"},
         {no_change, ", \"alpha_pattern\": {\"q_(\": 1}", ERR_ARG, "q_("},
         {no_change, "{\"peft_type\": \"LOHA\", \"r\": 2, \"lora_alpha\": 4", ERR_UNSUPPORTED,
          "peft_type 'LOHA', expected 'LORA'"},
-        {no_change, "{\"peft_type\": \"LORA\", \"r\": 2", ERR_FORMAT, "'lora_alpha' is no positive number"},
-        {no_change, "{\"peft_type\": \"LORA\", \"lora_alpha\": 2", ERR_FORMAT, "'r' is no positive integer"},
+        {no_change, "{\"peft_type\": \"LORA\", \"r\": 2", ERR_FORMAT,
+         "'lora_alpha' is not a positive number"},
+        {no_change, "{\"peft_type\": \"LORA\", \"lora_alpha\": 2", ERR_FORMAT,
+         "'r' is not a positive integer"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct model *m = NULL;

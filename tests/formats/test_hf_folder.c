@@ -103,7 +103,7 @@ static void a_folder_that_is_no_checkpoint_says_what_it_is(void **state)
         {"modules.json", "0_Transformer", ERR_ARG, "a sentence-transformers folder whose model lies in"},
         {"params.json", NULL, ERR_UNSUPPORTED, "the publisher's own layout"},
         {"demo.Q8_0.gguf", NULL, ERR_ARG, "but GGUF files; give the file"},
-        {"README.md", NULL, ERR_IO, "config.json: does not exist, so the folder is no checkpoint"},
+        {"README.md", NULL, ERR_IO, "config.json: does not exist, so the folder is not a checkpoint"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char name[40], sub[80];

@@ -55,7 +55,10 @@ static const struct kind of_model[] = {
     {"ffn_gate_inp.weight", QTYPE_F32, 2, {N_COLS, N_EXPERTS, 1}},
     {"exp_probs_b.bias", QTYPE_F32, 1, {N_EXPERTS, 1, 1}},
     {"ffn_down_exps.weight", QTYPE_Q8_0, 3, {N_COLS, N_ROWS, N_EXPERTS}},
-    {"ffn_gate_inp_shexp.weight", QTYPE_F32, 1, {N_EXPERTS, 1, 1}}, /* a width that is no number of experts */
+    {"ffn_gate_inp_shexp.weight",
+     QTYPE_F32,
+     1,
+     {N_EXPERTS, 1, 1}}, /* a width that is not a number of experts */
 };
 static const struct kind of_matrix[] = {
     {"attn_q.weight.in_sum2", QTYPE_F32, 2, {N_COLS, 1, 1}},

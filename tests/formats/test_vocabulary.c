@@ -442,11 +442,12 @@ static void all_end_tokens_reach_the_file(void **state)
         {"{\"eos_token_id\":null}", "\"eos_token_id\":5", 5, -1, -1, NULL},
         {"{\"eos_token_id\":[3,6,7,5]}", "\"eos_token_id\":5", 5, 3, 6,
          "token 7 '<c>' ends a text, but a GGUF"},
-        {"{\"eos_token_id\":[99,6]}", "\"eos_token_id\":5", 5, 6, -1, "an eos_token_id is no token of the"},
+        {"{\"eos_token_id\":[99,6]}", "\"eos_token_id\":5", 5, 6, -1,
+         "an eos_token_id is not a token of the"},
         {"{\"eos_token_id\":[9,6]}", "\"eos_token_id\":5", 5, 6, -1, /* the first id that is none */
-         "an eos_token_id is no token of the"},
+         "an eos_token_id is not a token of the"},
         {"{\"eos_token_id\":[\"<b>\",6]}", "\"eos_token_id\":5", 5, 6, -1,
-         "an eos_token_id is no token of the"},
+         "an eos_token_id is not a token of the"},
         {"{\"eos_token_id\":[6]", "\"eos_token_id\":5", 5, -1, -1, NULL}, /* unreadable; told elsewhere */
         {"{\"eos_token_id\":[6,7]}", "\"text_config\":{\"eos_token_id\":[5,6]}", 6, 7, 5, NULL},
     };
@@ -687,8 +688,8 @@ static void tekken_is_read(void **state)
         const char *text, *words;
         enum err_code code;
     } bad[] = {
-        {"{\"config\":{},\"vocab\":[]}", "this is no tokenizer", ERR_FORMAT},
-        {TEKKEN_FILE(RANK(0, "YQ=="), ""), "config promises 5 tokens besides special ones, found 1",
+        {"{\"config\":{},\"vocab\":[]}", "this is not a tokenizer", ERR_FORMAT},
+        {TEKKEN_FILE(RANK(0, "YQ=="), ""), "config counts 5 tokens besides special ones, found 1",
          ERR_FORMAT},
         {TEKKEN_FILE(RANK(1, "YQ=="), ""), "entry 0 of the vocabulary should have rank 0", ERR_FORMAT},
         {TEKKEN_FILE(RANK(0, "Y"), ""), "entry 0 of the vocabulary", ERR_FORMAT},
@@ -957,7 +958,7 @@ static void gguf_keys_are_checked(void **state)
     assert_int_equal(v->bos, -1);
     assert_true(warned(v, "9 is not a token id"));
     assert_true(warned(v, "tokens 2 and 4 have the same text 'ab'"));
-    assert_true(warned(v, "1 values that are no token type"));
+    assert_true(warned(v, "1 values that are not token types"));
     assert_true(warned(v, "text is split as runtimes do it then"));
     expect_token(v, 3, "<|x|>", TOKEN_CONTROL);
     struct gguf_meta *out = NULL;

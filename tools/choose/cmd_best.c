@@ -553,7 +553,8 @@ int cmd_best(int argc, char **argv)
             status = budget_check(&cmd, &o.budget);
         for (size_t i = 0; status == 0 && i < text.texts.n; i++)
             if (strcmp(text.texts.items[i], "-") == 0)
-                status = cmd_usage(&cmd, "--text -: the text is read twice, which standard input is not");
+                status = cmd_usage(
+                    &cmd, "--text -: the text is read twice, and standard input can be read only once");
         if (status == 0 && !o.output)
             status = cmd_usage(&cmd, "--output FILE is required");
         if (status == 0) {

@@ -241,7 +241,7 @@ int cmd_fit(int argc, char **argv)
     if (status != OPT_CONTINUE)
         return status;
     if (o.memory == 0)
-        return cmd_usage(&cmd, "--memory is missing: how much has the device? 8GiB, 24GiB, ...");
+        return cmd_usage(&cmd, "--memory is missing: the memory of the device, such as 8GiB");
     if (!kv_cache_parse(&o.kv, o.kv_type))
         return cmd_usage(&cmd,
                          "--kv-type '%s': expected a type, or two with a comma between, of " KV_CACHE_TYPES,

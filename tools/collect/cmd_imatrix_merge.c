@@ -20,8 +20,8 @@ static void compare_models(struct imatrix *sum, const struct imatrix *m, const c
         n_common += imatrix_find(sum, imatrix_entry_at(m, i)->name) != NULL;
     if (model_identity_differs(imatrix_model(sum), imatrix_model(m)) || several) {
         cmd_warn(shared,
-                 "[imatrix-other-model] %s: was collected on another model than %s; their sums say nothing "
-                 "together",
+                 "[imatrix-other-model] %s: was collected on another model than %s; their sum describes "
+                 "neither model",
                  path, first);
         imatrix_set_model(sum, IMATRIX_SEVERAL_MODELS);
     } else if (n_common < n || n_common < n_sum) {
@@ -53,7 +53,7 @@ static int load_all(struct imatrix **out, const struct opt_operands *args,
         size = size ? size : chunk;
         if (imatrix_n_ignored(m))
             cmd_warn(shared,
-                     "[imatrix-other-tensors] %s: %zu tensors are no importance data and were left out",
+                     "[imatrix-other-tensors] %s: %zu tensors are not importance data and were left out",
                      args->items[i], imatrix_n_ignored(m));
         if (!sum) {
             sum = m;

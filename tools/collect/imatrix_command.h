@@ -26,7 +26,7 @@ void imatrix_put_keys(struct json_writer *w, const struct imatrix *m);
 
 /* --expert-prior, the same for collecting and merging. */
 #define IMATRIX_PRIOR_HELP                                                                                   \
-    "give every expert N tokens' worth of its layer's mean, so that experts without data lean on it"
+    "give every expert N tokens' worth of its layer's mean, so that experts without data get that mean"
 #define IMATRIX_PRIOR_FALLBACK "none: experts without data are not weighted"
 
 /* Apply it, and say on how many experts it matters. */

@@ -156,7 +156,7 @@ static int open_unnamed(struct inspection *in, const char *path, struct err *e)
         return rc;
     return err_set(
         e, ERR_FORMAT,
-        "%s: none of the kinds that are known here: a GGUF file, a safetensors file, a folder with "
+        "%s: not a file that this command reads; expected a GGUF file, a safetensors file, a folder with "
         "config.json, or an importance matrix (.gguf or .dat)",
         path);
 }

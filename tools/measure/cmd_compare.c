@@ -151,7 +151,7 @@ static int refuse_types(const struct opt_command *cmd, const struct candidate_ar
         if (list[i].kind != CANDIDATE_FILE)
             return cmd_usage(cmd,
                              "candidate '%s' is applied to the reference's weights, which a stored reference "
-                             "has not; give models",
+                             "does not have; give models",
                              list[i].text);
     return 0;
 }

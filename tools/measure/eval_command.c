@@ -370,7 +370,8 @@ int eval_open_text(struct eval_run *r, struct err *e)
     int rc = r->stored ? open_stored_text(r, e) : open_text(r, &r->windows, e);
     if (rc == 0 && r->windows.ctx > r->models[0].net.context_length)
         cmd_warn(r->shared,
-                 "[ctx-beyond-training] windows of %zu tokens are longer than the %u the model was made for",
+                 "[ctx-beyond-training] windows of %zu tokens are longer than the %u that the model was "
+                 "trained for",
                  r->windows.ctx, r->models[0].net.context_length);
     /* Vocabulary and text are there by now, and a part of the bound. */
     r->shared->memory_bytes = session_memory_left(r->shared->memory_bytes);

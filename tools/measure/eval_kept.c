@@ -62,7 +62,7 @@ static int check(const struct eval_run *r, struct err *e)
 {
     if (r->stored)
         return err_set(e, ERR_UNSUPPORTED,
-                       "--resume: goes with a reference that is a model, not with --reference");
+                       "--resume: works with a reference that is a model, not with --reference");
     if (r->models[0].net.answer != NET_TOKENS)
         return err_set(e, ERR_UNSUPPORTED,
                        "--resume: %s answers once for a text; scores are kept of language models",

@@ -17,8 +17,9 @@ static int check_settings(const struct eval_run *r, const struct reference_about
         return err_set(e, ERR_ARG, "%s: was made of windows of %zu tokens, and --ctx asks for %llu",
                        r->reference_path, w->ctx, (unsigned long long)t->ctx);
     if (t->answers_only || t->by_position || t->weights)
-        return err_set(e, ERR_UNSUPPORTED,
-                       "--reference: does not go with --answers-only, --by-position and --weights yet");
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "--reference: cannot be combined with --answers-only, --by-position and --weights yet");
     if (t->stride != 0 && t->stride != a->stride)
         return err_set(e, ERR_ARG, "%s: was made with a stride of %llu (0: none), and --stride asks for %llu",
                        r->reference_path, (unsigned long long)a->stride, (unsigned long long)t->stride);
@@ -119,7 +120,7 @@ int eval_reference_begin(struct eval_run *r, struct evaluate_options *opt, struc
             ref->path);
     if (r->windows.use)
         return err_set(e, ERR_UNSUPPORTED,
-                       "--save-reference: does not go with --answers-only and --by-position yet");
+                       "--save-reference: cannot be combined with --answers-only and --by-position yet");
     int rc = model_identity(identity, ref->model, e);
     if (model_vocabulary(ref->model, &v, NULL) != 0)
         v = NULL;

@@ -76,7 +76,8 @@ static int temporary(char *folder, size_t size, struct err *e)
     if (!where || !where[0])
         where = "/var/tmp";
     if (snprintf(folder, size, "%s/kerf-ladder-XXXXXX", where) >= (int)size || !mkdtemp(folder))
-        return err_set(e, ERR_IO, "%s: no folder for blocks can be made there: %s", where, strerror(errno));
+        return err_set(e, ERR_IO, "%s: cannot create a folder for the solved blocks there: %s", where,
+                       strerror(errno));
     return 0;
 }
 

@@ -92,7 +92,7 @@ static void put_answers(const struct score_result *r, FILE *out)
     }
     for (size_t i = 1; i < r->n_models; i++)
         if (r->task->n_of[TASK_CHOICE]) {
-            fprintf(out, "%s chooses otherwise than %s in %zu of %zu records\n", score_name(&r->models[i]),
+            fprintf(out, "%s chooses differently from %s in %zu of %zu records\n", score_name(&r->models[i]),
                     score_name(&r->models[0]), r->models[i].score.changed, r->task->n_of[TASK_CHOICE]);
         }
 }

@@ -154,7 +154,7 @@ static int find_left_over(struct feedback_run *run, const struct hessian_source 
     if (lstat(run->hessian_path, &st) != 0 || (S_ISREG(st.st_mode) && st.st_size == 0))
         return 0;
     if (!S_ISREG(st.st_mode) || hessian_file_open(&h, run->hessian_path, &ignored) != 0)
-        return err_set(e, ERR_IO, "%s: is there and is not kerf's; move it away", run->hessian_path);
+        return err_set(e, ERR_IO, "%s: exists and was not written by kerf; move it away", run->hessian_path);
     const struct hessian_source *s = hessian_file_source(h);
     *found = true;
     *same = strcmp(s->model_sha256, want->model_sha256) == 0 &&
@@ -452,7 +452,8 @@ static void warn_left(const char *output, const struct shared_options *shared)
         char *path = path_with(output, endings[i]);
         if (path && access(path, F_OK) == 0)
             cmd_warn(shared,
-                     "[left-behind] %s: a stopped run left it, and this one begins anew; --resume goes on",
+                     "[left-behind] %s: left by a stopped run; this one starts from the beginning, --resume "
+                     "would continue",
                      path);
         free(path);
     }
