@@ -165,11 +165,11 @@ static void control_tokens_are_text_when_not_parsed(void **state)
     assert_true(tokenizer_adds_bos(b.t));
     expect_ids(b.t, "", true, true, "4094 4093");
     expect_ids(b.t, "", false, true, "");
-    b.v->pre = "superbpe";
+    b.v->pre = "unheard-of";
     struct tokenizer *t = NULL;
     struct err e = {0};
     assert_int_equal(tokenizer_new(&t, b.v, &e), ERR_UNSUPPORTED);
-    assert_non_null(strstr(e.msg, "pre-tokenizer 'superbpe'"));
+    assert_non_null(strstr(e.msg, "pre-tokenizer 'unheard-of'"));
     release(&b);
 }
 
