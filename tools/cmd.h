@@ -88,6 +88,13 @@ void cmd_json_error(struct json_writer *w, const struct err *e);
 struct corpus_form;
 void cmd_warn_form(const struct shared_options *o, const char *path, const struct corpus_form *f);
 
+/* model_vocabulary, with a warning for each thing that a GGUF file says of it and that is not honoured. (What
+ * there is of a folder's is among the model's own warnings.) */
+struct model;
+struct vocabulary;
+int cmd_vocabulary(const struct shared_options *o, struct model *m, const struct vocabulary **out,
+                   struct err *e);
+
 /* That an input is evidently no text, for which `doubt` is the reason (text_sniff.h; empty: there is none),
  * else that n bytes of it were not UTF-8, the first of them at offset `first`; nothing when n is 0. */
 void cmd_warn_text(const struct shared_options *o, const char *path, const char *doubt, uint64_t n,

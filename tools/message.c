@@ -4,6 +4,8 @@
 #include "outcome.h"
 
 #include "calib/corpus.h"
+#include "formats/model/model.h"
+#include "formats/tokenizer/vocabulary.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -26,6 +28,15 @@ static void say(const char *head, const char *fmt, va_list ap)
     fputs(head, stderr);
     vfprintf(stderr, fmt, ap);
     fputc('\n', stderr);
+}
+
+int cmd_vocabulary(const struct shared_options *o, struct model *m, const struct vocabulary **out,
+                   struct err *e)
+{
+    int rc = model_vocabulary(m, out, e);
+    for (size_t i = 0; rc == 0 && model_is_gguf(m) && i < (*out)->n_warnings; i++)
+        cmd_warn_of(o, model_path(m), (*out)->warnings[i]);
+    return rc;
 }
 
 void cmd_warn_text(const struct shared_options *o, const char *path, const char *doubt, uint64_t n,

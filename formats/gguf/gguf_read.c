@@ -159,7 +159,8 @@ static int open_set(struct gguf_reader *r, struct gguf_part *given, const char *
         return err_set(e, ERR_FORMAT,
                        "%s: belongs to a set of %" PRIu64
                        " files, so its name must end in -00001-of-%05" PRIu64
-                       ".gguf or the like; rename the parts back",
+                       ".gguf or the like; rename the parts back (and where they were joined byte by byte: "
+                       "'kerf merge' joins them)",
                        path, count, count);
     int rc = set_parts(r, name_count, e);
     if (rc)

@@ -2,6 +2,8 @@
  * checkpoint_wrapper), PEFT's tuner layers, trl, Lightning; each names its attribute in its source. */
 #include "hf_names.h"
 
+#include "libquant/base/path.h"
+
 #include <string.h>
 
 /* Components that stand anywhere: wrappers of single modules. */
@@ -72,6 +74,15 @@ const char *hf_name_unwrap(const char *name, struct arena *arena, const char **w
     if (first && wrapper)
         *wrapper = first;
     return name;
+}
+
+bool hf_name_is_quanto(const char *name)
+{
+    static const char *const parts[] = {".weight._data", ".weight._scale", ".weight._shift"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (path_ends_with(name, parts[i]))
+            return true;
+    return false;
 }
 
 bool hf_name_is_adapter(const char *name)

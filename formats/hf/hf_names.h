@@ -16,4 +16,7 @@ const char *hf_name_unwrap(const char *name, struct arena *arena, const char **w
 /* Does the name belong to an adapter that was not merged (lora_A, base_layer, modules_to_save, ...)? */
 bool hf_name_is_adapter(const char *name);
 
+/* A part of a weight as optimum-quanto stores it (X.weight._data, with _scale and _shift beside it)? */
+bool hf_name_is_quanto(const char *name);
+
 #endif

@@ -305,6 +305,18 @@ static int map_one(struct mapping *map, const struct checkpoint_weight *s, const
     return rc == 0 ? map_source(map, s, plain, e) : rc;
 }
 
+/* Before any other word about such a checkpoint: the scales beside its parts have names of their own. */
+static int refuse_quanto(const struct checkpoint_weight *sources, size_t n, struct err *e)
+{
+    for (size_t i = 0; i < n; i++)
+        if (hf_name_is_quanto(sources[i].name))
+            return err_set(e, ERR_UNSUPPORTED,
+                           "%s: tensor '%s' is part of a weight that optimum-quanto has compressed, which is "
+                           "not read; start from the original weights",
+                           sources[i].file, sources[i].name);
+    return 0;
+}
+
 static int map_all(struct mapping *map, const struct checkpoint_weight *sources, size_t n, struct err *e)
 {
     const char **plain = arena_array(map->arena, n + 1, sizeof(const char *));
@@ -315,7 +327,7 @@ static int map_all(struct mapping *map, const struct checkpoint_weight *sources,
             strmap_put(&map->names, plain[i], strlen(plain[i]), i, NULL) != 0)
             return no_memory(e);
     bool swapped = head_alone(map, plain, n);
-    int rc = 0;
+    int rc = refuse_quanto(sources, n, e);
     for (size_t i = 0; rc == 0 && i < n; i++) {
         map->position = i + 1;
         bool is_embedding = swapped && strcmp(plain[i], map->head) == 0;

@@ -336,7 +336,7 @@ int output_file_open(struct output_file **out, const char *path, const struct ou
         rc = empty_temp(f, e);
     if (!opt->keep_partial)
         f->slot = output_file_guard(f->temp);
-    if (rc == 0 && opt->size_bytes)
+    if (rc == 0 && opt->size_bytes && (!f->resumed || is_ours(f, &st))) /* a stranger is not made longer */
         rc = reserve(f, e);
     if (rc) {
         if (!f->resumed)

@@ -112,6 +112,25 @@ run 2 compare "$demo" NVFP4 --text "$text"
 says "--tensor-type"
 run 0 ladder "$work/q4.gguf" --text "$text" --types Q2_K --allow-requantize --ctx 128 --chunks 2
 
+# Models whose ids mean other texts, or that have another number of them; a file that does not say how text is split.
+"$bin/make_checkpoint" --layers 1 --hidden 64 --heads 2 --kv-heads 2 --head-dim 32 --ffn 64 --vocab 320 "$work/small" >/dev/null ||
+    fail "make_checkpoint"
+run 1 compare "$demo" "$work/small" --text "$text" --ctx 64 --chunks 1
+says "small: its vocabulary is of 320 tokens, that of $demo of 4096"
+run 0 convert "$demo" -o "$work/own.gguf" --type Q8_0
+sed 's/"Ġthe"/"Ġeht"/g' "$demo/tokenizer.json" >"$work/tokenizer.json"
+cp -r "$demo" "$work/other"
+cp "$work/tokenizer.json" "$work/other/tokenizer.json"
+run 0 compare "$work/own.gguf" "$work/other" --text "$text" --ctx 64 --chunks 1
+says "other: 1 tokens are other texts than in $work/own.gguf"
+run 0 compare "$work/own.gguf" "$demo" --text "$text" --ctx 64 --chunks 1 --strict
+run 0 edit "$work/own.gguf" -o "$work/nameless.gguf" --remove tokenizer.ggml.pre --force
+for command in "perplexity $work/nameless.gguf --text $text --ctx 64 --chunks 1" "tokenize $work/nameless.gguf $text" \
+    "imatrix $work/nameless.gguf --text $text --ctx 64 --chunks 1 -o $work/nameless.im.gguf"; do
+    run 0 $command
+    says "nameless.gguf: key 'tokenizer.ggml.pre' is missing"
+done
+
 # A page does not take the place of what it is about.
 cp "$text" "$work/input.txt"
 run 1 compare "$demo" Q8_0 --text "$work/input.txt" --ctx 64 --chunks 1 --html "$work/input.txt" --force

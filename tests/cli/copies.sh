@@ -24,6 +24,13 @@ first=$(ls "$work"/p-*.gguf | head -1)
 last=$(ls "$work"/p-*.gguf | tail -1)
 [ "$(model_hash "$first")" = "$content" ] || fail "splitting changed the content"
 run 0 merge "$last" -o "$work/m.gguf"
+run 0 merge "$work"/p-0*.gguf -o "$work/all.gguf" # as a shell names them
+same "$work/m.gguf" "$work/all.gguf"
+run 2 merge "$last" "$a" -o "$work/x.gguf"
+says "is no part of the set"
+cat "$work"/p-0*.gguf >"$work/joined.gguf"
+run 1 inspect "$work/joined.gguf"
+says "'kerf merge' joins them"
 [ "$(model_hash "$work/m.gguf")" = "$content" ] || fail "merging changed the content"
 ! grep -q "is one file" "$work/err" || fail "a set is said to be one file"
 run 0 merge "$a" -o "$work/copy.gguf"

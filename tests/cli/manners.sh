@@ -141,6 +141,10 @@ wait $pid
 echo "my notes" >n.gguf.kerf-part
 run 1 quantize m.gguf -o n.gguf --type Q8_0
 says "n.gguf.kerf-part: is in the way"
+[ "$(cat n.gguf.kerf-part)" = "my notes" ] || fail "a stranger's file was written to"
+[ "$(wc -c <n.gguf.kerf-part)" -eq 9 ] || fail "a stranger's file was made longer"
+run 1 quantize m.gguf -o n.gguf --type Q8_0 --resume
+[ "$(wc -c <n.gguf.kerf-part)" -eq 9 ] || fail "a stranger's file was made longer with --resume"
 [ "$(cat n.gguf.kerf-part)" = "my notes" ] || fail "somebody's file was removed"
 head -c 1000 m.gguf >n.gguf.kerf-part # what a killed run leaves
 run 0 quantize m.gguf -o n.gguf --type Q8_0

@@ -148,6 +148,17 @@ static void parts_of_an_adapter_are_refused_as_that(void **state)
     }
 }
 
+static void parts_of_a_quanto_weight_are_refused_as_that(void **state)
+{
+    (void)state;
+    struct builder *b = tied_model();
+    builder_add(b, "model.layers.0.mlp.up_proj.input_scale", 1, 1, 0, 0);
+    builder_add(b, "model.layers.0.mlp.up_proj.weight._data", 2, D, D, 0);
+    expect_refusal(builder_write(b, "quanto"), ERR_UNSUPPORTED,
+                   "'model.layers.0.mlp.up_proj.weight._data' is part of a weight that optimum-quanto");
+    free(b);
+}
+
 static void an_adapter_beside_the_weights_is_told(void **state)
 {
     (void)state;
@@ -442,6 +453,7 @@ int main(void)
         cmocka_unit_test(wrappers_are_taken_off_wherever_they_stand),
         cmocka_unit_test(a_wrapped_checkpoint_is_the_model),
         cmocka_unit_test(parts_of_an_adapter_are_refused_as_that),
+        cmocka_unit_test(parts_of_a_quanto_weight_are_refused_as_that),
         cmocka_unit_test(an_adapter_beside_the_weights_is_told),
         cmocka_unit_test(known_buffers_are_left_out_with_a_reason),
         cmocka_unit_test(tensors_without_elements_are_nothing),

@@ -78,7 +78,7 @@ static int run(const char *model_path, const char *text_path, const struct optio
     size_t len = 0, n = 0;
     int rc = model_open(&m, model_path, &opt, e);
     if (rc == 0)
-        rc = model_vocabulary(m, &v, e);
+        rc = cmd_vocabulary(shared, m, &v, e);
     if (rc == 0)
         rc = tokenizer_new(&t, v, e);
     if (rc == 0)

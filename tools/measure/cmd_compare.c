@@ -162,6 +162,8 @@ static int open_models(struct eval_run *r, const struct options *o, const char *
     int rc = eval_open(r, reference, n, e);
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = eval_add_candidate(r, &list[i], o->requantize, e);
+    if (rc == 0 && !r->reference_path)
+        rc = eval_check_tokens(r, e);
     return rc == 0 ? check_gates(&r->models[0].net, &o->gates, e) : rc;
 }
 

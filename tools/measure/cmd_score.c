@@ -60,7 +60,7 @@ static int make_requests(struct job *j, struct score_model *m, struct err *e)
                                   .parse_special = j->o->parse_special};
     int rc = net_need_tokens(&c->net, "scoring a task", e);
     if (rc == 0)
-        rc = model_vocabulary(model, &v, e);
+        rc = cmd_vocabulary(j->s, model, &v, e);
     if (rc == 0 && j->o->chat && !v->chat_template)
         rc = err_set(e, ERR_UNSUPPORTED, "%s: --chat: the model has no chat template", c->path);
     if (rc == 0) {

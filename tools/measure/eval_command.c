@@ -190,6 +190,48 @@ static int open_candidate(struct eval_run *r, const struct candidate_arg *a, boo
     }
 }
 
+/* How many tokens of the two vocabularies are not the same text, and the first of them. */
+static size_t tokens_that_differ(const struct vocabulary *a, const struct vocabulary *b, size_t *first)
+{
+    size_t n = 0, n_all = a->n_tokens < b->n_tokens ? a->n_tokens : b->n_tokens;
+    for (size_t i = 0; i < n_all; i++) {
+        const struct vocab_token *s = &a->tokens[i], *t = &b->tokens[i];
+        bool unused = s->type == TOKEN_UNUSED || t->type == TOKEN_UNUSED; /* padding has many names */
+        if (unused || (s->len == t->len && memcmp(s->text, t->text, s->len) == 0))
+            continue;
+        if (n++ == 0)
+            *first = i;
+    }
+    return n;
+}
+
+int eval_check_tokens(struct eval_run *r, struct err *e)
+{
+    const struct candidate *ref = &r->models[0];
+    const struct vocabulary *v = NULL, *w = NULL;
+    if (ref->net.answer != NET_TOKENS || model_vocabulary(ref->model, &v, NULL) != 0)
+        v = NULL;
+    for (size_t i = 1; i < r->n_models; i++) {
+        const struct candidate *c = &r->models[i];
+        size_t first = 0, n = 0;
+        if (!c->model || c->model == ref->model || c->net.answer != NET_TOKENS)
+            continue;
+        if (c->net.n_vocab != ref->net.n_vocab)
+            return err_set(e, ERR_ARG,
+                           "%s: its vocabulary is of %u tokens, that of %s of %u; predictions of different "
+                           "vocabularies cannot be compared, texts can ('kerf score')",
+                           c->path, c->net.n_vocab, ref->path, ref->net.n_vocab);
+        if (v && model_vocabulary(c->model, &w, NULL) == 0)
+            n = tokens_that_differ(v, w, &first);
+        if (n > 0)
+            cmd_warn(r->shared,
+                     "[tokens-differ] %s: %zu tokens are other texts than in %s, the first is %zu ('%.40s', "
+                     "there '%.40s'); the ids of the text are those of %s",
+                     c->path, n, ref->path, first, w->tokens[first].text, v->tokens[first].text, ref->path);
+    }
+    return 0;
+}
+
 int eval_add_candidate(struct eval_run *r, const struct candidate_arg *a, bool requantize, struct err *e)
 {
     const struct kv_cache *cache = a->has_cache ? &a->cache : &r->text->cache;
@@ -331,7 +373,7 @@ static int open_text(struct eval_run *r, struct windows *out, struct err *e)
         if (single_texts(r) && model_vocabulary(r->models[0].model, &v, NULL) != 0)
             v = NULL; /* it would only have told which ids end a step */
     } else {
-        rc = model_vocabulary(r->models[0].model, &v, e);
+        rc = cmd_vocabulary(r->shared, r->models[0].model, &v, e);
         if (rc == 0)
             rc = tokenizer_new(&t, v, e);
         if (rc == 0)

@@ -167,6 +167,9 @@ int eval_check_inputs(const struct eval_run *r, const char *path, struct err *e)
 int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, struct err *e);
 int eval_add_file(struct eval_run *r, const char *path, struct err *e);
 int eval_add_mix(struct eval_run *r, const struct mix *mix, bool requantize, struct err *e);
+/* Candidates that are models of their own: an error where one has another number of tokens than the
+ * reference, a warning where some of its tokens are other texts. */
+int eval_check_tokens(struct eval_run *r, struct err *e);
 int eval_add_candidate(struct eval_run *r, const struct candidate_arg *a, bool requantize, struct err *e);
 
 /* Read and cut the text with the reference's tokenizer: into windows; or into single texts (lines, records of

@@ -49,6 +49,8 @@ const char *opt_nearest(const char *word, const char *const *candidates, size_t 
         if (len >= 3 && strncmp(word, candidates[i], len) == 0 && d > 1)
             d = 1; /* an abbreviation */
         size_t same = common_prefix(word, candidates[i]);
+        if (d > 1 && len < 6 && same == 0) /* half of so short a word, and another beginning */
+            continue;
         if (d < best || (d == best && (!found || same > most))) { /* of equals the one that begins alike */
             best = d;
             most = same;

@@ -42,7 +42,7 @@ static int cut_text(struct feedback_run *run, struct model *m, const struct feed
     const struct vocabulary *v = NULL;
     struct tokenizer *t = NULL;
     struct window_options opt = {.ctx = (size_t)f->ctx, .bos = -1};
-    int rc = model_vocabulary(m, &v, e);
+    int rc = cmd_vocabulary(shared, m, &v, e);
     if (rc == 0)
         rc = tokenizer_new(&t, v, e);
     for (size_t i = 0; rc == 0 && i < f->texts.n; i++)
