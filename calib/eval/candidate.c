@@ -4,6 +4,7 @@
 #include "calib/solve/loss_table.h"
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/imatrix_file.h"
+#include "formats/model/model_files.h"
 #include "formats/model/model_identity.h"
 #include "formats/model/model_sum.h"
 #include "formats/recipe/plan.h"
@@ -11,7 +12,6 @@
 #include "formats/rewrite/rewrite.h"
 #include "libquant/base/sha256.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -60,17 +60,6 @@ static int plan_file(struct candidate *c, const struct model *m, const struct re
     return rc;
 }
 
-static int is_content(const struct dirent *d)
-{
-    size_t n = strlen(d->d_name), m = strlen(".safetensors");
-    return strcmp(d->d_name, "config.json") == 0 || (n > m && strcmp(d->d_name + n - m, ".safetensors") == 0);
-}
-
-static int by_bytes(const struct dirent **a, const struct dirent **b)
-{
-    return strcmp((*a)->d_name, (*b)->d_name);
-}
-
 /* Are the weights of a checkpoint packed (GPTQ, FP8, ...)? Then its own size is what it costs. */
 static bool is_packed(const struct model *m)
 {
@@ -86,25 +75,10 @@ static bool is_packed(const struct model *m)
 
 static int size_of_packed(struct candidate *c, struct err *e)
 {
-    struct dirent **list = NULL;
-    const char *folder = model_path(c->model);
-    int n = scandir(folder, &list, is_content, by_bytes);
-    if (n < 0)
-        return err_set(e, ERR_IO, "%s: cannot list the folder: %s", folder, strerror(errno));
-    c->n_bytes = 0;
-    for (int i = 0; i < n; i++) {
-        char path[4096];
-        struct stat st;
-        size_t len = strlen(list[i]->d_name);
-        snprintf(path, sizeof path, "%s/%s", folder, list[i]->d_name);
-        if (len > 12 && strcmp(list[i]->d_name + len - 12, ".safetensors") == 0 && stat(path, &st) == 0)
-            c->n_bytes += (uint64_t)st.st_size;
-        free(list[i]);
-    }
-    free(list);
+    int rc = model_files_bytes(&c->n_bytes, model_path(c->model), e);
     uint64_t n_weights = weights_n_parameters(c->weights);
     c->bits_per_weight = n_weights ? 8.0 * (double)c->n_bytes / (double)n_weights : 0;
-    return 0;
+    return rc;
 }
 
 /* A runtime keeps adapter files beside the model. */
@@ -123,9 +97,6 @@ static uint64_t adapter_bytes(const struct model *m)
 static int size_up(struct candidate *c, const struct kern *kern, struct err *e)
 {
     const struct model *m = c->model;
-    struct gguf_reader *r = NULL;
-    struct stat st;
-    uint64_t n = 0;
     if (!model_is_gguf(m) && is_packed(m))
         return size_of_packed(c, e);
     if (!model_is_gguf(m)) {
@@ -133,12 +104,8 @@ static int size_up(struct candidate *c, const struct kern *kern, struct err *e)
         struct candidate_mix_options opt = {.kern = kern};
         return plan_file(c, m, &recipe, &opt, e);
     }
-    int rc = gguf_reader_open(&r, model_path(m), NULL, e);
-    for (uint32_t i = 0; rc == 0 && i < gguf_reader_n_parts(r); i++)
-        if (stat(gguf_reader_part_path(r, i), &st) == 0)
-            n += (uint64_t)st.st_size;
-    gguf_reader_close(r);
-    c->n_bytes = n + adapter_bytes(m);
+    int rc = model_files_bytes(&c->n_bytes, model_path(m), e);
+    c->n_bytes += adapter_bytes(m);
     c->bits_per_weight = bits(c->weights);
     return rc;
 }

@@ -34,6 +34,13 @@ static const char *own_name(const struct model *m, const struct rewrite_report *
     return mix ? mix->name : qtype_name((uint32_t)main_type(m));
 }
 
+/* Without one a file that is planned comes out smaller than the one that is meant. */
+static bool has_vocabulary(struct model *m)
+{
+    const struct vocabulary *v;
+    return model_is_gguf(m) || model_vocabulary(m, &v, NULL) == 0;
+}
+
 int fit_level(struct fit_level *out, struct model *m, const struct mix *mix, const struct fit_question *q,
               struct err *e)
 {
@@ -46,7 +53,8 @@ int fit_level(struct fit_level *out, struct model *m, const struct mix *mix, con
     int rc = rewrite_model(&r, m, NULL, &ro, e);
     if (rc != 0)
         return err_context(e, rc, "%s", mix ? mix->name : model_path(m));
-    struct fit_level l = {.cache_bytes = footprint_cache_bytes(q->footprint, q->ctx, q->kv),
+    struct fit_level l = {.file_bytes = has_vocabulary(m) ? r.n_bytes : 0,
+                          .cache_bytes = footprint_cache_bytes(q->footprint, q->ctx, q->kv),
                           .work_bytes = footprint_work_bytes(q->footprint, q->ctx)};
     uint64_t plain = footprint_cache_bytes(q->footprint, q->ctx, (struct kv_cache){QTYPE_F16, QTYPE_F16});
     l.cache_saved = plain > l.cache_bytes ? plain - l.cache_bytes : 0;

@@ -23,7 +23,8 @@ struct fit_question {
 };
 
 struct fit_level {
-    char type[32]; /* "Q4_K_M" */
+    char type[32];       /* "Q4_K_M" */
+    uint64_t file_bytes; /* with its header; 0: not known, for want of a vocabulary */
     uint64_t weights_bytes, cache_bytes, work_bytes, total_bytes;
     uint64_t cache_saved; /* bytes less than with a cache in F16 */
     bool fits;

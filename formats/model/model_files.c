@@ -198,3 +198,21 @@ int model_files_each(const char *model,
     list_release(&l);
     return rc;
 }
+
+static int add_bytes(void *ctx, const char *path, const struct stat *st, struct err *e)
+{
+    uint64_t *sum = ctx;
+    (void)e;
+    if (!path_ends_with(path, ".json")) /* decides how weights are read, and holds none */
+        *sum += (uint64_t)st->st_size;
+    return 0;
+}
+
+int model_files_bytes(uint64_t *out, const char *model, struct err *e)
+{
+    uint64_t sum = 0;
+    int rc = model_files_each(model, add_bytes, &sum, e);
+    if (rc == 0)
+        *out = sum;
+    return rc;
+}

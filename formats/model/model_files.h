@@ -10,6 +10,7 @@
 #include "libquant/base/err.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <time.h>
 
 struct stat;
@@ -24,6 +25,10 @@ int model_files_refuse(const char *model, const char *output, struct err *e);
 int model_files_each(const char *model,
                      int (*fn)(void *ctx, const char *path, const struct stat *st, struct err *e), void *ctx,
                      struct err *e);
+
+/* *out: the size of the file, or of the files, that hold a model's weights: all parts of a split set, the
+ * safetensors files of a folder; of a file of any other kind its own. */
+int model_files_bytes(uint64_t *out, const char *model, struct err *e);
 
 /* Raise *newest to when this file was written (mtime), or to when it was renamed, linked or given an older
  * mtime (ctime, which nothing sets back). */

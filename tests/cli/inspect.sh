@@ -36,6 +36,34 @@ run 0 inspect "$demo" --stats --threads 1
 cp "$work/out" "$work/one"
 run 0 inspect "$demo" --stats --threads 5 --isa ref
 same "$work/out" "$work/one"
+
+# One number for the size of a file, whichever command tells it: that of the file system.
+size=$(($(wc -c <"$work/m.gguf")))
+same_size()
+{
+    run 0 "$@" --json
+    grep -q "^ *\"n_bytes\": $size,*$" "$work/out" || fail "$1 does not tell of $size bytes"
+    n_checks=$((n_checks + 1))
+}
+text=$src/tests/data/prose.md
+same_size convert "$demo" -o "$work/again.gguf" --type Q4_K_M
+same_size inspect "$work/m.gguf"
+same_size verify "$work/m.gguf"
+same_size fit "$demo" --memory 1GiB --types Q4_K_M
+same_size fit "$work/m.gguf" --memory 1GiB
+same_size ladder "$demo" --text "$text" --ctx 64 --chunks 1 --types Q4_K_M
+same_size compare "$demo" "$work/m.gguf" --text "$text" --ctx 64 --chunks 1
+same_size perplexity "$work/m.gguf" --text "$text" --ctx 64 --chunks 1
+run 0 split "$work/m.gguf" -o "$work/s" --max-tensors 20
+size=$(cat "$work"/s-0*.gguf | wc -c)
+same_size inspect "$work/s-00002-of-00003.gguf"
+same_size verify "$work/s-00001-of-00003.gguf"
+same_size compare "$demo" "$work/s-00001-of-00003.gguf" --text "$text" --ctx 64 --chunks 1
+run 0 allocate "$demo" --text "$text" --ctx 64 --chunks 1 --target-bpw 5 --types Q4_K,Q8_0 --probes Q4_K -o "$work/plan" --json
+size=$(sed -n 's/^  "n_bytes": \([0-9]*\),$/\1/p' "$work/out")
+same_size convert "$demo" -o "$work/planned.gguf" --plan "$work/plan"
+[ "$size" -eq "$(wc -c <"$work/planned.gguf")" ] || fail "allocate tells of $size bytes"
+
 run 1 inspect "$work/none"
 run 1 inspect "$src/LICENSE"
 

@@ -55,6 +55,8 @@ static void print_json(const struct job *j)
         const struct fit_level *l = &j->levels[i];
         jw_object(&w);
         jw_key(&w, "type"), jw_string(&w, l->type);
+        jw_key(&w, "n_bytes");
+        l->file_bytes ? jw_uint(&w, l->file_bytes) : jw_null(&w);
         jw_key(&w, "weights_bytes"), jw_uint(&w, l->weights_bytes);
         jw_key(&w, "kv_bytes"), jw_uint(&w, l->cache_bytes);
         jw_key(&w, "kv_bytes_saved"), jw_uint(&w, l->cache_saved);

@@ -85,7 +85,7 @@ static void stats_json(struct json_writer *w, const struct inspect_tensor *t)
 
 static double bits_per_weight(const struct inspection *in)
 {
-    return in->n_parameters ? 8.0 * (double)in->n_bytes / (double)in->n_parameters : 0;
+    return in->n_parameters ? 8.0 * (double)in->tensor_bytes / (double)in->n_parameters : 0;
 }
 
 static void print_json(const struct inspection *in, bool stats, uint64_t max_elems)
@@ -98,7 +98,9 @@ static void print_json(const struct inspection *in, bool stats, uint64_t max_ele
     jw_key(&w, "n_tensors"), jw_uint(&w, in->n_tensors);
     jw_key(&w, "n_parameters");
     in->imatrix ? jw_null(&w) : jw_uint(&w, in->n_parameters); /* statistics are no weights */
-    jw_key(&w, "n_bytes"), jw_uint(&w, in->n_bytes);
+    jw_key(&w, "n_bytes");
+    in->n_bytes ? jw_uint(&w, in->n_bytes) : jw_null(&w);
+    jw_key(&w, "tensor_bytes"), jw_uint(&w, in->tensor_bytes);
     jw_key(&w, "bits_per_weight"), jw_double(&w, in->imatrix ? NAN : bits_per_weight(in));
     jw_key(&w, "metadata"), metadata_json(&w, in, max_elems);
     jw_key(&w, "tensors"), jw_array(&w);
@@ -191,7 +193,7 @@ static void print_text(const struct inspection *in, const char *path, bool stats
     int n = printf("%s: %s%s%s%s%s, %zu tensor%s", path, in->format, in->architecture ? ", " : "",
                    in->architecture ? in->architecture : "", in->file_type ? ", " : "",
                    in->file_type ? in->file_type : "", in->n_tensors, format_plural(in->n_tensors));
-    format_bytes(size, (double)in->n_bytes);
+    format_bytes(size, (double)(in->n_bytes ? in->n_bytes : in->tensor_bytes));
     if (in->imatrix)
         snprintf(figures, sizeof figures, "%s", size);
     else

@@ -4,6 +4,7 @@
 
 #include "formats/inspect/model_verify.h"
 #include "formats/json.h"
+#include "formats/model/model_files.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -16,8 +17,9 @@ static void strings_json(struct json_writer *w, const char *key, const char *con
     jw_end(w);
 }
 
-/* `opened`: false when the file could not be opened, and nothing is known of its tensors. */
-static void print_json(const char *path, const struct verify_report *r, bool opened)
+/* `n_bytes`: of the file. `opened`: false when the file could not be opened, and nothing is known of its
+ * tensors. */
+static void print_json(const char *path, const struct verify_report *r, bool opened, uint64_t n_bytes)
 {
     struct json_writer w;
     cmd_json_begin(&w);
@@ -26,13 +28,15 @@ static void print_json(const char *path, const struct verify_report *r, bool ope
     jw_key(&w, "n_tensors");
     opened ? jw_uint(&w, r->n_tensors) : jw_null(&w);
     jw_key(&w, "n_bytes");
+    opened ? jw_uint(&w, n_bytes) : jw_null(&w);
+    jw_key(&w, "tensor_bytes");
     opened ? jw_uint(&w, r->n_bytes) : jw_null(&w);
     strings_json(&w, "findings", r->findings, r->n_findings);
     strings_json(&w, "notes", r->notes, r->n_notes);
     cmd_json_end(&w);
 }
 
-static void print_text(const char *path, const struct verify_report *r)
+static void print_text(const char *path, const struct verify_report *r, uint64_t n_bytes)
 {
     char size[32];
     for (size_t i = 0; i < r->n_findings; i++)
@@ -43,7 +47,7 @@ static void print_text(const char *path, const struct verify_report *r)
         printf("%s: %zu problem%s\n", path, r->n_findings, format_plural(r->n_findings));
     else
         printf("%s: valid: %zu tensor%s, %s\n", path, r->n_tensors, format_plural(r->n_tensors),
-               format_bytes(size, (double)r->n_bytes));
+               format_bytes(size, (double)n_bytes));
 }
 
 /* A file that contradicts its format is what this command is there to find; a file that cannot be read is a
@@ -85,6 +89,7 @@ int cmd_verify(int argc, char **argv)
     struct model *m = NULL;
     struct verify_report r = {0};
     struct progress_bar bar;
+    uint64_t n_bytes = 0;
     int rc = session_open(&session, &s, &e);
     struct model_options mo = {.kern = session.kern};
     if (rc == 0)
@@ -95,15 +100,17 @@ int cmd_verify(int argc, char **argv)
         rc = model_verify(&r, m, session.pool, &progress, &e);
         progress_end(&bar);
     }
+    if (rc == 0)
+        rc = model_files_bytes(&n_bytes, model_path(m), &e);
     const char *text = without_path(e.msg, path);
     struct verify_report broken = {.findings = &text, .n_findings = 1};
     const struct verify_report *show = rc == 0 ? &r : is_finding(rc) ? &broken : NULL;
     if (show) {
         status = show->n_findings ? CMD_GATE : CMD_DONE;
         if (s.json)
-            print_json(path, show, rc == 0);
+            print_json(path, show, rc == 0, n_bytes);
         else
-            print_text(path, show);
+            print_text(path, show, n_bytes);
     } else {
         status = cmd_fail(&e);
     }

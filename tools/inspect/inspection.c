@@ -4,6 +4,7 @@
 #include "formats/hf/hf_folder.h"
 #include "formats/recipe/recipe.h"
 #include "formats/model/checkpoint_weight.h"
+#include "formats/model/model_files.h"
 #include "libquant/base/path.h"
 #include "libquant/quant.h"
 
@@ -119,6 +120,8 @@ static int open_checkpoint(struct inspection *in, const char *path, struct err *
         rc = hf_config_load(&in->config, folder, e);
     if (rc == 0)
         rc = hf_checkpoint_open(&in->checkpoint, folder, true, e);
+    if (rc == 0)
+        rc = model_files_bytes(&in->n_bytes, folder, e);
     free(folder);
     if (rc == 0)
         rc = reserve(in, hf_checkpoint_n_tensors(in->checkpoint), e);
@@ -178,10 +181,10 @@ int inspection_open(struct inspection *in, const char *path, struct err *e)
         rc = open_unnamed(in, path, e);
     for (size_t i = 0; rc == 0 && i < in->n_tensors; i++) {
         in->n_parameters += in->tensors[i].n_elems;
-        in->n_bytes += in->tensors[i].n_bytes;
+        in->tensor_bytes += in->tensors[i].n_bytes;
         in->incomplete = in->incomplete || !in->tensors[i].present;
     }
-    return rc;
+    return rc == 0 && !in->checkpoint ? model_files_bytes(&in->n_bytes, path, e) : rc;
 }
 
 void inspection_close(struct inspection *in)

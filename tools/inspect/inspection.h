@@ -28,8 +28,9 @@ struct inspection {
     struct inspect_tensor *tensors;
     size_t n_tensors;
     size_t n_listed; /* of them, at the front: those that are shown; --tensors makes it smaller */
-    uint64_t n_parameters, n_bytes; /* of tensors */
-    bool incomplete;                /* some tensor's bytes are missing */
+    uint64_t n_parameters, tensor_bytes;
+    uint64_t n_bytes; /* of the file, or of all files that hold the tensors; 0: they are not there */
+    bool incomplete;  /* some tensor's bytes are missing */
     /* the one that is open; NULL otherwise */
     struct gguf_reader *gguf;
     struct safetensors_reader *st;
