@@ -1,18 +1,13 @@
-/* feedback_hessian.c - see feedback_hessian.h. The only file that calls LAPACK. */
+/* feedback_hessian.c - see feedback_hessian.h. */
 #include "feedback_hessian.h"
+
+#include "lapack.h"
 
 #include "calib/stats/gram_sums.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* LAPACK, Fortran names; OpenBLAS brings them. */
-void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info, size_t len);
-void dtrtri_(const char *uplo, const char *diag, const int *n, double *a, const int *lda, int *info,
-             size_t len, size_t diag_len);
-void openblas_set_num_threads(int n);
 
 #define DAMPING      0.01
 #define MAX_TRIES    6 /* with damping of 1, 4, 16 ... % */
@@ -125,26 +120,17 @@ static int factor_groups(struct feedback_hessian *h, struct feedback_group *g, u
     return 0;
 }
 
-/* Our own pool has the threads. */
-static pthread_once_t one_thread = PTHREAD_ONCE_INIT;
-
-static void set_one_thread(void)
-{
-    openblas_set_num_threads(1);
-}
-
 /* Factor `matrix` by way of `a` [n, n]. LAPACK has H = L L^T with L lower; of the matrix turned by half a
  * circle that is R R^T with R upper. */
-static bool factor_matrix(struct feedback_hessian *h, double *a)
+static bool factor_matrix(struct feedback_hessian *h, double *a, const struct lapack *lapack)
 {
     size_t n = h->n_cols, last = n * n - 1;
     int order = (int)n, info = 0;
     for (size_t i = 0; i <= last; i++)
         a[i] = (double)h->matrix[last - i];
-    pthread_once(&one_thread, set_one_thread);
-    dpotrf_("L", &order, a, &order, &info, 1);
+    lapack->dpotrf("L", &order, a, &order, &info, 1);
     if (info == 0)
-        dtrtri_("L", "N", &order, a, &order, &info, 1, 1);
+        lapack->dtrtri("L", "N", &order, a, &order, &info, 1, 1);
     if (info != 0)
         return false;
     for (size_t k = 0; k < n; k++) { /* U_jk is a[last - j - k n] */
@@ -169,8 +155,12 @@ static void take_matrix(struct feedback_hessian *h, const double *a)
 
 static int factor_with_damping(struct feedback_hessian *h, double *a, struct err *e)
 {
+    const struct lapack *lapack;
     double damping = DAMPING, pivots = 0, diagonal = 0;
-    for (int try = 0; !factor_matrix(h, a); try++) {
+    int rc = lapack_load(&lapack, e);
+    if (rc != 0)
+        return rc;
+    for (int try = 0; !factor_matrix(h, a, lapack); try++) {
         if (try == MAX_TRIES)
             return err_set(e, ERR_FORMAT, "the Hessian of %zu columns cannot be factored", h->n_cols);
         for (size_t i = 0; i < h->n_cols; i++)

@@ -45,7 +45,8 @@ double feedback_lambda(const double *sums, size_t n_cols, const struct gram_figu
 
 /* From sums [n_cols, n_cols], which are used up. `pool` [n_cols, n_cols]: sums over all tokens of the layer,
  * for an expert, or NULL; it is only read. ERR_ARG: no data at all (a trace of 0); ERR_FORMAT: the matrix
- * cannot be factored, or is of no shape for it. *out: caller releases with feedback_hessian_release. */
+ * cannot be factored, or is of no shape for it; ERR_IO: no LAPACK (lapack.h). *out: caller releases with
+ * feedback_hessian_release. */
 int feedback_hessian_make(struct feedback_hessian *out, double *sums, size_t n_cols,
                           const struct gram_figures *figures, const double *pool, struct err *e);
 void feedback_hessian_release(struct feedback_hessian *h); /* zeroed structs are allowed */

@@ -26,7 +26,7 @@ depends() # PACKAGE PATTERN...: each is among its dependencies
         n_checks=$((n_checks + 1))
     done
 }
-depends kerf libc6 libcjson1 libnettle8 libpcre2-8-0 libutf8proc[0-9] libyaml-0-2 zlib1g
+depends kerf libc6 libcjson1 libnettle8 libopenblas0 libpcre2-8-0 libutf8proc[0-9] libyaml-0-2 zlib1g
 depends libkerf0 libc6
 depends libkerf-dev "libkerf0 \(= $version\)"
 ! field libkerf0 Depends | grep -E 'cjson|pcre2|utf8proc|yaml|zlib' || fail "the library depends on more than the C library"

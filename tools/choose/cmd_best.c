@@ -429,8 +429,8 @@ static int check_memory(struct job *j, struct err *e)
 {
     const struct net *net = &j->r->models[0].net;
     uint64_t *bound = &j->shared->memory_bytes;
-    return budget_is_device(&j->o->budget) ? feedback_check_memory(net, &j->r->session, UINT64_MAX, bound, e)
-                                           : feedback_check_memory(net, &j->r->session, *bound, NULL, e);
+    return budget_is_device(&j->o->budget) ? feedback_check_machine(net, &j->r->session, UINT64_MAX, bound, e)
+                                           : feedback_check_machine(net, &j->r->session, *bound, NULL, e);
 }
 
 static int check_paths(struct job *j, struct err *e)

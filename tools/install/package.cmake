@@ -33,5 +33,6 @@ foreach(component ${CPACK_COMPONENTS_ALL})
   install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/${package_of_${component}} RENAME copyright
           COMPONENT ${component})
 endforeach()
+set(CPACK_DEBIAN_PROGRAM_PACKAGE_DEPENDS "libopenblas0") # loaded when needed, so its name stands in no program header
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "${package_of_library} (= ${PROJECT_VERSION})")
 include(CPack)

@@ -3,6 +3,7 @@
 
 #include "tools/progress.h"
 
+#include "calib/solve/lapack.h"
 #include "calib/solve/loss_table.h"
 #include "calib/stats/hessian_collect.h"
 #include "formats/gguf/imatrix_file.h"
@@ -339,11 +340,14 @@ static int describe(struct feedback_run *run, struct err *e)
 
 /* --- all of it --- */
 
-int feedback_check_memory(const struct net *net, const struct session *session, uint64_t memory,
-                          uint64_t *most, struct err *e)
+int feedback_check_machine(const struct net *net, const struct session *session, uint64_t memory,
+                           uint64_t *most, struct err *e)
 {
     struct hessian_plan plan = {0};
-    int rc = hessian_plan_make(&plan, net, e);
+    const struct lapack *lapack;
+    int rc = lapack_load(&lapack, e);
+    if (rc == 0)
+        rc = hessian_plan_make(&plan, net, e);
     for (size_t i = 0; rc == 0 && i < plan.n_grams; i++) {
         size_t n = (size_t)plan.grams[i].n_cols;
         uint64_t need = feedback_hessian_bytes(n, plan.grams[i].n_mats > 1) +
@@ -369,7 +373,7 @@ int feedback_check_dry(struct model *m, const struct session *session, const str
         return rc;
     rc = net_need_tokens(&net, "error feedback", e);
     if (rc == 0 && !f->hessian)
-        rc = feedback_check_memory(&net, session, memory, NULL, e);
+        rc = feedback_check_machine(&net, session, memory, NULL, e);
     net_release(&net);
     return rc;
 }
@@ -382,7 +386,7 @@ static int open_hessians(struct feedback_run *run, const struct session *session
     size_t n = 0;
     int rc = 0;
     if (!f->hessian) {
-        rc = feedback_check_memory(&run->net, session, memory, NULL, e);
+        rc = feedback_check_machine(&run->net, session, memory, NULL, e);
         if (rc == 0)
             rc = divide(run, f, shared, &n, e);
         struct windows w = part_of(&run->all, 0, n);

@@ -58,10 +58,11 @@ struct feedback_run {
 int feedback_check_options(const struct opt_command *cmd, const struct feedback_options *f,
                            const char *method);
 
-/* Hours of collecting must not end in a matrix that does not fit: ERR_ARG when the factorization of one needs
- * more than `memory`. *most (or NULL) is raised to what the widest one needs. */
-int feedback_check_memory(const struct net *net, const struct session *session, uint64_t memory,
-                          uint64_t *most, struct err *e);
+/* Hours of collecting must not end in a matrix that does not fit, or without LAPACK: ERR_ARG when the
+ * factorization of one needs more than `memory`, ERR_IO where OpenBLAS is not installed. *most (or NULL) is
+ * raised to what the widest one needs. */
+int feedback_check_machine(const struct net *net, const struct session *session, uint64_t memory,
+                           uint64_t *most, struct err *e);
 
 /* What of that a dry run can tell; without weights it is nothing. */
 int feedback_check_dry(struct model *m, const struct session *session, const struct feedback_options *f,
