@@ -71,6 +71,11 @@ enum arch_symbol {
     ARCH_AO,
     ARCH_AC,
     ARCH_AW,
+    /* Layers that predict codes, layers that decode them, and steps in which decoding lengthens them (Gn Wn
+     * Wu): set by the tower that has them. */
+    ARCH_GN,
+    ARCH_WN,
+    ARCH_WU,
     ARCH_N_SYMBOLS,
 };
 
@@ -123,6 +128,9 @@ enum arch_op {
     ARCH_KEEP,
     ARCH_ADD_ONE,  /* w + 1: zero-centred norm scales */
     ARCH_NEG_EXP,  /* -exp(w): A_log */
+    ARCH_EXP,      /* exp(w) */
+    ARCH_INV_EXP,  /* 1 / (exp(w) + 1e-9) */
+    ARCH_DIVIDE,   /* each row by its number in `with`, which is taken for at least 1e-5 */
     ARCH_PAD_ROWS, /* as it is, with rows of zeros behind those of the source; `rows` maps these anywhere */
 };
 
@@ -137,7 +145,9 @@ enum arch_type {
 struct arch_row {
     const char *hf;
     const char *gguf;
-    const char *shape; /* of one source tensor */
+    const char *shape; /* of one source tensor; NULL: whatever it has, for which the weights must be there */
+    bool narrow;       /* with that: its last axis has length 1, and falls away */
+    const char *with;  /* of ARCH_DIVIDE: the tensor with a number for each row, per J where `hf` has it */
     enum arch_presence presence;
     const char *out;     /* shape of the output, slowest first; NULL: `shape`, behind "E," when `hf` has J */
     bool transpose;      /* swap the last two axes of the source first; `rows` and `cols` act on the result */
@@ -243,6 +253,9 @@ struct arch {
     const struct hf_class *defaults; /* of its configuration classes; ended by one without a name */
     /* What the classes of a tower's parts assume; ended by a NULL key; NULL: nothing. */
     const struct hf_class_value *vision_defaults, *audio_defaults;
+    /* A folder within that of the checkpoint, whose tensors belong to the model as well and come first; NULL:
+     * none. */
+    const char *beside;
     /* Why a stripped name is left out, in place of arch_drop_reason; NULL: that. */
     const char *(*drop)(const char *name);
     /* Refuse what the descriptor cannot do; NULL: nothing to refuse. */

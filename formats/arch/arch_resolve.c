@@ -56,6 +56,9 @@ static const struct symbol {
     [ARCH_AO] = {"Ao", "output_dim", "D", 1u << 20, true},
     [ARCH_AC] = {"Ac", "downsample_hidden_size", NULL, 1u << 16, false},
     [ARCH_AW] = {"Aw", "", NULL, 1u << 24, false},
+    [ARCH_GN] = {"Gn", "", NULL, ARCH_MAX_LAYERS, false},
+    [ARCH_WN] = {"Wn", "", NULL, ARCH_MAX_LAYERS, false},
+    [ARCH_WU] = {"Wu", "", NULL, ARCH_MAX_LAYERS, false},
 };
 
 /* Where the fields of a symbol stand, for messages. */

@@ -28,7 +28,8 @@ static const struct json *text_part(const struct json *root)
         if (json_is_object(t))
             return t;
     }
-    return root;
+    t = json_get(root, "thinker_config") ? NULL : json_get(root, "talker_config"); /* one by itself */
+    return json_is_object(t) ? t : root;
 }
 
 /* `architectures` of one object; NULL when it has none. */

@@ -120,6 +120,8 @@ static enum shape_verdict judge(const struct arch_model *a, const struct model_t
             uint64_t layer, expert, ne[4];
             if (!arch_match(g->rows[i].gguf, t->name, &layer, &expert))
                 continue;
+            if (!g->rows[i].out && !g->rows[i].shape)
+                return SHAPE_FITS; /* no number says it */
             if (!expected_shape(a, &g->rows[i], ne)) {
                 verdict = verdict == SHAPE_WRONG ? verdict : SHAPE_UNCHECKED;
             } else if (memcmp(ne, t->ne, sizeof ne) == 0) {

@@ -31,6 +31,24 @@ static void take_shapes(struct arch_model *a, const struct model *m)
     }
 }
 
+/* Layers that no key counts: one more than the last that is there, so that a hole shows. */
+static void count_layers(struct arch_model *a, const struct model *m)
+{
+    static const struct {
+        enum arch_symbol symbol;
+        const char *tensors;
+    } from[] = {{ARCH_WN, "a.gen.wav.tfm.blk.N.ln1.weight"}, {ARCH_WU, "a.gen.wav.up.blk.N.conv.weight"}};
+    for (size_t i = 0; i < sizeof from / sizeof *from; i++)
+        for (size_t k = 0; k < model_n_tensors(m); k++) {
+            uint64_t layer;
+            if (!arch_match(from[i].tensors, model_tensor(m, k)->name, &layer, NULL))
+                continue;
+            if (layer >= a->value[from[i].symbol] && layer < ARCH_MAX_LAYERS)
+                a->value[from[i].symbol] = layer + 1;
+            a->known[from[i].symbol] = true;
+        }
+}
+
 static int check_row(struct verify_owner *o, const struct arch_model *a, const struct arch_group *g,
                      const struct arch_row *row, const struct model *m, struct err *e)
 {
@@ -88,6 +106,7 @@ int verify_towers(struct verify_owner *o, const struct model *m, struct err *e)
         return verify_add(o, &o->findings, e,
                           "key '%s' is missing, or not a whole number: no runtime loads the file", missing);
     take_shapes(&a, m);
+    count_layers(&a, m);
     int rc = verify_shapes(o, &a, m, e);
     for (size_t i = 0; rc == 0 && i < model_n_tensors(m); i++)
         rc = check_beyond(o, &a, model_tensor(m, i), e);

@@ -24,6 +24,7 @@ struct checkpoint_weight {
     const struct hf_packed *packed; /* NULL for plain tensors */
     const char *dropped;            /* not a weight but a helper of the run time, and why; NULL for weights */
     bool is_beside_packed;          /* the bias of a packed weight */
+    bool comes_first; /* of the folder beside: in front of all others, in the order of the rows */
 };
 
 /* All weights of the checkpoint, ordered by shard and, within one, by name: the order in which llama.cpp's

@@ -67,9 +67,25 @@ static int add_item(struct mapping *map, struct hf_tensor *t, struct err *e)
     return 0;
 }
 
-/* Shape of the output, and how many sources make it (one stands for a whole stack when none are there). */
-static int new_item(struct mapping *map, const struct arch_row *row, const char *name, struct hf_tensor **out,
-                    struct err *e)
+/* The shape of an output that is stored in it, slowest first; at most `max` axes. */
+static int stored_shape(const struct arch_row *row, const struct checkpoint_weight *s, uint64_t *shape,
+                        uint32_t max, uint32_t *n, struct err *e)
+{
+    uint32_t axes = s->n_dims - (row->narrow && s->n_dims > 1);
+    if (s->n_dims == 0 || s->n_elems == 0 || axes > max ||
+        (row->narrow && (s->n_dims < 2 || s->shape[axes] != 1)))
+        return err_set(e, ERR_FORMAT, "%s: tensor '%s': %u axes%s, expected up to %u%s", s->file, s->name,
+                       s->n_dims, s->n_elems == 0 ? " without elements" : "", max + row->narrow,
+                       row->narrow ? ", the last of length 1" : "");
+    memcpy(shape, s->shape, axes * sizeof *shape);
+    *n = axes;
+    return 0;
+}
+
+/* Shape of the output, and how many sources make it (one stands for a whole stack when none are there). `s`:
+ * one of them; NULL: there is none. */
+static int new_item(struct mapping *map, const struct arch_row *row, const char *name,
+                    const struct checkpoint_weight *s, struct hf_tensor **out, struct err *e)
 {
     bool stacked = strstr(row->hf, ".J.") != NULL;
     uint64_t dims[4], shape[MAX_SHAPE];
@@ -80,7 +96,9 @@ static int new_item(struct mapping *map, const struct arch_row *row, const char 
             return err_set(e, ERR_FORMAT, "config.json: the number of experts is missing, '%s' needs it",
                            row->hf);
     }
-    int rc = arch_shape(map->a, row->out ? row->out : row->shape, shape, 4 - n_lead, &n, e);
+    const char *said = row->out ? row->out : row->shape;
+    int rc = said ? arch_shape(map->a, said, shape, 4 - n_lead, &n, e)
+                  : stored_shape(row, s, shape, 4 - n_lead, &n, e);
     if (rc != 0)
         return rc;
     memcpy(dims + n_lead, shape, n * sizeof *dims);
@@ -119,10 +137,13 @@ static int place(struct mapping *map, const struct arch_row *row, uint64_t row_r
     if (strmap_find(&map->by_name, name, strlen(name), &index)) {
         t = map->items[index];
     } else {
-        int rc = new_item(map, row, name, &t, e);
+        int rc = new_item(map, row, name, s, &t, e);
         if (rc != 0)
             return rc;
     }
+    if (!row->shape && t->row == row && s->n_elems * t->n_sources != t->pub.ne[0] * t->pub.n_rows)
+        return err_set(e, ERR_FORMAT, "%s: tensor '%s': another shape than others of '%s'", s->file, s->name,
+                       name);
     if (t->row != row && t->n_sources == 1 && t->sources[0] == s)
         return 0; /* two layouts fit (equal axes, or no shape known): the one listed first counts */
     if (t->row != row || expert >= t->n_sources || t->sources[expert])
@@ -132,7 +153,7 @@ static int place(struct mapping *map, const struct arch_row *row, uint64_t row_r
                    : err_set(e, ERR_FORMAT, "%s: tensor '%s': '%s' is already made from '%s'", s->file,
                              s->name, name, t->sources[expert] ? t->sources[expert]->name : "another layout");
     t->sources[expert] = s;
-    t->order = map->position;
+    t->order = s->comes_first ? 0 : map->position;
     t->sub_order = row_rank;
     return 0;
 }
@@ -141,6 +162,7 @@ static int place(struct mapping *map, const struct arch_row *row, uint64_t row_r
 struct match {
     bool name_fits, shape_fits;
     const struct arch_row *first; /* whose name fits, for the message */
+    uint64_t group_rank;          /* of the first row of the group at hand */
 };
 
 static bool shape_equal(const struct checkpoint_weight *s, const uint64_t *shape, uint32_t n)
@@ -156,6 +178,10 @@ static int try_row(struct mapping *map, const struct arch_group *g, const struct
 {
     uint64_t layer = 0, expert = 0, shape[MAX_SHAPE];
     uint32_t n;
+    if (row->with && arch_match(row->with, stripped, NULL, NULL)) {
+        found->name_fits = found->shape_fits = true; /* find_companions looks it up */
+        return 0;
+    }
     if (!arch_match(row->hf, stripped, &layer, &expert))
         return 0;
     uint64_t n_layers = arch_layers(map->a, g);
@@ -167,12 +193,14 @@ static int try_row(struct mapping *map, const struct arch_group *g, const struct
     found->name_fits = true;
     if (!found->first)
         found->first = row;
-    int rc = arch_shape(map->a, row->shape, shape, MAX_SHAPE, &n, e);
+    int rc = row->shape ? arch_shape(map->a, row->shape, shape, MAX_SHAPE, &n, e) : 0;
     if (rc != 0)
         return err_context(e, rc, "%s: tensor '%s'", s->file, s->name);
-    if (!shape_equal(s, shape, n))
+    if (row->shape && !shape_equal(s, shape, n))
         return 0;
     found->shape_fits = true;
+    if (s->comes_first) /* layer by layer of a group */
+        rank = found->group_rank << 40 | layer << 20 | (rank - found->group_rank);
     return place(map, row, rank, s, layer, expert, e);
 }
 
@@ -182,6 +210,7 @@ static int map_source(struct mapping *map, const struct checkpoint_weight *s, co
     struct match found = {0};
     uint64_t rank = 0;
     for (const struct arch_group *g = map->a->arch->groups; g->rows; g++) {
+        found.group_rank = rank;
         for (size_t i = 0; i < g->n; i++, rank++) {
             int rc = try_row(map, g, &g->rows[i], rank, s, stripped, &found, e);
             if (rc != 0)
@@ -549,7 +578,7 @@ static int add_rope_freqs(struct mapping *map, struct err *e)
     if (!(map->a->arch->quirks & ARCH_ROPE_FREQS) || map->a->rope.type != ROPE_LLAMA3)
         return 0;
     struct hf_tensor *t;
-    int rc = new_item(map, &computed_row, computed_row.gguf, &t, e);
+    int rc = new_item(map, &computed_row, computed_row.gguf, NULL, &t, e);
     if (rc != 0)
         return rc;
     float *phi = arena_array(map->arena, t->pub.ne[0], sizeof *phi);
@@ -570,7 +599,7 @@ static int add_computed(struct mapping *map, struct err *e)
             struct hf_tensor *t;
             if (!g->rows[i].compute || !arch_row_applies(map->a, g, &g->rows[i], 0))
                 continue;
-            rc = new_item(map, &g->rows[i], g->rows[i].gguf, &t, e);
+            rc = new_item(map, &g->rows[i], g->rows[i].gguf, NULL, &t, e);
             float *values =
                 rc == 0 ? arena_array(map->arena, t->pub.ne[0] * t->pub.n_rows, sizeof *values) : NULL;
             if (rc == 0 && !values)
@@ -581,6 +610,43 @@ static int add_computed(struct mapping *map, struct err *e)
                 t->n_sources = 0;
             }
         }
+    return rc;
+}
+
+/* The tensor that stands beside source `j`, by its name. */
+static int find_companion(struct mapping *map, struct hf_tensor *t, size_t j,
+                          const struct checkpoint_weight *sources, struct err *e)
+{
+    const char *pattern = t->row->with, *at = strstr(pattern, ".J.");
+    const char *name =
+        at ? arena_printf(map->arena, "%.*s.%zu.%s", (int)(at - pattern), pattern, j, at + 3) : pattern;
+    uint64_t i, n_rows = t->pub.n_rows / t->n_sources;
+    if (!name)
+        return no_memory(e);
+    if (!strmap_find(&map->names, name, strlen(name), &i))
+        return err_set(e, ERR_FORMAT, "%s: tensor '%s' needs '%s', which is missing", t->sources[j]->file,
+                       t->sources[j]->name, name);
+    if (!sources[i].is_weight || sources[i].n_elems != n_rows)
+        return err_set(e, ERR_FORMAT,
+                       "%s: tensor '%s': %llu numbers of type %s, expected %llu, one for each row of '%s'",
+                       sources[i].file, sources[i].name, (unsigned long long)sources[i].n_elems,
+                       sources[i].type_name, (unsigned long long)n_rows, t->sources[j]->name);
+    t->with[j] = &sources[i];
+    return 0;
+}
+
+static int find_companions(struct mapping *map, const struct checkpoint_weight *sources, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < map->n; i++) {
+        struct hf_tensor *t = map->items[i];
+        if (t->computed || !t->row->with)
+            continue;
+        t->with = arena_array(map->arena, t->n_sources, sizeof *t->with);
+        rc = t->with ? 0 : no_memory(e);
+        for (size_t j = 0; rc == 0 && j < t->n_sources; j++)
+            rc = find_companion(map, t, j, sources, e);
+    }
     return rc;
 }
 
@@ -734,7 +800,11 @@ static int expect(struct mapping *map, const struct arch_row *row, uint64_t laye
         return no_memory(e);
     if ((row->presence == ARCH_HEAD ? map->a->tied : !arch_row_expected(map->a, row)) || find_item(map, name))
         return 0;
-    int rc = new_item(map, row, name, &t, e);
+    if (!row->out && !row->shape)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "%s: '%s' has a shape that config.json does not give; the weights must be there",
+                       map->m->path, row->hf);
+    int rc = new_item(map, row, name, NULL, &t, e);
     if (rc != 0)
         return rc;
     struct checkpoint_weight *s = arena_alloc(map->arena, sizeof *s);
@@ -828,6 +898,8 @@ int hf_map(struct model *m, const struct arch_model *a, const struct checkpoint_
         rc = add_computed(&map, e);
     if (rc == 0)
         rc = check_complete(&map, e);
+    if (rc == 0)
+        rc = find_companions(&map, sources, e);
     if (rc == 0)
         rc = finish(&map, opt->keep_packed, e);
     release(&map);

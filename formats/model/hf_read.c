@@ -155,6 +155,26 @@ static void apply_op(enum arch_op op, float *x, uint64_t n)
     else if (op == ARCH_NEG_EXP)
         for (uint64_t i = 0; i < n; i++)
             x[i] = -expf(x[i]);
+    else if (op == ARCH_EXP || op == ARCH_INV_EXP)
+        for (uint64_t i = 0; i < n; i++) {
+            float y = (float)exp((double)x[i]); /* rounded once, on every machine */
+            x[i] = op == ARCH_EXP ? y : 1.0f / (y + 1e-9f);
+        }
+}
+
+static int divide_rows(const struct reading *r, uint64_t row0, uint64_t n, float *dst, struct err *e)
+{
+    uint64_t n_cols = r->t->pub.ne[0], per_source = r->t->pub.n_rows / r->t->n_sources;
+    int rc = 0;
+    for (uint64_t i = 0; rc == 0 && i < n; i++, dst += n_cols) {
+        float by;
+        rc = checkpoint_weight_read(r->t->with[(row0 + i) / per_source], r->k, (row0 + i) % per_source, 1,
+                                    &by, e);
+        by = rc == 0 && by < 1e-5f ? 1e-5f : by;
+        for (uint64_t c = 0; rc == 0 && c < n_cols; c++)
+            dst[c] /= by;
+    }
+    return rc;
 }
 
 static void pad_rows(const struct hf_tensor *t, uint64_t row0, uint64_t n, float *dst)
@@ -194,6 +214,8 @@ int hf_read_rows(const struct arch_model *a, const struct kern *k, const struct 
     }
     if (rc == 0 && t->row->op == ARCH_PAD_ROWS)
         pad_rows(t, row0, n, dst);
+    else if (rc == 0 && t->row->op == ARCH_DIVIDE)
+        rc = divide_rows(&r, row0, n, dst, e);
     else if (rc == 0)
         apply_op(t->row->op, dst, n * n_cols);
     free(r.scratch);

@@ -21,6 +21,7 @@ struct hf_model {
     struct hf_config *config;
     struct hf_quant *quant;           /* how weights are packed; NULL: they are not */
     struct hf_checkpoint *checkpoint; /* NULL: a configuration by itself */
+    struct hf_checkpoint *beside;     /* the folder within it that belongs to the model; NULL: none */
     struct arch_model arch;
 };
 
@@ -49,6 +50,7 @@ static void close_source(struct model *m)
 {
     struct hf_model *h = m->source;
     hf_checkpoint_close(h->checkpoint);
+    hf_checkpoint_close(h->beside);
     hf_quant_free(h->quant);
     hf_config_free(h->config);
     free(h);
@@ -292,6 +294,57 @@ static int tell_nothing_packed(struct model *m, const struct hf_model *h,
                      m->path, hf_quant_name(h->quant));
 }
 
+/* The tensors of the folder beside, in front of the others. */
+static int put_beside(struct model *m, const struct hf_model *h, struct checkpoint_weight **sources,
+                      size_t *n, struct err *e)
+{
+    struct checkpoint_weight *first, *all;
+    size_t n_first;
+    if (!h->beside)
+        return 0;
+    int rc = checkpoint_weight_list(&first, &n_first, h->beside, NULL, QTYPE_F32, &m->arena, e);
+    if (rc != 0)
+        return rc;
+    all = arena_array(&m->arena, n_first + *n + 1, sizeof *all);
+    if (!all)
+        return model_out_of_memory(e);
+    for (size_t i = 0; i < n_first; i++) {
+        all[i] = first[i];
+        all[i].comes_first = true;
+    }
+    memcpy(all + n_first, *sources, *n * sizeof *all);
+    *sources = all;
+    *n += n_first;
+    return 0;
+}
+
+/* Its numbers, and its weights, without which the model cannot be planned. */
+static int open_beside(struct model *m, struct hf_model *h, const char *folder, struct err *e)
+{
+    const struct tower *t = (const struct tower *)h->arch.arch;
+    struct json_doc *doc = NULL;
+    if (!h->arch.arch->beside)
+        return 0;
+    if (!folder || !m->has_weights)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "%s: shapes of this model stand in the weights alone, so both folders of the "
+                       "checkpoint must be complete",
+                       m->path);
+    char *inner = hf_path(folder, h->arch.arch->beside),
+         *config = inner ? hf_path(inner, "config.json") : NULL;
+    int rc = config ? json_load_python(&doc, config, 1u << 20, e) : model_out_of_memory(e);
+    if (rc == 0)
+        rc = t->read_beside(&h->arch, json_root(doc), config, e);
+    if (rc == 0)
+        rc = hf_checkpoint_open(&h->beside, inner, false, e);
+    for (size_t i = 0; rc == 0 && i < hf_checkpoint_n_warnings(h->beside); i++)
+        rc = model_add_line(m, &m->warnings, e, "%s", hf_checkpoint_warning(h->beside, i));
+    json_free(doc);
+    free(config);
+    free(inner);
+    return rc;
+}
+
 static int take_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)
 {
     struct checkpoint_weight *sources;
@@ -309,6 +362,8 @@ static int take_tensors(struct model *m, struct hf_model *h, const struct model_
                                     e);
     if (rc == 0)
         rc = tell_nothing_packed(m, h, sources, n, e);
+    if (rc == 0)
+        rc = put_beside(m, h, &sources, &n, e);
     if (rc == 0 && opt->keep_mtp)
         rc = count_mtp(m, h, sources, n, e);
     if (rc == 0)
@@ -344,6 +399,19 @@ static int open_checkpoint(struct model *m, struct hf_model *h, const char *fold
     return rc;
 }
 
+/* A class of which only what is beside the text model has a form. */
+static int resolve_text(struct arch_model *a, const struct hf_config *config, struct err *e)
+{
+    const struct arch *found;
+    const char *name = hf_config_architecture(config);
+    if (tower_is_in(config) && arch_find(&found, name, hf_config_model_type(config), NULL) != 0)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "config.json: the text model of class '%s' is not supported; --mmproj writes what the "
+                       "checkpoint has beside it",
+                       name);
+    return arch_resolve(a, config, e);
+}
+
 int model_open_hf(struct model *m, const char *path, const struct model_options *opt, struct err *e)
 {
     struct hf_model *h = calloc(1, sizeof *h);
@@ -355,7 +423,7 @@ int model_open_hf(struct model *m, const char *path, const struct model_options 
     const char *folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? path : NULL;
     int rc = folder ? hf_config_load(&h->config, folder, e) : hf_config_load_file(&h->config, path, e);
     if (rc == 0)
-        rc = opt->towers ? tower_resolve(&h->arch, h->config, e) : arch_resolve(&h->arch, h->config, e);
+        rc = opt->towers ? tower_resolve(&h->arch, h->config, e) : resolve_text(&h->arch, h->config, e);
     if (rc == 0)
         rc = hf_quant_load(&h->quant, h->config, folder, e);
     if (rc != 0)
@@ -365,6 +433,8 @@ int model_open_hf(struct model *m, const char *path, const struct model_options 
     m->has_towers = !opt->towers && tower_is_in(h->config);
 
     rc = folder ? open_checkpoint(m, h, folder, opt, e) : 0;
+    if (rc == 0 && opt->towers)
+        rc = open_beside(m, h, folder, e);
     if (rc == 0 && !opt->towers)
         rc = take_vocabulary(m, h, folder, e);
     if (rc == 0 && !opt->towers)

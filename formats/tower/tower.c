@@ -13,6 +13,7 @@
     each(qwen25omni) \
     each(qwen3omni) \
     each(qwen3asr) \
+    each(qwen3tts) \
     /* the end of the list */
 /* clang-format on */
 
@@ -80,11 +81,16 @@ static const struct tower *find(const struct hf_config *config)
     return NULL;
 }
 
+static const char *audio_part(const struct tower *t)
+{
+    return t->audio_part ? t->audio_part : "audio_config";
+}
+
 bool tower_is_in(const struct hf_config *config)
 {
     const struct tower *t = find(config);
     bool vision = t && (t->projector || t->vision_projector) && t->vision_activation;
-    return t && ((vision && part_of(config, "vision_config")) || part_of(config, "audio_config"));
+    return t && ((vision && part_of(config, "vision_config")) || part_of(config, audio_part(t)));
 }
 
 static int refuse(const struct hf_config *config, struct err *e)
@@ -112,7 +118,7 @@ static int read_numbers(struct arch_model *a, struct err *e)
     int rc = arch_read_symbols(a, ARCH_D, ARCH_D + 1, e);
     if (rc == 0 && a->vision)
         rc = arch_read_symbols(a, ARCH_VD, ARCH_N_VISION, e);
-    if (rc == 0 && a->audio)
+    if (rc == 0 && a->audio && a->arch->audio_defaults)
         rc = arch_read_symbols(a, ARCH_AD, ARCH_N_SYMBOLS, e);
     return rc;
 }
@@ -124,7 +130,7 @@ int tower_resolve(struct arch_model *out, const struct hf_config *config, struct
         return refuse(config, e);
     struct arch_model a = {.arch = &t->arch, .config = config};
     a.vision = t->vision_activation ? part_of(config, "vision_config") : NULL;
-    a.audio = t->arch.audio_defaults ? part_of(config, "audio_config") : NULL;
+    a.audio = t->arch.audio_defaults || t->audio_part ? part_of(config, audio_part(t)) : NULL;
     if (!a.vision && !a.audio)
         return refuse(config, e);
     int rc = read_numbers(&a, e);

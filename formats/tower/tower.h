@@ -16,6 +16,9 @@ struct tower {
     const char *projector, *vision_projector, *audio_projector;
     const char *vision_activation; /* what the runtime computes in its feed-forward layers; NULL: no vision */
     double image_mean[3], image_std[3]; /* of its image processor, where no file states them */
+    const char *audio_part;             /* of the configuration; NULL: "audio_config" */
+    /* Numbers of the configuration `name` in arch.beside. */
+    int (*read_beside)(struct arch_model *a, const struct json *config, const char *name, struct err *e);
     /* The keys of the tower behind those that all have. */
     int (*add_keys)(const struct arch_model *a, struct gguf_meta *meta, struct err *e);
 };

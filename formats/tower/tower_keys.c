@@ -165,7 +165,7 @@ int tower_add_keys(const struct arch_model *a, const char *folder, uint32_t file
     int rc = gguf_meta_set_u32(meta, "general.file_type", file_type, e);
     if (rc == 0 && a->vision)
         rc = add_vision(a, folder, meta, w, e);
-    if (rc == 0 && a->audio)
+    if (rc == 0 && a->audio && a->arch->audio_defaults)
         rc = add_audio(a, meta, e);
     if (rc == 0)
         rc = warn_of_deepstack(a, w, e);
@@ -292,5 +292,6 @@ void tower_of_file(struct arch_model *out, const char **missing, const struct gg
     }
     /* the key of Qwen2-VL is not this number, see the page of this room */
     out->known[ARCH_VF] = out->known[ARCH_VF] && t && strcmp(t->vision_activation, "quick_gelu") != 0;
+    take(out, ARCH_GN, meta, "clip.gen.audio.block_count");
     take_deepstack(out, meta);
 }

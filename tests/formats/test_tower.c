@@ -2,6 +2,7 @@
  * converter, for toy checkpoints of every tower and in every type; refusals; and that text and towers
  * together hold all. */
 #include "formats/gguf/gguf_read.h"
+#include "formats/hf/safetensors_read.h"
 #include "formats/rewrite/rewrite.h"
 #include "formats/tower/tower.h"
 #include "libquant/base/filemap.h"
@@ -115,8 +116,8 @@ static void expect_reference_tensors(const char *tower, const char *folder, cons
 
 static void for_each_tower(void (*check)(const char *name, const char *folder))
 {
-    static const char *const names[] = {"qwen2vl",    "qwen25vl",  "qwen3vl", "qwen2audio",
-                                        "qwen25omni", "qwen3omni", "qwen3asr"};
+    static const char *const names[] = {"qwen2vl",    "qwen25vl",  "qwen3vl",  "qwen2audio",
+                                        "qwen25omni", "qwen3omni", "qwen3asr", "qwen3tts"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         check(names[i], toy(names[i]));
 }
@@ -217,6 +218,35 @@ static void computed_positions_are_sines_and_cosines(void **state)
     model_close(m);
 }
 
+/* Speech: what the reference takes from its math library, here in double and rounded once; and the refusals
+ * that this tower has of its own. */
+static void logarithms_of_the_sound_decoder_are_undone(void **state)
+{
+    (void)state;
+    struct model *m = open_towers(toy("qwen3tts"));
+    static const char *const pairs[][2] = {{"a.gen.wav.dac.post_snake.alpha", "decoder.decoder.5.alpha"},
+                                           {"a.gen.wav.dac.post_snake.beta", "decoder.decoder.5.beta"}};
+    struct safetensors_reader *r = NULL;
+    struct err e = {0};
+    assert_int_equal(safetensors_open(&r, in_scratch("qwen3tts/speech_tokenizer/model.safetensors"), &e), 0);
+    for (size_t i = 0; i < 2; i++) {
+        const struct model_tensor *t = model_find(m, pairs[i][0]);
+        const struct st_tensor *s = safetensors_find(r, pairs[i][1]);
+        assert_true(t && s && s->n_elems == t->ne[0]);
+        float *have = read_all(m, t);
+        for (uint64_t k = 0; k < t->ne[0]; k++) {
+            float x;
+            memcpy(&x, s->data + 4 * k, 4);
+            double y = exp((double)x);
+            double want = i == 0 ? y : 1 / (y + 1e-9);
+            assert_true(fabs((double)have[k] - want) <= 2e-7 * want);
+        }
+        free(have);
+    }
+    safetensors_close(r);
+    model_close(m);
+}
+
 static void bytes_do_not_depend_on_threads_and_memory(void **state)
 {
     (void)state;
@@ -267,6 +297,8 @@ static void expect_whole(const struct model *text, const struct model *towers, s
 
 static void whole(const char *name, const char *folder)
 {
+    if (strcmp(name, "qwen3tts") == 0)
+        return; /* the folder within belongs to no text model */
     struct model *text = open_model(folder), *towers = open_towers(folder);
     assert_true(model_has_towers(text) && !model_has_towers(towers));
     expect_whole(text, towers, strcmp(name, "qwen25omni") == 0 ? 1 : 0);
@@ -371,8 +403,49 @@ static void what_no_file_can_say_is_refused_by_name(void **state)
     expect_refusal_of("qwen2audio", "\"d_model\":32", "\"d_model\":31", "expected an even number");
     expect_refusal_of("qwen2audio", "\"num_mel_bins\":20", "\"num_mel_bins\":21", "audio_tower.conv1.weight");
     expect_refusal_of("qwen3omni", "\"audio_config\"", "\"sound_config\"", "'audio_config' is missing");
+    expect_refusal_of("qwen3tts", "\"num_code_groups\":16,\"model", "\"num_code_groups\":8,\"model",
+                      "num_code_groups 8 and enc_res2net_scale 8; runtimes know 16 and 8");
+    expect_refusal_of("qwen3tts",
+                      "\"num_hidden_layers\":2,\"num_attention_heads\":4,\"num_key_value_heads\":2,"
+                      "\"head_dim\":16,\"rms_norm_eps\":1e-06,\"vocab_size\":48",
+                      "\"vocab_size\":48", "code_predictor_config.num_hidden_layers is missing");
     expect_refusal_of("qwen3asr", "\"downsample_hidden_size\":8", "\"downsample_hidden_size\":9",
                       "audio_tower.conv2d1");
+}
+
+static void expect_refusal_beside(const char *config, const char *want)
+{
+    const char *folder = toy("qwen3tts");
+    char inner[600];
+    struct model *m = NULL;
+    struct err e = {0};
+    snprintf(inner, sizeof inner, "%s/speech_tokenizer", folder);
+    scratch_text_in(inner, "config.json", config);
+    assert_int_not_equal(model_open(&m, folder, &of_towers, &e), 0);
+    if (!strstr(e.msg, want))
+        fail_msg("'%s', expected '%s'", e.msg, want);
+}
+
+static void a_talker_is_refused_and_the_rest_is_not(void **state)
+{
+    (void)state;
+    expect_refusal(toy("qwen3tts"), ERR_UNSUPPORTED, "--mmproj writes what the checkpoint has beside it");
+}
+
+static void the_folder_of_the_decoder_must_fit(void **state)
+{
+    (void)state;
+    expect_refusal_beside("{\"decoder_config\": {\"num_hidden_layers\": 2, \"upsampling_ratios\": [2, 2], "
+                          "\"upsample_rates\": [8, 5, 4]}}",
+                          "runtimes know 4 blocks");
+    expect_refusal_beside("{\"decoder_config\": {\"num_hidden_layers\": 3, \"upsampling_ratios\": [2, 2], "
+                          "\"upsample_rates\": [8, 5, 4, 3]}}",
+                          "decoder.pre_transformer.layers.2.input_layernorm.weight");
+    expect_refusal_beside("{\"decoder_config\": {\"num_hidden_layers\": 2, \"upsampling_ratios\": [2], "
+                          "\"upsample_rates\": [8, 5, 4, 3]}}",
+                          "layer 1, but config.json says 1 layers");
+    expect_refusal_beside("{}", "runtimes know 4 blocks");
+    expect_refusal_beside("{", "speech_tokenizer/config.json");
 }
 
 static void colours_are_scaled_as_the_processor_says(void **state)
@@ -468,10 +541,13 @@ int main(void)
         cmocka_unit_test(towers_have_the_bytes_of_the_reference_converter),
         cmocka_unit_test(keys_are_those_of_the_reference_converter),
         cmocka_unit_test(computed_positions_are_sines_and_cosines),
+        cmocka_unit_test(logarithms_of_the_sound_decoder_are_undone),
         cmocka_unit_test(bytes_do_not_depend_on_threads_and_memory),
         cmocka_unit_test(every_tensor_is_in_one_of_the_two_files),
         cmocka_unit_test(parts_are_read_under_class_names_of_their_own),
         cmocka_unit_test(what_no_file_can_say_is_refused_by_name),
+        cmocka_unit_test(a_talker_is_refused_and_the_rest_is_not),
+        cmocka_unit_test(the_folder_of_the_decoder_must_fit),
         cmocka_unit_test(colours_are_scaled_as_the_processor_says),
         cmocka_unit_test(published_models_are_whole_in_two_files),
         cmocka_unit_test(the_page_of_the_room_lists_them),

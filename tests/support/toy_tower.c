@@ -33,8 +33,10 @@ void toy_tower_lines(const char *tower, void (*line)(void *ctx, const char *text
 }
 
 struct toy {
-    const char *folder;
+    const char *folder, *config,
+        *word; /* lines of this checkpoint: "config" and "in", or "inner" and "with" */
     struct safetensors_writer *writer;
+    enum st_dtype dtype;
     bool declaring, found;
     int rc;
     struct err *e;
@@ -68,8 +70,10 @@ static int put_values(struct toy *t, const char *name, uint64_t n)
     for (const char *c = name; *c; c++)
         rng.state = rng.state * 31 + (unsigned char)*c;
     for (uint64_t i = 0; t->rc == 0 && i < n; i++) {
-        uint16_t v = f32_to_bf16((float)(middle + 0.05 * rng_normal(&rng)));
-        t->rc = safetensors_writer_write(t->writer, &v, 2, t->e);
+        float x = (float)(middle + 0.05 * rng_normal(&rng));
+        uint16_t v = f32_to_bf16(x);
+        t->rc = t->dtype == ST_F32 ? safetensors_writer_write(t->writer, &x, 4, t->e)
+                                   : safetensors_writer_write(t->writer, &v, 2, t->e);
     }
     return t->rc;
 }
@@ -81,21 +85,32 @@ static void take_line(void *ctx, const char *text)
     uint64_t shape[8];
     uint32_t n;
     t->found = true;
-    if (t->rc == 0 && t->declaring && strncmp(text, "config ", 7) == 0)
-        t->rc = put_text(t->folder, "config.json", text + 7, t->e);
-    if (t->rc != 0 || sscanf(text, "in %199s %59s", name, dims) != 2)
+    size_t n_config = strlen(t->config), n_word = strlen(t->word);
+    if (t->rc == 0 && t->declaring && strncmp(text, t->config, n_config) == 0)
+        t->rc = put_text(t->folder, "config.json", text + n_config, t->e);
+    if (t->rc != 0 || strncmp(text, t->word, n_word) != 0 ||
+        sscanf(text + n_word, "%199s %59s", name, dims) != 2)
         return;
     uint64_t n_elems = read_shape(dims, shape, &n);
     if (t->declaring)
-        t->rc = safetensors_writer_add(t->writer, name, ST_BF16, n, shape, t->e);
+        t->rc = safetensors_writer_add(t->writer, name, t->dtype, n, shape, t->e);
     else
         put_values(t, name, n_elems);
 }
 
-int toy_tower_write(const char *folder, const char *name, struct err *e)
+static void see_inner(void *ctx, const char *text)
+{
+    bool *has_inner = ctx;
+    *has_inner |= strncmp(text, "inner ", 6) == 0;
+}
+
+/* One folder: its configuration and its tensors. */
+static int write_folder(const char *folder, const char *name, const char *config, const char *word,
+                        struct err *e)
 {
     char path[400];
-    struct toy t = {.folder = folder, .declaring = true, .e = e};
+    struct toy t = {.folder = folder, .config = config, .word = word, .declaring = true, .e = e};
+    t.dtype = strcmp(word, "with ") == 0 ? ST_F32 : ST_BF16; /* as published */
     mkdir(folder, 0777);
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     t.rc = safetensors_writer_open(&t.writer, path, true, e);
@@ -105,10 +120,19 @@ int toy_tower_write(const char *folder, const char *name, struct err *e)
         t.rc = err_set(e, ERR_ARG, "no tower '%s'", name);
     toy_tower_lines(name, take_line, &t);
     if (t.rc == 0)
-        t.rc = put_text(folder, "preprocessor_config.json", preprocessor, e);
-    if (t.rc != 0) {
-        safetensors_writer_abort(t.writer);
-        return t.rc;
-    }
-    return safetensors_writer_commit(t.writer, e);
+        return safetensors_writer_commit(t.writer, e);
+    safetensors_writer_abort(t.writer);
+    return t.rc;
+}
+
+int toy_tower_write(const char *folder, const char *name, struct err *e)
+{
+    char inner[400];
+    bool has_inner = false;
+    int rc = write_folder(folder, name, "config ", "in ", e);
+    if (rc == 0)
+        rc = put_text(folder, "preprocessor_config.json", preprocessor, e);
+    toy_tower_lines(name, see_inner, &has_inner);
+    snprintf(inner, sizeof inner, "%s/speech_tokenizer", folder);
+    return rc == 0 && has_inner ? write_folder(inner, name, "inner ", "with ", e) : rc;
 }

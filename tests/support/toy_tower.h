@@ -2,7 +2,8 @@
  * one layer of text and two to four of each tower, bf16. Same name, same bytes.
  *
  * Lines of that file: "tower NAME" opens a checkpoint; "config JSON" is its config.json; "in NAME d0,d1" a
- * tensor of it, slowest dimension first. The other lines are what the reference converter makes of it. */
+ * tensor of it, slowest dimension first; "inner JSON" and "with NAME d0,d1" are those of the folder
+ * speech_tokenizer within, in f32. The other lines are what the reference converter makes of it. */
 #ifndef KERF_TEST_TOY_TOWER_H
 #define KERF_TEST_TOY_TOWER_H
 
