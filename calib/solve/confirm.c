@@ -74,7 +74,7 @@ void confirm_sentence(char *out, size_t size, const struct confirmation *c)
 {
     double ratio = c->mix_kld.value > 0 ? c->plan_kld.value / c->mix_kld.value : NAN;
     snprintf(out, size,
-             "KLD %.4g, %s of %llu bytes %.4g, ratio %.3f, difference %.2g +- %.1g, on %zu %stokens",
+             "KLD %.4g, %s of %llu bytes %.4g, ratio %.3f, difference %.2g ± %.1g, on %zu %stokens",
              c->plan_kld.value, c->mix->name, (unsigned long long)c->mix_bytes, c->mix_kld.value, ratio,
              c->difference.value, c->difference.error, c->n_tokens, c->held_out ? "held-out " : "");
 }

@@ -44,16 +44,18 @@ static bool has_vocabulary(struct model *m)
 int fit_level(struct fit_level *out, struct model *m, const struct mix *mix, const struct fit_question *q,
               struct err *e)
 {
-    const struct rewrite_options ro = {.recipe = {.recipe = q->recipe, .mix = mix},
-                                       .imatrix = mix ? q->imatrix : NULL,
-                                       .imatrix_path = q->imatrix_path,
-                                       .allow_requantize = q->requantize,
-                                       .dry_run = true};
+    struct rewrite_options ro = {.recipe = {.recipe = q->recipe, .mix = mix},
+                                 .imatrix = mix ? q->imatrix : NULL,
+                                 .imatrix_path = q->imatrix_path,
+                                 .allow_requantize = q->requantize,
+                                 .dry_run = true};
     struct rewrite_report r = {0};
+    ro.without_importance = mix && !q->imatrix && rewrite_lacks_importance(m, &ro);
     int rc = rewrite_model(&r, m, NULL, &ro, e);
     if (rc != 0)
         return err_context(e, rc, "%s", mix ? mix->name : model_path(m));
-    struct fit_level l = {.file_bytes = has_vocabulary(m) ? r.n_bytes : 0,
+    struct fit_level l = {.lacks_importance = ro.without_importance,
+                          .file_bytes = has_vocabulary(m) ? r.n_bytes : 0,
                           .cache_bytes = footprint_cache_bytes(q->footprint, q->ctx, q->kv),
                           .work_bytes = footprint_work_bytes(q->footprint, q->ctx)};
     uint64_t plain = footprint_cache_bytes(q->footprint, q->ctx, (struct kv_cache){QTYPE_F16, QTYPE_F16});

@@ -26,9 +26,9 @@ struct fit_level {
     char type[32];       /* "Q4_K_M" */
     uint64_t file_bytes; /* with its header; 0: not known, for want of a vocabulary */
     uint64_t weights_bytes, cache_bytes, work_bytes, total_bytes;
-    uint64_t cache_saved; /* bytes less than with a cache in F16 */
-    bool fits;
-    uint64_t max_ctx; /* 0: not even one token */
+    uint64_t cache_saved;        /* bytes less than with a cache in F16 */
+    bool fits, lacks_importance; /* the latter: cannot be made without an importance matrix */
+    uint64_t max_ctx;            /* 0: not even one token */
 };
 
 /* One level; `mix` NULL: the model as it is (a checkpoint: at the precision of its source). Errors: those of

@@ -380,3 +380,14 @@ int rewrite_model(struct rewrite_report *out, const struct model *m, const char 
     rw_plan_release(&plan);
     return rc;
 }
+
+bool rewrite_lacks_importance(const struct model *m, const struct rewrite_options *opt)
+{
+    struct rewrite_options dry = *opt;
+    dry.dry_run = true;
+    dry.without_importance = false;
+    if (rewrite_model(NULL, m, NULL, &dry, NULL) != ERR_ARG)
+        return false;
+    dry.without_importance = true;
+    return rewrite_model(NULL, m, NULL, &dry, NULL) == 0;
+}

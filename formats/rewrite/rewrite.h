@@ -39,13 +39,14 @@ struct rewrite_options {
      * with the rest as specification, architectures 0.3; a GGUF as it is. A plan may then give single types.
      */
     struct recipe_options recipe;
-    const struct imatrix *imatrix;            /* NULL: none */
-    const char *imatrix_path;                 /* for the metadata */
-    const char *imatrix_shown;                /* in messages; NULL: imatrix_path */
-    bool imatrix_strict;                      /* a missing entry, or an expert without data, is an error; but
-                                                 for embeddings and the head, which seldom have data */
-    bool no_fallback;                         /* a shape that does not take the type asked for is an error */
-    bool allow_requantize;                    /* quantized sources may change type */
+    const struct imatrix *imatrix; /* NULL: none */
+    const char *imatrix_path;      /* for the metadata */
+    const char *imatrix_shown;     /* in messages; NULL: imatrix_path */
+    bool imatrix_strict;           /* a missing entry, or an expert without data, is an error; but
+                                      for embeddings and the head, which seldom have data */
+    bool no_fallback;              /* a shape that does not take the type asked for is an error */
+    bool without_importance;       /* a dry run goes on where types need importance that is not there */
+    bool allow_requantize;         /* quantized sources may change type */
     bool overwrite, resume, dry_run, measure; /* measure: fill rmse */
     uint64_t memory_bytes;                    /* bound on working memory; at least 64 MiB is always enough */
     uint64_t split_max_bytes;                 /* 0: one file */
@@ -80,6 +81,9 @@ struct rewrite_report {
 int rewrite_model(struct rewrite_report *out, const struct model *m, const char *path,
                   const struct rewrite_options *opt, struct err *e);
 void rewrite_report_release(struct rewrite_report *r);
+
+/* Would a run with these options be refused, and for nothing but the importance that a type needs? */
+bool rewrite_lacks_importance(const struct model *m, const struct rewrite_options *opt);
 
 /* What a file of packed weights kept from a checkpoint is called, by its general.file_type (llama.cpp's
  * LLAMA_FTYPE_MOSTLY_MXFP4_MOE and _NVFP4); NULL: it is none. */

@@ -138,8 +138,20 @@ says "comes out smaller"
 run 0 imatrix "$demo" --text "$src/LICENSE" --ctx 64 --chunks 2 -o "$work/im.gguf"
 run 0 fit "$demo" --memory 20MiB --ctx 512 --json --types Q2_K_S --imatrix "$work/im.gguf"
 [ "$(value weights_bytes 2)" = "$(sum_of_tensors --type Q2_K_S --imatrix "$work/im.gguf")" ] || fail "Q2_K_S"
-run 1 fit "$demo" --memory 20MiB --types Q2_K_S
-says "Q2_K_S"
+# One that needs a matrix ends nothing: its size is told, and what it needs.
+with=$(value weights_bytes 2)
+run 0 fit "$demo" --memory 20MiB --ctx 512 --json --types Q2_K_S,Q4_K_M
+says "Q2_K_S: can be made with an importance matrix alone"
+[ "$(grep -c '"type"' "$work/out")" -eq 3 ] || fail "not the model and two levels"
+[ "$(value needs_imatrix 2)" = true ] && [ "$(value needs_imatrix 3)" = false ] || fail "which level needs a matrix"
+[ "$(value weights_bytes 2)" -gt $((with / 2)) ] || fail "no size of the level that needs a matrix"
+run 0 fit "$demo" --memory 20MiB --types IQ2_XXS
+says "IQ2_XXS: can be made"
+run 0 ladder "$demo" --types Q4_K_M,IQ2_XXS,Q2_K --text "$src/LICENSE" --ctx 64 --chunks 2 --json
+says "IQ2_XXS: left out, since it needs an importance matrix"
+[ "$(grep -c '"type": "Q' "$work/out")" -eq 2 ] || fail "not the two other levels"
+run 1 ladder "$demo" --types IQ2_XXS --text "$src/LICENSE" --ctx 64 --chunks 2
+says "which needs an importance matrix"
 
 # Wrong usage, and what is no model.
 run 2 fit "$demo"

@@ -148,7 +148,7 @@ static void print_confirmation(const struct allocate_job *j)
     const struct confirmation *c = &j->confirmation;
     if (!c->mix)
         return;
-    printf("on %zu tokens%s: KLD %.4g +- %.1g, %s %.4g +- %.1g (%" PRIu64 " bytes)", c->n_tokens,
+    printf("on %zu tokens%s: KLD %.4g ± %.1g, %s %.4g ± %.1g (%" PRIu64 " bytes)", c->n_tokens,
            c->held_out ? " that were not used before" : "", c->plan_kld.value, c->plan_kld.error,
            c->mix->name, c->mix_kld.value, c->mix_kld.error, c->mix_bytes);
     if (c->mix_kld.value > 0)

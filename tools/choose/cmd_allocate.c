@@ -265,7 +265,7 @@ static int judge(struct allocate_job *j, struct err *e)
     if (c->plan_wins) {
         cmd_warn(
             j->shared,
-            "[no-real-gain] the plan beats %s by less than the error of the measurement: %.3g +- %.1g nats",
+            "[no-real-gain] the plan beats %s by less than the error of the measurement: %.3g ± %.1g nats",
             c->mix->name, -c->difference.value, c->difference.error);
         return 0;
     }

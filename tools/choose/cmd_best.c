@@ -336,12 +336,12 @@ static void judge(struct job *j)
     if (d.value >= 0)
         cmd_warn(
             j->shared,
-            "[mix-is-better] %s does not lose less than %s on held-out text (difference %.3g +- %.1g nats)",
+            "[mix-is-better] %s does not lose less than %s on held-out text (difference %.3g ± %.1g nats)",
             j->o->output, j->mix->name, d.value, d.error);
     else if (!(-d.value > 2 * d.error))
         cmd_warn(
             j->shared,
-            "[no-real-gain] what it gains over %s on held-out text is within the error: %.3g +- %.1g nats",
+            "[no-real-gain] what it gains over %s on held-out text is within the error: %.3g ± %.1g nats",
             j->mix->name, -d.value, d.error);
 }
 

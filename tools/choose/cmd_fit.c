@@ -62,6 +62,7 @@ static void print_json(const struct job *j)
         jw_key(&w, "kv_bytes_saved"), jw_uint(&w, l->cache_saved);
         jw_key(&w, "overhead_bytes"), jw_uint(&w, l->work_bytes);
         jw_key(&w, "total_bytes"), jw_uint(&w, l->total_bytes);
+        jw_key(&w, "needs_imatrix"), jw_bool(&w, l->lacks_importance);
         jw_key(&w, "fits"), jw_bool(&w, l->fits);
         jw_key(&w, "max_ctx"), jw_uint(&w, l->max_ctx);
         jw_end(&w);
@@ -145,6 +146,10 @@ static int find_levels(struct job *j, struct err *e)
         if (strcmp(j->mixes[i]->name, j->levels[0].type) == 0)
             continue;
         rc = fit_level(&l, m, j->mixes[i], &q, e);
+        if (rc == 0 && l.lacks_importance)
+            cmd_warn(j->s,
+                     "[level-needs-imatrix] %s: can be made with an importance matrix alone ('kerf imatrix')",
+                     l.type);
         if (rc == 0 && (j->o->types || l.weights_bytes < j->levels[0].weights_bytes))
             j->levels[j->n_levels++] = l;
     }

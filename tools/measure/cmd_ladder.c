@@ -3,6 +3,8 @@
 #include "ladder_feedback.h"
 #include "tools/options/type_options.h"
 
+#include "formats/rewrite/rewrite.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,6 +43,22 @@ static int measure_solved(struct eval_run *r, const struct options *o, struct la
     return rc == 0 ? eval_print(r, o->html, e) : rc;
 }
 
+/* A level that only an importance matrix makes possible is left out, unless it is the only one. */
+static int add_level(struct eval_run *r, const struct candidate_arg *level, const struct options *o, size_t n,
+                     struct err *e)
+{
+    const struct rewrite_options ro = {.recipe = {.recipe = r->recipe, .mix = level->mix},
+                                       .allow_requantize = o->requantize};
+    int rc = eval_add_candidate(r, level, o->requantize, e);
+    if (rc != ERR_ARG || n == 1 || r->imatrix || level->kind != CANDIDATE_MIX ||
+        !rewrite_lacks_importance(r->models[0].model, &ro))
+        return rc;
+    cmd_warn(r->shared,
+             "[level-left-out] %s: left out, since it needs an importance matrix; give one with --imatrix",
+             level->text);
+    return 0;
+}
+
 static int run(struct eval_run *r, const struct options *o, const char *model,
                const struct candidate_arg *levels, size_t n, struct ladder_feedback **f, struct err *e)
 {
@@ -51,7 +69,7 @@ static int run(struct eval_run *r, const struct options *o, const char *model,
     if (rc == 0)
         rc = eval_open(r, model, n, e);
     for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = eval_add_candidate(r, &levels[i], o->requantize, e);
+        rc = add_level(r, &levels[i], o, n, e);
     if (rc == 0 && o->hessian)
         return measure_solved(r, o, f, e);
     return rc == 0 ? eval_measure(r, REPORT_LADDER, o->html, e) : rc;

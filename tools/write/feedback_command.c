@@ -300,7 +300,7 @@ static int add_group_lines(struct gguf_meta *m, const struct feedback_result *r,
             if (g->n_tensors == 0)
                 continue;
             char name[32];
-            snprintf(lines[n], sizeof lines[n], "%s: kld %.5f, %+.5f +- %.5f%s", group_name(name, t, k),
+            snprintf(lines[n], sizeof lines[n], "%s: kld %.5f, %+.5f ± %.5f%s", group_name(name, t, k),
                      g->kld, g->difference, g->error, g->is_plain ? ", kept plain" : "");
             texts[n] = (struct gguf_string){lines[n], strlen(lines[n])};
             n++;
