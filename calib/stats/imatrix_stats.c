@@ -138,6 +138,31 @@ static int sum_layers(struct imatrix_stats *s)
     return 0;
 }
 
+size_t imatrix_entry_starved(const struct imatrix_entry *entry)
+{
+    size_t n = 0;
+    for (uint64_t j = 0; entry->n_mats > 1 && j < entry->n_mats; j++)
+        n += entry->counts[j] <= 0;
+    return n;
+}
+
+size_t imatrix_starved_experts(const struct imatrix *m)
+{
+    size_t n = 0, most = 0;
+    for (size_t i = 0; i < imatrix_n(m); i++) {
+        const struct imatrix_entry *x = imatrix_entry_at(m, i);
+        int64_t layer = tensor_layer(x->name, NULL);
+        bool same = layer >= 0 && i + 1 < imatrix_n(m) &&
+                    tensor_layer(imatrix_entry_at(m, i + 1)->name, NULL) == layer;
+        most = imatrix_entry_starved(x) > most ? imatrix_entry_starved(x) : most;
+        if (!same) { /* entries are sorted by name */
+            n += most;
+            most = 0;
+        }
+    }
+    return n;
+}
+
 static int no_memory(struct imatrix_stats *s, const struct imatrix *m, struct err *e)
 {
     imatrix_stats_release(s);
@@ -161,9 +186,8 @@ int imatrix_stats_compute(struct imatrix_stats *out, const struct imatrix *m, st
         describe(t, entry);
         t->cos_sim = layer_below(m, entry, t->layer, kind);
         s.n_without_data += t->n_values == 0;
-        if (t->n_experts > 1)
-            s.n_starved_experts += t->n_starved;
     }
+    s.n_starved_experts = imatrix_starved_experts(m);
     qsort(s.tensors, s.n_tensors, sizeof *s.tensors, by_kind);
     if (sum_layers(&s) != 0)
         return no_memory(&s, m, e);

@@ -36,8 +36,15 @@ struct imatrix_stats {
     struct imatrix_layer_stats *layers; /* by layer number */
     size_t n_layers;
     size_t n_without_data;    /* tensors whose counts are all zero */
-    size_t n_starved_experts; /* zero counts of tensors that have several */
+    size_t n_starved_experts; /* imatrix_starved_experts */
 };
+
+/* Experts of an entry that saw no token; 0 where it is of one matrix. */
+size_t imatrix_entry_starved(const struct imatrix_entry *entry);
+
+/* Experts of the whole that saw no token: each counts once, though it has matrices in several entries of its
+ * layer. */
+size_t imatrix_starved_experts(const struct imatrix *m);
 
 /* *out: caller releases with imatrix_stats_release; it borrows names from `m`. */
 int imatrix_stats_compute(struct imatrix_stats *out, const struct imatrix *m, struct err *e);

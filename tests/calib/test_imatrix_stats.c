@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <math.h>
 
 #include <cmocka.h>
@@ -80,9 +81,34 @@ static void an_entry_without_data_is_counted_not_divided(void **state)
     imatrix_free(m);
 }
 
+/* Gate, up and down of a layer have an entry each, and an expert that saw nothing saw nothing in all three.
+ */
+static void an_expert_without_tokens_counts_once(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"down", "gate", "up"};
+    struct imatrix *m;
+    assert_int_equal(imatrix_new(&m, NULL), 0);
+    for (int layer = 1; layer <= 10; layer += 9)
+        for (size_t i = 0; i < 3; i++) {
+            struct imatrix_entry *x;
+            char name[64];
+            snprintf(name, sizeof name, "blk.%d.ffn_%s_exps.weight", layer, kinds[i]);
+            assert_int_equal(imatrix_add(m, name, 6, 3, &x, NULL), 0);
+            x->counts[0] = layer, x->counts[1] = 0, x->counts[2] = layer == 1 ? 5 : 0;
+        }
+    struct imatrix_stats s;
+    assert_int_equal(imatrix_stats_compute(&s, m, NULL), 0);
+    assert_int_equal(s.n_starved_experts, 1 + 2);
+    assert_int_equal(imatrix_starved_experts(m), 3);
+    imatrix_stats_release(&s);
+    imatrix_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_expert_without_tokens_counts_once),
         cmocka_unit_test(figures_agree_with_hand_work),
         cmocka_unit_test(an_entry_without_data_is_counted_not_divided),
     };

@@ -3,9 +3,9 @@
 #include "imatrix_command.h"
 
 #include "calib/stats/imatrix_collect.h"
+#include "calib/stats/imatrix_stats.h"
 #include "formats/model/model_identity.h"
 #include "formats/json.h"
-#include "formats/model/tensor_name.h"
 #include "libquant/base/path.h"
 #include "libquant/base/sha256.h"
 
@@ -157,39 +157,13 @@ static int save(struct eval_run *r, const struct collect_args *a, struct imatrix
     return rc == 0 ? imatrix_save(c->imatrix, a->output, a->format, r->shared->force, e) : rc;
 }
 
-static size_t starved(const struct imatrix_entry *x)
-{
-    size_t n = 0;
-    for (uint64_t j = 0; x->n_mats > 1 && j < x->n_mats; j++)
-        n += x->counts[j] <= 0;
-    return n;
-}
-
-/* Experts, not matrices: each has three, in entries of one layer. */
-static size_t starved_experts(const struct imatrix *m)
-{
-    size_t n = 0, most = 0;
-    for (size_t i = 0; i < imatrix_n(m); i++) {
-        const struct imatrix_entry *x = imatrix_entry_at(m, i);
-        int64_t layer = tensor_layer(x->name, NULL);
-        bool same = layer >= 0 && i + 1 < imatrix_n(m) &&
-                    tensor_layer(imatrix_entry_at(m, i + 1)->name, NULL) == layer;
-        most = starved(x) > most ? starved(x) : most;
-        if (!same) { /* entries are sorted by name */
-            n += most;
-            most = 0;
-        }
-    }
-    return n;
-}
-
 static void entry_json(struct json_writer *w, const struct imatrix_entry *x)
 {
     jw_object(w);
     jw_key(w, "name"), jw_string(w, x->name);
     jw_key(w, "n_values"), jw_uint(w, x->n_values);
     jw_key(w, "n_experts"), jw_uint(w, x->n_mats);
-    jw_key(w, "starved_experts"), jw_uint(w, starved(x));
+    jw_key(w, "starved_experts"), jw_uint(w, imatrix_entry_starved(x));
     jw_end(w);
 }
 
@@ -221,7 +195,7 @@ static void print_json(const struct imatrix_collected *c, const struct collect_a
 static void print_text(const struct imatrix_collected *c, const struct collect_args *a, size_t ctx,
                        double seconds)
 {
-    size_t n_starved = starved_experts(c->imatrix);
+    size_t n_starved = imatrix_starved_experts(c->imatrix);
     printf("%s: %zu entries from %zu windows of %zu tokens, %.1fs\n", a->output, imatrix_n(c->imatrix),
            c->n_windows, ctx, seconds);
     if (c->n_scored)
