@@ -7,6 +7,7 @@
 #include "libquant/base/pool.h"
 #include "libquant/base/rng.h"
 #include "libquant/half.h"
+#include "libquant/iquants.h"
 #include "libquant/quant.h"
 
 #include <math.h>
@@ -377,6 +378,91 @@ static void no_single_code_improves_the_result(void **state)
     feedback_hessian_release(&h);
 }
 
+/* Code of the scale of the group that weight i of a block belongs to. */
+static unsigned book_scale(enum qtype type, const void *block, unsigned i)
+{
+    const struct iq2_xs_block *xs = block;
+    const struct iq2_s_block *s = block;
+    const struct iq3_s_block *s3 = block;
+    switch (type) {
+    case QTYPE_IQ2_XXS: return ((const struct iq2_xxs_block *)block)->group[i / 32].aux >> 28;
+    case QTYPE_IQ3_XXS: return ((const struct iq3_xxs_block *)block)->aux[i / 32] >> 28;
+    case QTYPE_IQ2_XS: return xs->scales[i / 32] >> 4 * (i / 16 % 2) & 15u;
+    case QTYPE_IQ2_S: return s->scales[i / 32] >> 4 * (i / 16 % 2) & 15u;
+    default: return s3->scales[i / 64] >> 4 * (i / 32 % 2) & 15u;
+    }
+}
+
+static double book_step(const struct feedback_format *f, const uint8_t *block, unsigned i)
+{
+    uint16_t d; /* all of them begin with it */
+    memcpy(&d, block, sizeof d);
+    return (double)f16_to_f32(d) * (double)f->unit * (2 * book_scale(f->type, block, i) + 1);
+}
+
+/* The least loss of eight weights with an entry for each tuple and, if need be, an even number of signs. */
+static double least_loss(const struct feedback_format *f, const float *w, const float *d, double step)
+{
+    const struct codebook *book = codebook_get(f->book);
+    unsigned n = (unsigned)book->tuple, parts = 8 / n, negative = 0;
+    double best[2][2] = {{INFINITY, INFINITY},
+                         {INFINITY, INFINITY}}; /* of a part, with a sign turned or not */
+    for (unsigned i = 0; i < 8; i++)
+        negative += w[i] < 0;
+    for (unsigned p = 0; p < parts; p++)
+        for (unsigned e = 0; e < (unsigned)book->n_entries; e++) {
+            double loss = 0, turn = INFINITY;
+            for (unsigned i = p * n; i < (p + 1) * n; i++) {
+                double x = fabs((double)w[i]),
+                       v = step *
+                           (double)f->levels[f->n_levels / 2 + codebook_code(book, e, (int)(i - p * n))];
+                loss += (double)d[i] * (x - v) * (x - v);
+                turn = fmin(turn, (double)d[i] * ((x + v) * (x + v) - (x - v) * (x - v)));
+            }
+            best[p][0] = fmin(best[p][0], loss);
+            best[p][1] = fmin(best[p][1], loss + turn);
+        }
+    bool odd = f->even_signs && negative % 2 == 1;
+    if (parts == 1)
+        return best[0][odd];
+    return odd ? fmin(best[0][1] + best[1][0], best[0][0] + best[1][1]) : best[0][0] + best[1][0];
+}
+
+/* With a diagonal H nothing is handed on, and a search of all entries and signs finds nothing better than
+ * what the solver wrote for its scales. */
+static void no_entry_of_a_book_is_better(void **state)
+{
+    (void)state;
+    size_t n = 256;
+    struct rng r = {21};
+    struct gram_figures figures = {1000, 100, 0};
+    struct feedback_hessian h;
+    struct err e = {0};
+    double *sums = calloc(n * n, sizeof *sums);
+    for (size_t i = 0; i < n; i++)
+        sums[i * n + i] = 0.1 + fabs(rng_normal(&r));
+    assert_int_equal(feedback_hessian_make(&h, sums, n, &figures, NULL, &e), 0);
+    float *w = random_weights(n, 22), v[256];
+    for (size_t t = 0; t < N_TYPES; t++) {
+        const struct feedback_format *f = feedback_format(types[t]);
+        if (!f->has_book)
+            continue;
+        struct solved s = solve(&h, types[t], w, 1, (struct feedback_stages){true, 0}, 1, kern_native());
+        assert_int_equal(s.loss.n_kept, 0); /* so the bytes are the solver's */
+        assert_int_equal(quant_decode_rows(kern_native(), types[t], s.blocks, s.n_bytes, v, 1, n, NULL), 0);
+        for (unsigned at = 0; at < n; at += 8) {
+            double got = 0, least = least_loss(f, w + at, h.diagonal + at, book_step(f, s.blocks, at));
+            for (unsigned i = at; i < at + 8; i++)
+                got += (double)h.diagonal[i] * ((double)w[i] - (double)v[i]) * ((double)w[i] - (double)v[i]);
+            assert_true(fabs(got - least) < 1e-5 * least + 1e-12);
+        }
+        solved_release(&s);
+    }
+    free(w);
+    free(sums);
+    feedback_hessian_release(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +474,7 @@ int main(void)
         cmocka_unit_test(rows_that_are_exact_stay_so),
         cmocka_unit_test(threads_and_levels_change_no_byte),
         cmocka_unit_test(no_single_code_improves_the_result),
+        cmocka_unit_test(no_entry_of_a_book_is_better),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
