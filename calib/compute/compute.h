@@ -71,9 +71,8 @@ struct product {
     const float *bias;     /* [n_rows] or NULL */
     struct region y;       /* [n_tokens, n_rows] with row distance ldy */
     size_t ldy;
-    bool add; /* y += instead of y = */
-    size_t token0,
-        n_tokens; /* the rows of x (and y) it takes; n_tokens 0: all of them. Not with add or bias */
+    bool add;                /* y += instead of y = */
+    size_t token0, n_tokens; /* the rows of x (and y) it takes; n_tokens 0: all of them. Not with add */
 };
 
 /* Heads of n_tokens tokens, in place: divided by their root mean square (where there is a norm), rotated, and
@@ -104,6 +103,8 @@ struct attention_heads {
     size_t ctx;                    /* windows begin at multiples of it */
     float scale;                   /* of scores; 0: 1 / sqrt(key_dim) */
     float cap;                     /* c: scores become c tanh(score / c); 0: they stay */
+    const float *sinks; /* [n_heads] a score that each head has beside its keys and that takes its share of
+                           the softmax, without a value; NULL: none */
 };
 
 /* What attention does with the tokens of one window, on the host: the mass that each token receives (sum over
@@ -253,6 +254,10 @@ struct compute_ops {
      * is not asked to run the models that need them. */
     int (*geglu)(struct compute *c, struct region gate, struct region up, size_t n_tokens, size_t n_cols,
                  struct err *e);
+    /* gate = g sigmoid(1.702 g) (u + 1) with g = min(gate, 7), u = up within -7 and 7. NULL: the back end
+     * neither has this nor heeds `sinks`, and is not asked to run the models that need them. */
+    int (*swiglu_clamped)(struct compute *c, struct region gate, struct region up, size_t n_tokens,
+                          size_t n_cols, struct err *e);
     int (*rotate_heads)(struct compute *c, const struct head_rows *h, struct err *e);
     /* Queries begin and end at window borders, or lie inside one window. */
     int (*attention)(struct compute *c, const struct attention_heads *a, struct err *e);

@@ -159,6 +159,7 @@ const struct compute_ops compute_cpu = {
     .rms_norm = cpu_rms_norm,
     .swiglu = cpu_swiglu,
     .geglu = cpu_geglu,
+    .swiglu_clamped = cpu_swiglu_clamped,
     .rotate_heads = cpu_rotate_heads,
     .attention = cpu_attention,
     .look_at_attention = cpu_look_at_attention,

@@ -83,6 +83,8 @@ int cpu_add_scaled(struct compute *c, struct region y, struct region x, size_t n
                    struct err *e);
 int cpu_swiglu(struct compute *c, struct region gate, struct region up, size_t n_tokens, size_t n_cols,
                struct err *e);
+int cpu_swiglu_clamped(struct compute *c, struct region gate, struct region up, size_t n_tokens,
+                       size_t n_cols, struct err *e);
 int cpu_geglu(struct compute *c, struct region gate, struct region up, size_t n_tokens, size_t n_cols,
               struct err *e);
 int cpu_rotate_heads(struct compute *c, const struct head_rows *h, struct err *e);

@@ -105,7 +105,8 @@ static void meet_keys(const struct tile *t, const float *keys, size_t ldk, const
     }
 }
 
-static bool tile_space(struct tile *t, struct cpu *c, unsigned worker)
+/* `head0`: the first head of the group. A sink is a key that was seen before all others. */
+static bool tile_space(struct tile *t, struct cpu *c, unsigned worker, size_t head0)
 {
     const struct attention_heads *a = t->a;
     size_t n_packed =
@@ -120,7 +121,8 @@ static bool tile_space(struct tile *t, struct cpu *c, unsigned worker)
                                (struct seen *)(void *)(p + n_packed + n_scores + n_out)};
     memset(t->s.out, 0, n_out * sizeof *p);
     for (size_t i = 0; i < n_seen; i++)
-        t->s.seen[i] = (struct seen){0, -INFINITY};
+        t->s.seen[i] =
+            a->sinks ? (struct seen){1, a->sinks[head0 + i / QUERY_TILE]} : (struct seen){0, -INFINITY};
     return true;
 }
 
@@ -142,7 +144,7 @@ static int attention_job(void *ctx, size_t job, unsigned worker, struct err *e)
                      .pos0 = pos0,
                      .group = a->n_heads / a->n_kv_heads};
     t.queries = cpu_at(a->queries) + query0 * t.ldq + kv * t.group * a->query_stride;
-    if (!tile_space(&t, p->c, worker))
+    if (!tile_space(&t, p->c, worker, kv * t.group))
         return err_set(e, ERR_NOMEM, "out of memory for the attention of %zu heads", t.group);
     size_t ldk = (size_t)a->n_kv_heads * a->key_dim, ldv = (size_t)a->n_kv_heads * a->value_dim;
     size_t first =

@@ -25,7 +25,7 @@ struct look_run {
 };
 
 /* Probabilities of query `pos` over the keys, in place of n_keys scores. */
-static void probabilities(const struct attention_heads *a, float *s, size_t n_keys, size_t pos)
+static void probabilities(const struct attention_heads *a, size_t head, float *s, size_t n_keys, size_t pos)
 {
     size_t end = pos + 1, from = a->window && end > a->window ? end - a->window : 0;
     float scale = a->scale > 0 ? a->scale : 1.0f / sqrtf((float)a->key_dim);
@@ -34,7 +34,11 @@ static void probabilities(const struct attention_heads *a, float *s, size_t n_ke
         scale = 1;
     }
     float largest = vec_max(s + from, end - from) * scale;
+    if (a->sinks && a->sinks[head] > largest)
+        largest = a->sinks[head];
     double sum = vec_exp_sum(s + from, s + from, scale, largest, end - from);
+    if (a->sinks)
+        sum += exp((double)a->sinks[head] - (double)largest);
     vec_scale(s + from, (float)(1.0 / sum), end - from);
     memset(s, 0, from * sizeof *s);
     memset(s + end, 0, (n_keys - end) * sizeof *s);
@@ -69,7 +73,7 @@ static int look_job(void *ctx, size_t head, unsigned worker, struct err *e)
         gemm(n, cpu_at(a->queries) + (r->window0 + pos) * ldq + head * a->query_stride, ldq, &keys, p, a->ctx,
              false);
         for (size_t i = 0; i < n; i++) {
-            probabilities(a, p + i * a->ctx, a->ctx, pos + i);
+            probabilities(a, head, p + i * a->ctx, a->ctx, pos + i);
             for (size_t j = 0; j <= pos + i; j++)
                 mass[j] += (double)p[i * a->ctx + j];
         }

@@ -109,6 +109,12 @@ int cpu_geglu(struct compute *c, struct region gate, struct region up, size_t n_
     return run_gated(c, vec_geglu, gate, up, n_tokens, n_cols, e);
 }
 
+int cpu_swiglu_clamped(struct compute *c, struct region gate, struct region up, size_t n_tokens,
+                       size_t n_cols, struct err *e)
+{
+    return run_gated(c, vec_swiglu_clamped, gate, up, n_tokens, n_cols, e);
+}
+
 struct heads_run {
     const struct head_rows *h;
     const struct kern *kern;

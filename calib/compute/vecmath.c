@@ -190,6 +190,14 @@ CLONES void vec_geglu(float *gate, const float *up, size_t n)
     }
 }
 
+CLONES void vec_swiglu_clamped(float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float g = gate[i] > 7.0f ? 7.0f : gate[i], u = up[i] > 7.0f ? 7.0f : up[i] < -7.0f ? -7.0f : up[i];
+        gate[i] = g / (1.0f + exp_one(-1.702f * g)) * (u + 1.0f);
+    }
+}
+
 CLONES void vec_cap(float *x, float scale, float cap, size_t n)
 {
     float to_unit = scale / cap;

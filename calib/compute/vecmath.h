@@ -44,6 +44,9 @@ void vec_swiglu(float *gate, const float *up, size_t n);
 /* gate[i] = gelu(gate[i]) * up[i], gelu(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
 void vec_geglu(float *gate, const float *up, size_t n);
 
+/* gate[i] = g sigmoid(1.702 g) (u + 1), g = min(gate[i], 7), u = up[i] within -7 and 7 (gpt-oss) */
+void vec_swiglu_clamped(float *gate, const float *up, size_t n);
+
 /* x[i] = cap * tanh(x[i] * scale / cap) */
 void vec_cap(float *x, float scale, float cap, size_t n);
 

@@ -379,7 +379,7 @@ static int open_back_end(struct pass *p, struct err *e)
     struct compute_setup setup = {opt->pool, weights_kern(p->w), opt->activations, p->ctx};
     int rc = compute_open(&p->compute, opt->compute, &setup, e);
     p->ops = rc == 0 ? p->compute->ops : NULL;
-    if (rc == 0 && !p->ops->geglu && p->net->gelu)
+    if (rc == 0 && ((!p->ops->geglu && p->net->gelu) || (!p->ops->swiglu_clamped && p->net->clamped)))
         rc = err_set(e, ERR_UNSUPPORTED, "%s: the back end '%s' does not compute architecture '%s'",
                      model_path(p->net->model), p->ops->name, model_arch_name(p->net->model));
     return rc;

@@ -153,6 +153,8 @@ static int build_attention(struct net *net, const struct arch_runtime *f, struct
     if (rc == 0)
         rc = vector(net, l->index, "attn_k_norm.weight", f->whole_qk_norm ? k : a->head_dim, false,
                     &a->k_norm, e);
+    if (rc == 0 && f->sinks)
+        rc = vector(net, l->index, "attn_sinks.weight", a->n_heads, true, &a->sinks, e);
     return rc;
 }
 
@@ -231,6 +233,16 @@ static int read_choice(struct net *net, const struct arch_runtime *f, struct net
                       : 0;
 }
 
+static int expert_biases(struct net *net, struct net_layer *l, struct err *e)
+{
+    struct moe *m = &l->moe;
+    uint64_t n = (uint64_t)m->n_experts * m->width, n_down = (uint64_t)m->n_experts * net->n_embd;
+    int rc = vector(net, l->index, "ffn_gate_exps.bias", n, false, &m->gate_bias, e);
+    if (rc == 0)
+        rc = vector(net, l->index, "ffn_up_exps.bias", n, false, &m->up_bias, e);
+    return rc == 0 ? vector(net, l->index, "ffn_down_exps.bias", n_down, false, &m->down_bias, e) : rc;
+}
+
 static int build_moe(struct net *net, const struct arch_runtime *f, struct net_layer *l, struct err *e)
 {
     struct moe *m = &l->moe;
@@ -259,6 +271,8 @@ static int build_moe(struct net *net, const struct arch_runtime *f, struct net_l
         m->up_exps = m->gate_exps;
     if (rc == 0)
         rc = stack(net, l, "ffn_down_exps", m->width, net->n_embd, m->n_experts, &m->down_exps, e);
+    if (rc == 0)
+        rc = expert_biases(net, l, e);
     return rc == 0 ? build_shared_expert(net, l, e) : rc;
 }
 

@@ -101,6 +101,7 @@ static int load_numbers(struct net *net, struct err *e)
         net->embedding_scale = sqrtf((float)net->n_embd);
     net->logit_cap = h->arch->runtime.capped ? (float)hparam_real_or(&h->logit_cap, 0) : 0;
     net->gelu = h->arch->runtime.gelu;
+    net->clamped = h->arch->runtime.clamped;
     return 0;
 }
 

@@ -35,6 +35,7 @@ struct attention {
     const float *norm;      /* [n_embd]; NULL: the states go in as they are */
     const float *post_norm; /* [n_embd], of the output; NULL: none */
     struct matrix q, k, v, output;
+    const float *sinks;           /* [n_heads], see struct attention_heads; NULL: none */
     const float *q_norm, *k_norm; /* [head_dim], or NULL; with whole_norm [n_heads * head_dim] */
     bool whole_norm;
     bool rotates; /* positions are rotated into q and k */
@@ -57,6 +58,8 @@ struct moe {
     struct matrix router;                                       /* [n_experts, n_embd] */
     const struct model_tensor *gate_exps, *up_exps, *down_exps; /* stacks of n_experts matrices */
     uint32_t n_experts, n_used, width;
+    const float *gate_bias, *up_bias, *down_bias; /* [n_experts, width], and of down [n_experts, n_embd];
+                                                     NULL: none */
     uint32_t expert_rows,
         up_row; /* of an expert in gate_exps and up_exps, and where its up matrix begins: width and
                    0, or 2 * width and width where both are one tensor, gate first */
@@ -123,6 +126,7 @@ struct net {
     float embedding_scale, residual_scale, logit_scale; /* factors; 1: none */
     float logit_cap;                                    /* c: logits become c tanh(logit / c); 0: none */
     bool gelu;                                          /* in the feed-forward, in place of SiLU */
+    bool clamped;                                       /* SwiGLU of experts is clamped, see compute.h */
     struct rope rope, local_rope;                       /* the latter where layers have a window */
     struct net_layer *layers;
     const struct model_tensor *embedding;

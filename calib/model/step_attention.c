@@ -114,7 +114,8 @@ static int attend(struct layer_run *r, size_t first, size_t n, struct err *e)
                                     .n_queries = n,
                                     .ctx = r->ctx,
                                     .scale = a->scale,
-                                    .cap = a->cap};
+                                    .cap = a->cap,
+                                    .sinks = a->sinks};
     struct region x = a->norm ? r->norm : region_at(r->h, first * r->net->n_embd);
     struct attention_look look = {x, r->net->n_embd, tell_of_window, r};
     int rc = finish_heads(r, &queries, a->q_norm, e);

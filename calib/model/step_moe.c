@@ -24,6 +24,12 @@ static size_t rows_of(const struct batch *b, size_t x, size_t *at)
     return b->g->expert_begin[x + 1] - b->g->expert_begin[x];
 }
 
+/* The bias of one expert; NULL: none has one. */
+static const float *bias_of(const float *all, size_t expert, size_t width)
+{
+    return all ? all + expert * width : NULL;
+}
+
 /* gate, up and down of the experts of a batch. */
 static int run_experts(struct layer_run *r, const struct batch *b, struct err *e)
 {
@@ -42,20 +48,25 @@ static int run_experts(struct layer_run *r, const struct batch *b, struct err *e
         rc = layer_observe(r, in, m->up_exps == m->gate_exps ? 1 : 2, region_at(b->rows, at * n_embd), n,
                            n_embd, (int64_t)x, e);
         size_t row = x * m->expert_rows;
-        p[k++] = (struct product){m->gate_exps, row, width, NULL, gate, width, false, at, n};
-        p[k++] = (struct product){m->up_exps, row + m->up_row, width, NULL, up, width, false, at, n};
+        p[k++] = (struct product){m->gate_exps, row, width, bias_of(m->gate_bias, x, width), gate, width,
+                                  false,        at,  n};
+        p[k++] = (struct product){
+            m->up_exps, row + m->up_row, width, bias_of(m->up_bias, x, width), up, width, false, at, n};
     }
     if (rc == 0)
         rc = r->ops->products(r->compute, r->weights, b->rows, n_rows, n_embd, p, k, e);
     if (rc == 0)
-        rc = r->ops->swiglu(r->compute, gate, up, n_rows, width, e);
+        rc = (r->net->clamped ? r->ops->swiglu_clamped : r->ops->swiglu)(r->compute, gate, up, n_rows, width,
+                                                                         e);
     k = 0;
     for (size_t x = b->expert0; rc == 0 && x < b->expert1; x++) {
         size_t n = rows_of(b, x, &at);
         if (n == 0)
             continue;
         rc = layer_observe(r, &m->down_exps, 1, region_at(gate, at * width), n, width, (int64_t)x, e);
-        p[k++] = (struct product){m->down_exps, x * n_embd, n_embd, NULL, b->rows, n_embd, false, at, n};
+        p[k++] = (struct product){
+            m->down_exps, x * n_embd, n_embd, bias_of(m->down_bias, x, n_embd), b->rows, n_embd,
+            false,        at,         n};
     }
     if (rc == 0)
         rc = r->ops->products(r->compute, r->weights, gate, n_rows, width, p, k, e);

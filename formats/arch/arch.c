@@ -28,6 +28,7 @@
     each(phi3) \
     each(glm4) \
     each(glm4moe) \
+    each(gptoss) \
     /* the end of the list */
 /* clang-format on */
 

@@ -152,6 +152,7 @@ struct arch_row {
     const char *out;     /* shape of the output, slowest first; NULL: `shape`, behind "E," when `hf` has J */
     bool transpose;      /* swap the last two axes of the source first; `rows` and `cols` act on the result */
     arch_map rows, cols; /* NULL: identity. Not together with J */
+    bool by_element; /* of a matrix: `rows` maps elements, and output rows may be shorter than the source's */
     enum arch_op op;
     bool (*when)(const struct arch_model *a, uint64_t layer); /* NULL: every layer */
     /* Of an optional row: the config flags, separated by '|', that say whether checkpoints have the tensor.
@@ -226,6 +227,8 @@ struct arch_runtime {
     uint32_t gating;             /* enum arch_gating, unless a key says another; 0: softmax */
     bool renormalise;            /* the weights of a token's experts sum to one, unless a key says not */
     bool scales_by_width;        /* embeddings are multiplied by the root of the width */
+    bool sinks;                  /* attn_sinks: a score beside those of the keys */
+    bool clamped;                /* SwiGLU of the experts is clamped */
     bool gelu;                   /* in the feed-forward, by tanh, in place of SiLU */
     bool capped;                 /* *_logit_softcapping count, and attention.scale where it is stated */
     uint32_t window_period;      /* every n-th layer sees all tokens, the others a window; 0: all have it */

@@ -257,6 +257,28 @@ const struct arch_row arch_rows_fused_ffn[2] = {
     {.hf = "model.layers.N.mlp.down_proj.weight", .gguf = "blk.N.ffn_down.weight", .shape = "D,F"},
 };
 
+int arch_check_windows(const struct arch_model *a, struct err *e)
+{
+    const struct json *list = hf_config_get(a->config, "layer_types");
+    const uint64_t built_in = a->arch->runtime.window_period;
+    uint64_t period = built_in, n = 0;
+    hf_config_uint(a->config, "sliding_window_pattern", &period, NULL);
+    hf_config_uint(a->config, "_sliding_window_pattern", &period, NULL);
+    bool fits = list || period == built_in;
+    for (const struct json *j = json_first(list); j; j = json_next(j), n++) {
+        bool full = (n + 1) % built_in == 0;
+        const char *kind = json_string(j);
+        fits = fits && kind && strcmp(kind, full ? "full_attention" : "sliding_attention") == 0;
+    }
+    if (!fits || (list && n != a->value[ARCH_L]))
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "config.json: layer_types (or sliding_window_pattern) does not give every %u%s layer full "
+            "attention and the others a window, which is all that '%s' can express",
+            (unsigned)built_in, built_in == 2 ? "nd" : "th", a->arch->name);
+    return 0;
+}
+
 int arch_warn_output_bias(const struct arch_model *a, const struct arch_warnings *w, struct err *e)
 {
     bool biased = false;

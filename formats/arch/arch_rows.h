@@ -100,6 +100,10 @@ int arch_warn_dense_layers(const struct arch_model *a, const struct arch_warning
 int arch_add_expert_norm(const struct arch_model *a, struct gguf_meta *meta, bool runtime_normalises,
                          const struct arch_warnings *w, struct err *e);
 
+/* Refuse windows in other layers than the runtime has them, which is built into it: every window_period-th
+ * layer sees all tokens. */
+int arch_check_windows(const struct arch_model *a, struct err *e);
+
 /* A warning when the configuration gives the output projection a bias, which the runtime does not know in the
  * Qwen3 families. */
 int arch_warn_output_bias(const struct arch_model *a, const struct arch_warnings *w, struct err *e);

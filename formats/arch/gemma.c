@@ -6,7 +6,6 @@
 #include "arch_rows.h"
 
 #include <math.h>
-#include <string.h>
 
 enum { PERIOD_2 = 2, PERIOD_3 = 6, LARGEST_2 = 46, LARGEST_3 = 62 };
 
@@ -41,33 +40,6 @@ static const struct arch_group groups_3[] = {
     ARCH_END_GROUPS,
 };
 
-static uint32_t period_of(const struct arch_model *a)
-{
-    return a->arch->runtime.window_period;
-}
-
-/* The layers that see all tokens are every n-th, with n built into the runtime. */
-static int check_windows(const struct arch_model *a, struct err *e)
-{
-    const struct json *list = hf_config_get(a->config, "layer_types");
-    uint64_t period = period_of(a), n = 0;
-    hf_config_uint(a->config, "sliding_window_pattern", &period, NULL);
-    hf_config_uint(a->config, "_sliding_window_pattern", &period, NULL);
-    bool fits = list || period == period_of(a);
-    for (const struct json *j = json_first(list); j; j = json_next(j), n++) {
-        bool full = (n + 1) % period_of(a) == 0;
-        const char *kind = json_string(j);
-        fits = fits && kind && strcmp(kind, full ? "full_attention" : "sliding_attention") == 0;
-    }
-    if (!fits || (list && n != a->value[ARCH_L]))
-        return err_set(
-            e, ERR_UNSUPPORTED,
-            "config.json: layer_types (or sliding_window_pattern) does not give every %u%s layer full "
-            "attention and the others a window, which is all that '%s' can express",
-            period_of(a), period_of(a) == PERIOD_2 ? "nd" : "th", a->arch->name);
-    return 0;
-}
-
 static int check(struct arch_model *a, struct err *e)
 {
     bool two = a->arch->runtime.window_period == PERIOD_2, tied = true;
@@ -80,7 +52,7 @@ static int check(struct arch_model *a, struct err *e)
     if (!two && hf_config_number(a->config, "attn_logit_softcapping", &cap, NULL))
         return err_set(e, ERR_UNSUPPORTED,
                        "config.json: attn_logit_softcapping is %g, which 'gemma3' cannot express", cap);
-    int rc = check_windows(a, e);
+    int rc = arch_check_windows(a, e);
     return rc == 0 ? arch_check_even_heads(a, e) : rc;
 }
 
@@ -129,7 +101,7 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
         rc = arch_set_f32(a, meta, "final_logit_softcapping", cap, e);
     if (rc == 0 && hf_config_uint(a->config, "sliding_window", &window, NULL))
         rc = arch_set_u32(a, meta, "attention.sliding_window", window, e);
-    if (rc == 0 && period_of(a) == PERIOD_3)
+    if (rc == 0 && a->arch->runtime.window_period == PERIOD_3)
         rc = add_local_theta(a, meta, e);
     return rc == 0 ? add_scale(a, meta, w, e) : rc;
 }

@@ -47,6 +47,11 @@ static const struct suffix bnb_suffixes[] = {{".weight.absmax", ".weight", PART_
 static const struct suffix mlx_suffixes[] = {
     {".scales", ".weight", PART_SCALE}, {".biases", ".weight", PART_ZERO}, {NULL, NULL, 0}};
 
+/* gpt-oss: a stack X is X_blocks and X_scales, by rows; X itself, where it is stored, has its axes swapped.
+ */
+static const struct suffix mxfp4_suffixes[] = {
+    {"_blocks", ".weight", PART_CODES}, {"_scales", ".weight", PART_SCALE}, {NULL, NULL, 0}};
+
 static const struct suffix *suffixes_of(enum quant_method m)
 {
     switch (m) {
@@ -57,6 +62,7 @@ static const struct suffix *suffixes_of(enum quant_method m)
     case METHOD_MODELOPT: return modelopt_suffixes;
     case METHOD_BITSANDBYTES: return bnb_suffixes;
     case METHOD_MLX: return mlx_suffixes;
+    case METHOD_MXFP4: return mxfp4_suffixes;
     default: return scale_suffixes;
     }
 }
@@ -215,7 +221,8 @@ static const char *first_part(const struct hf_packed *w)
 static void settle_by_names(struct hf_packed *w, const struct hf_quant *q)
 {
     bool global = w->part[PART_GLOBAL] != NULL;
-    bool fp4 = q->method == METHOD_MODELOPT ? global
+    bool fp4 = q->method == METHOD_MXFP4      ? true
+               : q->method == METHOD_MODELOPT ? global
                : q->method == METHOD_COMPRESSED_TENSORS
                    ? global || (q->has_fp4 && w->late && !w->part[PART_SHAPE])
                    : false;

@@ -9,9 +9,9 @@
  * (compressed-tensors, bitsandbytes), GPTQ of 2, 3, 4 and 8 bits in both checkpoint formats, AWQ (gemm), both
  * also as auto-round writes them, MLX (affine, 2 to 6 and 8 bits),
  * compressed-tensors packed integers of 1 to 8 bits, NVFP4 (ModelOpt, compressed-tensors), MXFP4 and MXFP8 of
- * compressed-tensors, BitNet, and bitsandbytes NF4/FP4. Everything else is refused by its name. The layouts
- * with their formulas stand in hf_packed_bind.c. Specification, architectures 18; where it is silent (3-bit,
- * mx formats, bitsandbytes) the file names the program that defines the layout. */
+ * compressed-tensors, MXFP4 of gpt-oss, BitNet, and bitsandbytes NF4/FP4. Everything else is refused by its
+ * name. The layouts with their formulas stand in hf_packed_bind.c. Specification, architectures 18; where it
+ * is silent (3-bit, mx formats, bitsandbytes) the file names the program that defines the layout. */
 #ifndef KERF_HF_PACKED_H
 #define KERF_HF_PACKED_H
 

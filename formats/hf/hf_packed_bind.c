@@ -15,6 +15,7 @@
  *   nvfp4          U8 [.., O, I/2], low nibble first; scale F8_E4M3 for 16 columns; one more factor
  *                  (ModelOpt) or divisor (compressed-tensors)
  *   mxfp4          the same with E8M0 scales for 32 columns and no factor
+ *   gpt-oss        X_blocks U8 [E, O, G, 16], X_scales U8 [E, O, G]: mxfp4, weight [E, O, 32 G]
  *   mlx            weight U32 [.., O, words], numbers along the input axis without gaps, lowest bits first;
  *                  scales and biases [.., O, G]: W = scales * q + biases
  *   bitnet         U8 [O/4, I]: bits 2t of a byte are row t*O/4 + o; W = (q - 1) / scale
@@ -280,6 +281,36 @@ static int bind_fp4(struct hf_packed *w, const struct hf_quant *q, struct arena 
     (void)fits_blocks(w, scale, 1, group);
     w->global_divides = q->method == METHOD_COMPRESSED_TENSORS;
     return set_type(w, arena_strdup(arena, mx ? "MXFP4" : "NVFP4"), e);
+}
+
+/* Blocks of 16 bytes each, one axis more than the weight has. */
+static int bind_mxfp4(struct hf_packed *w, struct arena *arena, struct err *e)
+{
+    const struct st_tensor *codes = w->part[PART_CODES], *scale = w->part[PART_SCALE];
+    uint64_t shape[3];
+    int rc = only_parts(w, BIT(PART_CODES) | BIT(PART_SCALE), 0, e);
+    if (rc == 0)
+        rc = need_dtype(w, PART_CODES, ST_U8, e);
+    if (rc == 0)
+        rc = need_dtype(w, PART_SCALE, ST_U8, e);
+    if (rc == 0)
+        rc = need_dims(w, PART_CODES, 4, 4, e);
+    if (rc == 0 && codes->shape[3] != 16)
+        rc = err_set(e, ERR_FORMAT, "%s: tensor '%s': blocks of %llu bytes, expected 16", w->file,
+                     codes->name, (unsigned long long)codes->shape[3]);
+    if (rc == 0)
+        rc = need_shape(w, PART_SCALE, 3, codes->shape, e);
+    if (rc != 0)
+        return rc;
+    memcpy(shape, codes->shape, sizeof shape);
+    if (!checked_mul(shape[2], 32, &shape[2]))
+        return packed_bad_shape(w, codes, shape, 3, e);
+    rc = set_shape(w, 3, shape, e);
+    w->codes = CODES_FP4;
+    w->scale.data = scale->data;
+    w->scale.dtype = scale->dtype;
+    (void)fits_blocks(w, scale, 1, 32);
+    return rc == 0 ? set_type(w, arena_strdup(arena, "MXFP4"), e) : rc;
 }
 
 static int bind_bitnet(struct hf_packed *w, struct arena *arena, struct err *e)
@@ -598,6 +629,7 @@ int packed_bind(struct hf_packed *w, const struct hf_quant *q, struct arena *are
     case METHOD_BITNET: return bind_bitnet(w, arena, e);
     case METHOD_MLX: return bind_mlx(w, q, arena, e);
     case METHOD_BITSANDBYTES: return packed_bind_bnb(w, arena, e);
+    case METHOD_MXFP4: return bind_mxfp4(w, arena, e);
     default: break;
     }
     switch (codes->dtype) {

@@ -257,6 +257,13 @@ static int take_modelopt(struct hf_quant *q, struct err *e)
     return rc;
 }
 
+static int take_mxfp4(struct hf_quant *q, struct err *e)
+{
+    (void)e;
+    q->has_fp4 = true;
+    return 0;
+}
+
 static int take_nothing(struct hf_quant *q, struct err *e)
 {
     (void)q;
@@ -280,6 +287,7 @@ static const struct {
     {"auto-round", METHOD_GPTQ, take_auto_round},
     {"intel/auto-round", METHOD_GPTQ, take_auto_round},
     {"mlx", METHOD_MLX, take_mlx},
+    {"mxfp4", METHOD_MXFP4, take_mxfp4},
 };
 
 static int settle(struct hf_quant *q, struct err *e)

@@ -25,6 +25,7 @@ enum quant_method {
     METHOD_BITNET,
     METHOD_BITSANDBYTES,
     METHOD_MLX,
+    METHOD_MXFP4,
 };
 
 /* One way in which a configuration says that weights are stored; compressed-tensors may list several. */

@@ -41,7 +41,7 @@ static uint64_t window_period(const struct hparams *h)
     static const struct {
         const char *arch;
         uint64_t period;
-    } known[] = {{"gemma-embedding", 6}, {"cohere2", 4}, {"gpt-oss", 2}};
+    } known[] = {{"gemma-embedding", 6}, {"cohere2", 4}};
     if (h->arch)
         return h->arch->runtime.window_period;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)

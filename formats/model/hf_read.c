@@ -129,15 +129,14 @@ static int read_from(const struct reading *r, const struct checkpoint_weight *s,
     return rc;
 }
 
-/* A vector's elements move where a matrix's rows would. */
-static int read_vector(const struct reading *r, float *dst, struct err *e)
+/* A vector's elements move where a matrix's rows would: n of them from `first` on. */
+static int read_elements(const struct reading *r, uint64_t first, uint64_t n, float *dst, struct err *e)
 {
     const struct checkpoint_weight *s = r->t->sources[0];
-    uint64_t n = r->t->pub.ne[0];
     if (!r->t->row->rows)
-        return checkpoint_weight_read(s, r->k, 0, n, dst, e);
+        return checkpoint_weight_read(s, r->k, first, n, dst, e);
     for (uint64_t i = 0; i < n; i++) {
-        uint64_t from = r->t->row->rows(r->a, i);
+        uint64_t from = r->t->row->rows(r->a, first + i);
         if (from >= s->n_elems)
             return bad_map(r->t, e);
         int rc = checkpoint_weight_read(s, r->k, from, 1, &dst[i], e);
@@ -194,15 +193,16 @@ int hf_read_rows(const struct arch_model *a, const struct kern *k, const struct 
         return 0;
     }
     struct reading r = {.a = a, .k = k, .t = t};
-    if ((t->row->rows || t->row->cols) && t->pub.n_dims > 1) {
+    bool by_element = t->pub.n_dims <= 1 || t->row->by_element;
+    if ((t->row->rows || t->row->cols) && !by_element) {
         uint64_t n_rows = t->sources[0]->n_elems / n_cols;
         r.scratch = malloc((n_rows < SPAN_ROWS ? n_rows : SPAN_ROWS) * n_cols * sizeof *r.scratch);
         if (!r.scratch)
             return err_set(e, ERR_NOMEM, "out of memory: rows of '%s'", t->pub.name);
     }
     int rc = 0;
-    if (t->pub.n_dims <= 1) {
-        rc = read_vector(&r, dst, e);
+    if (by_element) {
+        rc = read_elements(&r, row0 * n_cols, n * n_cols, dst, e);
     } else {
         uint64_t per_source = t->pub.n_rows / t->n_sources, done = 0;
         while (rc == 0 && done < n) {

@@ -197,6 +197,7 @@ static void experts_are_the_same_anywhere(void **state)
     check_model("qwen2moe");
     check_model("qwen3moe-mixed");
     check_model("glm4moe");
+    check_model("gptoss");
 }
 
 static void delta_nets_are_the_same_anywhere(void **state)

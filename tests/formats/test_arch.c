@@ -98,10 +98,12 @@ static void check_row(const struct arch_model *a, const struct arch_row *row)
     if (!row->out)
         return;
     assert_int_equal(arch_shape(a, row->out, out, 4, &n_out, &e), 0);
-    assert_int_equal(out[n_out - 1], row->transpose ? shape[n - 2] : shape[n - 1]);
-    for (uint64_t r = 0; row->rows && r < product(out, n_out - 1);
+    uint64_t width = row->by_element ? 1 : out[n_out - 1];
+    if (!row->by_element)
+        assert_int_equal(width, row->transpose ? shape[n - 2] : shape[n - 1]);
+    for (uint64_t r = 0; row->rows && r < product(out, n_out) / width;
          r++) /* every map stays inside its source */
-        assert_true(row->rows(a, r) < product(shape, n) / out[n_out - 1]);
+        assert_true(row->rows(a, r) < product(shape, n) / width);
 }
 
 static void every_row_of_every_family_has_a_valid_shape(void **state)
@@ -855,7 +857,7 @@ static void factors_stand_only_where_the_runtime_reads_them(void **state)
             fail_msg("%s %s", cases[i].arch, cases[i].weight);
 }
 
-/* OLMo 2, SmolLM3, Granite 3, Gemma, Phi-3, GLM-4: what their runtimes have built in. */
+/* OLMo 2, SmolLM3, Granite 3, Gemma, Phi-3, GLM-4, gpt-oss: what their runtimes have built in. */
 static void what_a_runtime_has_built_in_must_be_so(void **state)
 {
     (void)state;
@@ -893,6 +895,12 @@ static void what_a_runtime_has_built_in_must_be_so(void **state)
     expect_refusal("Glm4ForCausalLM", "\"partial_rotary_factor\": 0.2", ERR_FORMAT,
                    "3 entries of a head are rotated");
     expect_refusal("Glm4MoeForCausalLM", "\"n_shared_experts\": 0", ERR_UNSUPPORTED, "n_shared_experts is 0");
+    expect_refusal("GptOssForCausalLM", "\"swiglu_limit\": 6.0", ERR_UNSUPPORTED, "have 7 built in");
+    expect_refusal("GptOssForCausalLM", "\"attention_bias\": false", ERR_UNSUPPORTED,
+                   "attention_bias is false");
+    expect_refusal("GptOssForCausalLM",
+                   "\"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"]",
+                   ERR_UNSUPPORTED, "every 2nd layer full attention");
     resolve(&m, &c, "Glm4MoeForCausalLM",
             "\"first_k_dense_replace\": 2, \"num_nextn_predict_layers\": 1, \"partial_rotary_factor\": 0.5");
     assert_true(m.dense_layers[0] == 3 && m.value[ARCH_ES] == 3 && m.value[ARCH_R] == 8);

@@ -177,6 +177,38 @@ static void stacks_of_matrices_have_their_own_scales(void **state)
     toy_packed_release(&p);
 }
 
+/* gpt-oss: 16 bytes of codes and a scale for 32 columns, a name for each, another one than an unpacked stack
+ * has. */
+static void stacks_in_blocks_of_rows_are_read_as_they_stand(void **state)
+{
+    (void)state;
+    struct toy_packed p = {.seed = 11};
+    struct opened o;
+    struct err e = {0};
+    const char *config = "{\"quant_method\": \"mxfp4\"}";
+    float x[2];
+    uint32_t n_dims;
+    uint8_t *c = toy_packed_tensor(&p, "experts.down_proj_blocks", ST_U8, 4, (uint64_t[]){2, 3, 2, 16}, NULL);
+    uint8_t *s = toy_packed_tensor(&p, "experts.down_proj_scales", ST_U8, 3, (uint64_t[]){2, 3, 2}, NULL);
+    c[((1 * 3 + 2) * 2 + 1) * 16 + 5] =
+        0xf1; /* 0.5 and -6, columns 42 and 43 of row 2 of the second expert */
+    s[(1 * 3 + 2) * 2 + 1] = 129;
+    assert_int_equal(try_open(&o, config, &p, &e), 0);
+    const struct hf_packed *w = o.list.weights[0];
+    assert_string_equal(hf_packed_name(w), "experts.down_proj.weight");
+    const uint64_t *shape = hf_packed_shape(w, &n_dims);
+    assert_true(n_dims == 3 && shape[0] == 2 && shape[1] == 3 && shape[2] == 64);
+    read_or_fail(w, (1 * 3 + 2) * 64 + 42, 2, x);
+    assert_true(x[0] == 2 && x[1] == -24);
+    close_opened(&o);
+    p.t[0].shape[3] = 8;
+    p.t[0].n_elems /= 2;
+    assert_int_equal(try_open(&o, config, &p, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, "blocks of 8 bytes, expected 16"));
+    close_opened(&o);
+    toy_packed_release(&p);
+}
+
 static void one_gptq_module_may_have_a_width_of_its_own(void **state)
 {
     (void)state;
@@ -256,8 +288,8 @@ static void expect_config_refusal(const char *json, int code, const char *want)
 static void methods_that_are_not_read_are_refused_by_name(void **state)
 {
     (void)state;
-    static const char *const methods[] = {"aqlm", "hqq",   "quanto", "eetq",    "higgs", "vptq",
-                                          "spqr", "mxfp4", "quark",  "torchao", "gguf",  "fp_quant"};
+    static const char *const methods[] = {"aqlm", "hqq",   "quanto",  "eetq", "higgs",   "vptq",
+                                          "spqr", "quark", "torchao", "gguf", "fp_quant"};
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         char json[100], want[100];
         snprintf(json, sizeof json, "{\"quant_method\": \"%s\"}", methods[i]);
@@ -757,6 +789,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_layout_equals_its_formula),
         cmocka_unit_test(stacks_of_matrices_have_their_own_scales),
+        cmocka_unit_test(stacks_in_blocks_of_rows_are_read_as_they_stand),
         cmocka_unit_test(one_gptq_module_may_have_a_width_of_its_own),
         cmocka_unit_test(an_index_of_minus_ones_means_columns_in_order),
         cmocka_unit_test(names_alone_are_grouped),

@@ -380,6 +380,14 @@ static int far_swiglu(struct compute *c, struct region gate, struct region up, s
     return close_pages(cpu_swiglu(far_of(c)->near, near_region(gate), near_region(up), n_tokens, n_cols, e));
 }
 
+static int far_swiglu_clamped(struct compute *c, struct region gate, struct region up, size_t n_tokens,
+                              size_t n_cols, struct err *e)
+{
+    open_pages();
+    return close_pages(
+        cpu_swiglu_clamped(far_of(c)->near, near_region(gate), near_region(up), n_tokens, n_cols, e));
+}
+
 static int far_geglu(struct compute *c, struct region gate, struct region up, size_t n_tokens, size_t n_cols,
                      struct err *e)
 {
@@ -531,6 +539,7 @@ const struct compute_ops compute_far = {
     .rms_norm = far_rms_norm,
     .swiglu = far_swiglu,
     .geglu = far_geglu,
+    .swiglu_clamped = far_swiglu_clamped,
     .rotate_heads = far_rotate_heads,
     .attention = far_attention,
     .look_at_attention = far_look_at_attention,

@@ -40,9 +40,11 @@ const char *const toy_family_names[] = {"qwen",
                                         "phi3",
                                         "glm4",
                                         "glm4moe",
+                                        "gptoss",
                                         NULL};
 
-enum fill { MATRIX, EMBED, NORM, ZERO_NORM, BIAS, DECAY };
+/* LOUD: so that a clamp is met. */
+enum fill { MATRIX, EMBED, NORM, ZERO_NORM, BIAS, DECAY, SINK, LOUD };
 
 /* SPARSE and PLAIN: layers with experts, and those that have none (every other one; the first). */
 enum where { GLOBAL, EVERY, ATTENTION, LINEAR, SPARSE, PLAIN };
@@ -82,6 +84,7 @@ struct row {
 #define PHI3     " phi3 "
 #define GLM4     " glm4 "
 #define GLM4MOE  " glm4moe "
+#define OSS      " gptoss "
 #define GLM      GLM4 GLM4MOE
 /* Dense models that answer once for a text. */
 #define EMBED3 " embedding-last embedding-mean embedding-first embedding-vl-last "
@@ -106,8 +109,8 @@ static const struct row rows[] = {
     {Q1, EVERY, "mlp.w1.weight", MATRIX, {96, 64}},
     {Q1, EVERY, "mlp.w2.weight", MATRIX, {96, 64}},
     {Q1, EVERY, "mlp.c_proj.weight", MATRIX, {64, 96}},
-    {ALL DENSE OTHERS GEMMA PHI3 GLM, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
-    {MIX MOE DENSE2 OLMO2 PHI3 GLM, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
+    {ALL DENSE OTHERS GEMMA PHI3 GLM OSS, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
+    {MIX MOE DENSE2 OLMO2 PHI3 GLM OSS, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
     {SCORE3, GLOBAL, "score.weight", MATRIX, {1, 64}},
     {DENSE2, GLOBAL, "score.0.weight", MATRIX, {64, 64}},
     {DENSE2, GLOBAL, "score.0.bias", BIAS, {64}},
@@ -115,23 +118,31 @@ static const struct row rows[] = {
     {REWARD, GLOBAL, "score.2.bias", BIAS, {1}},
     {STEPS, GLOBAL, "score.2.weight", MATRIX, {2, 64}},
     {STEPS, GLOBAL, "score.2.bias", BIAS, {2}},
-    {MIX Q2 Q3 DENSE OTHERS PHI3 GLM, GLOBAL, "model.norm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE OTHERS PHI3 GLM OSS, GLOBAL, "model.norm.weight", NORM, {64}},
     {HYBRID GEMMA, GLOBAL, "model.norm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE SMOLLM3 GRANITE PHI3 GLM, EVERY, "input_layernorm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE SMOLLM3 GRANITE PHI3 GLM OSS, EVERY, "input_layernorm.weight", NORM, {64}},
     {HYBRID GEMMA, EVERY, "input_layernorm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE OTHERS PHI3 GLM, EVERY, "post_attention_layernorm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE OTHERS PHI3 GLM OSS, EVERY, "post_attention_layernorm.weight", NORM, {64}},
     {HYBRID GEMMA, EVERY, "post_attention_layernorm.weight", ZERO_NORM, {64}},
     {GEMMA, EVERY, "pre_feedforward_layernorm.weight", ZERO_NORM, {64}},
     {GEMMA, EVERY, "post_feedforward_layernorm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE OTHERS GEMMA GLM, ATTENTION, "self_attn.q_proj.weight", MATRIX, {64, 64}},
+    {MIX Q2 Q3 DENSE OTHERS GEMMA GLM OSS, ATTENTION, "self_attn.q_proj.weight", MATRIX, {64, 64}},
     {HYBRID, ATTENTION, "self_attn.q_proj.weight", MATRIX, {128, 64}},
-    {ALL DENSE OTHERS GEMMA GLM, ATTENTION, "self_attn.k_proj.weight", MATRIX, {32, 64}},
-    {ALL DENSE OTHERS GEMMA GLM, ATTENTION, "self_attn.v_proj.weight", MATRIX, {32, 64}},
-    {ALL DENSE OTHERS GEMMA PHI3 GLM, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
+    {ALL DENSE OTHERS GEMMA GLM OSS, ATTENTION, "self_attn.k_proj.weight", MATRIX, {32, 64}},
+    {ALL DENSE OTHERS GEMMA GLM OSS, ATTENTION, "self_attn.v_proj.weight", MATRIX, {32, 64}},
+    {ALL DENSE OTHERS GEMMA PHI3 GLM OSS, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
+    {OSS, ATTENTION, "self_attn.o_proj.bias", BIAS, {64}},
+    {OSS, ATTENTION, "self_attn.sinks", SINK, {4}},
+    {OSS, EVERY, "mlp.router.weight", MATRIX, {N_EXPERTS, 64}},
+    {OSS, EVERY, "mlp.router.bias", BIAS, {N_EXPERTS}},
+    {OSS, EVERY, "mlp.experts.gate_up_proj", LOUD, {N_EXPERTS, 64, 64}},
+    {OSS, EVERY, "mlp.experts.gate_up_proj_bias", BIAS, {N_EXPERTS, 64}},
+    {OSS, EVERY, "mlp.experts.down_proj", MATRIX, {N_EXPERTS, 32, 64}},
+    {OSS, EVERY, "mlp.experts.down_proj_bias", BIAS, {N_EXPERTS, 64}},
     {PHI3, ATTENTION, "self_attn.qkv_proj.weight", MATRIX, {128, 64}},
-    {Q2 DENSE2 GLM, ATTENTION, "self_attn.q_proj.bias", BIAS, {64}},
-    {Q2 DENSE2 GLM, ATTENTION, "self_attn.k_proj.bias", BIAS, {32}},
-    {Q2 DENSE2 GLM, ATTENTION, "self_attn.v_proj.bias", BIAS, {32}},
+    {Q2 DENSE2 GLM OSS, ATTENTION, "self_attn.q_proj.bias", BIAS, {64}},
+    {Q2 DENSE2 GLM OSS, ATTENTION, "self_attn.k_proj.bias", BIAS, {32}},
+    {Q2 DENSE2 GLM OSS, ATTENTION, "self_attn.v_proj.bias", BIAS, {32}},
     {Q3 DENSE3 GLM4MOE, ATTENTION, "self_attn.q_norm.weight", NORM, {16}},
     {Q3 DENSE3 GLM4MOE, ATTENTION, "self_attn.k_norm.weight", NORM, {16}},
     {OLMO2, EVERY, "post_feedforward_layernorm.weight", NORM, {64}},
@@ -301,6 +312,14 @@ static const struct {
      "\"moe_intermediate_size\": 32, \"n_shared_experts\": 2, \"first_k_dense_replace\": 1, \"n_group\": 4, "
      "\"topk_group\": 2, \"routed_scaling_factor\": 1.5, \"norm_topk_prob\": true, "
      "\"num_nextn_predict_layers\": 0, \"tie_word_embeddings\": false}"},
+    {"gptoss",
+     "{\"architectures\": [\"GptOssForCausalLM\"], \"model_type\": \"gpt_oss\", " COMMON
+     "\"num_hidden_layers\": 3, \"head_dim\": 16, \"intermediate_size\": 32, \"num_local_experts\": 8, "
+     "\"num_experts_per_tok\": 3, \"sliding_window\": 20, \"rope_theta\": 10000.0, \"swiglu_limit\": 7.0, "
+     "\"attention_bias\": true, \"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 8.0, \"beta_fast\": "
+     "32.0, "
+     "\"beta_slow\": 1.0, \"truncate\": false, \"original_max_position_embeddings\": 64}, "
+     "\"tie_word_embeddings\": false}"},
     {"embedding-last", EMBEDDING_CONFIG},
     {"embedding-mean", EMBEDDING_CONFIG},
     {"embedding-first", EMBEDDING_CONFIG},
@@ -336,6 +355,8 @@ static double value(enum fill fill, uint32_t n_cols, struct rng *r)
     case ZERO_NORM: return 0.25 * z;
     case BIAS: return 0.4 * z;
     case DECAY: return 0.5 * z - 0.5;
+    case SINK: return 1.5 * z;
+    case LOUD: return z / 2;
     }
     return 0;
 }
