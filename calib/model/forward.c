@@ -12,6 +12,7 @@ size_t layer_wide_cols(const struct net *net, const struct net_layer *l)
         size_t n = 0;
         switch (l->steps[i]) {
         case STEP_ATTENTION: n = attention_wide_cols(&l->attention); break;
+        case STEP_LATENT: n = latent_wide_cols(&l->attention); break;
         case STEP_MLP: n = 2 * (size_t)l->mlp.width; break;
         case STEP_MOE: n = moe_wide_cols(net, &l->moe); break;
         case STEP_DELTA_NET: n = delta_net_wide_cols(&l->delta_net); break;
@@ -23,7 +24,9 @@ size_t layer_wide_cols(const struct net *net, const struct net_layer *l)
 
 size_t layer_kept_cols(const struct net_layer *l)
 {
-    return l->steps[0] == STEP_ATTENTION ? (size_t)(l->attention.k.n_rows + l->attention.v.n_rows) : 0;
+    return l->steps[0] == STEP_ATTENTION || l->steps[0] == STEP_LATENT
+               ? (size_t)(l->attention.k.n_rows + l->attention.v.n_rows)
+               : 0;
 }
 
 size_t layer_state_floats(const struct net_layer *l)
@@ -96,10 +99,8 @@ struct pass {
 };
 
 static int (*const run_step[])(struct layer_run *, struct err *) = {
-    [STEP_ATTENTION] = step_attention,
-    [STEP_MLP] = step_mlp,
-    [STEP_MOE] = step_moe,
-    [STEP_DELTA_NET] = step_delta_net,
+    [STEP_ATTENTION] = step_attention, [STEP_MLP] = step_mlp,       [STEP_MOE] = step_moe,
+    [STEP_DELTA_NET] = step_delta_net, [STEP_LATENT] = step_latent,
 };
 
 /* Bytes that a pass takes. */

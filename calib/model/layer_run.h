@@ -41,8 +41,10 @@ int step_attention(struct layer_run *r, struct err *e);
 int step_mlp(struct layer_run *r, struct err *e);
 int step_moe(struct layer_run *r, struct err *e);
 int step_delta_net(struct layer_run *r, struct err *e);
+int step_latent(struct layer_run *r, struct err *e);
 
 size_t attention_wide_cols(const struct attention *a);
+size_t latent_wide_cols(const struct attention *a);
 size_t moe_wide_cols(const struct net *net, const struct moe *m);
 size_t delta_net_wide_cols(const struct delta_net *d);
 

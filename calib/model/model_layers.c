@@ -158,6 +158,75 @@ static int build_attention(struct net *net, const struct arch_runtime *f, struct
     return rc;
 }
 
+/* Queries, by way of their latent where the file has one. */
+static int latent_queries(struct net *net, struct net_layer *l, uint64_t n_rows, struct err *e)
+{
+    struct attention *a = &l->attention;
+    uint64_t n = 0;
+    if (!hparam_whole(&net->hparams->q_latent, &n) || n == 0)
+        return matrix(net, l, "attn_q", net->n_embd, n_rows, true, &a->q, e);
+    int rc = matrix(net, l, "attn_q_a", net->n_embd, n, true, &a->latent.q_a, e);
+    if (rc == 0)
+        rc = vector(net, l->index, "attn_q_a_norm.weight", n, true, &a->latent.q_norm, e);
+    return rc == 0 ? matrix(net, l, "attn_q_b", n, n_rows, true, &a->q, e) : rc;
+}
+
+/* YaRN's share in the scale of scores (DeepSeek): 1 + multiplier ln(factor), squared. */
+static float latent_scale(const struct hparams *h, uint64_t head)
+{
+    double factor = hparam_real_or(&h->rope_factor, 1), m = hparam_real_or(&h->rope_log_multiplier, 0);
+    double grown = h->rope_scaling.key.state == HPARAM_ONE && factor > 1 ? 1 + m * log(factor) : 1;
+    return (float)(grown * grown / sqrt((double)head));
+}
+
+static int latent_sizes(const struct net *net, struct net_layer *l, uint64_t *head, struct err *e)
+{
+    const struct hparams *h = net->hparams;
+    struct attention *a = &l->attention;
+    uint64_t out = hparam_or(&h->full_value_dim, 0, 0), n_rot = net->rope.n_rot;
+    int rc = head_counts(net, l->index, a, e);
+    *head = hparam_or(&h->full_key_dim, 0, 0);
+    if (rc == 0 &&
+        (a->n_kv_heads != 1 || a->head_dim != a->value_dim + n_rot || *head <= n_rot || *head > 1 << 16 ||
+         out == 0 || out > 1 << 16 || hparam_or(&h->kv_latent, 0, 0) != a->value_dim))
+        rc = err_set(
+            e, ERR_FORMAT,
+            "%s: the keys '%s.attention.*' do not describe attention over latents: one key head of %u, "
+            "values of %u, %u rotary entries, heads of %llu and %llu before",
+            model_path(net->model), h->arch_name, a->head_dim, a->value_dim, (unsigned)n_rot,
+            (unsigned long long)*head, (unsigned long long)out);
+    a->latent.nope_dim = (uint32_t)(*head - n_rot);
+    a->latent.out_dim = u32_of(out);
+    return rc;
+}
+
+static int build_latent(struct net *net, const struct arch_runtime *f, struct net_layer *l, struct err *e)
+{
+    struct attention *a = &l->attention;
+    uint64_t head;
+    int rc = latent_sizes(net, l, &head, e);
+    if (rc != 0)
+        return rc;
+    a->rotates = true;
+    a->scale = latent_scale(net->hparams, head);
+    rc = norm(net, l->index, f->attn_norm, &a->norm, e);
+    if (rc == 0)
+        rc = latent_queries(net, l, (uint64_t)a->n_heads * head, e);
+    if (rc == 0)
+        rc = matrix(net, l, "attn_kv_a_mqa", net->n_embd, a->head_dim, true, &a->k, e);
+    a->v = (struct matrix){a->k.tensor, 0, a->value_dim, NULL};
+    if (rc == 0)
+        rc = vector(net, l->index, "attn_kv_a_norm.weight", a->value_dim, true, &a->latent.kv_norm, e);
+    if (rc == 0)
+        rc = stack(net, l, "attn_k_b", a->latent.nope_dim, a->value_dim, a->n_heads, &a->latent.k_b, e);
+    if (rc == 0)
+        rc = stack(net, l, "attn_v_b", a->value_dim, a->latent.out_dim, a->n_heads, &a->latent.v_b, e);
+    if (rc == 0)
+        rc = matrix(net, l, "attn_output", (uint64_t)a->n_heads * a->latent.out_dim, net->n_embd, true,
+                    &a->output, e);
+    return rc;
+}
+
 static int build_mlp(struct net *net, const struct arch_runtime *f, struct net_layer *l, struct err *e)
 {
     struct mlp *m = &l->mlp;
@@ -333,9 +402,11 @@ int net_build_layer(struct net *net, uint32_t index, struct net_layer *out, stru
     *l = (struct net_layer){.index = index};
     bool delta = f->hybrid && model_find_in(net->model, index, "ssm_conv1d.weight");
     bool experts = model_find_in(net->model, index, "ffn_gate_inp.weight") != NULL;
-    l->steps[l->n_steps++] = delta ? STEP_DELTA_NET : STEP_ATTENTION;
+    l->steps[l->n_steps++] = delta ? STEP_DELTA_NET : f->latent ? STEP_LATENT : STEP_ATTENTION;
     l->steps[l->n_steps++] = experts ? STEP_MOE : STEP_MLP;
-    int rc = delta ? build_delta_net(net, f, l, e) : build_attention(net, f, l, e);
+    int rc = delta       ? build_delta_net(net, f, l, e)
+             : f->latent ? build_latent(net, f, l, e)
+                         : build_attention(net, f, l, e);
     if (rc == 0)
         rc = experts ? build_moe(net, f, l, e) : build_mlp(net, f, l, e);
     /* What these add to the states goes there piece by piece: neither a norm nor a factor fits in between. */

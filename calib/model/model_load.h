@@ -19,7 +19,11 @@ enum layer_step { /* each takes the states, and adds its result to them */
                   STEP_MLP,
                   STEP_MOE,
                   STEP_DELTA_NET,
+                  STEP_LATENT, /* attention over latents; fills `attention` */
 };
+
+/* Of the norms of latents, which the class has built in. */
+#define LATENT_EPS 1e-6f
 
 #define LAYER_MAX_STEPS    2
 #define LAYER_MAX_MATRICES 20
@@ -29,6 +33,16 @@ struct matrix {
     const struct model_tensor *tensor; /* NULL: the layer has no such matrix */
     uint64_t row0, n_rows;
     const float *bias; /* [n_rows] or NULL */
+};
+
+/* Attention over latents: a key is [latent, rotated part], one for all heads, and a value is its latent. So
+ * `attention` has n_kv_heads 1; k are the rows of attn_kv_a_mqa, v those of the latent alone. */
+struct latent {
+    struct matrix q_a;                    /* [latent of queries, n_embd]; no tensor: q takes the states */
+    const float *q_norm, *kv_norm;        /* of the latents */
+    const struct model_tensor *k_b, *v_b; /* stacks of n_heads matrices [value_dim, nope_dim], [out_dim,
+                                             value_dim] */
+    uint32_t nope_dim, out_dim;           /* entries of a head's query that are not rotated; of its value */
 };
 
 struct attention {
@@ -43,8 +57,9 @@ struct attention {
     float scale;  /* of scores; 0: 1 / sqrt(head_dim) */
     float cap;    /* of scores, see struct attention_heads; 0: none */
     uint32_t n_heads, n_kv_heads, head_dim, value_dim;
-    uint32_t window; /* keys a query sees, itself included; 0: all before it */
-    bool gated;      /* q holds head_dim query rows and head_dim gate rows for each head */
+    uint32_t window;      /* keys a query sees, itself included; 0: all before it */
+    struct latent latent; /* STEP_LATENT only */
+    bool gated;           /* q holds head_dim query rows and head_dim gate rows for each head */
 };
 
 struct mlp {

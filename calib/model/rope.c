@@ -54,6 +54,9 @@ static int scale_yarn(struct rope *r, const struct hparams *h, double theta, str
     double inferred = factor > 1 ? 1 + 0.1 * log(factor) : 1;
     /* The first key is what llama.cpp multiplies by; the second, which it ignores, is the product. */
     double stated = hparam_real_or(&h->rope_attn_scale, 0);
+    /* With a multiplier for the scale of scores cosine and sine keep theirs. */
+    if (hparam_real_or(&h->rope_log_multiplier, 0) != 0)
+        inferred = 1;
     r->magnitude = (float)(stated > 0 ? inferred * stated : hparam_real_or(&h->rope_attn_factor, inferred));
     return 0;
 }

@@ -163,6 +163,13 @@ int hessian_plan_make(struct hessian_plan *out, const struct net *net, struct er
             case STEP_MLP: plan_mlp(&p, &l->mlp); break;
             case STEP_MOE: plan_moe(&p, &l->moe); break;
             case STEP_DELTA_NET: plan_delta_net(&p, &l->delta_net); break;
+            case STEP_LATENT:
+                p.rc =
+                    err_set(e, ERR_UNSUPPORTED,
+                            "%s: layer %u has attention over latents, for which there are no Hessians and so "
+                            "no error feedback",
+                            model_path(net->model), i);
+                break;
             }
     }
     if (p.rc == 0)

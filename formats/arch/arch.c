@@ -29,6 +29,7 @@
     each(glm4) \
     each(glm4moe) \
     each(gptoss) \
+    each(deepseek) \
     /* the end of the list */
 /* clang-format on */
 

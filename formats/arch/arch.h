@@ -23,7 +23,7 @@
 #include <stdio.h>
 
 /* Numbers of a configuration (specification, architectures 0.1), by their text names V D L H Hkv d F E K Fe
- * Fs Es Hk Hv dk dv Kc C R. */
+ * Fs Es Hk Hv dk dv Kc C R Qr Kr Rd dn dm. */
 enum arch_symbol {
     ARCH_V,   /* rows of the embedding  */
     ARCH_D,   /* model width            */
@@ -44,6 +44,13 @@ enum arch_symbol {
     ARCH_KC,
     ARCH_C, /* labels of a score head; known for models that have one */
     ARCH_R, /* rotated entries of a head */
+    /* Attention over latents: their widths for queries and keys, what configurations call the rotated part,
+     * the part of a key that is not rotated, and a value. */
+    ARCH_QR,
+    ARCH_KR,
+    ARCH_RD,
+    ARCH_DN,
+    ARCH_DM,
     ARCH_N_TEXT,
     /* Towers (formats/tower): vision width, FFN width, layers, heads, channels, sides of a patch and of a
      * group that is merged, frames of a patch, width of what comes out, positions, FFN width by width; Vd Vf
@@ -221,6 +228,7 @@ struct arch_runtime {
     bool neighbours;             /* rotary pairs are neighbours: rows of q and k are permuted in the file */
     bool fused_qkv;              /* attn_qkv in place of attn_q, attn_k and attn_v */
     bool fused_ffn;              /* ffn_up holds the rows of the gate, then its own */
+    bool latent;                 /* attention over latents: attn_kv_a_mqa, attn_k_b, attn_v_b */
     bool gated;                  /* q holds an output gate for each head */
     bool hybrid;                 /* layers with a convolution are gated delta nets */
     bool tiled_heads;            /* order of value heads in the tensors of delta nets */

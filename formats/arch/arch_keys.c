@@ -155,7 +155,7 @@ static int set_yarn(const struct arch_model *a, struct gguf_meta *meta, const st
         rc = arch_set_u32(a, meta, "rope.scaling.original_context_length", original, e);
     if (rc == 0 && r->has_extrapolation_factor)
         rc = arch_set_f32(a, meta, "rope.scaling.yarn_ext_factor", r->extrapolation_factor, e);
-    if (rc == 0 && r->has_attention_factor)
+    if (rc == 0 && !a->arch->runtime.latent && r->has_attention_factor)
         rc = arch_set_f32(a, meta, "rope.scaling.yarn_attn_factor", r->attention_factor, e);
     if (rc == 0 && r->has_beta_fast)
         rc = arch_set_f32(a, meta, "rope.scaling.yarn_beta_fast", r->beta_fast, e);
@@ -163,7 +163,8 @@ static int set_yarn(const struct arch_model *a, struct gguf_meta *meta, const st
         rc = arch_set_f32(a, meta, "rope.scaling.yarn_beta_slow", r->beta_slow, e);
     /* The runtime takes 1 + 0.1 ln(factor) whatever the key above says, and multiplies by this one. */
     double inferred = r->factor > 1 ? 1 + 0.1 * log(r->factor) : 1;
-    if (rc == 0 && r->has_attention_factor && fabs(r->attention_factor - inferred) > 1e-6)
+    if (rc == 0 && !a->arch->runtime.latent && r->has_attention_factor &&
+        fabs(r->attention_factor - inferred) > 1e-6)
         rc = arch_set_f32(a, meta, "rope.scaling.attn_factor", r->attention_factor / inferred, e);
     if (rc == 0 && !r->truncate) { /* a key of our own, for our own forward pass */
         char key[128];

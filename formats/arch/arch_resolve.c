@@ -36,6 +36,11 @@ static const struct symbol {
     [ARCH_KC] = {"Kc", "linear_conv_kernel_dim", NULL, 1u << 10, false},
     [ARCH_C] = {"C", "num_labels", NULL, 1u << 20, false},
     [ARCH_R] = {"R", "", NULL, 1u << 16, false}, /* read_rotary */
+    [ARCH_QR] = {"Qr", "q_lora_rank", NULL, 1u << 16, false},
+    [ARCH_KR] = {"Kr", "kv_lora_rank", NULL, 1u << 15, false},
+    [ARCH_RD] = {"Rd", "qk_rope_head_dim", NULL, 1u << 15, false},
+    [ARCH_DN] = {"dn", "qk_nope_head_dim", NULL, 1u << 15, false},
+    [ARCH_DM] = {"dm", "v_head_dim", NULL, 1u << 15, false},
     [ARCH_VD] = {"Vd", "embed_dim|hidden_size", NULL, 1u << 16, true},
     [ARCH_VR] = {"Vr", "mlp_ratio", NULL, 1u << 8, false},
     [ARCH_VF] = {"Vf", "intermediate_size", "Vd*Vr", 1u << 20, true},

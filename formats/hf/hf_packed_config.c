@@ -298,10 +298,11 @@ static int settle(struct hf_quant *q, struct err *e)
         q->method = methods[i].method;
         return methods[i].take(q, e);
     }
-    return err_set(e, ERR_UNSUPPORTED,
-                   "compressed with '%s', which is not supported; use the original weights, or a version in "
-                   "fp8, gptq, awq, auto-round, mlx, compressed-tensors, modelopt, bitnet or bitsandbytes",
-                   q->name);
+    return err_set(
+        e, ERR_UNSUPPORTED,
+        "compressed with '%s', which is not supported; use the original weights, or a version in "
+        "fp8, gptq, awq, auto-round, mlx, compressed-tensors, modelopt, mxfp4, bitnet or bitsandbytes",
+        q->name);
 }
 
 /* Older AutoGPTQ and AutoAWQ, and MLX, do not name themselves; their keys do. */

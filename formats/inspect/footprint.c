@@ -84,7 +84,8 @@ static void read_layer(struct footprint *f, const struct hparams *h, uint64_t la
     }
     struct hparams_heads heads = hparams_heads(h, layer);
     l->k_width = mul(heads.n_kv, heads.key_dim);
-    l->v_width = mul(heads.n_kv, heads.value_dim);
+    /* Values over latents are the front of the keys: they have no cache of their own. */
+    l->v_width = hparam_is_there(&h->kv_latent.key) ? 0 : mul(heads.n_kv, heads.value_dim);
     bool windowed = f->is_guess || h->arch->runtime.window_period != 0;
     l->window = windowed ? hparams_window(h, layer, window_period(h)) : 0;
     f->q_width = max_of(f->q_width, mul(heads.n, heads.key_dim));

@@ -129,21 +129,48 @@ static int read_from(const struct reading *r, const struct checkpoint_weight *s,
     return rc;
 }
 
+/* Elements that lie near each other are read together. */
+#define ELEMENTS_AT_ONCE 4096
+#define ELEMENT_SPAN     (1u << 20)
+
+/* n elements of the output from `first` on, n at most ELEMENTS_AT_ONCE, by their map. */
+static int gather_elements(const struct reading *r, uint64_t first, uint64_t n, float *dst, struct err *e)
+{
+    const struct checkpoint_weight *s = r->t->sources[0];
+    uint64_t lo = UINT64_MAX, hi = 0;
+    int rc = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t from = r->t->row->rows(r->a, first + i);
+        lo = from < lo ? from : lo;
+        hi = from > hi ? from : hi;
+    }
+    if (hi >= s->n_elems)
+        return bad_map(r->t, e);
+    float *span = hi - lo < ELEMENT_SPAN ? malloc((hi - lo + 1) * sizeof *span) : NULL;
+    if (span)
+        rc = checkpoint_weight_read(s, r->k, lo, hi - lo + 1, span, e);
+    for (uint64_t i = 0; rc == 0 && i < n; i++) {
+        uint64_t from = r->t->row->rows(r->a, first + i);
+        if (span)
+            dst[i] = span[from - lo];
+        else
+            rc = checkpoint_weight_read(s, r->k, from, 1, &dst[i], e);
+    }
+    free(span);
+    return rc;
+}
+
 /* A vector's elements move where a matrix's rows would: n of them from `first` on. */
 static int read_elements(const struct reading *r, uint64_t first, uint64_t n, float *dst, struct err *e)
 {
-    const struct checkpoint_weight *s = r->t->sources[0];
+    int rc = 0;
     if (!r->t->row->rows)
-        return checkpoint_weight_read(s, r->k, first, n, dst, e);
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t from = r->t->row->rows(r->a, first + i);
-        if (from >= s->n_elems)
-            return bad_map(r->t, e);
-        int rc = checkpoint_weight_read(s, r->k, from, 1, &dst[i], e);
-        if (rc != 0)
-            return rc;
+        return checkpoint_weight_read(r->t->sources[0], r->k, first, n, dst, e);
+    for (uint64_t k; rc == 0 && n != 0; first += k, n -= k, dst += k) {
+        k = n < ELEMENTS_AT_ONCE ? n : ELEMENTS_AT_ONCE;
+        rc = gather_elements(r, first, k, dst, e);
     }
-    return 0;
+    return rc;
 }
 
 static void apply_op(enum arch_op op, float *x, uint64_t n)
@@ -235,7 +262,8 @@ static bool moves_whole(const struct arch_model *a, const struct hf_tensor *t, u
 
 bool hf_block_type(const struct arch_model *a, const struct hf_tensor *t, enum qtype *type)
 {
-    if (t->computed || t->pub.n_dims < 2 || t->pub.always_f32 || t->row->transpose || t->row->op != ARCH_KEEP)
+    if (t->computed || t->pub.n_dims < 2 || t->pub.always_f32 || t->row->transpose || t->row->by_element ||
+        t->row->op != ARCH_KEEP)
         return false;
     for (size_t j = 0; j < t->n_sources; j++) {
         enum qtype one;

@@ -30,6 +30,10 @@ static const struct row {
     {"attention.head_count_kv", COUNT, AT(n_kv_heads), ARCH_HKV, false},
     {"attention.key_length", COUNT, AT(key_dim), ARCH_HD, false},
     {"attention.value_length", COUNT, AT(value_dim), NO_SYMBOL, false},
+    {"attention.q_lora_rank", COUNT, AT(q_latent), ARCH_QR, false},
+    {"attention.kv_lora_rank", COUNT, AT(kv_latent), ARCH_KR, false},
+    {"attention.key_length_mla", COUNT, AT(full_key_dim), NO_SYMBOL, false},
+    {"attention.value_length_mla", COUNT, AT(full_value_dim), ARCH_DM, false},
     {"attention.sliding_window", COUNT, AT(window), NO_SYMBOL, false},
     {"attention.sliding_window_pattern", COUNT, AT(window_pattern), NO_SYMBOL, false},
     {"attention.recurrent_layers", COUNT, AT(recurrent), NO_SYMBOL, false},
@@ -70,6 +74,7 @@ static const struct row {
     {"rope.scaling.yarn_beta_slow", REAL, AT(rope_beta_slow), NO_SYMBOL, false},
     {"rope.scaling.attn_factor", REAL, AT(rope_attn_scale), NO_SYMBOL, false},
     {"rope.scaling.yarn_attn_factor", REAL, AT(rope_attn_factor), NO_SYMBOL, false},
+    {"rope.scaling.yarn_log_multiplier", REAL, AT(rope_log_multiplier), NO_SYMBOL, false},
     {"ext.yarn_truncate", FLAG, AT(yarn_truncate), NO_SYMBOL, false},
     {"ext.dynamic_ntk", FLAG, AT(dynamic_ntk), NO_SYMBOL, false},
     {"ext.logn_attention", FLAG, AT(logn_attention), NO_SYMBOL, false},
@@ -254,6 +259,8 @@ void hparams_symbols(const struct hparams *h, struct arch_model *a)
         set(a, ARCH_HD, heads.key_dim);
     if (a->known[ARCH_HD] && !a->known[ARCH_R])
         set(a, ARCH_R, a->value[ARCH_HD]);
+    if (hparam_whole(&h->full_key_dim, &v) && v > a->value[ARCH_R])
+        set(a, ARCH_DN, v - a->value[ARCH_R]);
     if (hparam_whole(&h->ssm_inner, &v) && a->known[ARCH_HV] && a->value[ARCH_HV])
         set(a, ARCH_DV, v / a->value[ARCH_HV]);
 }

@@ -69,6 +69,8 @@ struct hparams {
 
     struct hparam_count n_heads, n_kv_heads; /* see hparams_heads */
     struct hparam_count key_dim, value_dim;
+    /* Attention over latents: widths of those of queries and keys, and heads before they are taken there. */
+    struct hparam_count q_latent, kv_latent, full_key_dim, full_value_dim;
     struct hparam_count window, window_pattern;   /* see hparams_window */
     struct hparam_count recurrent, full_interval; /* see hparams_is_recurrent */
 
@@ -91,6 +93,7 @@ struct hparams {
     struct hparam_text rope_scaling;
     struct hparam_real rope_factor, rope_context, rope_beta_fast, rope_beta_slow, rope_attn_factor,
         rope_attn_scale;
+    struct hparam_real rope_log_multiplier; /* of scores: 1 + this ln(factor), squared; see DeepSeek */
     struct hparam_flag yarn_truncate, dynamic_ntk, logn_attention; /* keys of our own, see formats/arch */
     struct hparam_count train_length;
 

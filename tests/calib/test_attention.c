@@ -15,6 +15,7 @@
 
 struct shape {
     size_t n_heads, n_kv, k_dim, v_dim, ctx, n_windows, window, stride;
+    bool sinks; /* a score of each head beside those of its keys */
 };
 
 static float *random_floats(size_t n, uint64_t seed)
@@ -26,6 +27,8 @@ static float *random_floats(size_t n, uint64_t seed)
     return x;
 }
 
+static const float some_sinks[] = {0.5f, -1, 2, 3.5f, -4, 1};
+
 /* Softmax attention as it is written down, in double. */
 static void expected(double *out, const struct shape *s, const float *q, const float *k, const float *v,
                      size_t token, size_t head)
@@ -33,7 +36,7 @@ static void expected(double *out, const struct shape *s, const float *q, const f
     size_t first = token / s->ctx * s->ctx, kv = head / (s->n_heads / s->n_kv);
     if (s->window && token + 1 > s->window + first)
         first = token + 1 - s->window;
-    double sum = 0;
+    double sum = s->sinks ? exp((double)some_sinks[head]) : 0;
     memset(out, 0, s->v_dim * sizeof *out);
     for (size_t j = first; j <= token; j++) {
         double dot = 0;
@@ -76,7 +79,8 @@ static double run(const struct shape *s, size_t block, unsigned threads)
                                     n - t < block ? n - t : block,
                                     s->ctx,
                                     0,
-                                    0};
+                                    0,
+                                    s->sinks ? some_sinks : NULL};
         assert_int_equal(c->ops->attention(c, &a, NULL), 0);
     }
     for (size_t t = 0; t < n; t++)
@@ -99,19 +103,45 @@ static void tiles_agree_with_the_formula(void **state)
 {
     (void)state;
     const struct shape shapes[] = {
-        {1, 1, 8, 8, 1, 3, 0, 8},        {4, 2, 16, 16, 50, 3, 0, 16},   {6, 1, 16, 8, 200, 1, 0, 16},
-        {2, 2, 16, 16, 300, 1, 40, 16},  {2, 1, 8, 8, 130, 2, 1, 8},     {2, 1, 8, 8, 300, 1, 299, 16},
-        {2, 2, 16, 16, 33, 4, 1000, 32}, {4, 2, 16, 24, 1300, 1, 0, 24}, {2, 1, 8, 8, 1200, 1, 520, 8},
-        {2, 1, 8, 8, 1100, 1, 5, 8},
+        {1, 1, 8, 8, 1, 3, 0, 8, false},        {4, 2, 16, 16, 50, 3, 0, 16, false},
+        {6, 1, 16, 8, 200, 1, 0, 16, false},    {2, 2, 16, 16, 300, 1, 40, 16, false},
+        {2, 1, 8, 8, 130, 2, 1, 8, false},      {2, 1, 8, 8, 300, 1, 299, 16, false},
+        {2, 2, 16, 16, 33, 4, 1000, 32, false}, {4, 2, 16, 24, 1300, 1, 0, 24, false},
+        {2, 1, 8, 8, 1200, 1, 520, 8, false},   {2, 1, 8, 8, 1100, 1, 5, 8, false},
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         assert_true(run(&shapes[i], shapes[i].ctx * shapes[i].n_windows, 1) < 2e-6);
 }
 
+static void a_sink_takes_its_share_and_gives_nothing(void **state)
+{
+    (void)state;
+    const struct shape shapes[] = {{.n_heads = 6,
+                                    .n_kv = 2,
+                                    .k_dim = 16,
+                                    .v_dim = 8,
+                                    .ctx = 200,
+                                    .n_windows = 2,
+                                    .window = 0,
+                                    .stride = 16,
+                                    .sinks = true},
+                                   {.n_heads = 4,
+                                    .n_kv = 4,
+                                    .k_dim = 8,
+                                    .v_dim = 8,
+                                    .ctx = 600,
+                                    .n_windows = 1,
+                                    .window = 7,
+                                    .stride = 8,
+                                    .sinks = true}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        assert_true(run(&shapes[i], i == 0 ? 400 : 128, 2) < 2e-6);
+}
+
 static void blocks_and_threads_do_not_matter(void **state)
 {
     (void)state;
-    const struct shape one = {2, 1, 8, 8, 400, 1, 0, 8}, many = {2, 1, 8, 8, 40, 6, 0, 8};
+    const struct shape one = {2, 1, 8, 8, 400, 1, 0, 8, false}, many = {2, 1, 8, 8, 40, 6, 0, 8, false};
     assert_true(run(&one, 128, 2) < 2e-6);
     assert_true(run(&many, 80, 3) < 2e-6);
 }
@@ -145,8 +175,9 @@ static int take_look(void *ctx, const struct attention_seen *seen, struct err *e
 static void look_agrees_with_the_formula(void **state)
 {
     (void)state;
-    const struct shape shapes[] = {
-        {4, 2, 8, 8, 50, 3, 0, 8}, {6, 1, 16, 8, 300, 1, 0, 32}, {9, 3, 8, 8, 200, 2, 70, 8}};
+    const struct shape shapes[] = {{4, 2, 8, 8, 50, 3, 0, 8, false},
+                                   {6, 1, 16, 8, 300, 1, 0, 32, false},
+                                   {9, 3, 8, 8, 200, 2, 70, 8, false}};
     for (size_t c = 0; c < sizeof shapes / sizeof *shapes; c++) {
         const struct shape *s = &shapes[c];
         size_t n = s->ctx * s->n_windows, n_cols = s->v_dim, stride = (2 * s->n_heads + 2) / 3, row = 0;
@@ -177,7 +208,8 @@ static void look_agrees_with_the_formula(void **state)
                                         n,
                                         s->ctx,
                                         0,
-                                        0};
+                                        0,
+                                        NULL};
             struct attention_look look = {cpu_region(x), n_cols, take_look, &found[i]};
             assert_int_equal(o->ops->look_at_attention(o, &a, &look, NULL), 0);
             compute_close(o);
@@ -229,7 +261,7 @@ static void look_agrees_with_the_formula(void **state)
 static void a_query_depends_on_its_keys_alone(void **state)
 {
     (void)state;
-    const struct shape shapes[] = {{2, 1, 8, 8, 1300, 1, 0, 8}, {2, 1, 8, 8, 1300, 1, 600, 8}};
+    const struct shape shapes[] = {{2, 1, 8, 8, 1300, 1, 0, 8, false}, {2, 1, 8, 8, 1300, 1, 600, 8, false}};
     for (size_t k = 0; k < 2; k++) {
         const struct shape *s = &shapes[k];
         size_t n_q = s->ctx * s->n_heads * s->stride;
@@ -259,7 +291,8 @@ static void a_query_depends_on_its_keys_alone(void **state)
                                             s->ctx - t < blocks[b] ? s->ctx - t : blocks[b],
                                             s->ctx,
                                             0,
-                                            0};
+                                            0,
+                                            NULL};
                 assert_int_equal(c->ops->attention(c, &a, NULL), 0);
             }
             if (!first)
@@ -308,6 +341,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiles_agree_with_the_formula),
+        cmocka_unit_test(a_sink_takes_its_share_and_gives_nothing),
         cmocka_unit_test(blocks_and_threads_do_not_matter),
         cmocka_unit_test(look_agrees_with_the_formula),
         cmocka_unit_test(a_query_depends_on_its_keys_alone),

@@ -198,6 +198,8 @@ static void experts_are_the_same_anywhere(void **state)
     check_model("qwen3moe-mixed");
     check_model("glm4moe");
     check_model("gptoss");
+    check_model("deepseek3");
+    check_model("deepseek2");
 }
 
 static void delta_nets_are_the_same_anywhere(void **state)

@@ -22,7 +22,9 @@ static const char base_config[] =
     "\"num_experts\": 5, \"num_experts_per_tok\": 2, \"moe_intermediate_size\": 40,"
     "\"shared_expert_intermediate_size\": 56, \"linear_num_key_heads\": 2,"
     "\"linear_num_value_heads\": 6, \"linear_key_head_dim\": 5, \"linear_value_head_dim\": 5,"
-    "\"linear_conv_kernel_dim\": 3, \"num_labels\": 2, \"n_shared_experts\": 3";
+    "\"linear_conv_kernel_dim\": 3, \"num_labels\": 2, \"n_shared_experts\": 3,"
+    "\"q_lora_rank\": 22, \"kv_lora_rank\": 26, \"qk_nope_head_dim\": 14, \"qk_rope_head_dim\": 10, "
+    "\"v_head_dim\": 18";
 
 static struct hf_config *config_of(const char *class_name, const char *extra)
 {
@@ -857,7 +859,7 @@ static void factors_stand_only_where_the_runtime_reads_them(void **state)
             fail_msg("%s %s", cases[i].arch, cases[i].weight);
 }
 
-/* OLMo 2, SmolLM3, Granite 3, Gemma, Phi-3, GLM-4, gpt-oss: what their runtimes have built in. */
+/* OLMo 2, SmolLM3, Granite 3, Gemma, Phi-3, GLM-4, gpt-oss, DeepSeek: what their runtimes have built in. */
 static void what_a_runtime_has_built_in_must_be_so(void **state)
 {
     (void)state;
@@ -901,6 +903,13 @@ static void what_a_runtime_has_built_in_must_be_so(void **state)
     expect_refusal("GptOssForCausalLM",
                    "\"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"]",
                    ERR_UNSUPPORTED, "every 2nd layer full attention");
+    expect_refusal("DeepseekV3ForCausalLM", "\"rope_interleave\": false", ERR_UNSUPPORTED, "rope_interleave");
+    expect_refusal("DeepseekV3ForCausalLM", "\"attention_bias\": true", ERR_UNSUPPORTED, "attention_bias");
+    expect_refusal("DeepseekV2ForCausalLM", "\"norm_topk_prob\": true", ERR_UNSUPPORTED, "norm_topk_prob");
+    expect_refusal(
+        "DeepseekV3ForCausalLM",
+        "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 40, \"mscale\": 1.0, \"mscale_all_dim\": 0.7}",
+        ERR_UNSUPPORTED, "is not mscale_all_dim");
     resolve(&m, &c, "Glm4MoeForCausalLM",
             "\"first_k_dense_replace\": 2, \"num_nextn_predict_layers\": 1, \"partial_rotary_factor\": 0.5");
     assert_true(m.dense_layers[0] == 3 && m.value[ARCH_ES] == 3 && m.value[ARCH_R] == 8);

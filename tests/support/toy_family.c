@@ -21,27 +21,11 @@ const char *const toy_answer_names[] = {
     "embedding-last", "embedding-mean", "embedding-first", "embedding-vl-last",
     "score",          "reward",         "stepreward",      NULL};
 
-const char *const toy_family_names[] = {"qwen",
-                                        "mixtral",
-                                        "qwen2moe",
-                                        "qwen3moe",
-                                        "qwen3next",
-                                        "qwen35",
-                                        "qwen35moe",
-                                        "mixtral-stacked",
-                                        "qwen2moe-window",
-                                        "qwen3moe-mixed",
-                                        "qwen3vlmoe",
-                                        "olmo2",
-                                        "smollm3",
-                                        "granite",
-                                        "gemma2",
-                                        "gemma3",
-                                        "phi3",
-                                        "glm4",
-                                        "glm4moe",
-                                        "gptoss",
-                                        NULL};
+const char *const toy_family_names[] = {
+    "qwen",      "mixtral",         "qwen2moe",        "qwen3moe",       "qwen3next",  "qwen35",
+    "qwen35moe", "mixtral-stacked", "qwen2moe-window", "qwen3moe-mixed", "qwen3vlmoe", "olmo2",
+    "smollm3",   "granite",         "gemma2",          "gemma3",         "phi3",       "glm4",
+    "glm4moe",   "gptoss",          "deepseek3",       "deepseek2",      NULL};
 
 /* LOUD: so that a clamp is met. */
 enum fill { MATRIX, EMBED, NORM, ZERO_NORM, BIAS, DECAY, SINK, LOUD };
@@ -85,6 +69,9 @@ struct row {
 #define GLM4     " glm4 "
 #define GLM4MOE  " glm4moe "
 #define OSS      " gptoss "
+#define DS3      " deepseek3 "
+#define DS2      " deepseek2 "
+#define DS       DS3 DS2
 #define GLM      GLM4 GLM4MOE
 /* Dense models that answer once for a text. */
 #define EMBED3 " embedding-last embedding-mean embedding-first embedding-vl-last "
@@ -109,8 +96,8 @@ static const struct row rows[] = {
     {Q1, EVERY, "mlp.w1.weight", MATRIX, {96, 64}},
     {Q1, EVERY, "mlp.w2.weight", MATRIX, {96, 64}},
     {Q1, EVERY, "mlp.c_proj.weight", MATRIX, {64, 96}},
-    {ALL DENSE OTHERS GEMMA PHI3 GLM OSS, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
-    {MIX MOE DENSE2 OLMO2 PHI3 GLM OSS, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
+    {ALL DENSE OTHERS GEMMA PHI3 GLM OSS DS, GLOBAL, "model.embed_tokens.weight", EMBED, {VOCAB, 64}},
+    {MIX MOE DENSE2 OLMO2 PHI3 GLM OSS DS, GLOBAL, "lm_head.weight", EMBED, {VOCAB, 64}},
     {SCORE3, GLOBAL, "score.weight", MATRIX, {1, 64}},
     {DENSE2, GLOBAL, "score.0.weight", MATRIX, {64, 64}},
     {DENSE2, GLOBAL, "score.0.bias", BIAS, {64}},
@@ -118,11 +105,11 @@ static const struct row rows[] = {
     {REWARD, GLOBAL, "score.2.bias", BIAS, {1}},
     {STEPS, GLOBAL, "score.2.weight", MATRIX, {2, 64}},
     {STEPS, GLOBAL, "score.2.bias", BIAS, {2}},
-    {MIX Q2 Q3 DENSE OTHERS PHI3 GLM OSS, GLOBAL, "model.norm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE OTHERS PHI3 GLM OSS DS, GLOBAL, "model.norm.weight", NORM, {64}},
     {HYBRID GEMMA, GLOBAL, "model.norm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE SMOLLM3 GRANITE PHI3 GLM OSS, EVERY, "input_layernorm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE SMOLLM3 GRANITE PHI3 GLM OSS DS, EVERY, "input_layernorm.weight", NORM, {64}},
     {HYBRID GEMMA, EVERY, "input_layernorm.weight", ZERO_NORM, {64}},
-    {MIX Q2 Q3 DENSE OTHERS PHI3 GLM OSS, EVERY, "post_attention_layernorm.weight", NORM, {64}},
+    {MIX Q2 Q3 DENSE OTHERS PHI3 GLM OSS DS, EVERY, "post_attention_layernorm.weight", NORM, {64}},
     {HYBRID GEMMA, EVERY, "post_attention_layernorm.weight", ZERO_NORM, {64}},
     {GEMMA, EVERY, "pre_feedforward_layernorm.weight", ZERO_NORM, {64}},
     {GEMMA, EVERY, "post_feedforward_layernorm.weight", ZERO_NORM, {64}},
@@ -130,7 +117,14 @@ static const struct row rows[] = {
     {HYBRID, ATTENTION, "self_attn.q_proj.weight", MATRIX, {128, 64}},
     {ALL DENSE OTHERS GEMMA GLM OSS, ATTENTION, "self_attn.k_proj.weight", MATRIX, {32, 64}},
     {ALL DENSE OTHERS GEMMA GLM OSS, ATTENTION, "self_attn.v_proj.weight", MATRIX, {32, 64}},
-    {ALL DENSE OTHERS GEMMA PHI3 GLM OSS, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
+    {ALL DENSE OTHERS GEMMA PHI3 GLM OSS DS, ATTENTION, "self_attn.o_proj.weight", MATRIX, {64, 64}},
+    {DS3, ATTENTION, "self_attn.q_a_proj.weight", MATRIX, {24, 64}},
+    {DS3, ATTENTION, "self_attn.q_a_layernorm.weight", NORM, {24}},
+    {DS3, ATTENTION, "self_attn.q_b_proj.weight", MATRIX, {96, 24}},
+    {DS2, ATTENTION, "self_attn.q_proj.weight", MATRIX, {96, 64}},
+    {DS, ATTENTION, "self_attn.kv_a_proj_with_mqa.weight", MATRIX, {40, 64}},
+    {DS, ATTENTION, "self_attn.kv_a_layernorm.weight", NORM, {32}},
+    {DS, ATTENTION, "self_attn.kv_b_proj.weight", MATRIX, {128, 32}},
     {OSS, ATTENTION, "self_attn.o_proj.bias", BIAS, {64}},
     {OSS, ATTENTION, "self_attn.sinks", SINK, {4}},
     {OSS, EVERY, "mlp.router.weight", MATRIX, {N_EXPERTS, 64}},
@@ -167,17 +161,17 @@ static const struct row rows[] = {
     {PHI3 GLM4, EVERY, "mlp.gate_up_proj.weight", MATRIX, {192, 64}},
     {GLM4, EVERY, "post_self_attn_layernorm.weight", NORM, {64}},
     {GLM4, EVERY, "post_mlp_layernorm.weight", NORM, {64}},
-    {Q3MIX GLM4MOE, PLAIN, "mlp.gate_proj.weight", MATRIX, {96, 64}},
-    {Q3MIX GLM4MOE, PLAIN, "mlp.up_proj.weight", MATRIX, {96, 64}},
-    {Q3MIX GLM4MOE, PLAIN, "mlp.down_proj.weight", MATRIX, {64, 96}},
-    {MOE MIX2 GLM4MOE, SPARSE, "mlp.gate.weight", MATRIX, {N_EXPERTS, 64}},
-    {GLM4MOE, SPARSE, "mlp.gate.e_score_correction_bias", BIAS, {N_EXPERTS}},
-    {GLM4MOE, SPARSE, "mlp.shared_experts.gate_proj.weight", MATRIX, {64, 64}},
-    {GLM4MOE, SPARSE, "mlp.shared_experts.up_proj.weight", MATRIX, {64, 64}},
-    {GLM4MOE, SPARSE, "mlp.shared_experts.down_proj.weight", MATRIX, {64, 64}},
-    {SEPARATE GLM4MOE, SPARSE, "mlp.experts.J.gate_proj.weight", MATRIX, {32, 64}},
-    {SEPARATE GLM4MOE, SPARSE, "mlp.experts.J.up_proj.weight", MATRIX, {32, 64}},
-    {SEPARATE GLM4MOE, SPARSE, "mlp.experts.J.down_proj.weight", MATRIX, {64, 32}},
+    {Q3MIX GLM4MOE DS, PLAIN, "mlp.gate_proj.weight", MATRIX, {96, 64}},
+    {Q3MIX GLM4MOE DS, PLAIN, "mlp.up_proj.weight", MATRIX, {96, 64}},
+    {Q3MIX GLM4MOE DS, PLAIN, "mlp.down_proj.weight", MATRIX, {64, 96}},
+    {MOE MIX2 GLM4MOE DS, SPARSE, "mlp.gate.weight", MATRIX, {N_EXPERTS, 64}},
+    {GLM4MOE DS3, SPARSE, "mlp.gate.e_score_correction_bias", BIAS, {N_EXPERTS}},
+    {GLM4MOE DS, SPARSE, "mlp.shared_experts.gate_proj.weight", MATRIX, {64, 64}},
+    {GLM4MOE DS, SPARSE, "mlp.shared_experts.up_proj.weight", MATRIX, {64, 64}},
+    {GLM4MOE DS, SPARSE, "mlp.shared_experts.down_proj.weight", MATRIX, {64, 64}},
+    {SEPARATE GLM4MOE DS, SPARSE, "mlp.experts.J.gate_proj.weight", MATRIX, {32, 64}},
+    {SEPARATE GLM4MOE DS, SPARSE, "mlp.experts.J.up_proj.weight", MATRIX, {32, 64}},
+    {SEPARATE GLM4MOE DS, SPARSE, "mlp.experts.J.down_proj.weight", MATRIX, {64, 32}},
     /* as newer transformers write them; for qwen3vlmoe as published, with the last axes swapped, where
      * gate and up together are square */
     {Q3MIX MIX2 Q3VL, SPARSE, "mlp.experts.gate_up_proj", MATRIX, {N_EXPERTS, 64, 64}},
@@ -214,6 +208,15 @@ static const struct row rows[] = {
     "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000.0, \"partial_rotary_factor\": " \
     "0.5, "                                                                                                  \
     "\"mrope_interleaved\": true, \"mrope_section\": [2, 1, 1]}, "
+
+#define LATENT                                                                                               \
+    "\"hidden_size\": 64, \"num_attention_heads\": 4, \"num_key_value_heads\": 4, \"vocab_size\": 320, "     \
+    "\"max_position_embeddings\": 512, \"hidden_act\": \"silu\", \"rms_norm_eps\": 1e-06, "                  \
+    "\"bos_token_id\": 317, \"eos_token_id\": 317, \"torch_dtype\": \"bfloat16\", " PLAIN_ROPE               \
+    "\"intermediate_size\": 96, \"kv_lora_rank\": 32, \"qk_rope_head_dim\": 8, \"qk_nope_head_dim\": 16, "   \
+    "\"v_head_dim\": 16, \"n_routed_experts\": 8, \"num_experts_per_tok\": 3, \"moe_intermediate_size\": "   \
+    "32, "                                                                                                   \
+    "\"n_shared_experts\": 2, \"first_k_dense_replace\": 1, \"attention_bias\": false, "
 
 #define GEMMA_CONFIG                                                                                         \
     "\"hidden_size\": 64, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 16, "        \
@@ -320,6 +323,17 @@ static const struct {
      "32.0, "
      "\"beta_slow\": 1.0, \"truncate\": false, \"original_max_position_embeddings\": 64}, "
      "\"tie_word_embeddings\": false}"},
+    {"deepseek3", /* latents of 24 and 32, heads of 16 and 8 rotated entries; experts in groups */
+     "{\"architectures\": [\"DeepseekV3ForCausalLM\"], \"model_type\": \"deepseek_v3\", " LATENT
+     "\"q_lora_rank\": 24, \"n_group\": 4, \"topk_group\": 2, \"routed_scaling_factor\": 1.5, "
+     "\"norm_topk_prob\": true, \"rope_interleave\": true, \"num_nextn_predict_layers\": 0, "
+     "\"rope_scaling\": "
+     "{\"rope_type\": \"yarn\", \"factor\": 8.0, \"beta_fast\": 32.0, \"beta_slow\": 1.0, \"mscale\": 1.0, "
+     "\"mscale_all_dim\": 1.0, \"original_max_position_embeddings\": 64}, \"tie_word_embeddings\": false}"},
+    {"deepseek2",
+     "{\"architectures\": [\"DeepseekV2ForCausalLM\"], \"model_type\": \"deepseek_v2\", " LATENT
+     "\"q_lora_rank\": null, \"topk_method\": \"group_limited_greedy\", \"n_group\": 4, \"topk_group\": 2, "
+     "\"routed_scaling_factor\": 2.0, \"norm_topk_prob\": false, \"tie_word_embeddings\": false}"},
     {"embedding-last", EMBEDDING_CONFIG},
     {"embedding-mean", EMBEDDING_CONFIG},
     {"embedding-first", EMBEDDING_CONFIG},
@@ -337,11 +351,11 @@ static const struct {
     {"stepreward", "{\"architectures\": [\"Qwen2ForProcessRewardModel\"], " DENSE2_CONFIG},
 };
 
-static bool belongs(const struct row *r, const char *family)
+static bool belongs_to(const char *families, const char *family)
 {
     char word[32];
     snprintf(word, sizeof word, " %s ", family);
-    return strstr(r->families, word) != NULL;
+    return strstr(families, word) != NULL;
 }
 
 static double value(enum fill fill, uint32_t n_cols, struct rng *r)
@@ -410,7 +424,7 @@ static int visit_row(struct safetensors_writer *w, const struct row *r, const ch
     for (uint32_t layer = 0; rc == 0 && layer < n_layers; layer++) {
         bool linear = hybrid && layer % 4 != 3;
         bool dense = (strcmp(family, "qwen3moe-mixed") == 0 && layer % 2 == 0) ||
-                     (strcmp(family, "glm4moe") == 0 && layer == 0);
+                     (belongs_to(GLM4MOE DS, family) && layer == 0);
         if ((r->where == LINEAR && !linear) || (r->where == ATTENTION && linear) ||
             (r->where == SPARSE && dense) || (r->where == PLAIN && !dense))
             continue;
@@ -433,7 +447,7 @@ static int visit_all(struct safetensors_writer *w, const char *family, visit fn,
     struct rng rng = {20261120};
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof rows / sizeof *rows; i++)
-        if (belongs(&rows[i], family))
+        if (belongs_to(rows[i].families, family))
             rc = visit_row(w, &rows[i], family, n_layers, hybrid, fn, &rng, e);
     return rc;
 }
