@@ -61,16 +61,25 @@ size_t quant_n_unweighted_blocks(enum qtype type, const float *importance, size_
     return found;
 }
 
+static bool is_zero(const float *x, size_t n)
+{
+    size_t i = 0;
+    while (i < n && x[i] == 0)
+        i++;
+    return i == n;
+}
+
 /* Even weights for the groups of a block that have none: the smallest that counts in it, so that what is
- * known to matter keeps its say. A block without any is encoded again. */
-static void fill_groups(float *importance, size_t n, size_t group)
+ * known to matter keeps its say. A block without any is encoded again. Zeros, such as those of padding, need
+ * no say: no code is nearer to them, and where codes have no zero they would move the scale of the block. */
+static void fill_groups(float *importance, const float *x, size_t n, size_t group)
 {
     float least = FLT_MAX;
     for (size_t i = 0; i < n; i++)
         if (importance[i] >= LEAST_IMPORTANCE && importance[i] < least)
             least = importance[i];
     for (size_t i = 0; i < n; i += group)
-        if (is_unweighted(importance + i, group))
+        if (is_unweighted(importance + i, group) && !is_zero(x + i, group))
             for (size_t j = i; j < i + group; j++)
                 importance[j] = least < FLT_MAX ? least : 1;
 }
@@ -126,15 +135,18 @@ int quant_encode_informed(const struct kern *k, enum qtype type, const float *sr
     float *filled = malloc(n_cols * sizeof *filled);
     if (!filled)
         return err_set(e, ERR_NOMEM, "out of memory for the importance of %zu columns", n_cols);
-    memcpy(filled, importance, n_cols * sizeof *filled);
-    for (size_t i = 0; i < n_blocks; i++)
-        fill_groups(filled + i * n, n, group);
-    int rc = quant_encode_rows(k, type, src, dst, dst_bytes, n_rows, n_cols, filled, e);
-    for (size_t row = 0; rc == 0 && row < n_rows; row++)
+    int rc = quant_check_encode(k, type, dst_bytes, n_rows, n_cols, importance, e);
+    for (size_t row = 0; rc == 0 && row < n_rows; row++) {
+        unsigned char *out = (unsigned char *)dst + row * n_blocks * info->block_bytes;
+        const float *x = src + row * n_cols;
+        memcpy(filled, importance, n_cols * sizeof *filled);
+        for (size_t i = 0; i < n_cols; i += n)
+            fill_groups(filled + i, x + i, n, group);
+        k->encode[type](out, x, n_cols, filled);
         for (size_t i = 0; i < n_blocks; i++)
-            if (is_unweighted(importance + i * n, n))
-                k->encode[type]((unsigned char *)dst + (row * n_blocks + i) * info->block_bytes,
-                                src + row * n_cols + i * n, n, required ? filled + i * n : NULL);
+            if (is_unweighted(importance + i * n, n) && !is_zero(x + i * n, n))
+                k->encode[type](out + i * info->block_bytes, x + i * n, n, required ? filled + i * n : NULL);
+    }
     free(filled);
     return rc;
 }

@@ -29,7 +29,8 @@ size_t quant_n_unweighted_blocks(enum qtype type, const float *importance, size_
 
 /* As quant_encode_rows, for files: a search whose weights are all zero finds the scale 0 and writes zeros, as
  * llama.cpp does. Here such a block is encoded as without importance, and such a group beside others with
- * even weights, the smallest of its block; all other blocks are those of quant_encode_rows. Also ERR_NOMEM.
+ * even weights, the smallest of its block, unless its values are zeros anyway; all other blocks are those of
+ * quant_encode_rows. Also ERR_NOMEM.
  */
 int quant_encode_informed(const struct kern *k, enum qtype type, const float *src, void *dst,
                           size_t dst_bytes, size_t n_rows, size_t n_cols, const float *importance,
