@@ -123,32 +123,34 @@ struct remark *remark_list_add(struct remark_list *l, const char *file, const ch
     return &l->items[l->n++];
 }
 
-char *remark_text(const struct remark *r)
+const char *remark_count(const struct remark *r, char out[REMARK_COUNT_BYTES])
 {
-    size_t size = strlen(r->message) + 80;
-    char *out = malloc(size);
-    if (out && r->count > 1 && r->tensor)
-        snprintf(out, size, "%s (and %" PRIu64 " more tensor%s; --verbose lists them)", r->message,
+    out[0] = 0;
+    if (r->count > 1 && r->tensor)
+        snprintf(out, REMARK_COUNT_BYTES, " (and %" PRIu64 " more tensor%s; --verbose lists them)",
                  r->count - 1, r->count == 2 ? "" : "s");
-    else if (out && r->count > 1)
-        snprintf(out, size, "%s (%" PRIu64 " times)", r->message, r->count);
-    else if (out)
-        snprintf(out, size, "%s", r->message);
+    else if (r->count > 1)
+        snprintf(out, REMARK_COUNT_BYTES, " (%" PRIu64 " times)", r->count);
     return out;
+}
+
+static const char *part_of(const void *ctx, size_t i)
+{
+    return ((const char *const *)ctx)[i];
 }
 
 void remark_list_json(struct json_writer *w, const struct remark_list *l)
 {
     jw_array(w);
     for (size_t i = 0; i < l->n; i++) {
-        char *text = remark_text(&l->items[i]);
+        char count[REMARK_COUNT_BYTES];
+        const char *const text[] = {l->items[i].message, remark_count(&l->items[i], count)};
         jw_object(w);
         jw_key(w, "code"), jw_string(w, l->items[i].code);
-        jw_key(w, "message"), jw_string(w, text ? text : l->items[i].message);
+        jw_key(w, "message"), jw_joined(w, 2, part_of, text, "");
         jw_key(w, "tensor"), jw_string(w, l->items[i].tensor);
         jw_key(w, "count"), jw_uint(w, l->items[i].count);
         jw_end(w);
-        free(text);
     }
     if (l->n_lost) {
         jw_object(w);

@@ -43,8 +43,9 @@ bool remark_has_code(const char *text, const char *code);
  * a count. Returns the item, or NULL when memory is refused; it may move with the next call. */
 struct remark *remark_list_add(struct remark_list *l, const char *file, const char *text, bool group);
 
-/* What is shown of an item: its message, and how many more there are. malloc'ed; NULL: no memory. */
-char *remark_text(const struct remark *r);
+/* What is shown behind an item's message: how many more there are of it, or nothing. Returns `out`. */
+enum { REMARK_COUNT_BYTES = 80 };
+const char *remark_count(const struct remark *r, char out[REMARK_COUNT_BYTES]);
 
 /* The whole list as one JSON array. */
 void remark_list_json(struct json_writer *w, const struct remark_list *l);

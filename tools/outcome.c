@@ -46,10 +46,9 @@ bool outcome_owes_json(void)
 
 static void tell(const struct remark *r)
 {
-    char *text = remark_text(r);
+    char count[REMARK_COUNT_BYTES];
     if (!run.quiet)
-        fprintf(stderr, "kerf: warning: %s\n", text ? text : r->message);
-    free(text);
+        fprintf(stderr, "kerf: warning: %s%s\n", r->message, remark_count(r, count));
 }
 
 /* What is held back, in its order. */

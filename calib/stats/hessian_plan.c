@@ -1,12 +1,22 @@
 /* hessian_plan.c - see hessian_plan.h. */
 #include "hessian_plan.h"
 
+#include "gram_sums.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
 static int no_memory(struct err *e)
 {
     return err_set(e, ERR_NOMEM, "out of memory for the list of Hessians");
+}
+
+uint64_t hessian_plan_bytes(const struct hessian_plan *p)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < p->n_grams; i++)
+        n += gram_n_values(p->grams[i].n_cols) * p->grams[i].n_mats * sizeof(float);
+    return n;
 }
 
 void hessian_plan_release(struct hessian_plan *p)

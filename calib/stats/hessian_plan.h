@@ -50,6 +50,9 @@ struct hessian_plan {
 int hessian_plan_make(struct hessian_plan *out, const struct net *net, struct err *e);
 void hessian_plan_release(struct hessian_plan *p);
 
+/* What the matrices take in a file, which is nearly all of it. */
+uint64_t hessian_plan_bytes(const struct hessian_plan *p);
+
 /* For readers of files: one more of each; names are copied. *index of the new Gram matrix. */
 int hessian_plan_add_gram(struct hessian_plan *p, const struct hessian_gram *g, size_t *index, struct err *e);
 int hessian_plan_add_use(struct hessian_plan *p, const struct hessian_use *u, struct err *e);

@@ -51,6 +51,9 @@ absent "$work/q.gguf"
 
 run 1 quantize "$toy" -o "$work/q.gguf" --type Q4_K --method feedback --text "$text" --ctx 64 --memory 3MiB
 says "raise --memory"
+run 0 quantize "$toy" --type Q4_K --method feedback --text "$text" --ctx 64 --chunks 20 --dry-run
+prints "would collect Hessians over 20 windows of 64 tokens"
+prints "and check on 8 other windows"
 run 1 quantize "$toy" --type Q4_K --method feedback --text "$text" --ctx 64 --memory 3MiB --dry-run
 says "raise --memory"
 [ ! -e "$work/q.gguf.kerf-hessian" ] || fail "it was collected for matrices that do not fit"

@@ -51,12 +51,9 @@ static void print_result(const struct eval_run *r, const struct hessian_plan *p,
 static uint64_t file_bytes(const struct hessian_plan *p, const char *written)
 {
     struct stat st;
-    uint64_t n = 0;
     if (written && stat(written, &st) == 0)
         return (uint64_t)st.st_size;
-    for (size_t i = 0; i < p->n_grams; i++)
-        n += gram_n_values(p->grams[i].n_cols) * p->grams[i].n_mats * sizeof(float);
-    return n;
+    return hessian_plan_bytes(p);
 }
 
 /* With --resume an output that is there is this run's, or in the way. */

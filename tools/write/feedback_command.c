@@ -364,18 +364,46 @@ int feedback_check_machine(const struct net *net, const struct session *session,
     return rc;
 }
 
-int feedback_check_dry(struct model *m, const struct session *session, const struct feedback_options *f,
-                       uint64_t memory, struct err *e)
+int feedback_check_dry(struct feedback_run *run, struct model *m, const struct session *session,
+                       const struct feedback_options *f, const struct shared_options *shared, uint64_t memory,
+                       struct err *e)
 {
-    struct net net;
-    int rc = model_has_weights(m) ? net_init(&net, m, e) : 0;
-    if (rc != 0 || !model_has_weights(m))
+    struct hessian_plan plan = {0};
+    int rc = model_has_weights(m) ? net_init(&run->net, m, e) : 0;
+    run->has_net = rc == 0 && model_has_weights(m);
+    if (!run->has_net)
         return rc;
-    rc = net_need_tokens(&net, "error feedback", e);
-    if (rc == 0 && !f->hessian)
-        rc = feedback_check_machine(&net, session, memory, NULL, e);
-    net_release(&net);
+    rc = net_need_tokens(&run->net, "error feedback", e);
+    if (rc == 0 && f->texts.n)
+        rc = cut_text(run, m, f, shared, e);
+    if (f->hessian)
+        return rc;
+    if (rc == 0)
+        rc = feedback_check_machine(&run->net, session, memory, &run->memory_most, e);
+    if (rc == 0)
+        rc = divide(run, f, shared, &run->n_calibration, e);
+    if (rc == 0)
+        rc = hessian_plan_make(&plan, &run->net, e);
+    run->hess_bytes = rc == 0 ? hessian_plan_bytes(&plan) : 0;
+    hessian_plan_release(&plan);
     return rc;
+}
+
+void feedback_tell_dry(const struct feedback_run *run, const struct feedback_options *f)
+{
+    char disk[32], memory[32];
+    if (!run->has_net)
+        return;
+    if (f->hessian) {
+        printf("would solve under the Hessians of %s\n", f->hessian);
+        return;
+    }
+    printf("would collect Hessians over %zu windows of %zu tokens, %s on the disk,\n", run->n_calibration,
+           run->all.ctx, format_bytes(disk, (double)run->hess_bytes));
+    printf("solve, with %s for the widest matrix", format_bytes(memory, (double)run->memory_most));
+    if (run->held_out.n)
+        printf(", and check on %zu other windows", run->held_out.n);
+    putchar('\n');
 }
 
 static int open_hessians(struct feedback_run *run, const struct session *session,

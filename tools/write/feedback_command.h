@@ -50,6 +50,8 @@ struct feedback_run {
     struct corpus corpus;
     struct windows all, held_out; /* held_out lies in `all`, or owns nothing */
     char *hessian_path, *state_path, *store_path;
+    size_t n_calibration;             /* windows, where Hessians are not given */
+    uint64_t memory_most, hess_bytes; /* of a dry run: for the widest matrix; on the disk while it lasts */
     bool resume;
     bool collected; /* the Hessian file is ours to remove */
 };
@@ -64,9 +66,11 @@ int feedback_check_options(const struct opt_command *cmd, const struct feedback_
 int feedback_check_machine(const struct net *net, const struct session *session, uint64_t memory,
                            uint64_t *most, struct err *e);
 
-/* What of that a dry run can tell; without weights it is nothing. */
-int feedback_check_dry(struct model *m, const struct session *session, const struct feedback_options *f,
-                       uint64_t memory, struct err *e);
+/* What of that a dry run can tell; without weights it is nothing. feedback_tell_dry says it. */
+int feedback_check_dry(struct feedback_run *run, struct model *m, const struct session *session,
+                       const struct feedback_options *f, const struct shared_options *shared, uint64_t memory,
+                       struct err *e);
+void feedback_tell_dry(const struct feedback_run *run, const struct feedback_options *f);
 
 /* Everything before the writing: *ro gets importance, blocks and metadata, and is what the writer is to be
  * run with. `output`: of the run, not NULL. */

@@ -384,7 +384,7 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const str
     if (rc == 0 && in->plan)
         compare_origin(in, o);
     if (rc == 0 && by_feedback && s->dry_run)
-        rc = feedback_check_dry(in->model, &in->session, &o->feedback, ro.memory_bytes, &e);
+        rc = feedback_check_dry(&feedback, in->model, &in->session, &o->feedback, s, ro.memory_bytes, &e);
     if (rc == 0 && solving)
         rc = feedback_check_output(&o->feedback, &ro, o->output, s, &e);
     if (rc == 0 && solving)
@@ -408,6 +408,8 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const str
             towers_print(&in->towers, s->dry_run);
         if (solving)
             feedback_tell(&feedback, s);
+        else if (by_feedback && !s->json)
+            feedback_tell_dry(&feedback, &o->feedback);
     }
     feedback_release(&feedback, rc == 0);
     rewrite_report_release(&report);
