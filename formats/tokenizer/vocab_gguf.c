@@ -227,7 +227,10 @@ int vocabulary_from_gguf(struct vocabulary **out, const struct gguf_meta *meta, 
         read_ids(&b, meta);
         rc = read_templates(&b, meta, e);
     }
-    if (rc == 0 && vocab_check_unique(b.v, &dup) != 0)
+    int repeats = rc == 0 ? vocab_check_unique(b.v, &dup) : 0;
+    if (repeats == ERR_NOMEM)
+        rc = err_set(e, repeats, "%s", dup.msg);
+    else if (repeats != 0)
         vocab_warn(&b, "[vocabulary-repeats] %s; other programs may refuse this file", dup.msg);
     if (rc != 0)
         vocabulary_free(b.v);
