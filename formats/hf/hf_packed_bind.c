@@ -443,6 +443,18 @@ static int bind_mlx(struct hf_packed *w, const struct hf_quant *q, struct arena 
         w, arena_printf(arena, "MLX %u-bit g%llu", w->bits.bits, (unsigned long long)s.group_size), e);
 }
 
+/* A matrix of codes and the zeros of its groups in words of 32 bits, scales, and of other parts the
+ * `optional`. */
+static int need_words(const struct hf_packed *w, unsigned optional, struct err *e)
+{
+    int rc = only_parts(w, BIT(PART_CODES) | BIT(PART_SCALE) | BIT(PART_ZERO), optional, e);
+    if (rc == 0)
+        rc = need_dtype(w, PART_CODES, ST_I32, e);
+    if (rc == 0)
+        rc = need_dtype(w, PART_ZERO, ST_I32, e);
+    return rc == 0 ? need_dims(w, PART_CODES, 2, 2, e) : rc;
+}
+
 static int bind_gptq(struct hf_packed *w, const struct hf_quant *q, struct arena *arena, struct err *e)
 {
     const struct st_tensor *codes = w->part[PART_CODES], *index = w->part[PART_GROUP];
@@ -451,13 +463,7 @@ static int bind_gptq(struct hf_packed *w, const struct hf_quant *q, struct arena
     int rc = settings_of(w, q, &own, e);
     uint64_t bits = own.bits;
     if (rc == 0)
-        rc = only_parts(w, BIT(PART_CODES) | BIT(PART_SCALE) | BIT(PART_ZERO), BIT(PART_GROUP), e);
-    if (rc == 0)
-        rc = need_dtype(w, PART_CODES, ST_I32, e);
-    if (rc == 0)
-        rc = need_dtype(w, PART_ZERO, ST_I32, e);
-    if (rc == 0)
-        rc = need_dims(w, PART_CODES, 2, 2, e);
+        rc = need_words(w, BIT(PART_GROUP), e);
     if (rc != 0)
         return rc;
     words = codes->shape[0];
@@ -497,13 +503,7 @@ static int bind_awq(struct hf_packed *w, const struct hf_quant *q, struct arena 
 {
     const struct st_tensor *codes = w->part[PART_CODES];
     uint64_t shape[2];
-    int rc = only_parts(w, BIT(PART_CODES) | BIT(PART_SCALE) | BIT(PART_ZERO), 0, e);
-    if (rc == 0)
-        rc = need_dtype(w, PART_CODES, ST_I32, e);
-    if (rc == 0)
-        rc = need_dtype(w, PART_ZERO, ST_I32, e);
-    if (rc == 0)
-        rc = need_dims(w, PART_CODES, 2, 2, e);
+    int rc = need_words(w, 0, e);
     if (rc != 0)
         return rc;
     shape[0] = 8 * codes->shape[1];

@@ -495,8 +495,8 @@ static int report_unweighted(struct rw_plan *p, const struct rewrite_options *op
 }
 
 /* Collected on these weights? */
-static int report_model(struct rw_plan *p, const struct model *m, const struct rewrite_options *opt,
-                        struct err *e)
+static int check_imatrix_model(struct rw_plan *p, const struct model *m, const struct rewrite_options *opt,
+                               struct err *e)
 {
     char own[MODEL_IDENTITY_BYTES];
     if (!opt->imatrix || !imatrix_model(opt->imatrix)[0])
@@ -590,7 +590,7 @@ int rw_plan_types(struct rw_plan *p, const struct model *m, const struct rewrite
         rc = report_repacked(p, opt, e);
     if (rc == 0)
         rc = report_not_ternary(p, m, e);
-    return rc ? rc : report_model(p, m, opt, e);
+    return rc ? rc : check_imatrix_model(p, m, opt, e);
 }
 
 /* --- layout --- */
