@@ -9,7 +9,7 @@
  * their order alone, not on the pieces they came in, nor on threads.
  *
  * The squares of the chunks' products are summed, too: they say how much a chunk differs from the mean, and
- * so how far the matrix is to be shrunk towards its diagonal (solve/feedback_hessian.h). */
+ * so how far the matrix is to be shrunk towards its diagonal (feedback/feedback_hessian.h). */
 #ifndef KERF_GRAM_SUMS_H
 #define KERF_GRAM_SUMS_H
 

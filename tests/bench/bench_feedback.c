@@ -7,7 +7,7 @@
  * from window FIRST (0) of the text, which should not be the Hessians'. */
 #include "calib/corpus.h"
 #include "calib/eval/candidate.h"
-#include "calib/solve/feedback_model.h"
+#include "calib/feedback/feedback_model.h"
 #include "calib/stats/hessian_file.h"
 #include "formats/gguf/imatrix_file.h"
 #include "formats/tokenizer/tokenizer.h"

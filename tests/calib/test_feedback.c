@@ -2,7 +2,7 @@
  * decoders; the loss under H of what the solver writes: below the plain encoder's for every type, recomputed
  * from the bytes; on a problem that can be solved by trying everything, the best; the same bytes for any
  * number of threads and on every instruction set. */
-#include "calib/solve/feedback.h"
+#include "calib/feedback/feedback.h"
 #include "calib/stats/gram_sums.h"
 #include "libquant/base/pool.h"
 #include "libquant/base/rng.h"

@@ -1,6 +1,6 @@
 /* test_feedback_gain.c - losses as error feedback leaves them: less in its types, the same in others, the
  * same figures for any number of threads; Hessians of another model are refused. */
-#include "calib/solve/feedback_gain.h"
+#include "calib/feedback/feedback_gain.h"
 #include "calib/stats/hessian_collect.h"
 #include "formats/gguf/imatrix_file.h"
 #include "libquant/base/pool.h"

@@ -3,7 +3,7 @@
 #include "tools/write/feedback_command.h"
 #include "tools/options/type_options.h"
 
-#include "calib/solve/feedback_gain.h"
+#include "calib/feedback/feedback_gain.h"
 #include "formats/output/output_file.h"
 #include "libquant/base/path.h"
 

@@ -1,7 +1,7 @@
 /* ladder_feedback.c - see ladder_feedback.h. */
 #include "ladder_feedback.h"
 
-#include "calib/solve/feedback_model.h"
+#include "calib/feedback/feedback_model.h"
 #include "calib/solve/loss_table.h"
 #include "calib/stats/hessian_file.h"
 

@@ -3,7 +3,7 @@
 
 #include "tools/progress.h"
 
-#include "calib/solve/lapack.h"
+#include "calib/feedback/lapack.h"
 #include "calib/solve/loss_table.h"
 #include "calib/stats/hessian_collect.h"
 #include "formats/gguf/imatrix_file.h"

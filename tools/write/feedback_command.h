@@ -7,7 +7,7 @@
 #include "tools/options/text_options.h"
 
 #include "calib/corpus.h"
-#include "calib/solve/feedback_model.h"
+#include "calib/feedback/feedback_model.h"
 #include "formats/rewrite/rewrite.h"
 
 struct feedback_options {

@@ -11,7 +11,7 @@
 #ifndef KERF_FEEDBACK_GAIN_H
 #define KERF_FEEDBACK_GAIN_H
 
-#include "loss_table.h"
+#include "calib/solve/loss_table.h"
 
 #include "libquant/base/progress.h"
 
