@@ -165,7 +165,7 @@ static int add_row(struct binding *b, const struct arch_row *row, uint64_t layer
         return adapter_no_memory(e);
     if (is_bound(b, &t))
         return 0; /* both orders of a square stack fit: the row listed first counts */
-    if (row->op != ARCH_KEEP && row->op != ARCH_PAD_ROWS)
+    if ((row->op != ARCH_KEEP && row->op != ARCH_PAD_ROWS) || row->by_element)
         return err_set(
             e, ERR_UNSUPPORTED,
             "%s: module '%s': '%s' is computed from what is stored, so an adapter cannot be added to it",

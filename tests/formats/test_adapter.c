@@ -7,6 +7,7 @@
 #include "builder.h"
 #include "open_model.h"
 #include "scratch.h"
+#include "toy_family.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -374,6 +375,24 @@ static void what_cannot_be_merged_is_refused_by_name(void **state)
     }
 }
 
+/* DeepSeek's matrix that expands latents, of which the file has a part turned over, element by element. */
+static void a_weight_that_is_taken_apart_is_refused(void **state)
+{
+    (void)state;
+    struct model *m = NULL;
+    struct err e = {0};
+    char folder[300];
+    memset(lora, 0, sizeof *lora);
+    snprintf(lora->config, sizeof lora->config, CONFIG "}");
+    add_pair(BASE "self_attn.kv_b_proj", 2, 32, 128, 2);
+    snprintf(folder, sizeof folder, "%s", in_scratch("deepseek"));
+    assert_int_equal(toy_family_write(folder, "deepseek3", &e), 0);
+    const struct model_adapter one = {.path = write_lora(), .scale = 1};
+    const struct model_options opt = {.adapters = &one, .n_adapters = 1};
+    assert_int_equal(model_open(&m, folder, &opt, &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.msg, "'blk.0.attn_k_b.weight' is computed from what is stored"));
+}
+
 /* Lengths that fit the rows of one matrix would be read for all of the stack. */
 static void lengths_of_a_stack_are_refused(void **state)
 {
@@ -459,6 +478,7 @@ int main(void)
         cmocka_unit_test(another_base_name_is_a_warning),
         cmocka_unit_test(what_cannot_be_merged_is_refused_by_name),
         cmocka_unit_test(lengths_of_a_stack_are_refused),
+        cmocka_unit_test(a_weight_that_is_taken_apart_is_refused),
         cmocka_unit_test(the_alpha_of_a_file_is_a_finite_number_above_0),
         cmocka_unit_test(folders_that_are_no_adapter_are_refused),
     };

@@ -14,7 +14,7 @@
 /* Names in a fixed order, NULL at the end: "qwen", "mixtral", "qwen2moe", "qwen3moe", "qwen3next", "qwen35",
  * "qwen35moe", and variants: "mixtral-stacked" (experts as newer transformers store them), "qwen2moe-window",
  * "qwen3moe-mixed" (stacked, every other layer without experts, a window, weights not renormalised),
- * "qwen3vlmoe" (stacks as published, with swapped axes). */
+ * "qwen3vlmoe" (stacks as published, with swapped axes); then one or two of each other house. */
 extern const char *const toy_family_names[];
 
 /* Dense models that answer once for a text: Qwen3 embeddings "embedding-last", "embedding-mean",
