@@ -58,7 +58,21 @@ says "windows of 128 tokens, and --ctx asks for 256"
 run 1 compare --reference "$ref" "$work/q4.gguf" --stride 16 --ctx 128
 says "--stride asks for 16"
 run 1 compare --reference "$ref" "$work/q4.gguf" --activations q8
-says "--activations asks for q8"
+says "was made with activations f32, and --activations asks for q8"
+run 1 compare --reference "$ref" "$work/q4.gguf" --ctx 512 # the default is meant when it is said
+says "--ctx asks for 512"
+run 1 compare --reference "$ref" "$work/q4.gguf" --jsonl text
+says "--jsonl: says what is in a --text"
+run 1 compare --reference "$ref" "$work/q4.gguf" --parse-special
+says "--parse-special: says what is in a --text"
+for how in "--imatrix $work/q4.gguf" --allow-requantize --no-fallback; do
+    run 2 compare --reference "$ref" "$work/q4.gguf" $how
+    says "${how%% *}: is for types and mixes"
+done
+run 0 compare "$demo" --text "$text" --ctx 64 --chunks 2 --activations q8 --save-reference "$work/q8.ref"
+run 1 compare --reference "$work/q8.ref" "$work/q4.gguf" --activations f32
+says "was made with activations q8, and --activations asks for f32"
+run 0 compare --reference "$work/q8.ref" "$work/q4.gguf" --activations q8 --ctx 64
 run 1 compare --reference "$ref" "$work/q4.gguf" --text "$src/README.md"
 says "was made of other tokens than this text gives"
 run 1 compare --reference "$ref" "$work/q4.gguf" --html "$ref" --force

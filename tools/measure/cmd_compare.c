@@ -144,9 +144,19 @@ static int check_operands(const struct opt_command *cmd, const struct opt_operan
     return 0;
 }
 
-/* What is applied to the reference's weights needs them. */
-static int refuse_types(const struct opt_command *cmd, const struct candidate_arg *list, size_t n)
+/* What is applied to the reference's weights needs them, and so does what says how. */
+static int refuse_types(const struct opt_command *cmd, const struct options *o,
+                        const struct candidate_arg *list, size_t n)
 {
+    const char *how = o->imatrix       ? "--imatrix"
+                      : o->requantize  ? "--allow-requantize"
+                      : o->no_fallback ? "--no-fallback"
+                                       : NULL;
+    if (how)
+        return cmd_usage(cmd,
+                         "%s: is for types and mixes, which are applied to the reference's weights; a stored "
+                         "reference has none",
+                         how);
     for (size_t i = 0; i < n; i++)
         if (list[i].kind != CANDIDATE_FILE)
             return cmd_usage(cmd,
@@ -211,7 +221,7 @@ static int measure(const struct opt_command *cmd, struct options *o, struct text
     if (status == 0)
         status = parse_candidates(cmd, args, first, &candidates);
     if (status == 0 && o->reference)
-        status = refuse_types(cmd, candidates, args->n);
+        status = refuse_types(cmd, o, candidates, args->n);
     if (status == 0)
         status = run(&r, o, args->items[0], candidates, args->n - first);
     free(candidates);

@@ -32,9 +32,10 @@ struct text_options {
     const char *ids, *jsonl, *activations;
     uint64_t ctx, chunks, stride;
     bool parse_special;
-    const char *kv_type;   /* as given; NULL: exact */
-    struct kv_cache cache; /* what it says: of the candidates, or of the only model */
-    const char *weights;   /* of SCORED_TEXT_OPTIONS, as the next two */
+    bool ctx_given, activations_given; /* on the command line, be it the default */
+    const char *kv_type;               /* as given; NULL: exact */
+    struct kv_cache cache;             /* what it says: of the candidates, or of the only model */
+    const char *weights;               /* of SCORED_TEXT_OPTIONS, as the next two */
     bool answers_only, by_position;
 };
 #define TEXT_OPTIONS_INIT                                                                                    \
@@ -56,14 +57,16 @@ struct text_options {
         OPT(TEXT, "jsonl", &(t).jsonl, "FIELD",                                                              \
             "the texts are JSON lines; FIELD of each is used: a string, or a list of {role, content} "       \
             "messages for the chat template"),                                                               \
-        OPT(UINT, "ctx", &(t).ctx, "N", "tokens per window", .range = OPT_RANGE(.min = 2, .max = 1 << 24)),  \
+        OPT(UINT, "ctx", &(t).ctx, "N", "tokens per window", .range = OPT_RANGE(.min = 2, .max = 1 << 24),   \
+            .given = &(t).ctx_given),                                                                        \
         OPT(UINT, "chunks", &(t).chunks, "N", "use at most this many windows",                               \
             .fallback = (t).chunks ? NULL : "all", .range = OPT_RANGE(.min = 1)),                            \
         OPT(UINT, "stride", &(t).stride, "N",                                                                \
             "overlapping windows that begin every N tokens; the last N tokens of each are scored",           \
             .fallback = "windows do not overlap, the second half of each is scored",                         \
             .range = OPT_RANGE(.min = 1)),                                                                   \
-        PARSE_SPECIAL_OPTION((t).parse_special), ACTIVATIONS_OPTION((t).activations)
+        PARSE_SPECIAL_OPTION((t).parse_special),                                                             \
+        ACTIVATIONS_OPTION((t).activations, .given = &(t).activations_given)
 
 /* Rows behind them for commands that score. */
 #define SCORED_TEXT_OPTIONS(t)                                                                               \

@@ -7,13 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEFAULT_CTX 512 /* which cannot be told from nothing */
-
 static int check_settings(const struct eval_run *r, const struct reference_about *a, struct err *e)
 {
     const struct text_options *t = r->text;
     const struct windows *w = stored_reference_windows(r->stored);
-    if (t->ctx != w->ctx && t->ctx != DEFAULT_CTX)
+    if (t->ctx_given && t->ctx != w->ctx)
         return err_set(e, ERR_ARG, "%s: was made of windows of %zu tokens, and --ctx asks for %llu",
                        r->reference_path, w->ctx, (unsigned long long)t->ctx);
     if (t->answers_only || t->by_position || t->weights)
@@ -26,9 +24,12 @@ static int check_settings(const struct eval_run *r, const struct reference_about
     if (strcmp(a->activations, "q8") != 0 && strcmp(a->activations, "f32") != 0)
         return err_set(e, ERR_UNSUPPORTED, "%s: was made with activations '%.20s', expected f32 or q8",
                        r->reference_path, a->activations);
-    if (strcmp(t->activations, "q8") == 0 && strcmp(a->activations, "q8") != 0)
-        return err_set(e, ERR_ARG, "%s: was made with exact activations, and --activations asks for q8",
-                       r->reference_path);
+    if (t->activations_given && strcmp(t->activations, a->activations) != 0)
+        return err_set(e, ERR_ARG, "%s: was made with activations %s, and --activations asks for %s",
+                       r->reference_path, a->activations, t->activations);
+    if (t->texts.n == 0 && !t->ids && (t->jsonl || t->parse_special))
+        return err_set(e, ERR_ARG, "%s: says what is in a --text, and none is given; the stored one is used",
+                       t->jsonl ? "--jsonl" : "--parse-special");
     return 0;
 }
 

@@ -263,6 +263,8 @@ static int store(const struct parser *p, const struct opt *o, const char *text)
 {
     if (!text[0]) /* most likely a shell variable that is not set */
         return opt_usage(p->cmd, "--%s: expected %s, found an empty text", o->name, o->arg);
+    if (o->given)
+        *o->given = true;
     switch (o->kind) {
     case OPT_TEXT: *(const char **)o->value = text; break;
     case OPT_CHOICE:
@@ -286,6 +288,8 @@ static int store(const struct parser *p, const struct opt *o, const char *text)
 static int set_flag(const struct opt *o)
 {
     *(bool *)o->value = true;
+    if (o->given)
+        *o->given = true;
     return 0;
 }
 

@@ -50,6 +50,7 @@ struct opt {
     const char *fallback;          /* default in words; NULL: print *value when it is not zero */
     const struct opt_range *range; /* of numbers; NULL: whatever the kind can hold */
     bool hidden;                   /* taken, but not listed: a word that old scripts still say */
+    bool *given;                   /* set when it stands on the command line; or NULL */
 };
 
 /* Rows of a table, in one style:

@@ -9,8 +9,9 @@
     OPT(FLAG, "parse-special", &(v), NULL,                                                                   \
         "read the text of control tokens, such as <|im_end|>, as control tokens")
 
-#define ACTIVATIONS_OPTION(v)                                                                                \
+#define ACTIVATIONS_OPTION(v, ...)                                                                           \
     OPT(CHOICE, "activations", &(v), "f32|q8",                                                               \
-        "precision of the inputs of products: exact, or rounded as the llama.cpp CPU runtime does")
+        "precision of the inputs of products: exact, or rounded as the llama.cpp CPU runtime does",          \
+        __VA_ARGS__)
 
 #endif
