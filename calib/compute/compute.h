@@ -151,7 +151,8 @@ struct expert_choice {
 /* Which tokens of a block go to which expert: places [expert_begin[x], expert_begin[x + 1]) are those of
  * expert x, in the order of the tokens. What a back end allocates begins with this. */
 struct routing {
-    const size_t *expert_begin; /* [n_experts + 1], memory of the host */
+    const size_t *expert_begin; /* [n_experts + 1], memory of the host, as the next */
+    const float *weights;       /* of each place: what the router gives that token's expert */
 };
 
 /* A block of tokens of a gated delta net, from its projections to what its output matrix takes: a causal

@@ -22,6 +22,7 @@ struct cpu_routing {
     size_t *expert_begin;    /* [n_experts + 1] into chosen */
     size_t *token_places;    /* [n * n_used] places in chosen of a token's experts, rising */
     struct choice *by_token; /* [n * n_used] */
+    float *weights;          /* [n * n_used] those of chosen */
 };
 
 void cpu_routing_free(struct compute *c, struct routing *base)
@@ -34,6 +35,7 @@ void cpu_routing_free(struct compute *c, struct routing *base)
     free(g->expert_begin);
     free(g->token_places);
     free(g->by_token);
+    free(g->weights);
     free(g);
 }
 
@@ -47,12 +49,14 @@ static int routing_new(struct cpu_routing **out, const struct expert_choice *m, 
                                   .chosen = malloc(slots * sizeof *g->chosen),
                                   .expert_begin = calloc(m->n_experts + 1, sizeof *g->expert_begin),
                                   .token_places = malloc(slots * sizeof *g->token_places),
-                                  .by_token = malloc(slots * sizeof *g->by_token)};
-    if (!g || !g->chosen || !g->expert_begin || !g->token_places || !g->by_token) {
+                                  .by_token = malloc(slots * sizeof *g->by_token),
+                                  .weights = malloc(slots * sizeof *g->weights)};
+    if (!g || !g->chosen || !g->expert_begin || !g->token_places || !g->by_token || !g->weights) {
         cpu_routing_free(NULL, &g->base);
         return err_set(e, ERR_NOMEM, "out of memory for the routing of %zu tokens", n);
     }
     g->base.expert_begin = g->expert_begin;
+    g->base.weights = g->weights;
     *out = g;
     return 0;
 }
@@ -175,6 +179,8 @@ static void sort_choices(struct cpu_routing *g, const struct expert_choice *m, s
     for (size_t x = m->n_experts; x > 0; x--)
         g->expert_begin[x] = g->expert_begin[x - 1];
     g->expert_begin[0] = 0;
+    for (size_t i = 0; i < slots; i++)
+        g->weights[i] = g->chosen[i].weight;
     size_t *filled = calloc(n, sizeof *filled); /* NULL: handled by the slow search in add_job */
     for (; filled && at < slots; at++) {
         size_t t = g->chosen[at].token;

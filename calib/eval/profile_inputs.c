@@ -75,7 +75,7 @@ int input_samples_take_states(struct input_samples *s, const struct model_tensor
     size_t n = hidden_states_n_rows(states), n_cols = hidden_states_n_cols(states);
     float *buffer = malloc(n_cols * sizeof *buffer), *x = NULL;
     struct input_sample *to = NULL;
-    struct observation o = {&head, 1, NULL, n, n_cols, -1};
+    struct observation o = {&head, 1, NULL, n, n_cols, -1, NULL};
     int rc = buffer ? new_sample(&to, s, &o, e) : err_set(e, ERR_NOMEM, "out of memory for a state");
     for (size_t i = s->step / 2; rc == 0 && i < n; i += s->step) {
         rc = hidden_states_get(states, i, 1, buffer, &x, e);

@@ -39,11 +39,18 @@ size_t layer_state_floats(const struct net_layer *l)
 }
 
 int layer_observe(const struct layer_run *r, const struct model_tensor *const *tensors, size_t n_tensors,
-                  struct region x, size_t n_tokens, size_t n_cols, int64_t expert, struct err *e)
+                  struct region x, size_t n_tokens, size_t n_cols, struct err *e)
+{
+    return layer_observe_expert(r, tensors, n_tensors, x, n_tokens, n_cols, -1, NULL, e);
+}
+
+int layer_observe_expert(const struct layer_run *r, const struct model_tensor *const *tensors,
+                         size_t n_tensors, struct region x, size_t n_tokens, size_t n_cols, int64_t expert,
+                         const float *weights, struct err *e)
 {
     if (!r->observe)
         return 0;
-    struct observation o = {tensors, n_tensors, NULL, n_tokens, n_cols, expert};
+    struct observation o = {tensors, n_tensors, NULL, n_tokens, n_cols, expert, weights};
     int rc = r->ops->look(r->compute, &o.x, x, n_tokens * n_cols, e);
     return rc == 0 ? r->observe(r->observe_ctx, &o, e) : rc;
 }
@@ -295,9 +302,8 @@ static int observe_head(struct pass *p, size_t n, struct err *e)
     const struct net *net = p->net;
     struct layer_run r = {
         .compute = p->compute, .ops = p->ops, .observe = p->opt->observe, .observe_ctx = p->opt->observe_ctx};
-    return net->head.tensor
-               ? layer_observe(&r, &net->head.tensor, 1, start_of(p->norm), n, net->n_embd, -1, e)
-               : 0;
+    return net->head.tensor ? layer_observe(&r, &net->head.tensor, 1, start_of(p->norm), n, net->n_embd, e)
+                            : 0;
 }
 
 /* The final norm of the wanted positions (and of all, for the observer of the head). */

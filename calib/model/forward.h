@@ -21,7 +21,8 @@ struct observation {
     size_t n_tensors;
     const float *x; /* [n_tokens, n_cols] before any rounding, on the host; borrowed during the call */
     size_t n_tokens, n_cols;
-    int64_t expert; /* of the tensors' stacks, or -1 for plain matrices */
+    int64_t expert;       /* of the tensors' stacks, or -1 for plain matrices */
+    const float *weights; /* [n_tokens] the router's weight of the expert for each; NULL: no expert */
 };
 
 /* Called from the thread that runs the pass, in a fixed order, once for each block of tokens; the pool is

@@ -50,7 +50,12 @@ size_t delta_net_wide_cols(const struct delta_net *d);
 
 /* Tell the observer, if there is one, that these matrices multiply rows of x. */
 int layer_observe(const struct layer_run *r, const struct model_tensor *const *tensors, size_t n_tensors,
-                  struct region x, size_t n_tokens, size_t n_cols, int64_t expert, struct err *e);
+                  struct region x, size_t n_tokens, size_t n_cols, struct err *e);
+
+/* The same of rows that a router sends to an expert, with its weights [n_tokens] for them. */
+int layer_observe_expert(const struct layer_run *r, const struct model_tensor *const *tensors,
+                         size_t n_tensors, struct region x, size_t n_tokens, size_t n_cols, int64_t expert,
+                         const float *weights, struct err *e);
 
 /* What a step takes: n rows of the states h through a norm, in r->norm; or, where it has none, h itself. */
 int layer_input(struct layer_run *r, struct region h, size_t n, const float *norm, struct region *x,

@@ -62,7 +62,7 @@ static int keys_and_values(struct layer_run *r, size_t first, size_t n, bool wit
     struct region x;
     int rc = layer_input(r, region_at(r->h, first * n_embd), n, a->norm, &x, e);
     if (rc == 0)
-        rc = layer_observe(r, seen, n_seen, x, n, n_embd, -1, e);
+        rc = layer_observe(r, seen, n_seen, x, n, n_embd, e);
     struct product p[3] = {layer_product(&a->k, k, k_cols, false), layer_product(&a->v, v, v_cols, false),
                            layer_product(&a->q, r->wide, q_cols, false)};
     if (rc == 0)
@@ -164,7 +164,7 @@ int step_attention(struct layer_run *r, struct err *e)
         if (rc == 0)
             rc = pack_outputs(r, n, &ld, e);
         if (rc == 0)
-            rc = layer_observe(r, &a->output.tensor, 1, r->wide, n, out_cols, -1, e);
+            rc = layer_observe(r, &a->output.tensor, 1, r->wide, n, out_cols, e);
         if (rc == 0)
             rc = layer_add_output(r, &a->output, r->wide, ld, n, a->post_norm, h, e);
     }

@@ -48,7 +48,7 @@ static int project(struct layer_run *r, const struct delta_block *b, struct regi
     }
     int rc = r->ops->rms_norm(r->compute, r->norm, h, b->n, n_embd, d->norm, r->net->eps, e);
     if (rc == 0)
-        rc = layer_observe(r, seen, k, r->norm, b->n, n_embd, -1, e);
+        rc = layer_observe(r, seen, k, r->norm, b->n, n_embd, e);
     if (rc == 0)
         rc = r->ops->products(r->compute, r->weights, r->norm, b->n, n_embd, p, k, e);
     return rc == 0 && d->ba.tensor ? r->ops->split_pairs(r->compute, b, both, e) : rc;
@@ -63,7 +63,7 @@ static int run_block(struct layer_run *r, const struct delta_block *b, struct re
     if (rc == 0)
         rc = r->ops->delta_net(r->compute, b, e);
     if (rc == 0)
-        rc = layer_observe(r, &d->output.tensor, 1, b->out, b->n, value, -1, e);
+        rc = layer_observe(r, &d->output.tensor, 1, b->out, b->n, value, e);
     return rc == 0 ? r->ops->products(r->compute, r->weights, b->out, b->n, value, &out, 1, e) : rc;
 }
 

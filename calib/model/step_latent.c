@@ -60,7 +60,7 @@ static int keys_and_values(struct layer_run *r, size_t first, size_t n, struct e
         .x = k, .n_heads = 1, .dim = n_value, .stride = n_value, .ld = n_key, .n_tokens = n, .first = first};
     int rc = layer_input(r, region_at(r->h, first * n_embd), n, a->norm, &x, e);
     if (rc == 0)
-        rc = layer_observe(r, seen, 2, x, n, n_embd, -1, e);
+        rc = layer_observe(r, seen, 2, x, n, n_embd, e);
     if (rc == 0)
         rc = r->ops->products(r->compute, r->weights, x, n, n_embd, p, 2, e);
     if (rc == 0)
@@ -90,7 +90,7 @@ static int query_input(struct layer_run *r, const struct block *b, struct region
         rc = r->ops->rms_norm(r->compute, b->latent, b->latent, b->n, n_latent, a->latent.q_norm, LATENT_EPS,
                               e);
     if (rc == 0)
-        rc = layer_observe(r, &a->q.tensor, 1, b->latent, b->n, n_latent, -1, e);
+        rc = layer_observe(r, &a->q.tensor, 1, b->latent, b->n, n_latent, e);
     *x = b->latent;
     *n_cols = n_latent;
     return rc;
@@ -180,7 +180,7 @@ static int outputs(struct layer_run *r, const struct block *b, struct region h_s
                                   &p, 1, e);
     }
     if (rc == 0)
-        rc = layer_observe(r, &a->output.tensor, 1, b->planes, b->n, n_out, -1, e);
+        rc = layer_observe(r, &a->output.tensor, 1, b->planes, b->n, n_out, e);
     return rc == 0 ? layer_add_output(r, &a->output, b->planes, n_out, b->n, a->post_norm, h_states, e) : rc;
 }
 

@@ -16,13 +16,13 @@ int step_mlp(struct layer_run *r, struct err *e)
         struct region x;
         rc = layer_input(r, h, n, m->norm, &x, e);
         if (rc == 0)
-            rc = layer_observe(r, in, n_in, x, n, n_embd, -1, e);
+            rc = layer_observe(r, in, n_in, x, n, n_embd, e);
         if (rc == 0)
             rc = r->ops->products(r->compute, r->weights, x, n, n_embd, p, 2, e);
         if (rc == 0)
             rc = (r->net->gelu ? r->ops->geglu : r->ops->swiglu)(r->compute, gate, up, n, width, e);
         if (rc == 0)
-            rc = layer_observe(r, &m->down.tensor, 1, gate, n, width, -1, e);
+            rc = layer_observe(r, &m->down.tensor, 1, gate, n, width, e);
         if (rc == 0)
             rc = layer_add_output(r, &m->down, gate, width, n, m->post_norm, h, e);
     }

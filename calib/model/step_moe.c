@@ -45,8 +45,8 @@ static int run_experts(struct layer_run *r, const struct batch *b, struct err *e
         size_t n = rows_of(b, x, &at);
         if (n == 0)
             continue;
-        rc = layer_observe(r, in, m->up_exps == m->gate_exps ? 1 : 2, region_at(b->rows, at * n_embd), n,
-                           n_embd, (int64_t)x, e);
+        rc = layer_observe_expert(r, in, m->up_exps == m->gate_exps ? 1 : 2, region_at(b->rows, at * n_embd),
+                                  n, n_embd, (int64_t)x, b->g->weights + b->begin + at, e);
         size_t row = x * m->expert_rows;
         p[k++] = (struct product){m->gate_exps, row, width, bias_of(m->gate_bias, x, width), gate, width,
                                   false,        at,  n};
@@ -63,7 +63,8 @@ static int run_experts(struct layer_run *r, const struct batch *b, struct err *e
         size_t n = rows_of(b, x, &at);
         if (n == 0)
             continue;
-        rc = layer_observe(r, &m->down_exps, 1, region_at(gate, at * width), n, width, (int64_t)x, e);
+        rc = layer_observe_expert(r, &m->down_exps, 1, region_at(gate, at * width), n, width, (int64_t)x,
+                                  b->g->weights + b->begin + at, e);
         p[k++] = (struct product){
             m->down_exps, x * n_embd, n_embd, bias_of(m->down_bias, x, n_embd), b->rows, n_embd,
             false,        at,         n};
@@ -109,13 +110,13 @@ static int shared_expert(struct layer_run *r, struct region h, size_t n, struct 
                            layer_product(&m->shared_up, up, width, false),
                            layer_product(&m->shared_router, weight, 1, false)};
     size_t n_in = m->shared_router.tensor ? 3 : 2;
-    int rc = layer_observe(r, in, n_in, r->norm, n, n_embd, -1, e);
+    int rc = layer_observe(r, in, n_in, r->norm, n, n_embd, e);
     if (rc == 0)
         rc = r->ops->products(r->compute, r->weights, r->norm, n, n_embd, p, n_in, e);
     if (rc == 0)
         rc = r->ops->swiglu(r->compute, gate, up, n, width, e);
     if (rc == 0)
-        rc = layer_observe(r, &m->shared_down.tensor, 1, gate, n, width, -1, e);
+        rc = layer_observe(r, &m->shared_down.tensor, 1, gate, n, width, e);
     /* The weight of the whole expert may be applied to its input of `down`: the product is linear. */
     if (rc == 0 && n_in == 3)
         rc = r->ops->scale_rows(r->compute, gate, n, width, weight, e);
@@ -179,7 +180,7 @@ static int run_block(struct layer_run *r, size_t t, size_t n, struct err *e)
         chosen.observe = NULL;
     int rc = r->ops->rms_norm(r->compute, r->norm, h, n, n_embd, m->norm, r->net->eps, e);
     if (rc == 0)
-        rc = layer_observe(r, &m->router.tensor, 1, r->norm, n, n_embd, -1, e);
+        rc = layer_observe(r, &m->router.tensor, 1, r->norm, n, n_embd, e);
     if (rc == 0 && r->all_experts)
         rc = observe_all_experts(r, logits, n, e);
     if (rc == 0)

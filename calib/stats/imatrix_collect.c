@@ -209,6 +209,7 @@ int imatrix_collect(struct imatrix_collected *out, const struct net *net, struct
     r.sums.pool = opt->pool;
     r.sums.head = net->head.tensor;
     r.sums.process_output = opt->process_output;
+    r.sums.by_router = opt->by_router;
     r.state.identity = opt->identity ? opt->identity : "";
     size_t wave = wave_size(opt, weights, w), run = windows_n_scored(w), max_nll = n_scores(net, w, opt);
     struct imatrix_collected c = {0};

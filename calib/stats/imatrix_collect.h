@@ -22,7 +22,8 @@ struct imatrix_collect_options {
     bool process_output; /* the language head too */
     bool attention;      /* keys and values weighed by what attention does with each token */
     bool all_experts;    /* every expert sees every token; the states are those of the router's choice */
-    bool perplexity;     /* score the text on the same pass */
+    bool by_router;  /* with it: tokens count for an expert by the router's weight, counts are their sums */
+    bool perplexity; /* score the text on the same pass */
     /* Windows between two saves of the state, rounded up to whole tiles. 0: 32768 tokens' worth when the
      * weights stay in the page cache, all windows when they have to be read again for each wave. */
     size_t save_windows;

@@ -64,6 +64,30 @@ static int entry_for(struct imatrix_sums *s, const struct observation *o, struct
     return rc;
 }
 
+struct weighted_run {
+    const float *x;       /* [n_rows, n_cols] */
+    const float *weights; /* [n_rows], or NULL: each row has `weight` */
+    double weight;
+    size_t n_rows, n_cols;
+    double *sums;
+};
+
+static int add_weighted_job(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)worker;
+    (void)e;
+    const struct weighted_run *r = ctx;
+    size_t first = job * COLS_PER_JOB,
+           end = r->n_cols - first > COLS_PER_JOB ? first + COLS_PER_JOB : r->n_cols;
+    for (size_t i = 0; i < r->n_rows; i++) {
+        double weight = r->weights ? (double)r->weights[i] : r->weight;
+        const float *x = r->x + i * r->n_cols;
+        for (size_t k = first; k < end; k++)
+            r->sums[k] += weight * ((double)x[k] * (double)x[k]);
+    }
+    return 0;
+}
+
 struct add_run {
     const struct observation *o;
     double *sums; /* of the matrix */
@@ -95,33 +119,19 @@ int imatrix_sums_observe(void *ctx, const struct observation *o, struct err *e)
     if (x->n_cols != o->n_cols || mat >= x->n_mats)
         return err_set(e, ERR_ARG, "'%s': inputs of %zu columns; expected %" PRIu64, x->name, o->n_cols,
                        x->n_cols);
+    if (s->by_router && o->weights) {
+        struct weighted_run w = {.x = o->x,
+                                 .weights = o->weights,
+                                 .n_rows = o->n_tokens,
+                                 .n_cols = o->n_cols,
+                                 .sums = x->sums + mat * x->n_cols};
+        for (size_t i = 0; i < o->n_tokens; i++)
+            x->counts[mat] += (double)o->weights[i];
+        return pool_run(s->pool, (o->n_cols + COLS_PER_JOB - 1) / COLS_PER_JOB, add_weighted_job, &w, e);
+    }
     struct add_run r = {o, x->sums + mat * x->n_cols};
     x->counts[mat] += (double)o->n_tokens;
     return pool_run(s->pool, (o->n_cols + COLS_PER_JOB - 1) / COLS_PER_JOB, add_job, &r, e);
-}
-
-struct weighted_run {
-    const float *x;       /* [n_rows, n_cols] */
-    const float *weights; /* [n_rows], or NULL: each row has `weight` */
-    double weight;
-    size_t n_rows, n_cols;
-    double *sums;
-};
-
-static int add_weighted_job(void *ctx, size_t job, unsigned worker, struct err *e)
-{
-    (void)worker;
-    (void)e;
-    const struct weighted_run *r = ctx;
-    size_t first = job * COLS_PER_JOB,
-           end = r->n_cols - first > COLS_PER_JOB ? first + COLS_PER_JOB : r->n_cols;
-    for (size_t i = 0; i < r->n_rows; i++) {
-        double weight = r->weights ? (double)r->weights[i] : r->weight;
-        const float *x = r->x + i * r->n_cols;
-        for (size_t k = first; k < end; k++)
-            r->sums[k] += weight * ((double)x[k] * (double)x[k]);
-    }
-    return 0;
 }
 
 static int add_weighted(struct imatrix_sums *s, const struct model_tensor *t, const struct weighted_run *rows,
@@ -171,7 +181,22 @@ int imatrix_sums_check(const struct imatrix_sums *s, struct err *e)
     return 0;
 }
 
-static int export_entry(struct imatrix *m, const char *name, const struct sums_entry *x, struct err *e)
+/* Files count whole tokens, and readers round: a sum of weights becomes the nearest count, at least one, and
+ * the sums go with it, so that their ratio, the importance, stays. */
+static void count_whole_tokens(struct imatrix_entry *y, uint64_t n_cols)
+{
+    for (uint64_t m = 0; m < y->n_mats; m++) {
+        double weight = y->counts[m], count = fmax(round(weight), 1);
+        if (!(weight > 0))
+            continue;
+        y->counts[m] = count;
+        for (uint64_t k = m * n_cols; k < (m + 1) * n_cols; k++)
+            y->sums[k] *= count / weight;
+    }
+}
+
+static int export_entry(struct imatrix *m, const char *name, const struct sums_entry *x, bool by_weight,
+                        struct err *e)
 {
     struct imatrix_entry *y;
     int rc = imatrix_add(m, name, x->n_mats * x->n_cols, x->n_mats, &y, e);
@@ -179,6 +204,8 @@ static int export_entry(struct imatrix *m, const char *name, const struct sums_e
         return rc;
     memcpy(y->sums, x->sums, (size_t)(x->n_mats * x->n_cols) * sizeof *y->sums);
     memcpy(y->counts, x->counts, (size_t)x->n_mats * sizeof *y->counts);
+    if (by_weight)
+        count_whole_tokens(y, x->n_cols);
     return 0;
 }
 
@@ -189,12 +216,12 @@ int imatrix_sums_finish(struct imatrix **out, const struct imatrix_sums *s, stru
     if (rc != 0)
         return rc;
     for (size_t i = 0; rc == 0 && i < s->n; i++) {
-        rc = export_entry(m, s->entries[i].name, &s->entries[i], e);
+        rc = export_entry(m, s->entries[i].name, &s->entries[i], s->by_router, e);
         for (size_t k = 0; rc == 0 && k < s->entries[i].n_others; k++) {
             const char *other = s->entries[i].others[k];
             uint64_t own; /* one that attention was observed for */
             if (!strmap_find(&s->by_name, other, strlen(other), &own))
-                rc = export_entry(m, other, &s->entries[i], e);
+                rc = export_entry(m, other, &s->entries[i], s->by_router, e);
         }
     }
     if (rc != 0)

@@ -25,6 +25,7 @@ struct imatrix_sums {
     struct pool *pool;
     const struct model_tensor *head; /* left out unless `process_output` */
     bool process_output;
+    bool by_router; /* rows of experts count by the router's weight */
 };
 
 void imatrix_sums_release(struct imatrix_sums *s);

@@ -82,30 +82,36 @@ static int read_form(struct task_reader *r, enum task_form form, const char *tex
                    r->task->path);
 }
 
-int task_read(struct task *out, const char *path, enum task_form form, size_t most, struct err *e)
+int task_parse(struct task *out, const char *text, size_t len, const char *path, enum task_form form,
+               size_t most, struct err *e)
 {
     struct task t = {.path = path, .unit = "line"};
     struct task_reader r = {.task = &t, .most = most};
-    char *text = NULL;
-    size_t len = 0;
-    int rc = text_read(&text, &len, path, 0, e);
-    if (rc == 0)
-        rc = text_refuse(path, text, len, e);
+    int rc = text_refuse(path, text, len, e);
     if (rc == 0)
         rc = read_form(&r, form, text, len, e);
     if (rc == 0 && t.n_records == 0)
         rc = err_set(e, ERR_FORMAT, "%s: holds no record", path);
-    if (rc == 0)
-        sha256_hex_of(text, len, t.sha256);
-    free(text);
     if (rc != 0) {
         task_release(&t);
         return rc;
     }
+    sha256_hex_of(text, len, t.sha256);
     for (size_t i = 0; i < t.n_records; i++)
         t.n_of[t.records[i].kind]++;
     *out = t;
     return 0;
+}
+
+int task_read(struct task *out, const char *path, enum task_form form, size_t most, struct err *e)
+{
+    char *text = NULL;
+    size_t len = 0;
+    int rc = text_read(&text, &len, path, 0, e);
+    if (rc == 0)
+        rc = task_parse(out, text, len, path, form, most, e);
+    free(text);
+    return rc;
 }
 
 void task_release(struct task *t)

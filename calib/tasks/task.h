@@ -66,6 +66,9 @@ struct task {
 /* At most `most` records (0: all). ERR_FORMAT names the line, what was expected and what is there; ERR_ARG: a
  * form that is not to be told. *out: caller releases with task_release. */
 int task_read(struct task *out, const char *path, enum task_form form, size_t most, struct err *e);
+/* The same of `len` bytes, behind which a NUL stands; `path` is what messages call them. */
+int task_parse(struct task *out, const char *text, size_t len, const char *path, enum task_form form,
+               size_t most, struct err *e);
 void task_release(struct task *t);
 
 /* --- for the readers of the forms --- */

@@ -315,6 +315,7 @@ int imatrix_merge(struct imatrix *into, const struct imatrix *from, struct err *
     if (rc)
         return rc;
     into->all_experts |= from->all_experts;
+    into->by_router |= from->by_router;
     uint64_t prior = (uint64_t)into->expert_prior + from->expert_prior;
     into->expert_prior = prior < UINT32_MAX ? (uint32_t)prior : UINT32_MAX;
     double tokens_per_chunk = into->counts_are_chunks ? 1

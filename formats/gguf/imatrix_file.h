@@ -79,6 +79,11 @@ void imatrix_set_model(struct imatrix *m, const char *identity);
 bool imatrix_all_experts(const struct imatrix *m);
 void imatrix_set_all_experts(struct imatrix *m);
 
+/* Did those tokens count for an expert by the router's weight, so that counts are sums of weights? Likewise
+ * kerf.imatrix.by_router. */
+bool imatrix_by_router(const struct imatrix *m);
+void imatrix_set_by_router(struct imatrix *m);
+
 /* Keep the entries whose name one of the `include` finds (all, where there is none) and none of the
  * `exclude`: PCREs, searched in the name. *n_left: entries that are left. ERR_ARG: an expression that does
  * not compile, or takes too many steps. */

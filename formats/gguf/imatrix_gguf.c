@@ -13,6 +13,7 @@
 #define SUMS             ".in_sum2"
 #define COUNTS           ".counts"
 #define ALL_EXPERTS_KEY  "kerf.imatrix.all_experts"
+#define BY_ROUTER_KEY    "kerf.imatrix.by_router"
 #define EXPERT_PRIOR_KEY "kerf.imatrix.expert_prior" /* a key of our own; the peer ignores it */
 #define HESSIAN_KEY      "kerf.hessian.version" /* a Hessian file (calib/stats/hessian_file.h) holds more */
 #define MAX_COUNT        9007199254740992.0     /* 2^53: whole numbers of tokens stay exact */
@@ -131,6 +132,7 @@ static int take_keys(struct imatrix *m, const struct gguf_meta *meta, const char
     if (rc == 0)
         rc = take_u32(meta, EXPERT_PRIOR_KEY, &m->expert_prior, what, e);
     gguf_meta_get_bool(meta, ALL_EXPERTS_KEY, &m->all_experts);
+    gguf_meta_get_bool(meta, BY_ROUTER_KEY, &m->by_router);
     if (rc == 0) {
         take_word(m->model, sizeof m->model, meta, IMATRIX_MODEL_KEY);
         take_word(m->run, sizeof m->run, meta, IMATRIX_RUN_KEY);
@@ -205,6 +207,8 @@ static int fill_keys(const struct imatrix *m, struct gguf_meta *meta, struct err
         rc = gguf_meta_set_u32(meta, EXPERT_PRIOR_KEY, m->expert_prior, e);
     if (rc == 0 && m->all_experts)
         rc = gguf_meta_set_bool(meta, ALL_EXPERTS_KEY, true, e);
+    if (rc == 0 && m->by_router)
+        rc = gguf_meta_set_bool(meta, BY_ROUTER_KEY, true, e);
     if (rc == 0 && m->model[0])
         rc = gguf_meta_set_string(meta, IMATRIX_MODEL_KEY, m->model, e);
     if (rc == 0 && m->run[0])

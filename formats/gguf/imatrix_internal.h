@@ -21,6 +21,7 @@ struct imatrix {
     size_t n_ignored;
     char model[IMATRIX_MODEL_BYTES], run[IMATRIX_RUN_BYTES];
     bool all_experts;      /* every expert saw every token, whatever the router chose */
+    bool by_router;        /* ... which counts for it by the router's weight */
     uint32_t expert_prior; /* tokens' worth of the layer's mean in every expert; 0: none */
 };
 

@@ -17,6 +17,16 @@ void imatrix_set_all_experts(struct imatrix *m)
     m->all_experts = true;
 }
 
+bool imatrix_by_router(const struct imatrix *m)
+{
+    return m->by_router;
+}
+
+void imatrix_set_by_router(struct imatrix *m)
+{
+    m->by_router = true;
+}
+
 /* n compiled expressions; caller frees each, and the list. */
 static int compile(struct pattern ***out, const char *const *texts, size_t n, struct err *e)
 {

@@ -334,6 +334,34 @@ static void damaged_states_are_refused(void **state)
     take_away(&b);
 }
 
+static void rows_of_experts_count_by_the_router_where_that_is_asked(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct pool *pool = NULL;
+    struct model_tensor t = {.name = "blk.0.ffn_up_exps.weight", .ne = {2, 4, 3, 1}};
+    const struct model_tensor *list[] = {&t};
+    const float x[4] = {1, 2, 3, -4}, weights[2] = {0.25f, 0.5f};
+    struct observation o = {list, 1, x, 2, 2, 1, weights};
+    assert_int_equal(pool_new(&pool, 2, &e), 0);
+    for (int by_router = 0; by_router < 2; by_router++) {
+        struct imatrix_sums s = {.pool = pool, .by_router = by_router};
+        assert_int_equal(imatrix_sums_observe(&s, &o, &e), 0);
+        const struct sums_entry *y = &s.entries[0];
+        assert_true(y->counts[0] == 0 && y->counts[1] == (by_router ? 0.75 : 2));
+        assert_true(y->sums[2] == (by_router ? 0.25 * 1 + 0.5 * 9 : 10));
+        assert_true(y->sums[3] == (by_router ? 0.25 * 4 + 0.5 * 16 : 20));
+        struct imatrix *m = NULL; /* in whole tokens, of the same mean */
+        assert_int_equal(imatrix_sums_finish(&m, &s, &e), 0);
+        const struct imatrix_entry *z = imatrix_find(m, t.name);
+        assert_true(z->counts[0] == 0 && z->counts[1] == (by_router ? 1 : 2));
+        assert_true(fabs(z->sums[3] / z->counts[1] - y->sums[3] / y->counts[1]) < 1e-12);
+        imatrix_free(m);
+        imatrix_sums_release(&s);
+    }
+    pool_free(pool);
+}
+
 static void sums_that_are_not_finite_name_their_tensor(void **state)
 {
     (void)state;
@@ -345,7 +373,7 @@ static void sums_that_are_not_finite_name_their_tensor(void **state)
     float x[4] = {1, 2, INFINITY, 3};
     assert_int_equal(pool_new(&pool, 1, &e), 0);
     s.pool = pool;
-    struct observation o = {list, 1, x, 1, 4, -1};
+    struct observation o = {list, 1, x, 1, 4, -1, NULL};
     assert_int_equal(imatrix_sums_observe(&s, &o, &e), 0);
     assert_int_equal(imatrix_sums_check(&s, &e), ERR_FORMAT);
     assert_non_null(strstr(e.msg, "blk.3.ffn_up.weight"));
@@ -367,9 +395,9 @@ static void experts_count_their_own_tokens(void **state)
     const float x[6] = {1, 2, 3, 4, 5, 6};
     assert_int_equal(pool_new(&pool, 2, &e), 0);
     s.pool = pool;
-    struct observation o = {list, 2, x, 3, 2, 2};
+    struct observation o = {list, 2, x, 3, 2, 2, NULL};
     assert_int_equal(imatrix_sums_observe(&s, &o, &e), 0); /* three tokens to expert 2 */
-    o = (struct observation){list, 2, x + 2, 1, 2, 0};
+    o = (struct observation){list, 2, x + 2, 1, 2, 0, NULL};
     assert_int_equal(imatrix_sums_observe(&s, &o, &e), 0); /* one to expert 0, twice */
     assert_int_equal(imatrix_sums_observe(&s, &o, &e), 0);
     o.expert = 3;
@@ -398,6 +426,7 @@ int main(void)
         cmocka_unit_test(threads_memory_and_waves_do_not_change_a_bit),
         cmocka_unit_test(a_stopped_run_is_resumed_to_the_same_bits),
         cmocka_unit_test(damaged_states_are_refused),
+        cmocka_unit_test(rows_of_experts_count_by_the_router_where_that_is_asked),
         cmocka_unit_test(sums_that_are_not_finite_name_their_tensor),
         cmocka_unit_test(experts_count_their_own_tokens),
     };

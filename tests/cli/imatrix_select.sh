@@ -74,4 +74,22 @@ run 0 imatrix merge "$work/every.gguf" "$work/chosen.gguf" -o "$work/both.gguf"
 run 0 imatrix show "$work/both.gguf" --json
 [ "$(value all_experts 1)" = true ] || fail "all_experts is lost by merging"
 
+# By the router's weight: the weights of a token's experts add up to one, so that each has an eighth of the tokens on average
+# (counts of a file are whole).
+run 0 imatrix "$work/moe" --text "$text" --ctx 32 --chunks 2 --all-experts --expert-weights router -o "$work/router.gguf" --json
+[ "$(value perplexity 1)" = "$ppl" ] || fail "--expert-weights changes what the model computes"
+run 0 imatrix show "$work/router.gguf"
+prints "every expert was shown every token, which counts by the router's weight"
+run 0 imatrix show "$work/router.gguf" --json
+[ "$(value by_router 1)" = true ] || fail "by_router"
+awk '/"name"/ { gate = /ffn_gate_exps/ } gate && /"tokens_mean"/ { gsub(/[",]/, ""); n++; if ($2 < 7.5 || $2 > 8.5) bad = 1 }
+    END { exit !(n == 3) || bad }' "$work/out" || fail "weights of the router do not add up to the tokens"
+run 0 imatrix "$work/moe" --text "$text" --ctx 32 --chunks 2 --all-experts --expert-weights router -o "$work/again.gguf" \
+    --threads 1 --memory 16MiB --force
+same "$work/router.gguf" "$work/again.gguf"
+run 0 imatrix "$work/moe" --text "$text" --ctx 32 --chunks 2 --all-experts --expert-weights plain -o "$work/again.gguf" --force
+same "$work/every.gguf" "$work/again.gguf"
+run 2 imatrix "$work/moe" --text "$text" --expert-weights router -o "$work/x.gguf"
+says "--expert-weights: says how tokens count with --all-experts"
+
 done_testing

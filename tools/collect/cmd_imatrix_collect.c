@@ -21,9 +21,15 @@ struct collect_args {
     enum imatrix_format format;
     bool process_output, attention, no_perplexity, resume;
     bool all_experts;
+    const char *expert_weights; /* with all_experts */
     uint64_t save_every, prior, from_chunk;
     struct opt_list include, exclude;
 };
+
+static bool by_router(const struct collect_args *a)
+{
+    return a->expert_weights && strcmp(a->expert_weights, "router") == 0;
+}
 
 /* What must be equal for the state of a stopped run to be continued: model, tokens, and the options that
  * change sums. */
@@ -47,6 +53,8 @@ static int identify(const struct eval_run *r, const struct collect_args *a, char
     int n = snprintf(line, sizeof line, "%s %zu %zu %d %d %d %s%s%s", ids, r->windows.ctx, r->windows.n,
                      r->windows.inputs[0], a->process_output, a->no_perplexity, r->text->activations,
                      a->attention ? " attention" : "", a->all_experts ? " all-experts" : "");
+    if (by_router(a))
+        sha256_update_u64(&h, 1);
     if (a->from_chunk)
         sha256_update_u64(&h, a->from_chunk);
     sha256_update(&h, line, (size_t)n);
@@ -102,6 +110,7 @@ static struct imatrix_collect_options collect_options(struct eval_run *r, const 
         .process_output = a->process_output,
         .attention = a->attention,
         .all_experts = a->all_experts,
+        .by_router = by_router(a),
         .perplexity = !a->no_perplexity,
         .save_windows = a->save_every < SIZE_MAX ? (size_t)a->save_every : SIZE_MAX,
         .state_path = state,
@@ -140,6 +149,8 @@ static int save(struct eval_run *r, const struct collect_args *a, struct imatrix
         rc = err_set(e, ERR_ARG, "--include and --exclude leave no entry of the importance matrix");
     if (a->all_experts)
         imatrix_set_all_experts(c->imatrix);
+    if (by_router(a))
+        imatrix_set_by_router(c->imatrix);
     char identity[MODEL_IDENTITY_BYTES];
     if (rc == 0)
         rc = model_identity(identity, r->models[0].model, e);
@@ -318,6 +329,10 @@ int cmd_imatrix_collect(int argc, char **argv)
         OPT(FLAG, "all-experts", &a.all_experts, NULL,
             "show every expert every token, whatever the router chooses; the model computes what it would "
             "without, and the file says so (kerf.imatrix.all_experts)"),
+        OPT(CHOICE, "expert-weights", &a.expert_weights, "plain|router",
+            "with --all-experts: what a token counts for each expert: one, or the router's weight "
+            "(kerf.imatrix.by_router)",
+            .fallback = "plain"),
         OPT(LIST, "include", &a.include, "REGEX", "keep only entries of tensors whose name it finds"),
         OPT(LIST, "exclude", &a.exclude, "REGEX", "leave out entries of tensors whose name it finds"),
         OPT(UINT, "from-chunk", &a.from_chunk, "N", "leave out the first N windows"),
@@ -349,7 +364,11 @@ int cmd_imatrix_collect(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &shared, &args);
     if (status != OPT_CONTINUE)
         return status;
-    status = eval_check_options(&cmd, &text, false);
+    status = a.expert_weights && !a.all_experts
+                 ? cmd_usage(&cmd, "--expert-weights: says how tokens count with --all-experts")
+                 : 0;
+    if (status == 0)
+        status = eval_check_options(&cmd, &text, false);
     if (status == 0)
         status = imatrix_check_output(&cmd, a.output, &a.format);
     struct eval_run r = {.shared = &shared, .text = &text};

@@ -40,7 +40,8 @@ static void print_table(const struct imatrix *m, const struct imatrix_stats *s, 
     if (imatrix_expert_prior(m))
         printf("  every expert has %u tokens of its layer's mean\n", imatrix_expert_prior(m));
     if (imatrix_all_experts(m))
-        printf("  every expert was shown every token\n");
+        printf("  every expert was shown every token%s\n",
+               imatrix_by_router(m) ? ", which counts by the router's weight" : "");
     printf("\n%-33s %12s %8s %8s %7s %7s\n", "tensor", "sum(act^2)", "active%", "E(norm)", "ZD%", "cos");
     for (size_t i = 0; i < s->n_tensors; i++)
         print_tensor(&s->tensors[i]);
@@ -102,6 +103,8 @@ static void print_json(const struct imatrix *m, const struct imatrix_stats *s, c
     jw_uint(&w, imatrix_expert_prior(m));
     jw_key(&w, "all_experts");
     jw_bool(&w, imatrix_all_experts(m));
+    jw_key(&w, "by_router");
+    jw_bool(&w, imatrix_by_router(m));
     jw_key(&w, "n_without_data");
     jw_uint(&w, s->n_without_data);
     jw_key(&w, "n_starved_experts");
