@@ -52,7 +52,8 @@ size_t delta_net_wide_cols(const struct delta_net *d);
 int layer_observe(const struct layer_run *r, const struct model_tensor *const *tensors, size_t n_tensors,
                   struct region x, size_t n_tokens, size_t n_cols, struct err *e);
 
-/* The same of rows that a router sends to an expert, with its weights [n_tokens] for them. */
+/* The same of rows that a router sends to an expert, with its weights [n_tokens] for them;
+ * or of one matrix of a stack that is no expert's (NULL). */
 int layer_observe_expert(const struct layer_run *r, const struct model_tensor *const *tensors,
                          size_t n_tensors, struct region x, size_t n_tokens, size_t n_cols, int64_t expert,
                          const float *weights, struct err *e);

@@ -137,7 +137,7 @@ static int queries(struct layer_run *r, const struct block *b, size_t first, str
                             .n_rows = a->value_dim,
                             .y = region_at(b->queries, h * a->head_dim),
                             .ldy = b->ld};
-        rc = layer_observe(r, &a->latent.k_b, 1, plane, b->n, nope, (int64_t)h, e);
+        rc = layer_observe_expert(r, &a->latent.k_b, 1, plane, b->n, nope, (int64_t)h, NULL, e);
         if (rc == 0)
             rc = r->ops->products(r->compute, r->weights, plane, b->n, nope, &p, 1, e);
     }
@@ -158,8 +158,8 @@ static int show_mixtures(struct layer_run *r, const struct block *b, size_t h, s
     const struct attention *a = &r->layer->attention;
     int rc = 0;
     for (size_t t = 0; r->observe && rc == 0 && t < b->n; t++)
-        rc = layer_observe(r, &a->latent.v_b, 1, region_at(b->queries, t * b->ld + h * a->head_dim), 1,
-                           a->value_dim, (int64_t)h, e);
+        rc = layer_observe_expert(r, &a->latent.v_b, 1, region_at(b->queries, t * b->ld + h * a->head_dim), 1,
+                                  a->value_dim, (int64_t)h, NULL, e);
     return rc;
 }
 
