@@ -1,11 +1,13 @@
-/* allocate_page.c - see allocate_page.h. No scripts and no outside references; light and dark follow the
+/* allocate_page.c - see allocate_page.h. No outside references; light and dark follow the
  * reader, by the style sheet of the evaluation report. */
 #include "allocate_page.h"
 
 #include "calib/eval/ladder.h"
+#include "page.h"
 #include "report.h"
 #include "report_map.h"
 
+#include "formats/json.h"
 #include "formats/model/tensor_name.h"
 
 #include <inttypes.h>
@@ -304,6 +306,83 @@ static void fast_probes(const struct loss_table *t, FILE *out)
                 i + 1 == t->n_massive ? "</dd>\n" : "");
 }
 
+/* --- tensors, as a table and as data --- */
+
+/* What was decided, for who prints it. */
+struct choices {
+    const struct allocator *a;
+    const struct allocation *r;
+};
+
+static const struct loss_option *chosen(const struct choices *c, size_t i)
+{
+    return &allocator_table(c->a)->tensors[i].options[c->r->choice[i]];
+}
+
+static void tensors_table(const struct choices *c, FILE *out)
+{
+    const struct loss_table *t = allocator_table(c->a);
+    fputs("<h2>Tensor by tensor</h2>\n<details><summary>All of them</summary><div "
+          "class=\"scroll\"><table>\n<thead>"
+          "<tr><th>Tensor</th><th>Type</th><th>Bits per weight</th><th>Bytes</th><th>Expected loss</th></tr>"
+          "</thead>\n<tbody>\n",
+          out);
+    for (size_t i = 0; i < t->n_tensors; i++) {
+        const struct loss_option *o = chosen(c, i);
+        fputs("<tr><td>", out);
+        report_put(out, t->tensors[i].tensor->name);
+        fprintf(out, "</td><td>%s</td><td>%.2f</td><td>%" PRIu64 "</td><td>%.3g</td></tr>\n",
+                qtype_name(o->type), bits_of(&t->tensors[i], o), o->n_bytes, o->loss);
+    }
+    fputs("</tbody></table></div></details>\n", out);
+}
+
+static void put_csv(const void *ctx, FILE *out)
+{
+    const struct choices *c = ctx;
+    const struct loss_table *t = allocator_table(c->a);
+    fputs("tensor,type,bits_per_weight,n_bytes,loss\n", out);
+    for (size_t i = 0; i < t->n_tensors; i++)
+        fprintf(out, "%s,%s,%.6f,%" PRIu64 ",%.9g\n", t->tensors[i].tensor->name,
+                qtype_name(chosen(c, i)->type), bits_of(&t->tensors[i], chosen(c, i)), chosen(c, i)->n_bytes,
+                chosen(c, i)->loss);
+}
+
+static void put_json(const void *ctx, FILE *out)
+{
+    const struct choices *c = ctx;
+    const struct loss_table *t = allocator_table(c->a);
+    struct json_writer w;
+    jw_begin(&w, out);
+    jw_object(&w);
+    jw_key(&w, "n_bytes"), jw_uint(&w, c->r->n_bytes);
+    jw_key(&w, "bits_per_weight"), jw_double(&w, c->r->bits_per_weight);
+    jw_key(&w, "budget_bytes"), jw_uint(&w, c->r->budget_bytes);
+    jw_key(&w, "expected_loss"), jw_double(&w, c->r->loss);
+    jw_key(&w, "tensors"), jw_array(&w);
+    for (size_t i = 0; i < t->n_tensors; i++) {
+        jw_object(&w);
+        jw_key(&w, "name"), jw_string(&w, t->tensors[i].tensor->name);
+        jw_key(&w, "type"), jw_string(&w, qtype_name(chosen(c, i)->type));
+        jw_key(&w, "n_bytes"), jw_uint(&w, chosen(c, i)->n_bytes);
+        jw_key(&w, "loss"), jw_double(&w, chosen(c, i)->loss);
+        jw_end(&w);
+    }
+    jw_end(&w);
+    jw_end(&w);
+}
+
+static int tensors(const struct choices *c, FILE *out, struct err *e)
+{
+    tensors_table(c, out);
+    fputs("<p class=\"soft noprint\">The data: ", out);
+    int rc = page_link(out, "plan.csv", "text/csv", put_csv, c);
+    if (rc == 0)
+        rc = page_link(out, "plan.json", "application/json", put_json, c);
+    fputs("</p>\n", out);
+    return rc == 0 ? 0 : err_set(e, rc, "out of memory for the page");
+}
+
 int allocate_page(const struct allocator *a, const struct allocation *r, const struct confirmation *c,
                   const char *version, FILE *out, struct err *e)
 {
@@ -325,6 +404,8 @@ int allocate_page(const struct allocator *a, const struct allocation *r, const s
           out);
     if (c && c->mix)
         comparison(r, c, out);
+    if (rc == 0)
+        rc = tensors(&(struct choices){a, r}, out, e);
     fputs("<h2>What it rests on</h2>\n<dl>\n", out);
     fprintf(out, "<dt>Losses</dt><dd>measured on %zu tokens in %zu windows of %zu</dd>\n", t->n_scored,
             t->n_windows, t->ctx);
@@ -332,6 +413,8 @@ int allocate_page(const struct allocator *a, const struct allocation *r, const s
     item(out, "Token ids", t->ids_sha256);
     item(out, "Weights", t->weights_sha256);
     item(out, "Importance", t->imatrix_sha256[0] ? t->imatrix_sha256 : "none");
-    fprintf(out, "<dt>Program</dt><dd>kerf %s</dd>\n</dl>\n</main>\n</body>\n</html>\n", version);
+    fprintf(out, "<dt>Program</dt><dd>kerf %s</dd>\n</dl>\n", version);
+    page_sort_script(out);
+    fputs("</main>\n</body>\n</html>\n", out);
     return rc;
 }

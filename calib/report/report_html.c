@@ -3,10 +3,10 @@
  * reader. */
 #include "report.h"
 
+#include "page.h"
 #include "report_profile.h"
 
 #include "libquant/base/path.h"
-#include "libquant/base/printed.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -89,6 +89,7 @@ const char report_style[] =
     "--onstrong:#fff}main{max-width:none;padding:0}.wide{max-width:none}.scroll{overflow:visible}"
     "table{font-size:9px}figure,table{break-inside:avoid}.noprint{display:none}.large{display:block}"
     ".small{display:none}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}\n"
+    "a{color:var(--accent2)}\n"
     "summary{cursor:pointer;margin-top:.6rem;color:var(--soft)}\n"
     "td .e{display:block;color:var(--soft);font-size:.85em}\n"
     "td{vertical-align:top}\n"
@@ -391,18 +392,7 @@ static void settings(const struct report *r, FILE *out)
             r->n_threads, r->isa ? r->isa : "native", r->seconds);
 }
 
-/* --- the data, and how the table is sorted: without any network --- */
-
-/* What a link may hold as it is; all else in hexadecimal. */
-static void put_escaped(FILE *out, const char *s)
-{
-    for (; *s; s++) {
-        unsigned char c = (unsigned char)*s;
-        bool plain =
-            (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || strchr("-_.,:", c);
-        fprintf(out, plain ? "%c" : "%%%02X", c);
-    }
-}
+/* --- the data --- */
 
 void report_csv_name(const struct report_model *m, FILE *out)
 {
@@ -428,21 +418,19 @@ static void put_csv(const struct report *r, FILE *out)
     }
 }
 
-static int data_link(const struct report *r, const char *name, const char *type,
-                     void (*print)(const struct report *r, FILE *out), FILE *out)
+static void csv_data(const void *ctx, FILE *out)
 {
-    struct printed p;
-    if (printed_begin(&p) != 0)
-        return ERR_NOMEM;
-    print(r, p.out);
-    char *text = printed_end(&p);
-    if (text) {
-        fprintf(out, "<a download=\"%s\" href=\"data:%s;charset=utf-8,", name, type);
-        put_escaped(out, text);
-        fprintf(out, "\">%s</a> ", name);
-    }
-    free(text);
-    return text ? 0 : ERR_NOMEM;
+    put_csv(ctx, out);
+}
+
+static void profile_data(const void *ctx, FILE *out)
+{
+    report_profiles_csv(ctx, out);
+}
+
+static void json_data(const void *ctx, FILE *out)
+{
+    report_json(ctx, out);
 }
 
 static bool has_profile(const struct report *r)
@@ -460,28 +448,13 @@ static int data_links(const struct report *r, FILE *out)
         return 0;
     fputs("<p class=\"soft noprint\">The data: ", out);
     if (r->answer == NET_TOKENS)
-        rc = data_link(r, "kerf.csv", "text/csv", put_csv, out);
+        rc = page_link(out, "kerf.csv", "text/csv", csv_data, r);
     if (rc == 0 && has_profile(r))
-        rc = data_link(r, "profile.csv", "text/csv", report_profiles_csv, out);
+        rc = page_link(out, "profile.csv", "text/csv", profile_data, r);
     if (rc == 0)
-        rc = data_link(r, "kerf.json", "application/json", report_json, out);
+        rc = page_link(out, "kerf.json", "application/json", json_data, r);
     fputs("</p>\n", out);
     return rc;
-}
-
-/* A press on a head of a table sorts by its column, the first number of each cell; again: the other way. */
-static void sort_script(FILE *out)
-{
-    fputs("<script>\n"
-          "document.querySelectorAll('table').forEach(t=>t.querySelectorAll('thead th').forEach((h,i)=>{\n"
-          "const b=document.createElement('button');b.append(...h.childNodes);h.append(b);let up=false;\n"
-          "b.onclick=()=>{up=!up;const k=r=>{const s=r.cells[i].textContent.replace('\u2212','-');\n"
-          "const n=parseFloat(s);return "
-          "i==0||n!==n?s:n*({KiB:1,MiB:1024,GiB:1048576}[(s.match(/[KMG]iB/)||[])[0]]||1)};\n"
-          "const body=t.tBodies[0];[...body.rows].sort((x,y)=>{const a=k(x),c=k(y);\n"
-          "return (a<c?-1:a>c?1:0)*(up?1:-1)}).forEach(r=>body.append(r))}}))\n"
-          "</script>\n",
-          out);
 }
 
 #define WIDE   960.0 /* of charts; NARROW: on phones */
@@ -528,7 +501,7 @@ int report_html(const struct report *r, FILE *out)
     if (rc == 0)
         rc = data_links(r, out);
     settings(r, out);
-    sort_script(out);
+    page_sort_script(out);
     fputs("</main>\n</body>\n</html>\n", out);
     return rc;
 }

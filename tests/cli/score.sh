@@ -44,6 +44,16 @@ done
 run 0 score "$demo" q2.gguf --task "$tasks/continue.jsonl"
 prints "chooses differently from demo-qwen3 in"
 
+# As a page, with the data in it.
+run 0 score "$demo" Q2_K --task "$tasks/small.jsonl" --html page.html --dry-run
+absent page.html
+run 0 score "$demo" Q2_K --task "$tasks/small.jsonl" --html page.html
+for mark in "small.jsonl" 'download="scores.csv"' 'download="scores.json"' "Q2_K: " "McNemar"; do
+    grep -qF "$mark" page.html || fail "the page lacks: $mark"
+done
+run 1 score "$demo" --task "$tasks/small.jsonl" --html page.html
+says "--force"
+
 # Messages and a chat template.
 echo '{"messages": [{"role": "user", "content": "Is water wet?"}], "choices": ["Yes", "No"], "answer": "Yes"}' >chat.jsonl
 run 1 score "$demo" --task chat.jsonl

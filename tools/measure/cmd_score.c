@@ -1,6 +1,6 @@
 /* cmd_score.c - kerf score: what models answer to the records of a task, and where they differ. */
 #include "eval_command.h"
-#include "score_print.h"
+#include "score_page.h"
 #include "tools/options/type_options.h"
 
 #include "formats/json.h"
@@ -12,7 +12,7 @@
 #include <string.h>
 
 struct options {
-    const char *task, *form, *metric, *records, *activations, *imatrix, *recipe;
+    const char *task, *form, *metric, *records, *html, *activations, *imatrix, *recipe;
     uint64_t limit, ctx;
     bool chat, parse_special, requantize;
 };
@@ -169,11 +169,24 @@ static void print(struct job *j, const struct err *failure)
     cmd_json_end(&w);
 }
 
-static int check_records(const struct job *j, struct err *e)
+static int write_page(const struct job *j, struct err *e)
 {
-    const char *out = j->o->records, *inputs[] = {j->o->task, j->o->imatrix};
-    int rc = eval_check_output(out, j->s->force, e);
-    return rc == 0 && out ? cmd_claim_outputs(j->s, &out, 1, inputs, 2, e) : rc;
+    struct text_file f;
+    int rc = text_file_begin(&f, j->o->html, e);
+    if (rc != 0)
+        return rc;
+    if (score_page(&j->result, KERF_VERSION, f.out) != 0)
+        rc = err_set(e, ERR_NOMEM, "out of memory for the page");
+    return text_file_end(&f, rc, j->s->force, e);
+}
+
+static int check_outputs(const struct job *j, struct err *e)
+{
+    const char *const outputs[] = {j->o->records, j->o->html}, *const inputs[] = {j->o->task, j->o->imatrix};
+    int rc = eval_check_output(j->o->records, j->s->force, e);
+    if (rc == 0)
+        rc = eval_check_output(j->o->html, j->s->force, e);
+    return rc == 0 ? cmd_claim_outputs(j->s, outputs, 2, inputs, 2, e) : rc;
 }
 
 static int measure(struct job *j, struct err *e)
@@ -197,7 +210,7 @@ static int measure(struct job *j, struct err *e)
 static int run(struct job *j, const char *first, const struct candidate_arg *list, size_t n)
 {
     struct err e = {0}, none = {0};
-    int rc = check_records(j, &e);
+    int rc = check_outputs(j, &e);
     if (rc == 0)
         rc = open_all(j, first, list, n, &e);
     if (rc == 0)
@@ -206,6 +219,8 @@ static int run(struct job *j, const char *first, const struct candidate_arg *lis
         return cmd_fail(&e);
     if (j->o->records && !j->s->dry_run)
         rc = write_records(j, &e);
+    if (rc == 0 && j->o->html && !j->s->dry_run)
+        rc = write_page(j, &e);
     if (rc == 0 && j->result.n_models < j->result.n_asked)
         rc = err_set(&e, ERR_CANCELLED, ERR_STOPPED);
     print(j, rc == 0 ? &none : &e);
@@ -266,6 +281,7 @@ int cmd_score(int argc, char **argv)
         OPT_GROUP("Output:"),
         OPT(TEXT, "records", &o.records, "FILE",
             "write what each model answered to each record, with log-likelihoods, as JSON lines"),
+        HTML_OPTION(o.html),
     };
     const struct opt_command cmd = {
         .name = "score",
