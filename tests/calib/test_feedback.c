@@ -1,7 +1,7 @@
 /* test_feedback.c - factors against their definition, shrinkage worked by hand, packed blocks against the
  * decoders; the loss under H of what the solver writes: below the plain encoder's for every type, recomputed
- * from the bytes; on a problem that can be solved by trying everything, the best; the same bytes for any
- * number of threads and on every instruction set. */
+ * from the bytes; on a problem that can be solved by trying everything (single codes, entries of a book with
+ * their signs), the best; the same bytes for any number of threads and on every instruction set. */
 #include "calib/feedback/feedback.h"
 #include "calib/stats/gram_sums.h"
 #include "libquant/base/pool.h"
