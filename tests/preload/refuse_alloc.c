@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,17 @@ SEEN int posix_memalign(void **p, size_t align, size_t n)
 {
     NEXT(posix_memalign)
     return refuse() ? ENOMEM : next(p, align, n);
+}
+
+/* What another library asks for while it is loaded is neither refused nor counted: how it begins without
+ * memory is its own matter, and OpenBLAS does not begin at all. */
+SEEN void *dlopen(const char *path, int mode)
+{
+    NEXT(dlopen)
+    bool was_armed = atomic_exchange(&armed, false);
+    void *library = next(path, mode);
+    armed = was_armed;
+    return library;
 }
 
 static void tell(void)
