@@ -152,6 +152,8 @@ says "IQ2_XXS: left out, since it needs an importance matrix"
 [ "$(grep -c '"type": "Q' "$work/out")" -eq 2 ] || fail "not the two other levels"
 run 1 ladder "$demo" --types IQ2_XXS --text "$src/LICENSE" --ctx 64 --chunks 2
 says "which needs an importance matrix"
+run 1 ladder "$demo" --types IQ2_XXS,IQ1_S --text "$src/LICENSE" --ctx 64 --chunks 2
+says "--types IQ2_XXS,IQ1_S: every level needs an importance matrix"
 
 # Wrong usage, and what is no model.
 run 2 fit "$demo"

@@ -43,7 +43,8 @@ static int measure_solved(struct eval_run *r, const struct options *o, struct la
     return rc == 0 ? eval_print(r, o->html, e) : rc;
 }
 
-/* A level that only an importance matrix makes possible is left out, unless it is the only one. */
+/* A level that only an importance matrix makes possible is left out, unless it is the only one: that is
+ * refused with the tensor that asks for the matrix. */
 static int add_level(struct eval_run *r, const struct candidate_arg *level, const struct options *o, size_t n,
                      struct err *e)
 {
@@ -59,6 +60,21 @@ static int add_level(struct eval_run *r, const struct candidate_arg *level, cons
     return 0;
 }
 
+/* The text is not run for a ladder without a level. */
+static int add_levels(struct eval_run *r, const struct candidate_arg *levels, size_t n,
+                      const struct options *o, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = add_level(r, &levels[i], o, n, e);
+    if (rc == 0 && r->n_models == 1)
+        rc = err_set(e, ERR_ARG,
+                     "--types %s: every level needs an importance matrix, so none is left to measure; give "
+                     "one with --imatrix",
+                     o->types);
+    return rc;
+}
+
 static int run(struct eval_run *r, const struct options *o, const char *model,
                const struct candidate_arg *levels, size_t n, struct ladder_feedback **f, struct err *e)
 {
@@ -68,8 +84,8 @@ static int run(struct eval_run *r, const struct options *o, const char *model,
         rc = cmd_claim_outputs(r->shared, &o->html, 1, read, 2, e);
     if (rc == 0)
         rc = eval_open(r, model, n, e);
-    for (size_t i = 0; rc == 0 && i < n; i++)
-        rc = add_level(r, &levels[i], o, n, e);
+    if (rc == 0)
+        rc = add_levels(r, levels, n, o, e);
     if (rc == 0 && o->hessian)
         return measure_solved(r, o, f, e);
     return rc == 0 ? eval_measure(r, REPORT_LADDER, o->html, e) : rc;
