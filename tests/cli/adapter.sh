@@ -125,6 +125,11 @@ says "--base BASE"
 run 2 convert "$work/lora" --base "$work/base" -o "$work/x.gguf" --type Q4_K_M
 says "an adapter file is written in F32, F16, BF16 or Q8_0"
 run 2 convert "$work/lora" --base "$work/base" -o "$work/x.gguf" --lora "$work/dora"
+for option in "--tensor-type .=Q8_0" "--output-type Q8_0" "--embedding-type Q8_0" --pure --leave-output; do
+    run 2 convert "$work/lora" --base "$work/base" -o "$work/x.gguf" --type F16 $option
+    says "${option%% *}: is about the tensors of a model"
+done
+absent "$work/x.gguf"
 run 1 convert "$work/dora" --base "$work/base" -o "$work/x.gguf"
 says "DoRA, whose magnitudes an adapter file cannot hold"
 run 1 convert "$work/lora" --base "$work/base.gguf" -o "$work/x.gguf"

@@ -430,7 +430,17 @@ static int check_adapter_options(const struct opt_command *cmd, const struct opt
         return cmd_usage(cmd,
                          "--base writes an adapter file, which takes neither --lora nor --plan, --imatrix "
                          "or --method");
-    return 0;
+    const char *of_mixes = o->tensor_types.n   ? "--tensor-type"
+                           : o->output_type    ? "--output-type"
+                           : o->embedding_type ? "--embedding-type"
+                           : o->pure           ? "--pure"
+                           : o->leave_output   ? "--leave-output"
+                                               : NULL;
+    return of_mixes ? cmd_usage(cmd,
+                                "%s: is about the tensors of a model; --base writes an adapter file, whose "
+                                "factors all have the one --type",
+                                of_mixes)
+                    : 0;
 }
 
 static int check_towers(const struct opt_command *cmd, const struct options *o, const struct mix **mix)
