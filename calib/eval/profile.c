@@ -35,7 +35,12 @@ static int check_layer(const struct profile_run *r, uint32_t layer, struct err *
 static int check_models(const struct profile_run *r, struct err *e)
 {
     const struct net *ref = r->ref->net, *cand = r->cand->net;
-    if (ref->n_layers != cand->n_layers || ref->n_embd != cand->n_embd || ref->answer != cand->answer)
+    if (ref->answer != cand->answer)
+        return err_set(e, ERR_ARG,
+                       "%s: answers with something else than the reference does (tokens, an embedding, a "
+                       "score); a profile wants the same answer of both",
+                       r->cand->name);
+    if (ref->n_layers != cand->n_layers || ref->n_embd != cand->n_embd)
         return err_set(e, ERR_ARG,
                        "%s: has %u layers of %u channels, the reference %u of %u; a profile wants the same "
                        "layers in both",

@@ -162,8 +162,9 @@ static void close_to(double a, double b, double relative)
 }
 
 static const char *const families[] = {
-    "qwen3moe", "mixtral-stacked", "qwen35moe", "qwen3next",  "gemma2",         "gemma3",        "olmo2",
-    "granite",  "score",           "reward",    "stepreward", "embedding-last", "embedding-mean"};
+    "qwen3moe", "mixtral-stacked", "qwen35moe", "qwen3next",  "gemma2",         "gemma3",         "olmo2",
+    "granite",  "score",           "reward",    "stepreward", "embedding-last", "embedding-mean", "phi3",
+    "glm4moe",  "gptoss",          "deepseek3"};
 #define N_FAMILIES (sizeof families / sizeof *families)
 
 static void restored_layers_and_kinds_are_what_comparisons_say(void **state)
@@ -456,6 +457,22 @@ static void other_layers_are_refused(void **state)
     close_scene(&t);
 }
 
+static void other_answers_are_refused_as_such(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct scene s, t;
+    struct profile p;
+    open_scene(&s, "score", 1);
+    open_scene(&t, "olmo2", 1);
+    struct evaluate_model ref = model_of(&s.ref), cand = model_of(&t.cand);
+    struct profile_options opt = {.pool = s.pool, .memory_bytes = 1 << 28, .n_candidates = 1};
+    assert_int_equal(profile_texts(&p, &ref, &cand, &s.passages, &opt, &e), ERR_ARG);
+    assert_non_null(strstr(e.msg, "the same answer of both"));
+    close_scene(&s);
+    close_scene(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -467,6 +484,7 @@ int main(void)
         cmocka_unit_test(few_windows_are_spread_and_their_errors_grow),
         cmocka_unit_test(positions_that_are_not_scored_do_not_count),
         cmocka_unit_test(other_layers_are_refused),
+        cmocka_unit_test(other_answers_are_refused_as_such),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
