@@ -393,6 +393,8 @@ static void settings_members(struct json_writer *w, const struct report *r)
     key_double(w, "seconds", r->seconds);
     jw_key(w, "partial");
     jw_bool(w, r->partial);
+    jw_key(w, "profiles_partial");
+    jw_bool(w, r->profiles_partial);
 }
 
 static void key_percentiles(struct json_writer *w, const char *key, const double *at)

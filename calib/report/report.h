@@ -73,8 +73,9 @@ struct report {
     double seconds;
     unsigned n_threads;
     const char *isa;
-    bool partial;
-    bool planned;                      /* nothing was run: every figure that is measured is NaN */
+    bool partial;          /* stopped: some windows or models are missing */
+    bool profiles_partial; /* stopped: some candidates have no profile, though they were asked for */
+    bool planned;          /* nothing was run: every figure that is measured is NaN */
     const char *html, *logits, *saved; /* files that are (or would be) written beside, or NULL */
     const char *stored;                /* file that the reference was stored in, or NULL */
     const struct report_parts *parts;  /* report_parts.h; borrowed; or NULL */

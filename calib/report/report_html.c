@@ -162,7 +162,7 @@ static void head(const struct report *r, FILE *out)
     fprintf(out, " – %s</title>\n<style>\n%s</style>\n</head>\n<body>\n<main>\n<h1>",
             r->kind == REPORT_LADDER ? "quality ladder" : "comparison", report_style);
     report_put(out, name);
-    fprintf(out, "%s</h1>\n", r->partial ? "<span class=\"flag\">partial</span>" : "");
+    fprintf(out, "%s</h1>\n", r->partial || r->profiles_partial ? "<span class=\"flag\">partial</span>" : "");
     fprintf(out, "<p class=\"lead\">%s</p>\n<p class=\"soft\">", lead(r));
     for (size_t i = 0; i < r->corpus->n_texts; i++) {
         fputs(i ? ", " : "Text: ", out);
@@ -181,6 +181,8 @@ static void head(const struct report *r, FILE *out)
         fprintf(out,
                 "<p class=\"soft\">%zu answers for %zu texts, %zu of which were cut to %zu tokens.%s</p>\n",
                 r->n_answers, r->n_texts, r->n_texts_cut, r->ctx, r->partial ? stopped : "");
+    if (r->profiles_partial)
+        fputs("<p class=\"soft\">The run was stopped before all profiles were made.</p>\n", out);
 }
 
 static void first_cells(const struct report_model *c, FILE *out)

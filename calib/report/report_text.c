@@ -87,6 +87,8 @@ static void settings(const struct report *r, FILE *out)
                 r->answer == NET_TOKENS ? r->n_windows_asked : r->n_texts_asked,
                 r->answer == NET_TOKENS ? "windows" : "texts, the longest",
                 r->kind == REPORT_PERPLEXITY ? "" : "; candidates that were not reached are missing");
+    if (r->profiles_partial)
+        fprintf(out, "%-11s stopped before all profiles were made\n", "PARTIAL");
 }
 
 static void perplexity_text(const struct report *r, FILE *out)

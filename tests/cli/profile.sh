@@ -52,4 +52,27 @@ says "--profile-windows: is of --profile"
 run 2 compare full.gguf --text "$text" --save-reference other.kerf-ref --profile
 says "--profile: there is no candidate"
 run 2 compare full.gguf Q4_K --text "$text" --profile --profile-windows 0
+
+# A stop during the profile takes nothing from the comparison, which is finished: its gates, its stored reference, its figures.
+# Many thin layers: the profile takes some ten times as long as the comparison before it, in short steps.
+"$bin/make_checkpoint" --layers 12 --hidden 64 --heads 2 --kv-heads 2 --head-dim 32 --ffn 64 --vocab 320 thin >/dev/null ||
+    fail "make_checkpoint"
+"$kerf" compare thin Q4_0 --text "$text" --ctx 64 --chunks 64 --max-kld 9 --save-reference kept.kerf-ref --profile \
+    --profile-windows 64 --html stopped.html --json --progress bar >out 2>err </dev/null &
+pid=$!
+while kill -0 $pid 2>/dev/null && ! grep -q profiling err; do
+    sleep 0.05
+done
+kill -TERM $pid || fail "the run ended before it was stopped"
+wait $pid 2>/dev/null
+json
+prints '"partial": false'
+prints '"profiles_partial": true'
+prints '"profile": null'
+prints '"gates_met": true'
+prints '"saved_reference": "kept.kerf-ref"'
+prints '"code": "cancelled"'
+grep -q "stopped before all profiles were made" stopped.html || fail "the page does not tell of the missing profile"
+run 0 convert thin -o thin.gguf
+run 0 compare --reference kept.kerf-ref thin.gguf --max-kld 0.01
 echo "profile: $n_checks checks"

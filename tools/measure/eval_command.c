@@ -604,6 +604,12 @@ static void add_members(void *ctx, struct json_writer *w)
     cmd_json_warnings(w);
 }
 
+/* Something that was asked for is missing. */
+static bool stopped(const struct eval_run *r)
+{
+    return r->report.partial || r->report.profiles_partial;
+}
+
 int eval_print(struct eval_run *r, const char *html, struct err *e)
 {
     char title[200];
@@ -630,7 +636,7 @@ int eval_print(struct eval_run *r, const char *html, struct err *e)
     struct outcome outcome = {r, *e};
     if (rc == 0)
         outcome.e.code = ERR_OK;
-    if (rc == 0 && r->report.partial)
+    if (rc == 0 && stopped(r))
         err_set(&outcome.e, ERR_CANCELLED, ERR_STOPPED);
     r->report.members = add_members;
     r->report.members_ctx = &outcome;
@@ -658,7 +664,7 @@ int eval_measure(struct eval_run *r, enum report_kind kind, const char *html, st
 
 int eval_status(const struct eval_run *r, int rc, const struct err *e)
 {
-    return rc ? cmd_fail(e) : r->report.partial ? CMD_FAILED : CMD_DONE;
+    return rc ? cmd_fail(e) : stopped(r) ? CMD_FAILED : CMD_DONE;
 }
 
 void eval_release(struct eval_run *r)

@@ -16,7 +16,10 @@ int eval_profiles(struct eval_run *r, const struct evaluate_model *list, bool si
 {
     const size_t n = r->n_models - 1,
                  n_scored = single_texts ? r->text_evaluation.n_models : r->evaluation.n_models;
-    if (!r->profile || !r->profile->wanted || n == 0 || r->evaluation.partial || r->text_evaluation.partial)
+    if (!r->profile || !r->profile->wanted || n == 0)
+        return 0;
+    r->report.profiles_partial = r->evaluation.partial || r->text_evaluation.partial;
+    if (r->report.profiles_partial)
         return 0;
     r->profiles = calloc(n, sizeof *r->profiles);
     if (!r->profiles)
@@ -34,7 +37,7 @@ int eval_profiles(struct eval_run *r, const struct evaluate_model *list, bool si
     progress_end(&r->bar);
     if (rc != ERR_CANCELLED)
         return rc;
-    r->evaluation.partial = r->text_evaluation.partial = true;
+    r->report.profiles_partial = true;
     return 0;
 }
 

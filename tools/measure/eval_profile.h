@@ -5,7 +5,8 @@
 #include "eval_command.h"
 
 /* Profiles of all candidates that were scored into r->profiles, when they are asked for. `list`: the models
- * of the run, the reference first. A stop leaves the profiles that are done, and the report partial. */
+ * of the run, the reference first. A stop leaves the profiles that are done (profiles_partial of the report);
+ * what the comparison found stays whole. */
 int eval_profiles(struct eval_run *r, const struct evaluate_model *list, bool single_texts, struct err *e);
 
 /* After the report has its candidates. */
