@@ -6,7 +6,7 @@
  * keys and marks the integers the scanner has seen (both go through the document in the same order). */
 #include "json.h"
 
-#include "git_lfs.h"
+#include "foreign.h"
 #include "libquant/base/filemap.h"
 #include "libquant/base/strmap.h"
 #include "utf8.h"
@@ -440,8 +440,9 @@ static int parse(struct json_doc **out, const char *text, size_t len, struct man
                      .e = e};
     char *quoted = NULL;
     struct json_doc *d = NULL;
-    int rc =
-        git_lfs_is_pointer(text, len) ? err_set(e, ERR_FORMAT, GIT_LFS_POINTER_FMT, what) : scan_document(&s);
+    int rc = foreign_refuse(what, text, len, FOREIGN_GGUF, "a JSON file", e);
+    if (rc == 0)
+        rc = scan_document(&s);
     if (rc)
         goto done;
     rc = ERR_NOMEM;

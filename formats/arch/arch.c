@@ -124,14 +124,10 @@ int arch_find(const struct arch **out, const char *class_name, const char *model
     const char *reason = refusal(class_name);
     if (reason)
         return err_set(e, ERR_UNSUPPORTED, "config.json: class '%s': %s", class_name, reason);
-    char list[400] = ""; /* the first class of each family: all of them would not fit a message */
-    for (size_t i = 0; i < arch_count(); i++) {
-        size_t used = strlen(list);
-        snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", all[i]->classes[0]);
-    }
-    return err_set(e, ERR_UNSUPPORTED,
-                   "config.json: %s '%s' is not supported; supported: %s and their variants",
-                   by_class ? "class" : "model_type", by_class ? class_name : model_type, list);
+    return err_set(
+        e, ERR_UNSUPPORTED,
+        "config.json: %s '%.200s' is not supported; the table of families in README.md names those that are",
+        by_class ? "class" : "model_type", by_class ? class_name : model_type);
 }
 
 void arch_write_table(FILE *file)

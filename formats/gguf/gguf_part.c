@@ -4,7 +4,7 @@
  * is bounded by a small multiple of the file's size. Truth: specification, architectures 21.1 to 21.3. */
 #include "gguf_part.h"
 
-#include "formats/git_lfs.h"
+#include "formats/foreign.h"
 #include "formats/utf8.h"
 #include "gguf_write.h"
 #include "libquant/base/checked.h"
@@ -77,14 +77,18 @@ static int take_version(struct gguf_part *p, struct err *e)
     if (memcmp(m, "FUGG", 4) == 0)
         return err_set(e, ERR_UNSUPPORTED,
                        "%s: the magic is reversed (FUGG); only little-endian GGUF files are read", p->path);
-    if (git_lfs_is_pointer(m, p->map.size))
-        return err_set(e, ERR_FORMAT, GIT_LFS_POINTER_FMT, p->path);
-    if (memcmp(m, "GGUF", 4) != 0)
+    bool has_magic = memcmp(m, "GGUF", 4) == 0;
+    int rc = has_magic
+                 ? 0
+                 : foreign_refuse(p->path, m, p->map.size, FOREIGN_TEXT | FOREIGN_PICKLE, "a GGUF file", e);
+    if (rc)
+        return rc;
+    if (!has_magic)
         return err_set(e, ERR_FORMAT,
                        "%s: not a GGUF file: the magic is %02x %02x %02x %02x, expected 47 47 55 46", p->path,
                        m[0], m[1], m[2], m[3]);
     p->pos = 4;
-    int rc = take_u32(p, "the version", &p->version, e);
+    rc = take_u32(p, "the version", &p->version, e);
     if (rc)
         return rc;
     if (p->version != 0 && (p->version & 0xffff) == 0)

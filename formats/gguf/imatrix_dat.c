@@ -6,6 +6,7 @@
  *
  * value = S / C * ncall, where ncall is the number of chunks. Reading keeps value and ncall as they are (sum
  * and count in chunks), so that writing gives the same numbers again. */
+#include "formats/foreign.h"
 #include "formats/utf8.h"
 #include "imatrix_internal.h"
 #include "libquant/base/slice.h"
@@ -123,7 +124,9 @@ int imatrix_parse_dat(struct imatrix *m, const void *data, size_t len, const cha
 {
     struct dat_in in = {.data = data, .len = len, .what = what};
     int32_t n_entries;
-    int rc = take_i32(&in, "the number of entries", &n_entries, e);
+    int rc = foreign_refuse(what, data, len, FOREIGN_TEXT, "an importance matrix", e);
+    if (rc == 0)
+        rc = take_i32(&in, "the number of entries", &n_entries, e);
     if (rc)
         return rc;
     if (n_entries < 1 || (size_t)n_entries > (len - in.pos) / MIN_ENTRY_BYTES)

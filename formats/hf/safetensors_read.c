@@ -5,7 +5,7 @@
  * Cost is that of sorting: 100000 tensors open in well under a second. */
 #include "safetensors_read.h"
 
-#include "formats/git_lfs.h"
+#include "formats/foreign.h"
 #include "formats/json.h"
 #include "libquant/base/arena.h"
 #include "libquant/base/checked.h"
@@ -64,36 +64,6 @@ static const char *shape_text(char out[224], const struct st_tensor *t)
 /* --- the header's bytes (rules 1 and 2) ------------------------------------------------------------------
  */
 
-/* Does the head of the file read as text? */
-static bool is_text(const uint8_t *p, size_t n)
-{
-    for (size_t i = 0; i < n && i < 64; i++)
-        if (p[i] == 0x7F || (p[i] < ' ' && p[i] != '\n' && p[i] != '\r' && p[i] != '\t'))
-            return false;
-    return n != 0;
-}
-
-/* Some mistakes are so common that the generic message would send people the wrong way. */
-static const char *familiar_content(const uint8_t *p, size_t n)
-{
-    size_t start = 0;
-    while (start < n && p[start] && strchr(" \t\r\n\xEF\xBB\xBF", p[start]))
-        start++;
-    if (is_text(p, n) && start < n && p[start] == '<')
-        return "; this is a web page (HTML), probably what a server answered instead of the file: download "
-               "it "
-               "again";
-    if (n >= 4 && memcmp(p, "PK\x03\x04", 4) == 0)
-        return "; this is a zip archive, probably a PyTorch pickle, which is not supported: "
-               "convert it to safetensors";
-    if (n >= 4 && memcmp(p, "GGUF", 4) == 0)
-        return "; this is a GGUF file";
-    if (is_text(p, n))
-        return "; this is a text, probably a pointer or what a server answered instead of the file: download "
-               "it again";
-    return "";
-}
-
 static bool is_json_space(uint8_t c)
 {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
@@ -101,15 +71,17 @@ static bool is_json_space(uint8_t c)
 
 static int find_header(struct slice *out, const struct safetensors_reader *r, struct err *e)
 {
+    int rc = foreign_refuse(r->path, r->base, r->size, FOREIGN_GGUF | FOREIGN_TEXT | FOREIGN_PICKLE,
+                            "a safetensors file", e);
+    if (rc)
+        return rc;
     if (r->size < LENGTH_BYTES)
-        return err_set(e, ERR_FORMAT, "%s: expected at least %d bytes of header length, the file has %zu%s",
-                       r->path, LENGTH_BYTES, r->size, familiar_content(r->base, r->size));
-    if (git_lfs_is_pointer(r->base, r->size))
-        return err_set(e, ERR_FORMAT, GIT_LFS_POINTER_FMT, r->path);
+        return err_set(e, ERR_FORMAT, "%s: expected at least %d bytes of header length, the file has %zu",
+                       r->path, LENGTH_BYTES, r->size);
     uint64_t n = load_u64(r->base);
     if (n > MAX_HEADER_BYTES)
-        return err_set(e, ERR_FORMAT, "%s: header length %" PRIu64 " exceeds the format's limit of %u%s",
-                       r->path, n, MAX_HEADER_BYTES, familiar_content(r->base, r->size));
+        return err_set(e, ERR_FORMAT, "%s: header length %" PRIu64 " exceeds the format's limit of %u",
+                       r->path, n, MAX_HEADER_BYTES);
     if (n > r->size - LENGTH_BYTES)
         return err_set(e, ERR_FORMAT,
                        "%s: header needs %" PRIu64 " bytes after the first %d, the file has %zu; truncated?",

@@ -7,6 +7,7 @@
 
 #include "pattern.h"
 
+#include "formats/foreign.h"
 #include "libquant/base/filemap.h"
 #include "libquant/base/sha256.h"
 #include "libquant/base/slice.h"
@@ -29,6 +30,7 @@ struct plan_line {
 struct plan {
     struct plan_line *lines;
     size_t n, cap;
+    char *name;                       /* of the file, for messages */
     char weights[65], importance[65]; /* of the head's comments; "" where it says nothing */
 };
 
@@ -169,9 +171,14 @@ int plan_parse(struct plan **out, const char *text, size_t len, const char *what
     if (len > PLAN_BYTES_MAX)
         return err_set(e, ERR_FORMAT, "%s: a plan of %zu bytes is too long (at most %d)", what, len,
                        PLAN_BYTES_MAX);
+    int rc = foreign_refuse(what, text, len, FOREIGN_GGUF, "a plan", e);
+    if (rc != 0)
+        return rc;
     struct plan *plan = calloc(1, sizeof *plan);
-    if (plan == NULL)
+    if (plan == NULL || (plan->name = strdup(what)) == NULL) {
+        plan_free(plan);
         return err_set(e, ERR_NOMEM, "out of memory for a plan");
+    }
     size_t number = 1;
     for (size_t at = 0; at < len; number++) {
         const char *line = text + at;
@@ -180,7 +187,7 @@ int plan_parse(struct plan **out, const char *text, size_t len, const char *what
         at += n + 1;
         if (n > 0 && line[n - 1] == '\r')
             n--;
-        int rc = number == 1 ? check_version(line, n, e) : 0;
+        rc = number == 1 ? check_version(line, n, e) : 0;
         if (rc == 0)
             read_origin(plan, line, n);
         if (rc == 0)
@@ -214,7 +221,13 @@ void plan_free(struct plan *p)
         free(p->lines[i].text);
     }
     free(p->lines);
+    free(p->name);
     free(p);
+}
+
+const char *plan_name(const struct plan *p)
+{
+    return p->name;
 }
 
 size_t plan_n(const struct plan *p)

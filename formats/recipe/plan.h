@@ -20,6 +20,7 @@ struct plan;
 int plan_load(struct plan **out, const char *path, struct err *e);
 int plan_parse(struct plan **out, const char *text, size_t len, const char *what, struct err *e);
 void plan_free(struct plan *p);
+const char *plan_name(const struct plan *p); /* the `what` of plan_parse, or the path; borrowed */
 size_t plan_n(const struct plan *p);
 const char *plan_pattern(const struct plan *p, size_t i);
 enum qtype plan_type(const struct plan *p, size_t i);

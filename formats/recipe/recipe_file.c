@@ -5,6 +5,7 @@
 
 #include "pattern.h"
 
+#include "formats/foreign.h"
 #include "libquant/base/filemap.h"
 #include "libquant/base/path.h"
 #include "libquant/base/sha256.h"
@@ -238,11 +239,14 @@ static bool decides_nothing(const struct recipe_options *o)
 int recipe_file_parse(struct recipe_file *out, const char *text, size_t len, const char *path, struct err *e)
 {
     struct recipe_file f = {0};
+    int rc = foreign_refuse(path, text, len, FOREIGN_GGUF, "a recipe", e);
+    if (rc != 0)
+        return rc;
     if (len > RECIPE_BYTES_MAX || memchr(text, 0, len))
         return err_set(e, ERR_FORMAT, "%s: is not a recipe: expected at most %d bytes of text", path,
                        RECIPE_BYTES_MAX);
     char *copy = strndup(text, len), *folder = path_folder(path);
-    int rc = copy && folder ? 0 : no_memory(e);
+    rc = copy && folder ? 0 : no_memory(e);
     struct reading r = {.f = &f, .folder = folder};
     if (rc == 0)
         rc = read_lines(&r, copy, path, e);

@@ -129,8 +129,8 @@ static int report_hits(struct rw_plan *p, const struct recipe_options *r, const 
                               r->overrides[i].pattern, qtype_name(r->overrides[i].type));
     for (size_t i = 0; rc == 0 && r->plan && i < plan_n(r->plan); i++)
         if (plan_hits[i] == 0)
-            rc = rw_plan_warn(p, e, "[plan-line-idle] plan: the line of '%s' decided no tensor",
-                              plan_pattern(r->plan, i));
+            rc = rw_plan_warn(p, e, "[plan-line-idle] %s: the line of '%s' decided no tensor",
+                              plan_name(r->plan), plan_pattern(r->plan, i));
     bool has_output = false;
     for (size_t i = 0; i < p->n_tensors; i++)
         has_output |= strcmp(p->tensors[i].src->name, "output.weight") == 0;
@@ -140,12 +140,13 @@ static int report_hits(struct rw_plan *p, const struct recipe_options *r, const 
             "[option-idle] --leave-output: the model has no output.weight, its embedding is the head; "
             "--embedding-type decides what becomes of that");
     if (rc == 0 && r->plan && plan_n(r->plan) == 0)
-        rc = rw_plan_warn(p, e, "[plan-empty] the plan has no lines");
+        rc = rw_plan_warn(p, e, "[plan-empty] %s: the plan has no lines", plan_name(r->plan));
     return rc;
 }
 
 /* A measured plan has a line for every matrix of its model. One written by hand speaks of what it likes. */
-static int report_left(struct rw_plan *p, bool has_mix, const struct recipe_tensor *r, struct err *e)
+static int report_left(struct rw_plan *p, const struct recipe_options *o, const struct recipe_tensor *r,
+                       struct err *e)
 {
     size_t n = 0, n_matrices = 0, first = 0;
     for (size_t i = 0; i < p->n_tensors; i++) {
@@ -157,9 +158,10 @@ static int report_left(struct rw_plan *p, bool has_mix, const struct recipe_tens
         return 0;
     return rw_plan_warn(
         p, e,
-        "[plan-incomplete] plan: no line for %zu of the %zu matrices that can be quantized, '%s' among them; "
+        "[plan-incomplete] %s: no line for %zu of the %zu matrices that can be quantized, '%s' among them; "
         "%s. Was it made for another model?",
-        n, n_matrices, r[first].name, has_mix ? "--type decides" : "they keep the precision of the source");
+        plan_name(o->plan), n, n_matrices, r[first].name,
+        o->mix ? "--type decides" : "they keep the precision of the source");
 }
 
 /* A mix whose own type no tensor takes (MXFP4_MOE without experts) is not what its name says. */
@@ -239,7 +241,7 @@ static int assign(struct rw_plan *p, const struct model *m, const struct rewrite
     if (rc == 0)
         rc = report_hits(p, &ro, override_hits, plan_hits, e);
     if (rc == 0 && ro.plan && plan_weights(ro.plan)[0])
-        rc = report_left(p, opt->recipe.mix != NULL, r, e);
+        rc = report_left(p, &opt->recipe, r, e);
     free(r);
     free(override_hits);
     free(plan_hits);

@@ -12,7 +12,7 @@
  * Refuses: model types other than BPE (their algorithm is another). */
 #include "vocab_build.h"
 
-#include "formats/git_lfs.h"
+#include "formats/foreign.h"
 #include "formats/utf8.h"
 #include "libquant/base/filemap.h"
 
@@ -181,9 +181,7 @@ int vocab_parse_spm(struct vocab_build *b, struct slice file, const char *what, 
     struct proto p = proto_of(file);
     struct field f;
     bool trained = false;
-    int more, rc = 0;
-    if (git_lfs_is_pointer(file.data, file.len))
-        return err_set(e, ERR_FORMAT, GIT_LFS_POINTER_FMT, what);
+    int more, rc = foreign_refuse(what, file.data, file.len, FOREIGN_GGUF, "a SentencePiece model", e);
     while (rc == 0 && (more = next_field(&p, &f)) != 0) {
         if (more < 0)
             return damaged(what, e);

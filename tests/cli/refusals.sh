@@ -86,6 +86,36 @@ done
 run 1 convert "$work/pointer.gguf" -o "$work/x.gguf"
 says "pointer.gguf: this is a git-lfs pointer"
 
+# The same, and what a server answered, wherever a file is read; a file of another kind as a plan.
+printf '<!DOCTYPE html>\n<html><body>Entry not found, and more of this page</body></html>\n' >"$work/page.gguf"
+for file in config.json tokenizer.json tokenizer_config.json model.safetensors; do
+    rm -rf "$work/unfetched"
+    cp -r "$demo" "$work/unfetched"
+    cp "$work/page.gguf" "$work/unfetched/$file"
+    run 1 convert "$work/unfetched" -o "$work/x.gguf"
+    says "unfetched/$file: this is a web page (HTML), probably what a server answered"
+done
+run 1 inspect "$work/page.gguf"
+says "page.gguf: this is a web page (HTML)"
+for option in --imatrix --plan; do
+    run 1 quantize "$work/m.gguf" -o "$work/x.gguf" --type Q4_0 "$option" "$work/page.gguf"
+    says "page.gguf: this is a web page (HTML)"
+    run 1 quantize "$work/m.gguf" -o "$work/x.gguf" --type Q4_0 "$option" "$work/pointer"
+    says "pointer: this is a git-lfs pointer"
+done
+run 1 quantize "$work/m.gguf" -o "$work/x.gguf" --plan "$work/m.gguf"
+says "m.gguf: this is a GGUF file, not a plan"
+printf 'nothing Q4_0\n' >"$work/idle.plan"
+run 0 quantize "$work/m.gguf" --dry-run --type Q8_0 --allow-requantize --plan "$work/idle.plan"
+says "$work/idle.plan: the line of 'nothing' decided no tensor"
+
+# A class that is not known: the whole sentence, whatever the number of those that are.
+rm -rf "$work/other"
+cp -r "$demo" "$work/other"
+sed 's/Qwen3ForCausalLM/BloomForCausalLM/' "$demo/config.json" >"$work/other/config.json"
+run 1 convert "$work/other" -o "$work/x.gguf"
+says "class 'BloomForCausalLM' is not supported; the table of families in README.md names those that are"
+
 # A damaged file of a folder is named once, with its folder.
 for file in config.json tokenizer.json tokenizer_config.json hf_quant_config.json model.safetensors.index.json; do
     rm -rf "$work/broken"
@@ -205,7 +235,7 @@ run 1 edit "$work/m.gguf" -o "$work/x.gguf" --chat-template "$work/template"
 says "not UTF-8"
 : >"$work/empty.plan"
 run 0 quantize "$demo" --dry-run --type Q8_0 --plan "$work/empty.plan"
-says "the plan has no lines"
+says "empty.plan: the plan has no lines"
 run 0 help imatrix merge
 prints "usage: kerf imatrix merge A"
 

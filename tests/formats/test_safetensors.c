@@ -199,7 +199,7 @@ static void what_a_server_answered_is_said_to_be_that(void **state)
         {"# xet version 0\nfilesize = 12\n", "this is a text, probably a pointer"},
         {"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "this is a git-lfs pointer"},
         {"PK\003\004rest of the archive", "this is a zip archive, probably a PyTorch pickle"},
-        {"GGUF\003\000\000\000rest", "this is a GGUF file"},
+        {"GGUF\003\000\000\000rest", "x.safetensors: this is a GGUF file, not a safetensors file"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct err e = {0};
