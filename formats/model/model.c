@@ -13,6 +13,7 @@
 #include "libquant/base/path.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -51,14 +52,39 @@ int model_index(struct model *m, struct err *e)
     return 0;
 }
 
+/* "ORG/NAME", as the hub of HuggingFace calls a repository, and no folder ORG here. */
+static bool is_hub_name(const char *path)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+    const char *slash = strchr(path, '/'), *dot = strrchr(path, '.');
+    struct stat st;
+    if (!slash || slash == path || !isalnum((unsigned char)path[0]) || !slash[1] ||
+        strspn(path, letters) != (size_t)(slash - path) || slash[1 + strspn(slash + 1, letters)] ||
+        (dot && (strcmp(dot, ".gguf") == 0 || strcmp(dot, ".safetensors") == 0)))
+        return false;
+    char folder[128];
+    return (size_t)snprintf(folder, sizeof folder, "%.*s", (int)(slash - path), path) < sizeof folder &&
+           stat(folder, &st) != 0;
+}
+
+/* Nothing stands at the path: one part of a split model, a name of the hub, or a slip. */
+static int missing(const char *path, struct err *e)
+{
+    if (is_hub_name(path))
+        return err_set(e, ERR_IO,
+                       "%s: no such file or folder; kerf does not download: huggingface-cli download %s "
+                       "--local-dir %s, then give that folder",
+                       path, path, strchr(path, '/') + 1);
+    return gguf_split_missing(path, err_set(e, ERR_IO, "%s: no such file or folder", path), e);
+}
+
 /* A path a person gave: say what it is not, before a reader complains about its first bytes. */
 static int open_kind(struct model *m, const char *path, const struct model_options *opt, struct err *e)
 {
     struct stat st;
     if (stat(path, &st) != 0)
-        return errno == ENOENT
-                   ? gguf_split_missing(path, err_set(e, ERR_IO, "%s: no such file or folder", path), e)
-                   : err_set(e, ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+        return errno == ENOENT ? missing(path, e)
+                               : err_set(e, ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     if (access(path, R_OK) != 0)
         return err_set(e, ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     if (S_ISDIR(st.st_mode))

@@ -160,7 +160,16 @@ says "--type is missing"
 run 2 quantize "$demo" -o "$work/x.gguf" --type Q4_KM
 says "did you mean Q4_K"
 run 2 quantize "$demo" -o "$work/x.gguf" --type Q4_KX
-says "did you mean Q4_K_M? there are: "
+says "unknown type or mix 'Q4_KX'; did you mean Q4_K_M?"
+! grep -q IQ1_S "$work/err" || fail "a near match, and a wall of names beside it"
+for pair in Q4:Q4_K_M q8:Q8_0 int4:Q4_K_M Q5:Q5_K_M 4bit:Q4_K_M Q3_K_XL:Q3_K_L IQ4:IQ4_NL; do
+    run 2 quantize "$demo" -o "$work/x.gguf" --type "${pair%:*}"
+    says "unknown type or mix '${pair%:*}'; did you mean ${pair#*:}?"
+done
+run 2 quantize "$demo" -o "$work/x.gguf" --type UD-Q4_K_XL
+says "which kerf best and kerf allocate do by measurement; did you mean the standard mix Q4_K_M?"
+run 2 quantize "$demo" -o "$work/x.gguf" --type Q4_K_M,Q3_K_M
+says "'Q4_K_M,Q3_K_M' is a list; give one type or mix"
 run 2 quantize "$demo" -o "$work/x.gguf" --type nothing
 says "unknown type or mix 'nothing'; there are: "
 says "IQ4_XS"

@@ -19,6 +19,32 @@ says "did you mean 'show'?"
 run 1 imatrix nowhere --text x -o "$work/x.gguf"
 says "nowhere: no such file or folder"
 
+# What other tools take, and slips with one answer, are told as they are written here.
+run 2 quantize in.gguf out.gguf Q4_K_M
+says "as llama-quantize takes it; here: kerf quantize in.gguf -o out.gguf --type Q4_K_M"
+run 2 quantize in.gguf Q4_K_M
+says "here: kerf quantize in.gguf -o OUT.gguf --type Q4_K_M"
+run 2 quantize in.gguf out.gguf
+says "unexpected operand 'out.gguf'"
+run 2 quantize -m in.gguf -o out.gguf
+says "here it is the operand MODEL, with no option in front of it"
+run 2 split in.gguf -o out --split-max-size 1GiB
+says "unknown option --split-max-size; did you mean --max-size?"
+run 2 quantize in.gguf -o out.gguf --max-size 1GiB
+says "unknown option --max-size; did you mean --split-max-size?"
+run 2 quantize in.gguf -o=out.gguf --type Q8_0
+says "write -o out.gguf or --output=out.gguf"
+run 2 compare Q4_K_M "$demo" --text "$src/LICENSE"
+says "the first operand is the reference, a model, found the type 'Q4_K_M'"
+run 1 tokenize "$demo" "Hello world"
+says "Hello world: no such file; TEXT is a file"
+run 1 convert no-such-org/No-Such-0.6B -o "$work/x.gguf"
+says "kerf does not download: huggingface-cli download no-such-org/No-Such-0.6B --local-dir No-Such-0.6B"
+run 1 convert "$work/No-Such-0.6B" -o "$work/x.gguf"
+! grep -q huggingface "$work/err" || fail "a path is taken for a name of the hub"
+run 1 convert no-such-folder/x.gguf -o "$work/x.gguf"
+! grep -q huggingface "$work/err" || fail "a file is taken for a name of the hub"
+
 run 0 help inspect
 prints "usage: kerf inspect PATH"
 prints "Shared options:"

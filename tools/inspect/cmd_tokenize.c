@@ -10,8 +10,11 @@
 #include "formats/tokenizer/codepoint.h"
 #include "formats/tokenizer/tokenizer.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 struct options {
     bool pieces, no_special, no_bos;
@@ -65,6 +68,19 @@ static void print_text(const struct tokenizer *t, const int32_t *ids, size_t n, 
         putchar('\n');
 }
 
+/* A text in the place of its file is the common slip. */
+static int read_text(char **text, size_t *len, const char *path, struct err *e)
+{
+    int rc =
+        strcmp(path, "-") != 0 && access(path, F_OK) != 0 && errno == ENOENT
+            ? err_set(e, ERR_IO,
+                      "%s: no such file; TEXT is a file, and a text itself comes through standard input: "
+                      "printf '%%s' 'Hello world' | kerf tokenize MODEL",
+                      path)
+            : text_read(text, len, path, 0, e);
+    return rc == 0 ? text_refuse(path, *text, *len, e) : rc;
+}
+
 static int run(const char *model_path, const char *text_path, const struct options *o,
                const struct shared_options *shared, struct err *e)
 {
@@ -82,9 +98,7 @@ static int run(const char *model_path, const char *text_path, const struct optio
     if (rc == 0)
         rc = tokenizer_new(&t, v, e);
     if (rc == 0)
-        rc = text_read(&text, &len, text_path, 0, e);
-    if (rc == 0)
-        rc = text_refuse(text_path, text, len, e);
+        rc = read_text(&text, &len, text_path, e);
     if (rc == 0)
         rc = tokenizer_encode(t, text, len, &how, &ids, &n, e);
     if (rc == 0) {

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 struct gates {
     double max_kld, max_ppl_ratio, min_top1;   /* NaN: not asked for */
@@ -141,6 +142,12 @@ static int check_operands(const struct opt_command *cmd, const struct opt_operan
         return cmd_usage(cmd, "--reference and --save-reference exclude each other: it is stored already");
     if (args->n < 2 && !o->reference && !o->save_reference)
         return cmd_usage(cmd, "expected a reference and at least one candidate");
+    struct stat st;
+    if (!o->reference && mix_find(args->items[0]) && stat(args->items[0], &st) != 0)
+        return cmd_usage(cmd,
+                         "the first operand is the reference, a model, found the type '%s'; types are "
+                         "candidates, behind it",
+                         args->items[0]);
     return 0;
 }
 

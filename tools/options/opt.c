@@ -171,6 +171,22 @@ static size_t option_names(const struct parser *p, const char **names, size_t ca
     return n;
 }
 
+static bool ends_in_word(const char *name, const char *word)
+{
+    size_t n = strlen(name), m = strlen(word);
+    return n > m && name[n - m - 1] == '-' && strcmp(name + n - m, word) == 0;
+}
+
+/* An option that another command calls by more words, or by fewer: --max-size and --split-max-size. NULL:
+ * none. */
+static const char *option_ending_alike(const char *word, const char *const *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ends_in_word(names[i], word) || (strchr(names[i], '-') && ends_in_word(word, names[i])))
+            return names[i];
+    return NULL;
+}
+
 static int unknown_long(const struct parser *p, const char *name, size_t len)
 {
     char word[64];
@@ -181,6 +197,8 @@ static int unknown_long(const struct parser *p, const char *name, size_t len)
     if (own)
         return opt_usage(p->cmd, "unknown option --%s, as llama.cpp calls it; here it is %s", word, own);
     const char *near = opt_nearest(word, names, n);
+    if (!near)
+        near = option_ending_alike(word, names, n);
     if (near)
         return opt_usage(p->cmd, "unknown option --%s; did you mean --%s?", word, near);
     return opt_usage(p->cmd, "unknown option --%s", word);
@@ -325,6 +343,10 @@ static int parse_short(struct parser *p, const char *letters)
             set_flag(o);
             continue;
         }
+        if (letters[1] == '=') /* by GNU's rules a value that begins with it; nobody means that */
+            return opt_usage(p->cmd,
+                             "-%s: a short option takes its value without '='; write -%c %s or --%s=%s",
+                             letters, o->letter, letters + 2, o->name, letters + 2);
         if (letters[1])
             return store(p, o, letters + 1);
         if (p->next >= p->argc)
@@ -343,6 +365,10 @@ static int check_operands(const struct opt_command *cmd, const struct opt_operan
     for (size_t i = 0; i < operands->n; i++)
         if (!operands->items[i][0])
             return opt_usage(cmd, "operand %zu is empty; usage: kerf %s %s", i + 1, cmd->name, cmd->operands);
+    int status =
+        operands->n > cmd->max_operands && cmd->explain_operands ? cmd->explain_operands(cmd, operands) : 0;
+    if (status)
+        return status;
     if (operands->n > cmd->max_operands)
         return opt_usage(cmd, "unexpected operand '%s'; usage: kerf %s %s",
                          operands->items[cmd->max_operands], cmd->name, cmd->operands);

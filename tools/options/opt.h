@@ -91,6 +91,11 @@ struct shared_options {
         .memory_bytes = (uint64_t)1 << 30                                                                    \
     }
 
+struct opt_operands {
+    char **items; /* in argv, in their order */
+    size_t n;
+};
+
 struct opt_command {
     const char *name;        /* "convert"; sub-commands as "imatrix merge" */
     const char *operands;    /* for the usage line: "MODEL -o OUT.gguf" */
@@ -100,15 +105,13 @@ struct opt_command {
     size_t min_operands, max_operands; /* max SIZE_MAX: any number */
     unsigned uses;                     /* of enum opt_use */
     const char *examples;              /* command lines, one a line; NULL: none */
+    /* With more operands than there may be: explains the form of another tool that they have, and returns the
+     * exit status; 0: they have none. NULL: nothing to explain. */
+    int (*explain_operands)(const struct opt_command *cmd, const struct opt_operands *operands);
 };
 
 /* The table of a command's options, and its length, in a struct opt_command. */
 #define OPT_TABLE(table) .options = (table), .n_options = sizeof(table) / sizeof *(table)
-
-struct opt_operands {
-    char **items; /* in argv, in their order */
-    size_t n;
-};
 
 #define OPT_CONTINUE (-1)
 

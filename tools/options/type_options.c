@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static bool can_write(enum qtype type)
 {
@@ -35,11 +36,12 @@ int parse_tensor_type(const struct opt_command *cmd, const char *option, const c
         if (can_write((enum qtype)i))
             names[n++] = qtype_name(i);
     const char *near = opt_nearest(text, names, n);
+    if (near)
+        return cmd_usage(cmd, "%s: unknown tensor type '%s'; did you mean %s?", option, text, near);
     char list[512] = "";
     for (size_t i = 0; i < n; i++)
         add_name(list, sizeof list, names[i]);
-    return cmd_usage(cmd, "%s: unknown tensor type '%s'%s%s%s there are: %s", option, text,
-                     near ? "; did you mean " : "", near ? near : "", near ? "?" : ";", list);
+    return cmd_usage(cmd, "%s: unknown tensor type '%s'; there are: %s", option, text, list);
 }
 
 /* All mixes. */
@@ -60,13 +62,59 @@ void print_type_names(bool mixes)
             printf("%s%s", space, qtype_name(i)), space = " ";
 }
 
+/* "UD-Q4_K_XL": a mix that Unsloth makes for each model. */
+static bool is_dynamic(const char *text)
+{
+    return strncasecmp(text, "UD-", 3) == 0;
+}
+
+/* "4", "Q4", "int4", "4bit", "nf4", "Q4_K": the common mix of so many bits; NULL: the text is no such word.
+ */
+static const char *mix_of_bits(const char *text)
+{
+    static const char *const heads[] = {"", "Q", "int", "i", "w", "fp", "nf"};
+    static const char *const tails[] = {"", "_K", "bit", "-bit", "bits"};
+    static const char *const of_bits[] = {"Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", NULL, "Q8_0"};
+    size_t n = strcspn(text, "0123456789");
+    bool has_head = false, has_tail = false;
+    if (text[n] < '2' || text[n] > '8')
+        return NULL;
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
+        has_head |= strlen(heads[i]) == n && strncasecmp(text, heads[i], n) == 0;
+    for (size_t i = 0; i < sizeof tails / sizeof *tails; i++)
+        has_tail |= strcasecmp(text + n + 1, tails[i]) == 0;
+    return has_head && has_tail ? of_bits[text[n] - '2'] : NULL;
+}
+
 const char *nearest_mix(const char *text)
 {
-    const char *names[128];
+    const char *names[128], *of_bits = mix_of_bits(text);
     size_t n = 0;
+    if (of_bits)
+        return of_bits;
     for (size_t i = 0; i < mix_count() && n < 128; i++)
         names[n++] = mix_at(i)->name;
-    return opt_nearest(text, names, n);
+    return opt_nearest(is_dynamic(text) ? text + 3 : text, names, n);
+}
+
+/* One sentence: what was probably meant, and the list of all only where nothing is near. */
+static int unknown_mix(const struct opt_command *cmd, const char *option, const char *text)
+{
+    const char *near = nearest_mix(text);
+    char list[1024];
+    if (strchr(text, ','))
+        return cmd_usage(cmd, "%s: '%s' is a list; give one type or mix (kerf ladder --types takes several)",
+                         option, text);
+    if (is_dynamic(text))
+        return cmd_usage(cmd,
+                         "%s: '%s' is a name of mixes made for each model, which kerf best and kerf allocate "
+                         "do by measurement%s%s%s",
+                         option, text, near ? "; did you mean the standard mix " : "", near ? near : "",
+                         near ? "?" : "");
+    if (near)
+        return cmd_usage(cmd, "%s: unknown type or mix '%s'; did you mean %s?", option, text, near);
+    list_mixes(list, sizeof list);
+    return cmd_usage(cmd, "%s: unknown type or mix '%s'; there are: %s", option, text, list);
 }
 
 int parse_mix(const struct opt_command *cmd, const char *option, const char *text, const struct mix **out)
@@ -82,11 +130,7 @@ int parse_mix(const struct opt_command *cmd, const char *option, const char *tex
                          option, qtype_name((uint32_t)type), qtype_name((uint32_t)type),
                          qtype_name((uint32_t)type),
                          type == QTYPE_MXFP4 ? "; for a model with experts there is the mix MXFP4_MOE" : "");
-    const char *near = nearest_mix(text);
-    char list[1024];
-    list_mixes(list, sizeof list);
-    return cmd_usage(cmd, "%s: unknown type or mix '%s'%s%s%s there are: %s", option, text,
-                     near ? "; did you mean " : "", near ? near : "", near ? "?" : ";", list);
+    return unknown_mix(cmd, option, text);
 }
 
 int parse_mixes(const struct opt_command *cmd, const char *option, const char *text, const struct mix ***out,

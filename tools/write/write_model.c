@@ -523,6 +523,19 @@ static void options_release(struct options *o)
             "encoder: fast takes each block by itself; feedback hands errors on between weights under the "  \
             "Hessians of a text, for Q2_K to Q6_K, Q4_0 to Q5_1, IQ2, IQ3 and IQ4")
 
+/* IN OUT TYPE, the order of llama-quantize, or IN TYPE. */
+static int explain_operands(const struct opt_command *cmd, const struct opt_operands *operands)
+{
+    char *const *items = operands->items;
+    for (size_t i = 1; i < operands->n && i < 3; i++)
+        if (mix_find(items[i]))
+            return cmd_usage(cmd,
+                             "the type behind the files, as llama-quantize takes it; here: kerf %s %s -o %s "
+                             "--type %s",
+                             cmd->name, items[0], i == 2 ? items[1] : "OUT.gguf", items[i]);
+    return 0;
+}
+
 int write_model_command(const struct write_command *wc, int argc, char **argv)
 {
     struct shared_options s = SHARED_OPTIONS_INIT;
@@ -572,6 +585,7 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
         .max_operands = 1,
         .uses = USES_ALL,
         .examples = wc->examples,
+        .explain_operands = explain_operands,
     };
     struct opt_operands args;
     int status = opt_parse(&cmd, argc, argv, &s, &args);
