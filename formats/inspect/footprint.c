@@ -72,6 +72,14 @@ static uint64_t state_bytes(const struct hparams *h)
     return mul(4, add(mul(state, inner), mul(kernel ? kernel - 1 : 0, columns)));
 }
 
+/* Does the cache hold latents? Values are then the front of the keys, with no cache of their own. The sizes
+ * of heads before they are taken to latents say so: older files have the rank of latents, but expand them. */
+static bool caches_latents(const struct hparams *h)
+{
+    return (!h->arch || h->arch->runtime.latent) && hparam_or(&h->full_key_dim, 0, 0) != 0 &&
+           hparam_or(&h->full_value_dim, 0, 0) != 0;
+}
+
 static void read_layer(struct footprint *f, const struct hparams *h, uint64_t layer, uint64_t n_main)
 {
     struct footprint_layer *l = &f->layers[layer];
@@ -84,8 +92,7 @@ static void read_layer(struct footprint *f, const struct hparams *h, uint64_t la
     }
     struct hparams_heads heads = hparams_heads(h, layer);
     l->k_width = mul(heads.n_kv, heads.key_dim);
-    /* Values over latents are the front of the keys: they have no cache of their own. */
-    l->v_width = hparam_is_there(&h->kv_latent.key) ? 0 : mul(heads.n_kv, heads.value_dim);
+    l->v_width = caches_latents(h) ? 0 : mul(heads.n_kv, heads.value_dim);
     bool windowed = f->is_guess || h->arch->runtime.window_period != 0;
     l->window = windowed ? hparams_window(h, layer, window_period(h)) : 0;
     f->q_width = max_of(f->q_width, mul(heads.n, heads.key_dim));

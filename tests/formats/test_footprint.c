@@ -311,6 +311,46 @@ static void test_prediction_layers_of_hybrids_have_no_cache(void **state)
     close_opened(&o);
 }
 
+/* DeepSeek: a cache of latents has no values. Older files have the rank of the latents as well, but not the
+ * sizes of heads before them; their runtime expands keys and values of every head. */
+static void test_values_are_cached_unless_the_file_attends_over_latents(void **state)
+{
+    (void)state;
+    static const char config[] =
+        "{\"model_type\": \"deepseek_v3\", \"hidden_size\": 64, \"num_hidden_layers\": 3, "
+        "\"num_attention_heads\": 4, \"kv_lora_rank\": 32, \"q_lora_rank\": 24, \"qk_nope_head_dim\": 16, "
+        "\"qk_rope_head_dim\": 8, \"v_head_dim\": 16, \"vocab_size\": 320, \"n_routed_experts\": 16, "
+        "\"max_position_embeddings\": 512}";
+    struct opened o;
+    struct footprint older;
+    struct err e = {0};
+    open_config(&o, config);
+    assert_int_equal(footprint_cache_bytes(&o.f, 256, both(QTYPE_F16)), 256 * 3 * (32 + 8) * 2);
+    struct gguf_meta *meta = (struct gguf_meta *)(uintptr_t)model_meta(o.m); /* the test's own model */
+    assert_true(gguf_meta_remove(meta, "deepseek2.attention.key_length_mla"));
+    assert_true(gguf_meta_remove(meta, "deepseek2.attention.value_length_mla"));
+    assert_int_equal(gguf_meta_set_u32(meta, "deepseek2.attention.head_count_kv", 4, &e), 0);
+    assert_int_equal(gguf_meta_set_u32(meta, "deepseek2.attention.key_length", 24, &e), 0);
+    assert_int_equal(gguf_meta_set_u32(meta, "deepseek2.attention.value_length", 16, &e), 0);
+    read_again(o.m);
+    assert_int_equal(footprint_init(&older, o.m, &e), 0);
+    assert_int_equal(footprint_cache_bytes(&older, 256, both(QTYPE_F16)), 256 * 3 * 4 * (24 + 16) * 2);
+    footprint_release(&older);
+    close_opened(&o);
+
+    open_config(&o, qwen3_06b); /* a family without such attention, whatever its keys say */
+    uint64_t plain = footprint_cache_bytes(&o.f, 256, both(QTYPE_F16));
+    meta = (struct gguf_meta *)(uintptr_t)model_meta(o.m);
+    assert_int_equal(gguf_meta_set_u32(meta, "qwen3.attention.kv_lora_rank", 32, &e), 0);
+    assert_int_equal(gguf_meta_set_u32(meta, "qwen3.attention.key_length_mla", 32, &e), 0);
+    assert_int_equal(gguf_meta_set_u32(meta, "qwen3.attention.value_length_mla", 32, &e), 0);
+    read_again(o.m);
+    assert_int_equal(footprint_init(&older, o.m, &e), 0);
+    assert_int_equal(footprint_cache_bytes(&older, 256, both(QTYPE_F16)), plain);
+    footprint_release(&older);
+    close_opened(&o);
+}
+
 /* Rows of keys and values that fill no whole block are padded to one; nothing overflows. */
 static void test_odd_rows_and_large_numbers(void **state)
 {
@@ -433,6 +473,7 @@ int main(void)
         cmocka_unit_test(test_sliding_windows_bound_the_cache),
         cmocka_unit_test(test_described_families_keep_the_whole_context),
         cmocka_unit_test(test_prediction_layers_of_hybrids_have_no_cache),
+        cmocka_unit_test(test_values_are_cached_unless_the_file_attends_over_latents),
         cmocka_unit_test(test_odd_rows_and_large_numbers),
         cmocka_unit_test(test_largest_context_is_what_counting_finds),
         cmocka_unit_test(test_levels_are_what_quantize_would_write),
