@@ -270,7 +270,7 @@ static int build_shared_expert(struct net *net, struct net_layer *l, struct err 
     return rc;
 }
 
-/* How a token's experts are chosen. */
+/* How a token's experts are chosen, by numbers that model_check has found to fit. */
 static int read_choice(struct net *net, const struct arch_runtime *f, struct net_layer *l, struct err *e)
 {
     struct moe *m = &l->moe;
@@ -283,21 +283,7 @@ static int read_choice(struct net *net, const struct arch_runtime *f, struct net
     m->n_used = u32_of(hparam_or(&h->n_experts_used, l->index, 0));
     m->n_groups = u32_of(hparam_or(&h->n_expert_groups, 0, 0));
     m->n_groups_used = u32_of(hparam_or(&h->n_expert_groups_used, 0, m->n_groups));
-    m->sigmoid = gating == ARCH_GATING_SIGMOID;
-    if (m->n_experts == 0 || m->n_experts > 65536 || m->n_used == 0 || m->n_used > m->n_experts)
-        return err_set(e, ERR_FORMAT,
-                       "%s: keys '%s.expert_count' (%u) and 'expert_used_count' (%u) do not fit",
-                       model_path(net->model), h->arch_name, m->n_experts, m->n_used);
-    if (gating > ARCH_GATING_SIGMOID)
-        return err_set(e, ERR_UNSUPPORTED, "%s: key '%s.%s': expected 1 (softmax) or 2 (sigmoid), found %llu",
-                       model_path(net->model), h->arch_name, h->expert_gating.key.suffix,
-                       (unsigned long long)gating);
-    if (m->n_groups > 1 &&
-        (m->n_experts % m->n_groups != 0 || m->n_groups_used == 0 || m->n_groups_used > m->n_groups ||
-         m->n_experts / m->n_groups * m->n_groups_used < m->n_used))
-        return err_set(e, ERR_FORMAT,
-                       "%s: %u experts, %u of a token, in %u groups, %u of a token, do not fit together",
-                       model_path(net->model), m->n_experts, m->n_used, m->n_groups, m->n_groups_used);
+    m->sigmoid = (gating ? gating : f->gating) == ARCH_GATING_SIGMOID; /* 0: not said, as in llama.cpp */
     return m->sigmoid ? vector(net, l->index, "exp_probs_b.bias", m->n_experts, false, &m->choice_bias, e)
                       : 0;
 }

@@ -314,6 +314,10 @@ int arch_resolve(struct arch_model *out, const struct hf_config *config, struct 
 /* Evaluate symbols first .. end - 1, of the text or of the tower's part that they belong to. */
 int arch_read_symbols(struct arch_model *a, int first, int end, struct err *e);
 
+/* Can a token's n_used of n_experts be chosen in n_groups_used of n_groups? Groups are of equal size, hold
+ * two experts or more, by which they are rated, and the chosen ones enough for a token. 0 or 1: no groups. */
+bool arch_groups_fit(uint64_t n_experts, uint64_t n_used, uint64_t n_groups, uint64_t n_groups_used);
+
 /* Value of an expression of symbols. False: unknown symbol, missing value, overflow or a remainder. */
 bool arch_eval(const struct arch_model *a, const char *expr, uint64_t *out);
 

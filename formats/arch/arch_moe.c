@@ -212,6 +212,55 @@ int arch_check_leading_dense(struct arch_model *a, struct err *e)
     return check_counts(a, e);
 }
 
+bool arch_groups_fit(uint64_t n_experts, uint64_t n_used, uint64_t n_groups, uint64_t n_groups_used)
+{
+    if (n_groups <= 1)
+        return true;
+    uint64_t size = n_experts / n_groups;
+    return n_experts % n_groups == 0 && size >= 2 && n_groups_used >= 1 && n_groups_used <= n_groups &&
+           size * n_groups_used >= n_used;
+}
+
+/* 0 for what is not stated. False: neither is. */
+static bool read_groups(const struct arch_model *a, uint64_t *n, uint64_t *n_used)
+{
+    *n = *n_used = 0;
+    bool known = hf_config_uint(a->config, "n_group", n, NULL);
+    return hf_config_uint(a->config, "topk_group", n_used, NULL) || known;
+}
+
+int arch_check_groups(const struct arch_model *a, struct err *e)
+{
+    uint64_t n, n_used;
+    if (!read_groups(a, &n, &n_used) || (n >= 1 && n_used >= 1 && n_used <= n &&
+                                         arch_groups_fit(a->value[ARCH_E], a->value[ARCH_K], n, n_used)))
+        return 0;
+    return err_set(
+        e, ERR_FORMAT,
+        "config.json: n_group (%llu) and topk_group (%llu) do not fit %llu experts, %llu of a token; "
+        "expected 1 and 1, or equal groups of two experts or more, of which the chosen ones hold "
+        "enough",
+        (unsigned long long)n, (unsigned long long)n_used, (unsigned long long)a->value[ARCH_E],
+        (unsigned long long)a->value[ARCH_K]);
+}
+
+bool arch_leaves_groups(const struct arch_model *a)
+{
+    uint64_t n, n_used;
+    read_groups(a, &n, &n_used);
+    return n > 1 && n_used < n;
+}
+
+int arch_set_one_group(const struct arch_model *a, struct gguf_meta *meta, struct err *e)
+{
+    uint64_t n, n_used;
+    read_groups(a, &n, &n_used);
+    if (n <= 1)
+        return 0;
+    int rc = arch_set_u32(a, meta, "expert_group_count", 1, e);
+    return rc == 0 ? arch_set_u32(a, meta, "expert_group_used_count", 1, e) : rc;
+}
+
 int arch_warn_dense_layers(const struct arch_model *a, const struct arch_warnings *w, struct err *e)
 {
     char text[240];

@@ -89,6 +89,14 @@ int arch_add_deepstack(const struct arch_model *a, struct gguf_meta *meta, struc
 int arch_check_experts(struct arch_model *a, struct err *e);
 /* The same from first_k_dense_replace: the first layers have none. */
 int arch_check_leading_dense(struct arch_model *a, struct err *e);
+/* Refuse n_group and topk_group that do not fit the experts; for models that choose in groups.
+ * Neither: no groups. */
+int arch_check_groups(const struct arch_model *a, struct err *e);
+/* Are there groups, of which some are left out? */
+bool arch_leaves_groups(const struct arch_model *a);
+/* One group in place of the configuration's, for models whose choice does not depend on them: a runtime goes
+ * by the keys alone, and llama.cpp stops where all groups are chosen. After the keys of the configuration. */
+int arch_set_one_group(const struct arch_model *a, struct gguf_meta *meta, struct err *e);
 bool arch_has_experts(const struct arch_model *a, uint64_t layer);
 bool arch_is_dense(const struct arch_model *a, uint64_t layer);
 

@@ -129,18 +129,28 @@ static int refuse(const struct arch_model *a, const char *key, const char *why, 
                    a->arch->name);
 }
 
+/* V3 chooses in groups whatever topk_method says, V2 only where it does; its class default is "greedy". */
+static bool chooses_in_groups(const struct arch_model *a)
+{
+    const char *method = json_string(hf_config_get(a->config, "topk_method"));
+    return is_v3(a) || (method && strcmp(method, "group_limited_greedy") == 0);
+}
+
 /* What the runtime computes in one way only. */
 static int check_fixed(const struct arch_model *a, struct err *e)
 {
     bool flag = false;
+    uint64_t n_groups;
     const char *method = json_string(hf_config_get(a->config, "topk_method"));
     if (hf_config_bool(a->config, "attention_bias", &flag, NULL) && flag)
         return refuse(a, "attention_bias", "is true", e);
     if (hf_config_bool(a->config, "rope_interleave", &flag, NULL) && !flag)
         return refuse(a, "rope_interleave", "is false", e);
     if (method && strcmp(method, "greedy") != 0 && strcmp(method, "group_limited_greedy") != 0 &&
-        strcmp(method, "noaux_tc") != 0)
+        (!is_v3(a) || strcmp(method, "noaux_tc") != 0))
         return refuse(a, "topk_method", method, e);
+    if (!is_v3(a) && chooses_in_groups(a) && !hf_config_uint(a->config, "n_group", &n_groups, NULL))
+        return refuse(a, "topk_method", "is group_limited_greedy without n_group", e);
     flag = false;
     if (!is_v3(a) && hf_config_bool(a->config, "norm_topk_prob", &flag, NULL) && flag)
         return refuse(a, "norm_topk_prob", "is true in a DeepSeek-V2", e);
@@ -187,7 +197,8 @@ static int check(struct arch_model *a, struct err *e)
     a->rope.has_attention_factor = all == 0 && a->rope.has_attention_factor;
     if (a->known[ARCH_ES] && a->value[ARCH_ES] == 0)
         return refuse(a, "n_shared_experts", "is 0", e);
-    return arch_check_leading_dense(a, e);
+    rc = arch_check_leading_dense(a, e);
+    return rc == 0 && chooses_in_groups(a) ? arch_check_groups(a, e) : rc;
 }
 
 /* The runtime knows the small ones, which have no latent of queries, by their layers. */
@@ -206,8 +217,7 @@ static int warn_of_queries(const struct arch_model *a, const struct arch_warning
 static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
                     struct err *e)
 {
-    bool norm = is_v3(a);
-    uint64_t n_groups = 0;
+    bool norm = is_v3(a), in_groups = chooses_in_groups(a) && arch_leaves_groups(a);
     double all = 0;
     int rc =
         arch_set_u32(a, meta, "expert_gating_func", is_v3(a) ? ARCH_GATING_SIGMOID : ARCH_GATING_SOFTMAX, e);
@@ -219,8 +229,9 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
         rc = arch_set_f32(a, meta, "rope.scaling.yarn_log_multiplier", 0.1 * all, e);
     if (rc == 0)
         rc = warn_of_queries(a, w, e);
-    hf_config_uint(a->config, "n_group", &n_groups, NULL);
-    if (rc == 0 && !is_v3(a) && n_groups > 1)
+    if (rc == 0 && !in_groups)
+        rc = arch_set_one_group(a, meta, e);
+    if (rc == 0 && !is_v3(a) && in_groups)
         rc = w->add(
             w->ctx,
             "[runtime-differs] config.json: experts in groups; llama.cpp rates a group by its two best "

@@ -120,7 +120,9 @@ static int check_moe(struct arch_model *a, struct err *e)
     if (rc == 0 && a->value[ARCH_ES] == 0)
         rc = err_set(e, ERR_UNSUPPORTED,
                      "config.json: n_shared_experts is 0; llama.cpp has no 'glm4moe' without shared experts");
-    return rc == 0 ? arch_check_leading_dense(a, e) : rc;
+    if (rc == 0)
+        rc = arch_check_leading_dense(a, e);
+    return rc == 0 ? arch_check_groups(a, e) : rc;
 }
 
 static int add_moe_keys(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
@@ -128,6 +130,8 @@ static int add_moe_keys(const struct arch_model *a, struct gguf_meta *meta, cons
 {
     (void)w;
     int rc = arch_set_u32(a, meta, "expert_gating_func", ARCH_GATING_SIGMOID, e);
+    if (rc == 0 && !arch_leaves_groups(a))
+        rc = arch_set_one_group(a, meta, e);
     return rc == 0 ? arch_set_u32(a, meta, "nextn_predict_layers", a->n_extra, e) : rc;
 }
 

@@ -170,6 +170,34 @@ static int check_feed_forward(struct check *c)
     return 0;
 }
 
+/* How the experts of a token are chosen, in models that have a router. */
+static int check_choice(struct check *c)
+{
+    const struct hparams *h = c->h;
+    uint64_t n_experts, n_used, gating = hparam_or(&h->expert_gating, 0, 0);
+    bool any = false;
+    for (uint64_t layer = 0; !any && layer < c->n_layers; layer++)
+        any = model_find_in(c->m, layer, "ffn_gate_inp.weight") != NULL;
+    if (!any || !hparam_whole(&h->n_experts, &n_experts) || !hparam_whole(&h->n_experts_used, &n_used))
+        return 0; /* check_feed_forward has found that */
+    int rc = check_count(c, &h->n_expert_groups, 0, UINT32_MAX);
+    if (rc == 0)
+        rc = check_count(c, &h->n_expert_groups_used, 0, UINT32_MAX);
+    if (rc == 0 && (gating > ARCH_GATING_SIGMOID || h->expert_gating.key.state == HPARAM_WRONG))
+        rc = found(c, "key '%s.%s' is %" PRIu64 ", expected 1 (softmax) or 2 (sigmoid)", h->arch_name,
+                   h->expert_gating.key.suffix, gating);
+    uint64_t n_groups = hparam_or(&h->n_expert_groups, 0, 0);
+    uint64_t n_groups_used = hparam_or(&h->n_expert_groups_used, 0, n_groups);
+    if (rc != 0 || arch_groups_fit(n_experts, n_used, n_groups, n_groups_used))
+        return rc;
+    return found(c,
+                 "keys '%s.expert_group_count' (%" PRIu64 ") and 'expert_group_used_count' (%" PRIu64
+                 ") do not fit %" PRIu64 " experts, %" PRIu64
+                 " of a token; expected equal groups of two experts or more, of which the chosen ones hold "
+                 "enough",
+                 h->arch_name, n_groups, n_groups_used, n_experts, n_used);
+}
+
 static int check_delta_net(struct check *c)
 {
     uint64_t kernel, state, groups, heads, inner;
@@ -241,9 +269,12 @@ static int check_answer(struct check *c)
 int model_check(const struct model *m, struct string_list *findings, struct arena *arena, struct err *e)
 {
     static int (*const checks[])(struct check *) = {
-        check_counts, check_prediction_blocks, check_heads,     check_rotary,        check_rotary_scaling,
-        check_scales, check_feed_forward,      check_delta_net, check_layers_beyond, check_vocabulary_size,
-        check_answer,
+        check_counts,          check_prediction_blocks,
+        check_heads,           check_rotary,
+        check_rotary_scaling,  check_scales,
+        check_feed_forward,    check_choice,
+        check_delta_net,       check_layers_beyond,
+        check_vocabulary_size, check_answer,
     };
     const struct hparams *h = model_hparams(m);
     struct check c = {.m = m, .h = h, .findings = findings, .arena = arena, .e = e};

@@ -927,6 +927,67 @@ static void what_a_runtime_has_built_in_must_be_so(void **state)
     hf_config_free(c);
 }
 
+#define LEADING "\"first_k_dense_replace\": 1"
+#define EIGHT   "\"n_routed_experts\": 8, \"num_experts\": 8, \"num_experts_per_tok\": 3, " LEADING ", "
+
+/* What transformers cannot compute, and what no runtime does. */
+static void groups_of_experts_must_fit_them(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "\"n_group\": 3, \"topk_group\": 2", "\"n_group\": 0, \"topk_group\": 0",
+        "\"n_group\": 4, \"topk_group\": 0", "\"n_group\": 4, \"topk_group\": 5",
+        "\"n_group\": 4, \"topk_group\": 1", "\"n_group\": 8, \"topk_group\": 4",
+        "\"n_group\": 1, \"topk_group\": 0", "\"n_group\": 4000000000, \"topk_group\": 4000000000",
+    };
+    char extra[300];
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(extra, sizeof extra, EIGHT "%s", bad[i]);
+        expect_refusal("Glm4MoeForCausalLM", extra, ERR_FORMAT, "do not fit 8 experts, 3 of a token");
+        expect_refusal("DeepseekV3ForCausalLM", extra, ERR_FORMAT, "do not fit 8 experts, 3 of a token");
+        snprintf(extra, sizeof extra, EIGHT "\"topk_method\": \"group_limited_greedy\", %s", bad[i]);
+        expect_refusal("DeepseekV2ForCausalLM", extra, ERR_FORMAT, "do not fit 8 experts, 3 of a token");
+    }
+    expect_refusal("DeepseekV2ForCausalLM", "\"topk_method\": \"group_limited_greedy\"", ERR_UNSUPPORTED,
+                   "without n_group");
+    expect_refusal("DeepseekV2ForCausalLM", "\"topk_method\": \"noaux_tc\"", ERR_UNSUPPORTED, "noaux_tc");
+}
+
+static void expect_groups(const char *class_name, const char *arch, const char *extra, uint32_t n,
+                          uint32_t used, bool warned)
+{
+    char text[300], key[80], warning[200] = "";
+    snprintf(text, sizeof text, EIGHT "%s", extra);
+    struct gguf_meta *m = keys_of(class_name, text, warning);
+    snprintf(key, sizeof key, "%s.expert_group_count", arch);
+    expect_u32(m, key, n);
+    snprintf(key, sizeof key, "%s.expert_group_used_count", arch);
+    expect_u32(m, key, used);
+    assert_int_equal(strstr(warning, "experts in groups") != NULL, warned);
+    gguf_meta_free(m);
+}
+
+/* transformers passes over the groups of a greedy DeepSeek-V2, also where topk_method is not stated; runtimes
+ * know the keys alone. To choose among all groups is to have none. */
+static void groups_that_choose_nothing_are_written_as_one(void **state)
+{
+    (void)state;
+    static const char v2[] = "DeepseekV2ForCausalLM", v3[] = "DeepseekV3ForCausalLM", ds[] = "deepseek2";
+    expect_groups(v2, ds, "\"topk_method\": \"greedy\", \"n_group\": 4, \"topk_group\": 2", 1, 1, false);
+    expect_groups(v2, ds, "\"n_group\": 4, \"topk_group\": 2", 1, 1, false);
+    expect_groups(v2, ds, "\"n_group\": 3, \"topk_group\": 9", 1, 1, false);
+    expect_groups(v2, ds, "\"topk_method\": \"group_limited_greedy\", \"n_group\": 4, \"topk_group\": 2", 4,
+                  2, true);
+    expect_groups(v3, ds, "\"topk_method\": \"greedy\", \"n_group\": 4, \"topk_group\": 2", 4, 2, false);
+    expect_groups(v3, ds, "\"n_group\": 4, \"topk_group\": 4", 1, 1, false);
+    expect_groups("Glm4MoeForCausalLM", "glm4moe", "\"n_group\": 4, \"topk_group\": 4", 1, 1, false);
+    expect_groups("Glm4MoeForCausalLM", "glm4moe", "\"n_group\": 4, \"topk_group\": 2", 4, 2, false);
+    struct gguf_meta *m =
+        keys_of(v2, LEADING, NULL); /* nor are there keys where the configuration has none */
+    assert_null(gguf_meta_find(m, "deepseek2.expert_group_count"));
+    gguf_meta_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -942,6 +1003,8 @@ int main(void)
         cmocka_unit_test(absent_numbers_take_their_rule_and_are_not_called_stated),
         cmocka_unit_test(impossible_configurations_are_refused_by_field),
         cmocka_unit_test(what_a_runtime_has_built_in_must_be_so),
+        cmocka_unit_test(groups_of_experts_must_fit_them),
+        cmocka_unit_test(groups_that_choose_nothing_are_written_as_one),
         cmocka_unit_test(layers_without_experts_have_a_plain_network_and_a_warning),
         cmocka_unit_test(an_unknown_class_is_refused_with_the_list_of_known_ones),
         cmocka_unit_test(llama_rows_of_q_and_k_are_permuted_by_the_formula),
