@@ -298,7 +298,7 @@ bool arch_row_expected(const struct arch_model *a, const struct arch_row *row);
 size_t arch_count(void);
 const struct arch *arch_at(size_t i);
 
-/* By HuggingFace class, or by model_type when `class_name` is "". ERR_UNSUPPORTED lists the known classes. */
+/* By HuggingFace class, or by model_type when `class_name` is "". ERR_UNSUPPORTED names it. */
 int arch_find(const struct arch **out, const char *class_name, const char *model_type, struct err *e);
 
 /* By GGUF architecture name; NULL when unknown. */
