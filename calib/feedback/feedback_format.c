@@ -246,7 +246,8 @@ static void pack_iq2(const struct feedback_format *f, void *dst, const struct fe
             s->scales[k / 4] |= (uint8_t)scale;
         }
     }
-    memcpy(dst, &(uint16_t){f32_to_f16(b->d / f->unit)}, sizeof(uint16_t)); /* all three begin with d */
+    const uint16_t d = f32_to_f16(b->d / f->unit);
+    memcpy(dst, &d, sizeof d); /* all three begin with d */
 }
 
 static void pack_iq3(const struct feedback_format *f, void *dst, const struct feedback_block *b)
@@ -272,7 +273,8 @@ static void pack_iq3(const struct feedback_format *f, void *dst, const struct fe
             s->signs[4 * j + k] = signs_of(b->code + 32 * j + 8 * k);
         s->scales[j / 2] |= (uint8_t)((unsigned)(b->scale[j] / 2) << 4 * (j % 2));
     }
-    memcpy(dst, &(uint16_t){f32_to_f16(b->d / f->unit)}, sizeof(uint16_t));
+    const uint16_t d = f32_to_f16(b->d / f->unit);
+    memcpy(dst, &d, sizeof d);
 }
 
 void feedback_pack(const struct feedback_format *f, const struct feedback_block *b, void *dst)
