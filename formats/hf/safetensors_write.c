@@ -3,6 +3,7 @@
 
 #include "libquant/base/arena.h"
 #include "libquant/base/checked.h"
+#include "libquant/base/printed.h"
 #include "formats/output/output_file.h"
 #include "libquant/base/strmap.h"
 
@@ -17,9 +18,7 @@ struct safetensors_writer {
     struct output_file *file;
     struct arena arena;
     struct strmap names, meta_keys;
-    FILE *tensors, *meta; /* memory streams: the JSON text of both parts, without their braces */
-    char *tensors_text, *meta_text;
-    size_t tensors_len, meta_len;
+    struct printed tensors, meta;   /* the JSON text of both parts, without their braces */
     uint64_t n_declared, n_written; /* bytes of data */
     bool streaming;                 /* header is out */
 };
@@ -30,12 +29,8 @@ int safetensors_writer_open(struct safetensors_writer **out, const char *path, b
     if (!w)
         return err_set(e, ERR_NOMEM, "%s: out of memory", path);
     int rc = output_file_open(&w->file, path, &(struct output_file_options){.overwrite = overwrite}, e);
-    if (rc == 0) {
-        w->tensors = open_memstream(&w->tensors_text, &w->tensors_len);
-        w->meta = open_memstream(&w->meta_text, &w->meta_len);
-        if (!w->tensors || !w->meta)
-            rc = err_set(e, ERR_NOMEM, "%s: out of memory", path);
-    }
+    if (rc == 0 && (printed_begin(&w->tensors) != 0 || printed_begin(&w->meta) != 0))
+        rc = err_set(e, ERR_NOMEM, "%s: out of memory", path);
     if (rc == 0)
         *out = w;
     else
@@ -63,7 +58,7 @@ static void put_string(FILE *f, const char *s)
 static int claim(struct safetensors_writer *w, struct strmap *set, const char *key, struct err *e)
 {
     bool existing = false;
-    if (w->streaming)
+    if (!w->tensors.out)
         return err_set(e, ERR_ARG, "safetensors writer: '%.200s' declared after the first data", key);
     const char *copy = arena_strdup(&w->arena, key);
     if (!copy || strmap_put(set, copy, strlen(copy), 0, &existing) != 0)
@@ -88,12 +83,12 @@ int safetensors_writer_add(struct safetensors_writer *w, const char *name, enum 
     if (rc != 0)
         return rc;
     if (w->names.n > 1)
-        fputc(',', w->tensors);
-    put_string(w->tensors, name);
-    fprintf(w->tensors, ":{\"dtype\":\"%s\",\"shape\":[", st_dtype_name(dtype));
+        fputc(',', w->tensors.out);
+    put_string(w->tensors.out, name);
+    fprintf(w->tensors.out, ":{\"dtype\":\"%s\",\"shape\":[", st_dtype_name(dtype));
     for (uint32_t i = 0; i < n_dims; i++)
-        fprintf(w->tensors, "%s%" PRIu64, i ? "," : "", shape[i]);
-    fprintf(w->tensors, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", w->n_declared, end);
+        fprintf(w->tensors.out, "%s%" PRIu64, i ? "," : "", shape[i]);
+    fprintf(w->tensors.out, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", w->n_declared, end);
     w->n_declared = end;
     return 0;
 }
@@ -105,24 +100,22 @@ int safetensors_writer_metadata(struct safetensors_writer *w, const char *key, c
     if (rc != 0)
         return rc;
     if (w->meta_keys.n > 1)
-        fputc(',', w->meta);
-    put_string(w->meta, key);
-    fputc(':', w->meta);
-    put_string(w->meta, value);
+        fputc(',', w->meta.out);
+    put_string(w->meta.out, key);
+    fputc(':', w->meta.out);
+    put_string(w->meta.out, value);
     return 0;
 }
 
 static int write_header(struct safetensors_writer *w, struct err *e)
 {
     static const char meta_open[] = "{\"__metadata__\":{", meta_close[] = "}";
-    bool bad = ferror(w->tensors) || ferror(w->meta);
-    bad |= fflush(w->tensors) != 0 || fflush(w->meta) != 0;
-    if (bad)
+    if (!w->tensors.out || !printed_end(&w->tensors) || !printed_end(&w->meta)) /* no out: failed before */
         return err_set(e, ERR_NOMEM, "safetensors writer: out of memory for the header");
     w->streaming = true;
     bool has_meta = w->meta_keys.n != 0, comma = has_meta && w->names.n != 0;
-    uint64_t n = has_meta ? strlen(meta_open) + w->meta_len + strlen(meta_close) : 1;
-    n += comma + w->tensors_len + 1;
+    uint64_t n = has_meta ? strlen(meta_open) + w->meta.n + strlen(meta_close) : 1;
+    n += comma + w->tensors.n + 1;
     uint64_t padded = (n + 7) / 8 * 8;
     if (padded > MAX_HEADER_BYTES)
         return err_set(e, ERR_ARG, "safetensors writer: header of %" PRIu64 " bytes exceeds the format's %d",
@@ -132,13 +125,13 @@ static int write_header(struct safetensors_writer *w, struct err *e)
     if (rc == 0)
         rc = output_file_write(w->file, meta_open, has_meta ? strlen(meta_open) : 1, e);
     if (rc == 0 && has_meta)
-        rc = output_file_write(w->file, w->meta_text, w->meta_len, e);
+        rc = output_file_write(w->file, w->meta.text, w->meta.n, e);
     if (rc == 0 && has_meta)
         rc = output_file_write(w->file, meta_close, strlen(meta_close), e);
     if (rc == 0 && comma)
         rc = output_file_write(w->file, ",", 1, e);
-    if (rc == 0 && w->tensors_len)
-        rc = output_file_write(w->file, w->tensors_text, w->tensors_len, e);
+    if (rc == 0 && w->tensors.n)
+        rc = output_file_write(w->file, w->tensors.text, w->tensors.n, e);
     if (rc == 0)
         rc = output_file_write(w->file, "}       ", 1 + (size_t)(padded - n), e);
     return rc;
@@ -183,12 +176,8 @@ void safetensors_writer_abort(struct safetensors_writer *w)
     if (!w)
         return;
     output_file_abort(w->file);
-    if (w->tensors)
-        fclose(w->tensors);
-    if (w->meta)
-        fclose(w->meta);
-    free(w->tensors_text);
-    free(w->meta_text);
+    printed_abort(&w->tensors);
+    printed_abort(&w->meta);
     strmap_release(&w->names);
     strmap_release(&w->meta_keys);
     arena_release(&w->arena);

@@ -5,6 +5,8 @@
 . "$(dirname "$0")/lib.sh"
 
 most=${REFUSE_MOST:-10}
+loaded=  # libraries that are there before the first allocation counts
+n_last=6 # places at the end that are all tried
 for refuse in "$bin/librefuse_alloc.so" "$bin/refuse_alloc.so"; do
     [ -e "$refuse" ] && break
 done
@@ -21,19 +23,20 @@ run 0 hessian b.gguf $some -o h.gguf
 run 0 split b.gguf -o s --max-tensors 30
 printf '{"context": "a b", "choices": ["c", "d"], "answer": 0}\n' >task.jsonl
 
-# once WHERE ARGS...: run the command so, its output is x.gguf; sets got.
+# once WHERE ARGS...: run the command so, its output is x.gguf (of a page, without what tells of times); sets got.
 once()
 {
     where=$1
     shift
     rm -rf x.* x-*
     got=0
-    LD_PRELOAD=$refuse REFUSE_AT=$where REFUSE_COUNT=$work/count "$kerf" "$@" >out 2>err </dev/null || got=$?
+    LD_PRELOAD="$refuse $loaded" REFUSE_AT=$where REFUSE_COUNT=$work/count "$kerf" "$@" >out 2>err </dev/null || got=$?
     set -- x-*.gguf
     [ ! -e "$1" ] || cat "$@" >x.gguf # the parts of a set
+    [ ! -e x.html ] ||
+        sed 's/\(tokens_per_second\|seconds\)%22:%20[0-9.e+-]*/\1/g; s/[0-9.]* seconds</seconds</' x.html >x.gguf
 }
 
-# An output file tells of times where it is a page; nothing else does.
 judge()
 {
     what="refusal $where of 'kerf $*'"
@@ -66,7 +69,7 @@ refused()
             once "$where" "$@"
             judge "$@"
         done
-        if [ "$k" -lt 4 ] || [ "$k" -gt $((n - 6)) ] || [ "$n" -le "$most" ]; then
+        if [ "$k" -lt 4 ] || [ "$k" -gt $((n - n_last)) ] || [ "$n" -le "$most" ]; then
             k=$((k + 1))
         else
             k=$((k + 1 + n / most))
@@ -76,7 +79,9 @@ refused()
 
 refused convert m -o x.gguf --type Q4_K_M --imatrix i.gguf --threads 1
 refused quantize b.gguf -o x.gguf --type Q4_0 --tensor-type ffn=Q8_0 --threads 1 --json
+loaded=libopenblas.so.0 # the Fortran library beside it ends the program where it is refused memory while it loads
 refused quantize b.gguf -o x.gguf --type Q4_0 --method feedback --hessian h.gguf --threads 1
+loaded=
 refused imatrix b.gguf $some -o x.gguf --threads 1
 refused imatrix merge i.gguf i.gguf -o x.gguf
 refused imatrix show i.gguf
@@ -95,5 +100,8 @@ refused tokenize b.gguf t.txt
 refused verify b.gguf --threads 1
 refused diff b.gguf q.gguf --threads 1
 refused hash b.gguf --threads 1
+
+n_last=24 # the page grows in these
+refused compare b.gguf q.gguf Q4_0 $some --threads 1 --html x.html
 
 done_testing

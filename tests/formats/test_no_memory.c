@@ -6,9 +6,12 @@
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/gguf_write.h"
 #include "formats/gguf/imatrix_file.h"
+#include "formats/hf/safetensors_read.h"
+#include "formats/hf/safetensors_write.h"
 #include "formats/json.h"
 #include "formats/text.h"
 #include "libquant/base/filemap.h"
+#include "libquant/base/printed.h"
 #include "toy_checkpoint.h"
 
 #include <errno.h>
@@ -77,6 +80,57 @@ static long until_refusal, n_live;
 #endif
 
 static char scratch[64];
+
+/* Longer than the buffers of the C library, so that the text grows several times while it is printed. */
+static int work_printed(struct err *e)
+{
+    enum { N = 9000, WIDTH = 7 };
+    struct printed p;
+    if (printed_begin(&p) != 0)
+        return err_set(e, ERR_NOMEM, "begin");
+    for (int i = 0; i < N; i++)
+        fprintf(p.out, "%0*d\n", WIDTH - 1, i);
+    char *text = printed_end(&p);
+    if (!text)
+        return err_set(e, ERR_NOMEM, "end");
+    bool whole = p.n == N * WIDTH && strlen(text) == p.n;
+    for (int i = 0; whole && i < N; i++)
+        whole = atoi(text + i * WIDTH) == i;
+    free(text);
+    return whole ? 0 : err_set(e, ERR_FORMAT, "the text has a hole");
+}
+
+/* A header of many tensors, and the data behind it; nothing is kept of the file. */
+static int work_safetensors(struct err *e)
+{
+    struct safetensors_writer *w;
+    char out[80], name[40];
+    snprintf(out, sizeof out, "%s.safetensors", scratch);
+    int rc = safetensors_writer_open(&w, out, true, e);
+    if (rc)
+        return rc;
+    for (int i = 0; rc == 0 && i < 600; i++) {
+        snprintf(name, sizeof name, "model.layers.%d.weight", i);
+        rc = safetensors_writer_add(w, name, ST_U8, 1, &(uint64_t){1}, e);
+        if (rc == 0)
+            rc = safetensors_writer_metadata(w, name, "about", e);
+    }
+    for (int i = 0; rc == 0 && i < 600; i++)
+        rc = safetensors_writer_write(w, "x", 1, e);
+    if (rc)
+        safetensors_writer_abort(w);
+    else
+        rc = safetensors_writer_commit(w, e);
+    struct safetensors_reader *s = NULL;
+    long more = until_refusal;
+    until_refusal = -1;
+    if (rc == 0 && safetensors_open(&s, out, NULL) != 0)
+        rc = err_set(e, ERR_FORMAT, "the file cannot be read");
+    safetensors_close(s);
+    until_refusal = more;
+    unlink(out);
+    return rc;
+}
 
 /* Run `work` with the 1st, 2nd, ... allocation refused until one run needs fewer. */
 static void survives(const char *what, int (*work)(struct err *e))
@@ -289,12 +343,25 @@ static void text_survives(void **state)
     survives("text_read", work_text);
 }
 
+static void printed_survives(void **state)
+{
+    (void)state;
+    survives("printed", work_printed);
+}
+
+static void safetensors_survives(void **state)
+{
+    (void)state;
+    survives("safetensors_writer", work_safetensors);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(json_survives),   cmocka_unit_test(reader_survives),
-        cmocka_unit_test(repack_survives), cmocka_unit_test(imatrix_survives),
-        cmocka_unit_test(text_survives),   cmocka_unit_test(model_survives),
+        cmocka_unit_test(json_survives),    cmocka_unit_test(reader_survives),
+        cmocka_unit_test(repack_survives),  cmocka_unit_test(imatrix_survives),
+        cmocka_unit_test(text_survives),    cmocka_unit_test(model_survives),
+        cmocka_unit_test(printed_survives), cmocka_unit_test(safetensors_survives),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
