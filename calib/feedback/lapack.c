@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 /* As distributions install it; the last name comes with development files. */
@@ -23,19 +24,34 @@ static int find(void *library, const char *symbol, void *function, size_t size)
     return 0;
 }
 
+/* One of the names; or NULL with `failure`. A library that is there and does not load says more than names
+ * that are not there. */
+static void *open_any(void)
+{
+    static const char absent[] = "No such file";
+    char reason[300] = "";
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        void *library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+        if (library)
+            return library;
+        const char *why = dlerror();
+        if (!why)
+            why = "out of memory"; /* even for the reason */
+        if (i == 0 || (strstr(reason, absent) && !strstr(why, absent)))
+            snprintf(reason, sizeof reason, "%s", why);
+    }
+    err_set(&failure, ERR_IO,
+            "error feedback needs OpenBLAS, which cannot be loaded: %s; install it (Debian: libopenblas0)",
+            reason);
+    return NULL;
+}
+
 static void load(void)
 {
     void (*set_num_threads)(int n) = NULL;
-    void *library = NULL;
-    for (size_t i = 0; !library && i < sizeof names / sizeof *names; i++)
-        library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    if (!library) {
-        err_set(
-            &failure, ERR_IO,
-            "error feedback needs OpenBLAS, which cannot be loaded: %s; install it (Debian: libopenblas0)",
-            dlerror());
+    void *library = open_any();
+    if (!library)
         return;
-    }
     if (find(library, "dpotrf_", &loaded.dpotrf, sizeof loaded.dpotrf) == 0 &&
         find(library, "dtrtri_", &loaded.dtrtri, sizeof loaded.dtrtri) == 0 &&
         find(library, "openblas_set_num_threads", &set_num_threads, sizeof set_num_threads) == 0)

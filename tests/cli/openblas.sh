@@ -17,6 +17,7 @@ run 1 quantize "$demo" -o "$work/feedback.gguf" --type Q4_K --method feedback --
     --chunks 2 --held-out 0
 says "error feedback needs OpenBLAS, which cannot be loaded"
 says "install it"
+says "libopenblas.so.0" # of several that do not load, the first
 absent "$work/feedback.gguf"
 absent "$work/feedback.gguf.kerf-part"
 done_testing
