@@ -125,6 +125,13 @@ static int new_item(struct mapping *map, const struct arch_row *row, const char 
     return add_item(map, t, e);
 }
 
+/* Rows without a shape take that of the first source; what is beside it in a stack has the same. */
+static bool has_shape_of(const struct checkpoint_weight *s, const struct checkpoint_weight *first)
+{
+    return !first ||
+           (s->n_dims == first->n_dims && memcmp(s->shape, first->shape, s->n_dims * sizeof *s->shape) == 0);
+}
+
 /* Put `s` into output tensor `row` of this layer, slot `expert`. */
 static int place(struct mapping *map, const struct arch_row *row, uint64_t row_rank,
                  const struct checkpoint_weight *s, uint64_t layer, uint64_t expert, struct err *e)
@@ -141,7 +148,8 @@ static int place(struct mapping *map, const struct arch_row *row, uint64_t row_r
         if (rc != 0)
             return rc;
     }
-    if (!row->shape && t->row == row && s->n_elems * t->n_sources != t->pub.ne[0] * t->pub.n_rows)
+    if (!row->shape && t->row == row &&
+        (s->n_elems * t->n_sources != t->pub.ne[0] * t->pub.n_rows || !has_shape_of(s, t->first)))
         return err_set(e, ERR_FORMAT, "%s: tensor '%s': another shape than others of '%s'", s->file, s->name,
                        name);
     if (t->row != row && t->n_sources == 1 && t->sources[0] == s)
@@ -153,6 +161,7 @@ static int place(struct mapping *map, const struct arch_row *row, uint64_t row_r
                    : err_set(e, ERR_FORMAT, "%s: tensor '%s': '%s' is already made from '%s'", s->file,
                              s->name, name, t->sources[expert] ? t->sources[expert]->name : "another layout");
     t->sources[expert] = s;
+    t->first = t->first ? t->first : s;
     t->order = s->comes_first ? 0 : map->position;
     t->sub_order = row_rank;
     return 0;

@@ -15,6 +15,7 @@ struct hf_tensor {
     const struct arch_row *row;
     const struct checkpoint_weight **sources;
     size_t n_sources;
+    const struct checkpoint_weight *first; /* of the sources, by position; the others have its shape */
     const struct checkpoint_weight **with; /* of each source, see arch_row; NULL: none */
     const float *computed;
     uint64_t order, sub_order; /* position of the last source; rank of the row: the converter's order */

@@ -426,6 +426,37 @@ static void expect_refusal_beside(const char *config, const char *want)
         fail_msg("'%s', expected '%s'", e.msg, want);
 }
 
+/* Heads of speech codes have no shape in the rows: those of one stack must be alike, not just of one size. */
+static void heads_of_another_shape_than_the_first_are_refused(void **state)
+{
+    (void)state;
+    const char *folder = toy("qwen3tts");
+    char path[600];
+    struct filemap f = {0};
+    struct model *m = NULL;
+    struct err e = {0};
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    assert_int_equal(filemap_open(&f, path, &e), 0);
+    char *copy = malloc(f.size + 1);
+    assert_non_null(copy);
+    memcpy(copy, f.data, f.size);
+    copy[f.size] = 0;
+    char *head = strstr(copy + 8, "\"talker.code_predictor.lm_head.3.weight\""); /* behind the length */
+    char *shape = head ? strstr(head, "[48,32]") : NULL;
+    assert_true(shape && shape < strchr(head, '}'));
+    long at = shape - copy;
+    filemap_close(&f);
+    free(copy);
+    FILE *out = fopen(path, "r+b");
+    assert_non_null(out);
+    assert_int_equal(fseek(out, at, SEEK_SET), 0);
+    fputs("[32,48]", out);
+    assert_int_equal(fclose(out), 0);
+    assert_int_equal(model_open(&m, folder, &of_towers, &e), ERR_FORMAT);
+    if (!strstr(e.msg, "lm_head.3.weight': another shape than others of 'a.gen.code.head.weight'"))
+        fail_msg("%s", e.msg);
+}
+
 static void a_talker_is_refused_and_the_rest_is_not(void **state)
 {
     (void)state;
@@ -546,6 +577,7 @@ int main(void)
         cmocka_unit_test(every_tensor_is_in_one_of_the_two_files),
         cmocka_unit_test(parts_are_read_under_class_names_of_their_own),
         cmocka_unit_test(what_no_file_can_say_is_refused_by_name),
+        cmocka_unit_test(heads_of_another_shape_than_the_first_are_refused),
         cmocka_unit_test(a_talker_is_refused_and_the_rest_is_not),
         cmocka_unit_test(the_folder_of_the_decoder_must_fit),
         cmocka_unit_test(colours_are_scaled_as_the_processor_says),
