@@ -1,6 +1,8 @@
 /* remark.c - see remark.h. */
 #include "remark.h"
 
+#include "libquant/base/printable.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,8 +83,10 @@ static bool make(struct remark *r, const char *file, const char *text)
     r->code = has_head ? strndup(code, n_code) : strdup("other");
     r->tensor = has_head && tensor ? strndup(tensor, n_tensor) : NULL;
     r->message = message_of(file, sentence);
-    if (r->code && r->message && (r->tensor || !has_head || !tensor))
+    if (r->code && r->message && (r->tensor || !has_head || !tensor)) {
+        printable(r->message); /* as err_set does with its own */
         return true;
+    }
     release(r);
     return false;
 }

@@ -21,7 +21,7 @@
 struct remark {
     char *code;    /* owned; "other" when a text has no head */
     char *tensor;  /* owned; the first of a group, NULL when it is about no tensor */
-    char *message; /* owned; of the first of a group */
+    char *message; /* owned; of the first of a group; without control characters (printable.h) */
     uint64_t count;
 };
 

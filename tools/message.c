@@ -6,6 +6,7 @@
 #include "calib/corpus.h"
 #include "formats/model/model.h"
 #include "formats/tokenizer/vocabulary.h"
+#include "libquant/base/printable.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -25,9 +26,10 @@ int cmd_fail(const struct err *e)
 
 static void say(const char *head, const char *fmt, va_list ap)
 {
-    fputs(head, stderr);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
+    char text[6000]; /* as much as an error takes (err.c) */
+    vsnprintf(text, sizeof text, fmt, ap);
+    printable(text);
+    fprintf(stderr, "%s%s\n", head, text);
 }
 
 int cmd_vocabulary(const struct shared_options *o, struct model *m, const struct vocabulary **out,

@@ -4,6 +4,7 @@
 #include "cmd.h"
 
 #include "formats/remark.h"
+#include "libquant/base/printable.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -51,6 +52,15 @@ static void tell(const struct remark *r)
         fprintf(stderr, "kerf: warning: %s%s\n", r->message, remark_count(r, count));
 }
 
+/* One that there was no memory for in the list. */
+static void tell_unkept(const char *sentence)
+{
+    char line[1000];
+    snprintf(line, sizeof line, "%s", sentence);
+    printable(line);
+    fprintf(stderr, "kerf: warning: %s\n", line);
+}
+
 /* What is held back, in its order. */
 static void tell_all(void)
 {
@@ -66,7 +76,7 @@ void cmd_warn_of(const struct shared_options *o, const char *file, const char *t
     if (r && run.warnings.n > n && (o->verbose || !r->tensor))
         tell_all();
     else if (!r && !o->quiet)
-        fprintf(stderr, "kerf: warning: %s\n", remark_sentence(text));
+        tell_unkept(remark_sentence(text));
 }
 
 void cmd_warn(const struct shared_options *o, const char *fmt, ...)

@@ -3,6 +3,8 @@
 
 #include "cmd.h"
 
+#include "libquant/base/printable.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,6 +132,7 @@ static void draw(struct progress_bar *p, const struct progress_step *s)
                  left[0] ? " left" : "", detail);
     else
         snprintf(line, sizeof line, "%s  %s  %s", p->what, speed, detail);
+    printable(line); /* the detail is a tensor's name, perhaps */
     if (p->lines)
         fprintf(stderr, "kerf: %s\n", line);
     else

@@ -1,18 +1,12 @@
 /* err.c - see err.h. */
 #include "err.h"
 
+#include "printable.h"
+
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-
-/* Names inside a message come from hostile files: keep terminals and log parsers safe. */
-static void scrub(char *s)
-{
-    for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7f)
-            *s = '?';
-}
 
 /* Room for a message around the longest path a system takes, before it is cut. */
 #define LONGEST 6000
@@ -38,7 +32,7 @@ static void take(struct err *e, const char *text)
             tail++;
         snprintf(e->msg, sizeof e->msg, "%.*s ... %s", (int)head, text, text + tail);
     }
-    scrub(e->msg);
+    printable(e->msg); /* names inside it come from hostile files */
 }
 
 int err_set(struct err *e, enum err_code code, const char *fmt, ...)

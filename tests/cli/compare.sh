@@ -26,6 +26,13 @@ sed -n 's/^ *"kld_windows": \[\(.*\)\],$/\1/p' "$work/out" | sed -n 2p |
     awk -F, -v mean="$(value kld_mean 2)" '{ for (i = 1; i <= NF; i++) sum += $i; d = sum / NF - mean
         exit !(NF > 1 && d < 1e-9 && d > -1e-9) }' || fail "the means of the windows do not give the mean"
 
+# A token that is another text: told without what would steer a terminal, and of whole characters.
+space=$(printf '\304\240') # as the vocabulary writes it
+LC_ALL=C sed -E "s/($space){64}/$(printf '\033[2Jx')$(printf "$space%.0s" $(seq 61))y/" "$work/q4.gguf" >"$work/token.gguf"
+run 0 compare "$demo" "$work/token.gguf" --text "$text" --ctx 128 --chunks 1
+says "the first is 3087 ('?[2Jx$(printf "$space%.0s" $(seq 17))', there '$(printf "$space%.0s" $(seq 20))')"
+! grep -q "$(printf '\033')" "$work/err" || fail "a token's text steers the terminal"
+
 # Gates: exit code 3 and the reason.
 run 0 compare "$demo" "$work/q4.gguf" --text "$text" --ctx 128 --max-kld 1 --max-ppl-ratio 2 --min-top1 0.5
 run 3 compare "$demo" "$work/q4.gguf" --text "$text" --ctx 128 --max-kld 0.000001

@@ -36,6 +36,16 @@ static void a_text_is_split_into_code_tensor_and_sentence(void **state)
     remark_list_release(&l);
 }
 
+static void a_message_holds_no_control_characters(void **state)
+{
+    (void)state;
+    struct remark_list l = {0};
+    const struct remark *r = remark_list_add(&l, "a.gguf", "[type-fallback|w\x1b[2J] w\x1b[2J: narrow", true);
+    assert_string_equal(r->message, "a.gguf: w?[2J: narrow");
+    assert_string_equal(r->tensor, "w\x1b[2J"); /* the name itself, for programs */
+    remark_list_release(&l);
+}
+
 static void tensors_of_one_code_and_file_are_one_item(void **state)
 {
     (void)state;
@@ -106,6 +116,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_text_is_split_into_code_tensor_and_sentence),
+        cmocka_unit_test(a_message_holds_no_control_characters),
         cmocka_unit_test(tensors_of_one_code_and_file_are_one_item),
         cmocka_unit_test(the_list_is_json_with_four_members),
     };

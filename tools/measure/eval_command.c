@@ -11,6 +11,7 @@
 #include "formats/model/model_files.h"
 #include "formats/remark.h"
 #include "formats/tokenizer/tokenizer.h"
+#include "formats/utf8.h"
 #include "libquant/base/path.h"
 #include "formats/output/output_file.h"
 #include "formats/output/text_file.h"
@@ -205,6 +206,23 @@ static size_t tokens_that_differ(const struct vocabulary *a, const struct vocabu
     return n;
 }
 
+/* How much of a token's text a line of warning has room for: whole characters. */
+static int shown(const struct vocab_token *t)
+{
+    return (int)utf8_prefix(t->text, t->len < 40 ? t->len : 40);
+}
+
+/* Both vocabularies are of `ref` and `c`, whose first difference is token `at` of n. */
+static void warn_of_tokens(const struct eval_run *r, const struct candidate *ref, const struct candidate *c,
+                           const struct vocab_token *theirs, const struct vocab_token *ours, size_t n,
+                           size_t at)
+{
+    cmd_warn(r->shared,
+             "[tokens-differ] %s: %zu tokens are other texts than in %s, the first is %zu ('%.*s', there "
+             "'%.*s'); the ids of the text are those of %s",
+             c->path, n, ref->path, at, shown(theirs), theirs->text, shown(ours), ours->text, ref->path);
+}
+
 int eval_check_tokens(struct eval_run *r, struct err *e)
 {
     const struct candidate *ref = &r->models[0];
@@ -224,10 +242,7 @@ int eval_check_tokens(struct eval_run *r, struct err *e)
         if (v && model_vocabulary(c->model, &w, NULL) == 0)
             n = tokens_that_differ(v, w, &first);
         if (n > 0)
-            cmd_warn(r->shared,
-                     "[tokens-differ] %s: %zu tokens are other texts than in %s, the first is %zu ('%.40s', "
-                     "there '%.40s'); the ids of the text are those of %s",
-                     c->path, n, ref->path, first, w->tokens[first].text, v->tokens[first].text, ref->path);
+            warn_of_tokens(r, ref, c, &w->tokens[first], &v->tokens[first], n, first);
     }
     return 0;
 }
