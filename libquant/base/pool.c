@@ -80,6 +80,22 @@ unsigned pool_n_cores(void)
     return 1;
 }
 
+static int start_one(struct pool *p, struct err *e)
+{
+    struct worker_arg *arg = malloc(sizeof *arg);
+    if (!arg)
+        return err_set(e, ERR_NOMEM, "out of memory for the thread pool");
+    *arg = (struct worker_arg){p, p->n_started + 1};
+    int why = pthread_create(&p->threads[p->n_started], NULL, worker_main, arg);
+    if (why != 0) {
+        free(arg);
+        return err_set(e, ERR_IO, "cannot start thread %u of %u: %s; use fewer (--threads)", p->n_started + 2,
+                       p->n_threads, strerror(why));
+    }
+    p->n_started++;
+    return 0;
+}
+
 int pool_new(struct pool **out, unsigned n_threads, struct err *e)
 {
     if (n_threads == 0)
@@ -94,23 +110,14 @@ int pool_new(struct pool **out, unsigned n_threads, struct err *e)
     pthread_cond_init(&p->work, NULL);
     pthread_cond_init(&p->done, NULL);
     p->threads = calloc(n_threads, sizeof *p->threads);
-    for (unsigned i = 1; p->threads && i < n_threads; i++) {
-        struct worker_arg *arg = malloc(sizeof *arg);
-        if (!arg)
-            break;
-        *arg = (struct worker_arg){p, i};
-        if (pthread_create(&p->threads[i - 1], NULL, worker_main, arg) != 0) {
-            free(arg);
-            break;
-        }
-        p->n_started++;
-    }
-    if (!p->threads || p->n_started + 1 != n_threads) {
+    int rc = p->threads ? 0 : err_set(e, ERR_NOMEM, "out of memory for the thread pool");
+    while (rc == 0 && p->n_started + 1 < n_threads)
+        rc = start_one(p, e);
+    if (rc != 0)
         pool_free(p);
-        return err_set(e, ERR_NOMEM, "no memory to start %u threads; use fewer (--threads)", n_threads);
-    }
-    *out = p;
-    return 0;
+    else
+        *out = p;
+    return rc;
 }
 
 void pool_free(struct pool *p)

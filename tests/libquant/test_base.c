@@ -7,12 +7,15 @@
 #include "libquant/base/path.h"
 #include "formats/output/output_file.h"
 #include "libquant/base/pool.h"
+#include "libquant/base/printable.h"
 #include "libquant/base/progress.h"
 #include "libquant/base/sha256.h"
 #include "libquant/base/strmap.h"
 #include "formats/output/text_file.h"
 
+#include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -137,6 +140,16 @@ static int square_or_fail(void *ctx, size_t job, unsigned worker, struct err *e)
     return 0;
 }
 
+static void control_characters_are_not_printed(void **state)
+{
+    (void)state;
+    char text[] = "a\x1b[2Jb\x7f\n\xc2\x9b"
+                  "c \xc2\xa0\xc3\x9f\xe2\x80\x9c \xc2";
+    printable(text);
+    assert_string_equal(text, "a?[2Jb??"
+                              "??c \xc2\xa0\xc3\x9f\xe2\x80\x9c \xc2");
+}
+
 static void pool_runs_every_job_and_reports_the_lowest_failure(void **state)
 {
     (void)state;
@@ -156,6 +169,36 @@ static void pool_runs_every_job_and_reports_the_lowest_failure(void **state)
         }
         pool_free(p);
     }
+}
+
+/* The linker puts __wrap_pthread_create in front of the system's (CMakeLists.txt). */
+typedef void *thread_main(void *arg);
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, thread_main *start, void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, thread_main *start, void *arg);
+static int n_threads_allowed = -1; /* negative: any number */
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, thread_main *start, void *arg)
+{
+    if (n_threads_allowed == 0)
+        return EAGAIN; /* as at a limit of processes */
+    n_threads_allowed -= n_threads_allowed > 0;
+    return __real_pthread_create(thread, attr, start, arg);
+}
+
+static void a_refused_thread_is_told_with_the_reason_of_the_system(void **state)
+{
+    (void)state;
+    struct pool *p = NULL;
+    struct err e = {0};
+    n_threads_allowed = 2;
+    int rc = pool_new(&p, 5, &e);
+    n_threads_allowed = -1;
+    assert_int_equal(rc, ERR_IO);
+    assert_null(p);
+    assert_non_null(strstr(e.msg, strerror(EAGAIN)));
+    assert_non_null(strstr(e.msg, "thread 4 of 5"));
+    assert_non_null(strstr(e.msg, "--threads"));
+    assert_null(strstr(e.msg, "memory"));
 }
 
 static int lower_fails_later(void *ctx, size_t job, unsigned worker, struct err *e)
@@ -360,6 +403,8 @@ int main(void)
         cmocka_unit_test(sha256_gives_the_published_digests),
         cmocka_unit_test(output_appears_whole_or_not_at_all),
         cmocka_unit_test(a_printed_file_is_written_unless_printing_failed),
+        cmocka_unit_test(a_refused_thread_is_told_with_the_reason_of_the_system),
+        cmocka_unit_test(control_characters_are_not_printed),
         cmocka_unit_test(a_path_is_taken_apart_at_its_slashes),
         cmocka_unit_test(progress_stops_work_only_where_somebody_listens),
     };
