@@ -16,7 +16,7 @@ struct pool;
 typedef int (*pool_job)(void *ctx, size_t job, unsigned worker, struct err *e);
 
 /* `n_threads` 0: one for each core this process may use. The calling thread counts as one of them.
- * *out: caller frees with pool_free. */
+ * *out: caller frees with pool_free. ERR_IO: the system refuses a thread, as at its limit of processes. */
 int pool_new(struct pool **out, unsigned n_threads, struct err *e);
 void pool_free(struct pool *p);
 unsigned pool_n_threads(const struct pool *p);
