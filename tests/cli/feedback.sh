@@ -132,6 +132,27 @@ wait "$pid" 2>/dev/null
 run 0 quantize "$toy" -o "$work/k.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 20 --held-out 4 --resume
 same "$work/q1.gguf" "$work/k.gguf"
 
+# An output that --resume cannot have begun is refused before the work; what is kept serves --force --resume.
+set -- quantize "$toy" -o "$work/k.gguf" --method feedback --text "$text" --ctx 64 --chunks 20 --held-out 4 --resume
+run 1 "$@" --type Q4_K_M
+says "k.gguf: exists already, and is not what this run would write"
+says "use --force to replace it"
+[ ! -e "$work/k.gguf.kerf-hessian" ] || fail "it was collected for an output that is another's"
+run 1 quantize "$toy" -o "$work/k.gguf" --type Q3_K_M --method feedback --hessian "$work/all.gguf" --resume
+says "is not what this run would write"
+[ ! -e "$work/k.gguf.kerf-feedback" ] || fail "it was solved for an output that is another's"
+cp "$work/a.gguf" "$work/k.gguf.kerf-hessian"
+echo "kerf-feedback 1" >"$work/k.gguf.kerf-feedback"
+run 1 "$@" --type Q4_K_M
+says "--force --resume replaces it"
+run 0 "$@" --type Q4_K_M --force
+says "the Hessians of a stopped run are reused"
+says "was solved by a run with other types"
+! grep -q "nothing to resume" "$work/err" || fail "the notes contradict each other"
+absent "$work/k.gguf.kerf-hessian"
+run 0 "$@" --type Q4_K_M
+says "is finished already"
+
 # Less divergence
 run 0 quantize "$demo" -o "$work/d.gguf" --type Q3_K --pure --method feedback --text "$text" --ctx 128 --chunks 40 --held-out 8
 awk '/held-out divergence/ { sub(",", "", $4); found = 1; exit !($4 < 0.75) } END { if (!found) exit 1 }' "$work/out" ||

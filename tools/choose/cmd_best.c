@@ -131,7 +131,7 @@ static int collect(struct job *j, struct err *e)
         progress_end(&r->bar);
     }
     if (rc == 0 && n_resumed)
-        cmd_note(r->shared, "Hessians: continued after %zu layers", n_resumed);
+        cmd_note(r->shared, "Hessians: continued after %zu layer%s", n_resumed, format_plural(n_resumed));
     windows_release(&w);
     free(datasets);
     return rc;
@@ -210,29 +210,11 @@ static void end_plan(struct job *j)
     loss_table_release(&j->table);
 }
 
-/* An importance matrix as the Hessians will be one, but for its values. */
-static int stand_in(struct imatrix **out, const struct job *j, struct err *e)
-{
-    struct hessian_plan plan = {0};
-    struct imatrix_entry *entry;
-    int rc = imatrix_new(out, e);
-    if (rc == 0)
-        rc = hessian_plan_make(&plan, &j->r->models[0].net, e);
-    for (size_t i = 0; rc == 0 && i < plan.n_uses; i++) {
-        const struct hessian_gram *g = &plan.grams[plan.uses[i].gram];
-        rc = imatrix_add(*out, plan.uses[i].tensor, g->n_cols * g->n_mats, g->n_mats, &entry, e);
-    }
-    for (size_t i = 0; rc == 0 && i < j->r->corpus.n_texts; i++)
-        rc = imatrix_add_dataset(*out, j->r->corpus.texts[i].path, e);
-    hessian_plan_release(&plan);
-    return rc;
-}
-
 /* What is not possible, before the work. */
 static int check_budget(struct job *j, struct err *e)
 {
     struct imatrix *m = NULL;
-    int rc = stand_in(&m, j, e);
+    int rc = feedback_stand_in(&m, &j->r->models[0].net, &j->r->corpus, e);
     if (rc == 0)
         rc = begin_plan(j, m, e);
     end_plan(j);

@@ -6,6 +6,7 @@
 #include "calib/feedback/lapack.h"
 #include "calib/solve/loss_table.h"
 #include "calib/stats/hessian_collect.h"
+#include "formats/gguf/gguf_read.h"
 #include "formats/gguf/imatrix_file.h"
 #include "formats/json.h"
 #include "formats/output/output_file.h"
@@ -34,6 +35,8 @@ int feedback_check_options(const struct opt_command *cmd, const struct feedback_
         return cmd_usage(cmd, "--chunks: how much was calibrated on stands in the --hessian file");
     return 0;
 }
+
+#define KEY "kerf.method" /* what the file says of the error feedback */
 
 /* --- text --- */
 
@@ -77,6 +80,78 @@ static void warn_fewer_held_out(const struct feedback_run *run, const struct fee
             "[held-out-fewer] the text gives %zu windows of %zu tokens: %zu are held out, not the %" PRIu64
             " of --held-out; a longer --text gives them",
             run->all.n, run->all.ctx, run->held_out.n, (uint64_t)f->held_out);
+}
+
+/* --- an output that is there --- */
+
+/* As the Hessians will be one, but for its values: types depend on what has importance alone. */
+int feedback_stand_in(struct imatrix **out, const struct net *net, const struct corpus *corpus, struct err *e)
+{
+    struct hessian_plan plan = {0};
+    struct imatrix_entry *entry;
+    int rc = imatrix_new(out, e);
+    if (rc == 0)
+        rc = hessian_plan_make(&plan, net, e);
+    for (size_t i = 0; rc == 0 && i < plan.n_uses; i++) {
+        const struct hessian_gram *g = &plan.grams[plan.uses[i].gram];
+        rc = imatrix_add(*out, plan.uses[i].tensor, g->n_cols * g->n_mats, g->n_mats, &entry, e);
+    }
+    for (size_t i = 0; rc == 0 && i < corpus->n_texts; i++)
+        rc = imatrix_add_dataset(*out, corpus->texts[i].path, e);
+    hessian_plan_release(&plan);
+    return rc;
+}
+
+static bool has_number(const struct gguf_meta *m, const char *key, uint64_t expected)
+{
+    uint64_t found;
+    return gguf_meta_get_u64(m, key, &found) && found == expected;
+}
+
+/* Does the file say that error feedback made it, under Hessians of this text, with these types? */
+static bool may_be_ours(const char *output, const struct hessian_source *s, const struct rewrite_report *r)
+{
+    struct gguf_reader *in = NULL;
+    struct gguf_string ids;
+    if (gguf_reader_open(&in, output, NULL, NULL) != 0)
+        return false;
+    const struct gguf_meta *m = gguf_reader_meta(in);
+    bool same = gguf_meta_get_string(m, KEY ".text.ids_sha256", &ids) && gguf_string_is(ids, s->ids_sha256) &&
+                has_number(m, KEY ".text.n_windows", s->n_windows) && has_number(m, KEY ".text.ctx", s->ctx);
+    for (size_t i = 0; same && i < r->n_tensors; i++) {
+        const struct gguf_tensor *t = gguf_reader_find(in, r->tensors[i].name);
+        same = t && t->type == r->tensors[i].type;
+    }
+    gguf_reader_close(in);
+    return same;
+}
+
+/* Only a run that goes on may find its output finished; any other output is refused before the work. */
+static int refuse_other_output(const struct feedback_run *run, const struct rewrite_options *ro,
+                               const struct hessian_source *s, const char *output, struct err *e)
+{
+    struct rewrite_report report = {0};
+    struct rewrite_options dry = *ro;
+    struct imatrix *importance = NULL;
+    if (!ro->resume || ro->overwrite || ro->split_max_bytes || access(output, F_OK) != 0)
+        return 0;
+    int rc = ro->imatrix ? 0 : feedback_stand_in(&importance, &run->net, &run->corpus, e);
+    dry.dry_run = true;
+    dry.imatrix = ro->imatrix ? ro->imatrix : importance;
+    if (rc == 0)
+        rc = rewrite_model(&report, run->net.model, NULL, &dry, e);
+    bool kept = access(run->hessian_path, F_OK) == 0 || access(run->store_path, F_OK) == 0 ||
+                access(run->state_path, F_OK) == 0;
+    if (rc == 0 && !may_be_ours(output, s, &report))
+        rc = err_set(e, ERR_IO,
+                     "%s: exists already, and is not what this run would write (its types or the text of its "
+                     "error feedback differ); %s",
+                     output,
+                     kept ? "--force --resume replaces it, and goes on from what a stopped run kept beside it"
+                          : "use --force to replace it");
+    rewrite_report_release(&report);
+    imatrix_free(importance);
+    return rc;
 }
 
 /* How many windows are calibrated on; those behind are held out. */
@@ -185,7 +260,8 @@ static int collect(struct feedback_run *run, const struct session *session, cons
     if (rc == 0)
         rc = find_left_over(run, &opt.source, w, &found, &same, e);
     if (rc == 0 && resume && same) {
-        cmd_note(shared, "the Hessians of a stopped run are reused");
+        cmd_note(shared, "%s: the Hessians of a stopped run are reused", run->hessian_path);
+        run->continued = true;
         goto done;
     }
     if (rc == 0 && resume && found)
@@ -247,7 +323,11 @@ static int solve(struct feedback_run *run, struct rewrite_options *ro, const str
     if (rc == 0)
         rc = feedback_model_new(&run->solved, &run->net, type_in_report, &report, &opt, e);
     if (rc == 0 && feedback_model_restarted(run->solved))
-        cmd_warn(shared, "[restarted] %s: was kept by another run; solved again", run->store_path);
+        cmd_warn(
+            shared,
+            "[restarted] %s: was solved by a run with other types, Hessians, importance matrix or version; "
+            "solved again",
+            run->store_path);
     if (rc == 0) {
         progress_begin(&bar, shared, "solving", "", 1000);
         progress_part(&bar, 0, solving);
@@ -257,9 +337,11 @@ static int solve(struct feedback_run *run, struct rewrite_options *ro, const str
             rc = feedback_model_gate(run->solved, &run->held_out, e);
         progress_end(&bar);
     }
-    if (rc == 0 && feedback_model_n_resumed(run->solved))
-        cmd_note(shared, "continued after %" PRIu64 " of %u layers", feedback_model_n_resumed(run->solved),
-                 run->net.n_layers);
+    if (rc == 0 && feedback_model_n_resumed(run->solved)) {
+        cmd_note(shared, "continued after %" PRIu64 " of %u layer%s", feedback_model_n_resumed(run->solved),
+                 run->net.n_layers, format_plural(run->net.n_layers));
+        run->continued = true;
+    }
     if (rc == 0 && feedback_model_n_unsolved(run->solved))
         cmd_warn(shared,
                  "[no-data] %" PRIu64
@@ -277,8 +359,6 @@ static int solve(struct feedback_run *run, struct rewrite_options *ro, const str
 }
 
 /* --- what the file says of it --- */
-
-#define KEY "kerf.method"
 
 static const char *group_name(char out[32], int third, int role)
 {
@@ -406,24 +486,31 @@ void feedback_tell_dry(const struct feedback_run *run, const struct feedback_opt
     putchar('\n');
 }
 
-static int open_hessians(struct feedback_run *run, const struct session *session,
-                         const struct feedback_options *f, const struct shared_options *shared,
-                         uint64_t memory, bool resume, struct err *e)
+static int open_hessians(struct feedback_run *run, const struct rewrite_options *ro,
+                         const struct session *session, const struct feedback_options *f,
+                         const struct shared_options *shared, const char *output, struct err *e)
 {
     char found[65];
     size_t n = 0;
     int rc = 0;
     if (!f->hessian) {
-        rc = feedback_check_machine(&run->net, session, memory, NULL, e);
+        struct hessian_source text = {.ctx = run->all.ctx};
+        rc = feedback_check_machine(&run->net, session, ro->memory_bytes, NULL, e);
         if (rc == 0)
             rc = divide(run, f, shared, &n, e);
         struct windows w = part_of(&run->all, 0, n);
+        corpus_hash(&run->corpus, text.ids_sha256);
+        text.n_windows = n;
         if (rc == 0)
-            rc = collect(run, session, &w, shared, resume, e);
+            rc = refuse_other_output(run, ro, &text, output, e);
+        if (rc == 0)
+            rc = collect(run, session, &w, shared, ro->resume, e);
         run->collected = rc == 0;
         return rc ? rc : hessian_file_open(&run->hessian, run->hessian_path, e);
     }
     rc = hessian_file_open(&run->hessian, f->hessian, e);
+    if (rc == 0)
+        rc = refuse_other_output(run, ro, hessian_file_source(run->hessian), output, e);
     if (rc == 0)
         rc = loss_weights_hash(run->net.model, found, e);
     if (rc == 0 && strcmp(found, hessian_file_source(run->hessian)->model_sha256) != 0)
@@ -457,7 +544,7 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
     if (rc == 0 && f->texts.n)
         rc = cut_text(run, m, f, shared, e);
     if (rc == 0)
-        rc = open_hessians(run, session, f, shared, ro->memory_bytes, ro->resume, e);
+        rc = open_hessians(run, ro, session, f, shared, output, e);
     if (rc == 0 && f->texts.n && run->held_out.n < f->held_out)
         cmd_note(shared, "the text gives %zu windows of %zu tokens, and %zu of them are held out", run->all.n,
                  run->all.ctx, run->held_out.n);

@@ -54,6 +54,7 @@ struct feedback_run {
     uint64_t memory_most, hess_bytes; /* of a dry run: for the widest matrix; on the disk while it lasts */
     bool resume;
     bool collected; /* the Hessian file is ours to remove */
+    bool continued; /* something that a stopped run kept was taken up */
 };
 
 /* 0, or the status of a usage error; `method` as the user gave it. */
@@ -65,6 +66,11 @@ int feedback_check_options(const struct opt_command *cmd, const struct feedback_
  * raised to what the widest one needs. */
 int feedback_check_machine(const struct net *net, const struct session *session, uint64_t memory,
                            uint64_t *most, struct err *e);
+
+/* *out: an importance matrix with the entries that the Hessians of this text will have, all zero, to plan
+ * types with before they are collected; caller frees with imatrix_free. */
+int feedback_stand_in(struct imatrix **out, const struct net *net, const struct corpus *corpus,
+                      struct err *e);
 
 /* What of that a dry run can tell; without weights it is nothing. feedback_tell_dry says it. */
 int feedback_check_dry(struct feedback_run *run, struct model *m, const struct session *session,

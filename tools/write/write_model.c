@@ -395,7 +395,7 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const str
         tell_remarks(s, in, &report);
         if (report.finished)
             cmd_note(s, "%s: is finished already; --force writes it again", o->output);
-        else if (o->resume && !report.resumed && !s->dry_run)
+        else if (o->resume && !report.resumed && !feedback.continued && !s->dry_run)
             cmd_note(s, "%s: nothing to resume; started from the beginning", o->output);
         if (solving)
             feedback_warn(&feedback, s);
