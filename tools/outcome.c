@@ -2,10 +2,12 @@
 #include "outcome.h"
 
 #include "cmd.h"
+#include "progress.h"
 
 #include "formats/remark.h"
 #include "libquant/base/printable.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -191,12 +193,25 @@ void cmd_json_error(struct json_writer *w, const struct err *e)
     error_members(w, outcome_code(e->code), e->msg);
 }
 
+/* Why the exit code is not 0, also under --quiet: "2 warnings (option-idle, no-data), --strict: exit code 3".
+ */
+static void tell_strict(void)
+{
+    const uint64_t n = run.warnings.n + run.warnings.n_lost;
+    fprintf(stderr, "kerf: %" PRIu64 " warning%s", n, format_plural(n));
+    for (size_t i = 0; i < run.warnings.n; i++)
+        fprintf(stderr, "%s%s", i ? ", " : " (", run.warnings.items[i].code);
+    fprintf(stderr, "%s, --strict: exit code %d\n", run.warnings.n ? ")" : "", CMD_GATE);
+}
+
 int outcome_end(int status)
 {
     tell_all();
     outcome_release_claims();
-    if (status == CMD_DONE && run.strict && run.warnings.n + run.warnings.n_lost > 0)
+    if (status == CMD_DONE && run.strict && run.warnings.n + run.warnings.n_lost > 0) {
+        tell_strict();
         status = CMD_GATE;
+    }
     remark_list_release(&run.warnings);
     run.n_told = 0;
     return status;

@@ -16,6 +16,8 @@ run 0 perplexity m.gguf --text "$text" $measure --strict
 [ ! -s err ] || fail "a word about a plain text"
 run 3 perplexity m.gguf --text bom.txt $measure --strict
 says "bom.txt: begins with a byte order mark"
+run 3 perplexity m.gguf --text bom.txt $measure --strict --quiet
+[ "$(cat err)" = "kerf: 1 warning (text-bom), --strict: exit code 3" ] || fail "exit code 3 without its one line"
 run 0 perplexity m.gguf --text crlf.txt $measure
 says "crlf.txt: $(wc -l <"$text") lines end with a carriage return"
 run 0 imatrix m.gguf --text chat.txt $measure -o chat.gguf --json
