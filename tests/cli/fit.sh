@@ -29,7 +29,7 @@ figures() { sed '/"warnings"/,$d; /"n_bytes"/d' "$work/out"; }
 figures >"$work/folder"
 
 # Units: KB, MB, GB are powers of 1000, K and KiB and their likes of 1024 (caught: GB taken as 1024 to the third).
-for unit in 5GB=5000000000 5gb=5000000000 3MB=3000000 3M=3145728 3MiB=3145728 0.5GiB=536870912 7K=7168 7KB=7000 42=42 42B=42; do
+for unit in 5GB=5000000000 5gb=5000000000 3MB=3000000 3M=3145728 3MiB=3145728 0.5GiB=536870912 7000K=7168000 7000KB=7000000 4200000=4200000 4200000B=4200000; do
     "$kerf" fit "$demo" --memory "${unit%=*}" --ctx 512 --json >"$work/out" || : # small ones hold no level
     [ "$(value memory_bytes)" = "${unit#*=}" ] || fail "--memory ${unit%=*} is $(value memory_bytes) bytes"
 done
@@ -52,6 +52,17 @@ run 3 fit "$demo" --memory 12MiB --ctx 512 --kv-type q8_0 --json
 [ "$(value kv_bytes)" -eq $((4 * 2 * 2 * 64 / 32 * 34 * 512)) ] || fail "34 bytes for 32 numbers"
 run 3 fit "$demo" --memory 1MiB --ctx 512 --json
 [ "$(value fits)" = false ] && [ "$(value max_ctx)" = 0 ] || fail "nothing fits"
+prints '"largest_type": null'
+says "nothing fits into 1.00 MiB: the smallest level, Q2_K, needs "
+says "no shorter context helps"
+run 0 fit "$demo" --memory 20MiB --ctx 512 --json
+prints '"largest_type": "Q8_0"'
+# What the note says of the context holds, and one token more does not fit.
+run 3 fit "$demo" --memory 10MiB --ctx 100000 --types Q4_K_M
+most=$(sed -n 's/.*with --ctx \([0-9]*\) it fits$/\1/p' "$work/err")
+run 0 fit "$demo" --memory 10MiB --ctx "$most" --types Q4_K_M
+run 2 fit "$demo" --memory 4
+says "--memory: expected a size of at least 1"
 run 0 fit "$demo" --memory 1GiB --ctx 4096
 says "4096 tokens are more than the 512"
 

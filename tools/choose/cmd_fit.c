@@ -43,6 +43,18 @@ static void job_release(struct job *j)
     free(j->mixes);
 }
 
+/* Of those that can be made with what is at hand; NULL: none. */
+static const struct fit_level *largest_that_fits(const struct job *j)
+{
+    const struct fit_level *largest = NULL;
+    for (size_t i = 0; i < j->n_levels; i++) {
+        const struct fit_level *l = &j->levels[i];
+        if (l->fits && !l->lacks_importance && (!largest || l->total_bytes > largest->total_bytes))
+            largest = l;
+    }
+    return largest;
+}
+
 static void print_json(const struct job *j)
 {
     struct json_writer w;
@@ -50,6 +62,8 @@ static void print_json(const struct job *j)
     jw_key(&w, "memory_bytes"), jw_uint(&w, j->o->memory);
     jw_key(&w, "ctx"), jw_uint(&w, j->o->ctx);
     jw_key(&w, "kv_type"), jw_string(&w, j->o->kv_type);
+    const struct fit_level *largest = largest_that_fits(j);
+    jw_key(&w, "largest_type"), jw_string(&w, largest ? largest->type : NULL);
     jw_key(&w, "levels"), jw_array(&w);
     for (size_t i = 0; i < j->n_levels; i++) {
         const struct fit_level *l = &j->levels[i];
@@ -178,6 +192,25 @@ static bool any_fits(const struct job *j)
     return false;
 }
 
+/* What it would take, where no level fits: more memory, or a shorter context. */
+static void tell_too_little(const struct job *j)
+{
+    const struct fit_level *least = &j->levels[0];
+    char need[32], have[32];
+    for (size_t i = 1; i < j->n_levels; i++)
+        if (j->levels[i].total_bytes < least->total_bytes)
+            least = &j->levels[i];
+    format_bytes(need, (double)least->total_bytes);
+    format_bytes(have, (double)j->o->memory);
+    if (least->max_ctx)
+        cmd_note(j->s,
+                 "nothing fits into %s: the smallest level, %s, needs %s; with --ctx %" PRIu64 " it fits",
+                 have, least->type, need, least->max_ctx);
+    else
+        cmd_note(j->s, "nothing fits into %s: the smallest level, %s, needs %s, and no shorter context helps",
+                 have, least->type, need);
+}
+
 /* No more than the model was trained for: nobody has asked for it. */
 static uint64_t default_ctx(const struct footprint *f)
 {
@@ -202,6 +235,8 @@ static int run(struct job *j, const char *path, struct err *e)
         print_json(j);
     else
         print_text(j);
+    if (!any_fits(j))
+        tell_too_little(j);
     return 0;
 }
 
@@ -211,7 +246,7 @@ int cmd_fit(int argc, char **argv)
     struct options o = {.kv_type = "f16", .recipe = "llama.cpp"};
     const struct opt options[] = {
         OPT(SIZE, "memory", &o.memory, "SIZE", "memory of the device, for weights, cache and working space",
-            .range = OPT_RANGE(.min = 1)),
+            .range = OPT_RANGE(.min = 1 << 20)),
         OPT(UINT, "ctx", &o.ctx, "N", "tokens of the context",
             .fallback = "4096, or what the model was trained for if that is less",
             .range = OPT_RANGE(.min = 1, .max = FOOTPRINT_MAX_CTX)),
