@@ -75,6 +75,7 @@ run 0 allocate "$demo" $measure --target-size 2500000 -o "$work/b.plan" --thread
 same "$work/a.plan" "$work/b.plan"
 run 0 allocate "$demo" --table "$work/losses" --target-size 2500000 -o "$work/c.plan"
 says "losses from"
+prints "to use it: kerf quantize $demo --plan $work/c.plan -o OUT.gguf"
 grep -v "^# confirmed" "$work/a.plan" >"$work/a.unconfirmed" # without a text there is nothing to confirm on
 same "$work/a.unconfirmed" "$work/c.plan"
 run 0 convert "$demo" -o "$work/bf16.gguf"

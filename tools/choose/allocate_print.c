@@ -171,6 +171,18 @@ void allocate_print_types(const struct loss_table *table, const struct allocatio
                    format_bytes(size, (double)bytes[t]));
 }
 
+/* The command that the plan is for, with the inputs that it was measured with. */
+static void print_next(const struct allocate_job *j)
+{
+    const struct allocate_asked *o = j->o;
+    if (model_n_adapters(j->r->models[0].model)) /* quantize takes no MODEL+ADAPTER */
+        return;
+    printf("to use it: kerf quantize %s --plan %s%s%s%s%s -o OUT.gguf\n", model_path(j->r->models[0].model),
+           o->output, o->hessian ? " --method feedback --hessian " : "", o->hessian ? o->hessian : "",
+           o->imatrix && o->imatrix != o->hessian ? " --imatrix " : "",
+           o->imatrix && o->imatrix != o->hessian ? o->imatrix : "");
+}
+
 void allocate_print_text(const struct allocate_job *j)
 {
     const struct allocation *r = &j->allocation;
@@ -181,6 +193,8 @@ void allocate_print_text(const struct allocate_job *j)
     print_confirmation(j);
     if (j->passes > 0)
         printf("%.1f passes over %zu tokens\n", j->passes, j->table.n_windows * j->table.ctx);
+    if (j->o->output && !j->shared->dry_run)
+        print_next(j);
 }
 
 int allocate_write_page(const struct allocate_job *j, struct err *e)
