@@ -9,6 +9,11 @@ set -- best "$demo" --text "$text" --ctx 32 --chunks 8 --target-size 2450000
 
 run 0 "$@" -o "$work/a.gguf" --dry-run
 prints "would calibrate on 8 windows of 32 tokens"
+prints "would write $work/a.gguf, at most 2450000 bytes (from "
+run 0 "$@" -o "$work/a.gguf" --dry-run --json
+json
+[ "$(value budget_bytes)" = 2450000 ] || fail "the target of a dry run"
+[ "$(value min_bytes)" -le 2450000 ] && [ "$(value max_bytes)" -gt 2450000 ] || fail "the sizes that are possible"
 [ "$(ls "$work" | grep -c a.gguf)" = 0 ] || fail "a dry run wrote something"
 
 run 0 "$@" -o "$work/a.gguf" --html "$work/a.html" --json

@@ -41,6 +41,7 @@ struct job {
     size_t n_calibration, n_gate, n_report;
     char *hessian, *hessian_state, *losses; /* beside the output; owned */
     uint64_t budget, asked;                 /* bytes of the file, without METADATA_ROOM and with it */
+    uint64_t least, most;                   /* bytes of the files that are possible */
     struct feedback_run feedback;
     bool has_feedback;   /* some matrix was solved */
     char importance[80]; /* what the matrix is of, for the report */
@@ -195,11 +196,15 @@ static int begin_plan(struct job *j, const struct imatrix *importance, struct er
         rc = budget_bytes(&j->asked, &j->o->budget, j->allocator, r->shared, e);
         j->budget = rc == 0 && j->asked > METADATA_ROOM ? j->asked - METADATA_ROOM : j->asked;
     }
+    if (rc == 0) {
+        j->least = allocator_min_bytes(j->allocator) + METADATA_ROOM;
+        j->most = allocator_max_bytes(j->allocator) + METADATA_ROOM;
+    }
     if (rc == 0 && j->budget < allocator_min_bytes(j->allocator))
         rc = err_set(e, ERR_ARG,
                      "a file of %" PRIu64 " bytes is not possible; the smallest with these types, and with "
                      "room for what the file says of itself, has %" PRIu64 " bytes",
-                     j->asked, allocator_min_bytes(j->allocator) + METADATA_ROOM);
+                     j->asked, j->least);
     return rc;
 }
 
@@ -388,6 +393,9 @@ static void print_dry(const struct job *j)
         struct json_writer w;
         cmd_json_begin(&w);
         jw_key(&w, "output"), jw_null(&w);
+        jw_key(&w, "budget_bytes"), jw_uint(&w, j->asked);
+        jw_key(&w, "min_bytes"), jw_uint(&w, j->least);
+        jw_key(&w, "max_bytes"), jw_uint(&w, j->most);
         jw_key(&w, "ctx"), jw_uint(&w, j->all.ctx);
         jw_key(&w, "n_windows_calibration"), jw_uint(&w, j->n_calibration);
         jw_key(&w, "n_windows_gate"), jw_uint(&w, j->n_gate);
@@ -399,7 +407,8 @@ static void print_dry(const struct job *j)
            "passes, check the error feedback on %zu others, and report on %zu more\n",
            j->n_calibration, j->all.ctx, at_most(j->n_calibration, SENSITIVITY_WINDOWS), LOSS_MAX_PASSES,
            j->n_gate, at_most(j->n_report, REPORT_WINDOWS));
-    printf("would write %s\n", o->output);
+    printf("would write %s, at most %" PRIu64 " bytes (from %" PRIu64 " to %" PRIu64 " are possible)\n",
+           o->output, j->asked, j->least, j->most);
     if (o->html)
         printf("would write %s\n", o->html);
 }
