@@ -17,6 +17,7 @@
 struct output_lock {
     int fd, slot;
     char *path; /* of the lock file; owned */
+    bool is_folder;
 };
 
 /* The same file, or the same name in the same folder where neither is there yet. */
@@ -49,6 +50,15 @@ int output_check_names(const char *const *outputs, size_t n_outputs, const char 
     return rc;
 }
 
+static int in_use(const struct output_lock *l, const char *path, struct err *e)
+{
+    return err_set(e, ERR_IO,
+                   l->is_folder
+                       ? "%s: this folder is in use by another run; wait for it, or name another with --state"
+                       : "%s: another run is about to write this file; wait for it, or choose another name",
+                   path);
+}
+
 /* Between opening and locking, a run that held the lock may have removed the file: then try the new one. */
 static int take(struct output_lock *l, const char *path, struct err *e)
 {
@@ -63,9 +73,7 @@ static int take(struct output_lock *l, const char *path, struct err *e)
                 continue;
             }
             if (errno == EWOULDBLOCK)
-                return err_set(
-                    e, ERR_IO,
-                    "%s: another run is about to write this file; wait for it, or choose another name", path);
+                return in_use(l, path, e);
             return 0; /* a file system without locks: as well as it goes */
         }
         if (fstat(l->fd, &own) == 0 && stat(l->path, &named) == 0 && own.st_ino == named.st_ino &&
@@ -75,11 +83,12 @@ static int take(struct output_lock *l, const char *path, struct err *e)
     }
 }
 
-int output_lock_take(struct output_lock **out, const char *path, struct err *e)
+static int take_new(struct output_lock **out, const char *path, bool is_folder, struct err *e)
 {
     struct output_lock *l = calloc(1, sizeof *l);
     if (l) {
         l->fd = l->slot = -1;
+        l->is_folder = is_folder;
         l->path = path_with(path, ".kerf-lock");
     }
     if (!l || !l->path) {
@@ -97,6 +106,16 @@ int output_lock_take(struct output_lock **out, const char *path, struct err *e)
     l->slot = output_file_guard(l->path);
     *out = l;
     return 0;
+}
+
+int output_lock_take(struct output_lock **out, const char *path, struct err *e)
+{
+    return take_new(out, path, false, e);
+}
+
+int output_lock_take_folder(struct output_lock **out, const char *path, struct err *e)
+{
+    return take_new(out, path, true, e);
 }
 
 void output_lock_release(struct output_lock *l)

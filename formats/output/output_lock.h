@@ -23,6 +23,8 @@ struct output_lock;
 /* ERR_IO: another run has it, or the folder takes no files. *out: caller releases with output_lock_release.
  */
 int output_lock_take(struct output_lock **out, const char *path, struct err *e);
+/* The same for a folder that runs keep their state in (--state); it need not be there yet. */
+int output_lock_take_folder(struct output_lock **out, const char *path, struct err *e);
 void output_lock_release(struct output_lock *l); /* removes the lock file; NULL is allowed */
 
 #endif

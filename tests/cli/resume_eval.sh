@@ -94,5 +94,12 @@ run 1 perplexity "$demo" --text "$text" --chunks 1 --resume --state file
 says "file: expected a folder"
 run 1 perplexity "$demo" --text "$text" --chunks 1 --resume --state no/where
 says "no/where"
+if command -v flock >/dev/null 2>&1; then
+    cat >held.sh <<END
+"$kerf" perplexity "$demo" --text "$text" --chunks 1 --resume --state held 2>err
+END
+    flock held.kerf-lock sh held.sh && fail "two runs in one folder"
+    says "held: this folder is in use by another run; wait for it, or name another with --state"
+fi
 
 done_testing

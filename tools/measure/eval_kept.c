@@ -76,7 +76,7 @@ static int run(struct eval_run *r, const struct evaluate_model *list, char (*has
     struct score_store store = {.folder = r->resume->folder};
     struct output_lock *lock = NULL;
     size_t n_found = 0, n_units = 0;
-    int rc = output_lock_take(&lock, store.folder, e);
+    int rc = output_lock_take_folder(&lock, store.folder, e);
     hash_settings(r, store.about);
     for (size_t i = 0; rc == 0 && i < r->n_models; i++) {
         identities[i] = hashes[i];
