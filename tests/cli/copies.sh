@@ -56,6 +56,13 @@ run 2 split "$a" --max-size 1MiB
 # Edit: types are kept or stated, tensors stay.
 run 0 edit "$a" -o "$work/e.gguf" --set "general.name=A new name" --set qwen3.context_length=1024 \
     --set "my.list:u16[]=1,2,3" --remove general.size_label
+prints "qwen3.context_length: 512 -> 1024"
+prints "general.name: Demo Qwen3 -> A new name"
+prints "my.list (new, u16[3]) = [1, 2, 3]"
+[ ! -s "$work/err" ] || fail "a key that resembles none is remarked on"
+run 0 edit "$a" -o "$work/dry.gguf" --dry-run --set general.nmae=x
+prints "general.nmae (new, string) = x"
+says "'general.nmae' is a new key; did you mean 'general.name'?"
 run 0 inspect "$work/e.gguf" --json
 json
 prints '"general.name": "A new name"'

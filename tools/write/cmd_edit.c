@@ -2,6 +2,8 @@
  * that stay are copied as they are. */
 #include "tools/options/gguf_operand.h"
 #include "copy_command.h"
+#include "tools/inspect/meta_text.h"
+#include "tools/options/opt.h"
 
 #include "formats/inspect/model_verify.h"
 #include "formats/gguf/gguf_meta_text.h"
@@ -73,6 +75,37 @@ static int select_kept(struct gguf_selection **out, const struct gguf_reader *in
     return rc;
 }
 
+/* The key that was probably meant by one that the file does not have; NULL: none is near. */
+static const char *nearest_key(const struct gguf_meta *old, const char *key)
+{
+    const size_t n = gguf_meta_n(old);
+    const char **keys = calloc(n + 1, sizeof *keys);
+    for (size_t i = 0; keys && i < n; i++)
+        keys[i] = gguf_meta_key(old, i);
+    const char *near = keys ? opt_nearest(key, keys, n) : NULL;
+    free(keys);
+    return near;
+}
+
+/* One line for each key that is set. */
+static void tell_changes(const struct gguf_meta *set, const struct gguf_meta *old,
+                         const struct shared_options *s)
+{
+    for (size_t i = 0; i < gguf_meta_n(set); i++) {
+        const char *key = gguf_meta_key(set, i);
+        const struct gguf_value *after = gguf_meta_value(set, i), *before = gguf_meta_find(old, key);
+        const char *near = before ? NULL : nearest_key(old, key);
+        char was[200], is[200], type[40];
+        meta_value_text(after, is, sizeof is);
+        if (near)
+            cmd_note(s, "'%s' is a new key; did you mean '%s'?", key, near);
+        if (!s->json && before)
+            printf("%s: %s -> %s\n", key, meta_value_text(before, was, sizeof was), is);
+        else if (!s->json)
+            printf("%s (new, %s) = %s\n", key, meta_type_text(after, type, sizeof type), is);
+    }
+}
+
 static int run(const struct opt_command *cmd, const char *input, const char *output, const struct edits *ed,
                const struct shared_options *s)
 {
@@ -101,6 +134,8 @@ static int run(const struct opt_command *cmd, const char *input, const char *out
                                        .in_place = true,
                                        .check = true};
         status = copy_and_report(in, output, &ro, s);
+        if (status == CMD_DONE)
+            tell_changes(meta, gguf_reader_meta(in), s);
     } else {
         status = rc == ERR_ARG && in ? cmd_usage(cmd, "%s", e.msg) : cmd_fail(&e);
     }
