@@ -52,7 +52,7 @@ static int routing_new(struct cpu_routing **out, const struct expert_choice *m, 
                                   .by_token = malloc(slots * sizeof *g->by_token),
                                   .weights = malloc(slots * sizeof *g->weights)};
     if (!g || !g->chosen || !g->expert_begin || !g->token_places || !g->by_token || !g->weights) {
-        cpu_routing_free(NULL, &g->base);
+        cpu_routing_free(NULL, g ? &g->base : NULL);
         return err_set(e, ERR_NOMEM, "out of memory for the routing of %zu tokens", n);
     }
     g->base.expert_begin = g->expert_begin;
