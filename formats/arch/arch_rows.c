@@ -197,6 +197,17 @@ int arch_check_even_heads(struct arch_model *a, struct err *e)
     return 0;
 }
 
+int arch_check_whole_heads(struct arch_model *a, const char *arch, struct err *e)
+{
+    if (a->value[ARCH_H] * a->value[ARCH_HD] != a->value[ARCH_D])
+        return err_set(
+            e, ERR_UNSUPPORTED,
+            "config.json: %llu heads of %llu do not make up hidden_size (%llu), which '%s' cannot express",
+            (unsigned long long)a->value[ARCH_H], (unsigned long long)a->value[ARCH_HD],
+            (unsigned long long)a->value[ARCH_D], arch);
+    return 0;
+}
+
 const struct arch_row arch_rows_ffn_bias[3] = {
     {.hf = "model.layers.N.mlp.gate_proj.bias",
      .gguf = "blk.N.ffn_gate.bias",

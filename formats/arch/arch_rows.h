@@ -34,6 +34,8 @@ extern const struct arch_row arch_rows_permuted_attention[7];
 extern const struct arch_row arch_rows_ffn_bias[3];             /* gate, up, down */
 extern const struct arch_key arch_keys_llama[];                 /* vocab_size, rope.dimension_count */
 int arch_check_even_heads(struct arch_model *a, struct err *e); /* rotation needs pairs */
+/* Heads make up hidden_size, as `arch` takes for granted, whose files have no key for the size of a head. */
+int arch_check_whole_heads(struct arch_model *a, const char *arch, struct err *e);
 extern const struct arch_row arch_rows_qkv_bias[3]; /* q, k, v biases, optional                             */
 extern const struct arch_row arch_rows_o_bias[1];   /* attention output bias, optional                      */
 extern const struct arch_row arch_rows_qk_norm[2];  /* per-head RMS norms of q and k                        */

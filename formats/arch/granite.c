@@ -36,13 +36,8 @@ static int check(struct arch_model *a, struct err *e)
             return err_set(e, ERR_FORMAT, "config.json: '%s' is %g, expected a number above 0", factors[i],
                            v);
     }
-    if (a->value[ARCH_H] * a->value[ARCH_HD] != a->value[ARCH_D])
-        return err_set(e, ERR_UNSUPPORTED,
-                       "config.json: %llu heads of %llu do not make up hidden_size (%llu), which 'granite' "
-                       "cannot express",
-                       (unsigned long long)a->value[ARCH_H], (unsigned long long)a->value[ARCH_HD],
-                       (unsigned long long)a->value[ARCH_D]);
-    return arch_check_even_heads(a, e);
+    int rc = arch_check_whole_heads(a, "granite", e);
+    return rc == 0 ? arch_check_even_heads(a, e) : rc;
 }
 
 static const struct hf_class defaults[] = {

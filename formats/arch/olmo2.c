@@ -25,14 +25,8 @@ static const struct arch_group groups[] = {
 
 static int check(struct arch_model *a, struct err *e)
 {
-    if (a->value[ARCH_H] * a->value[ARCH_HD] != a->value[ARCH_D])
-        return err_set(
-            e, ERR_UNSUPPORTED,
-            "config.json: %llu heads of %llu do not make up hidden_size (%llu), which 'olmo2' cannot "
-            "express",
-            (unsigned long long)a->value[ARCH_H], (unsigned long long)a->value[ARCH_HD],
-            (unsigned long long)a->value[ARCH_D]);
-    return arch_check_even_heads(a, e);
+    int rc = arch_check_whole_heads(a, "olmo2", e);
+    return rc == 0 ? arch_check_even_heads(a, e) : rc;
 }
 
 static const struct hf_class defaults[] = {

@@ -98,14 +98,8 @@ static int check_rope(struct arch_model *a, struct err *e)
 
 static int check(struct arch_model *a, struct err *e)
 {
-    if (a->value[ARCH_H] * a->value[ARCH_HD] != a->value[ARCH_D])
-        return err_set(
-            e, ERR_UNSUPPORTED,
-            "config.json: %llu heads of %llu do not make up hidden_size (%llu), which 'phi3' cannot "
-            "express",
-            (unsigned long long)a->value[ARCH_H], (unsigned long long)a->value[ARCH_HD],
-            (unsigned long long)a->value[ARCH_D]);
-    return check_rope(a, e);
+    int rc = arch_check_whole_heads(a, "phi3", e);
+    return rc == 0 ? check_rope(a, e) : rc;
 }
 
 /* Tokens of the first training, behind which the long factors hold. */
