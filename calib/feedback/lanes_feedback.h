@@ -83,13 +83,28 @@ static inline vf round_d(const struct feedback_format *f, vf x)
     return round_half(x * (1.0f / f->unit)) * f->unit;
 }
 
+/* Whole numbers that can be stored: `min`, `min + every`, ... `max`. */
+struct grid {
+    int min, max, every;
+};
+
+static inline vf round_to(struct grid g, vf x)
+{
+    float low = (float)g.min, high = (float)g.max, step = (float)g.every;
+    if (g.every == 1)
+        return round_within(x, low, high);
+    return low + step * round_within((x - low) * (1.0f / step), 0, (high - low) * (1.0f / step));
+}
+
+static inline struct grid scale_grid(const struct feedback_format *f)
+{
+    return (struct grid){f->scale_min, f->scale_max, f->scale_step};
+}
+
 /* The scale nearest to x. */
 static inline vf round_scale(const struct feedback_format *f, vf x)
 {
-    float low = (float)f->scale_min, high = (float)f->scale_max, step = (float)f->scale_step;
-    if (f->scale_step == 1)
-        return round_within(x, low, high);
-    return low + step * round_within((x - low) * (1.0f / step), 0, (high - low) * (1.0f / step));
+    return round_to(scale_grid(f), x);
 }
 
 /* The code nearest to x, in units of a step. */
@@ -297,43 +312,23 @@ static void seed_symmetric(const struct feedback_format *f, unsigned n, const vf
     }
 }
 
-/* One step for the n scales of code books. */
-static vf fit_odd(const struct feedback_format *f, const vf *s, const float *w)
-{
-    vf largest = {0}, best = {0}, gain = (vf){0} - 1.0f;
-    for (unsigned i = 0; i < f->n_sub; i++)
-        largest = upper(largest, s[i]);
-    for (int trial = -4; trial <= 4; trial++) {
-        vf inverse = reciprocal(largest) * ((float)f->scale_max + 0.4f * (float)trial), s2 = {0}, sxl = {0};
-        for (unsigned i = 0; i < f->n_sub; i++) {
-            vf l = round_scale(f, s[i] * inverse);
-            s2 += l * l * w[i];
-            sxl += l * s[i] * w[i];
-        }
-        vf d = sxl * reciprocal(s2), g = d * sxl;
-        vi better = g > gain;
-        gain = pick(better, g, gain);
-        best = pick(better, d, best);
-    }
-    return best;
-}
-
-/* One step for the n scales (or offsets) s >= 0 of a block, codes 0..max. */
-static vf fit_positive(unsigned n, const vf *s, const float *w, int max)
+/* One step for the n scales (or offsets) s >= 0 of a block, stored as numbers of `g`. `reach`: from one trial
+ * of where the largest goes to the next. */
+static vf fit_positive(unsigned n, const vf *s, const float *w, struct grid g, float reach)
 {
     vf largest = {0}, best = {0}, gain = (vf){0} - 1.0f;
     for (unsigned i = 0; i < n; i++)
         largest = upper(largest, s[i]);
     for (int trial = -4; trial <= 4; trial++) {
-        vf inverse = reciprocal(largest) * ((float)max + 0.1f * (float)trial), s2 = {0}, sxl = {0};
+        vf inverse = reciprocal(largest) * ((float)g.max + reach * (float)trial), s2 = {0}, sxl = {0};
         for (unsigned i = 0; i < n; i++) {
-            vf l = round_within(s[i] * inverse, 0, (float)max);
+            vf l = round_to(g, s[i] * inverse);
             s2 += l * l * w[i];
             sxl += l * s[i] * w[i];
         }
-        vf d = sxl * reciprocal(s2), g = d * sxl;
-        vi better = g > gain;
-        gain = pick(better, g, gain);
+        vf d = sxl * reciprocal(s2), won = d * sxl;
+        vi better = won > gain;
+        gain = pick(better, won, gain);
         best = pick(better, d, best);
     }
     return best;
@@ -424,10 +419,10 @@ static void search_block(const struct feedback_format *f, const vf *x, const flo
         return;
     }
     if (f->has_min) {
-        d = round_half(fit_positive(f->n_sub, scale, sums, f->scale_max));
-        dmin = round_half(fit_positive(f->n_sub, offset, sums, f->min_max));
+        d = round_half(fit_positive(f->n_sub, scale, sums, scale_grid(f), 0.1f));
+        dmin = round_half(fit_positive(f->n_sub, offset, sums, (struct grid){0, f->min_max, 1}, 0.1f));
     } else if (f->has_book)
-        d = round_d(f, fit_odd(f, scale, sums));
+        d = round_d(f, fit_positive(f->n_sub, scale, sums, scale_grid(f), 0.4f));
     else
         d = round_half(fit_signed(f->n_sub, scale, sums, f->scale_min, f->scale_max));
     for (unsigned s = 0; s < f->n_sub; s++)
