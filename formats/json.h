@@ -89,5 +89,9 @@ void jw_uint(struct json_writer *w, uint64_t v);
 void jw_double(struct json_writer *w, double v); /* shortest form that reads back equal */
 void jw_bool(struct json_writer *w, bool v);
 void jw_null(struct json_writer *w);
+/* A key and its value. */
+void jw_key_string(struct json_writer *w, const char *key, const char *v);
+void jw_key_uint(struct json_writer *w, const char *key, uint64_t v);
+void jw_key_double(struct json_writer *w, const char *key, double v);
 
 #endif

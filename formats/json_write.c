@@ -256,3 +256,21 @@ char *json_to_text(const struct json *j)
     put_node(p.out, j);
     return printed_end(&p);
 }
+
+void jw_key_string(struct json_writer *w, const char *key, const char *v)
+{
+    jw_key(w, key);
+    jw_string(w, v);
+}
+
+void jw_key_uint(struct json_writer *w, const char *key, uint64_t v)
+{
+    jw_key(w, key);
+    jw_uint(w, v);
+}
+
+void jw_key_double(struct json_writer *w, const char *key, double v)
+{
+    jw_key(w, key);
+    jw_double(w, v);
+}

@@ -268,24 +268,6 @@ enum report_verdict report_judge_all(const struct report *r)
     return all;
 }
 
-static void key_double(struct json_writer *w, const char *key, double v)
-{
-    jw_key(w, key);
-    jw_double(w, v);
-}
-
-static void key_uint(struct json_writer *w, const char *key, uint64_t v)
-{
-    jw_key(w, key);
-    jw_uint(w, v);
-}
-
-static void key_string(struct json_writer *w, const char *key, const char *v)
-{
-    jw_key(w, key);
-    jw_string(w, v);
-}
-
 static const char *text_path(const void *corpus, size_t i)
 {
     return ((const struct corpus *)corpus)->texts[i].path;
@@ -302,21 +284,21 @@ static void key_texts(struct json_writer *w, const struct report *r)
 static void perplexity_members(struct json_writer *w, const struct report *r)
 {
     const struct report_model *m = &r->reference;
-    key_string(w, "model", m->path);
+    jw_key_string(w, "model", m->path);
     key_texts(w, r);
-    key_uint(w, "ctx", r->ctx);
-    key_double(w, "n_chunks", r->answer == NET_TOKENS ? (double)r->n_windows : NAN);
-    key_double(w, "n_tokens_scored", r->answer == NET_TOKENS ? (double)r->n_scored : NAN);
-    key_double(w, "perplexity", m->ppl.perplexity);
-    key_double(w, "perplexity_stderr", m->ppl.perplexity_stderr);
-    key_double(w, "perplexity_stderr_by_window", m->ppl.window_stderr);
-    key_double(w, "nll_mean", m->ppl.nll.value);
-    key_double(w, "nll_stderr", m->ppl.nll.error);
-    key_double(w, "tokens_per_second", m->tokens_per_second);
-    key_uint(w, "n_bytes", m->n_bytes);
-    key_double(w, "bits_per_weight", m->bits_per_weight);
-    key_string(w, "kv_type", m->kv_type);
-    key_string(w, "model_sha256", m->sha256);
+    jw_key_uint(w, "ctx", r->ctx);
+    jw_key_double(w, "n_chunks", r->answer == NET_TOKENS ? (double)r->n_windows : NAN);
+    jw_key_double(w, "n_tokens_scored", r->answer == NET_TOKENS ? (double)r->n_scored : NAN);
+    jw_key_double(w, "perplexity", m->ppl.perplexity);
+    jw_key_double(w, "perplexity_stderr", m->ppl.perplexity_stderr);
+    jw_key_double(w, "perplexity_stderr_by_window", m->ppl.window_stderr);
+    jw_key_double(w, "nll_mean", m->ppl.nll.value);
+    jw_key_double(w, "nll_stderr", m->ppl.nll.error);
+    jw_key_double(w, "tokens_per_second", m->tokens_per_second);
+    jw_key_uint(w, "n_bytes", m->n_bytes);
+    jw_key_double(w, "bits_per_weight", m->bits_per_weight);
+    jw_key_string(w, "kv_type", m->kv_type);
+    jw_key_string(w, "model_sha256", m->sha256);
 }
 
 /* What models without a language head lost; null for the others. */
@@ -326,21 +308,21 @@ static void change_members(struct json_writer *w, const struct report *r, const 
     answer_change_unknown(&nothing);
     if (r->answer == NET_TOKENS)
         c = &nothing;
-    key_double(w, "cosine_distance_mean", c->distance.value);
-    key_double(w, "cosine_distance_stderr", c->distance.error);
-    key_double(w, "cosine_distance_median", c->distance_median);
-    key_double(w, "cosine_distance_p95", c->distance_p95);
-    key_double(w, "cosine_distance_p99", c->distance_p99);
-    key_double(w, "cosine_distance_max", c->distance_max);
-    key_double(w, "score_mean", c->score_mean);
-    key_double(w, "score_delta_mean", c->delta.value);
-    key_double(w, "score_delta_stderr", c->delta.error);
-    key_double(w, "score_delta_rms", c->delta_rms);
-    key_double(w, "score_delta_max", c->delta_max);
-    key_double(w, "probability_delta_rms", c->probability_rms);
-    key_double(w, "probability_delta_max", c->probability_max);
-    key_double(w, "rank_kendall", c->kendall);
-    key_double(w, "rank_spearman", c->spearman);
+    jw_key_double(w, "cosine_distance_mean", c->distance.value);
+    jw_key_double(w, "cosine_distance_stderr", c->distance.error);
+    jw_key_double(w, "cosine_distance_median", c->distance_median);
+    jw_key_double(w, "cosine_distance_p95", c->distance_p95);
+    jw_key_double(w, "cosine_distance_p99", c->distance_p99);
+    jw_key_double(w, "cosine_distance_max", c->distance_max);
+    jw_key_double(w, "score_mean", c->score_mean);
+    jw_key_double(w, "score_delta_mean", c->delta.value);
+    jw_key_double(w, "score_delta_stderr", c->delta.error);
+    jw_key_double(w, "score_delta_rms", c->delta_rms);
+    jw_key_double(w, "score_delta_max", c->delta_max);
+    jw_key_double(w, "probability_delta_rms", c->probability_rms);
+    jw_key_double(w, "probability_delta_max", c->probability_max);
+    jw_key_double(w, "rank_kendall", c->kendall);
+    jw_key_double(w, "rank_spearman", c->spearman);
 }
 
 static const char *pooling_name(enum net_pooling p)
@@ -352,12 +334,12 @@ static const char *pooling_name(enum net_pooling p)
 static void answer_members(struct json_writer *w, const struct report *r)
 {
     bool texts = r->answer != NET_TOKENS;
-    key_string(w, "answer", r->answer == NET_EMBEDDING ? "embedding" : texts ? "score" : "tokens");
-    key_string(w, "pooling", texts ? pooling_name(r->pooling) : NULL);
-    key_string(w, "score_label", r->answer == NET_SCORE ? r->label : NULL);
-    key_double(w, "n_texts", texts ? (double)r->n_texts : NAN);
-    key_double(w, "n_texts_cut", texts ? (double)r->n_texts_cut : NAN);
-    key_double(w, "n_answers", texts ? (double)r->n_answers : NAN);
+    jw_key_string(w, "answer", r->answer == NET_EMBEDDING ? "embedding" : texts ? "score" : "tokens");
+    jw_key_string(w, "pooling", texts ? pooling_name(r->pooling) : NULL);
+    jw_key_string(w, "score_label", r->answer == NET_SCORE ? r->label : NULL);
+    jw_key_double(w, "n_texts", texts ? (double)r->n_texts : NAN);
+    jw_key_double(w, "n_texts_cut", texts ? (double)r->n_texts_cut : NAN);
+    jw_key_double(w, "n_answers", texts ? (double)r->n_answers : NAN);
 }
 
 static void settings_members(struct json_writer *w, const struct report *r)
@@ -367,30 +349,30 @@ static void settings_members(struct json_writer *w, const struct report *r)
     for (size_t i = 0; i < r->corpus->n_texts; i++) {
         const struct corpus_text *t = &r->corpus->texts[i];
         jw_object(w);
-        key_string(w, "path", t->path);
-        key_uint(w, "n_bytes", t->n_bytes);
-        key_uint(w, "n_tokens", t->end - t->begin);
-        key_string(w, "sha256", t->sha256);
+        jw_key_string(w, "path", t->path);
+        jw_key_uint(w, "n_bytes", t->n_bytes);
+        jw_key_uint(w, "n_tokens", t->end - t->begin);
+        jw_key_string(w, "sha256", t->sha256);
         jw_end(w);
     }
     jw_end(w);
-    key_string(w, "ids_sha256", r->ids_sha256);
-    key_uint(w, "stride", r->stride);
+    jw_key_string(w, "ids_sha256", r->ids_sha256);
+    jw_key_uint(w, "stride", r->stride);
     jw_key(w, "answers_only");
     jw_bool(w, r->answers_only);
-    key_string(w, "activations", r->activations == ACTIVATIONS_Q8 ? "q8" : "f32");
-    key_string(w, "imatrix", r->imatrix);
-    key_string(w, "recipe", r->recipe);
+    jw_key_string(w, "activations", r->activations == ACTIVATIONS_Q8 ? "q8" : "f32");
+    jw_key_string(w, "imatrix", r->imatrix);
+    jw_key_string(w, "recipe", r->recipe);
     if (r->kind == REPORT_LADDER) {
-        key_string(w, "method", r->hessian ? "feedback" : "fast");
-        key_string(w, "hessian", r->hessian);
+        jw_key_string(w, "method", r->hessian ? "feedback" : "fast");
+        jw_key_string(w, "hessian", r->hessian);
     }
-    key_string(w, "html", r->html);
-    key_string(w, "logits", r->logits);
-    key_string(w, "saved_reference", r->saved);
-    key_string(w, "stored_reference", r->stored);
-    key_string(w, "version", r->version);
-    key_double(w, "seconds", r->seconds);
+    jw_key_string(w, "html", r->html);
+    jw_key_string(w, "logits", r->logits);
+    jw_key_string(w, "saved_reference", r->saved);
+    jw_key_string(w, "stored_reference", r->stored);
+    jw_key_string(w, "version", r->version);
+    jw_key_double(w, "seconds", r->seconds);
     jw_key(w, "partial");
     jw_bool(w, r->partial);
     jw_key(w, "profiles_partial");
@@ -445,9 +427,9 @@ static void key_gates(struct json_writer *w, const struct report *r, const struc
     for (size_t i = 0; i < r->n_gates; i++) {
         const struct report_gate *g = &r->gates[i];
         jw_object(w);
-        key_string(w, "gate", g->name);
-        key_double(w, "limit", g->limit);
-        key_double(w, "found", g->figure(c));
+        jw_key_string(w, "gate", g->name);
+        jw_key_double(w, "limit", g->limit);
+        jw_key_double(w, "found", g->figure(c));
         key_verdict(w, "met", report_judge(r, g, c));
         jw_end(w);
     }
@@ -458,45 +440,45 @@ static void candidate(struct json_writer *w, const struct report *r, const struc
 {
     const struct divergence *d = &c->d;
     jw_object(w);
-    key_string(w, "path", c->path);
+    jw_key_string(w, "path", c->path);
     if (c->type || r->kind == REPORT_LADDER)
-        key_string(w, "type", c->type);
-    key_string(w, "imatrix", c->imatrix);
-    key_string(w, "kv_type", c->kv_type);
-    key_uint(w, "n_bytes", c->n_bytes);
-    key_double(w, "bits_per_weight", c->bits_per_weight);
-    key_uint(w, "n_fallbacks", c->n_fallbacks);
-    key_double(w, "perplexity", c->ppl.perplexity);
-    key_double(w, "perplexity_stderr", c->ppl.perplexity_stderr);
-    key_double(w, "ppl_ratio", d->ppl_ratio.value);
-    key_double(w, "ppl_ratio_stderr", d->ppl_ratio.error);
-    key_double(w, "quality_kept_percent", divergence_kept(d));
-    key_double(w, "ln_ppl_ratio", d->ln_ratio.value);
-    key_double(w, "ln_ppl_ratio_stderr", d->ln_ratio.error);
-    key_double(w, "ppl_correlation", d->correlation);
-    key_double(w, "kld_mean", d->kld.value);
-    key_double(w, "kld_stderr", d->kld.error);
-    key_double(w, "kld_stderr_by_window", d->kld_window_stderr);
+        jw_key_string(w, "type", c->type);
+    jw_key_string(w, "imatrix", c->imatrix);
+    jw_key_string(w, "kv_type", c->kv_type);
+    jw_key_uint(w, "n_bytes", c->n_bytes);
+    jw_key_double(w, "bits_per_weight", c->bits_per_weight);
+    jw_key_uint(w, "n_fallbacks", c->n_fallbacks);
+    jw_key_double(w, "perplexity", c->ppl.perplexity);
+    jw_key_double(w, "perplexity_stderr", c->ppl.perplexity_stderr);
+    jw_key_double(w, "ppl_ratio", d->ppl_ratio.value);
+    jw_key_double(w, "ppl_ratio_stderr", d->ppl_ratio.error);
+    jw_key_double(w, "quality_kept_percent", divergence_kept(d));
+    jw_key_double(w, "ln_ppl_ratio", d->ln_ratio.value);
+    jw_key_double(w, "ln_ppl_ratio_stderr", d->ln_ratio.error);
+    jw_key_double(w, "ppl_correlation", d->correlation);
+    jw_key_double(w, "kld_mean", d->kld.value);
+    jw_key_double(w, "kld_stderr", d->kld.error);
+    jw_key_double(w, "kld_stderr_by_window", d->kld_window_stderr);
     key_windows(w, r, c);
-    key_double(w, "kld_median", kld_at(d, 0.50));
-    key_double(w, "kld_p90", kld_at(d, 0.90));
-    key_double(w, "kld_p95", kld_at(d, 0.95));
-    key_double(w, "kld_p99", kld_at(d, 0.99));
-    key_double(w, "kld_p999", kld_at(d, 0.999));
-    key_double(w, "kld_max", kld_at(d, 1));
+    jw_key_double(w, "kld_median", kld_at(d, 0.50));
+    jw_key_double(w, "kld_p90", kld_at(d, 0.90));
+    jw_key_double(w, "kld_p95", kld_at(d, 0.95));
+    jw_key_double(w, "kld_p99", kld_at(d, 0.99));
+    jw_key_double(w, "kld_p999", kld_at(d, 0.999));
+    jw_key_double(w, "kld_max", kld_at(d, 1));
     key_percentiles(w, "kld_percentiles", d->kld_at);
-    key_double(w, "top1_agreement", d->top1.value);
-    key_double(w, "top1_agreement_stderr", d->top1.error);
-    key_double(w, "delta_p_mean", d->delta_p.value);
-    key_double(w, "delta_p_stderr", d->delta_p.error);
-    key_double(w, "delta_p_rms", d->delta_p_rms.value);
-    key_double(w, "delta_p_rms_stderr", d->delta_p_rms.error);
+    jw_key_double(w, "top1_agreement", d->top1.value);
+    jw_key_double(w, "top1_agreement_stderr", d->top1.error);
+    jw_key_double(w, "delta_p_mean", d->delta_p.value);
+    jw_key_double(w, "delta_p_stderr", d->delta_p.error);
+    jw_key_double(w, "delta_p_rms", d->delta_p_rms.value);
+    jw_key_double(w, "delta_p_rms_stderr", d->delta_p_rms.error);
     key_percentiles(w, "delta_p_percentiles", d->delta_p_at);
-    key_double(w, "kld_step", c->has_step ? c->step.value : NAN);
-    key_double(w, "kld_step_stderr", c->has_step ? c->step.error : NAN);
+    jw_key_double(w, "kld_step", c->has_step ? c->step.value : NAN);
+    jw_key_double(w, "kld_step_stderr", c->has_step ? c->step.error : NAN);
     change_members(w, r, &c->change);
-    key_double(w, "tokens_per_second", c->tokens_per_second);
-    key_string(w, "model_sha256", c->sha256);
+    jw_key_double(w, "tokens_per_second", c->tokens_per_second);
+    jw_key_string(w, "model_sha256", c->sha256);
     if (r->kind == REPORT_COMPARE) {
         report_profile_json(c, w);
         key_gates(w, r, c);
@@ -515,7 +497,7 @@ void report_json(const struct report *r, FILE *out)
         jw_key(&w, "reference");
         jw_object(&w);
         perplexity_members(&w, r);
-        key_double(&w, "score_mean", r->answer == NET_TOKENS ? NAN : r->reference.change.score_mean);
+        jw_key_double(&w, "score_mean", r->answer == NET_TOKENS ? NAN : r->reference.change.score_mean);
         jw_end(&w);
         jw_key(&w, "candidates");
         jw_array(&w);

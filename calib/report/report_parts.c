@@ -238,24 +238,18 @@ void report_parts_text(const struct report *r, FILE *out)
 
 /* --- JSON --- */
 
-static void key_double(struct json_writer *w, const char *key, double v)
-{
-    jw_key(w, key);
-    jw_double(w, v);
-}
-
 static void models_json(struct json_writer *w, const struct part_figures *models, size_t n)
 {
     jw_key(w, "models");
     jw_array(w);
     for (size_t m = 0; m < n; m++) {
         jw_object(w);
-        key_double(w, "perplexity", exp(models[m].nll.value));
-        key_double(w, "nll_mean", models[m].nll.value);
-        key_double(w, "nll_stderr", models[m].nll.error);
-        key_double(w, "kld_mean", models[m].kld.value);
-        key_double(w, "kld_stderr", models[m].kld.error);
-        key_double(w, "top1_agreement", models[m].top1);
+        jw_key_double(w, "perplexity", exp(models[m].nll.value));
+        jw_key_double(w, "nll_mean", models[m].nll.value);
+        jw_key_double(w, "nll_stderr", models[m].nll.error);
+        jw_key_double(w, "kld_mean", models[m].kld.value);
+        jw_key_double(w, "kld_stderr", models[m].kld.error);
+        jw_key_double(w, "top1_agreement", models[m].top1);
         jw_end(w);
     }
     jw_end(w);
@@ -271,7 +265,7 @@ void report_parts_json(const struct report *r, struct json_writer *w)
     for (size_t i = 0; i < p->n_texts; i++) {
         jw_object(w);
         jw_key(w, "text"), jw_string(w, p->texts[i].text);
-        key_double(w, "weight", p->texts[i].weight);
+        jw_key_double(w, "weight", p->texts[i].weight);
         jw_key(w, "n_tokens_scored"), jw_uint(w, p->texts[i].n_scored);
         models_json(w, p->texts[i].models, n);
         jw_end(w);

@@ -118,24 +118,12 @@ void report_profiles_text(const struct report *r, FILE *out)
 
 /* --- JSON --- */
 
-static void key_double(struct json_writer *w, const char *key, double v)
-{
-    jw_key(w, key);
-    jw_double(w, v);
-}
-
-static void key_uint(struct json_writer *w, const char *key, uint64_t v)
-{
-    jw_key(w, key);
-    jw_uint(w, v);
-}
-
 static void restored_json(struct json_writer *w, const struct profile_restored *x)
 {
-    key_double(w, "restored_loss", x->loss.value);
-    key_double(w, "restored_loss_stderr", x->loss.error);
-    key_double(w, "gain", x->gain.value);
-    key_double(w, "gain_stderr", x->gain.error);
+    jw_key_double(w, "restored_loss", x->loss.value);
+    jw_key_double(w, "restored_loss_stderr", x->loss.error);
+    jw_key_double(w, "gain", x->gain.value);
+    jw_key_double(w, "gain_stderr", x->gain.error);
 }
 
 static void layers_json(struct json_writer *w, const struct profile *p)
@@ -144,8 +132,8 @@ static void layers_json(struct json_writer *w, const struct profile *p)
     jw_array(w);
     for (size_t i = 0; i < p->n_layers; i++) {
         jw_object(w);
-        key_uint(w, "layer", i);
-        key_double(w, "state_error", p->layers[i].error);
+        jw_key_uint(w, "layer", i);
+        jw_key_double(w, "state_error", p->layers[i].error);
         restored_json(w, &p->layers[i].restored);
         jw_end(w);
     }
@@ -159,9 +147,9 @@ static void kinds_json(struct json_writer *w, const struct profile *p)
     for (size_t i = 0; i < p->n_kinds; i++) {
         jw_object(w);
         jw_key(w, "kind"), jw_string(w, p->kinds[i].name);
-        key_uint(w, "n_tensors", p->kinds[i].n_tensors);
-        key_double(w, "error", p->kinds[i].error);
-        key_double(w, "own_error", p->kinds[i].own_error);
+        jw_key_uint(w, "n_tensors", p->kinds[i].n_tensors);
+        jw_key_double(w, "error", p->kinds[i].error);
+        jw_key_double(w, "own_error", p->kinds[i].own_error);
         restored_json(w, &p->kinds[i].restored);
         jw_end(w);
     }
@@ -179,9 +167,9 @@ static void tensors_json(struct json_writer *w, const struct profile *p)
         jw_key(w, "name"), jw_string(w, t->name);
         jw_key(w, "role"), jw_string(w, roles[t->role]);
         jw_key(w, "type"), jw_string(w, qtype_name((uint32_t)t->type));
-        key_uint(w, "n_inputs", t->n_inputs);
-        key_double(w, "error", t->error);
-        key_double(w, "own_error", t->own_error);
+        jw_key_uint(w, "n_inputs", t->n_inputs);
+        jw_key_double(w, "error", t->error);
+        jw_key_double(w, "own_error", t->own_error);
         jw_end(w);
     }
     jw_end(w);
@@ -199,12 +187,12 @@ void report_profile_json(const struct report_model *c, struct json_writer *w)
     }
     jw_object(w);
     jw_key(w, "loss"), jw_string(w, losses[p->answer]);
-    key_uint(w, p->answer == NET_TOKENS ? "n_windows" : "n_texts", p->n_windows);
-    key_uint(w, "n_tokens", p->n_tokens);
-    key_uint(w, "n_scored", p->n_losses);
-    key_double(w, "loss_mean", p->loss.value);
-    key_double(w, "loss_stderr", p->loss.error);
-    key_double(w, "embedding_error", p->embedding_error);
+    jw_key_uint(w, p->answer == NET_TOKENS ? "n_windows" : "n_texts", p->n_windows);
+    jw_key_uint(w, "n_tokens", p->n_tokens);
+    jw_key_uint(w, "n_scored", p->n_losses);
+    jw_key_double(w, "loss_mean", p->loss.value);
+    jw_key_double(w, "loss_stderr", p->loss.error);
+    jw_key_double(w, "embedding_error", p->embedding_error);
     layers_json(w, p);
     kinds_json(w, p);
     tensors_json(w, p);

@@ -31,18 +31,6 @@ static void put_hash(struct json_writer *w, const char *key, const char *hash)
     jw_string(w, hash[0] ? hash : NULL);
 }
 
-static void put_count(struct json_writer *w, const char *key, uint64_t n)
-{
-    jw_key(w, key);
-    jw_uint(w, n);
-}
-
-static void put_figure(struct json_writer *w, const char *key, double v)
-{
-    jw_key(w, key);
-    jw_double(w, v);
-}
-
 static void put_tensor(struct json_writer *w, const struct loss_tensor *t, bool fast)
 {
     jw_object(w);
@@ -62,12 +50,12 @@ static void put_tensor(struct json_writer *w, const struct loss_tensor *t, bool 
         jw_object(w);
         jw_key(w, "type");
         jw_string(w, qtype_name(o->type));
-        put_figure(w, "proxy", o->proxy);
+        jw_key_double(w, "proxy", o->proxy);
         if (fast)
-            put_figure(w, "local", o->local);
-        put_figure(w, "kld", o->kld);
-        put_figure(w, "kld_stderr", o->kld_stderr);
-        put_figure(w, "loss", o->loss);
+            jw_key_double(w, "local", o->local);
+        jw_key_double(w, "kld", o->kld);
+        jw_key_double(w, "kld_stderr", o->kld_stderr);
+        jw_key_double(w, "loss", o->loss);
         jw_end(w);
     }
     jw_end(w);
@@ -85,10 +73,10 @@ static void put_depths(struct json_writer *w, const struct loss_table *t)
     jw_array(w);
     for (size_t i = 0; i < t->n_depths; i++) {
         jw_object(w);
-        put_count(w, "layer", t->depths[i].layer);
-        put_figure(w, "local", t->depths[i].local);
-        put_figure(w, "kld", t->depths[i].kld);
-        put_figure(w, "kld_stderr", t->depths[i].kld_stderr);
+        jw_key_uint(w, "layer", t->depths[i].layer);
+        jw_key_double(w, "local", t->depths[i].local);
+        jw_key_double(w, "kld", t->depths[i].kld);
+        jw_key_double(w, "kld_stderr", t->depths[i].kld_stderr);
         jw_end(w);
     }
     jw_end(w);
@@ -110,7 +98,7 @@ static int save(const struct loss_table *t, const char *windows_sha256, const ch
         return rc;
     jw_begin(&w, f.out);
     jw_object(&w);
-    put_count(&w, "kerf_loss_table", VERSION);
+    jw_key_uint(&w, "kerf_loss_table", VERSION);
     if (windows_sha256) {
         jw_key(&w, "partial");
         jw_bool(&w, true);
@@ -119,9 +107,9 @@ static int save(const struct loss_table *t, const char *windows_sha256, const ch
     put_hash(&w, "weights_sha256", t->weights_sha256);
     put_hash(&w, "imatrix_sha256", t->imatrix_sha256);
     put_hash(&w, "ids_sha256", t->ids_sha256);
-    put_count(&w, "ctx", t->ctx);
-    put_count(&w, "n_windows", t->n_windows);
-    put_count(&w, "n_scored", t->n_scored);
+    jw_key_uint(&w, "ctx", t->ctx);
+    jw_key_uint(&w, "n_windows", t->n_windows);
+    jw_key_uint(&w, "n_scored", t->n_scored);
     jw_key(&w, "activations");
     jw_string(&w, t->activations == ACTIVATIONS_Q8 ? "q8" : "f32");
     jw_key(&w, "probe");
