@@ -6,8 +6,9 @@
 text=$src/tests/data/prose.md
 value() { sed -n "s/^ *\"$1\": \([^,]*\),*$/\1/p" "$work/out" | sed -n "$2p"; }
 cd "$work"
+ln -s "$demo" model && ln -s "$text" prose.md # short names, however long those of the checkout are
 
-run 0 compare "$demo" Q4_K Q2_K --text "$text" --ctx 64 --chunks 6 --profile --profile-windows 2 --html p.html
+run 0 compare model Q4_K Q2_K --text prose.md --ctx 64 --chunks 6 --profile --profile-windows 2 --html p.html
 prints "profile of Q4_K"
 prints "2 of 6 windows, 128 tokens, 62 scored; mean KLD"
 prints "profile of Q2_K"

@@ -25,6 +25,7 @@ for command in "imatrix merge" "imatrix show" "imatrix convert" "hessian merge";
 done
 
 cd "$work" || exit 1
+ln -s "$text" text.md && text=text.md # a short name, however long that of the checkout is
 run 0 convert "$demo" -o a.gguf --type BF16
 run 0 quantize a.gguf -o b.gguf --type Q4_K_M
 run 0 inspect a.gguf
