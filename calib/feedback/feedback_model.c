@@ -41,6 +41,16 @@ static enum feedback_role role_of(const struct net_layer *l, const struct model_
         if (t == a->output.tensor)
             return FEEDBACK_O;
     }
+    if (l->steps[0] == STEP_LATENT) {
+        if (t == a->latent.v_b)
+            return FEEDBACK_V;
+        if (t == a->k.tensor || t == a->latent.k_b)
+            return FEEDBACK_K;
+        if (t == a->q.tensor || t == a->latent.q_a.tensor)
+            return FEEDBACK_Q;
+        if (t == a->output.tensor)
+            return FEEDBACK_O;
+    }
     if (t == l->mlp.gate.tensor || t == l->mlp.up.tensor || t == l->moe.gate_exps || t == l->moe.up_exps ||
         t == l->moe.shared_gate.tensor || t == l->moe.shared_up.tensor)
         return FEEDBACK_GATE_UP;

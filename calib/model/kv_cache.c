@@ -24,17 +24,13 @@ int kv_cache_check(const struct kv_cache *c, const struct net *net, struct err *
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < net->n_layers; i++) {
         const struct net_layer *l = &net->layers[i];
-        if (l->steps[0] == STEP_LATENT && !kv_cache_is_exact(c))
-            return err_set(
-                e, ERR_UNSUPPORTED,
-                "%s: layer %u has attention over latents, whose cache in another type is not computed",
-                model_path(net->model), i);
         if (l->steps[0] != STEP_ATTENTION && l->steps[0] != STEP_LATENT)
             continue;
         n++;
         rc = check_heads(net, i, c->k, l->attention.head_dim, "keys", e);
         if (rc == 0)
-            rc = check_heads(net, i, c->v, l->attention.value_dim, "values", e);
+            rc = check_heads(net, i, l->steps[0] == STEP_LATENT ? c->k : c->v, l->attention.value_dim,
+                             "values", e);
     }
     if (rc == 0 && n == 0 && !kv_cache_is_exact(c))
         rc = err_set(e, ERR_ARG, "%s: no layer has attention, so there is no cache of keys and values",

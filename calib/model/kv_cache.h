@@ -7,7 +7,11 @@
  * turned by a Walsh-Hadamard matrix first, which spreads outliers over the block: keys by the largest power
  * of two that divides the head, values by 64; queries are turned with the keys, and outputs back. A turn is
  * its own inverse, so turning the rounded keys and values back gives the same scores and outputs, and queries
- * stay as they are. Facts: src/llama-kv-cache.cpp and src/llama-graph.cpp of llama.cpp, November 2026. */
+ * stay as they are.
+ *
+ * Attention over latents caches keys alone, [latent, rotated part], and takes their latents for the values:
+ * both are rounded to the type of keys, that of values says nothing, and nothing is turned. Facts:
+ * src/llama-kv-cache.cpp and src/llama-graph.cpp of llama.cpp, November 2026. */
 #ifndef KERF_KV_CACHE_H
 #define KERF_KV_CACHE_H
 

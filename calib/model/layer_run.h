@@ -58,6 +58,9 @@ int layer_observe_expert(const struct layer_run *r, const struct model_tensor *c
                          size_t n_tensors, struct region x, size_t n_tokens, size_t n_cols, int64_t expert,
                          const float *weights, struct err *e);
 
+/* attention_look.take, of a layer_run: tells its observer of attention what one window's was. */
+int layer_tell_of_window(void *ctx, const struct attention_seen *seen, struct err *e);
+
 /* What a step takes: n rows of the states h through a norm, in r->norm; or, where it has none, h itself. */
 int layer_input(struct layer_run *r, struct region h, size_t n, const float *norm, struct region *x,
                 struct err *e);

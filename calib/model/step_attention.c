@@ -70,7 +70,7 @@ static int keys_and_values(struct layer_run *r, size_t first, size_t n, bool wit
     return rc == 0 ? finish_keys(r, k, v, first, n, e) : rc;
 }
 
-static int tell_of_window(void *ctx, const struct attention_seen *seen, struct err *e)
+int layer_tell_of_window(void *ctx, const struct attention_seen *seen, struct err *e)
 {
     const struct layer_run *r = ctx;
     const struct attention *a = &r->layer->attention;
@@ -117,7 +117,7 @@ static int attend(struct layer_run *r, size_t first, size_t n, struct err *e)
                                     .cap = a->cap,
                                     .sinks = a->sinks};
     struct region x = a->norm ? r->norm : region_at(r->h, first * r->net->n_embd);
-    struct attention_look look = {x, r->net->n_embd, tell_of_window, r};
+    struct attention_look look = {x, r->net->n_embd, layer_tell_of_window, r};
     int rc = finish_heads(r, &queries, a->q_norm, e);
     if (rc == 0 && r->observe_attention)
         rc = r->ops->look_at_attention(r->compute, &heads, &look, e);

@@ -46,7 +46,8 @@ static int finish(struct layer_run *r, struct head_rows x, const float *norm, bo
     return r->ops->rotate_heads(r->compute, &x, e);
 }
 
-/* Keys [latent, rotated part] and values, the latent again, of tokens [first, first + n) of the group. */
+/* Keys [latent, rotated part] and values, the latent again, of tokens [first, first + n) of the group. A
+ * cache holds the keys alone; blocks lie in one of their two parts (kv_cache_check). */
 static int keys_and_values(struct layer_run *r, size_t first, size_t n, struct err *e)
 {
     const struct attention *a = &r->layer->attention;
@@ -56,8 +57,14 @@ static int keys_and_values(struct layer_run *r, size_t first, size_t n, struct e
     const struct model_tensor *seen[2] = {a->latent.q_a.tensor ? a->latent.q_a.tensor : a->q.tensor,
                                           a->k.tensor};
     struct product p[2] = {layer_product(&a->k, k, n_key, false), layer_product(&a->v, v, n_value, false)};
-    struct head_rows heads = {
-        .x = k, .n_heads = 1, .dim = n_value, .stride = n_value, .ld = n_key, .n_tokens = n, .first = first};
+    struct head_rows heads = {.x = k,
+                              .n_heads = 1,
+                              .dim = n_value,
+                              .stride = n_value,
+                              .ld = n_key,
+                              .n_tokens = n,
+                              .first = first,
+                              .stored = r->cache.k};
     int rc = layer_input(r, region_at(r->h, first * n_embd), n, a->norm, &x, e);
     if (rc == 0)
         rc = layer_observe(r, seen, 2, x, n, n_embd, e);
@@ -119,6 +126,26 @@ static int raw_queries(struct layer_run *r, const struct block *b, struct region
     return rc;
 }
 
+/* Both parts of the queries as a runtime multiplies them with its keys: rotated, and rounded where that is
+ * done, which is as if the whole query were. */
+static int finish_queries(struct layer_run *r, const struct block *b, size_t first, struct err *e)
+{
+    const struct attention *a = &r->layer->attention;
+    struct head_rows part = {.x = b->queries,
+                             .n_heads = a->n_heads,
+                             .dim = a->value_dim,
+                             .stride = a->head_dim,
+                             .ld = b->ld,
+                             .n_tokens = b->n,
+                             .first = first,
+                             .queries = true,
+                             .stored = r->cache.k};
+    int rc = finish(r, part, NULL, false, e);
+    part.x = region_at(b->queries, a->value_dim);
+    part.dim = a->head_dim - a->value_dim;
+    return rc == 0 ? finish(r, part, NULL, true, e) : rc;
+}
+
 /* Queries of the block that begins at token `first` of the group, in the space of the keys. */
 static int queries(struct layer_run *r, const struct block *b, size_t first, struct err *e)
 {
@@ -141,15 +168,7 @@ static int queries(struct layer_run *r, const struct block *b, size_t first, str
         if (rc == 0)
             rc = r->ops->products(r->compute, r->weights, plane, b->n, nope, &p, 1, e);
     }
-    struct head_rows rotated = {.x = region_at(b->queries, a->value_dim),
-                                .n_heads = a->n_heads,
-                                .dim = a->head_dim - a->value_dim,
-                                .stride = a->head_dim,
-                                .ld = b->ld,
-                                .n_tokens = b->n,
-                                .first = first,
-                                .queries = true};
-    return rc == 0 ? finish(r, rotated, NULL, true, e) : rc;
+    return rc == 0 ? finish_queries(r, b, first, e) : rc;
 }
 
 /* The mixtures of latents that one head found, for an observer, who sees dense rows. */
@@ -199,15 +218,15 @@ static int attend(struct layer_run *r, const struct block *b, size_t first, stru
                                     .n_queries = b->n,
                                     .ctx = r->ctx,
                                     .scale = a->scale};
-    return r->ops->attention(r->compute, &heads, e);
+    struct region x = a->norm ? r->norm : region_at(r->h, first * r->net->n_embd);
+    struct attention_look look = {x, r->net->n_embd, layer_tell_of_window, r};
+    int rc = r->observe_attention ? r->ops->look_at_attention(r->compute, &heads, &look, e) : 0;
+    return rc == 0 ? r->ops->attention(r->compute, &heads, e) : rc;
 }
 
 int step_latent(struct layer_run *r, struct err *e)
 {
     int rc = 0;
-    if (r->observe_attention)
-        return err_set(e, ERR_UNSUPPORTED, "%s: nobody can look into attention over latents",
-                       model_path(r->net->model));
     for (size_t t = 0, n; rc == 0 && t < r->n_tokens; t += r->block) {
         n = r->n_tokens - t < r->block ? r->n_tokens - t : r->block;
         rc = keys_and_values(r, t, n, e);

@@ -112,6 +112,21 @@ static void plan_attention(struct planning *p, const struct attention *a)
     use(p, &a->output, gram(p, a->output.tensor, HESSIAN_PLAIN, 1));
 }
 
+/* Of a token's row of keys the larger part is its value as well, and errors of both kinds come in where
+ * attention looks at it. The matrices of heads multiply what is not weighed: queries, and what attention
+ * found. */
+static void plan_latent(struct planning *p, const struct attention *a)
+{
+    const struct latent *l = &a->latent;
+    if (l->q_a.tensor)
+        use(p, &l->q_a, gram(p, l->q_a.tensor, HESSIAN_PLAIN, 1));
+    use(p, &a->q, gram(p, a->q.tensor, HESSIAN_PLAIN, 1));
+    use(p, &a->k, gram(p, a->k.tensor, HESSIAN_MASS, 1));
+    use_stack(p, l->k_b, gram(p, l->k_b, HESSIAN_PLAIN, a->n_heads), -1);
+    use_stack(p, l->v_b, gram(p, l->v_b, HESSIAN_PLAIN, a->n_heads), -1);
+    use(p, &a->output, gram(p, a->output.tensor, HESSIAN_PLAIN, 1));
+}
+
 static void plan_mlp(struct planning *p, const struct mlp *m)
 {
     size_t in = gram(p, m->gate.tensor ? m->gate.tensor : m->up.tensor, HESSIAN_PLAIN, 1);
@@ -173,13 +188,7 @@ int hessian_plan_make(struct hessian_plan *out, const struct net *net, struct er
             case STEP_MLP: plan_mlp(&p, &l->mlp); break;
             case STEP_MOE: plan_moe(&p, &l->moe); break;
             case STEP_DELTA_NET: plan_delta_net(&p, &l->delta_net); break;
-            case STEP_LATENT:
-                p.rc =
-                    err_set(e, ERR_UNSUPPORTED,
-                            "%s: layer %u has attention over latents, for which there are no Hessians and so "
-                            "no error feedback",
-                            model_path(net->model), i);
-                break;
+            case STEP_LATENT: plan_latent(&p, &l->attention); break;
             }
     }
     if (p.rc == 0)

@@ -8,6 +8,8 @@
  *     mass    (K)  token j weighs sum_i p_ij, the mass it receives, averaged over heads;
  *     mixed   (V)  the rows are z = sum_j p_ij x_j, what the values' product really averages over.
  *
+ * Attention over latents has one matrix for both (attn_kv_a_mqa), weighed by mass.
+ *
  * Truth: specification, feedback, "The finding". */
 #ifndef KERF_HESSIAN_PLAN_H
 #define KERF_HESSIAN_PLAN_H
@@ -23,7 +25,7 @@ enum hessian_weighting { HESSIAN_PLAIN, HESSIAN_MASS, HESSIAN_MIXED };
 struct hessian_gram {
     const char *name;  /* of its tensor in a Hessian file: the owner's name and ".gram", ".gram_mass", ... */
     const char *owner; /* the first tensor that multiplies this input */
-    uint64_t n_cols, n_mats; /* n_mats: experts of a stack, else 1 */
+    uint64_t n_cols, n_mats; /* n_mats: experts or heads of a stack, else 1 */
     enum hessian_weighting weighting;
     uint32_t layer; /* or HESSIAN_BEHIND */
 };

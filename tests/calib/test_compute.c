@@ -95,12 +95,6 @@ struct course {
     struct kv_cache cache;
 };
 
-/* Attention over latents is refused to observers, and its cache in another type. */
-static bool is_latent(const struct loaded *l)
-{
-    return l->net.layers[0].steps[0] == STEP_LATENT;
-}
-
 static void run(struct result *r, struct loaded *l, const struct course *c)
 {
     struct err e = {0};
@@ -121,8 +115,7 @@ static void run(struct result *r, struct loaded *l, const struct course *c)
                                 .cache = c->cache,
                                 .keep_end = c->ctx,
                                 .observe = c->observed ? observe : NULL,
-                                .observe_attention =
-                                    c->observed && c->ctx < 100 && !is_latent(l) ? look : NULL,
+                                .observe_attention = c->observed && c->ctx < 100 ? look : NULL,
                                 .observe_ctx = r};
     if (forward_run(&states, &l->net, l->weights, ids, c->n_windows, c->ctx, &f, &e))
         fail_msg("%s", e.msg);
@@ -168,8 +161,6 @@ static void check_model(const char *name)
     };
     for (size_t i = 0; i < sizeof courses / sizeof *courses; i++) {
         struct course c = courses[i];
-        if (is_latent(&l) && !kv_cache_is_exact(&c.cache))
-            continue;
         c.compute = &compute_cpu;
         run(&want, &l, &c);
         c.compute = &compute_far;

@@ -1,12 +1,13 @@
 /* test_hessian.c - Hessian files: the same bytes for any threads, memory bound and interruption; the
  * importance that kerf imatrix collects; plain sums agree with it on the diagonal; the mass of a window;
- * merging; experts; damaged and foreign files. */
+ * merging; attention over latents; damaged and foreign files. */
 #include "calib/stats/hessian_collect.h"
 #include "calib/stats/imatrix_collect.h"
 #include "formats/gguf/imatrix_file.h"
 #include "libquant/base/filemap.h"
 #include "libquant/base/pool.h"
 #include "toy_checkpoint.h"
+#include "toy_family.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -54,6 +55,15 @@ static void put(struct bench *b)
     struct toy_spec spec = toy_spec_tiny(TOY_QWEN3);
     *b = (struct bench){.folder = "kerf-toy-XXXXXX"};
     if (!mkdtemp(b->folder) || toy_checkpoint_write(b->folder, &spec, &e))
+        fail_msg("%s", e.msg);
+    open_bench(b);
+}
+
+static void put_family(struct bench *b, const char *name)
+{
+    struct err e = {0};
+    *b = (struct bench){.folder = "kerf-toy-XXXXXX"};
+    if (!mkdtemp(b->folder) || toy_family_write(b->folder, name, &e))
         fail_msg("%s", e.msg);
     open_bench(b);
 }
@@ -267,6 +277,71 @@ static void the_file_is_an_importance_matrix(void **state)
     take_away(&b);
 }
 
+/* The trace of a Gram matrix over all its matrices, whose diagonals are those of the importance matrix. */
+static void check_diagonals(struct hessian_file *h, size_t gram, const struct imatrix_entry *x)
+{
+    const struct hessian_gram *g = &hessian_file_plan(h)->grams[gram];
+    size_t n = (size_t)g->n_cols;
+    double *sums = malloc(n * n * sizeof *sums);
+    struct gram_figures f;
+    struct err e = {0};
+    assert_int_equal(x->n_values, n * g->n_mats);
+    for (uint64_t m = 0; m < g->n_mats; m++) {
+        assert_int_equal(hessian_file_read(h, gram, m, sums, &f, &e), 0);
+        for (size_t i = 0; i < n; i++) {
+            double want = x->sums[m * n + i];
+            assert_true(want > 0 && fabs(sums[i * n + i] - want) <= 1e-5 * want);
+        }
+    }
+    free(sums);
+}
+
+static void check_latents(const char *name, const char *first, size_t n_grams)
+{
+    struct bench b;
+    struct err e = {0};
+    struct hessian_file *h = NULL;
+    struct imatrix_collected plain = {0}, weighed = {0};
+    struct pool *pool = NULL;
+    char owner[64];
+    put_family(&b, name);
+    must_collect(&b, (struct run_options){.threads = 2}, NULL);
+    assert_int_equal(pool_new(&pool, 1, &e), 0);
+    struct imatrix_collect_options opt = {.pool = pool, .memory_bytes = 1 << 26};
+    assert_int_equal(imatrix_collect(&plain, &b.net, b.weights, &b.windows, &opt, &e), 0);
+    opt.attention = true;
+    assert_int_equal(imatrix_collect(&weighed, &b.net, b.weights, &b.windows, &opt, &e), 0);
+    assert_int_equal(hessian_file_open(&h, b.path, &e), 0);
+    const struct hessian_plan *p = hessian_file_plan(h);
+    size_t n = 0;
+    for (size_t g = 0; g < p->n_grams; g++) {
+        bool mass = p->grams[g].weighting == HESSIAN_MASS;
+        if (p->grams[g].layer != 0 || !strstr(p->grams[g].owner, "attn"))
+            continue;
+        snprintf(owner, sizeof owner, "blk.0.%s.weight", first);
+        assert_true(n > 0 || strcmp(p->grams[g].owner, owner) == 0);
+        assert_true(mass == (strstr(p->grams[g].owner, "kv_a_mqa") != NULL));
+        bool of_heads = strstr(p->grams[g].owner, "attn_k_b") || strstr(p->grams[g].owner, "attn_v_b");
+        assert_int_equal(p->grams[g].n_mats, of_heads ? 4 : 1);
+        check_diagonals(h, g, imatrix_find(mass ? weighed.imatrix : plain.imatrix, p->grams[g].owner));
+        n++;
+    }
+    assert_int_equal(n, n_grams);
+    hessian_file_close(h);
+    imatrix_collected_release(&plain);
+    imatrix_collected_release(&weighed);
+    pool_free(pool);
+    take_away(&b);
+}
+
+/* One matrix for each input: of the latents of queries and keys, of every head's queries and mixtures. */
+static void latents_have_matrices_for_each_product(void **state)
+{
+    (void)state;
+    check_latents("deepseek3", "attn_q_a", 6);
+    check_latents("deepseek2", "attn_q", 5);
+}
+
 static void merged_files_hold_the_sums(void **state)
 {
     (void)state;
@@ -368,6 +443,7 @@ int main(void)
         cmocka_unit_test(threads_memory_and_interruptions_change_no_byte),
         cmocka_unit_test(the_file_is_an_importance_matrix),
         cmocka_unit_test(importance_can_be_weighed_the_same_way),
+        cmocka_unit_test(latents_have_matrices_for_each_product),
         cmocka_unit_test(merged_files_hold_the_sums),
         cmocka_unit_test(damaged_and_foreign_files_are_refused),
     };

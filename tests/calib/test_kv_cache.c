@@ -6,12 +6,14 @@
 #include "calib/model/kv_cache.h"
 #include "far_compute.h"
 #include "libquant/quant.h"
+#include "toy_family.h"
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -172,6 +174,45 @@ static void figures_do_not_depend_on_who_computes(void **state)
     pool_free(pools[1]);
 }
 
+/* What a pass over latents leaves, for a cache of these types. */
+static void pass_over_latents(float *out, size_t k, const struct compute_ops *ops, enum activations a,
+                              enum qtype keys, enum qtype values)
+{
+    pass(out, k, ops, 1 << 26, a, (struct kv_cache){keys, values});
+}
+
+/* Attention over latents caches keys alone: the type of values says nothing, and rounding costs something. */
+static void latents_are_rounded_as_keys(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    char folder[] = "kerf-toy-XXXXXX", command[64];
+    struct kv_cache q8 = {QTYPE_Q8_0, QTYPE_Q8_0}, mixed = {QTYPE_F16, QTYPE_Q8_0};
+    if (!mkdtemp(folder) || toy_family_write(folder, "deepseek3", &e) ||
+        candidate_open_file(&demo, folder, NULL, &e))
+        fail_msg("%s", e.msg);
+    assert_int_equal(pool_new(&pools[0], 1, &e), 0);
+    assert_int_equal(pool_new(&pools[1], 3, &e), 0);
+    assert_int_equal(kv_cache_check(&mixed, &demo.net, &e), 0);
+    assert_int_equal(kv_cache_check(&q8, &demo.net, &e), ERR_ARG); /* latents of 32, but 8 rotated entries */
+    assert_non_null(strstr(e.msg, "keys of layer 0 have 40 entries a head"));
+    size_t n = N_WINDOWS * CTX * (size_t)demo.net.n_embd;
+    float *exact = malloc(4 * n * sizeof *exact), *f16 = exact + n, *bf16 = f16 + n, *found = bf16 + n;
+    assert_non_null(exact);
+    pass_over_latents(exact, 0, NULL, ACTIVATIONS_F32, QTYPE_F32, QTYPE_F32);
+    pass_over_latents(f16, 0, NULL, ACTIVATIONS_F32, QTYPE_F16, QTYPE_F16);
+    pass_over_latents(bf16, 0, NULL, ACTIVATIONS_F32, QTYPE_BF16, QTYPE_F16);
+    assert_true(distance(exact, f16, n) > 0 && distance(exact, bf16, n) > 2 * distance(exact, f16, n));
+    pass_over_latents(found, 1, &compute_far, ACTIVATIONS_F32, QTYPE_BF16, QTYPE_Q4_0);
+    assert_memory_equal(bf16, found, n * sizeof *found);
+    free(exact);
+    candidate_close(&demo);
+    pool_free(pools[0]);
+    pool_free(pools[1]);
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    assert_int_equal(system(command), 0);
+}
+
 static void heads_that_blocks_do_not_divide_are_refused(void **state)
 {
     (void)state;
@@ -193,6 +234,7 @@ int main(void)
         cmocka_unit_test(turns_are_those_of_the_runtime),
         cmocka_unit_test(a_head_is_turned_rounded_and_turned_back),
         cmocka_unit_test(figures_do_not_depend_on_who_computes),
+        cmocka_unit_test(latents_are_rounded_as_keys),
         cmocka_unit_test(heads_that_blocks_do_not_divide_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
