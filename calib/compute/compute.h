@@ -75,15 +75,34 @@ struct product {
     size_t token0, n_tokens; /* the rows of x (and y) it takes; n_tokens 0: all of them. Not with add */
 };
 
+/* A stretch of rows that continues another one, as if it stood alone behind it: choices behind one question.
+ * Its tokens see the first n_before tokens of what `parent` ends (the parent's own stretch and all that this
+ * one continues), then themselves. */
+struct row_branch {
+    size_t row, n; /* its rows, counted from the first one of all windows */
+    size_t parent; /* an earlier branch of the same window, with n_before tokens at least but fewer before it;
+                      SIZE_MAX: none */
+    size_t n_before; /* so its first token stands at this position */
+};
+
+/* Windows whose rows are not one text each. Branches follow each other without a gap, none crosses a window.
+ */
+struct row_tree {
+    const struct row_branch *branches;
+    size_t n;
+};
+
 /* Heads of n_tokens tokens, in place: divided by their root mean square (where there is a norm), rotated, and
  * rounded: keys and values as a cache of type `stored` gives them back (calib/model/kv_cache.h; with F32 to
  * F16 when activations are rounded); queries only when activations are, to F16, or to Q8_0 where `stored`,
- * the type of the keys, has blocks. Token t stands at position (first + t) % ctx of its window. */
+ * the type of the keys, has blocks. Token t stands at positions[t], or, where that is NULL, at position
+ * (first + t) % ctx of its window. */
 struct head_rows {
     struct region x; /* head i of token t at t * ld + i * stride */
     size_t n_heads, dim, stride, ld, n_tokens;
     size_t first, ctx;
-    const float *norm; /* [dim], or NULL */
+    const uint32_t *positions; /* [n_tokens] of the host, or NULL */
+    const float *norm;         /* [dim], or NULL */
     float eps;
     const struct rope_table *rope; /* NULL: not rotated */
     bool queries;                  /* scaled by the table's query_scale, if it has one */
@@ -105,6 +124,8 @@ struct attention_heads {
     float cap;                     /* c: scores become c tanh(score / c); 0: they stay */
     const float *sinks; /* [n_heads] a score that each head has beside its keys and that takes its share of
                            the softmax, without a value; NULL: none */
+    const struct row_tree *tree; /* what the rows are, where windows are not one text each; or NULL */
+    size_t tree_row;             /* row of the first key in it */
 };
 
 /* What attention does with the tokens of one window, on the host: the mass that each token receives (sum over

@@ -11,15 +11,24 @@
 #include "vecmath.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define QUERY_TILE   128
 #define KEYS_AT_ONCE KERN_TILE_DEPTH /* products sum in stretches of it in any case */
 
+/* n queries from position pos0 of their text on, in rows of the block from `query` on. */
+struct queries {
+    size_t query, n, pos0;
+    size_t branch; /* of the tree, where there is one; else ... */
+    size_t row0;   /* ... the row of the first key of their window */
+};
+
 struct attention_job_plan {
     struct cpu *c;
     const struct attention_heads *a;
-    size_t tiles_per_window;
+    struct queries *tiles;
+    size_t n_tiles;
 };
 
 /* What a query of one head has seen. */
@@ -31,12 +40,13 @@ struct seen {
 /* The scratch of a job. */
 struct tile_space {
     float *packed;     /* a block of keys, then of values */
+    float *gathered;   /* with a tree: the same as rows, where they do not lie together */
     float *scores;     /* [QUERY_TILE, KEYS_AT_ONCE] */
     float *out;        /* [group, QUERY_TILE, value_dim] */
     struct seen *seen; /* [group, QUERY_TILE] */
 };
 
-/* One tile: n queries from position pos0 of a window on, of the heads that share key head kv. */
+/* One tile: n queries from position pos0 of a text on, of the heads that share key head kv. */
 struct tile {
     const struct attention_heads *a;
     const struct kern_product *kern;
@@ -88,16 +98,59 @@ static void head_weights(const struct tile *t, size_t head, const struct gemm_ma
     }
 }
 
+/* The row of the key at a position of what `branch` ends; *n: how many positions from there on lie together.
+ */
+static size_t row_of(size_t *n, const struct row_tree *tree, size_t branch, size_t position)
+{
+    const struct row_branch *b = &tree->branches[branch];
+    size_t end = b->n_before + b->n;
+    for (; position < b->n_before; b = &tree->branches[b->parent])
+        end = b->n_before;
+    *n = end - position;
+    return b->row + (position - b->n_before);
+}
+
+/* n keys of key head kv from position key0 on, and their values, as rows. */
+struct key_rows {
+    const float *keys, *values;
+    size_t ldk, ldv;
+};
+
+static struct key_rows keys_at(const struct tile *t, const struct queries *q, size_t kv, size_t key0,
+                               size_t n)
+{
+    const struct attention_heads *a = t->a;
+    const size_t dim_k = a->key_dim, dim_v = a->value_dim;
+    size_t together = n, row = a->tree ? row_of(&together, a->tree, q->branch, key0) : q->row0 + key0;
+    struct key_rows r = {.ldk = a->n_kv_heads * dim_k, .ldv = a->n_kv_heads * dim_v};
+    const float *keys = cpu_at(a->keys) + kv * dim_k, *values = cpu_at(a->values) + kv * dim_v;
+    row -= a->tree ? a->tree_row : 0;
+    r.keys = keys + row * r.ldk;
+    r.values = values + row * r.ldv;
+    if (together >= n)
+        return r;
+    float *to_k = t->s.gathered, *to_v = to_k + n * dim_k;
+    struct key_rows copy = {to_k, to_v, dim_k, dim_v};
+    for (size_t done = 0; done < n; done += together) {
+        row = row_of(&together, a->tree, q->branch, key0 + done) - a->tree_row;
+        together = together < n - done ? together : n - done;
+        for (size_t i = 0; i < together; i++, to_k += dim_k, to_v += dim_v) {
+            memcpy(to_k, keys + (row + i) * r.ldk, dim_k * sizeof *to_k);
+            memcpy(to_v, values + (row + i) * r.ldv, dim_v * sizeof *to_v);
+        }
+    }
+    return copy;
+}
+
 /* All heads of the tile over one block of keys. */
-static void meet_keys(const struct tile *t, const float *keys, size_t ldk, const float *values, size_t ldv,
-                      size_t key0, size_t n_keys)
+static void meet_keys(const struct tile *t, const struct key_rows *rows, size_t key0, size_t n_keys)
 {
     const struct attention_heads *a = t->a;
     struct gemm_matrix k = {t->kern, n_keys, a->key_dim, t->s.packed};
     struct gemm_matrix v = {t->kern, a->value_dim, n_keys,
                             t->s.packed + gemm_floats(t->kern, KEYS_AT_ONCE, a->key_dim)};
-    gemm_pack_rows(&k, 0, n_keys, keys, ldk);
-    gemm_pack_columns(&v, values, ldv);
+    gemm_pack_rows(&k, 0, n_keys, rows->keys, rows->ldk);
+    gemm_pack_columns(&v, rows->values, rows->ldv);
     for (size_t head = 0; head < t->group; head++) {
         head_weights(t, head, &k, key0);
         gemm(t->n, t->s.scores, KEYS_AT_ONCE, &v, t->s.out + head * QUERY_TILE * a->value_dim, a->value_dim,
@@ -113,12 +166,18 @@ static bool tile_space(struct tile *t, struct cpu *c, unsigned worker, size_t he
         gemm_floats(t->kern, KEYS_AT_ONCE, a->key_dim) + gemm_floats(t->kern, a->value_dim, KEYS_AT_ONCE);
     size_t n_scores = QUERY_TILE * KEYS_AT_ONCE, n_seen = t->group * QUERY_TILE,
            n_out = n_seen * a->value_dim;
+    size_t n_rows = a->tree ? KEYS_AT_ONCE * ((size_t)a->key_dim + a->value_dim) : 0;
     n_packed += n_packed % 2; /* seen holds doubles */
-    float *p = cpu_scratch(c, worker, n_packed + n_scores + n_out + n_seen * sizeof *t->s.seen / sizeof *p);
+    float *p =
+        cpu_scratch(c, worker, n_packed + n_scores + n_out + n_seen * sizeof *t->s.seen / sizeof *p + n_rows);
     if (!p)
         return false;
-    t->s = (struct tile_space){p, p + n_packed, p + n_packed + n_scores,
-                               (struct seen *)(void *)(p + n_packed + n_scores + n_out)};
+    struct seen *seen = (struct seen *)(void *)(p + n_packed + n_scores + n_out);
+    t->s = (struct tile_space){.packed = p,
+                               .gathered = (float *)(void *)(seen + n_seen),
+                               .scores = p + n_packed,
+                               .out = p + n_packed + n_scores,
+                               .seen = seen};
     memset(t->s.out, 0, n_out * sizeof *p);
     for (size_t i = 0; i < n_seen; i++)
         t->s.seen[i] =
@@ -130,29 +189,24 @@ static int attention_job(void *ctx, size_t job, unsigned worker, struct err *e)
 {
     const struct attention_job_plan *p = ctx;
     const struct attention_heads *a = p->a;
-    size_t kv = job % a->n_kv_heads, tile = job / a->n_kv_heads % p->tiles_per_window;
-    size_t window = job / a->n_kv_heads / p->tiles_per_window;
-    size_t query0 = window * a->ctx + tile * QUERY_TILE; /* among the block's queries */
-    if (query0 >= a->n_queries)
-        return 0;
-    size_t window0 = (a->first_query + query0) / a->ctx * a->ctx, pos0 = a->first_query + query0 - window0;
-    size_t left = a->ctx - pos0 < a->n_queries - query0 ? a->ctx - pos0 : a->n_queries - query0;
+    size_t kv = job % a->n_kv_heads;
+    const struct queries *q = &p->tiles[job / a->n_kv_heads];
     struct tile t = {.a = a,
                      .kern = p->c->kern,
                      .ldq = a->n_heads * a->query_stride,
-                     .n = left < QUERY_TILE ? left : QUERY_TILE,
-                     .pos0 = pos0,
+                     .n = q->n,
+                     .pos0 = q->pos0,
                      .group = a->n_heads / a->n_kv_heads};
-    t.queries = cpu_at(a->queries) + query0 * t.ldq + kv * t.group * a->query_stride;
+    t.queries = cpu_at(a->queries) + q->query * t.ldq + kv * t.group * a->query_stride;
     if (!tile_space(&t, p->c, worker, kv * t.group))
         return err_set(e, ERR_NOMEM, "out of memory for the attention of %zu heads", t.group);
-    size_t ldk = (size_t)a->n_kv_heads * a->key_dim, ldv = (size_t)a->n_kv_heads * a->value_dim;
+    size_t end = t.pos0 + t.n;
     size_t first =
-        a->window && pos0 + 1 > a->window ? (pos0 + 1 - a->window) / KEYS_AT_ONCE * KEYS_AT_ONCE : 0;
-    for (size_t key = first; key < pos0 + t.n; key += KEYS_AT_ONCE) {
-        size_t n = pos0 + t.n - key < KEYS_AT_ONCE ? pos0 + t.n - key : KEYS_AT_ONCE;
-        meet_keys(&t, cpu_at(a->keys) + (window0 + key) * ldk + kv * a->key_dim, ldk,
-                  cpu_at(a->values) + (window0 + key) * ldv + kv * a->value_dim, ldv, key, n);
+        a->window && t.pos0 + 1 > a->window ? (t.pos0 + 1 - a->window) / KEYS_AT_ONCE * KEYS_AT_ONCE : 0;
+    for (size_t key = first; key < end; key += KEYS_AT_ONCE) {
+        size_t n = end - key < KEYS_AT_ONCE ? end - key : KEYS_AT_ONCE;
+        struct key_rows rows = keys_at(&t, q, kv, key, n);
+        meet_keys(&t, &rows, key, n);
     }
     for (size_t at = 0; at < t.group * QUERY_TILE; at++)
         if (at % QUERY_TILE < t.n) {
@@ -164,11 +218,55 @@ static int attention_job(void *ctx, size_t job, unsigned worker, struct err *e)
     return 0;
 }
 
+/* Tiles of n queries, all of one text, which begin at `from`. */
+static void add_tiles(struct attention_job_plan *p, const struct queries *from)
+{
+    for (size_t i = 0; i < from->n; i += QUERY_TILE) {
+        struct queries *q = &p->tiles[p->n_tiles++];
+        *q = *from;
+        q->query += i;
+        q->pos0 += i;
+        q->n = from->n - i < QUERY_TILE ? from->n - i : QUERY_TILE;
+    }
+}
+
+static void window_tiles(struct attention_job_plan *p)
+{
+    const struct attention_heads *a = p->a;
+    for (size_t i = 0, n; i < a->n_queries; i += n) {
+        size_t row = a->first_query + i, pos = row % a->ctx;
+        n = a->ctx - pos < a->n_queries - i ? a->ctx - pos : a->n_queries - i;
+        struct queries q = {.query = i, .n = n, .pos0 = pos, .row0 = row - pos};
+        add_tiles(p, &q);
+    }
+}
+
+static void branch_tiles(struct attention_job_plan *p)
+{
+    const struct attention_heads *a = p->a;
+    size_t begin = a->tree_row + a->first_query, end = begin + a->n_queries;
+    for (size_t i = 0; i < a->tree->n; i++) {
+        const struct row_branch *b = &a->tree->branches[i];
+        size_t from = b->row > begin ? b->row : begin, to = b->row + b->n < end ? b->row + b->n : end;
+        struct queries q = {
+            .query = from - begin, .n = to - from, .pos0 = b->n_before + (from - b->row), .branch = i};
+        if (from < to)
+            add_tiles(p, &q);
+    }
+}
+
 int cpu_attention(struct compute *c, const struct attention_heads *a, struct err *e)
 {
-    struct attention_job_plan p = {cpu_of(c), a, 0};
-    size_t span = a->n_queries < a->ctx ? a->n_queries : a->ctx;
-    size_t n_windows = (a->n_queries + a->ctx - 1) / a->ctx;
-    p.tiles_per_window = (span + QUERY_TILE - 1) / QUERY_TILE;
-    return pool_run(p.c->pool, n_windows * p.tiles_per_window * a->n_kv_heads, attention_job, &p, e);
+    struct attention_job_plan p = {.c = cpu_of(c), .a = a};
+    size_t n_texts = a->tree ? a->tree->n : a->n_queries / a->ctx + 2; /* each may end in a part of a tile */
+    p.tiles = malloc((a->n_queries / QUERY_TILE + n_texts) * sizeof *p.tiles);
+    if (!p.tiles)
+        return err_set(e, ERR_NOMEM, "out of memory for %zu queries", a->n_queries);
+    if (a->tree)
+        branch_tiles(&p);
+    else
+        window_tiles(&p);
+    int rc = pool_run(p.c->pool, p.n_tiles * a->n_kv_heads, attention_job, &p, e);
+    free(p.tiles);
+    return rc;
 }

@@ -140,7 +140,8 @@ static int heads_job(void *ctx, size_t job, unsigned worker, struct err *e)
     const struct head_rows *h = r->h;
     const bool dense = h->stride == h->dim && h->ld == h->n_heads * h->dim;
     int rc = 0;
-    for (size_t t = job * TOKENS_PER_JOB; t < (job + 1) * TOKENS_PER_JOB && t < h->n_tokens; t++)
+    for (size_t t = job * TOKENS_PER_JOB; t < (job + 1) * TOKENS_PER_JOB && t < h->n_tokens; t++) {
+        const size_t position = h->positions ? h->positions[t] : (h->first + t) % h->ctx;
         for (size_t i = 0; rc == 0 && i < h->n_heads; i++) {
             float *head = cpu_at(h->x) + t * h->ld + i * h->stride;
             if (h->norm) {
@@ -148,15 +149,16 @@ static int heads_job(void *ctx, size_t job, unsigned worker, struct err *e)
                 vec_scale_mul(head, head, (float)(1.0 / sqrt(mean + (double)h->eps)), h->norm, h->dim);
             }
             if (h->rope)
-                rope_apply(h->rope, (h->first + t) % h->ctx, head);
+                rope_apply(h->rope, position, head);
             if (h->queries && h->rope && h->rope->query_scale)
-                vec_scale(head, h->rope->query_scale[(h->first + t) % h->ctx], h->dim);
+                vec_scale(head, h->rope->query_scale[position], h->dim);
             if (r->storage.type == QTYPE_F16) /* which may be infinite */
                 for (size_t k = 0; k < h->dim; k++)
                     head[k] = f16_round(head[k]);
             else if (!dense)
                 rc = cpu_store_head(r->kern, &r->storage, head, h->dim, e);
         }
+    }
     size_t first = job * TOKENS_PER_JOB;
     size_t n = h->n_tokens - first < TOKENS_PER_JOB ? h->n_tokens - first : TOKENS_PER_JOB;
     if (rc == 0 && dense && r->storage.type != QTYPE_F32 && r->storage.type != QTYPE_F16)

@@ -3,6 +3,8 @@
 
 #include "layer_run.h"
 
+#include <stdlib.h>
+
 #define GROUP_TOKENS 4096 /* enough that decoding a panel costs a few percent of multiplying it */
 
 size_t layer_wide_cols(const struct net *net, const struct net_layer *l)
@@ -99,6 +101,8 @@ struct pass {
     struct compute *compute;
     const struct compute_ops *ops; /* of `compute` */
     struct rope_table rope, local_rope;
+    size_t n_positions;           /* of the longest text */
+    uint32_t *positions;          /* [n_tokens] with a tree */
     struct hidden_states *states; /* [n_tokens, n_embd] */
     struct hidden_states *kept;
     struct buffer *h, *norm, *wide, *keys, *state;
@@ -146,9 +150,9 @@ static void measure(struct pass *p, struct sizes *s)
     s->per_token = sizeof(float) * (n_embd + s->wide + rounded);
     s->per_key = sizeof(float) * s->kept;
     s->states = sizeof(float) * n_embd * (uint64_t)p->n_tokens;
-    s->fixed = rope_table_bytes(&p->net->rope, p->ctx) + sizeof(float) * s->state;
+    s->fixed = rope_table_bytes(&p->net->rope, p->n_positions) + sizeof(float) * s->state;
     if (p->net->local_rope.inv_freq)
-        s->fixed += rope_table_bytes(&p->net->local_rope, p->ctx);
+        s->fixed += rope_table_bytes(&p->net->local_rope, p->n_positions);
     s->hold = s->states <= p->opt->memory_bytes / 2 && least_bytes(p, s, true) <= p->opt->memory_bytes;
 }
 
@@ -268,6 +272,7 @@ static int run_layer(struct pass *p, const struct net_layer *l, struct err *e)
                           .local_rope = &p->local_rope,
                           .cache = p->opt->cache,
                           .ctx = p->ctx,
+                          .tree = p->opt->tree,
                           .block = p->block,
                           .norm = start_of(p->norm),
                           .wide = start_of(p->wide),
@@ -282,6 +287,8 @@ static int run_layer(struct pass *p, const struct net_layer *l, struct err *e)
     int rc = p->ops->weights_load(p->compute, p->w, l->matrices, l->n_matrices, e);
     for (size_t t = 0; rc == 0 && t < p->n_tokens; t += p->group) {
         r.n_tokens = group_size(p, t);
+        r.tree_row = t;
+        r.positions = p->positions ? p->positions + t : NULL;
         rc = p->ops->states_get(p->compute, p->states, t, r.n_tokens, start_of(p->h), &r.h, e);
         for (size_t i = 0; rc == 0 && i < l->n_steps; i++)
             rc = run_step[l->steps[i]](&r, e);
@@ -335,6 +342,51 @@ static int finish(struct pass *p, struct err *e)
     return rc;
 }
 
+bool forward_takes_tree(const struct net *net)
+{
+    bool takes = true;
+    for (uint32_t i = 0; i < net->n_layers; i++)
+        for (size_t s = 0; s < net->layers[i].n_steps; s++)
+            takes &= net->layers[i].steps[s] != STEP_DELTA_NET;
+    return takes;
+}
+
+static bool tree_fits(const struct pass *p, const struct row_tree *tree)
+{
+    size_t rows = 0;
+    bool fits = forward_takes_tree(p->net) && !p->opt->observe_attention;
+    for (size_t i = 0; fits && i < tree->n; i++) {
+        const struct row_branch *b = &tree->branches[i];
+        fits = b->row == rows && b->n > 0 && b->n <= p->ctx - rows % p->ctx;
+        if (fits && b->n_before > 0) {
+            const struct row_branch *x = b->parent < i ? &tree->branches[b->parent] : NULL;
+            fits = x && x->row / p->ctx == b->row / p->ctx && x->n_before < b->n_before &&
+                   b->n_before <= x->n_before + x->n;
+        }
+        rows += b->n;
+    }
+    return fits && rows == p->n_tokens;
+}
+
+/* How long the longest text is, and where in theirs the rows stand. */
+static int take_positions(struct pass *p, struct err *e)
+{
+    const struct row_tree *tree = p->opt->tree;
+    p->n_positions = tree ? 1 : p->ctx;
+    if (!tree)
+        return 0;
+    p->positions = malloc(p->n_tokens * sizeof *p->positions);
+    if (!p->positions)
+        return err_set(e, ERR_NOMEM, "out of memory for the positions of %zu tokens", p->n_tokens);
+    for (size_t i = 0; i < tree->n; i++) {
+        const struct row_branch *b = &tree->branches[i];
+        for (size_t k = 0; k < b->n; k++)
+            p->positions[b->row + k] = (uint32_t)(b->n_before + k);
+        p->n_positions = b->n_before + b->n > p->n_positions ? b->n_before + b->n : p->n_positions;
+    }
+    return 0;
+}
+
 static int check(const struct pass *p, struct err *e)
 {
     if (p->n_windows == 0 || p->ctx == 0 || p->opt->keep_first > p->opt->keep_end ||
@@ -346,6 +398,9 @@ static int check(const struct pass *p, struct err *e)
         if (p->ids[i] < 0 || (uint32_t)p->ids[i] >= p->net->n_vocab)
             return err_set(e, ERR_ARG, "token id %d at position %zu is outside the vocabulary of %u",
                            p->ids[i], i, p->net->n_vocab);
+    if (p->opt->tree && !tree_fits(p, p->opt->tree))
+        return err_set(e, ERR_ARG, "%s: the branches of %zu windows cannot be run", model_path(p->net->model),
+                       p->n_windows);
     return kv_cache_is_exact(&p->opt->cache) ? 0 : kv_cache_check(&p->opt->cache, p->net, e);
 }
 
@@ -354,6 +409,7 @@ static void pass_release(struct pass *p)
     struct buffer *buffers[] = {p->h, p->norm, p->wide, p->keys, p->state};
     for (size_t i = 0; p->compute && i < sizeof buffers / sizeof *buffers; i++)
         p->ops->buffer_free(p->compute, buffers[i]);
+    free(p->positions);
     rope_table_release(&p->rope);
     rope_table_release(&p->local_rope);
     hidden_states_free(p->states);
@@ -417,13 +473,15 @@ int forward_run_span(struct hidden_states **states, const struct net *net, struc
     p.total = (uint64_t)p.n_tokens * (span->end - span->first);
     int rc = check(&p, e);
     if (rc == 0)
+        rc = take_positions(&p, e);
+    if (rc == 0)
         rc = open_back_end(&p, e);
     if (rc == 0)
         rc = allocate(&p, e);
     if (rc == 0)
-        rc = rope_table_init(&p.rope, &net->rope, ctx, e);
+        rc = rope_table_init(&p.rope, &net->rope, p.n_positions, e);
     if (rc == 0 && net->local_rope.inv_freq)
-        rc = rope_table_init(&p.local_rope, &net->local_rope, ctx, e);
+        rc = rope_table_init(&p.local_rope, &net->local_rope, p.n_positions, e);
     if (rc == 0 && states && whole)
         rc = p.ops->states_new(&p.kept, p.compute, n_windows * (opt->keep_end - opt->keep_first), net->n_embd,
                                final_bytes(&p), e);

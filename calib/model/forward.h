@@ -48,6 +48,10 @@ typedef int (*observe_attention_fn)(void *ctx, const struct attention_observatio
 /* Called when all windows are through a layer. */
 typedef int (*layer_done_fn)(void *ctx, uint32_t layer, struct err *e);
 
+/* Can a model run texts that share their beginning as branches (forward_options.tree)? Not if a layer carries
+ * a state from token to token. */
+bool forward_takes_tree(const struct net *net);
+
 struct forward_options {
     const struct compute_ops *compute; /* what computes; NULL: the back end of this machine */
     struct pool *pool;
@@ -57,8 +61,12 @@ struct forward_options {
     uint64_t keep_bytes;   /* bound on the final states, which outlive the pass; 0: an eighth of the above */
     enum activations activations;
     struct kv_cache cache;       /* what keys and values are rounded to; zeroed: exact */
-    size_t keep_first, keep_end; /* positions of each window whose final states are wanted */
-    observe_fn observe;          /* or NULL */
+    const struct row_tree *tree; /* what the rows of all windows are, where they are not one text each; every
+                                    row then has the bits that it has in a pass over its own text alone.
+                                    Not with observe_attention. NULL: windows are texts */
+    size_t keep_first,
+        keep_end;       /* positions (rows, with a tree) of each window whose final states are wanted */
+    observe_fn observe; /* or NULL */
     observe_attention_fn
         observe_attention;    /* or NULL; then windows are not cut, whatever memory_bytes says */
     layer_done_fn layer_done; /* or NULL */

@@ -18,14 +18,17 @@ struct layer_run {
     const struct weights *weights;
     const struct rope_table *rope, *local_rope;
     struct kv_cache cache;
-    size_t ctx;          /* tokens of a window; the group's windows follow each other */
-    size_t n_tokens;     /* of the group */
-    size_t block;        /* tokens to work on at once: whole windows, or a part of the single window */
-    struct region h;     /* [n_tokens, n_embd] the states, updated in place */
-    struct region norm;  /* [block, n_embd] */
-    struct region wide;  /* block * layer_wide_cols floats */
-    struct region keys;  /* n_tokens * layer_kept_cols floats: keys, then values */
-    struct region state; /* layer_state_floats: recurrent state of delta-net layers */
+    size_t ctx;                  /* tokens of a window; the group's windows follow each other */
+    const struct row_tree *tree; /* or NULL; of it the group has rows from tree_row on, at ... */
+    size_t tree_row;
+    const uint32_t *positions; /* ... these positions */
+    size_t n_tokens;           /* of the group */
+    size_t block;              /* tokens to work on at once: whole windows, or a part of the single window */
+    struct region h;           /* [n_tokens, n_embd] the states, updated in place */
+    struct region norm;        /* [block, n_embd] */
+    struct region wide;        /* block * layer_wide_cols floats */
+    struct region keys;        /* n_tokens * layer_kept_cols floats: keys, then values */
+    struct region state;       /* layer_state_floats: recurrent state of delta-net layers */
     observe_fn observe;
     observe_attention_fn observe_attention; /* then block is n_tokens, at least */
     void *observe_ctx;

@@ -19,6 +19,7 @@ static int finish_heads(struct layer_run *r, struct head_rows *x, const float *n
         x->norm = norm;
     x->eps = r->net->eps;
     x->rope = !a->rotates ? NULL : a->local ? r->local_rope : r->rope;
+    x->positions = r->tree ? r->positions + x->first : NULL;
     return rc == 0 ? r->ops->rotate_heads(r->compute, x, e) : rc;
 }
 
@@ -115,7 +116,9 @@ static int attend(struct layer_run *r, size_t first, size_t n, struct err *e)
                                     .ctx = r->ctx,
                                     .scale = a->scale,
                                     .cap = a->cap,
-                                    .sinks = a->sinks};
+                                    .sinks = a->sinks,
+                                    .tree = r->tree,
+                                    .tree_row = r->tree_row};
     struct region x = a->norm ? r->norm : region_at(r->h, first * r->net->n_embd);
     struct attention_look look = {x, r->net->n_embd, layer_tell_of_window, r};
     int rc = finish_heads(r, &queries, a->q_norm, e);

@@ -43,6 +43,7 @@ static int finish(struct layer_run *r, struct head_rows x, const float *norm, bo
     x.eps = LATENT_EPS;
     x.rope = rotates ? r->rope : NULL;
     x.ctx = r->ctx;
+    x.positions = r->tree ? r->positions + x.first : NULL;
     return r->ops->rotate_heads(r->compute, &x, e);
 }
 
@@ -217,7 +218,9 @@ static int attend(struct layer_run *r, const struct block *b, size_t first, stru
                                     .first_query = first,
                                     .n_queries = b->n,
                                     .ctx = r->ctx,
-                                    .scale = a->scale};
+                                    .scale = a->scale,
+                                    .tree = r->tree,
+                                    .tree_row = r->tree_row};
     struct region x = a->norm ? r->norm : region_at(r->h, first * r->net->n_embd);
     struct attention_look look = {x, r->net->n_embd, layer_tell_of_window, r};
     int rc = r->observe_attention ? r->ops->look_at_attention(r->compute, &heads, &look, e) : 0;

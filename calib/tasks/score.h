@@ -2,9 +2,9 @@
  *
  *     score_requests(likelihoods, &requests, &net, weights, &opt, &e);
  *
- * Requests whose input begins another one share its run, so the choices of one letter each cost one pass over
- * their question. Runs go through the model in groups of about equal length, the longest first, padded on the
- * right, which causal models do not see: a figure depends on neither the groups nor the threads. */
+ * What inputs begin with alike goes through the model once (score_plan.h): the choices of a question cost the
+ * question once, and so do the examples before all questions. A figure has the bits of a pass over its own
+ * input alone, for any groups, threads and memory. */
 #ifndef KERF_SCORE_H
 #define KERF_SCORE_H
 
@@ -35,8 +35,8 @@ struct score_options {
 int score_requests(struct likelihood *out, const struct requests *r, const struct net *net, struct weights *w,
                    const struct score_options *opt, struct err *e);
 
-/* Tokens that go through the model, with and without padding. ERR_NOMEM. */
+/* Tokens that go through the model within so much memory, with and without padding. ERR_NOMEM. */
 int score_count_tokens(size_t *padded, size_t *plain, const struct requests *r, const struct net *net,
-                       const struct weights *w, struct err *e);
+                       const struct weights *w, uint64_t memory_bytes, struct err *e);
 
 #endif

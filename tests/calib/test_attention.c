@@ -80,7 +80,9 @@ static double run(const struct shape *s, size_t block, unsigned threads)
                                     s->ctx,
                                     0,
                                     0,
-                                    s->sinks ? some_sinks : NULL};
+                                    s->sinks ? some_sinks : NULL,
+                                    NULL,
+                                    0};
         assert_int_equal(c->ops->attention(c, &a, NULL), 0);
     }
     for (size_t t = 0; t < n; t++)
@@ -209,7 +211,9 @@ static void look_agrees_with_the_formula(void **state)
                                         s->ctx,
                                         0,
                                         0,
-                                        NULL};
+                                        NULL,
+                                        NULL,
+                                        0};
             struct attention_look look = {cpu_region(x), n_cols, take_look, &found[i]};
             assert_int_equal(o->ops->look_at_attention(o, &a, &look, NULL), 0);
             compute_close(o);
@@ -292,7 +296,9 @@ static void a_query_depends_on_its_keys_alone(void **state)
                                             s->ctx,
                                             0,
                                             0,
-                                            NULL};
+                                            NULL,
+                                            NULL,
+                                            0};
                 assert_int_equal(c->ops->attention(c, &a, NULL), 0);
             }
             if (!first)

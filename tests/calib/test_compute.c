@@ -272,6 +272,116 @@ static void a_pass_takes_states_of_another_back_end(void **state)
     unload(&l);
 }
 
+/* Two windows: texts that share beginnings, down to a branch of a branch, and one that continues a whole
+ * text. */
+enum { N_BRANCHES = 6, ROWS = 150 };
+static const struct row_branch tree_of_rows[N_BRANCHES] = {
+    {0, 60, SIZE_MAX, 0}, {60, 30, 0, 50},         {90, 20, 1, 62},
+    {110, 40, 0, 20},     {150, 100, SIZE_MAX, 0}, {250, 50, 4, 100},
+};
+
+/* The ids of what a branch ends, as a text; returns their number. */
+static size_t text_of_branch(int32_t *ids, const int32_t *rows, const struct row_tree *tree, size_t branch)
+{
+    const struct row_branch *b = &tree->branches[branch];
+    size_t end = b->n_before + b->n, len = end;
+    for (;; b = &tree->branches[b->parent]) {
+        memcpy(ids + b->n_before, rows + b->row, (end - b->n_before) * sizeof *ids);
+        if (b->n_before == 0)
+            return len;
+        end = b->n_before;
+    }
+}
+
+static void same_states(const struct hidden_states *a, size_t row_a, const struct hidden_states *b,
+                        size_t row_b, size_t n, size_t n_cols)
+{
+    float *buffer = malloc(2 * n * n_cols * sizeof *buffer), *p = NULL, *q = NULL;
+    assert_non_null(buffer);
+    assert_int_equal(hidden_states_get(a, row_a, n, buffer, &p, NULL), 0);
+    assert_int_equal(hidden_states_get(b, row_b, n, buffer + n * n_cols, &q, NULL), 0);
+    assert_memory_equal(p, q, n * n_cols * sizeof *p);
+    free(buffer);
+}
+
+/* `times` as many rows in each branch. Not for models whose rotary factors depend on the length of a text. */
+static void check_branches(const char *name, size_t times)
+{
+    struct loaded l;
+    struct err e = {0};
+    struct row_branch branches[N_BRANCHES];
+    struct row_tree tree = {branches, N_BRANCHES};
+    size_t n = 2 * ROWS * times;
+    int32_t *rows = malloc(n * sizeof *rows), *ids = malloc(n * sizeof *ids);
+    load(&l, name);
+    for (size_t i = 0; i < N_BRANCHES; i++) {
+        const struct row_branch *b = &tree_of_rows[i];
+        branches[i] = (struct row_branch){b->row * times, b->n * times, b->parent, b->n_before * times};
+    }
+    for (size_t i = 0; i < n; i++)
+        rows[i] = (int32_t)((i * i * 31 + 7 * i + 11) % l.net.n_vocab);
+    for (size_t k = 0; k < (times > 1 ? 1 : 3); k++) { /* the far one last: it is slow */
+        struct hidden_states *all = NULL;
+        struct forward_options f = {.compute = k == 2 ? &compute_far : &compute_cpu,
+                                    .pool = l.pool,
+                                    .memory_bytes = k == 1 ? 1 << 10 : (uint64_t)1 << 26,
+                                    .activations = k == 1 ? ACTIVATIONS_Q8 : ACTIVATIONS_F32,
+                                    .tree = &tree,
+                                    .keep_end = ROWS * times};
+        if (forward_run(&all, &l.net, l.weights, rows, 2, ROWS * times, &f, &e))
+            fail_msg("%s: %s", name, e.msg);
+        f.tree = NULL;
+        f.compute = &compute_cpu;
+        for (size_t i = 0; i < N_BRANCHES; i++) {
+            struct hidden_states *alone = NULL;
+            f.keep_end = text_of_branch(ids, rows, &tree, i);
+            assert_int_equal(forward_run(&alone, &l.net, l.weights, ids, 1, f.keep_end, &f, &e), 0);
+            same_states(all, branches[i].row, alone, branches[i].n_before, branches[i].n, l.net.n_embd);
+            hidden_states_free(alone);
+        }
+        hidden_states_free(all);
+    }
+    free(rows);
+    free(ids);
+    unload(&l);
+}
+
+static void branches_are_texts_alone(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"dense",  "gemma2",    "gemma3",    "glm4",   "qwen3moe-mixed",
+                                        "gptoss", "deepseek3", "deepseek2", "granite"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        check_branches(names[i], 1);
+    check_branches("gemma2", 9); /* more than a block of keys */
+}
+
+/* A parent that ends too early or comes later, a gap, a window left or a layer that carries states. */
+static void branches_that_do_not_fit_are_refused(void **state)
+{
+    (void)state;
+    static const struct row_branch wrong[][2] = {
+        {{0, 20, SIZE_MAX, 0}, {20, 20, 0, 21}}, {{0, 20, 1, 5}, {20, 20, SIZE_MAX, 0}},
+        {{0, 20, SIZE_MAX, 0}, {21, 19, 0, 5}},  {{0, 21, SIZE_MAX, 0}, {21, 20, 0, 5}},
+        {{0, 20, SIZE_MAX, 0}, {20, 10, 0, 5}},  {{0, 20, SIZE_MAX, 0}, {20, 20, SIZE_MAX, 5}},
+    };
+    static const struct row_branch right[2] = {{0, 20, SIZE_MAX, 0}, {20, 20, 0, 5}};
+    int32_t ids[40] = {0};
+    struct loaded l;
+    for (size_t k = 0; k < 2; k++) {
+        load(&l, k ? "qwen3next" : "dense");
+        struct row_tree tree = {right, 2};
+        struct forward_options f = {.pool = l.pool, .memory_bytes = 1 << 20, .tree = &tree, .keep_end = 40};
+        assert_int_equal(forward_takes_tree(&l.net), k == 0);
+        assert_int_equal(forward_run(NULL, &l.net, l.weights, ids, 1, 40, &f, NULL), k ? ERR_ARG : 0);
+        for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+            tree.branches = wrong[i];
+            assert_int_equal(forward_run(NULL, &l.net, l.weights, ids, 1, 40, &f, NULL), ERR_ARG);
+        }
+        unload(&l);
+    }
+}
+
 /* Else the tests above would prove nothing. */
 static void far_memory_is_out_of_reach(void **state)
 {
@@ -317,6 +427,8 @@ int main(void)
         cmocka_unit_test(experts_are_the_same_anywhere),
         cmocka_unit_test(delta_nets_are_the_same_anywhere),
         cmocka_unit_test(scores_of_texts_are_the_same_anywhere),
+        cmocka_unit_test(branches_are_texts_alone),
+        cmocka_unit_test(branches_that_do_not_fit_are_refused),
         cmocka_unit_test(a_pass_takes_states_of_another_back_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

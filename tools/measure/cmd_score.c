@@ -73,7 +73,9 @@ static int make_requests(struct job *j, struct score_model *m, struct err *e)
             "[text-cut] %s: the contexts of %zu of %zu records are longer than %zu tokens and lost their "
             "beginning; see --ctx",
             score_name(m), m->requests.n_cut, j->task.n_records, opt.ctx);
-    return rc == 0 ? score_count_tokens(&padded, &m->n_tokens, &m->requests, &c->net, c->weights, e) : rc;
+    return rc == 0 ? score_count_tokens(&padded, &m->n_tokens, &m->requests, &c->net, c->weights,
+                                        j->s->memory_bytes, e)
+                   : rc;
 }
 
 static int open_all(struct job *j, const char *first, const struct candidate_arg *list, size_t n,
