@@ -56,7 +56,8 @@ static int row_job(void *ctx, size_t job, unsigned worker, struct err *e)
         struct row_sum sum;
         row_sum(&sum, row, r->n_vocab);
         v->nll[m][at] = sum.lse - (double)row[w->targets[at]];
-        v->kld[m][at] = row_sketch_divergence(sketch, n_bytes, row, r->n_vocab, sum.lse);
+        v->kld[m][at] = /* an empty sketch: the position counts for nothing */
+            n_bytes ? row_sketch_divergence(sketch, n_bytes, row, r->n_vocab, sum.lse) : 0;
         v->same_top[m][at] = sum.top == stored_reference_top(r->ref, at);
     }
     return 0;

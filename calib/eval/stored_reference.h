@@ -14,7 +14,11 @@
  *
  *     reference.inputs    I32 [ctx, windows]     reference.nll   F64 [positions]
  *     reference.top       I32 [positions]        reference.ends  I64 [positions] end of each sketch
- *     reference.sketches  I8  [bytes]            metadata: reference.*; reference.sha256 is over all of it */
+ *     reference.text_of   I32 [windows]          reference.use   I8  [positions] bits of enum window_use
+ *     reference.sketches  I8  [bytes]            metadata: reference.*; reference.sha256 is over all of it
+ *
+ * A position that counts for nothing (answers_only) has an empty sketch. Version 1, which is read, too, had
+ * neither text_of nor use: there all positions count, and which text a window is from is not known. */
 #ifndef KERF_STORED_REFERENCE_H
 #define KERF_STORED_REFERENCE_H
 
@@ -32,6 +36,7 @@ struct reference_about {
     const char *vocabulary; /* vocabulary_texts_hash */
     const char *activations;
     uint64_t n_bytes, n_parameters, n_vocab, stride;
+    bool answers_only, by_position; /* what `use` of the windows comes from; without both it is NULL */
     double bits_per_weight;
     const struct corpus *corpus; /* texts and the hash of all ids; of a reader: without the ids */
     char ids_sha256[65];

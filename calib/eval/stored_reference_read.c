@@ -18,7 +18,8 @@
 #define MAX_TEXTS 100000
 
 const char *const reference_tensor_names[REFERENCE_N_TENSORS] = {
-    "reference.inputs", "reference.nll", "reference.top", "reference.ends", "reference.sketches"};
+    "reference.inputs",  "reference.nll", "reference.top",     "reference.ends",
+    "reference.text_of", "reference.use", "reference.sketches"};
 
 struct stored_reference {
     struct gguf_reader *file;
@@ -27,6 +28,8 @@ struct stored_reference {
     struct corpus corpus;
     struct windows windows;
     const uint8_t *nll, *top, *ends, *sketches; /* in the map, perhaps unaligned */
+    const uint8_t *text_of, *use;               /* likewise; NULL in version 1 */
+    uint64_t version;
     uint64_t n_sketch_bytes;
     char sha256[65];
 };
@@ -199,6 +202,45 @@ static int read_windows(struct stored_reference *r, uint64_t *n_positions, struc
     return 0;
 }
 
+/* What version 2 says of windows and positions. */
+static int read_parts(struct stored_reference *r, uint64_t n, struct err *e)
+{
+    struct windows *w = &r->windows;
+    uint64_t answers = 0, depths = 0;
+    if (r->version < 2)
+        return 0;
+    int rc = get_number(r, "reference.answers_only", 1, &answers, e);
+    if (rc == 0)
+        rc = get_number(r, "reference.by_position", 1, &depths, e);
+    if (rc != 0)
+        return rc;
+    const struct gguf_tensor *text_of = find_tensor(r, REFERENCE_TEXT_OF, QTYPE_I32, w->n, 1),
+                             *use = find_tensor(r, REFERENCE_USE, QTYPE_I8, n, 1);
+    if (!text_of || !use)
+        return err_set(e, ERR_FORMAT, "the tables of windows are missing or have another length");
+    r->about.answers_only = answers;
+    r->about.by_position = depths;
+    r->text_of = text_of->data;
+    r->use = use->data;
+    w->text = malloc(w->n * sizeof *w->text);
+    w->use = answers || depths ? malloc((size_t)n) : NULL;
+    if (!w->text || (!w->use && (answers || depths)))
+        return err_set(e, ERR_NOMEM, "out of memory for %zu windows", w->n);
+    for (size_t i = 0; i < w->n; i++) {
+        w->text[i] = load_u32(r->text_of + 4 * i);
+        if (w->text[i] >= r->corpus.n_texts)
+            return err_set(e, ERR_FORMAT, "window %zu is from text %u of %zu", i, w->text[i],
+                           r->corpus.n_texts);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (r->use[i] > (WINDOW_SCORED | WINDOW_DEPTH) ||
+            (!w->use && r->use[i] != (WINDOW_SCORED | WINDOW_DEPTH)))
+            return err_set(e, ERR_FORMAT, "position %zu counts for what is not known (%u)", i, r->use[i]);
+    if (w->use)
+        memcpy(w->use, r->use, (size_t)n);
+    return 0;
+}
+
 static int read_positions(struct stored_reference *r, uint64_t n, struct err *e)
 {
     const struct gguf_tensor *nll = find_tensor(r, REFERENCE_NLL, QTYPE_F64, n, 1),
@@ -223,7 +265,8 @@ static int read_positions(struct stored_reference *r, uint64_t n, struct err *e)
             (uint64_t)stored_reference_top(r, i) >= r->about.n_vocab)
             return err_set(e, ERR_FORMAT, "position %zu: its score is not a number or its choice not a token",
                            i);
-        rc = row_sketch_check(r->sketches + begin, (size_t)(end - begin), (size_t)r->about.n_vocab, e);
+        if (!r->use || r->use[i] || end > begin)
+            rc = row_sketch_check(r->sketches + begin, (size_t)(end - begin), (size_t)r->about.n_vocab, e);
         if (rc != 0)
             return err_context(e, rc, "position %zu", i);
         begin = end;
@@ -242,22 +285,28 @@ static int check_sum(const struct stored_reference *r, uint64_t n, struct err *e
     sha256_update(&h, r->nll, (size_t)n * 8);
     sha256_update(&h, r->top, (size_t)n * 4);
     sha256_update(&h, r->ends, (size_t)n * 8);
+    if (r->version >= 2) {
+        sha256_update(&h, r->text_of, w->n * 4);
+        sha256_update(&h, r->use, (size_t)n);
+    }
     sha256_final_hex(&h, sum);
     return strcmp(sum, r->sha256) == 0 ? 0 : err_set(e, ERR_FORMAT, "the checksum is wrong");
 }
 
-static int check_kind(const struct stored_reference *r, struct err *e)
+static int check_kind(struct stored_reference *r, struct err *e)
 {
     struct gguf_string type = {0};
-    uint64_t version = 0;
     const struct gguf_meta *m = gguf_reader_meta(r->file);
     if (!gguf_meta_get_string(m, "general.type", &type) || !gguf_string_is(type, REFERENCE_TYPE))
         return err_set(
             e, ERR_FORMAT,
             "is a GGUF file, but not a stored reference (kerf compare --save-reference writes those)");
-    if (!gguf_meta_get_u64(m, "reference.version", &version) || version != REFERENCE_VERSION)
-        return err_set(e, ERR_UNSUPPORTED, "is a stored reference of version %llu, expected %d",
-                       (unsigned long long)version, REFERENCE_VERSION);
+    if (!gguf_meta_get_u64(m, "reference.version", &r->version) || r->version < 1 ||
+        r->version > REFERENCE_VERSION)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "is a stored reference of version %llu, expected 1 to %d; make it again with this "
+                       "program",
+                       (unsigned long long)r->version, REFERENCE_VERSION);
     return 0;
 }
 
@@ -278,6 +327,8 @@ static int take(struct stored_reference **out, struct gguf_reader *file, const c
         rc = read_texts(r, e);
     if (rc == 0)
         rc = read_windows(r, &n, e);
+    if (rc == 0)
+        rc = read_parts(r, n, e);
     if (rc == 0)
         rc = read_positions(r, n, e);
     if (rc == 0)

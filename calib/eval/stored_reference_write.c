@@ -25,6 +25,8 @@ struct reference_writer {
     double *nll;
     int32_t *top;
     int64_t *ends;
+    uint32_t *text_of;
+    uint8_t *use;
     size_t n, n_positions; /* done, in all */
 };
 
@@ -82,7 +84,9 @@ static int set_numbers(struct gguf_meta *m, const struct reference_about *a, con
                    {"reference.windows", w->n},
                    {"reference.scored_first", w->first},
                    {"reference.scored_end", w->end},
-                   {"reference.stride", a->stride}};
+                   {"reference.stride", a->stride},
+                   {"reference.answers_only", a->answers_only},
+                   {"reference.by_position", a->by_position}};
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof numbers / sizeof *numbers; i++)
         rc = gguf_meta_set_u64(m, numbers[i].key, numbers[i].v, e);
@@ -132,6 +136,8 @@ static int lay_out(struct reference_writer *w, uint64_t n_bytes, uint8_t **heade
                                      {QTYPE_F64, w->n_positions, 1},
                                      {QTYPE_I32, w->n_positions, 1},
                                      {QTYPE_I64, w->n_positions, 1},
+                                     {QTYPE_I32, w->windows->n, 1},
+                                     {QTYPE_I8, w->n_positions, 1},
                                      {QTYPE_I8, n_bytes, 1}};
     for (size_t i = 0; i < REFERENCE_N_TENSORS; i++)
         w->tensors[i] = (struct gguf_out_tensor){.name = reference_tensor_names[i],
@@ -139,6 +145,23 @@ static int lay_out(struct reference_writer *w, uint64_t n_bytes, uint8_t **heade
                                                  .n_dims = i == REFERENCE_INPUTS ? 2 : 1,
                                                  .ne = {shapes[i].a, shapes[i].b, 1, 1}};
     return gguf_layout(w->meta, w->tensors, REFERENCE_N_TENSORS, header, header_bytes, file_bytes, e);
+}
+
+/* Which text each window is from, and what its positions count for. */
+static int take_parts(struct reference_writer *w, struct err *e)
+{
+    const struct windows *from = w->windows;
+    w->text_of = calloc(from->n + 1, sizeof *w->text_of);
+    w->use = malloc(w->n_positions + 1);
+    if (!w->text_of || !w->use)
+        return err_set(e, ERR_NOMEM, "%s: out of memory for %zu windows", w->path, from->n);
+    if (from->text)
+        memcpy(w->text_of, from->text, from->n * sizeof *w->text_of);
+    if (from->use)
+        memcpy(w->use, from->use, w->n_positions);
+    else
+        memset(w->use, WINDOW_SCORED | WINDOW_DEPTH, w->n_positions);
+    return 0;
 }
 
 static int begin(struct reference_writer *w, bool overwrite, struct err *e)
@@ -154,6 +177,8 @@ static int begin(struct reference_writer *w, bool overwrite, struct err *e)
     w->ends = malloc(w->n_positions * sizeof *w->ends + 1);
     if (rc == 0 && (!w->nll || !w->top || !w->ends))
         rc = err_set(e, ERR_NOMEM, "%s: out of memory for %zu positions", w->path, w->n_positions);
+    if (rc == 0)
+        rc = take_parts(w, e);
     reference_hash_begin(&w->hash, w->meta);
     sha256_update(&w->hash, w->windows->inputs, w->windows->n * w->windows->ctx * sizeof *w->windows->inputs);
     return rc == 0 ? output_file_open(&w->file, w->path, &opt, e) : rc;
@@ -184,6 +209,7 @@ int reference_writer_open(struct reference_writer **out, const char *path, bool 
 struct encoding {
     const float *logits;         /* [n, n_vocab] */
     size_t n, n_vocab, position; /* of the first row */
+    const uint8_t *use;          /* [n] */
     uint8_t *sketches;           /* [n, ROW_SKETCH_BYTES] */
     size_t *n_bytes;             /* [n] */
     float *scratch;              /* [threads, n_vocab] */
@@ -203,6 +229,9 @@ static int encode_job(void *ctx, size_t job, unsigned worker, struct err *e)
     for (size_t i = job * ROWS_PER_JOB; i < (job + 1) * ROWS_PER_JOB && i < c->n; i++) {
         struct row_sum sum;
         const float *row = c->logits + i * c->n_vocab;
+        c->n_bytes[i] = 0;
+        if (!c->use[i])
+            continue;
         row_sum(&sum, row, c->n_vocab);
         c->n_bytes[i] = row_sketch_encode(c->sketches + i * ROW_SKETCH_BYTES, row, c->n_vocab, sum.lse,
                                           share_of(c->position + i), c->scratch + worker * c->n_vocab);
@@ -248,6 +277,7 @@ int reference_writer_add(struct reference_writer *w, const struct head_model *he
     for (size_t i = 0; rc == 0 && i < n; i += c.n) {
         c.n = n - i < most ? n - i : most;
         c.position = w->n;
+        c.use = w->use + w->n;
         rc = head_logits(head, i, c.n, opt, logits, e);
         if (rc == 0)
             rc = pool_run(opt->pool, (c.n + ROWS_PER_JOB - 1) / ROWS_PER_JOB, encode_job, &c, e);
@@ -273,10 +303,12 @@ static int finish(struct reference_writer *w, uint64_t *n_bytes, struct err *e)
     uint8_t *header = NULL;
     size_t header_bytes = 0;
     uint64_t end = (uint64_t)w->ends[w->n - 1];
-    const void *data[] = {w->windows->inputs, w->nll, w->top, w->ends};
+    const void *data[] = {w->windows->inputs, w->nll, w->top, w->ends, w->text_of, w->use};
     sha256_update(&w->hash, w->nll, w->n * sizeof *w->nll);
     sha256_update(&w->hash, w->top, w->n * sizeof *w->top);
     sha256_update(&w->hash, w->ends, w->n * sizeof *w->ends);
+    sha256_update(&w->hash, w->text_of, w->windows->n * sizeof *w->text_of);
+    sha256_update(&w->hash, w->use, w->n);
     sha256_final_hex(&w->hash, sum);
     int rc = gguf_meta_set_string(w->meta, "reference.sha256", sum, e);
     if (rc == 0)
@@ -299,6 +331,8 @@ static void writer_free(struct reference_writer *w)
     free(w->nll);
     free(w->top);
     free(w->ends);
+    free(w->text_of);
+    free(w->use);
     free(w);
 }
 

@@ -82,8 +82,41 @@ says "nothing of it is scored"
 printf '{"m": "no messages"}\n' >"$work/plain.jsonl"
 run 1 perplexity "$demo" --jsonl m --text "$work/plain.jsonl" --ctx 4 --answers-only
 says "line 1: expected messages in the field 'm'"
-run 1 compare "$demo" --jsonl m --text "$work/chat.jsonl" --ctx 32 --answers-only --save-reference "$work/x.ref"
-says "cannot be combined with --answers-only"
-absent "$work/x.ref"
+
+# A stored reference: answers, depths and texts are those of the direct comparison, also where the text is not given again.
+near_kld() # near_kld A B NAME: a divergence from sketches
+{
+    awk -v a="$1" -v b="$2" 'BEGIN { d = a / b - 1; exit !(d < 2e-3 && d > -2e-3) }' || fail "$3: $1 is not $2"
+    n_checks=$((n_checks + 1))
+}
+run 0 compare "$demo" Q4_K_M --save-reference "$work/chat.ref" --jsonl m --text "$work/chat.jsonl" --ctx 32 --answers-only --json
+nll=$(value nll_mean 1) kld=$(value kld_mean 1)
+run 0 convert "$demo" -o "$work/q4.gguf" --type Q4_K_M
+run 0 compare --reference "$work/chat.ref" "$work/q4.gguf" --json
+[ "$(value answers_only 1)" = true ] && [ "$(value n_tokens_scored 1)" = "$scored" ] || fail "stored answers"
+near "$(value nll_mean 1)" "$nll" "the stored answers"
+near_kld "$(value kld_mean 1)" "$kld" "the candidate on stored answers"
+run 0 compare --reference "$work/chat.ref" "$work/q4.gguf" --jsonl m --text "$work/chat.jsonl" --answers-only --ctx 32
+run 1 compare --reference "$work/chat.ref" "$work/q4.gguf" --text "$work/chat.jsonl" --ctx 32
+says "was made of other tokens than this text gives"
+run 1 compare --reference "$work/chat.ref" "$work/q4.gguf" --by-position
+says "was made without --by-position"
+
+run 0 compare "$demo" Q4_K_M --save-reference "$work/parts.ref" --text "$a" --text "$b" --ctx 64 --by-position --weights 3,1 --json
+cp "$work/out" "$all"
+run 0 compare --reference "$work/parts.ref" "$work/q4.gguf" --by-position --weights 3,1 --json
+for part in by_text by_position; do
+    sed -n "/\"$part\"/,/^  \]/p" "$all" >"$work/direct"
+    sed -n "/\"$part\"/,/^  \]/p" "$work/out" >"$work/stored"
+    [ "$(grep -c nll_mean "$work/direct")" -gt 3 ] || fail "$part is not there"
+    grep 'nll_mean\|n_tokens\|first\|end\|weight' "$work/direct" >"$work/direct.exact"
+    grep 'nll_mean\|n_tokens\|first\|end\|weight' "$work/stored" | cmp -s - "$work/direct.exact" || fail "$part is not that of the direct comparison"
+    n_checks=$((n_checks + 2))
+done
+near_kld "$(value kld_mean 3)" "$(sed -n 's/^ *"kld_mean": \([^,]*\),*$/\1/p' "$all" | sed -n 3p)" "the candidate in a part"
+run 1 compare --reference "$work/parts.ref" "$work/q4.gguf" --weights 3
+says "a number above 0 for each text of $work/parts.ref, of which there are 2"
+run 1 compare --reference "$work/parts.ref" "$work/q4.gguf" --answers-only
+says "was made without --answers-only"
 
 done_testing

@@ -31,25 +31,25 @@ int eval_parse_cache(const struct opt_command *cmd, struct kv_cache *out, const 
     return 0;
 }
 
-/* The weights of the texts, so that their sum is 1, into `out` [texts.n] (may be NULL). -1: there are not as
- * many, or something else than numbers above 0. */
-static int parse_weights(const struct text_options *t, double *out)
+/* The weights of n texts, so that their sum is 1, into `out` [n] (may be NULL). -1: there are not as many, or
+ * something else than numbers above 0. */
+static int parse_weights(const struct text_options *t, size_t n, double *out)
 {
     const char *p = t->weights;
     double sum = 0;
-    for (size_t i = 0; i < t->texts.n; i++) {
+    for (size_t i = 0; i < n; i++) {
         char *end = NULL;
         double v = strtod(p, &end);
-        if (end == p || !isfinite(v) || !(v > 0) || *end != (i + 1 < t->texts.n ? ',' : 0))
+        if (end == p || !isfinite(v) || !(v > 0) || *end != (i + 1 < n ? ',' : 0))
             return -1;
         if (out)
             out[i] = v;
         sum += v;
         p = end + 1;
     }
-    for (size_t i = 0; out && i < t->texts.n; i++)
+    for (size_t i = 0; out && i < n; i++)
         out[i] /= sum;
-    return t->texts.n ? 0 : -1;
+    return n ? 0 : -1;
 }
 
 int eval_check_options(const struct opt_command *cmd, struct text_options *t, bool optional)
@@ -61,9 +61,10 @@ int eval_check_options(const struct opt_command *cmd, struct text_options *t, bo
     if (t->jsonl && (t->ids || !t->jsonl[0]))
         return cmd_usage(cmd, t->ids ? "--jsonl says what is in a --text; it says nothing about --ids"
                                      : "--jsonl: expected the name of a field");
-    if (t->answers_only && !t->jsonl)
+    none &= optional; /* then a stored reference says what the texts are */
+    if (t->answers_only && !t->jsonl && !none)
         return cmd_usage(cmd, "--answers-only: chats come from --jsonl FIELD");
-    if (t->weights && parse_weights(t, NULL) != 0)
+    if (t->weights && !none && parse_weights(t, t->texts.n, NULL) != 0)
         return cmd_usage(cmd,
                          "--weights %s: expected a number above 0 for each --text, of which there are %zu",
                          t->weights, t->texts.n);
@@ -353,11 +354,18 @@ static int cut_texts(struct eval_run *r, const struct vocabulary *v, bool adds_e
     return rc;
 }
 
+/* The texts of the figures: as read, or as a stored reference has them. */
+static const struct corpus *texts_of(const struct eval_run *r)
+{
+    return r->stored ? stored_reference_about(r->stored)->corpus : &r->corpus;
+}
+
 /* A mean over the texts needs a figure of each. */
 static int check_weighted(const struct eval_run *r, const struct windows *w, struct err *e)
 {
+    const struct corpus *corpus = texts_of(r);
     bool found = true;
-    for (size_t t = 0; r->text->weights && t < r->corpus.n_texts; t++) {
+    for (size_t t = 0; r->text->weights && t < corpus->n_texts; t++) {
         found = false;
         for (size_t i = 0; i < w->n * windows_n_scored(w) && !found; i++)
             found = w->text[i / windows_n_scored(w)] == t && (!w->use || (w->use[i] & WINDOW_SCORED));
@@ -366,7 +374,7 @@ static int check_weighted(const struct eval_run *r, const struct windows *w, str
                 e, ERR_ARG,
                 "%s: nothing of it is scored, and --weights wants a figure of each text; give a longer "
                 "text, a smaller --ctx or more --chunks",
-                r->corpus.texts[t].path);
+                corpus->texts[t].path);
     }
     return 0;
 }
@@ -402,8 +410,6 @@ static int open_text(struct eval_run *r, struct windows *out, struct err *e)
         rc = cut_texts(r, v, adds_eos, e);
     else if (rc == 0)
         rc = windows_cut(out, &r->corpus, &opt, e);
-    if (rc == 0 && !single_texts(r))
-        rc = check_weighted(r, out, e);
     return rc;
 }
 
@@ -419,12 +425,19 @@ static int open_stored_text(struct eval_run *r, struct err *e)
     if (rc == 0 && has_text)
         rc = eval_reference_check_text(r, &given, e);
     windows_release(&given);
+    if (rc == 0 && r->text->weights &&
+        parse_weights(r->text, stored_reference_about(r->stored)->corpus->n_texts, NULL) != 0)
+        rc = err_set(e, ERR_ARG,
+                     "--weights %s: expected a number above 0 for each text of %s, of which there are %zu",
+                     r->text->weights, r->reference_path, stored_reference_about(r->stored)->corpus->n_texts);
     return rc;
 }
 
 int eval_open_text(struct eval_run *r, struct err *e)
 {
     int rc = r->stored ? open_stored_text(r, e) : open_text(r, &r->windows, e);
+    if (rc == 0 && (r->stored || !single_texts(r)))
+        rc = check_weighted(r, &r->windows, e);
     if (rc == 0 && r->windows.ctx > r->models[0].net.context_length)
         cmd_warn(r->shared,
                  "[ctx-beyond-training] windows of %zu tokens are longer than the %u that the model was "
@@ -486,12 +499,13 @@ static void describe_reference(struct eval_run *r, struct report *p)
 static int take_parts(struct eval_run *r, struct err *e)
 {
     const struct text_options *t = r->text;
-    double *weights = t->weights ? calloc(t->texts.n, sizeof *weights) : NULL;
-    if (t->weights && (!weights || parse_weights(t, weights) != 0)) {
+    const struct corpus *corpus = texts_of(r);
+    double *weights = t->weights ? calloc(corpus->n_texts, sizeof *weights) : NULL;
+    if (t->weights && (!weights || parse_weights(t, corpus->n_texts, weights) != 0)) {
         free(weights);
         return err_set(e, ERR_NOMEM, "out of memory for the weights of texts");
     }
-    int rc = report_parts_take(&r->parts, &r->evaluation, &r->windows, &r->corpus, weights, e);
+    int rc = report_parts_take(&r->parts, &r->evaluation, &r->windows, corpus, weights, e);
     r->report.parts = &r->parts;
     free(weights);
     return rc;

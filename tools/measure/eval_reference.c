@@ -14,10 +14,15 @@ static int check_settings(const struct eval_run *r, const struct reference_about
     if (t->ctx_given && t->ctx != w->ctx)
         return err_set(e, ERR_ARG, "%s: was made of windows of %zu tokens, and --ctx asks for %llu",
                        r->reference_path, w->ctx, (unsigned long long)t->ctx);
-    if (t->answers_only || t->by_position || t->weights)
-        return err_set(
-            e, ERR_UNSUPPORTED,
-            "--reference: cannot be combined with --answers-only, --by-position and --weights yet");
+    if ((t->answers_only && !a->answers_only) || (t->by_position && !a->by_position))
+        return err_set(e, ERR_ARG, "%s: was made without %s, so it does not hold what that needs",
+                       r->reference_path,
+                       t->answers_only && !a->answers_only ? "--answers-only" : "--by-position");
+    if (t->weights && !w->text)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "%s: was made by a version that did not keep which text a token is from; make it "
+                       "again for --weights",
+                       r->reference_path);
     if (t->stride != 0 && t->stride != a->stride)
         return err_set(e, ERR_ARG, "%s: was made with a stride of %llu (0: none), and --stride asks for %llu",
                        r->reference_path, (unsigned long long)a->stride, (unsigned long long)t->stride);
@@ -43,6 +48,8 @@ int eval_reference_open(struct eval_run *r, struct err *e)
     const struct reference_about *a = stored_reference_about(r->stored);
     r->text->activations = strcmp(a->activations, "q8") == 0 ? "q8" : "f32";
     r->text->stride = a->stride;
+    r->text->answers_only = a->answers_only;
+    r->text->by_position = a->by_position;
     r->windows = *stored_reference_windows(r->stored);
     if (r->text->chunks && r->text->chunks < r->windows.n)
         r->windows.n = (size_t)r->text->chunks;
@@ -78,7 +85,9 @@ int eval_reference_check_text(const struct eval_run *r, const struct windows *gi
     const struct reference_about *a = stored_reference_about(r->stored);
     size_t n = given->n < w->n ? given->n : w->n;
     bool same = given->ctx == w->ctx && given->first == w->first && given->n >= w->n &&
-                memcmp(given->inputs, w->inputs, n * w->ctx * sizeof *w->inputs) == 0;
+                memcmp(given->inputs, w->inputs, n * w->ctx * sizeof *w->inputs) == 0 &&
+                !given->use == !w->use &&
+                (!w->use || memcmp(given->use, w->use, n * windows_n_scored(w)) == 0);
     if (same)
         return 0;
     return err_set(e, ERR_ARG,
@@ -119,9 +128,6 @@ int eval_reference_begin(struct eval_run *r, struct evaluate_options *opt, struc
             e, ERR_UNSUPPORTED,
             "--save-reference: %s answers once for a text; stored references are of language models",
             ref->path);
-    if (r->windows.use)
-        return err_set(e, ERR_UNSUPPORTED,
-                       "--save-reference: cannot be combined with --answers-only and --by-position yet");
     int rc = model_identity(identity, ref->model, e);
     if (model_vocabulary(ref->model, &v, NULL) != 0)
         v = NULL;
@@ -138,6 +144,8 @@ int eval_reference_begin(struct eval_run *r, struct evaluate_options *opt, struc
                                     .n_parameters = weights_n_parameters(ref->weights),
                                     .n_vocab = ref->net.n_vocab,
                                     .stride = r->text->stride,
+                                    .answers_only = r->text->answers_only,
+                                    .by_position = r->text->by_position,
                                     .bits_per_weight = ref->bits_per_weight,
                                     .corpus = &r->corpus};
     corpus_hash(&r->corpus, about.ids_sha256);
