@@ -193,19 +193,36 @@ static struct unit_cost unit_cost(const struct profile_run *r)
                               net->answer == NET_TOKENS ? (double)net->n_vocab * net->n_embd : 0};
 }
 
-/* Windows (of n tokens, n_scored of them scored) that the share of a candidate in PROFILE_COST pays for. */
-static size_t windows_paid(const struct profile_run *r, double n_all, double n, double n_scored)
+/* The work of the comparison, and of a profile: a fixed part and one for each window. */
+struct work {
+    double whole, fixed, each;
+};
+
+/* Windows of n tokens, n_scored of them scored; n_all in the comparison. */
+static struct work work_of(const struct profile_run *r, double n_all, double n, double n_scored)
 {
     const struct unit_cost u = unit_cost(r);
     const double n_models = 1.0 + (double)r->opt->n_candidates, n_layers = r->cand->net->n_layers,
                  n_kinds = (double)r->out->n_kinds;
-    double whole = n_models * n_all * (n * u.layers + n_scored * u.head);
-    double paid = PROFILE_COST * whole / (double)r->opt->n_candidates;
-    double fixed = 3.0 * PROFILE_INPUTS * (u.layers + u.head);
-    double each =
-        n * u.layers * (3 + (n_layers - 1) / 2 + n_kinds) + n_scored * u.head * (2 + n_layers + n_kinds);
-    double most = floor((paid - fixed) / each);
+    return (struct work){.whole = n_models * n_all * (n * u.layers + n_scored * u.head),
+                         .fixed = 3.0 * PROFILE_INPUTS * (u.layers + u.head),
+                         .each = n * u.layers * (3 + (n_layers - 1) / 2 + n_kinds) +
+                                 n_scored * u.head * (2 + n_layers + n_kinds)};
+}
+
+/* Windows that the share of a candidate in PROFILE_COST pays for. */
+static size_t windows_paid(const struct profile_run *r, double n_all, double n, double n_scored)
+{
+    const struct work w = work_of(r, n_all, n, n_scored);
+    double paid = PROFILE_COST * w.whole / (double)r->opt->n_candidates;
+    double most = floor((paid - w.fixed) / w.each);
     return most < 1 ? 1 : most < n_all ? (size_t)most : (size_t)n_all;
+}
+
+static double cost_of(const struct profile_run *r, double n_all, double n, double n_scored)
+{
+    const struct work w = work_of(r, n_all, n, n_scored);
+    return (w.fixed + (double)r->sample.n * w.each) / w.whole;
 }
 
 static int allocate_sample(struct profile_sample *s, struct err *e)
@@ -413,17 +430,41 @@ static void run_release(struct profile_run *r)
     free(r->ids);
 }
 
-/* What follows once the text is chosen; `rc` of that. */
-static int measure(struct profile *out, struct profile_run *r, int rc, struct err *e)
+/* No figure is known. */
+static void leave_open(struct profile *p)
 {
-    if (rc == 0)
-        rc = prepare_walk(r, e);
+    const struct profile_restored unknown = {{NAN, NAN}, {NAN, NAN}};
+    p->loss = unknown.loss;
+    p->embedding_error = NAN;
+    for (size_t i = 0; i < p->n_layers; i++)
+        p->layers[i] = (struct profile_layer){NAN, unknown};
+    for (size_t i = 0; i < p->n_kinds; i++) {
+        p->kinds[i].error = p->kinds[i].own_error = NAN;
+        p->kinds[i].restored = unknown;
+    }
+    for (size_t i = 0; i < p->n_tensors; i++)
+        p->tensors[i].error = p->tensors[i].own_error = NAN;
+}
+
+static int walk(struct profile_run *r, struct err *e)
+{
+    int rc = prepare_walk(r, e);
     if (rc == 0)
         rc = profile_walk(r, e);
     if (rc == 0) {
         take_errors(r);
         rc = take_losses(r, e);
     }
+    return rc;
+}
+
+/* What follows once the text is chosen; `rc` of that. */
+static int measure(struct profile *out, struct profile_run *r, int rc, struct err *e)
+{
+    if (rc == 0 && r->opt->plan_only)
+        leave_open(r->out);
+    else if (rc == 0)
+        rc = walk(r, e);
     r->out->n_windows = r->sample.n;
     r->out->n_tokens = r->sample.n * r->sample.ctx;
     r->out->n_losses = r->sample.n_losses;
@@ -451,6 +492,8 @@ int profile_windows(struct profile *out, const struct evaluate_model *ref, const
         n = windows_paid(&r, (double)w->n, (double)w->ctx, (double)windows_n_scored(w));
     if (rc == 0)
         rc = sample_windows(&r.sample, w, n, e);
+    if (rc == 0)
+        p.cost = cost_of(&r, (double)w->n, (double)w->ctx, (double)windows_n_scored(w));
     return measure(out, &r, rc, e);
 }
 
@@ -472,6 +515,10 @@ int profile_texts(struct profile *out, const struct evaluate_model *ref, const s
     }
     if (rc == 0)
         rc = sample_texts(&r.sample, p, ref->net->answer == NET_SCORE, n, e);
+    if (rc == 0) { /* the texts of the comparison are as long as they are, those of the profile padded */
+        double mean = (double)n_tokens / (double)p->n;
+        figures.cost = cost_of(&r, (double)p->n, mean, 0) * (double)r.sample.ctx / mean;
+    }
     return measure(out, &r, rc, e);
 }
 

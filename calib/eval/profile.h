@@ -59,6 +59,7 @@ struct profile {
     enum net_answer answer;
     size_t n_windows, n_windows_all; /* or texts: those of the profile, of the comparison */
     size_t n_tokens, n_losses;       /* run, and scored (or answers) */
+    double cost;                     /* of this profile, in comparisons: counted in products, not measured */
     struct estimate loss;            /* of the candidate, on these */
     double embedding_error;          /* of the states that enter the first layer */
     struct profile_layer *layers;
@@ -75,6 +76,7 @@ struct profile_options {
     const struct compute_ops *compute; /* NULL: the back end of this machine */
     size_t n_windows;                  /* or texts; 0: as many as PROFILE_COST pays for, at least one */
     size_t n_candidates;               /* that share PROFILE_COST */
+    bool plan_only;                    /* nothing is run; figures are NaN, all that is counted is there */
 };
 
 /* Profile of a candidate over windows of running text, or over single texts. ERR_ARG: its layers or tensors

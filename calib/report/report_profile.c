@@ -175,6 +175,24 @@ static void tensors_json(struct json_writer *w, const struct profile *p)
     jw_end(w);
 }
 
+void report_profiles_plan(const struct report *r, FILE *out)
+{
+    bool first = true;
+    double cost = 0;
+    for (size_t i = 0; i < r->n_candidates; i++) {
+        const struct profile *p = r->candidates[i].profile;
+        if (!p)
+            continue;
+        fprintf(out, "%-11s %s: %zu of %zu %s, %zu tokens, with each of %zu layers and %zu kinds\n",
+                first ? "profile" : "", report_name(&r->candidates[i]), p->n_windows, p->n_windows_all,
+                p->answer == NET_TOKENS ? "windows" : "texts", p->n_tokens, p->n_layers, p->n_kinds);
+        cost += p->cost;
+        first = false;
+    }
+    if (!first)
+        fprintf(out, "%-11s about %.2f times as much work as the comparison takes\n", "", cost);
+}
+
 void report_profile_json(const struct report_model *c, struct json_writer *w)
 {
     static const char *const losses[] = {
@@ -190,6 +208,7 @@ void report_profile_json(const struct report_model *c, struct json_writer *w)
     jw_key_uint(w, p->answer == NET_TOKENS ? "n_windows" : "n_texts", p->n_windows);
     jw_key_uint(w, "n_tokens", p->n_tokens);
     jw_key_uint(w, "n_scored", p->n_losses);
+    jw_key_double(w, "cost", p->cost);
     jw_key_double(w, "loss_mean", p->loss.value);
     jw_key_double(w, "loss_stderr", p->loss.error);
     jw_key_double(w, "embedding_error", p->embedding_error);

@@ -12,6 +12,9 @@ void report_profiles_text(const struct report *r, FILE *out);
 int report_profiles_html(const struct report *r, FILE *out);
 void report_profiles_csv(const struct report *r, FILE *out);
 
+/* What the profiles would be, of a plan. */
+void report_profiles_plan(const struct report *r, FILE *out);
+
 /* Member "profile" of a candidate; null when it has none. */
 void report_profile_json(const struct report_model *c, struct json_writer *w);
 

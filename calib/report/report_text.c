@@ -298,6 +298,7 @@ static void plan_text(const struct report *r, FILE *out)
     fprintf(out, "%-11s %" PRIu64 " tokens through %zu model%s, %zu %s\n", "would run", n_tokens, n_models,
             n_models == 1 ? "" : "s", texts ? r->n_answers : r->n_scored,
             texts ? "answers" : "of them scored");
+    report_profiles_plan(r, out);
     if (r->html)
         fprintf(out, "%-11s %s\n", "would write", r->html);
     if (r->saved)

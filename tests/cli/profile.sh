@@ -40,6 +40,21 @@ cmp -s one.txt three.txt || fail "threads or memory change the profile"
 run 0 compare "$demo" Q4_K --text "$text" --ctx 64 --chunks 4 --json
 prints '"profile": null'
 
+# A plan: as much text and work as the run would take, every layer and kind, and no figure.
+run 0 compare model Q4_K Q2_K --text prose.md --ctx 64 --chunks 6 --profile --profile-windows 2 --dry-run
+prints "profile     Q4_K_M: 2 of 6 windows, 128 tokens, with each of 4 layers and"
+prints "times as much work as the comparison takes"
+run 0 compare model Q4_K --text prose.md --ctx 64 --chunks 6 --profile --json --dry-run
+json
+counted() { sed -n '/"profile": {/,$p' out | grep -E '"(n_windows|n_tokens|n_scored|cost|name|kind|layer)":'; }
+counted >plan.txt
+[ "$(value loss_mean 1)" = null ] && [ "$(value restored_loss 1)" = null ] || fail "a plan has figures"
+run 0 compare model Q4_K --text prose.md --ctx 64 --chunks 6 --profile --json
+counted >run.txt
+cmp -s plan.txt run.txt && [ "$(wc -l <plan.txt)" -gt 20 ] || fail "the run is not what was planned"
+run 0 compare model Q4_K --text prose.md --ctx 64 --chunks 6 --json --dry-run
+prints '"profile": null'
+
 # A model of fewer layers, a stored reference, options without their flag.
 run 0 convert "$demo" -o full.gguf
 run 0 edit full.gguf -o short.gguf --drop-layers 2

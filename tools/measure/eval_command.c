@@ -568,18 +568,8 @@ static int run_list(struct eval_run *r, const struct evaluate_model *list, const
                            : evaluate(&r->evaluation, list, r->n_models, &r->windows, opt, e);
 }
 
-int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
+static int run_all(struct eval_run *r, const struct evaluate_model *list, struct err *e)
 {
-    if (r->shared->dry_run)
-        return fill_report(r, kind, e);
-    struct evaluate_model *list = calloc(r->n_models, sizeof *list);
-    if (!list)
-        return err_set(e, ERR_NOMEM, "out of memory for %zu models", r->n_models);
-    for (size_t i = 0; i < r->n_models; i++)
-        list[i] = (struct evaluate_model){.name = candidate_label(&r->models[i]),
-                                          .net = &r->models[i].net,
-                                          .weights = r->models[i].weights,
-                                          .cache = r->models[i].cache};
     struct evaluate_options opt = {.pool = r->session.pool,
                                    .memory_bytes = r->shared->memory_bytes,
                                    .activations = eval_activations(r->text),
@@ -593,10 +583,23 @@ int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
     rc = eval_reference_end(r, rc, e);
     if (rc == 0)
         rc = eval_profiles(r, list, single_texts(r), e);
+    return rc;
+}
+
+int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e)
+{
+    struct evaluate_model *list = calloc(r->n_models, sizeof *list);
+    if (!list)
+        return err_set(e, ERR_NOMEM, "out of memory for %zu models", r->n_models);
+    for (size_t i = 0; i < r->n_models; i++)
+        list[i] = (struct evaluate_model){.name = candidate_label(&r->models[i]),
+                                          .net = &r->models[i].net,
+                                          .weights = r->models[i].weights,
+                                          .cache = r->models[i].cache};
+    int rc = r->shared->dry_run ? eval_profiles_plan(r, list, single_texts(r), e) : run_all(r, list, e);
     free(list);
     return rc == 0 ? fill_report(r, kind, e) : rc;
 }
-
 static int write_html(struct eval_run *r, const char *path, struct err *e)
 {
     struct text_file f;

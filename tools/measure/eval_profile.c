@@ -12,26 +12,46 @@ static int profile_of(struct eval_run *r, const struct evaluate_model *list, siz
                         : profile_windows(to, list, c, &r->windows, opt, e);
 }
 
+static struct profile_options options_of(const struct eval_run *r)
+{
+    return (struct profile_options){.pool = r->session.pool,
+                                    .memory_bytes = r->shared->memory_bytes,
+                                    .activations = eval_activations(r->text),
+                                    .n_windows = (size_t)r->profile->n_windows,
+                                    .n_candidates = r->n_models - 1};
+}
+
+static int make_room(struct eval_run *r, struct err *e)
+{
+    r->profiles = calloc(r->n_models, sizeof *r->profiles);
+    return r->profiles ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu profiles", r->n_models - 1);
+}
+
+int eval_profiles_plan(struct eval_run *r, const struct evaluate_model *list, bool single_texts,
+                       struct err *e)
+{
+    if (!r->profile || !r->profile->wanted || r->n_models < 2)
+        return 0;
+    struct profile_options opt = options_of(r);
+    opt.plan_only = true;
+    int rc = make_room(r, e);
+    for (size_t i = 0; rc == 0 && i + 1 < r->n_models; i++)
+        rc = profile_of(r, list, i, single_texts, &opt, e);
+    return rc;
+}
+
 int eval_profiles(struct eval_run *r, const struct evaluate_model *list, bool single_texts, struct err *e)
 {
-    const size_t n = r->n_models - 1,
-                 n_scored = single_texts ? r->text_evaluation.n_models : r->evaluation.n_models;
-    if (!r->profile || !r->profile->wanted || n == 0)
+    const size_t n_scored = single_texts ? r->text_evaluation.n_models : r->evaluation.n_models;
+    if (!r->profile || !r->profile->wanted || r->n_models < 2)
         return 0;
     r->report.profiles_partial = r->evaluation.partial || r->text_evaluation.partial;
     if (r->report.profiles_partial)
         return 0;
-    r->profiles = calloc(n, sizeof *r->profiles);
-    if (!r->profiles)
-        return err_set(e, ERR_NOMEM, "out of memory for %zu profiles", n);
-    struct profile_options opt = {.pool = r->session.pool,
-                                  .memory_bytes = r->shared->memory_bytes,
-                                  .activations = eval_activations(r->text),
-                                  .progress = progress_on(&r->bar),
-                                  .n_windows = (size_t)r->profile->n_windows,
-                                  .n_candidates = n};
-    int rc = 0;
+    struct profile_options opt = options_of(r);
+    int rc = make_room(r, e);
     progress_begin(&r->bar, r->shared, "profiling", "steps", 1000);
+    opt.progress = progress_on(&r->bar);
     for (size_t i = 0; rc == 0 && i + 1 < n_scored; i++)
         rc = profile_of(r, list, i, single_texts, &opt, e);
     progress_end(&r->bar);

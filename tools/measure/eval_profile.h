@@ -4,6 +4,11 @@
 
 #include "eval_command.h"
 
+/* What profiles would be, with --dry-run: their sizes and cost, no figures. Nothing where none is asked for.
+ */
+int eval_profiles_plan(struct eval_run *r, const struct evaluate_model *list, bool single_texts,
+                       struct err *e);
+
 /* Profiles of all candidates that were scored into r->profiles, when they are asked for. `list`: the models
  * of the run, the reference first. A stop leaves the profiles that are done (profiles_partial of the report);
  * what the comparison found stays whole. */
