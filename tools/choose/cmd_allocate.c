@@ -463,10 +463,11 @@ static void job_release(struct allocate_job *j)
         IMATRIX_OPTION((o).imatrix),                                                                         \
         OPT(TEXT, "hessian", &(o).hessian, "FILE",                                                           \
             "a plan for --method feedback: the losses are those that error feedback under these Hessians "   \
-            "is "                                                                                            \
-            "expected to leave, by a sample of rows of each matrix; also the importance matrix, unless "     \
-            "--imatrix names "                                                                               \
-            "another. The plan is not compared with the mix, which no feedback was used on"),                \
+            "is expected to leave, by a sample of rows of each matrix, which each run solves (--table "      \
+            "keeps "                                                                                         \
+            "the losses without feedback, which serve any Hessians); also the importance matrix, unless "    \
+            "--imatrix names another. The plan is not compared with the mix, which no feedback was used "    \
+            "on"),                                                                                           \
         REQUANTIZE_OPTION((o).requantize)
 
 /* What --help says above the options. */
