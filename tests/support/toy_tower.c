@@ -69,12 +69,17 @@ static int put_values(struct toy *t, const char *name, uint64_t n)
     double middle = norm && strstr(name, "weight") ? 1 : 0;
     for (const char *c = name; *c; c++)
         rng.state = rng.state * 31 + (unsigned char)*c;
-    for (uint64_t i = 0; t->rc == 0 && i < n; i++) {
+    size_t size = t->dtype == ST_F32 ? 4 : 2;
+    uint8_t *bytes = malloc(n * size);
+    if (!bytes)
+        return t->rc = err_set(t->e, ERR_NOMEM, "out of memory for '%s'", name);
+    for (uint64_t i = 0; i < n; i++) {
         float x = (float)(middle + 0.05 * rng_normal(&rng));
         uint16_t v = f32_to_bf16(x);
-        t->rc = t->dtype == ST_F32 ? safetensors_writer_write(t->writer, &x, 4, t->e)
-                                   : safetensors_writer_write(t->writer, &v, 2, t->e);
+        memcpy(bytes + i * size, size == 4 ? (const void *)&x : (const void *)&v, size);
     }
+    t->rc = safetensors_writer_write(t->writer, bytes, n * size, t->e);
+    free(bytes);
     return t->rc;
 }
 
