@@ -112,6 +112,7 @@ struct arch_model {
     uint64_t label_rows[2];                       /* ARCH_YES_NO: which rows */
     uint64_t linear_layers[ARCH_MAX_LAYERS / 64]; /* bit per layer: gated delta net; set by hybrid families */
     uint64_t dense_layers[ARCH_MAX_LAYERS / 64];  /* bit per layer: no experts, in a family that has them */
+    bool has_ones;    /* what ARCH_ADD_ONE adds is in the weights already: hybrids as MLX stores them */
     /* Of a tower: the parts of the configuration (borrowed; NULL: it has none), and a bit for each vision
      * layer whose features enter the text layers. */
     const struct json *vision, *audio;

@@ -313,25 +313,13 @@ static bool is_orphan(const struct mapping *map, const char *plain)
     return false;
 }
 
-/* MLX gives the tower of vision another name, and its patches another order of axes, which the shapes alone
- * do not always show; no other checkpoint of these classes has the name. */
-static int refuse_mlx_tower(const struct mapping *map, const struct checkpoint_weight *s, struct err *e)
-{
-    return map->skip.opt->towers && strncmp(s->name, "vision_tower.", 13) == 0
-               ? err_set(e, ERR_UNSUPPORTED,
-                         "%s: tensor '%s' is of a tower as MLX stores it, which is not read; convert the "
-                         "towers of the checkpoint that this one was made from",
-                         s->file, s->name)
-               : 0;
-}
-
 static int map_one(struct mapping *map, const struct checkpoint_weight *s, const char *plain, struct err *e)
 {
     const char *reason = s->dropped;
     if (!reason && is_orphan(map, plain))
         reason = "scales of a weight that is not stored";
-    int rc = refuse_mlx_tower(map, s, e);
-    if (rc == 0 && !reason)
+    int rc = 0;
+    if (!reason)
         rc = hf_skip_reason(&map->skip, s->name, plain, &reason, e);
     if (rc == 0 && reason)
         return model_add_line(map->m, &map->m->skipped, e, "%s: %s", s->name, reason);

@@ -243,7 +243,7 @@ int hf_read_rows(const struct arch_model *a, const struct kern *k, const struct 
         pad_rows(t, row0, n, dst);
     else if (rc == 0 && t->row->op == ARCH_DIVIDE)
         rc = divide_rows(&r, row0, n, dst, e);
-    else if (rc == 0)
+    else if (rc == 0 && !(t->row->op == ARCH_ADD_ONE && a->has_ones))
         apply_op(t->row->op, dst, n * n_cols);
     free(r.scratch);
     return rc;

@@ -11,6 +11,7 @@
 #include "formats/metadata/metadata.h"
 #include "formats/tower/tower.h"
 #include "formats/tokenizer/vocabulary.h"
+#include "libquant/base/path.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -348,6 +349,21 @@ static int open_beside(struct model *m, struct hf_model *h, const char *folder, 
 static int take_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)
 {
     struct checkpoint_weight *sources;
+/* MLX stores the convolution of a delta net with its only channel last, and with it every norm around one:
+ * its loader tells the two forms of a checkpoint apart by that shape, and so does this. */
+static void settle_mlx_hybrid(struct hf_model *h, struct checkpoint_weight *sources, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct checkpoint_weight *s = &sources[i];
+        if (!path_ends_with(s->name, ".linear_attn.conv1d.weight") || s->n_dims != 3 || s->shape[2] != 1 ||
+            s->shape[1] == 1)
+            continue;
+        s->shape[2] = s->shape[1];
+        s->shape[1] = 1;
+        h->arch.has_ones = true;
+    }
+}
+
     size_t n;
     int rc;
     if (!h->checkpoint || (!m->has_weights && hf_checkpoint_n_tensors(h->checkpoint) == 0)) {
@@ -363,6 +379,8 @@ static int take_tensors(struct model *m, struct hf_model *h, const struct model_
     if (rc == 0)
         rc = tell_nothing_packed(m, h, sources, n, e);
     if (rc == 0)
+    if (rc == 0 && !opt->towers)
+        settle_mlx_hybrid(h, sources, n);
         rc = put_beside(m, h, &sources, &n, e);
     if (rc == 0 && opt->keep_mtp)
         rc = count_mtp(m, h, sources, n, e);

@@ -121,6 +121,36 @@ static const struct arch_row rows_conv2d[11] = {
     {.hf = "audio_tower.proj2.bias", .gguf = "mm.a.mlp.2.bias", .shape = "Ao"},
 };
 
+/* As MLX stores them, channels last: an element of [Ac, 3, 3, channels]. */
+static uint64_t last_of(uint64_t out, uint64_t n_channels)
+{
+    return (out / 9 / n_channels * 9 + out % 9) * n_channels + out / 9 % n_channels;
+}
+
+static uint64_t one_channel(const struct arch_model *a, uint64_t out)
+{
+    (void)a;
+    return last_of(out, 1);
+}
+
+static uint64_t channels_last(const struct arch_model *a, uint64_t out)
+{
+    return last_of(out, a->value[ARCH_AC]);
+}
+
+#define CONV_LAST(x, channels, map)                                                                          \
+    {                                                                                                        \
+        .hf = "audio_tower.conv2d" x ".weight", .gguf = "a.conv2d." x ".weight",                             \
+        .shape = "Ac,3,3," channels, .out = "Ac," channels ",3,3", .rows = (map), .by_element = true,        \
+        .type = ARCH_F16                                                                                     \
+    }
+
+static const struct arch_row rows_conv2d_last[3] = {
+    CONV_LAST("1", "1", one_channel),
+    CONV_LAST("2", "Ac", channels_last),
+    CONV_LAST("3", "Ac", channels_last),
+};
+
 static const struct arch_group groups_3[] = {
     ARCH_GROUP(tower_rows_sinusoids),
     ARCH_GROUP(tower_rows_patches),
@@ -131,6 +161,7 @@ static const struct arch_group groups_3[] = {
     ARCH_GROUP(tower_rows_merger_bias),
     TOWER_DEEPSTACK(tower_rows_deepstack),
     ARCH_GROUP(rows_conv2d),
+    ARCH_GROUP(rows_conv2d_last),
     ARCH_GROUP(rows_post_norm),
     TOWER_AUDIO(tower_rows_whisper),
     TOWER_AUDIO(rows_key_bias),
@@ -138,9 +169,28 @@ static const struct arch_group groups_3[] = {
 };
 
 static const struct arch_group groups_asr[] = {
-    ARCH_GROUP(tower_rows_sinusoids), ARCH_GROUP(rows_conv2d),    ARCH_GROUP(rows_post_norm),
-    TOWER_AUDIO(tower_rows_whisper),  TOWER_AUDIO(rows_key_bias), ARCH_END_GROUPS,
+    ARCH_GROUP(tower_rows_sinusoids),
+    ARCH_GROUP(rows_conv2d),
+    ARCH_GROUP(rows_conv2d_last),
+    ARCH_GROUP(rows_post_norm),
+    TOWER_AUDIO(tower_rows_whisper),
+    TOWER_AUDIO(rows_key_bias),
+    ARCH_END_GROUPS,
 };
+
+/* MLX gives the last merger the names of Qwen3-VL. */
+static const char *rename_merger(const char *name, struct arena *arena)
+{
+    static const char prefix[] = "visual.merger.";
+    static const struct {
+        const char *mlx, *here;
+    } parts[] = {{"norm.", "ln_q."}, {"linear_fc1.", "mlp.0."}, {"linear_fc2.", "mlp.2."}};
+    const char *rest = name + sizeof prefix - 1;
+    for (size_t i = 0; strncmp(name, prefix, sizeof prefix - 1) == 0 && i < sizeof parts / sizeof *parts; i++)
+        if (strncmp(rest, parts[i].mlx, strlen(parts[i].mlx)) == 0)
+            return arena_printf(arena, "%s%s%s", prefix, parts[i].here, rest + strlen(parts[i].mlx));
+    return name;
+}
 
 /* "merger_list.0.ln_q" is "deepstack_merger_list.0.norm" of Qwen3-VL, and so on. */
 static const char *rename_3(const struct arch_model *a, const char *name, struct arena *arena)
@@ -149,10 +199,10 @@ static const char *rename_3(const struct arch_model *a, const char *name, struct
     static const struct {
         const char *here, *there;
     } parts[] = {{".ln_q.", ".norm."}, {".mlp.0.", ".linear_fc1."}, {".mlp.2.", ".linear_fc2."}};
-    name = tower_rename(a, name, arena);
+    name = tower_rename_qwen3vl(a, name, arena);
+    if (!name || strncmp(name, prefix, sizeof prefix - 1) != 0)
+        return name ? rename_merger(name, arena) : NULL;
     const char *number = name + sizeof prefix - 1;
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0)
-        return name;
     int n = (int)strcspn(number, ".");
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (strncmp(number + n, parts[i].here, strlen(parts[i].here)) == 0) {
@@ -168,7 +218,7 @@ static const char *rename_asr(const struct arch_model *a, const char *name, stru
 {
     static const char prefix[] = "multi_modal_projector.linear_";
     name = tower_rename(a, name, arena);
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0)
+    if (!name || strncmp(name, prefix, sizeof prefix - 1) != 0)
         return name;
     return arena_printf(arena, "audio_tower.proj%s", name + sizeof prefix - 1);
 }

@@ -85,7 +85,7 @@ const char *tower_rename_qwen3vl(const struct arch_model *a, const char *name, s
 {
     static const char prefix[] = "visual.deepstack_merger_list.";
     name = tower_rename(a, name, arena);
-    if (strncmp(name, prefix, sizeof prefix - 1) != 0)
+    if (!name || strncmp(name, prefix, sizeof prefix - 1) != 0)
         return name;
     uint64_t n, layer;
     const char *number = name + sizeof prefix - 1, *rest = strchr(number, '.');

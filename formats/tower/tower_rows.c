@@ -21,7 +21,27 @@ static uint64_t second_frame(const struct arch_model *a, uint64_t out)
     return frame_row(a, out, 1);
 }
 
-const struct arch_row tower_rows_patches[2] = {
+/* The same as MLX stores it, channels last: an element of [Vd, Vt, Vp, Vp, Vc]. */
+static uint64_t frame_element(const struct arch_model *a, uint64_t out, uint64_t frame)
+{
+    uint64_t area = a->value[ARCH_VP] * a->value[ARCH_VP], n_channels = a->value[ARCH_VC];
+    uint64_t channel = out / area % n_channels, patch = out / area / n_channels;
+    return ((patch * a->value[ARCH_VT] + frame) * area + out % area) * n_channels + channel;
+}
+
+static uint64_t first_frame_last(const struct arch_model *a, uint64_t out)
+{
+    return frame_element(a, out, 0);
+}
+
+static uint64_t second_frame_last(const struct arch_model *a, uint64_t out)
+{
+    return frame_element(a, out, 1);
+}
+
+#define MLX_PATCHES "vision_tower.patch_embed.proj.weight"
+
+const struct arch_row tower_rows_patches[4] = {
     {.hf = "visual.patch_embed.proj.weight",
      .gguf = "v.patch_embd.weight",
      .shape = "Vd,Vc,Vt,Vp,Vp",
@@ -33,6 +53,20 @@ const struct arch_row tower_rows_patches[2] = {
      .shape = "Vd,Vc,Vt,Vp,Vp",
      .out = "Vd,Vc,Vp,Vp",
      .rows = second_frame,
+     .type = ARCH_F16_OR_F32},
+    {.hf = MLX_PATCHES,
+     .gguf = "v.patch_embd.weight",
+     .shape = "Vd,Vt,Vp,Vp,Vc",
+     .out = "Vd,Vc,Vp,Vp",
+     .rows = first_frame_last,
+     .by_element = true,
+     .type = ARCH_F16_OR_F32},
+    {.hf = MLX_PATCHES,
+     .gguf = "v.patch_embd.weight.1",
+     .shape = "Vd,Vt,Vp,Vp,Vc",
+     .out = "Vd,Vc,Vp,Vp",
+     .rows = second_frame_last,
+     .by_element = true,
      .type = ARCH_F16_OR_F32},
 };
 
@@ -150,8 +184,11 @@ bool tower_is_deepstack(const struct arch_model *a, uint64_t layer)
 
 const char *tower_rename(const struct arch_model *a, const char *name, struct arena *arena)
 {
-    static const char prefix[] = "model.";
-    (void)a, (void)arena;
+    static const char prefix[] = "model.", mlx[] = "vision_tower.";
+    (void)a;
+    if (strncmp(name, mlx, sizeof mlx - 1) == 0) /* patches keep their name: their axes are others */
+        return strcmp(name, MLX_PATCHES) == 0 ? name
+                                              : arena_printf(arena, "visual.%s", name + sizeof mlx - 1);
     const char *rest = name + strlen(prefix);
     if (strncmp(name, prefix, strlen(prefix)) == 0 &&
         (strncmp(rest, "visual.", 7) == 0 || strncmp(rest, "audio_tower.", 12) == 0 ||
@@ -162,7 +199,8 @@ const char *tower_rename(const struct arch_model *a, const char *name, struct ar
 
 const char *tower_drop(const char *name)
 {
-    static const char *const towers[] = {"visual.", "audio_tower.", "multi_modal_projector."};
+    static const char *const towers[] = {"visual.", "audio_tower.", "multi_modal_projector.",
+                                         "vision_tower."};
     if (strcmp(name, "audio_tower.audio_bos_eos_token.weight") == 0)
         return "marks that no runtime uses: the text around the sound has them";
     if (strncmp(name, "audio_tower.positional_embedding.", 33) == 0)

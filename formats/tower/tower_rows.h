@@ -11,7 +11,7 @@
 #define TOWER_AUDIO(array)     ARCH_GROUP_OF(array, NULL, "An")
 #define TOWER_DEEPSTACK(array) ARCH_GROUP_OF(array, tower_is_deepstack, "Vn")
 
-extern const struct arch_row tower_rows_patches[2];     /* the patch embedding, a matrix for each frame */
+extern const struct arch_row tower_rows_patches[4];     /* the patch embedding, a matrix for each frame */
 extern const struct arch_row tower_rows_split_qkv[6];   /* q, k, v out of one matrix and one bias */
 extern const struct arch_row tower_rows_attn_output[2]; /* and its bias */
 extern const struct arch_row tower_rows_norms[2];       /* ln1, ln2 without bias */
@@ -31,7 +31,7 @@ extern const struct hf_class_value tower_defaults_qwen25vl[], tower_defaults_qwe
 
 bool tower_is_deepstack(const struct arch_model *a, uint64_t layer);
 
-/* Names without "model." in front of a tower. NULL when memory is refused. */
+/* Names without "model." in front of a tower, and those of MLX as the others. NULL when memory is refused. */
 const char *tower_rename(const struct arch_model *a, const char *name, struct arena *arena);
 
 /* And with the layer in the place of the number of a deepstack merger. */

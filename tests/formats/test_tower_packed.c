@@ -47,6 +47,18 @@ static const struct {
     {BLOCK "mlp.down_proj", "v.blk.0.ffn_down.weight", WIDTH, WIDE, 0},
 };
 
+#define MLX_PATCHES "vision_tower.patch_embed.proj.weight"
+
+/* What MLX calls a tensor of the tower. */
+static const char *as_mlx(char buf[100], const char *name)
+{
+    if (strncmp(name, "visual.", 7) == 0)
+        snprintf(buf, 100, "vision_tower.%s", name + 7);
+    else
+        snprintf(buf, 100, "%s", name);
+    return buf;
+}
+
 /* A tensor of BF16 numbers between -2 and 2. */
 static void add_plain(struct toy_packed *p, const char *name, uint32_t n_dims, const uint64_t *shape)
 {
@@ -66,8 +78,9 @@ static void add_matrix(struct toy_packed *p, const char *name, uint64_t n_rows, 
 }
 
 /* What no quantizer packs: patches, norms, biases, the merger. */
-static void add_rest(struct toy_packed *p)
+static void add_rest(struct toy_packed *p, bool mlx)
 {
+    char name[100];
     static const struct {
         const char *name;
         uint64_t n_rows, n_cols;
@@ -86,9 +99,12 @@ static void add_rest(struct toy_packed *p)
         {"visual.merger.mlp.2.bias", WIDTH, 0},
         {"model.layers.0.self_attn.q_proj.bias", WIDTH, 0},
     };
-    add_plain(p, "visual.patch_embed.proj.weight", 5, (uint64_t[]){WIDTH, 3, 2, 2, 2});
+    if (mlx)
+        add_plain(p, MLX_PATCHES, 5, (uint64_t[]){WIDTH, 2, 2, 2, 3});
+    else
+        add_plain(p, "visual.patch_embed.proj.weight", 5, (uint64_t[]){WIDTH, 3, 2, 2, 2});
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
-        add_matrix(p, rest[i].name, rest[i].n_rows, rest[i].n_cols);
+        add_matrix(p, mlx ? as_mlx(name, rest[i].name) : rest[i].name, rest[i].n_rows, rest[i].n_cols);
 }
 
 /* A matrix of text is packed, those of vision only where `vision` says so. */
@@ -96,16 +112,20 @@ static const char *write_model(struct toy_packed *p, const char *folder_name, en
                                bool vision)
 {
     const char *folder = in_scratch(folder_name);
-    char config[4000], name[100];
+    const bool mlx = kind == TOY_MLX_4;
+    char config[4000], name[100], stem[100];
     struct err e = {0};
     mkdir(folder, 0700);
-    add_rest(p);
+    add_rest(p, mlx);
     for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
         if (i && strcmp(matrices[i].module, matrices[i - 1].module) == 0)
             continue;
+        snprintf(stem, sizeof stem, "%s", matrices[i].module);
+        if (mlx)
+            as_mlx(stem, matrices[i].module);
         if (vision)
-            toy_packed_add(p, kind, matrices[i].module, matrices[i].n_rows, matrices[i].n_cols);
-        snprintf(name, sizeof name, "%s.weight", matrices[i].module);
+            toy_packed_add(p, kind, stem, matrices[i].n_rows, matrices[i].n_cols);
+        snprintf(name, sizeof name, "%.90s.weight", stem);
         if (!vision)
             add_matrix(p, name, matrices[i].n_rows, matrices[i].n_cols);
     }
@@ -180,20 +200,37 @@ static void packed_towers_are_what_the_numbers_mean(void **state)
     }
 }
 
-/* MLX names the tower in its own way, and has the axes of patches in another order. */
-static void towers_of_mlx_are_refused_by_name(void **state)
+/* MLX names the tower in its own way, has the channels of patches last, and may pack matrices. */
+static void towers_of_mlx_are_put_back(void **state)
 {
     (void)state;
-    static const struct model_options of_towers = {.towers = true};
-    struct toy_packed p = {.seed = 9};
-    struct model *m = NULL;
-    struct err e = {0};
-    add_plain(&p, "vision_tower.patch_embed.proj.weight", 5, (uint64_t[]){WIDTH, 2, 2, 2, 3});
-    const char *folder = write_model(&p, "mlx", TOY_MLX_4, false);
-    assert_int_equal(model_open(&m, folder, &of_towers, &e), ERR_UNSUPPORTED);
-    if (!strstr(e.msg, "vision_tower.patch_embed.proj.weight") || !strstr(e.msg, "MLX"))
-        fail_msg("%s", e.msg);
-    toy_packed_release(&p);
+    for (int packed = 0; packed < 2; packed++) {
+        struct toy_packed p = {.seed = 9};
+        struct model *m = open_towers(write_model(&p, "mlx", TOY_MLX_4, packed));
+        const uint16_t *from = (const uint16_t *)(const void *)toy_packed_find(&p, MLX_PATCHES)->data;
+        for (size_t frame = 0; frame < 2; frame++) {
+            const struct model_tensor *t =
+                model_find(m, frame ? "v.patch_embd.weight.1" : "v.patch_embd.weight");
+            assert_true(t && t->ne[0] == 2 && t->ne[1] == 2 && t->ne[2] == 3 && t->ne[3] == WIDTH);
+            float *have = read_all(m, t);
+            for (size_t i = 0, o = 0; o < WIDTH; o++)
+                for (size_t c = 0; c < 3; c++)
+                    for (size_t yx = 0; yx < 4; yx++, i++)
+                        assert_true(have[i] == bf16_to_f32(from[((o * 2 + frame) * 4 + yx) * 3 + c]));
+            free(have);
+        }
+        const struct model_tensor *t = model_find(m, "v.blk.0.ffn_down.weight");
+        assert_string_equal(t->source_type, packed ? toy_packing_type(TOY_MLX_4) : "BF16");
+        float *have = read_all(m, t);
+        for (uint64_t j = 0; packed && j < WIDTH * WIDE; j++) {
+            double want =
+                toy_packed_value(&p, TOY_MLX_4, "vision_tower.blocks.0.mlp.down_proj", j / WIDE, j % WIDE);
+            assert_true(fabs((double)have[j] - want) <= 4e-7 * fabs(want));
+        }
+        free(have);
+        model_close(m);
+        toy_packed_release(&p);
+    }
 }
 
 int main(void)
@@ -201,7 +238,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(towers_beside_packed_text_are_read_as_they_are),
         cmocka_unit_test(packed_towers_are_what_the_numbers_mean),
-        cmocka_unit_test(towers_of_mlx_are_refused_by_name),
+        cmocka_unit_test(towers_of_mlx_are_put_back),
     };
     return cmocka_run_group_tests(tests, scratch_begin, scratch_end);
 }
