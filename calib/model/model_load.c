@@ -68,7 +68,8 @@ static int refuse_family(const struct model *m, struct err *e)
     char known[400] = "";
     for (size_t i = 0; i < arch_count(); i++) {
         size_t at = strlen(known);
-        snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", arch_at(i)->name);
+        if (!arch_at(i)->runtime.not_run)
+            snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", arch_at(i)->name);
     }
     if (!model_arch_name(m)[0])
         return err_set(e, ERR_FORMAT,
@@ -271,6 +272,9 @@ int net_init(struct net *out, const struct model *m, struct err *e)
     struct net net = {.model = m, .hparams = model_hparams(m)};
     if (!net.hparams->arch)
         return refuse_family(m, e);
+    if (net.hparams->arch->runtime.not_run)
+        return err_set(e, ERR_UNSUPPORTED, "%s: no text can be run through architecture '%s': %s",
+                       model_path(m), model_arch_name(m), net.hparams->arch->runtime.not_run);
     int rc = refuse_faults(m, e);
     if (rc == 0)
         rc = load_numbers(&net, e);

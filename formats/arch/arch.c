@@ -16,6 +16,7 @@
     each(qwen3moe) \
     each(qwen3vl) \
     each(qwen3vlmoe) \
+    each(qwen3tts) \
     each(qwen3next) \
     each(qwen35) \
     each(qwen35moe) \

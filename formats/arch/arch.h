@@ -23,7 +23,7 @@
 #include <stdio.h>
 
 /* Numbers of a configuration (specification, architectures 0.1), by their text names V D L H Hkv d F E K Fe
- * Fs Es Hk Hv dk dv Kc C R Qr Kr Rd dn dm. */
+ * Fs Es Hk Hv dk dv Kc C R Qr Kr Rd dn dm Tv Td Tc. */
 enum arch_symbol {
     ARCH_V,   /* rows of the embedding  */
     ARCH_D,   /* model width            */
@@ -51,6 +51,11 @@ enum arch_symbol {
     ARCH_RD,
     ARCH_DN,
     ARCH_DM,
+    /* Of a model that speaks: rows and width of the embedding of text, and rows of that of sound, which stand
+     * behind those of text in a file. */
+    ARCH_TV,
+    ARCH_TD,
+    ARCH_TC,
     ARCH_N_TEXT,
     /* Towers (formats/tower): vision width, FFN width, layers, heads, channels, sides of a patch and of a
      * group that is merged, frames of a patch, width of what comes out, positions, FFN width by width; Vd Vf
@@ -107,12 +112,12 @@ struct arch_model {
     bool stated[ARCH_N_SYMBOLS]; /* ... from the file or the class default: worth a metadata key */
     struct hf_rope rope;
     bool tied;        /* effective tie_word_embeddings */
+    bool has_ones;    /* what ARCH_ADD_ONE adds is in the weights already: hybrids as MLX stores them */
     uint64_t n_extra; /* multi-token-prediction blocks that are kept, numbered L, L+1, ... */
     enum arch_answer answer;
     uint64_t label_rows[2];                       /* ARCH_YES_NO: which rows */
     uint64_t linear_layers[ARCH_MAX_LAYERS / 64]; /* bit per layer: gated delta net; set by hybrid families */
     uint64_t dense_layers[ARCH_MAX_LAYERS / 64];  /* bit per layer: no experts, in a family that has them */
-    bool has_ones;    /* what ARCH_ADD_ONE adds is in the weights already: hybrids as MLX stores them */
     /* Of a tower: the parts of the configuration (borrowed; NULL: it has none), and a bit for each vision
      * layer whose features enter the text layers. */
     const struct json *vision, *audio;
@@ -140,7 +145,16 @@ enum arch_op {
     ARCH_INV_EXP,  /* 1 / (exp(w) + 1e-9) */
     ARCH_DIVIDE,   /* each row by its number in `with`, which is taken for at least 1e-5 */
     ARCH_PAD_ROWS, /* as it is, with rows of zeros behind those of the source; `rows` maps these anywhere */
+    /* Rows x of the source become W2 silu(W1 x + b1) + b2, and those of E stand behind them; `parts` are W1,
+     * b1, W2, b2 and E. */
+    ARCH_FOLD,
 };
+
+/* A tensor that a row needs beside its source, and its shape. */
+struct arch_part {
+    const char *hf, *shape;
+};
+#define ARCH_FOLD_PARTS 5
 
 /* The element type of an output, where the family fixes it. */
 enum arch_type {
@@ -156,6 +170,7 @@ struct arch_row {
     const char *shape; /* of one source tensor; NULL: whatever it has, for which the weights must be there */
     bool narrow;       /* with that: its last axis has length 1, and falls away */
     const char *with;  /* of ARCH_DIVIDE: the tensor with a number for each row, per J where `hf` has it */
+    const struct arch_part *parts; /* of ARCH_FOLD */
     enum arch_presence presence;
     const char *out;     /* shape of the output, slowest first; NULL: `shape`, behind "E," when `hf` has J */
     bool transpose;      /* swap the last two axes of the source first; `rows` and `cols` act on the result */
@@ -244,6 +259,7 @@ struct arch_runtime {
     uint32_t wide_scale_layers;  /* a model of so many layers scales scores by the root of width / heads */
     double local_theta;          /* base of positions in layers with a window; 0: that of the others */
     bool predicts_without_cache; /* llama.cpp gives prediction blocks no cache */
+    const char *not_run;         /* why no text can be run through the model; NULL: one can */
 };
 
 /* Receiver of remarks about what the output cannot express; a nonzero answer stops. */
@@ -275,6 +291,9 @@ struct arch {
     /* Keys that no table expresses, and warnings; NULL: none. */
     int (*add_keys)(const struct arch_model *a, struct gguf_meta *meta, const struct arch_warnings *w,
                     struct err *e);
+    /* Tokens of a model whose embedding has more rows than the tokenizer fills, which are ARCH_TV then; NULL:
+     * it fills all. */
+    int (*add_tokens)(const struct arch_model *a, struct vocabulary *v, struct err *e);
     /* Changes to the tokenizer keys, which are already written; NULL: none. */
     int (*after_vocabulary)(const struct arch_model *a, const struct vocabulary *v, struct gguf_meta *meta,
                             struct err *e);

@@ -41,6 +41,9 @@ static const struct symbol {
     [ARCH_RD] = {"Rd", "qk_rope_head_dim", NULL, 1u << 15, false},
     [ARCH_DN] = {"dn", "qk_nope_head_dim", NULL, 1u << 15, false},
     [ARCH_DM] = {"dm", "v_head_dim", NULL, 1u << 15, false},
+    [ARCH_TV] = {"Tv", "text_vocab_size", NULL, 1u << 24, false},
+    [ARCH_TD] = {"Td", "text_hidden_size", NULL, 1u << 20, false},
+    [ARCH_TC] = {"Tc", "", NULL, 1u << 20, false}, /* set by the family that has them */
     [ARCH_VD] = {"Vd", "embed_dim|hidden_size", NULL, 1u << 16, true},
     [ARCH_VR] = {"Vr", "mlp_ratio", NULL, 1u << 8, false},
     [ARCH_VF] = {"Vf", "intermediate_size", "Vd*Vr", 1u << 20, true},

@@ -60,12 +60,17 @@ static void layers_of(struct arch_model *a, const struct model *m)
 
 static void numbers_of(struct arch_model *a, const struct model *m)
 {
-    const struct model_tensor *embd = model_find(m, "token_embd.weight");
+    const struct model_tensor *embd = model_find(m, "token_embd.weight"),
+                              *head = model_find(m, "output.weight");
     hparams_symbols(model_hparams(m), a);
     layers_of(a, m);
     if (embd) {
         a->value[ARCH_V] = embd->ne[1];
         a->known[ARCH_V] = true;
+    }
+    if (head && embd && head->ne[1] < embd->ne[1]) {
+        a->value[ARCH_TC] = head->ne[1];
+        a->known[ARCH_TC] = true;
     }
 }
 

@@ -181,13 +181,22 @@ static bool shape_equal(const struct checkpoint_weight *s, const uint64_t *shape
     return s->n_dims == n && memcmp(s->shape, shape, n * sizeof *shape) == 0;
 }
 
+/* Is this what the row needs beside its source? */
+static bool stands_beside(const struct arch_row *row, const char *stripped)
+{
+    for (size_t i = 0; row->parts && i < ARCH_FOLD_PARTS; i++)
+        if (strcmp(row->parts[i].hf, stripped) == 0)
+            return true;
+    return row->with && arch_match(row->with, stripped, NULL, NULL);
+}
+
 static int try_row(struct mapping *map, const struct arch_group *g, const struct arch_row *row, uint64_t rank,
                    const struct checkpoint_weight *s, const char *stripped, struct match *found,
                    struct err *e)
 {
     uint64_t layer = 0, expert = 0, shape[MAX_SHAPE];
     uint32_t n;
-    if (row->with && arch_match(row->with, stripped, NULL, NULL)) {
+    if (stands_beside(row, stripped)) {
         found->name_fits = found->shape_fits = true; /* find_companions looks it up */
         return 0;
     }
@@ -632,11 +641,42 @@ static int find_companion(struct mapping *map, struct hf_tensor *t, size_t j,
     return 0;
 }
 
+/* What is folded into the source, which then stands where the last of them does. */
+static int find_parts(struct mapping *map, struct hf_tensor *t, const struct checkpoint_weight *sources,
+                      struct err *e)
+{
+    t->with = arena_array(map->arena, ARCH_FOLD_PARTS, sizeof *t->with);
+    if (!t->with)
+        return no_memory(e);
+    for (size_t j = 0; j < ARCH_FOLD_PARTS; j++) {
+        const struct arch_part *part = &t->row->parts[j];
+        char want[120], have[200];
+        uint64_t i, shape[MAX_SHAPE];
+        uint32_t n;
+        if (!strmap_find(&map->names, part->hf, strlen(part->hf), &i))
+            return err_set(e, ERR_FORMAT, "%s: tensor '%s' needs '%s', which is missing", t->sources[0]->file,
+                           t->sources[0]->name, part->hf);
+        const struct checkpoint_weight *s = &sources[i];
+        int rc = arch_shape(map->a, part->shape, shape, MAX_SHAPE, &n, e);
+        if (rc != 0)
+            return err_context(e, rc, "%s: tensor '%s'", s->file, s->name);
+        if (!s->is_weight || !shape_equal(s, shape, n))
+            return err_set(e, ERR_FORMAT, "%s: tensor '%s': %s [%s], expected weights of shape [%s]", s->file,
+                           s->name, s->type_name, shape_text(have, sizeof have, s->shape, s->n_dims),
+                           shape_text(want, sizeof want, shape, n));
+        t->with[j] = s;
+        t->order = i + 1 > t->order ? i + 1 : t->order;
+    }
+    return 0;
+}
+
 static int find_companions(struct mapping *map, const struct checkpoint_weight *sources, struct err *e)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < map->n; i++) {
         struct hf_tensor *t = map->items[i];
+        if (t->row->parts)
+            rc = find_parts(map, t, sources, e);
         if (t->computed || !t->row->with)
             continue;
         t->with = arena_array(map->arena, t->n_sources, sizeof *t->with);

@@ -16,7 +16,7 @@ struct hf_tensor {
     const struct checkpoint_weight **sources;
     size_t n_sources;
     const struct checkpoint_weight *first; /* of the sources, by position; the others have its shape */
-    const struct checkpoint_weight **with; /* of each source, see arch_row; NULL: none */
+    const struct checkpoint_weight **with; /* of each source, or the parts, see arch_row; NULL: none */
     const float *computed;
     uint64_t order, sub_order; /* position of the last source; rank of the row: the converter's order */
 };
@@ -41,6 +41,10 @@ int hf_map_expected(struct model *m, const struct arch_model *a, const struct ch
 /* Rows of a mapped tensor, see model_read_rows. */
 int hf_read_rows(const struct arch_model *a, const struct kern *k, const struct hf_tensor *t, uint64_t row0,
                  uint64_t n, float *dst, struct err *e);
+
+/* Rows of a tensor with ARCH_FOLD: hf_fold.c. */
+int hf_fold_rows(const struct kern *k, const struct hf_tensor *t, uint64_t row0, uint64_t n, float *dst,
+                 struct err *e);
 
 /* Can the tensor be put together from the blocks of its sources, and of which type? Rows may move, columns
  * only as whole blocks; all sources are of one kind. */

@@ -219,6 +219,8 @@ int hf_read_rows(const struct arch_model *a, const struct kern *k, const struct 
         memcpy(dst, t->computed + row0 * n_cols, n * n_cols * sizeof *dst);
         return 0;
     }
+    if (t->row->op == ARCH_FOLD)
+        return hf_fold_rows(k, t, row0, n, dst, e);
     struct reading r = {.a = a, .k = k, .t = t};
     bool by_element = t->pub.n_dims <= 1 || t->row->by_element;
     if ((t->row->rows || t->row->cols) && !by_element) {
@@ -314,6 +316,9 @@ void hf_hint_rows(const struct hf_tensor *t, uint64_t row0, uint64_t n, bool wan
 {
     if (t->computed)
         return;
+    if (t->row->op == ARCH_FOLD) /* a row for each; those of the parts are small, or of the last file */
+        return checkpoint_weight_hint(t->sources[0], row0 * t->sources[0]->shape[1],
+                                      n * t->sources[0]->shape[1], want);
     uint64_t n_cols = t->pub.ne[0], per_source = t->pub.n_rows / t->n_sources;
     bool scattered = t->row->rows || t->row->cols || t->row->transpose;
     for (uint64_t done = 0; done < n;) {

@@ -126,7 +126,10 @@ static int take_vocabulary(struct model *m, const struct hf_model *h, const char
             m->has_weights ? ", without which llama.cpp will not load it; put tokenizer.json (or what the "
                              "model was published with) into the folder"
                            : ", whose size (some MiB) is not in what is planned");
-    int rc = vocabulary_load_hf(&m->vocabulary, folder, h->config, h->arch.value[ARCH_V], e);
+    const bool more = h->arch.arch->add_tokens != NULL;
+    int rc = vocabulary_load_hf(&m->vocabulary, folder, h->config, h->arch.value[more ? ARCH_TV : ARCH_V], e);
+    if (rc == 0 && more)
+        rc = h->arch.arch->add_tokens(&h->arch, m->vocabulary, e);
     for (size_t i = 0; rc == 0 && i < m->vocabulary->n_warnings; i++)
         rc = model_add_line(m, &m->warnings, e, "%s", m->vocabulary->warnings[i]);
     return rc;
@@ -208,7 +211,7 @@ static bool count_stored(const struct model *m, const struct hf_model *h, double
         const struct hf_tensor *t = (const struct hf_tensor *)m->tensors[i];
         if (t->computed)
             continue;
-        if (t->sources[0]->packed || h->arch.answer != ARCH_TOKENS)
+        if (t->sources[0]->packed || h->arch.answer != ARCH_TOKENS || t->row->op == ARCH_FOLD)
             return false;
         if (embd && &t->pub != embd && t->sources[0] == ((const struct hf_tensor *)embd)->sources[0])
             continue; /* a tied head that is written twice */
@@ -346,9 +349,6 @@ static int open_beside(struct model *m, struct hf_model *h, const char *folder, 
     return rc;
 }
 
-static int take_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)
-{
-    struct checkpoint_weight *sources;
 /* MLX stores the convolution of a delta net with its only channel last, and with it every norm around one:
  * its loader tells the two forms of a checkpoint apart by that shape, and so does this. */
 static void settle_mlx_hybrid(struct hf_model *h, struct checkpoint_weight *sources, size_t n)
@@ -364,6 +364,9 @@ static void settle_mlx_hybrid(struct hf_model *h, struct checkpoint_weight *sour
     }
 }
 
+static int take_tensors(struct model *m, struct hf_model *h, const struct model_options *opt, struct err *e)
+{
+    struct checkpoint_weight *sources;
     size_t n;
     int rc;
     if (!h->checkpoint || (!m->has_weights && hf_checkpoint_n_tensors(h->checkpoint) == 0)) {
@@ -376,11 +379,11 @@ static void settle_mlx_hybrid(struct hf_model *h, struct checkpoint_weight *sour
     if (rc == 0)
         rc = checkpoint_weight_list(&sources, &n, h->checkpoint, h->quant, assumed_type(h->config), &m->arena,
                                     e);
+    if (rc == 0 && !opt->towers)
+        settle_mlx_hybrid(h, sources, n);
     if (rc == 0)
         rc = tell_nothing_packed(m, h, sources, n, e);
     if (rc == 0)
-    if (rc == 0 && !opt->towers)
-        settle_mlx_hybrid(h, sources, n);
         rc = put_beside(m, h, &sources, &n, e);
     if (rc == 0 && opt->keep_mtp)
         rc = count_mtp(m, h, sources, n, e);

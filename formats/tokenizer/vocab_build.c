@@ -155,6 +155,17 @@ int vocab_check_unique(const struct vocabulary *v, struct err *e)
     return rc;
 }
 
+int vocabulary_append(struct vocabulary *v, const char *const *texts, size_t n, enum token_type type,
+                      struct err *e)
+{
+    struct vocab_owner *o = v->owner;
+    struct vocab_build b = {.v = v, .arena = &o->arena, .cap_tokens = v->n_tokens};
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++)
+        rc = vocab_set(&b, v->n_tokens, texts[i], strlen(texts[i]), type, 0, e);
+    return rc != 0 ? rc : vocab_check_unique(v, e);
+}
+
 int vocab_finish(struct vocab_build *b, float pad_score, bool clip, struct err *e)
 {
     struct vocabulary *v = b->v;

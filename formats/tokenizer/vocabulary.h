@@ -72,6 +72,10 @@ struct vocabulary {
 int vocabulary_load_hf(struct vocabulary **out, const char *folder, const struct hf_config *config,
                        uint64_t n_rows, struct err *e);
 
+/* Put tokens of one type behind all others; the texts are copied, none may be there already. */
+int vocabulary_append(struct vocabulary *v, const char *const *texts, size_t n, enum token_type type,
+                      struct err *e);
+
 /* From the tokenizer.* keys; copies what it needs, so `meta` may go first. */
 int vocabulary_from_gguf(struct vocabulary **out, const struct gguf_meta *meta, struct err *e);
 

@@ -81,4 +81,26 @@ rm qwen25vl/preprocessor_config.json
 run 0 convert qwen25vl --mmproj -o tower2.gguf
 says "neither preprocessor_config.json nor processor_config.json"
 
+# a talker is a text model that is converted, not run
+"$make_tower" qwen3tts speech
+mkdir tts
+run 0 convert speech --with-mmproj -o tts/t.gguf
+says "llama.cpp loads talkers of 3072 codes alone"
+for file in tts/t.gguf tts/mmproj-t.gguf; do
+    run 0 verify $file
+    run 0 inspect $file
+    run 0 hash $file
+done
+run 0 convert speech -o tts/t7.gguf --threads 7 --memory 64MiB
+same tts/t.gguf tts/t7.gguf
+run 0 convert speech -o tts/ref.gguf --threads 1 --isa ref
+same tts/t.gguf tts/ref.gguf
+run 0 quantize tts/t.gguf -o tts/q8.gguf --type Q8_0
+run 0 verify tts/q8.gguf
+run 0 diff tts/t.gguf tts/q8.gguf
+run 0 edit tts/t.gguf -o tts/named.gguf --set general.name=Talker
+run 0 verify tts/named.gguf
+run 1 perplexity tts/t.gguf --text "$src/LICENSE"
+says "no text can be run through architecture 'qwen3tts'"
+
 done_testing

@@ -297,8 +297,6 @@ static void expect_whole(const struct model *text, const struct model *towers, s
 
 static void whole(const char *name, const char *folder)
 {
-    if (strcmp(name, "qwen3tts") == 0)
-        return; /* the folder within belongs to no text model */
     struct model *text = open_model(folder), *towers = open_towers(folder);
     assert_true(model_has_towers(text) && !model_has_towers(towers));
     expect_whole(text, towers, strcmp(name, "qwen25omni") == 0 ? 1 : 0);
@@ -457,12 +455,6 @@ static void heads_of_another_shape_than_the_first_are_refused(void **state)
         fail_msg("%s", e.msg);
 }
 
-static void a_talker_is_refused_and_the_rest_is_not(void **state)
-{
-    (void)state;
-    expect_refusal(toy("qwen3tts"), ERR_UNSUPPORTED, "--mmproj writes what the checkpoint has beside it");
-}
-
 static void the_folder_of_the_decoder_must_fit(void **state)
 {
     (void)state;
@@ -578,7 +570,6 @@ int main(void)
         cmocka_unit_test(parts_are_read_under_class_names_of_their_own),
         cmocka_unit_test(what_no_file_can_say_is_refused_by_name),
         cmocka_unit_test(heads_of_another_shape_than_the_first_are_refused),
-        cmocka_unit_test(a_talker_is_refused_and_the_rest_is_not),
         cmocka_unit_test(the_folder_of_the_decoder_must_fit),
         cmocka_unit_test(colours_are_scaled_as_the_processor_says),
         cmocka_unit_test(published_models_are_whole_in_two_files),
