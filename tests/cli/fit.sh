@@ -78,6 +78,21 @@ run 0 fit "$work/q8.gguf" --memory 20MiB --ctx 512 --json
 [ "$(value type)" = '"Q8_0"' ] && [ "$(value type 2)" = '"Q6_K"' ] || fail "levels below Q8_0"
 [ "$(value weights_bytes 4)" = "$mixed" ] || fail "Q4_K_M of the file"
 
+# Several: each with a line that names it over its rows; a list in JSON; 3 when one of them has no level that fits.
+run 0 fit "$work/q4.gguf" --memory 20MiB --ctx 512
+says "listed as it is: its weights have less than 8 bits each"
+run 0 fit "$work/q4.gguf" "$work/q8.gguf" --memory 20MiB --ctx 512 --types Q2_K
+[ "$(grep -c "max ctx" "$work/out")" -eq 1 ] || fail "not one line of column heads"
+[ "$(sed -n 's|^.*/\(q[48].gguf\) in .*|\1|p; s|^\(Q[0-9A-Z_]*\) .*|\1|p' "$work/out" | tr '\n' ' ')" = \
+    "q4.gguf Q4_K_M Q2_K q8.gguf Q8_0 Q2_K " ] || fail "rows do not stand under their file"
+run 0 fit "$work/q4.gguf" "$work/q8.gguf" --memory 20MiB --ctx 512 --json
+json
+prints '"models": ['
+[ "$(grep -c '"model": ' "$work/out")" -eq 2 ] || fail "not two models"
+run 3 fit "$work/q4.gguf" "$work/q8.gguf" --memory 5MiB --types Q8_0 --ctx 4
+says "q8.gguf: nothing fits into 5.00 MiB"
+run 1 fit "$work/q4.gguf" "$work/nothing" --memory 20MiB
+
 # A checkpoint of packed weights: the first level is what convert writes, mixes are those of quantize. One layer
 # of NVFP4 zeros, its safetensors header padded to 4096 bytes.
 packed=$work/packed
@@ -152,12 +167,12 @@ run 0 fit "$demo" --memory 20MiB --ctx 512 --json --types Q2_K_S --imatrix "$wor
 # One that needs a matrix ends nothing: its size is told, and what it needs.
 with=$(value weights_bytes 2)
 run 0 fit "$demo" --memory 20MiB --ctx 512 --json --types Q2_K_S,Q4_K_M
-says "Q2_K_S: can be made with an importance matrix alone"
+says "Q2_K_S: needs an importance matrix, --imatrix"
 [ "$(grep -c '"type"' "$work/out")" -eq 3 ] || fail "not the model and two levels"
 [ "$(value needs_imatrix 2)" = true ] && [ "$(value needs_imatrix 3)" = false ] || fail "which level needs a matrix"
 [ "$(value weights_bytes 2)" -gt $((with / 2)) ] || fail "no size of the level that needs a matrix"
 run 0 fit "$demo" --memory 20MiB --types IQ2_XXS
-says "IQ2_XXS: can be made"
+says "IQ2_XXS: needs an importance matrix"
 run 0 ladder "$demo" --types Q4_K_M,IQ2_XXS,Q2_K --text "$src/LICENSE" --ctx 64 --chunks 2 --json
 says "IQ2_XXS: left out, since it needs an importance matrix"
 [ "$(grep -c '"type": "Q' "$work/out")" -eq 2 ] || fail "not the two other levels"

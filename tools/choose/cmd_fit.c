@@ -23,14 +23,16 @@ struct options {
 struct job {
     struct options *o;
     const struct shared_options *s;
-    const struct mix **mixes; /* owned */
+    const struct mix *const *mixes; /* borrowed */
     size_t n_mixes;
     struct model *model;  /* as convert opens it: weights that can stay packed do */
     struct model *floats; /* NULL: nothing stays packed */
     struct imatrix *imatrix;
     struct footprint footprint;
+    uint64_t ctx;             /* tokens asked for, or the default for this model */
     struct fit_level *levels; /* owned */
     size_t n_levels;
+    bool one_of_several; /* more models than this one were given: messages name it */
 };
 
 static void job_release(struct job *j)
@@ -40,7 +42,6 @@ static void job_release(struct job *j)
     imatrix_free(j->imatrix);
     model_close(j->floats);
     model_close(j->model);
-    free(j->mixes);
 }
 
 /* Of those that can be made with what is at hand; NULL: none. */
@@ -55,62 +56,89 @@ static const struct fit_level *largest_that_fits(const struct job *j)
     return largest;
 }
 
-static void print_json(const struct job *j)
+/* The members of one model, in an object that is open. */
+static void model_json(struct json_writer *w, const struct job *j)
+{
+    jw_key(w, "model"), jw_string(w, model_path(j->model));
+    jw_key(w, "memory_bytes"), jw_uint(w, j->o->memory);
+    jw_key(w, "ctx"), jw_uint(w, j->ctx);
+    jw_key(w, "kv_type"), jw_string(w, j->o->kv_type);
+    const struct fit_level *largest = largest_that_fits(j);
+    jw_key(w, "largest_type"), jw_string(w, largest ? largest->type : NULL);
+    jw_key(w, "levels"), jw_array(w);
+    for (size_t i = 0; i < j->n_levels; i++) {
+        const struct fit_level *l = &j->levels[i];
+        jw_object(w);
+        jw_key(w, "type"), jw_string(w, l->type);
+        jw_key(w, "n_bytes");
+        l->file_bytes ? jw_uint(w, l->file_bytes) : jw_null(w);
+        jw_key(w, "weights_bytes"), jw_uint(w, l->weights_bytes);
+        jw_key(w, "kv_bytes"), jw_uint(w, l->cache_bytes);
+        jw_key(w, "kv_bytes_saved"), jw_uint(w, l->cache_saved);
+        jw_key(w, "overhead_bytes"), jw_uint(w, l->work_bytes);
+        jw_key(w, "total_bytes"), jw_uint(w, l->total_bytes);
+        jw_key(w, "needs_imatrix"), jw_bool(w, l->lacks_importance);
+        jw_key(w, "fits"), jw_bool(w, l->fits);
+        jw_key(w, "max_ctx"), jw_uint(w, l->max_ctx);
+        jw_end(w);
+    }
+    jw_end(w);
+}
+
+/* One model is the object itself; several are a list in it. */
+static void print_json(const struct job *jobs, size_t n)
 {
     struct json_writer w;
     cmd_json_begin(&w);
-    jw_key(&w, "memory_bytes"), jw_uint(&w, j->o->memory);
-    jw_key(&w, "ctx"), jw_uint(&w, j->o->ctx);
-    jw_key(&w, "kv_type"), jw_string(&w, j->o->kv_type);
-    const struct fit_level *largest = largest_that_fits(j);
-    jw_key(&w, "largest_type"), jw_string(&w, largest ? largest->type : NULL);
-    jw_key(&w, "levels"), jw_array(&w);
-    for (size_t i = 0; i < j->n_levels; i++) {
-        const struct fit_level *l = &j->levels[i];
-        jw_object(&w);
-        jw_key(&w, "type"), jw_string(&w, l->type);
-        jw_key(&w, "n_bytes");
-        l->file_bytes ? jw_uint(&w, l->file_bytes) : jw_null(&w);
-        jw_key(&w, "weights_bytes"), jw_uint(&w, l->weights_bytes);
-        jw_key(&w, "kv_bytes"), jw_uint(&w, l->cache_bytes);
-        jw_key(&w, "kv_bytes_saved"), jw_uint(&w, l->cache_saved);
-        jw_key(&w, "overhead_bytes"), jw_uint(&w, l->work_bytes);
-        jw_key(&w, "total_bytes"), jw_uint(&w, l->total_bytes);
-        jw_key(&w, "needs_imatrix"), jw_bool(&w, l->lacks_importance);
-        jw_key(&w, "fits"), jw_bool(&w, l->fits);
-        jw_key(&w, "max_ctx"), jw_uint(&w, l->max_ctx);
+    if (n == 1) {
+        model_json(&w, &jobs[0]);
+    } else {
+        jw_key(&w, "models"), jw_array(&w);
+        for (size_t i = 0; i < n; i++) {
+            jw_object(&w);
+            model_json(&w, &jobs[i]);
+            jw_end(&w);
+        }
         jw_end(&w);
     }
-    jw_end(&w);
     cmd_json_end(&w);
 }
 
-static void print_text(const struct job *j)
+/* The rows of one model under a line that names it; `columns`: with the heads of the columns. True when a row
+ * has the mark of the whole context. */
+static bool print_model(const struct job *j, bool columns)
 {
+    bool any_capped = false;
     char memory[32], size[4][32], most[32];
     printf("%s in %s, %" PRIu64 " tokens, cache %s", model_path(j->model),
-           format_bytes(memory, (double)j->o->memory), j->o->ctx, j->o->kv_type);
+           format_bytes(memory, (double)j->o->memory), j->ctx, j->o->kv_type);
     if (j->n_levels && j->levels[0].cache_saved)
         printf(" (%s less than f16; compare --kv-type measures what it loses)",
                format_bytes(memory, (double)j->levels[0].cache_saved));
     putchar('\n');
-    printf("%-10s %12s %12s %12s %12s  %-4s %9s\n", "type", "weights", "cache", "working", "total", "fits",
-           "max ctx");
+    if (columns)
+        printf("%-10s %12s %12s %12s %12s  %-4s %9s\n", "type", "weights", "cache", "working", "total",
+               "fits", "max ctx");
     for (size_t i = 0; i < j->n_levels; i++) {
         const struct fit_level *l = &j->levels[i];
         bool capped = l->max_ctx != 0 && l->max_ctx == j->footprint.trained_ctx;
+        any_capped = any_capped || capped;
         snprintf(most, sizeof most, "%" PRIu64 "%s", l->max_ctx, capped ? "*" : " ");
         printf("%-10s %12s %12s %12s %12s  %-4s %9s\n", l->type,
                format_bytes(size[0], (double)l->weights_bytes), format_bytes(size[1], (double)l->cache_bytes),
                format_bytes(size[2], (double)l->work_bytes), format_bytes(size[3], (double)l->total_bytes),
                l->fits ? "yes" : "no", most);
     }
-    for (size_t i = 0; i < j->n_levels; i++) {
-        if (j->levels[i].max_ctx != 0 && j->levels[i].max_ctx == j->footprint.trained_ctx) {
-            puts("* all the context that the model was trained for");
-            return;
-        }
-    }
+    return any_capped;
+}
+
+static void print_text(const struct job *jobs, size_t n)
+{
+    bool any_capped = false;
+    for (size_t i = 0; i < n; i++)
+        any_capped = print_model(&jobs[i], i == 0) || any_capped;
+    if (any_capped)
+        puts("* all the context that the model was trained for");
 }
 
 /* The model that mixes are made from. */
@@ -123,19 +151,25 @@ static void tell_remarks(const struct job *j)
 {
     for (size_t i = 0; i < model_n_warnings(j->model); i++)
         cmd_warn_of(j->s, NULL, model_warning(j->model, i));
+    char name[512] = "";
+    if (j->one_of_several)
+        snprintf(name, sizeof name, "%s: ", model_path(j->model));
     if (j->footprint.is_guess)
         cmd_warn(j->s,
-                 "[unknown-architecture] architecture '%s' is not known here; its cache is read off the "
+                 "[unknown-architecture] %sarchitecture '%s' is not known here; its cache is read off the "
                  "general keys of its metadata",
-                 model_arch_name(j->model));
-    if (j->footprint.trained_ctx && j->o->ctx > j->footprint.trained_ctx)
+                 name, model_arch_name(j->model));
+    if (j->footprint.trained_ctx && j->ctx > j->footprint.trained_ctx)
         cmd_warn(j->s,
-                 "[ctx-beyond-training] %" PRIu64 " tokens are more than the %" PRIu64
+                 "[ctx-beyond-training] %s%" PRIu64 " tokens are more than the %" PRIu64
                  " that the model was trained for",
-                 j->o->ctx, j->footprint.trained_ctx);
+                 name, j->ctx, j->footprint.trained_ctx);
     if (!j->o->types && !fit_has_levels(float_model(j)))
-        cmd_note(j->s,
-                 "the model is quantized below 8 bits already; --types asks for other levels all the same");
+        cmd_note(
+            j->s,
+            "%slisted as it is: its weights have less than 8 bits each, and a smaller level made from them "
+            "would be worse than one made from the original model (--types lists levels all the same)",
+            name);
 }
 
 /* The model as it is, and the mixes that were asked for; unasked, those that are smaller. */
@@ -143,7 +177,7 @@ static int find_levels(struct job *j, struct err *e)
 {
     struct fit_question q = {.footprint = &j->footprint,
                              .memory_bytes = j->o->memory,
-                             .ctx = j->o->ctx,
+                             .ctx = j->ctx,
                              .kv = j->o->kv,
                              .recipe = j->o->recipe,
                              .imatrix = j->imatrix,
@@ -161,9 +195,10 @@ static int find_levels(struct job *j, struct err *e)
             continue;
         rc = fit_level(&l, m, j->mixes[i], &q, e);
         if (rc == 0 && l.lacks_importance)
-            cmd_warn(j->s,
-                     "[level-needs-imatrix] %s: can be made with an importance matrix alone ('kerf imatrix')",
-                     l.type);
+            cmd_warn(
+                j->s,
+                "[level-needs-imatrix] %s: needs an importance matrix, --imatrix ('kerf imatrix' makes one)",
+                l.type);
         if (rc == 0 && (j->o->types || l.weights_bytes < j->levels[0].weights_bytes))
             j->levels[j->n_levels++] = l;
     }
@@ -196,7 +231,9 @@ static bool any_fits(const struct job *j)
 static void tell_too_little(const struct job *j)
 {
     const struct fit_level *least = &j->levels[0];
-    char need[32], have[32];
+    char need[32], have[32], name[512] = "";
+    if (j->one_of_several)
+        snprintf(name, sizeof name, "%s: ", model_path(j->model));
     for (size_t i = 1; i < j->n_levels; i++)
         if (j->levels[i].total_bytes < least->total_bytes)
             least = &j->levels[i];
@@ -204,11 +241,12 @@ static void tell_too_little(const struct job *j)
     format_bytes(have, (double)j->o->memory);
     if (least->max_ctx)
         cmd_note(j->s,
-                 "nothing fits into %s: the smallest level, %s, needs %s; with --ctx %" PRIu64 " it fits",
-                 have, least->type, need, least->max_ctx);
+                 "%snothing fits into %s: the smallest level, %s, needs %s; with --ctx %" PRIu64 " it fits",
+                 name, have, least->type, need, least->max_ctx);
     else
-        cmd_note(j->s, "nothing fits into %s: the smallest level, %s, needs %s, and no shorter context helps",
-                 have, least->type, need);
+        cmd_note(j->s,
+                 "%snothing fits into %s: the smallest level, %s, needs %s, and no shorter context helps",
+                 name, have, least->type, need);
 }
 
 /* No more than the model was trained for: nobody has asked for it. */
@@ -224,20 +262,44 @@ static int run(struct job *j, const char *path, struct err *e)
         rc = open_models(j, path, e);
     if (rc == 0)
         rc = footprint_init(&j->footprint, j->model, e);
-    if (rc == 0 && j->o->ctx == 0)
-        j->o->ctx = default_ctx(&j->footprint);
+    if (rc == 0)
+        j->ctx = j->o->ctx ? j->o->ctx : default_ctx(&j->footprint);
     if (rc == 0)
         rc = find_levels(j, e);
+    if (rc == 0)
+        tell_remarks(j);
+    return rc;
+}
+
+/* Every model, then one result. With several, each has to have a level that fits. */
+static int run_all(struct options *o, const struct shared_options *s, const struct mix *const *mixes,
+                   size_t n_mixes, const struct opt_operands *args)
+{
+    struct err e = {0};
+    struct job *jobs = calloc(args->n, sizeof *jobs);
+    int status = CMD_DONE;
+    int rc = jobs ? 0 : err_set(&e, ERR_NOMEM, "out of memory for %zu models", args->n);
+    for (size_t i = 0; rc == 0 && i < args->n; i++) {
+        jobs[i] =
+            (struct job){.o = o, .s = s, .mixes = mixes, .n_mixes = n_mixes, .one_of_several = args->n > 1};
+        rc = run(&jobs[i], args->items[i], &e);
+    }
     if (rc != 0)
-        return rc;
-    tell_remarks(j);
-    if (j->s->json)
-        print_json(j);
+        status = cmd_fail(&e);
+    else if (s->json)
+        print_json(jobs, args->n);
     else
-        print_text(j);
-    if (!any_fits(j))
-        tell_too_little(j);
-    return 0;
+        print_text(jobs, args->n);
+    for (size_t i = 0; rc == 0 && i < args->n; i++) {
+        if (any_fits(&jobs[i]))
+            continue;
+        tell_too_little(&jobs[i]);
+        status = CMD_GATE;
+    }
+    for (size_t i = 0; jobs && i < args->n; i++)
+        job_release(&jobs[i]);
+    free(jobs);
+    return status;
 }
 
 int cmd_fit(int argc, char **argv)
@@ -252,33 +314,35 @@ int cmd_fit(int argc, char **argv)
             .range = OPT_RANGE(.min = 1, .max = FOOTPRINT_MAX_CTX)),
         OPT(TEXT, "kv-type", &o.kv_type, "K[,V]", "types of keys and values in the cache: " KV_CACHE_TYPES),
         OPT(TEXT, "types", &o.types, "LIST", "levels: types and mixes, separated by commas",
-            .fallback = "Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K, of a file with quantized weights only those "
-                        "that are smaller, and none below 8 bits"),
+            .fallback =
+                "Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q3_K_M,Q2_K; of a GGUF at Q8_0 the smaller ones, of one below "
+                "that its own alone"),
         IMATRIX_OPTION(o.imatrix),
         RECIPE_OPTION(o.recipe),
     };
     const struct opt_command cmd = {
         .name = "fit",
-        .operands = "MODEL --memory SIZE",
+        .operands = "MODEL... --memory SIZE",
         .description =
-            "Say which levels of a model fit into this much memory, and with how large a context (at most "
+            "Say which levels of each model fit into this much memory, and with how large a context (at most "
             "that of the training): the weights as kerf quantize would write them, the cache of keys and "
             "values of one sequence (with the states of recurrent layers), and working space. MODEL may also "
             "be a folder without weights, or only its config.json. The first level is the model as kerf "
             "convert writes it; --imatrix changes the types of some mixes. Cache and states are to the byte "
             "those of llama.cpp with flash attention and batches of 512. Working space is an estimate of its "
             "compute buffer, mostly above (see README). What a driver takes for itself is not counted: leave "
-            "some room. Exit code 3 when no level fits.",
+            "some room. Exit code 3 when no level of a model fits.",
         OPT_TABLE(options),
         .min_operands = 1,
-        .max_operands = 1,
+        .max_operands = SIZE_MAX,
         .uses = USES_NOTHING,
         .examples = "kerf fit Qwen3-8B --memory 8GiB\n"
+                    "kerf fit q4.gguf q5.gguf --memory 8GiB --ctx 16384\n"
                     "kerf fit Qwen3-8B/config.json --memory 24GiB --ctx 32768 --kv-type q8_0",
     };
     struct opt_operands args;
-    struct err e = {0};
-    struct job j = {.o = &o, .s = &shared};
+    const struct mix **mixes = NULL;
+    size_t n_mixes = 0;
     int status = opt_parse(&cmd, argc, argv, &shared, &args);
     if (status != OPT_CONTINUE)
         return status;
@@ -288,9 +352,9 @@ int cmd_fit(int argc, char **argv)
         return cmd_usage(&cmd,
                          "--kv-type '%s': expected a type, or two with a comma between, of " KV_CACHE_TYPES,
                          o.kv_type);
-    status = parse_mixes(&cmd, "--types", o.types, &j.mixes, &j.n_mixes);
+    status = parse_mixes(&cmd, "--types", o.types, &mixes, &n_mixes);
     if (status == 0)
-        status = run(&j, args.items[0], &e) ? cmd_fail(&e) : any_fits(&j) ? CMD_DONE : CMD_GATE;
-    job_release(&j);
+        status = run_all(&o, &shared, mixes, n_mixes, &args);
+    free(mixes);
     return status;
 }
