@@ -26,6 +26,8 @@ static const char *own_name(const struct model *m, const struct rewrite_report *
     const struct mix *mix = NULL;
     if (!model_is_gguf(m))
         return r->type_name;
+    if (rewrite_is_planned(model_meta(m)))
+        return REWRITE_PLANNED;
     if (gguf_meta_get_u64(model_meta(m), "general.file_type", &file_type) && file_type <= UINT32_MAX) {
         if (rewrite_kept_form(file_type))
             return rewrite_kept_form(file_type);

@@ -59,7 +59,7 @@ struct rewrite_options {
 };
 
 struct rewrite_report {
-    const char *type_name; /* "Q4_K_M", "BF16" */
+    const char *type_name; /* "Q4_K_M", "BF16", REWRITE_PLANNED */
     uint64_t n_bytes;      /* of all output files */
     uint64_t n_parameters;
     double bits_per_weight;
@@ -88,5 +88,12 @@ bool rewrite_lacks_importance(const struct model *m, const struct rewrite_option
 /* What a file of packed weights kept from a checkpoint is called, by its general.file_type (llama.cpp's
  * LLAMA_FTYPE_MOSTLY_MXFP4_MOE and _NVFP4); NULL: it is none. */
 const char *rewrite_kept_form(uint64_t file_type);
+
+/* What a file is called whose types come from a plan: no type or mix describes it, though general.file_type,
+ * which knows nothing else, states the type of most weights. */
+#define REWRITE_PLANNED "plan"
+
+/* Was a plan used for the file of this metadata? */
+bool rewrite_is_planned(const struct gguf_meta *meta);
 
 #endif

@@ -30,8 +30,9 @@ static const struct mix *dominant_mix(const struct rw_plan *p)
     return NULL;
 }
 
-/* Did lines of a plan decide the types of most parameters? Then its dominant type names the file, even when
- * a mix was given for the rest. */
+/* Did lines of a plan decide the types of most parameters? Then its dominant type is the file type, even when
+ * a mix was given for the rest; the file itself is called after the plan, since a reader of "Q3_K" would take
+ * it for that. */
 static bool is_mostly_planned(const struct rw_plan *p)
 {
     uint64_t planned = 0, all = 0;
@@ -41,6 +42,11 @@ static bool is_mostly_planned(const struct rw_plan *p)
         planned += p->tensors[i].from_plan ? n : 0;
     }
     return planned > all / 2;
+}
+
+bool rewrite_is_planned(const struct gguf_meta *meta)
+{
+    return gguf_meta_find(meta, "kerf.plan.sha256") != NULL;
 }
 
 const char *rewrite_kept_form(uint64_t file_type)
@@ -162,9 +168,10 @@ int rw_plan_meta(struct rw_plan *p, const struct model *m, const struct rewrite_
     if (opt->recipe.plan && (!opt->recipe.mix || is_mostly_planned(p))) {
         const struct mix *most = dominant_mix(p);
         mix = most || !opt->recipe.mix ? most : mix;
-    }
-    if (mix)
+        p->type_name = REWRITE_PLANNED;
+    } else if (mix) {
         p->type_name = mix->name;
+    }
     for (size_t i = 0; i < sizeof split_keys / sizeof *split_keys; i++)
         gguf_meta_remove(p->meta, split_keys[i]);
     if (mix && p->quantizing) {
@@ -192,7 +199,7 @@ int rw_plan_meta(struct rw_plan *p, const struct model *m, const struct rewrite_
         bool known = gguf_meta_get_u64(p->meta, "general.file_type", &id) && id <= UINT32_MAX;
         const struct mix *old = known ? mix_by_file_type((uint32_t)id) : NULL;
         const char *form = known ? rewrite_kept_form(id) : NULL;
-        p->type_name = old ? old->name : form ? form : "auto";
+        p->type_name = rewrite_is_planned(p->meta) ? REWRITE_PLANNED : old ? old->name : form ? form : "auto";
     }
     return rc;
 }

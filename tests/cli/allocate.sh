@@ -22,8 +22,12 @@ head -1 "$work/a.plan" | grep -qx "# kerf plan 1" || fail "not a plan"
 run 0 quantize "$demo" --plan "$work/a.plan" -o "$work/a.gguf"
 [ "$(wc -c <"$work/a.gguf")" -eq "$n_bytes" ] || fail "the file has $(wc -c <"$work/a.gguf") bytes, not $n_bytes"
 [ ! -s "$work/err" ] || fail "a plan with its own model is remarked on"
+prints "a.gguf: plan, "
 run 0 inspect "$work/a.gguf"
 prints "kerf.plan.sha256"
+prints " (with a plan), "
+run 0 fit "$work/a.gguf" --memory 1GiB --json
+prints '"type": "plan"'
 
 # A plan for error feedback: the same table, losses as feedback leaves them, the same plan for any number of threads.
 run 0 hessian "$demo" --text "$text" --chunks 8 --ctx 64 -o "$work/h.gguf"

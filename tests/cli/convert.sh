@@ -118,12 +118,12 @@ run 0 convert "$demo" -o "$work/iq3_s1.gguf" --type IQ3_S --threads 1 --isa ref
 cmp "$work/iq3_s.gguf" "$work/iq3_s1.gguf" || fail "the bytes of a code book depend on threads or kernels"
 absent "$work/g.gguf"
 
-# A plan beside --type: its lines win, an override wins over both, and most weights name the file.
+# A plan beside --type: its lines win, an override wins over both; a plan that decides most is what the file is called.
 printf 'blk\\.0\\.ffn_.* Q5_K\n' >"$work/few.plan"
 printf '.*weight Q4_K\n' >"$work/most.plan"
 run 0 quantize "$demo" -o "$work/p.gguf" --type Q8_0 --plan "$work/few.plan" --tensor-type ffn_up=Q6_K
 run 0 inspect "$work/p.gguf"
-prints ", Q8_0, 46 tensors"
+prints ", Q8_0 (with a plan), 46 tensors"
 prints "kerf.plan.sha256"
 grep -qE 'blk.0.ffn_gate.weight +Q5_K' "$work/out" || fail "the line of the plan does not win over --type"
 grep -qE 'blk.0.ffn_up.weight +Q6_K' "$work/out" || fail "--tensor-type does not win over the plan"
