@@ -404,7 +404,8 @@ static int check_vocabulary(struct verify_owner *o, const struct model *m, struc
     struct err why = {0};
     if (!gguf_meta_find(model_meta(m), "tokenizer.ggml.model") &&
         !gguf_meta_find(model_meta(m), "tokenizer.ggml.tokens"))
-        return verify_add(o, &o->notes, e, "no vocabulary: there are no tokenizer.ggml keys");
+        return verify_add(o, &o->notes, e,
+                          "[no-vocabulary] no tokenizer.ggml keys: no text can be given to this model");
     int rc = vocabulary_from_gguf(&v, model_meta(m), &why);
     vocabulary_free(v);
     if (rc == ERR_NOMEM)

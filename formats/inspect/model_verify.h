@@ -14,7 +14,7 @@
 struct verify_report {
     size_t n_findings; /* 0: the model is sound */
     const char **findings;
-    size_t n_notes; /* what could not be checked */
+    size_t n_notes; /* what could not be checked; with the head of remark.h: a warning */
     const char **notes;
     size_t n_tensors;
     uint64_t n_bytes;

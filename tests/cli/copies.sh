@@ -95,6 +95,18 @@ run 0 hash "$a" --threads 6
 same "$work/out" "$work/one"
 prints "token_embd.weight"
 run 1 hash "$demo/model.safetensors"
+# Several files: a line each, all of them although one cannot be read; a list in JSON.
+run 1 hash "$a" "$work/nothing.gguf" "$work/m.gguf"
+says "nothing.gguf"
+[ "$(cut -c 67- "$work/out")" = "$(printf '%s\n' "$a" "$work/m.gguf")" ] || fail "not a line of each file"
+grep -q "^$content  $work/m.gguf" "$work/out" || fail "the hash of one file of several"
+run 1 hash "$a" "$work/nothing.gguf" --json
+json
+prints '"files": ['
+prints '"code": "io"'
+grep -q "\"model\": \"$content\"" "$work/out" || fail "the hash of one file of several in JSON"
+run 1 hash "$work/nothing.gguf" --json
+! grep -q '"files"' "$work/out" || fail "a list for one file"
 
 # Layers left out: the others keep their bytes under new numbers, and the model still runs.
 run 0 edit "$a" -o "$work/short.gguf" --drop-layers 1-2

@@ -130,6 +130,28 @@ run 3 verify "$work/renamed.gguf"
 prints "tensor 'blk.1.attn_q.weight' is missing"
 prints "tensor 'blk.1.attn_z.weight': architecture qwen3 has no tensor of this name"
 run 1 verify "$work/nothing.gguf"
+# Several: each is told, and the exit code is the worst.
+cp "$work/whole.gguf" "$work/sound.gguf"
+run 3 verify "$work/renamed.gguf" "$work/sound.gguf"
+prints "sound.gguf: valid: 46 tensors"
+prints "renamed.gguf: "
+run 1 verify "$work/renamed.gguf" "$work/nothing.gguf" "$work/sound.gguf"
+says "nothing.gguf"
+prints "sound.gguf: valid: 46 tensors"
+run 1 verify "$work/renamed.gguf" "$work/nothing.gguf" "$work/sound.gguf" --json
+json
+[ "$(grep '"valid": ' "$work/out" | tr -d ' ,\n')" = '"valid":false"valid":false"valid":null"valid":true' ] || fail "what is valid"
+prints '"files": ['
+prints '"code": "io"'
+run 0 verify "$work/sound.gguf" --json
+! grep -q '"files"' "$work/out" || fail "a list for one file"
+# A model without vocabulary is sound, and said to lack it.
+keys=$("$kerf" inspect "$work/sound.gguf" --json | sed -n 's/^    "\(tokenizer\.[^"]*\)".*/--remove \1/p')
+run 0 edit "$work/sound.gguf" -o "$work/mute.gguf" $keys
+run 0 verify "$work/mute.gguf" --json
+prints '"code": "no-vocabulary"'
+prints '"valid": true'
+run 3 verify "$work/mute.gguf" --strict
 
 # A full disk: an error and nothing left. Needs a small file system, so only where one may be mounted.
 small=$work/small
