@@ -37,6 +37,28 @@ cp "$work/out" "$work/one"
 run 0 inspect "$demo" --stats --threads 5 --isa ref
 same "$work/out" "$work/one"
 
+# Single keys, for scripts: the value alone, an array an element a line; several as KEY=VALUE; whole in JSON.
+run 0 inspect "$work/m.gguf" --key qwen3.embedding_length
+[ "$(cat "$work/out")" = 256 ] || fail "not the value alone"
+run 0 inspect "$work/m.gguf" --key tokenizer.ggml.tokens
+[ "$(wc -l <"$work/out")" -eq 4096 ] || fail "not a line of each token"
+run 0 inspect "$work/m.gguf" --key 'qwen3.*_length' --key general.architecture
+[ "$(cat "$work/out")" = "qwen3.context_length=512
+qwen3.embedding_length=256
+qwen3.feed_forward_length=$("$kerf" inspect "$work/m.gguf" --key qwen3.feed_forward_length)
+general.architecture=qwen3" ] || fail "not a line of each key"
+run 0 inspect "$work/m.gguf" --key tokenizer.ggml.tokens --json
+json
+[ "$(wc -l <"$work/out")" -gt 4096 ] || fail "an array cut"
+! grep -q '"tensors"' "$work/out" || fail "more than was asked for"
+run 0 inspect "$demo" --key architectures --key hidden_size
+prints 'architectures=["Qwen3ForCausalLM"]'
+prints "hidden_size=256"
+run 1 inspect "$work/m.gguf" --key qwen3.embeding_length
+says "m.gguf: has no metadata key 'qwen3.embeding_length'; did you mean 'qwen3.embedding_length'?"
+run 1 inspect "$work/m.gguf" --key 'llama.*' --json
+prints '"code": "argument"'
+
 # One number for the size of a file, whichever command tells it: that of the file system.
 size=$(($(wc -c <"$work/m.gguf")))
 same_size()

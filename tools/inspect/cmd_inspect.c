@@ -1,6 +1,7 @@
 /* cmd_inspect.c - kerf inspect: metadata, tensors and sizes of a GGUF, safetensors file, checkpoint folder or
  * importance file. */
 #include "tools/cmd.h"
+#include "inspect_key.h"
 #include "inspection.h"
 #include "meta_text.h"
 #include "tools/progress.h"
@@ -11,34 +12,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-/* A node of config.json as it is. */
-static void json_copy(struct json_writer *w, const struct json *j)
-{
-    int64_t i;
-    double d;
-    bool b;
-    if (json_is_object(j) || json_is_array(j)) {
-        bool object = json_is_object(j);
-        object ? jw_object(w) : jw_array(w);
-        for (const struct json *c = json_first(j); c; c = json_next(c)) {
-            if (object)
-                jw_key(w, json_key(c));
-            json_copy(w, c);
-        }
-        jw_end(w);
-    } else if (json_is_string(j)) {
-        jw_string(w, json_string(j));
-    } else if (json_int(j, &i)) {
-        jw_int(w, i);
-    } else if (json_number(j, &d)) {
-        jw_double(w, d);
-    } else if (json_bool(j, &b)) {
-        jw_bool(w, b);
-    } else {
-        jw_null(w);
-    }
-}
 
 static void metadata_json(struct json_writer *w, const struct inspection *in, uint64_t max_elems)
 {
@@ -62,7 +35,7 @@ static void metadata_json(struct json_writer *w, const struct inspection *in, ui
         }
         jw_end(w);
     } else {
-        json_copy(w, hf_config_root(in->config));
+        meta_json_node(w, hf_config_root(in->config));
     }
 }
 
@@ -95,6 +68,7 @@ static void print_json(const struct inspection *in, bool stats, uint64_t max_ele
     jw_key(&w, "format"), jw_string(&w, in->format);
     jw_key(&w, "architecture"), jw_string(&w, in->architecture);
     jw_key(&w, "file_type"), jw_string(&w, in->file_type);
+    jw_key(&w, "planned"), jw_bool(&w, in->planned);
     jw_key(&w, "n_tensors"), jw_uint(&w, in->n_tensors);
     jw_key(&w, "n_parameters");
     in->imatrix ? jw_null(&w) : jw_uint(&w, in->n_parameters); /* statistics are no weights */
@@ -163,7 +137,7 @@ static void print_metadata(const struct inspection *in)
     } else {
         struct json_writer w;
         jw_begin(&w, stdout);
-        json_copy(&w, hf_config_root(in->config));
+        meta_json_node(&w, hf_config_root(in->config));
     }
 }
 
@@ -190,9 +164,11 @@ static void print_text(const struct inspection *in, const char *path, bool stats
 {
     char size[32], params[32];
     char figures[120] = "";
-    int n = printf("%s: %s%s%s%s%s, %zu tensor%s", path, in->format, in->architecture ? ", " : "",
+    int n = printf("%s: %s%s%s%s%s%s, %zu tensor%s", path, in->format, in->architecture ? ", " : "",
                    in->architecture ? in->architecture : "", in->file_type ? ", " : "",
-                   in->file_type ? in->file_type : "", in->n_tensors, format_plural(in->n_tensors));
+                   in->file_type ? in->file_type : "",
+                   in->planned ? in->file_type ? " (with a plan)" : ", plan" : "", in->n_tensors,
+                   format_plural(in->n_tensors));
     format_bytes(size, (double)(in->n_bytes ? in->n_bytes : in->tensor_bytes));
     if (in->imatrix)
         snprintf(figures, sizeof figures, "%s", size);
@@ -223,14 +199,37 @@ static int keep_tensors(struct inspection *in, const char *regex, struct err *e)
     return rc ? err_context(e, rc, "--tensors") : 0;
 }
 
+/* Everything but --key. */
+static int show(struct inspection *in, const char *path, const char *tensors, bool stats, bool arrays,
+                const struct session *session, const struct shared_options *s, struct err *e)
+{
+    int rc = tensors ? keep_tensors(in, tensors, e) : 0;
+    if (rc == 0 && stats)
+        rc = inspection_stats(in, session->kern, session->pool, s->memory_bytes, e);
+    if (rc != 0)
+        return rc;
+    if (in->incomplete)
+        cmd_warn(s, "[data-missing] %s: the bytes of some tensors are missing", path);
+    if (s->json)
+        print_json(in, stats, arrays ? UINT64_MAX : 64);
+    else
+        print_text(in, path, stats);
+    return 0;
+}
+
 int cmd_inspect(int argc, char **argv)
 {
     struct shared_options s = SHARED_OPTIONS_INIT;
     bool stats = false, arrays = false;
     const char *tensors = NULL;
+    struct opt_list keys = {0};
     const struct opt options[] = {
         OPT(TEXT, "tensors", &tensors, "REGEX", "list only tensors whose name matches REGEX anywhere",
             .fallback = "all"),
+        OPT(LIST, "key", &keys, "NAME",
+            "print the value of this metadata key alone, for scripts; NAME may be a pattern with * and ?, "
+            "and "
+            "the option may be repeated: then lines KEY=VALUE. With --json arrays are whole"),
         OPT(FLAG, "stats", &stats, NULL, "min, max, mean, std, zeros, NaN and Inf of every tensor"),
         OPT(FLAG, "arrays", &arrays, NULL, "with --json: long metadata arrays in full"),
     };
@@ -244,6 +243,7 @@ int cmd_inspect(int argc, char **argv)
         .max_operands = 1,
         .uses = USES_THREADS | USES_MEMORY | USES_ISA,
         .examples = "kerf inspect model.gguf\n"
+                    "kerf inspect model.gguf --key tokenizer.chat_template >template.jinja\n"
                     "kerf inspect Qwen3-0.6B --stats --json",
     };
     struct opt_operands args;
@@ -256,18 +256,11 @@ int cmd_inspect(int argc, char **argv)
     int rc = session_open(&session, &s, &e);
     if (rc == 0)
         rc = inspection_open(&in, args.items[0], &e);
-    if (rc == 0 && tensors)
-        rc = keep_tensors(&in, tensors, &e);
-    if (rc == 0 && stats)
-        rc = inspection_stats(&in, session.kern, session.pool, s.memory_bytes, &e);
-    if (rc == 0) {
-        if (in.incomplete)
-            cmd_warn(&s, "[data-missing] %s: the bytes of some tensors are missing", args.items[0]);
-        if (s.json)
-            print_json(&in, stats, arrays ? UINT64_MAX : 64);
-        else
-            print_text(&in, args.items[0], stats);
-    }
+    if (rc == 0 && keys.n)
+        rc = inspect_keys(&in, args.items[0], &keys, s.json, &e);
+    else if (rc == 0)
+        rc = show(&in, args.items[0], tensors, stats, arrays, &session, &s, &e);
+    opt_list_release(&keys);
     inspection_close(&in);
     session_close(&session);
     return rc ? cmd_fail(&e) : CMD_DONE;

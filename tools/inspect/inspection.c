@@ -3,6 +3,7 @@
 
 #include "formats/hf/hf_folder.h"
 #include "formats/recipe/recipe.h"
+#include "formats/rewrite/rewrite.h"
 #include "formats/model/checkpoint_weight.h"
 #include "formats/model/model_files.h"
 #include "libquant/base/path.h"
@@ -64,6 +65,7 @@ static int open_gguf(struct inspection *in, const char *path, struct err *e)
     uint64_t id;
     if (gguf_meta_get_u64(meta, "general.file_type", &id) && id < 1024 && mix_by_file_type((uint32_t)id))
         in->file_type = mix_by_file_type((uint32_t)id)->name;
+    in->planned = rewrite_is_planned(meta);
     for (size_t i = 0; i < in->n_tensors; i++) {
         const struct gguf_tensor *t = gguf_reader_tensor(in->gguf, i);
         struct inspect_tensor *out = &in->tensors[i];

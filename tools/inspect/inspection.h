@@ -25,6 +25,7 @@ struct inspect_tensor {
 struct inspection {
     const char *format;                   /* "gguf", "safetensors", "checkpoint", "imatrix" */
     const char *architecture, *file_type; /* NULL: the file does not say */
+    bool planned;                         /* a plan gave types; file_type is that of most weights */
     struct inspect_tensor *tensors;
     size_t n_tensors;
     size_t n_listed; /* of them, at the front: those that are shown; --tensors makes it smaller */

@@ -101,6 +101,36 @@ const char *meta_type_text(const struct gguf_value *v, char *out, size_t size)
     return out;
 }
 
+/* A scalar whole: a text as it is, or escaped into a line. */
+static void print_scalar(const struct gguf_value *v, bool escaped, FILE *out)
+{
+    char text[64];
+    if (v->type != GGUF_STRING) {
+        put_scalar(text, sizeof text, v, 0);
+        fputs(text, out);
+    } else if (!escaped) {
+        fwrite(v->s.data, 1, v->s.len, out);
+    } else {
+        for (uint64_t i = 0; i < v->s.len; i++) {
+            size_t n = meta_escape(text, (unsigned char)v->s.data[i]);
+            fwrite(text, 1, n, out);
+        }
+    }
+    putc('\n', out);
+}
+
+void meta_value_print(const struct gguf_value *v, FILE *out)
+{
+    if (v->type != GGUF_ARRAY) {
+        print_scalar(v, false, out);
+        return;
+    }
+    for (uint64_t i = 0; i < v->a.n; i++) {
+        struct gguf_value x = element(v, i);
+        print_scalar(&x, true, out);
+    }
+}
+
 void meta_value_json(struct json_writer *w, const struct gguf_value *v, uint64_t max_elems)
 {
     switch (v->type) {
@@ -129,6 +159,33 @@ void meta_value_json(struct json_writer *w, const struct gguf_value *v, uint64_t
         meta_value_json(w, &x, max_elems);
     }
     jw_end(w);
+}
+
+void meta_json_node(struct json_writer *w, const struct json *j)
+{
+    int64_t i;
+    double d;
+    bool b;
+    if (json_is_object(j) || json_is_array(j)) {
+        bool object = json_is_object(j);
+        object ? jw_object(w) : jw_array(w);
+        for (const struct json *c = json_first(j); c; c = json_next(c)) {
+            if (object)
+                jw_key(w, json_key(c));
+            meta_json_node(w, c);
+        }
+        jw_end(w);
+    } else if (json_is_string(j)) {
+        jw_string(w, json_string(j));
+    } else if (json_int(j, &i)) {
+        jw_int(w, i);
+    } else if (json_number(j, &d)) {
+        jw_double(w, d);
+    } else if (json_bool(j, &b)) {
+        jw_bool(w, b);
+    } else {
+        jw_null(w);
+    }
 }
 
 void meta_json(struct json_writer *w, const struct gguf_meta *m, uint64_t max_elems)

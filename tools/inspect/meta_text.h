@@ -5,6 +5,8 @@
 #include "formats/gguf/gguf_meta.h"
 #include "formats/json.h"
 
+#include <stdio.h>
+
 /* One line: "42", "qwen3", "[5, 6, 7, ...] (151936 x string)"; long texts are cut, control characters
  * escaped ("\\n", "\\x1b"). Returns `out`. */
 const char *meta_value_text(const struct gguf_value *v, char *out, size_t size);
@@ -18,6 +20,12 @@ const char *meta_type_text(const struct gguf_value *v, char *out, size_t size);
 
 /* The value as JSON. Arrays of more than `max_elems` elements become {"array": "string", "n": 151936}. */
 void meta_value_json(struct json_writer *w, const struct gguf_value *v, uint64_t max_elems);
+
+/* The value whole, with a line end: a text as it is, an array an element a line with texts escaped. */
+void meta_value_print(const struct gguf_value *v, FILE *out);
+
+/* A node of config.json as it is. */
+void meta_json_node(struct json_writer *w, const struct json *j);
 
 /* All keys as one object. */
 void meta_json(struct json_writer *w, const struct gguf_meta *m, uint64_t max_elems);
