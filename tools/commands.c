@@ -76,15 +76,16 @@ const char *command_summary(const char *name)
     return "";
 }
 
-void command_print_overview(void)
+void command_print_overview(FILE *out)
 {
-    fputs("usage: kerf COMMAND [options]\n\n" PURPOSE "\nCommands:\n", stdout);
+    fputs("usage: kerf COMMAND [options]\n\n" PURPOSE "\nCommands:\n", out);
     for (size_t i = 0; i < N_COMMANDS; i++)
         if (!commands[i].is_part)
-            opt_print_wrapped(commands[i].summary, (size_t)printf("  %-12s ", commands[i].name), 15);
+            opt_print_wrapped(out, commands[i].summary, (size_t)fprintf(out, "  %-12s ", commands[i].name),
+                              15);
     fputs("\n'kerf COMMAND --help' describes a command. Exit codes: 0 done, 1 failed, 2 wrong\n"
           "usage, 3 a check was not met, or --strict and there were warnings.\n",
-          stdout);
+          out);
 }
 
 /* --- other forms --- */

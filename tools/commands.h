@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 struct command {
     const char *name;                  /* "convert"; "imatrix merge" */
@@ -22,8 +23,8 @@ const struct command *command_find(const char *name);
 /* Of those main runs, the one whose name is near; NULL: none. */
 const char *command_nearest(const char *name);
 
-/* kerf --help. */
-void command_print_overview(void);
+/* What kerf --help prints. */
+void command_print_overview(FILE *out);
 
 /* kerf --help=FORM: "man" is kerf(1); "bash", "zsh" and "fish" the completion of all commands; "commands"
  * their names, one a line. False: no such form. */

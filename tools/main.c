@@ -28,7 +28,7 @@ static int unknown_command(const char *name)
 static int dispatch(int argc, char **argv)
 {
     if (argc < 2) {
-        fputs("usage: kerf COMMAND [options]\nTry 'kerf --help'.\n", stderr);
+        command_print_overview(stderr);
         return CMD_USAGE;
     }
     const char *name = argv[1];
@@ -40,7 +40,7 @@ static int dispatch(int argc, char **argv)
     if (strncmp(name, "--help=", 7) == 0 && command_print_as(name + 7))
         return CMD_DONE;
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || (help && argc < 3)) {
-        command_print_overview();
+        command_print_overview(stdout);
         return CMD_DONE;
     }
     const struct command *c = command_find(help ? argv[2] : name);

@@ -6,9 +6,9 @@ run 0 --version
 prints "kerf 0."
 run 0 --help
 prints "usage: kerf COMMAND"
+cp "$work/out" "$work/overview"
 run 2
-says "usage: kerf COMMAND"
-says "Try 'kerf --help'."
+same "$work/err" "$work/overview" # wrong usage, but what there is stands on the screen
 run 2 inspcet
 says "unknown command 'inspcet'"
 says "did you mean 'inspect'?"

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum opt_kind {
     OPT_HEADING, /* no option: `help` is a line of --help */
@@ -132,6 +133,6 @@ bool opt_parse_real(const char *text, double *out);
 const char *opt_nearest(const char *word, const char *const *candidates, size_t n);
 
 /* Print `text` from column `column`, wrapped at spaces to 80 columns; `at`: how much of the line stands. */
-void opt_print_wrapped(const char *text, size_t at, size_t column);
+void opt_print_wrapped(FILE *out, const char *text, size_t at, size_t column);
 
 #endif

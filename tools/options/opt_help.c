@@ -66,7 +66,7 @@ void opt_default_text(const struct opt *o, char *out, size_t n)
 #define HELP_COLUMN 27
 #define HELP_WIDTH  80
 
-void opt_print_wrapped(const char *text, size_t at, size_t column)
+void opt_print_wrapped(FILE *out, const char *text, size_t at, size_t column)
 {
     while (*text) {
         size_t room = HELP_WIDTH - column, len = strlen(text), cut = len;
@@ -77,7 +77,7 @@ void opt_print_wrapped(const char *text, size_t at, size_t column)
             if (cut == 0)
                 cut = strcspn(text, " ");
         }
-        printf("%*s%.*s\n", (int)(column - at), "", (int)cut, text);
+        fprintf(out, "%*s%.*s\n", (int)(column - at), "", (int)cut, text);
         at = 0;
         text += cut;
         while (*text == ' ')
@@ -103,7 +103,7 @@ static void print_option(const struct opt *o)
         putchar('\n');
         at = 0;
     }
-    opt_print_wrapped(line, at, HELP_COLUMN);
+    opt_print_wrapped(stdout, line, at, HELP_COLUMN);
 }
 
 /* The first row of a name counts: a command may give a shared option another meaning. */
@@ -160,9 +160,9 @@ void opt_print_help(const struct opt_command *cmd, const struct opt shared[OPT_N
     char usage[600];
     snprintf(usage, sizeof usage, "kerf %s %s [options]", cmd->name, cmd->operands);
     fputs("usage: ", stdout);
-    opt_print_wrapped(usage, strlen("usage: "), strlen("usage: "));
+    opt_print_wrapped(stdout, usage, strlen("usage: "), strlen("usage: "));
     putchar('\n');
-    opt_print_wrapped(cmd->description, 0, 0);
+    opt_print_wrapped(stdout, cmd->description, 0, 0);
     if (cmd->n_options && cmd->options[0].kind != OPT_HEADING)
         printf("\nOptions:\n");
     for (size_t i = 0; i < opt_n_rows(cmd); i++)
