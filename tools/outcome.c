@@ -4,6 +4,7 @@
 #include "cmd.h"
 #include "progress.h"
 
+#include "formats/output/err_exists.h"
 #include "formats/remark.h"
 #include "libquant/base/printable.h"
 
@@ -114,7 +115,7 @@ const char *outcome_code(enum err_code code)
     case ERR_CANCELLED: return "cancelled";
     case ERR_OK: break;
     }
-    return "other";
+    return code == ERR_EXISTS ? "exists" : "other";
 }
 
 /* Is `path`, of n bytes, there? Or at least among the arguments (also behind "--option=")? */

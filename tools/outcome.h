@@ -17,8 +17,8 @@ void outcome_begin(int argc, char **argv);
 void outcome_options(const struct shared_options *o);
 
 /* One JSON object {"error", "warnings"} on standard output, if --json asks for it and no object went out yet.
- * `code` is a word of a fixed list: io, format, unsupported, argument, memory, cancelled, usage. File and
- * tensor are those that the message names. */
+ * `code` is a word of a fixed list: io, format, unsupported, argument, memory, cancelled, exists, usage. File
+ * and tensor are those that the message names. */
 void outcome_error(const char *code, const char *message);
 
 /* The word for a code of err.h. */

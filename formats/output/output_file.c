@@ -1,6 +1,8 @@
 /* output_file.c - see output_file.h. */
 #define _GNU_SOURCE /* renameat2 */
 #include "libquant/base/path.h"
+
+#include "formats/output/err_exists.h"
 #include "output_file_internal.h"
 
 #include <errno.h>
@@ -96,7 +98,7 @@ int output_file_check_target(const char *path, bool overwrite, struct err *e)
     if (S_ISDIR(st.st_mode))
         return err_set(e, ERR_IO, "%s: is a folder; name a file to write", path);
     if (!overwrite)
-        return err_set(e, ERR_IO, "%s: exists already; use --force to replace it", path);
+        return err_set(e, ERR_EXISTS, "%s: exists already; use --force to replace it", path);
     return 0;
 }
 
@@ -420,7 +422,7 @@ int output_file_commit(struct output_file *f, uint64_t n_bytes, struct err *e)
     if (rc == 0 &&
         (f->opt.overwrite ? rename(f->temp, f->path) : output_file_rename_new(f->temp, f->path)) != 0) {
         rc = errno == EEXIST /* since we looked; nothing is overwritten unasked */
-                 ? err_set(e, ERR_IO, "%s: exists already; use --force to replace it", f->path)
+                 ? err_set(e, ERR_EXISTS, "%s: exists already; use --force to replace it", f->path)
                  : err_set(e, ERR_IO, "%s: cannot rename the finished file: %s", f->path, strerror(errno));
     }
     if (rc) {

@@ -5,6 +5,8 @@
  * of the first two names; the first part's own name tells on which side of step 4 we are. */
 #include "output_set.h"
 
+#include "formats/output/err_exists.h"
+
 #include "libquant/base/path.h"
 #include "output_file_internal.h"
 
@@ -46,7 +48,7 @@ struct commit {
 static int cannot_rename(const char *from, const char *to, struct err *e)
 {
     if (errno == EEXIST)
-        return err_set(e, ERR_IO, "%s: exists already; use --force to replace it", to);
+        return err_set(e, ERR_EXISTS, "%s: exists already; use --force to replace it", to);
     return err_set(e, ERR_IO, "%s: cannot rename the finished file %s: %s", to, from, strerror(errno));
 }
 

@@ -2,6 +2,7 @@
  *
  * Plan (rewrite_plan.c, rewrite_meta.c), open the outputs, run the jobs (rewrite_pipeline.c), commit. All
  * parts of a split set stay temporary until all are complete. */
+#include "formats/output/err_exists.h"
 #include "formats/model/model_files.h"
 #include "formats/model/model_identity.h"
 #include "rewrite_internal.h"
@@ -291,7 +292,7 @@ static int write_model(struct rewrite_report *out, const struct model *m, struct
 static int not_ours(const char *path, struct err *e)
 {
     return err_set(
-        e, ERR_IO,
+        e, ERR_EXISTS,
         "%s: exists already, and is not what this run would write; nothing to resume, use --force to "
         "replace it",
         path);

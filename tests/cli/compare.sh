@@ -9,6 +9,9 @@ value() { sed -n "s/^ *\"$1\": \([^,]*\),*$/\1/p" "$work/out" | sed -n "$2p"; }
 
 # The model against itself, the mix by name, and the file of that mix.
 run 0 compare "$demo" "$demo" Q4_K_M "$work/q4.gguf" --text "$text" --ctx 128 --json
+# Which files these are: of each its hash, of types encoded on the way none.
+[ "$(grep -c '"model_sha256": "[0-9a-f]\{64\}"' "$work/out")" -eq 3 ] || fail "not a hash of each of three models"
+[ "$(grep -c '"model_sha256": null' "$work/out")" -eq 1 ] || fail "a hash of what is no file"
 [ "$(value kld_mean 1)" = 0 ] || fail "a model diverges from itself"
 [ "$(value top1_agreement 1)" = 1 ] || fail "a model disagrees with itself"
 for key in kld_mean kld_p99 perplexity ppl_ratio delta_p_rms bits_per_weight; do

@@ -71,6 +71,12 @@ prints "\"file\": \"$work/nowhere.gguf\""
 refuses argument 1 quantize "$work/n.gguf" -o "$work/r.gguf" --type Q5_K_M
 prints '"tensor": "token_embd.weight"'
 absent "$work/r.gguf"
+# An output that stands has a code of its own, whichever command meets it.
+refuses exists 1 quantize "$demo" -o "$work/n.gguf" --type Q4_K_M
+refuses exists 1 imatrix "$work/m.gguf" --text "$text" --ctx 64 --chunks 2 -o "$work/i.gguf"
+refuses exists 1 edit "$work/m.gguf" -o "$work/n.gguf" --set a=1
+refuses exists 1 allocate "$work/m.gguf" --text "$text" --ctx 64 --chunks 1 --target-bpw 5 -o "$work/n.gguf"
+refuses exists 1 compare "$work/m.gguf" Q8_0 --text "$text" --ctx 64 --chunks 1 --html "$work/n.gguf"
 refuses format 1 inspect "$src/tests/data/bad/gguf/$(ls "$src/tests/data/bad/gguf" | head -n 1)"
 run 3 verify "$src/tests/data/bad/gguf/$(ls "$src/tests/data/bad/gguf" | head -n 1)" --json # a finding, no failure
 json

@@ -1,5 +1,6 @@
 /* test_copy_gguf.c - splitting, merging and editing GGUF files, and the content hash that survives all but
  * edits. */
+#include "formats/output/err_exists.h"
 #include "formats/rewrite/copy_gguf.h"
 #include "formats/gguf/gguf_hash.h"
 #include "formats/gguf/gguf_parts.h"
@@ -265,7 +266,7 @@ static void failures_leave_nothing_behind(void **state)
     /* one part of the set is in the way: none of the others may appear */
     assert_int_equal(output_file_write_all(in_scratch("s-00003-of-00004.gguf"), "old", 3, false, &e), 0);
     assert_int_equal(copy_gguf(r, in_scratch("s"), &(struct copy_gguf_options){.max_tensors = 2}, NULL, &e),
-                     ERR_IO);
+                     ERR_EXISTS);
     assert_non_null(strstr(e.msg, "s-00003-of-00004.gguf"));
     assert_int_equal(n_files_in_dir(), 2);
     struct copy_gguf_options force = {.max_tensors = 2, .overwrite = true};
@@ -412,7 +413,7 @@ static void a_killed_commit_does_not_stand_in_the_way(void **state)
         assert_non_null(strstr(e.msg, "s-00001-of-00003.gguf.kerf-old stands"));
     }
     struct gguf_reader *r = open_model(in_scratch("a.gguf"));
-    assert_int_equal(copy_gguf(r, in_scratch("s"), &opt, NULL, &e), ERR_IO);
+    assert_int_equal(copy_gguf(r, in_scratch("s"), &opt, NULL, &e), ERR_EXISTS);
     assert_non_null(strstr(e.msg, "exists already"));
     repack(in_scratch("s-00002-of-00003.gguf"), in_scratch("m.gguf"), NULL, NULL); /* it stands again */
     same_files(in_scratch("a.gguf"), in_scratch("m.gguf"));
@@ -420,7 +421,7 @@ static void a_killed_commit_does_not_stand_in_the_way(void **state)
     unlink(in_scratch("s-00001-of-00003.gguf"));
     unlink(in_scratch("s-00002-of-00003.gguf"));
     write_model(in_scratch("s-00002-of-00003.gguf"), NULL, true);
-    assert_int_equal(copy_gguf(r, in_scratch("s"), &opt, NULL, &e), ERR_IO);
+    assert_int_equal(copy_gguf(r, in_scratch("s"), &opt, NULL, &e), ERR_EXISTS);
     assert_non_null(strstr(e.msg, "exists already"));
     gguf_reader_close(r);
 }

@@ -3,6 +3,7 @@
  *
  * The linker puts the __wrap_ functions below in the place of the calls of the library (see CMakeLists.txt).
  */
+#include "formats/output/err_exists.h"
 #include "formats/output/output_file.h"
 #include "formats/output/output_lock.h"
 #include "formats/output/output_set.h"
@@ -428,7 +429,7 @@ static void what_appears_during_a_commit_is_not_replaced(void **state)
             strcpy(appears, paths[0]); /* the last one to be renamed */
             n_calls = 0;
             fault_at = k;
-            assert_int_equal(output_set_commit(files, N, &e), ERR_IO);
+            assert_int_equal(output_set_commit(files, N, &e), ERR_EXISTS);
             assert_non_null(strstr(e.msg, "exists already"));
             no_fault();
             assert_true(holds(paths[0], ""));
@@ -445,7 +446,7 @@ static void what_appears_during_a_commit_is_not_replaced(void **state)
         assert_int_equal(output_file_write(f, "x", 1, &e), 0);
         strcpy(appears, paths[0]);
         n_calls = 0;
-        assert_int_equal(output_file_commit(f, 0, &e), ERR_IO);
+        assert_int_equal(output_file_commit(f, 0, &e), ERR_EXISTS);
         assert_non_null(strstr(e.msg, "exists already"));
         assert_true(holds(paths[0], ""));
         no_fault();

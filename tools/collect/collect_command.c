@@ -1,6 +1,8 @@
 /* collect_command.c - see collect_command.h. */
 #include "collect_command.h"
 
+#include "formats/output/err_exists.h"
+
 #include "libquant/base/path.h"
 
 #include <stdlib.h>
@@ -41,7 +43,7 @@ void collect_tell_finished(const struct eval_run *r, const char *output)
 
 int collect_not_ours(const char *output, struct err *e)
 {
-    return err_set(e, ERR_IO,
+    return err_set(e, ERR_EXISTS,
                    "%s: exists already, and is not what this run would write; nothing to resume, use --force "
                    "to replace it",
                    output);

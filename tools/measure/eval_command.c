@@ -7,6 +7,7 @@
 #include "eval_reference.h"
 
 #include "calib/eval/evaluate_stored.h"
+#include "formats/output/err_exists.h"
 #include "formats/model/model_sum.h"
 #include "formats/model/model_files.h"
 #include "formats/remark.h"
@@ -83,7 +84,7 @@ int eval_check_output(const char *path, bool force, struct err *e)
 {
     int rc = path ? cmd_check_folder(path, e) : 0;
     if (rc == 0 && path && !force && access(path, F_OK) == 0)
-        rc = err_set(e, ERR_IO, "%s: exists already; use --force to replace it", path);
+        rc = err_set(e, ERR_EXISTS, "%s: exists already; use --force to replace it", path);
     return rc;
 }
 
@@ -642,6 +643,21 @@ static bool stopped(const struct eval_run *r)
     return r->report.partial || r->report.profiles_partial;
 }
 
+/* Say in the report which files these figures are of. Not after a request to stop: models may be large. */
+static int hash_models(struct eval_run *r, struct err *e)
+{
+    size_t n_shown = r->report.n_candidates + (r->stored ? 0 : 1);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n_shown; i++)
+        if (!r->models[i].type)
+            rc = candidate_hash(&r->models[i], r->session.pool, e);
+    for (size_t i = 0; rc == 0 && i < r->report.n_candidates; i++)
+        describe(r, &r->report.candidates[i], &candidates(r)[i]);
+    if (rc == 0 && !r->stored)
+        describe(r, &r->report.reference, &r->models[0]);
+    return rc;
+}
+
 int eval_print(struct eval_run *r, const char *html, struct err *e)
 {
     char title[200];
@@ -653,18 +669,10 @@ int eval_print(struct eval_run *r, const char *html, struct err *e)
     r->report.title = title;
     r->report.seconds = clock_seconds() - r->start;
     r->report.html = html;
-    if (html && !r->shared->dry_run) {
-        size_t n_shown = r->report.n_candidates + (r->stored ? 0 : 1);
-        for (size_t i = 0; rc == 0 && i < n_shown; i++)
-            if (!r->models[i].type)
-                rc = candidate_hash(&r->models[i], r->session.pool, e);
-        for (size_t i = 0; rc == 0 && i < r->report.n_candidates; i++)
-            describe(r, &r->report.candidates[i], &candidates(r)[i]);
-        if (rc == 0 && !r->stored)
-            describe(r, &r->report.reference, &r->models[0]);
-        if (rc == 0)
-            rc = write_html(r, html, e);
-    }
+    if ((html || r->shared->json) && !r->shared->dry_run && !stopped(r))
+        rc = hash_models(r, e);
+    if (rc == 0 && html && !r->shared->dry_run)
+        rc = write_html(r, html, e);
     struct outcome outcome = {r, *e};
     if (rc == 0)
         outcome.e.code = ERR_OK;
