@@ -97,10 +97,9 @@ static void perplexity_text(const struct report *r, FILE *out)
     fprintf(out, "%-11s %s\n", "model", r->reference.path);
     settings(r, out);
     fprintf(out, "%-11s %.4f ± %s%s\n", "perplexity", p->perplexity, figure(4, p->perplexity_stderr).text,
-            r->partial ? " (partial)" : "");
+            r->partial ? " (partial)" : ", standard error over tokens as in llama.cpp");
     if (!isnan(p->window_stderr))
-        fprintf(out, "%-11s ± %.4f from the means of windows, which count related tokens as related\n", "",
-                p->window_stderr);
+        fprintf(out, "%-11s ± %.4f over windows, which is the safer figure\n", "", p->window_stderr);
     fprintf(out, "%-11s %.5f ± %s nats per token over %zu tokens\n", "nll", p->nll.value,
             figure(5, p->nll.error).text, p->n_scored);
     fprintf(out, "%-11s %.0f tokens per second\n", "speed", r->reference.tokens_per_second);

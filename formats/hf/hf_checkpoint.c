@@ -380,12 +380,12 @@ static int compare_index(struct hf_checkpoint *c, struct err *e)
     int rc = 0;
     if (misplaced.n)
         rc = warn(c, e,
-                  "[index-differs] %s: %zu tensors are in another file than " HF_INDEX_NAME " states: %s%s",
+                  "[index-differs] %s: " HF_INDEX_NAME
+                  " names the wrong file for %zu tensors, which were found elsewhere: %s%s",
                   c->folder, misplaced.n, misplaced.text, list_rest(&misplaced, rest));
     if (rc == 0 && unknown.n)
         rc = warn(c, e,
-                  "[index-differs] %s: %zu tensors are not listed in " HF_INDEX_NAME
-                  " and are read all the same: %s%s",
+                  "[index-differs] %s: " HF_INDEX_NAME " leaves out %zu tensors, which were read too: %s%s",
                   c->folder, unknown.n, unknown.text, list_rest(&unknown, rest));
     return rc;
 }
@@ -429,8 +429,9 @@ static int check_total_size(struct hf_checkpoint *c, struct err *e)
                     c->folder);
     if (c->index.has_total_size && c->has_weights && c->n_absent == 0 && c->index.total_size != (double)n)
         return warn(c, e,
-                    "[index-total] %s: metadata.total_size of " HF_INDEX_NAME
-                    " is %.0f, the tensors have %" PRIu64 " bytes",
+                    "[index-total] %s: " HF_INDEX_NAME
+                    " promises %.0f bytes (metadata.total_size), the tensors have %" PRIu64
+                    "; nothing is missing by name",
                     c->folder, c->index.total_size, n);
     return 0;
 }

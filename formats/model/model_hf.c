@@ -234,9 +234,8 @@ static int check_total_size(struct model *m, const struct hf_model *h, struct er
     if (total >= least && (total <= most || m->skipped.n != 0))
         return 0;
     return model_add_line(m, &m->warnings, e,
-                          "[index-total] %s: metadata.total_size of model.safetensors.index.json is %.0f, "
-                          "but the tensors it names "
-                          "take %.0f bytes as %s by config.json",
+                          "[index-total] %s: model.safetensors.index.json promises %.0f bytes "
+                          "(metadata.total_size), but the tensors it names take %.0f as %s by config.json",
                           m->path, total, least, qtype_name(type));
 }
 

@@ -44,7 +44,7 @@ run 0 imatrix a.gguf --text "$text" --ctx 64 --chunks 2 -o im.gguf
 narrow imatrix
 run 0 imatrix show im.gguf
 narrow "imatrix show"
-prints "E(norm)"
+prints "entropy%"
 run 0 compare a.gguf b.gguf --text "$text" --ctx 64 --chunks 2
 narrow compare
 run 0 ladder a.gguf --text "$text" --ctx 64 --chunks 2 --types Q8_0,Q4_K_M

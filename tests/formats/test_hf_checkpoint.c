@@ -84,9 +84,9 @@ static const struct {
 static const struct {
     const char *name, *tensors, *says;
 } odd_folders[] = {
-    {"tensor-misplaced", "abc", "in another file than model.safetensors.index.json states: 'c'"},
+    {"tensor-misplaced", "abc", "names the wrong file for 1 tensors, which were found elsewhere: 'c'"},
     {"tensor-unlisted", "abc",
-     "are not listed in model.safetensors.index.json and are read all the same: 'c'"},
+     "model.safetensors.index.json leaves out 1 tensors, which were read too: 'c'"},
     {"single-beside-shards", "c",
      "model.safetensors is read, as transformers does; not read are 'model-00001-of-00002.safetensors', "
      "'model-00002-of-00002.safetensors'"},

@@ -448,10 +448,10 @@ static void job_release(struct allocate_job *j)
             "stopped "                                                                                       \
             "run has measured is kept in FILE.kerf-state, and the same command continues from there"),       \
         OPT(CHOICE, "probe", &(o).probe, "fast|full",                                                        \
-            "fast: the change of each layer's output, scaled by a curve over depth; embedding, head and "    \
-            "layers of massive activations to the output; at most 20 passes over the text. full: each "      \
-            "tensor "                                                                                        \
-            "to the output",                                                                                 \
+            "where the loss of a tensor is measured. fast: at the output of its layer, scaled by a curve "   \
+            "over "                                                                                          \
+            "depth (embedding, head and layers of massive activations: at the model's output); at most 20 "  \
+            "passes over the text. full: at the model's output, a pass for each tensor and probed type",     \
             .fallback = "fast, full with --probes"),                                                         \
         OPT(TEXT, "probes", &(o).probes, "LIST|all",                                                         \
             "of full probes: types whose loss is measured for each tensor; the others follow from their "    \

@@ -193,10 +193,11 @@ int cmd_hessian(int argc, char **argv)
     const struct opt_command cmd = {
         .name = "hessian",
         .operands = "MODEL --text TEXT -o OUT.gguf",
-        .description = "Collect the Gram matrices of the inputs of every product over a calibration text, "
-                       "for --method feedback: plain, and for keys and values weighed by what attention does "
-                       "with each token. The file holds the importance matrix of the same text as well. "
-                       "'hessian merge A B... -o C' adds files up." ADAPTERS_HELP,
+        .description =
+            "Collect Hessians over a calibration text, for --method feedback: of the inputs of "
+            "every matrix the sum of X X^T, as GPTQ uses it; for keys and values tokens count by the "
+            "attention they get. The file holds the importance matrix of the same text as well. "
+            "'hessian merge A B... -o C' adds files up." ADAPTERS_HELP,
         OPT_TABLE(options),
         .min_operands = 1,
         .max_operands = 1,

@@ -333,8 +333,10 @@ int cmd_imatrix_collect(int argc, char **argv)
             "with --all-experts: what a token counts for each expert: one, or the router's weight "
             "(kerf.imatrix.by_router)",
             .fallback = "plain"),
-        OPT(LIST, "include", &a.include, "REGEX", "keep only entries of tensors whose name it finds"),
-        OPT(LIST, "exclude", &a.exclude, "REGEX", "leave out entries of tensors whose name it finds"),
+        OPT(LIST, "include", &a.include, "REGEX",
+            "keep only entries of tensors whose name matches REGEX anywhere"),
+        OPT(LIST, "exclude", &a.exclude, "REGEX",
+            "leave out entries of tensors whose name matches REGEX anywhere"),
         OPT(UINT, "from-chunk", &a.from_chunk, "N", "leave out the first N windows"),
         OPT(UINT, "expert-prior", &a.prior, "N", IMATRIX_PRIOR_HELP, .fallback = IMATRIX_PRIOR_FALLBACK,
             .range = OPT_RANGE(.max = UINT32_MAX)),

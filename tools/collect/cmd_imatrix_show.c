@@ -42,15 +42,19 @@ static void print_table(const struct imatrix *m, const struct imatrix_stats *s, 
     if (imatrix_all_experts(m))
         printf("  every expert was shown every token%s\n",
                imatrix_by_router(m) ? ", which counts by the router's weight" : "");
-    printf("\n%-33s %12s %8s %8s %7s %7s\n", "tensor", "sum(act^2)", "active%", "E(norm)", "ZD%", "cos");
+    printf("\n%-33s %12s %8s %8s %7s %7s\n", "tensor", "sum(x^2)", "active%", "entropy%", "ZD%", "cos");
     for (size_t i = 0; i < s->n_tensors; i++)
         print_tensor(&s->tensors[i]);
-    printf("\n%-8s %14s %10s %10s\n", "layer", "sum(act^2)", "ZD%", "cos");
+    printf("\n%-8s %14s %10s %10s\n", "layer", "sum(x^2)", "ZD%", "cos");
     for (size_t i = 0; i < s->n_layers; i++) {
         printf("%-8" PRId64 " %14.4f %9.2f%%", s->layers[i].layer, s->layers[i].sum, s->layers[i].z_density);
         print_cosine(10, s->layers[i].cos_sim);
         putchar('\n');
     }
+    fputs("\nx^2: mean square of an input column; active: columns above 1e-5; entropy: 100 when\n"
+          "all columns matter alike; ZD: columns one standard deviation above the mean;\n"
+          "cos: likeness to the same tensor one layer below (1: the same pattern)\n",
+          stdout);
     printf("\ncoverage: %zu of %zu tensors have data", s->n_tensors - s->n_without_data, s->n_tensors);
     if (s->n_starved_experts)
         printf("; %zu experts saw no token", s->n_starved_experts);
@@ -135,9 +139,12 @@ int cmd_imatrix_show(int argc, char **argv)
     const struct opt_command cmd = {
         .name = "imatrix show",
         .operands = "FILE",
-        .description = "Statistics of an importance matrix: for every tensor the mean squared inputs of its "
-                       "columns and how they are spread, for every layer their averages, and how many tokens "
-                       "each tensor and expert has seen.",
+        .description =
+            "Statistics of an importance matrix, those of llama-imatrix --show-statistics: for every tensor "
+            "the mean squares of its input columns (their sum, the part that is active, how even they are, "
+            "how "
+            "many stand out, and how much they resemble those of the layer below), for every layer averages, "
+            "and how many tokens each tensor and expert has seen.",
         .min_operands = 1,
         .max_operands = 1,
         .uses = USES_NOTHING,

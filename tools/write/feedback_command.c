@@ -6,6 +6,7 @@
 #include "calib/feedback/lapack.h"
 #include "calib/solve/loss_table.h"
 #include "calib/stats/hessian_collect.h"
+#include "formats/output/err_exists.h"
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/imatrix_file.h"
 #include "formats/json.h"
@@ -143,7 +144,7 @@ static int refuse_other_output(const struct feedback_run *run, const struct rewr
     bool kept = access(run->hessian_path, F_OK) == 0 || access(run->store_path, F_OK) == 0 ||
                 access(run->state_path, F_OK) == 0;
     if (rc == 0 && !may_be_ours(output, s, &report))
-        rc = err_set(e, ERR_IO,
+        rc = err_set(e, ERR_EXISTS,
                      "%s: exists already, and is not what this run would write (its types or the text of its "
                      "error feedback differ); %s",
                      output,
@@ -519,9 +520,11 @@ static int open_hessians(struct feedback_run *run, const struct rewrite_options 
     if (rc == 0 && f->texts.n && f->held_out)
         rc = choose_held_out(run, f, shared, e);
     else if (rc == 0)
-        cmd_warn(shared,
-                 "[no-gate] without %s the result is not checked on text that the Hessians have not seen",
-                 f->texts.n ? "held-out windows" : "--text");
+        cmd_warn(
+            shared,
+            "[no-gate] %s, so it is not known whether error feedback lowers the KLD: nothing of it can be "
+            "undone",
+            f->texts.n ? "--held-out 0: no text is held out" : "no --text: there is none to measure on");
     return rc;
 }
 
@@ -584,6 +587,8 @@ int feedback_check_output(const struct feedback_options *f, const struct rewrite
     int rc = f->hessian ? output_file_check_input(output, f->hessian, e) : 0;
     for (size_t i = 0; rc == 0 && i < f->texts.n; i++)
         rc = output_file_check_input(output, f->texts.items[i], e);
+    if (rc == 0) /* another run would share what this one keeps beside the output */
+        rc = cmd_claim_outputs(shared, &output, 1, NULL, 0, e);
     if (rc == 0 && !ro->resume)
         warn_left(output, shared);
     /* the parts of a split set have names of their own; a resumed run may find its output finished */
@@ -638,8 +643,9 @@ void feedback_warn(const struct feedback_run *run, const struct shared_options *
     for (size_t i = 0; i < feedback_model_n(run->solved); i++)
         n_plain += feedback_model_tensor(run->solved, i)->is_plain;
     if (n_plain == feedback_model_n(run->solved))
-        cmd_warn(shared,
-                 "[no-gain] error feedback gains nothing on the held-out text; all matrices are plain");
+        cmd_warn(shared, "[no-gain] error feedback does not lower the KLD on held-out text; nothing of it "
+                         "was kept, and the "
+                         "file is what --method fast makes");
 }
 
 /* A difference with its error, which one window does not give. */
@@ -658,8 +664,8 @@ void feedback_tell(const struct feedback_run *run, const struct shared_options *
     char text[64];
     if (shared->json || r->n_windows == 0)
         return;
-    printf("held-out divergence %.5f, %.3f of the plain encoder's (%.5f)\n", r->kld, r->kld / r->plain_kld,
-           r->plain_kld);
+    printf("KLD on held-out text: %.5f with error feedback, %.5f without (ratio %.3f)\n", r->kld,
+           r->plain_kld, r->kld / r->plain_kld);
     printf("  difference %s over %zu window%s\n", with_error(text, r->difference, r->error), r->n_windows,
            r->n_windows == 1 ? ", which gives it no error" : "s");
     for (int t = 0; t < FEEDBACK_N_THIRDS; t++)
@@ -667,9 +673,8 @@ void feedback_tell(const struct feedback_run *run, const struct shared_options *
             const struct feedback_group_result *g = &r->groups[t][k];
             char name[32];
             if (g->n_tensors && (shared->verbose || g->is_plain))
-                printf("  %-20s alone: %.5f, %s%s\n", group_name(name, t, k), g->kld,
-                       with_error(text, g->difference, g->error),
-                       g->is_plain ? "; keeps the plain encoder's bytes" : "");
+                printf("  %-20s alone: %.5f (%s)%s\n", group_name(name, t, k), g->kld,
+                       with_error(text, g->difference, g->error), g->is_plain ? ": no gain, undone" : "");
         }
 }
 

@@ -35,8 +35,9 @@ struct feedback_options {
         OPT(UINT, "chunks", &(f).chunks, "N", "windows to calibrate on; 100 of 512 tokens are enough",       \
             .fallback = "all that are not held out", .range = OPT_RANGE(.min = 1)),                          \
         OPT(UINT, "held-out", &(f).held_out, "N",                                                            \
-            "windows of the text that are not calibrated on; each group of matrices is swapped in alone "    \
-            "there, and keeps the plain encoder's bytes where the divergence rises. 0: no check",            \
+            "windows of the text kept out of calibration, on which the KLD is measured: a group of "         \
+            "matrices "                                                                                      \
+            "that error feedback makes worse there is encoded as by --method fast. 0: no check",             \
             .fallback = "8"),                                                                                \
         PARSE_SPECIAL_OPTION((f).parse_special)
 

@@ -509,8 +509,8 @@ static void options_release(struct options *o)
             "type of the tensors whose GGUF name matches REGEX anywhere; the first match wins"),             \
         OPT(TEXT, "plan", &(o).plan, "FILE",                                                                 \
             "types of single tensors, as kerf allocate writes them. --type is for tensors without a line; "  \
-            "--tensor-type, --output-type and --embedding-type override lines. general.file_type is that "   \
-            "of --type, or of most weights if the plan decides most"),                                       \
+            "--tensor-type, --output-type and --embedding-type override lines. A file whose types the plan " \
+            "decides is called 'plan'; its general.file_type is the type of most weights"),                  \
         OPT(TEXT, "output-type", &(o).output_type, "T", "type of output.weight"),                            \
         OPT(TEXT, "embedding-type", &(o).embedding_type, "T", "type of token_embd.weight"),                  \
         OPT(FLAG, "pure", &(o).pure, NULL, "one type for all matrices, without the rules of the mix"),       \
@@ -520,8 +520,11 @@ static void options_release(struct options *o)
             "type"),                                                                                         \
         RECIPE_OPTION((o).recipe), REQUANTIZE_OPTION((o).allow_requantize),                                  \
         OPT(CHOICE, "method", &(o).method, "fast|feedback",                                                  \
-            "encoder: fast takes each block by itself; feedback hands errors on between weights under the "  \
-            "Hessians of a text, for Q2_K to Q6_K, Q4_0 to Q5_1, IQ2, IQ3 and IQ4")
+            "fast quantizes each block by itself, as llama-quantize does; feedback (of the GPTQ kind) "      \
+            "makes up "                                                                                      \
+            "for the rounding errors of a row in its later weights, by Hessians of a text; for Q2_K to "     \
+            "Q6_K, "                                                                                         \
+            "Q4_0 to Q5_1, IQ2, IQ3 and IQ4")
 
 /* IN OUT TYPE, the order of llama-quantize, or IN TYPE. */
 static int explain_operands(const struct opt_command *cmd, const struct opt_operands *operands)
@@ -550,10 +553,10 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
         OPT_GROUP("Importance:"),
         IMATRIX_OPTION(o.imatrix),
         OPT(LIST, "imatrix-exclude", &o.imatrix_exclude, "REGEX",
-            "encode the tensors whose name it finds as without an importance matrix"),
+            "ignore the importance matrix for tensors whose name matches REGEX anywhere"),
         OPT(FLAG, "imatrix-strict", &o.imatrix_strict, NULL,
-            "refuse when it lacks a tensor that would use it, or an expert of one; not token_embd, "
-            "per_layer_token_embd and output, for which there is data on request only, or none"),
+            "fail when the matrix has no data for a tensor, or an expert, that would use it "
+            "(token_embd, per_layer_token_embd and output do not count)"),
         OPT_GROUP("Input and output:"),
         OPT(FLAG, "mmproj", &o.mmproj, NULL,
             "write the vision and audio towers of a checkpoint instead of its text model: the second file of "
@@ -568,7 +571,7 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
             "MODEL is a PEFT folder that was trained on this checkpoint (its config.json is enough): write "
             "the adapter file that llama.cpp takes with --lora, in F32, F16, BF16 or Q8_0"),
         OPT(LIST, "skip-tensor", &o.skip_tensors, "REGEX",
-            "leave out the tensors of a checkpoint whose stored name the expression finds"),
+            "leave out the tensors of a checkpoint whose stored name matches REGEX anywhere"),
         OPT(SIZE, "split-max-size", &o.split_max_bytes, "SIZE", "write parts of at most this size",
             .range = OPT_RANGE(.min = 1)),
         OPT(FLAG, "resume", &o.resume, NULL,
