@@ -428,25 +428,31 @@ static int check_paths(struct job *j, struct err *e)
 {
     const struct options *o = j->o;
     const char *paths[] = {o->output, o->html, j->hessian, j->hessian_state, j->losses};
-    int rc = o->html && strcmp(o->html, o->output) == 0
-                 ? err_set(e, ERR_ARG, "%s: named for the file and for the page; give each its own", o->html)
-                 : 0;
+    int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof paths / sizeof *paths; i++)
         rc = eval_check_inputs(j->r, paths[i], e);
     return rc;
 }
 
+/* Two runs that write one file would share what they keep beside it. */
+static int claim_outputs(const struct job *j, struct err *e)
+{
+    const char *const outputs[] = {j->o->output, j->o->html};
+    const struct opt_list *texts = &j->r->text->texts;
+    int rc = eval_check_output(j->o->output, j->shared->force, e);
+    if (rc == 0)
+        rc = eval_check_output(j->o->html, j->shared->force, e);
+    return rc == 0 ? cmd_claim_outputs(j->shared, outputs, 2, texts->items, texts->n, e) : rc;
+}
+
 static int run(struct job *j, const char *model, struct err *e)
 {
-    const struct options *o = j->o;
-    j->hessian = path_with(o->output, ".kerf-hessian");
-    j->losses = path_with(o->output, ".kerf-losses");
+    j->hessian = path_with(j->o->output, ".kerf-hessian");
+    j->losses = path_with(j->o->output, ".kerf-losses");
     j->hessian_state = j->hessian ? path_with(j->hessian, ".kerf-state") : NULL;
     if (!j->hessian || !j->losses || !j->hessian_state)
         return err_set(e, ERR_NOMEM, "out of memory");
-    int rc = eval_check_output(o->output, j->shared->force, e);
-    if (rc == 0)
-        rc = eval_check_output(o->html, j->shared->force, e);
+    int rc = claim_outputs(j, e);
     if (rc == 0)
         rc = eval_open(j->r, model, 2, e);
     if (rc == 0)
@@ -475,7 +481,7 @@ static int run(struct job *j, const char *model, struct err *e)
         return rc == ERR_CANCELLED
                    ? err_set(e, rc,
                              ERR_STOPPED ": what is done is kept beside %s; the same command continues",
-                             o->output)
+                             j->o->output)
                    : rc;
     unlink(j->hessian);
     unlink(j->losses);
