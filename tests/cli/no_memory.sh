@@ -21,6 +21,8 @@ run 0 convert m -o q.gguf --type Q8_0
 run 0 imatrix b.gguf $some -o i.gguf
 run 0 hessian b.gguf $some -o h.gguf
 run 0 split b.gguf -o s --max-tensors 30
+"$bin/make_adapter" patterns lora base || fail "make_adapter"
+"$bin/make_tower" qwen25vl v || fail "make_tower"
 printf '{"context": "a b", "choices": ["c", "d"], "answer": 0}\n' >task.jsonl
 
 # once WHERE ARGS...: run the command so, its output is x.gguf (of a page, without what tells of times); sets got.
@@ -93,6 +95,10 @@ refused imatrix show i.gguf
 refused hessian b.gguf $some -o x.gguf --threads 1
 refused edit b.gguf -o x.gguf --set general.name=x --remove general.type
 refused split b.gguf -o x --max-tensors 30
+refused convert base --lora lora -o x.gguf --type Q8_0 --threads 1
+refused convert lora --base base -o x.gguf --threads 1
+refused convert v --mmproj -o x.gguf --threads 1
+refused hessian merge h.gguf h.gguf -o x.gguf
 refused merge s-00001-of-00002.gguf -o x.gguf
 refused perplexity b.gguf $some --threads 1
 refused compare b.gguf q.gguf Q4_0 $some --threads 1 --json
@@ -100,11 +106,16 @@ refused ladder b.gguf $some --types Q8_0,Q4_0 --threads 1
 refused allocate b.gguf --imatrix i.gguf $some --target-bpw 8.5 -o x.gguf --threads 1
 refused score b.gguf --task task.jsonl --threads 1
 refused fit m --memory 1GiB
+refused fit b.gguf q.gguf --memory 1GiB --json
 refused inspect b.gguf --stats --threads 1
+refused inspect b.gguf --key 'general.*' --key tokenizer.ggml.tokens --json
 refused tokenize b.gguf t.txt
-refused verify b.gguf --threads 1
+refused verify b.gguf q.gguf --threads 1 --json
 refused diff b.gguf q.gguf --threads 1
-refused hash b.gguf --threads 1
+refused hash b.gguf q.gguf --threads 1
+loaded=libopenblas.so.0
+refused best b.gguf --text t.txt --ctx 16 --chunks 4 --target-bpw 9 -o x.gguf --threads 1
+loaded=
 
 n_last=24 # the page grows in these
 refused compare b.gguf q.gguf Q4_0 $some --threads 1 --html x.html
