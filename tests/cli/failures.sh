@@ -147,7 +147,7 @@ run 0 verify "$work/sound.gguf" --json
 ! grep -q '"files"' "$work/out" || fail "a list for one file"
 # A model without vocabulary is sound, and said to lack it.
 keys=$("$kerf" inspect "$work/sound.gguf" --json | sed -n 's/^    "\(tokenizer\.[^"]*\)".*/--remove \1/p')
-run 0 edit "$work/sound.gguf" -o "$work/mute.gguf" $keys
+run 0 edit "$work/sound.gguf" -o "$work/mute.gguf" --force $keys
 run 0 verify "$work/mute.gguf" --json
 prints '"code": "no-vocabulary"'
 prints '"valid": true'

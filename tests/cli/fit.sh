@@ -25,7 +25,7 @@ done
 [ "$(value total_bytes 5)" -eq $((mixed + $(value kv_bytes 5) + $(value overhead_bytes 5))) ] || fail "the sum"
 [ "$(value fits 5)" = true ] && [ "$(value max_ctx 5)" = 512 ] || fail "capped by the training"
 # The configuration alone brings warnings of its own, and without a vocabulary there is no size of a file.
-figures() { sed '/"warnings"/,$d; /"n_bytes"/d' "$work/out"; }
+figures() { sed '/"warnings"/,$d; /"n_bytes"/d; /"model"/d' "$work/out"; }
 figures >"$work/folder"
 
 # Units: KB, MB, GB are powers of 1000, K and KiB and their likes of 1024 (caught: GB taken as 1024 to the third).

@@ -85,8 +85,7 @@ static const struct {
     const char *name, *tensors, *says;
 } odd_folders[] = {
     {"tensor-misplaced", "abc", "names the wrong file for 1 tensors, which were found elsewhere: 'c'"},
-    {"tensor-unlisted", "abc",
-     "model.safetensors.index.json leaves out 1 tensors, which were read too: 'c'"},
+    {"tensor-unlisted", "abc", "model.safetensors.index.json leaves out 1 tensors, which were read too: 'c'"},
     {"single-beside-shards", "c",
      "model.safetensors is read, as transformers does; not read are 'model-00001-of-00002.safetensors', "
      "'model-00002-of-00002.safetensors'"},
