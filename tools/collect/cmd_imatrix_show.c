@@ -51,9 +51,9 @@ static void print_table(const struct imatrix *m, const struct imatrix_stats *s, 
         print_cosine(10, s->layers[i].cos_sim);
         putchar('\n');
     }
-    fputs("\nx^2: mean square of an input column; active: columns above 1e-5; entropy: 100 when\n"
-          "all columns matter alike; ZD: columns one standard deviation above the mean;\n"
-          "cos: likeness to the same tensor one layer below (1: the same pattern)\n",
+    fputs("\nx^2: mean square of a column of inputs; active: columns above 1e-5; entropy:\n"
+          "100 when all columns matter alike; ZD: columns one standard deviation above the\n"
+          "mean; cos: likeness to the same tensor one layer below (1: the same pattern)\n",
           stdout);
     printf("\ncoverage: %zu of %zu tensors have data", s->n_tensors - s->n_without_data, s->n_tensors);
     if (s->n_starved_experts)
