@@ -7,6 +7,7 @@
 #include "formats/output/err_exists.h"
 #include "formats/remark.h"
 #include "libquant/base/printable.h"
+#include "libquant/base/printed.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -116,6 +117,36 @@ const char *outcome_code(enum err_code code)
     case ERR_OK: break;
     }
     return code == ERR_EXISTS ? "exists" : "other";
+}
+
+/* Quoted where a shell would read it otherwise. */
+static void put_word(FILE *out, const char *word)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=:,+@%";
+    if (word[0] && word[strspn(word, plain)] == 0) {
+        fputs(word, out);
+        return;
+    }
+    fputc('\'', out);
+    for (; *word; word++)
+        if (*word == '\'')
+            fputs("'\\''", out);
+        else
+            fputc(*word, out);
+    fputc('\'', out);
+}
+
+char *outcome_command(void)
+{
+    struct printed p;
+    if (printed_begin(&p) != 0)
+        return NULL;
+    fputs("kerf", p.out);
+    for (int i = 1; i < run.argc; i++) {
+        fputc(' ', p.out);
+        put_word(p.out, run.argv[i]);
+    }
+    return printed_end(&p);
 }
 
 /* Is `path`, of n bytes, there? Or at least among the arguments (also behind "--option=")? */

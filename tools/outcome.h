@@ -13,6 +13,10 @@
 /* From main: so that wrong usage is told in JSON as well where --json stands among the arguments. */
 void outcome_begin(int argc, char **argv);
 
+/* The command line as a shell would take it, "kerf" first, for what tells how it was made. malloc'ed, caller
+ * frees; NULL: no memory. */
+char *outcome_command(void);
+
 /* From the parser, once the shared options are known. */
 void outcome_options(const struct shared_options *o);
 

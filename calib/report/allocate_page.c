@@ -3,21 +3,20 @@
 #include "allocate_page.h"
 
 #include "calib/eval/ladder.h"
+#include "chart.h"
 #include "page.h"
 #include "report.h"
 #include "report_map.h"
 
 #include "formats/json.h"
 #include "formats/model/tensor_name.h"
+#include "libquant/base/path.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WIDE     960.0 /* of charts; NARROW: on phones */
-#define NARROW   400.0
-#define RIGHT    30.0
 #define N_POINTS 30
 #define N_MARKS  24
 
@@ -113,107 +112,74 @@ static int standard_mixes(const struct allocator *a, struct mark *marks, size_t 
     return rc;
 }
 
-struct axes {
-    double left, right, top, bottom, x0, x1, y0, y1; /* y in decades */
-};
-
-static double at_x(const struct axes *a, double bits)
-{
-    return a->left + (bits - a->x0) / (a->x1 - a->x0) * (a->right - a->left);
-}
-
-static double at_y(const struct axes *a, double loss)
-{
-    double t = (log10(fmax(loss, 1e-12)) - a->y0) / (a->y1 - a->y0);
-    return a->bottom - fmin(fmax(t, 0), 1) * (a->bottom - a->top);
-}
-
-static void fit_axes(struct axes *a, const struct mark *m, size_t n)
-{
-    double low = INFINITY, high = 0, x0 = INFINITY, x1 = 0;
-    for (size_t i = 0; i < n; i++) {
-        low = fmin(low, m[i].loss);
-        high = fmax(high, m[i].loss);
-        x0 = fmin(x0, m[i].bits);
-        x1 = fmax(x1, m[i].bits);
-    }
-    a->y0 = floor(log10(fmax(low, 1e-12)));
-    a->y1 = fmax(ceil(log10(fmax(high, 1e-12))), a->y0 + 1);
-    a->x0 = floor(x0 * 2 - 0.2) / 2;
-    a->x1 = fmax(ceil(x1 * 2 + 0.2) / 2, a->x0 + 0.5);
-}
-
-static void grid(const struct axes *a, FILE *out)
-{
-    for (double d = a->y0; d <= a->y1; d++) {
-        fprintf(out,
-                "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/><text x=\"%.1f\" "
-                "y=\"%.1f\" text-anchor=\"end\">",
-                a->left, a->right, at_y(a, pow(10, d)), at_y(a, pow(10, d)), a->left - 8,
-                at_y(a, pow(10, d)) + 4);
-        report_decade(out, pow(10, d));
-        fputs("</text>\n", out);
-    }
-    for (double b = ceil(a->x0); b <= a->x1; b++)
-        fprintf(out,
-                "<line class=\"axis\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%g\" y2=\"%g\"/><text x=\"%.1f\" y=\"%g\" "
-                "text-anchor=\"middle\">%g</text>\n",
-                at_x(a, b), at_x(a, b), a->bottom, a->bottom + 5, at_x(a, b), a->bottom + 20, b);
-    fprintf(out,
-            "<line class=\"axis\" x1=\"%g\" x2=\"%g\" y1=\"%g\" y2=\"%g\"/><text x=\"%g\" y=\"%g\" "
-            "text-anchor=\"end\">bits per weight</text><text x=\"%g\" y=\"%g\">expected loss, nats per "
-            "token</text>\n",
-            a->left, a->right, a->bottom, a->bottom, a->right, a->bottom + 40, a->left + 4, a->top + 12);
-}
-
-/* Rings with names; a name moves up until it meets no other. */
-static void mix_marks(const struct axes *a, const struct mark *m, size_t n, FILE *out)
-{
-    double tx[N_MARKS], ty[N_MARKS];
-    for (size_t i = 0; i < n && i < N_MARKS; i++) {
-        double x = at_x(a, m[i].bits), y = at_y(a, m[i].loss);
-        tx[i] = x + 8;
-        ty[i] = y - 5;
-        for (size_t j = 0; j < i; j++)
-            if (fabs(tx[j] - tx[i]) < 52 && fabs(ty[j] - ty[i]) < 13) {
-                ty[i] = ty[j] - 13;
-                j = (size_t)-1; /* from the start again: it may meet another now */
-            }
-        if (ty[i] < y - 20)
-            fprintf(out, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", x, tx[i],
-                    y - 4, ty[i] + 2);
-        fprintf(out,
-                "<circle class=\"mid\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"><title>%s: %.3g at %.3f bits</title>"
-                "</circle><text x=\"%.1f\" y=\"%.1f\">%s</text>\n",
-                x, y, m[i].name, m[i].loss, m[i].bits, tx[i], ty[i], m[i].name);
-    }
-}
-
 /* What the chart shows: the frontier, then the standard mixes. */
 struct marks {
     struct mark all[N_POINTS + N_MARKS + 1];
     size_t n, n_mixes;
 };
 
+static void fit_axes(struct axis *x, struct axis *y, const struct marks *m, const struct allocation *r)
+{
+    double low = INFINITY, high = 0, x0 = r->bits_per_weight, x1 = r->bits_per_weight;
+    for (size_t i = 0; i < m->n + m->n_mixes; i++) {
+        low = fmin(low, fmax(m->all[i].loss, 1e-12));
+        high = fmax(high, m->all[i].loss);
+        x0 = fmin(x0, m->all[i].bits);
+        x1 = fmax(x1, m->all[i].bits);
+    }
+    axis_fit_decades(y, low, high);
+    x->low = floor(x0 * 2 - 0.2) / 2;
+    x->high = fmax(ceil(x1 * 2 + 0.2) / 2, x->low + 0.5);
+}
+
+static void put_axes(const struct axis *x, const struct axis *y, double bottom, FILE *out)
+{
+    axis_decades_up(y, x->from, x->to, out);
+    fprintf(out, "<line class=\"axis\" x1=\"%g\" x2=\"%g\" y1=\"%g\" y2=\"%g\"/>\n", x->from, x->to, bottom,
+            bottom);
+    axis_ticks(x, bottom, out);
+    fprintf(
+        out,
+        "<text x=\"%g\" y=\"%g\" text-anchor=\"end\">bits per weight</text><text x=\"%g\" y=\"%g\">expected "
+        "loss, nats per token</text>\n",
+        x->to, bottom + 42, x->from, CHART_TOP + 4);
+}
+
+/* The frontier, the mixes as rings, the plan as a dot; names stand clear of all three. */
 static void frontier_chart(const struct allocation *r, const struct marks *m, double width, FILE *out)
 {
-    struct axes x = {.left = 60, .right = width - RIGHT, .top = 16, .bottom = 360};
-    fit_axes(&x, m->all, m->n + m->n_mixes);
+    const size_t n = m->n_mixes + 1;
+    struct chart_point all[N_MARKS + 1] = {{.name = NULL}};
+    for (size_t i = 0; i < m->n_mixes; i++)
+        all[i].name = m->all[m->n + i].name;
+    all[m->n_mixes].name = "this plan";
+    const double height = fmax(430, CHART_LINE * (double)n + 110), bottom = height - 52;
+    struct axis x = {.from = 60, .to = width - fmin(chart_names_width(all, n) + 24, width / 3)};
+    struct axis y = {.from = bottom, .to = CHART_TOP + CHART_HEAD};
+    fit_axes(&x, &y, m, r);
+    for (size_t i = 0; i < n; i++) {
+        all[i].x = axis_place(&x, i < m->n_mixes ? m->all[m->n + i].bits : r->bits_per_weight);
+        all[i].y = axis_place(&y, i < m->n_mixes ? m->all[m->n + i].loss : r->loss);
+    }
+    const struct chart_box field = {x.from, y.to, x.to, bottom};
+    chart_place_names(all, n, &field, x.to + 12, false);
     fprintf(out,
-            "<svg viewBox=\"0 0 %g 412\" role=\"img\" aria-label=\"Expected loss against bits per "
-            "weight\">\n",
-            width);
-    grid(&x, out);
+            "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"Expected loss against bits per weight\">\n",
+            width, height);
+    put_axes(&x, &y, bottom, out);
     fputs("<polyline class=\"curve\" points=\"", out);
     for (size_t i = 0; i < m->n; i++)
-        fprintf(out, "%.1f,%.1f ", at_x(&x, m->all[i].bits), at_y(&x, m->all[i].loss));
+        fprintf(out, "%.1f,%.1f ", axis_place(&x, m->all[i].bits), axis_place(&y, m->all[i].loss));
     fputs("\"/>\n", out);
-    mix_marks(&x, m->all + m->n, m->n_mixes, out);
-    if (r->loss > 0 && r->bits_per_weight <= x.x1)
+    chart_put_leaders(all, n, out);
+    for (size_t i = 0; i < n; i++)
         fprintf(out,
-                "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"5.5\"><title>this plan: %.3g at %.3f "
+                "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%g\"><title>%s: expected loss %.3g at %.3f "
                 "bits</title></circle>\n",
-                at_x(&x, r->bits_per_weight), at_y(&x, r->loss), r->loss, r->bits_per_weight);
+                i < m->n_mixes ? "mid" : "dot", all[i].x, all[i].y, i < m->n_mixes ? 4 : 5.5, all[i].name,
+                i < m->n_mixes ? m->all[m->n + i].loss : r->loss,
+                i < m->n_mixes ? m->all[m->n + i].bits : r->bits_per_weight);
+    chart_put_names(all, n, out);
     fputs("</svg>\n", out);
 }
 
@@ -228,63 +194,75 @@ static int frontiers(const struct allocator *a, const struct allocation *r, FILE
     if (rc != 0)
         return rc;
     fputs("<div class=\"large\">", out);
-    frontier_chart(r, &m, WIDE, out);
+    frontier_chart(r, &m, CHART_WIDE, out);
     fputs("</div><div class=\"small\">", out);
-    frontier_chart(r, &m, NARROW, out);
+    frontier_chart(r, &m, CHART_NARROW, out);
     fputs("</div>", out);
     return 0;
 }
 
 /* --- the page --- */
 
-static void item(FILE *out, const char *term, const char *text)
+static void put_texts(const struct allocate_source *source, FILE *out)
 {
-    fprintf(out, "<dt>%s</dt><dd><code>", term);
-    report_put(out, text);
-    fputs("</code></dd>\n", out);
+    for (size_t i = 0; source->corpus && i < source->corpus->n_texts; i++) {
+        fputs(i ? ", " : " on ", out);
+        report_put(out, path_short(source->corpus->texts[i].path));
+    }
 }
 
-static void head(const struct allocator *a, const struct allocation *r, FILE *out)
+static void head(const struct allocator *a, const struct allocation *r, const struct allocate_source *source,
+                 FILE *out)
 {
     char name[200] = "";
     struct gguf_string s = {0};
-    const struct model *m = allocator_table(a)->model;
-    if (gguf_meta_get_string(model_meta(m), "general.name", &s))
+    const struct loss_table *t = allocator_table(a);
+    if (gguf_meta_get_string(model_meta(t->model), "general.name", &s))
         snprintf(name, sizeof name, "%.*s", (int)(s.len < 199 ? s.len : 199), s.data);
-    fputs("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-          "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>",
-          out);
-    report_put(out, name[0] ? name : model_arch_name(m));
-    fprintf(out, " – bit allocation</title>\n<style>\n%s</style>\n</head>\n<body>\n<main>\n<h1>",
-            report_style);
-    report_put(out, name[0] ? name : model_arch_name(m));
+    if (!name[0])
+        snprintf(name, sizeof name, "%s", model_arch_name(t->model));
+    page_open(out);
+    report_put(out, name);
+    put_texts(source, out);
+    fprintf(out, ", %.3f bits per weight", r->bits_per_weight);
+    page_main(out, "bit allocation");
+    report_put(out, name);
+    fputs("</h1>\n<p class=\"lead\">A type for every tensor, so that the expected loss is least in ", out);
+    page_size(out, r->budget_bytes);
+    fputs(".</p>\n<p class=\"soft\">", out);
+    page_size(out, r->n_bytes);
     fprintf(out,
-            "</h1>\n<p class=\"lead\">A type for every tensor, so that the expected loss is least in %" PRIu64
-            " bytes.</p>\n<p class=\"soft\">%" PRIu64
-            " bytes are used, %.3f bits per weight. Expected loss %.3g "
-            "nats per token; no choice of these types has less than %.3g.</p>\n",
-            r->budget_bytes, r->n_bytes, r->bits_per_weight, r->loss, r->lower_bound);
+            " are used, %.3f bits per weight. Expected loss %.3g nats per token; no choice of these types "
+            "has less "
+            "than %.3g. Losses measured",
+            r->bits_per_weight, r->loss, r->lower_bound);
+    put_texts(source, out);
+    fprintf(out, ", %zu tokens in %zu windows of %zu.</p>\n", t->n_scored, t->n_windows, t->ctx);
+}
+
+static void comparison_row(const char *name, uint64_t n_bytes, double bits, struct estimate kld, FILE *out)
+{
+    fprintf(out, "<tr><td>%s</td><td>", name);
+    page_size(out, n_bytes);
+    fprintf(out, "</td><td>%.3f</td>", bits);
+    page_estimate(out, 6, kld.value, kld.error, false);
+    fputs("</tr>\n", out);
 }
 
 /* Plan and mix side by side. */
 static void comparison(const struct allocation *r, const struct confirmation *c, FILE *out)
 {
-    fputs("<h2>Beside the standard mix</h2>\n<table><thead><tr><th>types</th><th class=\"n\">bytes</th><th "
-          "class=\"n\">bits per weight</th><th class=\"n\">mean KLD</th></tr></thead><tbody>\n",
-          out);
+    page_table(out, "Beside the standard mix", "Types|Size|Bits per weight|Mean KLD", false);
+    comparison_row("this plan", r->n_bytes, r->bits_per_weight, c->plan_kld, out);
+    comparison_row(c->mix->name, c->mix_bytes, c->mix_bits, c->mix_kld, out);
+    page_table_end(out);
     fprintf(out,
-            "<tr><td>this plan</td><td class=\"n\">%" PRIu64 "</td><td class=\"n\">%.3f</td><td "
-            "class=\"n\">%.4g ± %.1g</td></tr>\n",
-            r->n_bytes, r->bits_per_weight, c->plan_kld.value, c->plan_kld.error);
-    fprintf(out,
-            "<tr><td>%s</td><td class=\"n\">%" PRIu64 "</td><td class=\"n\">%.3f</td><td class=\"n\">%.4g ± "
-            "%.1g</td></tr>\n</tbody></table>\n",
-            c->mix->name, c->mix_bytes, c->mix_bits, c->mix_kld.value, c->mix_kld.error);
-    fprintf(out,
-            "<p class=\"soft\">Divergence from the unquantized model on %zu tokens%s, in nats per token. The "
-            "difference is %.3g ± %.1g%s.</p>\n",
-            c->n_tokens, c->held_out ? " that the losses were not measured on" : "", c->difference.value,
-            c->difference.error,
+            "<p class=\"note\">Divergence from the unquantized model on %zu tokens%s, in nats per token. The "
+            "difference is %.3g",
+            c->n_tokens, c->held_out ? " that the losses were not measured on" : "", c->difference.value);
+    if (!isnan(c->difference.error))
+        fprintf(out, "&#8239;±&#8239;%.1g", c->difference.error);
+    fprintf(out, "%s.</p>\n",
             !c->plan_wins   ? ": the plan does not beat the mix"
             : c->is_certain ? ""
                             : ", less than the measurement is certain of");
@@ -292,18 +270,47 @@ static void comparison(const struct allocation *r, const struct confirmation *c,
 
 static void fast_probes(const struct loss_table *t, FILE *out)
 {
-    fprintf(out, "<dt>Probes</dt><dd>%s</dd>\n", t->probe == LOSS_PROBE_FAST ? "fast" : "full");
+    page_item(out, "Probes", t->probe == LOSS_PROBE_FAST ? "fast" : "full");
     if (t->n_depths) {
-        fputs("<dt>Divergence for each unit of local change</dt><dd>", out);
+        page_item_open(out, "Divergence for each unit of local change");
         for (size_t i = 0; i < t->n_depths; i++)
             if (t->depths[i].local > 0 && isfinite(t->depths[i].kld))
                 fprintf(out, "%slayer %u: %.3g", i ? ", " : "", t->depths[i].layer,
                         t->depths[i].kld / t->depths[i].local);
         fputs("</dd>\n", out);
     }
+    if (t->n_massive)
+        page_item_open(out, "Layers of massive activations");
     for (size_t i = 0; i < t->n_massive; i++)
-        fprintf(out, "%s%u%s", i ? ", " : "<dt>Layers of massive activations</dt><dd>", t->massive[i],
-                i + 1 == t->n_massive ? "</dd>\n" : "");
+        fprintf(out, "%s%u%s", i ? ", " : "", t->massive[i], i + 1 == t->n_massive ? "</dd>\n" : "");
+}
+
+static void foot(const struct loss_table *t, const struct allocate_source *source,
+                 const struct page_about *about, FILE *out)
+{
+    page_foot(out);
+    if (source->path)
+        page_item(out, "Model", source->path);
+    page_hash(out, "Weights", t->weights_sha256);
+    for (size_t i = 0; source->corpus && i < source->corpus->n_texts; i++) {
+        const struct corpus_text *x = &source->corpus->texts[i];
+        page_item_open(out, "Text");
+        report_put(out, x->path);
+        fprintf(out, ", %" PRIu64 " bytes, %zu tokens<br><code>%s</code></dd>\n", x->n_bytes,
+                x->end - x->begin, x->sha256);
+    }
+    page_hash(out, "Token ids", t->ids_sha256);
+    page_item_open(out, "Losses");
+    fprintf(out, "measured on %zu tokens in %zu windows of %zu</dd>\n", t->n_scored, t->n_windows, t->ctx);
+    fast_probes(t, out);
+    page_item(out, "Activations",
+              t->activations == ACTIVATIONS_Q8 ? "rounded as the llama.cpp CPU runtime rounds them"
+                                               : "32-bit floats");
+    if (t->imatrix_sha256[0])
+        page_hash(out, "Importance matrix", t->imatrix_sha256);
+    else
+        page_item(out, "Importance matrix", "none");
+    page_close(out, about);
 }
 
 /* --- tensors, as a table and as data --- */
@@ -322,11 +329,8 @@ static const struct loss_option *chosen(const struct choices *c, size_t i)
 static void tensors_table(const struct choices *c, FILE *out)
 {
     const struct loss_table *t = allocator_table(c->a);
-    fputs("<h2>Tensor by tensor</h2>\n<details><summary>All of them</summary><div "
-          "class=\"scroll\"><table>\n<thead>"
-          "<tr><th>Tensor</th><th>Type</th><th>Bits per weight</th><th>Bytes</th><th>Expected loss</th></tr>"
-          "</thead>\n<tbody>\n",
-          out);
+    fputs("<h2>Tensor by tensor</h2>\n<details><summary>All of them</summary>", out);
+    page_table(out, NULL, "Tensor|Type|Bits per weight|Bytes|Expected loss", false);
     for (size_t i = 0; i < t->n_tensors; i++) {
         const struct loss_option *o = chosen(c, i);
         fputs("<tr><td>", out);
@@ -334,7 +338,8 @@ static void tensors_table(const struct choices *c, FILE *out)
         fprintf(out, "</td><td>%s</td><td>%.2f</td><td>%" PRIu64 "</td><td>%.3g</td></tr>\n",
                 qtype_name(o->type), bits_of(&t->tensors[i], o), o->n_bytes, o->loss);
     }
-    fputs("</tbody></table></div></details>\n", out);
+    page_table_end(out);
+    fputs("</details>\n", out);
 }
 
 static void put_csv(const void *ctx, FILE *out)
@@ -342,10 +347,11 @@ static void put_csv(const void *ctx, FILE *out)
     const struct choices *c = ctx;
     const struct loss_table *t = allocator_table(c->a);
     fputs("tensor,type,bits_per_weight,n_bytes,loss\n", out);
-    for (size_t i = 0; i < t->n_tensors; i++)
-        fprintf(out, "%s,%s,%.6f,%" PRIu64 ",%.9g\n", t->tensors[i].tensor->name,
-                qtype_name(chosen(c, i)->type), bits_of(&t->tensors[i], chosen(c, i)), chosen(c, i)->n_bytes,
-                chosen(c, i)->loss);
+    for (size_t i = 0; i < t->n_tensors; i++) {
+        page_csv_text(out, t->tensors[i].tensor->name);
+        fprintf(out, ",%s,%.6f,%" PRIu64 ",%.9g\n", qtype_name(chosen(c, i)->type),
+                bits_of(&t->tensors[i], chosen(c, i)), chosen(c, i)->n_bytes, chosen(c, i)->loss);
+    }
 }
 
 static void put_json(const void *ctx, FILE *out)
@@ -375,19 +381,19 @@ static void put_json(const void *ctx, FILE *out)
 static int tensors(const struct choices *c, FILE *out, struct err *e)
 {
     tensors_table(c, out);
-    fputs("<p class=\"soft noprint\">The data: ", out);
+    page_data(out);
     int rc = page_link(out, "plan.csv", "text/csv", put_csv, c);
     if (rc == 0)
         rc = page_link(out, "plan.json", "application/json", put_json, c);
-    fputs("</p>\n", out);
+    page_data_end(out);
     return rc == 0 ? 0 : err_set(e, rc, "out of memory for the page");
 }
 
 int allocate_page(const struct allocator *a, const struct allocation *r, const struct confirmation *c,
-                  const char *version, FILE *out, struct err *e)
+                  const struct allocate_source *source, const struct page_about *about, FILE *out,
+                  struct err *e)
 {
-    const struct loss_table *t = allocator_table(a);
-    head(a, r, out);
+    head(a, r, source, out);
     fputs("<h2>Where the bits go</h2>\n<figure>\n", out);
     int rc = map(a, r, out, e);
     fputs("<figcaption>Layers from left to right, kinds of tensors from top to bottom; the stronger the "
@@ -397,24 +403,15 @@ int allocate_page(const struct allocator *a, const struct allocation *r, const s
           out);
     if (rc == 0)
         rc = frontiers(a, r, out, e);
-    fputs("<figcaption>The least expected loss for each size (line), this plan (dot), and what the standard "
-          "mixes "
-          "would cost by the same measured losses (rings). Down and to the left is better.</figcaption>\n"
-          "</figure>\n",
-          out);
+    fputs(
+        "<figcaption>The least expected loss for each size (line), this plan (dot), and what the standard "
+        "mixes would cost by the same measured losses (rings). Down and to the left is better.</figcaption>\n"
+        "</figure>\n",
+        out);
     if (c && c->mix)
         comparison(r, c, out);
     if (rc == 0)
         rc = tensors(&(struct choices){a, r}, out, e);
-    fputs("<h2>What it rests on</h2>\n<dl>\n", out);
-    fprintf(out, "<dt>Losses</dt><dd>measured on %zu tokens in %zu windows of %zu</dd>\n", t->n_scored,
-            t->n_windows, t->ctx);
-    fast_probes(t, out);
-    item(out, "Token ids", t->ids_sha256);
-    item(out, "Weights", t->weights_sha256);
-    item(out, "Importance", t->imatrix_sha256[0] ? t->imatrix_sha256 : "none");
-    fprintf(out, "<dt>Program</dt><dd>kerf %s</dd>\n</dl>\n", version);
-    page_sort_script(out);
-    fputs("</main>\n</body>\n</html>\n", out);
+    foot(allocator_table(a), source, about, out);
     return rc;
 }

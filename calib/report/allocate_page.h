@@ -7,9 +7,20 @@
 
 #include <stdio.h>
 
+struct corpus;
+struct page_about;
+
+/* What allocator and choice do not know of themselves. */
+struct allocate_source {
+    const char *path; /* of the model, or NULL */
+    const struct corpus
+        *corpus; /* texts of this run; NULL, or without texts: the losses were read from a table */
+};
+
 /* Solves some thirty budgets for the frontier. `c`: how it was confirmed; NULL or without a mix: not. Write
  * errors are the FILE's: ask ferror. */
 int allocate_page(const struct allocator *a, const struct allocation *r, const struct confirmation *c,
-                  const char *version, FILE *out, struct err *e);
+                  const struct allocate_source *source, const struct page_about *about, FILE *out,
+                  struct err *e);
 
 #endif

@@ -56,6 +56,7 @@ struct report_parts;
 struct report {
     enum report_kind kind;
     const char *version; /* of the program */
+    const char *command; /* as it was given, for the page; or NULL */
     const char *architecture;
     const char *title; /* general.name of the reference, or NULL */
     uint64_t n_parameters;
@@ -113,11 +114,8 @@ void report_json(const struct report *r, FILE *out);
 /* 0 or ERR_NOMEM; then the page is not whole. */
 int report_html(const struct report *r, FILE *out);
 
-/* The style sheet of the page, for other pages of the house. */
-extern const char report_style[];
-
 /* Text of a page, with what HTML would read as markup written otherwise; control characters become spaces,
- * NULL is nothing. */
+ * bytes that are not UTF-8 U+FFFD; NULL is nothing. */
 void report_put(FILE *out, const char *s);
 
 /* Once paths and types are set: candidates whose files have the same name get as many of their folders as
@@ -128,14 +126,8 @@ void report_name_candidates(struct report *r);
  * report_name_candidates where need be. */
 const char *report_name(const struct report_model *m);
 
-/* That name as a field of a CSV file, quoted. */
-void report_csv_name(const struct report_model *m, FILE *out);
-
 /* Size of loss against size of file as inline SVG; for report_html. 0 or ERR_NOMEM. */
 int report_chart(const struct report *r, double width, FILE *out);
-
-/* A power of ten as every chart writes it, inside of a text element: 0.01, 100, or 10 with an exponent. */
-void report_decade(FILE *out, double v);
 
 /* Percentiles of the divergence of each candidate as inline SVG; for report_html. */
 void report_spread(const struct report *r, double width, FILE *out);

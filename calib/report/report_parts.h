@@ -41,4 +41,9 @@ void report_parts_release(struct report_parts *p);
 void report_parts_text(const struct report *r, FILE *out);
 void report_parts_json(const struct report *r, struct json_writer *w);
 
+/* For the page, of reports with candidates: charts and tables. 0 or ERR_NOMEM. */
+int report_parts_html(const struct report *r, FILE *out);
+/* A line for each part and model: the figures of the JSON. */
+void report_parts_csv(const struct report *r, FILE *out);
+
 #endif

@@ -3,6 +3,7 @@
 
 #include "calib/eval/profile.h"
 #include "formats/model/tensor_name.h"
+#include "page.h"
 #include "report_map.h"
 
 #include <math.h>
@@ -66,9 +67,12 @@ static void layer_cells(struct map_cell *cells, const struct profile *p, const s
                  100 * l->error);
         *gain = (struct map_cell){.row = gain_row, .column = (int64_t)i, .warm = true};
         gain->shade = most > 0 && l->restored.gain.value > 0 ? shade_at(l->restored.gain.value / most) : 0;
-        snprintf(gain->title, sizeof gain->title,
-                 "layer %zu restored: loss %.4g, a gain of %.3g ± %.2g (%.1f %% of the loss)", i,
-                 l->restored.loss.value, l->restored.gain.value, l->restored.gain.error,
+        int n = snprintf(gain->title, sizeof gain->title, "layer %zu restored: loss %.4g, a gain of %.3g", i,
+                         l->restored.loss.value, l->restored.gain.value);
+        char *rest = gain->title + n;
+        if (!isnan(l->restored.gain.error))
+            rest += snprintf(rest, 40, " ± %.2g", l->restored.gain.error);
+        snprintf(rest, 40, " (%.1f %% of the loss)",
                  p->loss.value > 0 ? 100 * l->restored.gain.value / p->loss.value : 0);
     }
 }
@@ -98,7 +102,7 @@ static int profile_map(const struct profile *p, FILE *out)
 {
     const size_t most = 2 * p->n_layers + p->n_tensors;
     struct map_cell *cells = calloc(most, sizeof *cells);
-    const char **rows = calloc(p->n_kinds + 2, sizeof *rows), *kind;
+    const char **rows = calloc(p->n_tensors + 2, sizeof *rows), *kind;
     struct error_scale s = scale_of(p);
     struct map_step steps[N_STEPS];
     char text[N_STEPS][16];
@@ -144,14 +148,11 @@ static void restored_cells(FILE *out, const struct profile *p, const struct prof
     fprintf(out, "</td><td>%.1f</td></tr>\n", p->loss.value > 0 ? 100 * x->gain.value / p->loss.value : 0);
 }
 
-#define RESTORED_HEADS "<th>Loss left</th><th>Gain</th><th>% of the loss</th></tr></thead>\n<tbody>\n"
+#define RESTORED_COLUMNS "|Loss left|Gain|% of the loss"
 
 static void kinds_table(const struct profile *p, FILE *out)
 {
-    fputs(
-        "<div class=\"scroll\"><table>\n<thead><tr><th>Restored kind</th><th>Error, %</th><th>On own inputs, "
-        "%</th>" RESTORED_HEADS,
-        out);
+    page_table(out, NULL, "Restored kind|Error, %|On own inputs, %" RESTORED_COLUMNS, false);
     for (size_t i = 0; i < p->n_kinds; i++) {
         fputs("<tr><td>", out);
         report_put(out, p->kinds[i].name);
@@ -160,20 +161,20 @@ static void kinds_table(const struct profile *p, FILE *out)
         percent_cell(out, p->kinds[i].own_error);
         restored_cells(out, p, &p->kinds[i].restored);
     }
-    fputs("</tbody></table></div>\n", out);
+    page_table_end(out);
 }
 
 static void layers_table(const struct profile *p, FILE *out)
 {
-    fputs("<details><summary>Layer by layer</summary><div class=\"scroll\"><table>\n<thead><tr><th>Restored "
-          "layer</th><th>Error of its states, %</th>" RESTORED_HEADS,
-          out);
+    fputs("<details><summary>Layer by layer</summary>", out);
+    page_table(out, NULL, "Restored layer|Error of its states, %" RESTORED_COLUMNS, false);
     for (size_t i = 0; i < p->n_layers; i++) {
         fprintf(out, "<tr><td>%zu</td>", i);
         percent_cell(out, p->layers[i].error);
         restored_cells(out, p, &p->layers[i].restored);
     }
-    fputs("</tbody></table></div></details>\n", out);
+    page_table_end(out);
+    fputs("</details>\n", out);
 }
 
 static int profile_section(const struct report_model *c, FILE *out)
@@ -190,11 +191,15 @@ static int profile_section(const struct report_model *c, FILE *out)
         out,
         "<figcaption>Relative error of the states behind each layer and of the outputs of its products, on "
         "the reference's inputs; last row, in the other colour: what restoring the layer to the "
-        "reference's weights takes from the mean %s of %.4g&#8239;±&#8239;%.2g. Measured on %zu of %zu %s, "
-        "%zu %s.</figcaption>\n</figure>\n",
-        losses[p->answer], p->loss.value, p->loss.error, p->n_windows, p->n_windows_all,
-        p->answer == NET_TOKENS ? "windows" : "texts", p->n_losses,
-        p->answer == NET_TOKENS ? "scored tokens" : "answers");
+        "reference's weights takes from the mean %s of %.4g",
+        losses[p->answer], p->loss.value);
+    if (!isnan(p->loss.error))
+        fprintf(out, "&#8239;±&#8239;%.2g", p->loss.error);
+    fprintf(out,
+            "; the full colour is the layer with the largest gain. Measured on %zu of %zu %s, %zu "
+            "%s.</figcaption>\n</figure>\n",
+            p->n_windows, p->n_windows_all, p->answer == NET_TOKENS ? "windows" : "texts", p->n_losses,
+            p->answer == NET_TOKENS ? "scored tokens" : "answers");
     kinds_table(p, out);
     layers_table(p, out);
     return rc;
@@ -222,19 +227,22 @@ void report_profiles_csv(const struct report *r, FILE *out)
     for (size_t i = 0; i < r->n_candidates; i++) {
         const struct profile *p = r->candidates[i].profile;
         for (size_t k = 0; p && k < p->n_kinds; k++) {
-            report_csv_name(&r->candidates[i], out);
-            fprintf(out, ",kind,%s,%.9g,%.9g,", p->kinds[k].name, p->kinds[k].error, p->kinds[k].own_error);
+            page_csv_text(out, report_name(&r->candidates[i]));
+            fputs(",kind,", out);
+            page_csv_text(out, p->kinds[k].name);
+            fprintf(out, ",%.9g,%.9g,", p->kinds[k].error, p->kinds[k].own_error);
             csv_restored(out, &p->kinds[k].restored);
         }
         for (size_t k = 0; p && k < p->n_layers; k++) {
-            report_csv_name(&r->candidates[i], out);
+            page_csv_text(out, report_name(&r->candidates[i]));
             fprintf(out, ",layer,%zu,%.9g,,", k, p->layers[k].error);
             csv_restored(out, &p->layers[k].restored);
         }
         for (size_t k = 0; p && k < p->n_tensors; k++) {
-            report_csv_name(&r->candidates[i], out);
-            fprintf(out, ",tensor,%s,%.9g,%.9g,,,\n", p->tensors[k].name, p->tensors[k].error,
-                    p->tensors[k].own_error);
+            page_csv_text(out, report_name(&r->candidates[i]));
+            fputs(",tensor,", out);
+            page_csv_text(out, p->tensors[k].name);
+            fprintf(out, ",%.9g,%.9g,,,\n", p->tensors[k].error, p->tensors[k].own_error);
         }
     }
 }

@@ -2,6 +2,7 @@
  * refused; the plan as text. Losses are made up: what the table measures is test_loss_table.c. */
 #include "calib/solve/allocate.h"
 #include "calib/report/allocate_page.h"
+#include "calib/report/page.h"
 #include "formats/recipe/plan.h"
 #include "formats/rewrite/rewrite.h"
 #include "formats/gguf/gguf_read.h"
@@ -268,7 +269,9 @@ static void the_page_is_whole(void **state)
     size_t n = 0;
     check(allocator_solve(a, allocator_min_bytes(a) + 100000, &r, &e), &e);
     FILE *f = open_memstream(&text, &n);
-    check(allocate_page(a, &r, NULL, "1.2.3", f, &e), &e);
+    check(allocate_page(a, &r, NULL, &(struct allocate_source){NULL, NULL},
+                        &(struct page_about){"1.2.3", NULL, NULL}, f, &e),
+          &e);
     fclose(f);
     assert_non_null(strstr(text, "<!doctype html>"));
     assert_non_null(strstr(text, "</html>\n"));

@@ -36,7 +36,7 @@ once()
     set -- x-*.gguf
     [ ! -e "$1" ] || cat "$@" >x.gguf # the parts of a set
     [ ! -e x.html ] ||
-        sed 's/\(tokens_per_second\|seconds\)%22:%20[0-9.e+-]*/\1/g; s/[0-9.]* seconds</seconds</' x.html >x.gguf
+        sed 's/\(tokens_per_second\|seconds\)%22:[0-9.e+-]*/\1/g; s/[0-9.]* seconds</seconds</' x.html >x.gguf
 }
 
 judge()

@@ -1,13 +1,16 @@
 /* allocate_print.c - what kerf allocate says: JSON, text, dry runs, the page. */
 #include "allocate_job.h"
+#include "tools/outcome.h"
 
 #include "calib/report/allocate_page.h"
+#include "calib/report/page.h"
 #include "formats/json.h"
 #include "formats/output/text_file.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void uint_or_null(struct json_writer *w, uint64_t v, bool known)
@@ -203,6 +206,12 @@ int allocate_write_page(const struct allocate_job *j, struct err *e)
     int rc = text_file_begin(&f, j->o->html, e);
     if (rc != 0)
         return rc;
-    rc = allocate_page(j->allocator, &j->allocation, &j->confirmation, KERF_VERSION, f.out, e);
+    char *command = outcome_command(), run[64];
+    snprintf(run, sizeof run, "%.1f passes over the text", j->passes);
+    const struct allocate_source source = {j->r->models[0].path, &j->r->corpus};
+    const struct page_about about = {KERF_VERSION, command, j->passes > 0 ? run : NULL};
+    rc = command ? allocate_page(j->allocator, &j->allocation, &j->confirmation, &source, &about, f.out, e)
+                 : err_set(e, ERR_NOMEM, "%s: out of memory for the page", j->o->html);
+    free(command);
     return text_file_end(&f, rc, j->shared->force, e);
 }

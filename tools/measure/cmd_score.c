@@ -1,8 +1,10 @@
 /* cmd_score.c - kerf score: what models answer to the records of a task, and where they differ. */
 #include "eval_command.h"
-#include "score_page.h"
 #include "tools/options/type_options.h"
+#include "tools/outcome.h"
 
+#include "calib/report/page.h"
+#include "calib/report/score_page.h"
 #include "formats/json.h"
 #include "formats/output/text_file.h"
 #include "libquant/base/clock.h"
@@ -171,14 +173,25 @@ static void print(struct job *j, const struct err *failure)
     cmd_json_end(&w);
 }
 
-static int write_page(const struct job *j, struct err *e)
+/* With the hashes of models that are files of their own. */
+static int write_page(struct job *j, struct err *e)
 {
     struct text_file f;
-    int rc = text_file_begin(&f, j->o->html, e);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < j->result.n_models; i++)
+        if (!j->run.models[i].type)
+            rc = candidate_hash(&j->run.models[i], j->run.session.pool, e);
+    if (rc == 0)
+        rc = text_file_begin(&f, j->o->html, e);
     if (rc != 0)
         return rc;
-    if (score_page(&j->result, KERF_VERSION, f.out) != 0)
-        rc = err_set(e, ERR_NOMEM, "out of memory for the page");
+    char *command = outcome_command(), run[160];
+    snprintf(run, sizeof run, "%u threads, %s, %.1f seconds", pool_n_threads(j->run.session.pool),
+             j->run.session.kern->isa, j->result.seconds);
+    const struct page_about about = {KERF_VERSION, command, run};
+    if (!command || score_page(&j->result, &about, f.out) != 0)
+        rc = err_set(e, ERR_NOMEM, "%s: out of memory for the page", j->o->html);
+    free(command);
     return text_file_end(&f, rc, j->s->force, e);
 }
 

@@ -5,6 +5,7 @@
 #include "eval_kept.h"
 #include "eval_profile.h"
 #include "eval_reference.h"
+#include "tools/outcome.h"
 
 #include "calib/eval/evaluate_stored.h"
 #include "formats/output/err_exists.h"
@@ -607,7 +608,11 @@ static int write_html(struct eval_run *r, const char *path, struct err *e)
     int rc = text_file_begin(&f, path, e);
     if (rc != 0)
         return rc;
-    rc = report_html(&r->report, f.out);
+    char *command = outcome_command();
+    r->report.command = command;
+    rc = command ? report_html(&r->report, f.out) : ERR_NOMEM;
+    r->report.command = NULL;
+    free(command);
     if (rc != 0)
         err_set(e, rc, "%s: out of memory for the page", path);
     return text_file_end(&f, rc, r->shared->force, e);

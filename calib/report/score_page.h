@@ -5,7 +5,9 @@
 
 #include "score_print.h"
 
+struct page_about;
+
 /* 0 or ERR_NOMEM. Write errors are the FILE's: ask ferror. */
-int score_page(const struct score_result *r, const char *version, FILE *out);
+int score_page(const struct score_result *r, const struct page_about *about, FILE *out);
 
 #endif
