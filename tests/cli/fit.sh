@@ -89,8 +89,8 @@ run 0 fit "$work/q4.gguf" "$work/q8.gguf" --memory 20MiB --ctx 512 --json
 json
 prints '"models": ['
 [ "$(grep -c '"model": ' "$work/out")" -eq 2 ] || fail "not two models"
-run 3 fit "$work/q4.gguf" "$work/q8.gguf" --memory 5MiB --types Q8_0 --ctx 4
-says "q8.gguf: nothing fits into 5.00 MiB"
+run 3 fit "$work/q4.gguf" "$work/q8.gguf" --memory 4.5MiB --types Q8_0 --ctx 4
+says "q8.gguf: nothing fits into 4.50 MiB"
 run 1 fit "$work/q4.gguf" "$work/nothing" --memory 20MiB
 
 # A checkpoint of packed weights: the first level is what convert writes, mixes are those of quantize. One layer
