@@ -100,7 +100,9 @@ holds "imatrix show" 0 imatrix show i.gguf
 holds hessian 0 hessian m.gguf $text -o h.gguf
 holds "hessian merge" 0 hessian merge h.gguf h.gguf -o h2.gguf
 holds quantize 0 quantize m.gguf -o f.gguf --type Q3_K_M --method feedback --hessian h.gguf
-holds perplexity 0 perplexity m.gguf $text --text u.txt --weights 1,2 --by-position
+head -c 400 t.txt >v.txt # texts of a few windows, all of which count
+head -c 400 u.txt >w.txt
+holds perplexity 0 perplexity m.gguf --text v.txt --text w.txt --ctx 16 --weights 1,2 --by-position
 holds perplexity 0 perplexity m.gguf $text --dry-run
 holds "compare,perplexity" 3 compare m.gguf q.gguf Q2_K $text --by-position --max-kld 0.000001
 holds "compare,perplexity" 0 compare m.gguf Q2_K $text --profile
@@ -111,7 +113,7 @@ holds score 0 score m.gguf --task task.jsonl --dry-run
 holds allocate 0 allocate m.gguf $text --target-bpw 5 -o a.plan
 holds allocate 0 allocate m.gguf $text --target-bpw 5 --dry-run
 holds quantize 0 quantize m.gguf -o p.gguf --plan a.plan
-holds "best,compare,perplexity" 0 best m.gguf --text "$src/tests/data/prose.md" --ctx 32 --chunks 8 --target-bpw 5 -o best.gguf
+holds "best,compare,perplexity" 0 best m.gguf --text "$src/tests/data/prose.md" --ctx 32 --chunks 4 --target-bpw 5 -o best.gguf
 holds "best,compare,perplexity" 0 best m.gguf --text "$src/tests/data/prose.md" --ctx 32 --target-bpw 5 --dry-run
 holds "every command" 1 inspect nothing.gguf
 holds "every command" 2 inspect
