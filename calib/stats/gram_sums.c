@@ -137,6 +137,23 @@ void gram_scratch_free(struct gram_scratch *s)
     free(s);
 }
 
+/* The tile of a product of `depth` rows: c [n_rows, TILE_COLS], scratch of the worker. `left` and `right` are
+ * the first of its columns in the two factors, whose rows lie ldl and ldr apart. */
+static const float *multiply_tile(const struct gram_scratch *s, unsigned worker, const float *left,
+                                  size_t ldl, size_t n_rows, const float *right, size_t ldr, size_t n_cols,
+                                  size_t depth)
+{
+    float *packed = s->workers[worker], *rows = packed + s->n_packed,
+          *c = rows + (size_t)TILE_ROWS * GRAM_CHUNK;
+    struct gemm_matrix b = {s->kern, n_cols, depth, packed};
+    gemm_pack_columns(&b, right, ldr);
+    for (size_t t = 0; t < depth; t++)
+        for (size_t i = 0; i < n_rows; i++)
+            rows[i * depth + t] = left[t * ldl + i];
+    gemm(n_rows, rows, depth, &b, c, TILE_COLS, false);
+    return c;
+}
+
 struct flush_run {
     struct gram_sums *g;
     struct gram_scratch *s;
@@ -180,14 +197,8 @@ static int flush_job(void *ctx, size_t job, unsigned worker, struct err *e)
     r->s->squares[job] = 0;
     if (col0 + n_cols <= row0)
         return 0; /* below the diagonal */
-    float *packed = r->s->workers[worker], *rows = packed + r->s->n_packed,
-          *c = rows + (size_t)TILE_ROWS * GRAM_CHUNK;
-    struct gemm_matrix b = {r->s->kern, n_cols, n, packed};
-    gemm_pack_columns(&b, g->pending + col0, g->n_cols);
-    for (size_t t = 0; t < n; t++)
-        for (size_t i = 0; i < n_rows; i++)
-            rows[i * n + t] = g->pending[t * g->n_cols + row0 + i];
-    gemm(n_rows, rows, n, &b, c, TILE_COLS, false);
+    const float *c = multiply_tile(r->s, worker, g->pending + row0, g->n_cols, n_rows, g->pending + col0,
+                                   g->n_cols, n_cols, n);
     r->s->squares[job] = add_tile(g, c, row0, n_rows, col0, n_cols);
     return 0;
 }
@@ -225,6 +236,92 @@ int gram_sums_add(struct gram_sums *g, const float *rows, size_t n_rows, size_t 
         g->figures.weight += weights ? (double)weights[i] : 1;
         if (g->n_pending == g->chunk)
             rc = gram_sums_flush(g, pool, s, e);
+    }
+    return rc;
+}
+
+/* --- products of two kinds of rows --- */
+
+int cross_sums_init(struct cross_sums *g, size_t n_left, size_t n_right, bool on_disk, struct err *e)
+{
+    uint64_t n = (uint64_t)n_left * n_right,
+             n_rows = gram_pending_bytes((uint64_t)n_left + n_right, GRAM_CHUNK);
+    *g = (struct cross_sums){.n_left = n_left, .n_right = n_right};
+    if (n_left > UINT32_MAX / 8 || n_right > UINT32_MAX / 8)
+        return no_memory(n_right, e);
+    if (on_disk) {
+        g->n_mapped = n * sizeof *g->sums + n_rows;
+        g->sums = map_file(g->n_mapped, e);
+        if (!g->sums)
+            return ERR_IO;
+        g->left = (float *)(void *)(g->sums + n);
+    } else {
+        g->sums = calloc((size_t)n + 1, sizeof *g->sums);
+        g->left = malloc((size_t)n_rows);
+        if (!g->sums || !g->left) {
+            cross_sums_release(g);
+            return no_memory(n_right, e);
+        }
+    }
+    g->right = g->left + GRAM_CHUNK * n_left;
+    return 0;
+}
+
+void cross_sums_release(struct cross_sums *g)
+{
+    if (g->n_mapped && g->sums)
+        munmap(g->sums, (size_t)g->n_mapped);
+    else if (!g->n_mapped) {
+        free(g->sums);
+        free(g->left);
+    }
+    *g = (struct cross_sums){0};
+}
+
+struct cross_run {
+    struct cross_sums *g;
+    struct gram_scratch *s;
+    size_t tiles_across;
+};
+
+static int cross_job(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)e;
+    const struct cross_run *r = ctx;
+    struct cross_sums *g = r->g;
+    size_t row0 = job / r->tiles_across * TILE_ROWS, col0 = job % r->tiles_across * TILE_COLS;
+    size_t n_rows = g->n_left - row0 < TILE_ROWS ? g->n_left - row0 : TILE_ROWS;
+    size_t n_cols = g->n_right - col0 < TILE_COLS ? g->n_right - col0 : TILE_COLS;
+    const float *c = multiply_tile(r->s, worker, g->left + row0, g->n_left, n_rows, g->right + col0,
+                                   g->n_right, n_cols, g->n_pending);
+    for (size_t i = 0; i < n_rows; i++)
+        for (size_t j = 0; j < n_cols; j++)
+            g->sums[(row0 + i) * g->n_right + col0 + j] += (double)c[i * TILE_COLS + j];
+    return 0;
+}
+
+int cross_sums_flush(struct cross_sums *g, struct pool *pool, struct gram_scratch *s, struct err *e)
+{
+    struct cross_run r = {g, s, (g->n_right + TILE_COLS - 1) / TILE_COLS};
+    if (g->n_pending == 0)
+        return 0;
+    int rc = pool_run(pool, (g->n_left + TILE_ROWS - 1) / TILE_ROWS * r.tiles_across, cross_job, &r, e);
+    g->n_pending = 0;
+    return rc;
+}
+
+int cross_sums_add(struct cross_sums *g, const float *left, const float *right, size_t n_rows,
+                   const float *weights, struct pool *pool, struct gram_scratch *s, struct err *e)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n_rows; i++) {
+        float *l = g->left + g->n_pending * g->n_left, *r = g->right + g->n_pending * g->n_right;
+        memcpy(l, left + i * g->n_left, g->n_left * sizeof *l);
+        memcpy(r, right + i * g->n_right, g->n_right * sizeof *r);
+        for (size_t k = 0; weights && k < g->n_left; k++) /* the whole weight: once, for both */
+            l[k] *= weights[i];
+        if (++g->n_pending == GRAM_CHUNK)
+            rc = cross_sums_flush(g, pool, s, e);
     }
     return rc;
 }

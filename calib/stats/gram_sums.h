@@ -62,4 +62,21 @@ int gram_sums_add(struct gram_sums *g, const float *rows, size_t n_rows, size_t 
                   struct pool *pool, struct gram_scratch *s, struct err *e);
 int gram_sums_flush(struct gram_sums *g, struct pool *pool, struct gram_scratch *s, struct err *e);
 
+/* Products of rows of two kinds, sum l r^T: the same chunks (of GRAM_CHUNK rows), order and precision. */
+struct cross_sums {
+    size_t n_left, n_right, n_pending;
+    double *sums;        /* [n_left, n_right] */
+    float *left, *right; /* [GRAM_CHUNK, n_left], [GRAM_CHUNK, n_right] pending */
+    uint64_t n_mapped;   /* as above */
+};
+
+int cross_sums_init(struct cross_sums *g, size_t n_left, size_t n_right, bool on_disk, struct err *e);
+void cross_sums_release(struct cross_sums *g); /* zeroed structs are allowed */
+
+/* Add dense rows left [n_rows, n_left] and right [n_rows, n_right]; products of row i count with weights[i],
+ * or with 1 when `weights` is NULL. */
+int cross_sums_add(struct cross_sums *g, const float *left, const float *right, size_t n_rows,
+                   const float *weights, struct pool *pool, struct gram_scratch *s, struct err *e);
+int cross_sums_flush(struct cross_sums *g, struct pool *pool, struct gram_scratch *s, struct err *e);
+
 #endif
