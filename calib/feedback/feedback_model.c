@@ -1,6 +1,8 @@
 /* feedback_model.c - see feedback_model.h: which tensors, and solving them layer by layer. */
 #include "feedback_model_internal.h"
 
+#include "feedback_correction.h"
+
 #include "calib/stats/hessian_file.h"
 #include "formats/gguf/imatrix_file.h"
 #include "libquant/base/pool.h"
@@ -75,7 +77,8 @@ static int check_memory(const struct feedback_model *f, const struct hessian_gra
                         struct err *e)
 {
     uint64_t need = feedback_hessian_bytes((size_t)g->n_cols, pooled) +
-                    pool_n_threads(f->opt.pool) * feedback_chunk_bytes(g->n_cols);
+                    pool_n_threads(f->opt.pool) * feedback_chunk_bytes(g->n_cols) +
+                    (f->opt.corrects ? feedback_correction_bytes((size_t)g->n_cols) : 0);
     if (need <= f->opt.memory_bytes)
         return 0;
     return err_set(e, ERR_ARG,
@@ -109,8 +112,8 @@ static int consider(struct feedback_model *f, const struct hessian_use *u, feedb
         return 0;
     if (strmap_put(&f->by_name, t->name, strlen(t->name), f->n, NULL) != 0)
         return no_memory(e);
-    f->tensors[f->n++] =
-        (struct feedback_tensor){.tensor = t, .type = type, .layer = g->layer, .role = role_of(l, t)};
+    f->tensors[f->n++] = (struct feedback_tensor){
+        .tensor = t, .type = type, .layer = g->layer, .role = role_of(l, t), .chosen = FEEDBACK_SOLVED};
     return check_memory(f, g, u->pool >= 0, e);
 }
 
@@ -130,7 +133,8 @@ static int open_store(struct feedback_model *f, struct err *e)
     sha256_update_u64(&h, s->ctx);
     sha256_update_u64(&h, f->opt.stages.feedback);
     sha256_update_u64(&h, f->opt.stages.n_sweeps);
-    sha256_update_u64(&h, (f->opt.plain_weighting ? 1u : 0u) + (f->opt.least_shrinkage ? 2u : 0u));
+    sha256_update_u64(&h, (f->opt.plain_weighting ? 1u : 0u) + (f->opt.least_shrinkage ? 2u : 0u) +
+                              (f->opt.corrects ? 4u : 0u));
     for (size_t i = 0; i < f->n; i++) {
         const struct feedback_tensor *t = &f->tensors[i];
         uint64_t row_bytes = 0;
@@ -142,7 +146,8 @@ static int open_store(struct feedback_model *f, struct err *e)
         sha256_update_u64(&h, t->tensor->n_rows);
     }
     sha256_final_hex(&h, identity);
-    int rc = feedback_store_open(&f->store, f->opt.store_path, identity, n_bytes, f->n, f->opt.resume, e);
+    int rc = feedback_store_open(&f->store, f->opt.store_path, identity, n_bytes, f->n,
+                                 f->opt.corrects ? FEEDBACK_N_BLOCKS : FEEDBACK_CORRECTED, f->opt.resume, e);
     free(n_bytes);
     return rc;
 }
@@ -180,6 +185,8 @@ void feedback_model_free(struct feedback_model *f, bool done)
     feedback_store_free(f->store, f->opt.resume && !done);
     strmap_release(&f->by_name);
     free(f->tensors);
+    free(f->of_plain);
+    free(f->of_solved);
     free(f);
 }
 
@@ -226,14 +233,15 @@ static int encode_plain(struct feedback_model *f, size_t i, struct err *e)
     struct plain_run r = {f,
                           t,
                           f->opt.imatrix ? imatrix_find(f->opt.imatrix, t->tensor->name) : NULL,
-                          feedback_store_plain(f->store, i),
+                          feedback_store_blocks(f->store, FEEDBACK_PLAIN, i),
                           0,
                           (t->tensor->ne[1] + PLAIN_ROWS - 1) / PLAIN_ROWS};
     qtype_row_bytes((uint32_t)t->type, t->tensor->ne[0], &r.row_bytes);
     int rc = pool_run(f->opt.pool, (size_t)(r.jobs_per_mat * t->tensor->ne[2] * t->tensor->ne[3]), plain_job,
                       &r, e);
     if (rc == 0)
-        memcpy(feedback_store_solved(f->store, i), r.blocks, (size_t)(r.row_bytes * t->tensor->n_rows));
+        memcpy(feedback_store_blocks(f->store, FEEDBACK_SOLVED, i), r.blocks,
+               (size_t)(r.row_bytes * t->tensor->n_rows));
     return rc;
 }
 
@@ -263,12 +271,14 @@ static int solve_rows(struct feedback_model *f, size_t i, const struct hessian_u
                                .n_rows = u->n_rows,
                                .read = read_rows,
                                .read_ctx = &rows,
-                               .plain = feedback_store_plain(f->store, i) + rows.row0 * row_bytes,
+                               .plain =
+                                   feedback_store_blocks(f->store, FEEDBACK_PLAIN, i) + rows.row0 * row_bytes,
                                .stages = f->opt.stages,
                                .kern = f->opt.kern,
                                .pool = f->opt.pool};
     struct feedback_loss loss = {0};
-    int rc = feedback_encode(&job, feedback_store_solved(f->store, i) + rows.row0 * row_bytes, &loss, e);
+    int rc = feedback_encode(
+        &job, feedback_store_blocks(f->store, FEEDBACK_SOLVED, i) + rows.row0 * row_bytes, &loss, e);
     if (rc != 0)
         return err_context(e, rc, "tensor '%s'", t->tensor->name);
     /* In the units of the sums, so that parts with Hessians of their own add up. */
@@ -294,8 +304,7 @@ static size_t gram_of(const struct feedback_model *f, const struct hessian_use *
     return u->gram;
 }
 
-/* The index of a use's tensor, if it is to be solved. */
-static bool is_solved(const struct feedback_model *f, const struct hessian_use *u, size_t gram, size_t *i)
+bool feedback_is_solved(const struct feedback_model *f, const struct hessian_use *u, size_t gram, size_t *i)
 {
     uint64_t at;
     if (gram_of(f, u) != gram || !strmap_find(&f->by_name, u->tensor, strlen(u->tensor), &at))
@@ -360,7 +369,7 @@ static int solve_matrix(struct feedback_model *f, size_t gram, uint64_t mat, con
     if (x->rc != 0)
         return err_set(e, x->why.code, "%s", x->why.msg);
     for (size_t k = 0; rc == 0 && k < plan->n_uses; k++)
-        if (is_solved(f, &plan->uses[k], gram, &i))
+        if (feedback_is_solved(f, &plan->uses[k], gram, &i))
             rc = solve_rows(f, i, &plan->uses[k], mat, &x->h, e);
     return rc;
 }
@@ -403,7 +412,7 @@ static int solve_gram(struct feedback_model *f, size_t gram, struct err *e)
     int64_t pool = -1;
     bool any = false;
     for (size_t k = 0; k < plan->n_uses; k++)
-        if (is_solved(f, &plan->uses[k], gram, &i)) {
+        if (feedback_is_solved(f, &plan->uses[k], gram, &i)) {
             any = true;
             pool = plan->uses[k].pool;
         }
@@ -481,8 +490,12 @@ const uint8_t *feedback_model_blocks(const struct feedback_model *f, const struc
     uint64_t i;
     if (!strmap_find(&f->by_name, t->name, strlen(t->name), &i) || f->tensors[i].type != type)
         return NULL;
-    return f->tensors[i].is_plain ? feedback_store_plain(f->store, (size_t)i)
-                                  : feedback_store_solved(f->store, (size_t)i);
+    return feedback_chosen_blocks(f, (size_t)i);
+}
+
+const uint8_t *feedback_chosen_blocks(const struct feedback_model *f, size_t i)
+{
+    return feedback_store_blocks(f->store, f->tensors[i].chosen, i);
 }
 
 size_t feedback_model_n(const struct feedback_model *f)
@@ -504,7 +517,7 @@ double feedback_model_loss_ratio(const struct feedback_model *f)
 {
     double plain = 0, solved = 0;
     for (size_t i = 0; i < f->n; i++)
-        if (!f->tensors[i].is_plain) {
+        if (f->tensors[i].chosen != FEEDBACK_PLAIN) {
             plain += f->tensors[i].figures.loss.plain;
             solved += f->tensors[i].figures.loss.solved;
         }

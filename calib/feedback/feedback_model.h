@@ -46,7 +46,7 @@ struct feedback_tensor {
     uint32_t layer;
     enum feedback_role role;
     struct feedback_figures figures;
-    bool is_plain; /* the gate has put it back */
+    enum feedback_blocks chosen; /* the gate may have put it back to the plain ones */
 };
 
 /* A group of the gate, swapped in alone. Divergences in nats per token, the difference with its standard
@@ -54,15 +54,20 @@ struct feedback_tensor {
 struct feedback_group_result {
     size_t n_tensors; /* 0: no such group, the rest is not set */
     double kld, difference, error;
-    bool is_plain;
+    bool is_lesser; /* keeps the plain encoder's blocks; of corrections: those without */
 };
 
 struct feedback_result {
     size_t n_windows; /* held out; 0: no gate */
     double plain_kld; /* of the model of the plain encoder; a head or embedding that is not solved as it is */
-    double kld;       /* of what the gate leaves, all groups together */
-    double difference, error;
+    double kld;       /* of what the gates leave, all groups together */
+    double difference, error; /* from plain_kld */
     struct feedback_group_result groups[FEEDBACK_N_THIRDS][FEEDBACK_N_ROLES];
+    /* Where matrices were corrected (feedback_sequence.h), which is where corrected_kld is not 0: what the
+     * first gate left, what the second one left, and whether that was taken: corrected_difference (from
+     * solved_kld) is below 0. */
+    double solved_kld, corrected_kld, corrected_difference, corrected_error;
+    struct feedback_group_result corrections[FEEDBACK_N_THIRDS][FEEDBACK_N_ROLES]; /* each without them */
 };
 
 struct feedback_model_options {
@@ -72,6 +77,7 @@ struct feedback_model_options {
     const struct hessian_file *hessian;
     const struct imatrix *imatrix; /* of the plain encoder; NULL: none */
     struct feedback_stages stages;
+    bool corrects; /* feedback_sequence.h is to be used */
     bool plain_weighting,
         least_shrinkage; /* ablations: the plain Hessian for k and v, too; lambda as for endless text */
     const char *store_path;
@@ -94,6 +100,11 @@ void feedback_model_free(struct feedback_model *f, bool done); /* `done`: what w
 
 int feedback_model_solve(struct feedback_model *f, struct err *e);
 int feedback_model_gate(struct feedback_model *f, const struct windows *held_out, struct err *e);
+
+/* Behind feedback_model_gate and feedback_model_correct, on the same windows: each group of corrected
+ * matrices goes without, where that lowers the divergence by more than its error; all do, unless what is left
+ * has a lower divergence than the first gate left. */
+int feedback_model_gate_corrections(struct feedback_model *f, const struct windows *held_out, struct err *e);
 
 /* The divergences of the model of the plain encoder and of all solved matrices together, into the result; no
  * group is tried and none put back. */

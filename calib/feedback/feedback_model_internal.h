@@ -14,9 +14,18 @@ struct feedback_model {
     struct strmap by_name;
     struct feedback_store *store;
     struct feedback_result result;
+    double *of_plain, *of_solved; /* [result.n_windows] divergences, of the first gate */
     uint64_t n_resumed, n_unsolved, n_unfactored;
     const char *unfactored; /* name of the first one, the Hessian file's */
 };
+
+struct hessian_use;
+
+/* Does a use take this Gram matrix, and is its tensor (*i) to be solved? */
+bool feedback_is_solved(const struct feedback_model *f, const struct hessian_use *u, size_t gram, size_t *i);
+
+/* Those of tensor i that the output is to have. */
+const uint8_t *feedback_chosen_blocks(const struct feedback_model *f, size_t i);
 
 static inline uint32_t feedback_third(const struct feedback_model *f, uint32_t layer)
 {

@@ -17,6 +17,8 @@
 struct head {
     char magic[16], identity[64];
     uint64_t n_tensors, n_bytes, n_done;
+    uint64_t n_corrected; /* parts of the layers, behind these choices */
+    char choices[64];
 };
 
 struct feedback_store {
@@ -25,7 +27,7 @@ struct feedback_store {
     uint64_t n_bytes;
     struct feedback_figures *figures;
     uint64_t *offsets, *sizes; /* [n] */
-    size_t n;
+    size_t n, n_kinds;
     bool restarted;
 };
 
@@ -117,7 +119,7 @@ static int map_file(struct feedback_store *s, const char identity[65], bool resu
 }
 
 int feedback_store_open(struct feedback_store **out, const char *path, const char identity[65],
-                        const uint64_t *n_bytes, size_t n, bool resume, struct err *e)
+                        const uint64_t *n_bytes, size_t n, size_t n_kinds, bool resume, struct err *e)
 {
     struct feedback_store *s = calloc(1, sizeof *s);
     if (s) {
@@ -125,6 +127,7 @@ int feedback_store_open(struct feedback_store **out, const char *path, const cha
         s->offsets = calloc(n + 1, sizeof *s->offsets);
         s->sizes = calloc(n + 1, sizeof *s->sizes);
         s->n = n;
+        s->n_kinds = n_kinds;
     }
     if (!s || !s->path || !s->offsets || !s->sizes) {
         feedback_store_free(s, true);
@@ -133,11 +136,11 @@ int feedback_store_open(struct feedback_store **out, const char *path, const cha
     bool fits = true;
     s->n_bytes = page_up(sizeof *s->map) + page_up(n * sizeof *s->figures);
     for (size_t i = 0; fits && i < n; i++) {
-        uint64_t both = 0;
+        uint64_t all = 0;
         s->offsets[i] = s->n_bytes;
         s->sizes[i] = n_bytes[i];
-        fits = n_bytes[i] < INT64_MAX / 4 && checked_mul(page_up(n_bytes[i]), 2, &both) &&
-               checked_add(s->n_bytes, both, &s->n_bytes) && s->n_bytes < INT64_MAX;
+        fits = n_bytes[i] < INT64_MAX / 4 && checked_mul(page_up(n_bytes[i]), n_kinds, &all) &&
+               checked_add(s->n_bytes, all, &s->n_bytes) && s->n_bytes < INT64_MAX;
     }
     int rc =
         fits ? map_file(s, identity, resume, e) : err_set(e, ERR_ARG, "%s: the blocks are too many", path);
@@ -162,14 +165,15 @@ void feedback_store_free(struct feedback_store *s, bool keep)
     free(s);
 }
 
-uint8_t *feedback_store_plain(struct feedback_store *s, size_t i)
+uint8_t *feedback_store_blocks(struct feedback_store *s, enum feedback_blocks kind, size_t i)
 {
-    return (uint8_t *)s->map + s->offsets[i];
+    return (uint8_t *)s->map + s->offsets[i] + kind * page_up(s->sizes[i]);
 }
 
-uint8_t *feedback_store_solved(struct feedback_store *s, size_t i)
+void feedback_store_copy(struct feedback_store *s, enum feedback_blocks to, enum feedback_blocks from,
+                         size_t i)
 {
-    return feedback_store_plain(s, i) + page_up(s->sizes[i]);
+    memcpy(feedback_store_blocks(s, to, i), feedback_store_blocks(s, from, i), (size_t)s->sizes[i]);
 }
 
 struct feedback_figures *feedback_store_figures(struct feedback_store *s, size_t i)
@@ -187,12 +191,37 @@ uint64_t feedback_store_n_done(const struct feedback_store *s)
     return s->map->n_done;
 }
 
+static int flush_head(struct feedback_store *s, struct err *e)
+{
+    return msync(s->map, 4096, MS_SYNC) == 0 ? 0 : failed(s->path, "cannot be flushed to disk", errno, e);
+}
+
 int feedback_store_set_done(struct feedback_store *s, uint64_t n, struct err *e)
 {
     if (msync(s->map, (size_t)s->n_bytes, MS_SYNC) != 0)
         return failed(s->path, "cannot be flushed to disk", errno, e);
     s->map->n_done = n;
-    if (msync(s->map, 4096, MS_SYNC) != 0)
+    return flush_head(s, e);
+}
+
+uint64_t feedback_store_n_corrected(const struct feedback_store *s)
+{
+    return s->map->n_corrected;
+}
+
+int feedback_store_begin_corrections(struct feedback_store *s, const char choices[65], struct err *e)
+{
+    if (memcmp(s->map->choices, choices, sizeof s->map->choices) == 0)
+        return 0;
+    s->map->n_corrected = 0;
+    memcpy(s->map->choices, choices, sizeof s->map->choices);
+    return flush_head(s, e);
+}
+
+int feedback_store_set_corrected(struct feedback_store *s, uint64_t n, struct err *e)
+{
+    if (msync(s->map, (size_t)s->n_bytes, MS_SYNC) != 0)
         return failed(s->path, "cannot be flushed to disk", errno, e);
-    return 0;
+    s->map->n_corrected = n;
+    return flush_head(s, e);
 }

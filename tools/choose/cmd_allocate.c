@@ -245,7 +245,7 @@ static int open_hessians(struct allocate_job *j, struct hessian_file **out, stru
     char found[65];
     int rc = hessian_file_open(out, j->o->hessian, e);
     if (rc == 0)
-        rc = feedback_check_machine(&r->models[0].net, &r->session, r->shared->memory_bytes, NULL, e);
+        rc = feedback_check_machine(&r->models[0].net, &r->session, r->shared->memory_bytes, false, NULL, e);
     if (rc == 0)
         rc = loss_weights_hash(r->models[0].model, found, e);
     if (rc == 0 && strcmp(found, hessian_file_source(*out)->model_sha256) != 0)

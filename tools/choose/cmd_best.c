@@ -28,7 +28,7 @@
 #define STATE_SECONDS       60
 
 struct options {
-    const char *output, *html;
+    const char *output, *html, *method;
     struct budget_options budget;
     bool requantize;
 };
@@ -271,6 +271,7 @@ static int write_file(struct job *j, struct err *e)
     char *text = NULL;
     struct feedback_options fo = {.texts = r->text->texts, /* borrowed */
                                   .hessian = j->hessian,
+                                  .method = j->o->method,
                                   .ctx = j->all.ctx,
                                   .held_out = j->n_gate,
                                   .parse_special = r->text->parse_special};
@@ -420,8 +421,10 @@ static int check_memory(struct job *j, struct err *e)
 {
     const struct net *net = &j->r->models[0].net;
     uint64_t *bound = &j->shared->memory_bytes;
-    return budget_is_device(&j->o->budget) ? feedback_check_machine(net, &j->r->session, UINT64_MAX, bound, e)
-                                           : feedback_check_machine(net, &j->r->session, *bound, NULL, e);
+    const bool corrects = strcmp(j->o->method, "best") == 0;
+    return budget_is_device(&j->o->budget)
+               ? feedback_check_machine(net, &j->r->session, UINT64_MAX, corrects, bound, e)
+               : feedback_check_machine(net, &j->r->session, *bound, corrects, NULL, e);
 }
 
 static int check_paths(struct job *j, struct err *e)
@@ -505,7 +508,7 @@ int cmd_best(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
     struct text_options text = TEXT_OPTIONS_INIT;
-    struct options o = {.output = NULL};
+    struct options o = {.method = "feedback"};
     text.chunks = 100;
     const struct opt options[] = {
         OPT(TEXT, "output", &o.output, "FILE", "the GGUF file to write", .letter = 'o'),
@@ -518,6 +521,7 @@ int cmd_best(int argc, char **argv)
             .range = OPT_RANGE(.min = 1)),
         PARSE_SPECIAL_OPTION(text.parse_special),
         REQUANTIZE_OPTION(o.requantize),
+        OPT(CHOICE, "method", &o.method, "feedback|best", "encoder, as kerf quantize has it"),
         OPT_GROUP("Output:"),
         HTML_OPTION(o.html),
     };

@@ -3,6 +3,8 @@
 
 #include "tools/progress.h"
 
+#include "calib/feedback/feedback_correction.h"
+#include "calib/feedback/feedback_sequence.h"
 #include "calib/feedback/lapack.h"
 #include "calib/solve/loss_table.h"
 #include "calib/stats/hessian_collect.h"
@@ -23,16 +25,33 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-int feedback_check_options(const struct opt_command *cmd, const struct feedback_options *f,
-                           const char *method)
+/* Fewer tell the noise of the inputs rather than their errors (calib/feedback/feedback.md). */
+#define CORRECTION_TOKENS 50000
+
+bool feedback_corrects(const struct feedback_options *f)
 {
-    bool feedback = strcmp(method, "feedback") == 0;
-    if (feedback && f->texts.n == 0 && !f->hessian)
-        return cmd_usage(cmd,
-                         "--method feedback: give a text to calibrate on with --text, or --hessian FILE");
-    if (!feedback && (f->texts.n > 0 || f->hessian))
-        return cmd_usage(cmd, "%s: is for --method feedback", f->hessian ? "--hessian" : "--text");
-    if (feedback && f->hessian && f->chunks)
+    return strcmp(f->method, "best") == 0;
+}
+
+bool feedback_is_asked(const struct feedback_options *f)
+{
+    return strcmp(f->method, "feedback") == 0 || feedback_corrects(f);
+}
+
+int feedback_check_options(const struct opt_command *cmd, const struct feedback_options *f)
+{
+    bool asked = feedback_is_asked(f);
+    if (asked && f->texts.n == 0 && !f->hessian)
+        return cmd_usage(cmd, "--method %s: give a text to calibrate on with --text%s", f->method,
+                         feedback_corrects(f) ? "" : ", or --hessian FILE");
+    if (feedback_corrects(f) && f->texts.n == 0)
+        return cmd_usage(cmd, "--method best: give the text that the inputs are of with --text");
+    if (feedback_corrects(f) && f->held_out == 0)
+        return cmd_usage(cmd, "--method best: chooses how far to correct on held-out windows; --held-out 0 "
+                              "is for --method feedback");
+    if (!asked && (f->texts.n > 0 || f->hessian))
+        return cmd_usage(cmd, "%s: is for --method feedback and best", f->hessian ? "--hessian" : "--text");
+    if (asked && f->hessian && f->chunks)
         return cmd_usage(cmd, "--chunks: how much was calibrated on stands in the --hessian file");
     return 0;
 }
@@ -110,14 +129,16 @@ static bool has_number(const struct gguf_meta *m, const char *key, uint64_t expe
 }
 
 /* Does the file say that error feedback made it, under Hessians of this text, with these types? */
-static bool may_be_ours(const char *output, const struct hessian_source *s, const struct rewrite_report *r)
+static bool may_be_ours(const char *output, const struct hessian_source *s, const char *method,
+                        const struct rewrite_report *r)
 {
     struct gguf_reader *in = NULL;
-    struct gguf_string ids;
+    struct gguf_string ids, name;
     if (gguf_reader_open(&in, output, NULL, NULL) != 0)
         return false;
     const struct gguf_meta *m = gguf_reader_meta(in);
-    bool same = gguf_meta_get_string(m, KEY ".text.ids_sha256", &ids) && gguf_string_is(ids, s->ids_sha256) &&
+    bool same = gguf_meta_get_string(m, KEY, &name) && gguf_string_is(name, method) &&
+                gguf_meta_get_string(m, KEY ".text.ids_sha256", &ids) && gguf_string_is(ids, s->ids_sha256) &&
                 has_number(m, KEY ".text.n_windows", s->n_windows) && has_number(m, KEY ".text.ctx", s->ctx);
     for (size_t i = 0; same && i < r->n_tensors; i++) {
         const struct gguf_tensor *t = gguf_reader_find(in, r->tensors[i].name);
@@ -129,7 +150,8 @@ static bool may_be_ours(const char *output, const struct hessian_source *s, cons
 
 /* Only a run that goes on may find its output finished; any other output is refused before the work. */
 static int refuse_other_output(const struct feedback_run *run, const struct rewrite_options *ro,
-                               const struct hessian_source *s, const char *output, struct err *e)
+                               const struct hessian_source *s, const char *method, const char *output,
+                               struct err *e)
 {
     struct rewrite_report report = {0};
     struct rewrite_options dry = *ro;
@@ -143,7 +165,7 @@ static int refuse_other_output(const struct feedback_run *run, const struct rewr
         rc = rewrite_model(&report, run->net.model, NULL, &dry, e);
     bool kept = access(run->hessian_path, F_OK) == 0 || access(run->store_path, F_OK) == 0 ||
                 access(run->state_path, F_OK) == 0;
-    if (rc == 0 && !may_be_ours(output, s, &report))
+    if (rc == 0 && !may_be_ours(output, s, method, &report))
         rc = err_set(e, ERR_EXISTS,
                      "%s: exists already, and is not what this run would write (its types or the text of its "
                      "error feedback differ); %s",
@@ -170,6 +192,7 @@ static int divide(struct feedback_run *run, const struct feedback_options *f,
         *n_calibration = (size_t)f->chunks;
     else
         *n_calibration = n - held;
+    run->calibration = part_of(&run->all, 0, *n_calibration);
     run->held_out = part_of(&run->all, *n_calibration, held);
     warn_fewer_held_out(run, f, shared);
     return 0;
@@ -214,6 +237,15 @@ static int choose_held_out(struct feedback_run *run, const struct feedback_optio
     size_t left = run->all.n - seen;
     run->held_out = part_of(&run->all, seen, f->held_out < left ? (size_t)f->held_out : left);
     warn_fewer_held_out(run, f, shared);
+    if (seen) /* the rest of a text that the Hessians know may be somebody's to report on */
+        run->calibration = part_of(&run->all, 0, seen);
+    else
+        run->calibration = part_of(&run->all, run->held_out.n, left - run->held_out.n);
+    if (feedback_corrects(f) && run->calibration.n == 0)
+        return err_set(e, ERR_ARG,
+                       "the text gives %zu windows of %zu tokens, all of which are held out; --method best "
+                       "needs others to learn from",
+                       run->all.n, run->all.ctx);
     return 0;
 }
 
@@ -298,19 +330,66 @@ static const uint8_t *blocks_of(void *ctx, const struct model_tensor *t, enum qt
     return feedback_model_blocks(ctx, t, type);
 }
 
+/* What the second half of --method best does. */
+static int correct(struct feedback_run *run, struct progress_bar *bar, const struct shared_options *shared,
+                   struct err *e)
+{
+    const uint64_t n_tokens = (uint64_t)run->calibration.n * run->calibration.ctx;
+    if (n_tokens < CORRECTION_TOKENS)
+        cmd_warn(shared,
+                 "[few-tokens] corrections for the inputs of quantized layers are learned from %" PRIu64
+                 " tokens; %d and more are recommended",
+                 n_tokens, CORRECTION_TOKENS);
+    progress_part(bar, 0.25, 0.55);
+    int rc = feedback_model_correct(run->solved, &run->calibration, &run->held_out, e);
+    progress_part(bar, 0.8, 0.2);
+    return rc ? rc : feedback_model_gate_corrections(run->solved, &run->held_out, e);
+}
+
+/* What is to be known of the solving, once it is done. */
+static void tell_of_solving(struct feedback_run *run, const struct shared_options *shared)
+{
+    if (feedback_model_n_resumed(run->solved)) {
+        cmd_note(shared, "continued after %" PRIu64 " of %u layer%s", feedback_model_n_resumed(run->solved),
+                 run->net.n_layers, format_plural(run->net.n_layers));
+        run->continued = true;
+    }
+    if (feedback_model_n_unsolved(run->solved))
+        cmd_warn(shared,
+                 "[no-data] %" PRIu64
+                 " matrices saw no token in the calibration text and keep the plain encoder's bytes",
+                 feedback_model_n_unsolved(run->solved));
+    const char *unfactored = NULL;
+    uint64_t n_unfactored = feedback_model_n_unfactored(run->solved, &unfactored);
+    if (n_unfactored)
+        cmd_warn(shared,
+                 "[not-factored] %s: Gram matrix '%s'%s cannot be factored; its matrices keep the plain "
+                 "encoder's bytes",
+                 hessian_file_path(run->hessian), unfactored, n_unfactored > 1 ? " and others" : "");
+}
+
 static int solve(struct feedback_run *run, struct rewrite_options *ro, const struct session *session,
-                 const struct shared_options *shared, struct err *e)
+                 const struct feedback_options *fo, const struct shared_options *shared, struct err *e)
 {
     struct rewrite_report report = {0};
     struct rewrite_options dry = *ro;
     struct progress_bar bar;
-    const double solving = run->held_out.n ? 0.4 : 1; /* of the bar */
-    char importance[65] = "none", identity[256];
+    const bool corrects = feedback_corrects(fo);
+    const double solving = corrects          ? 0.1
+                           : run->held_out.n ? 0.4
+                                             : 1, /* of the bar */
+        gating = corrects ? 0.15 : 1 - solving;
+    char importance[65] = "none", identity[320], ids[65] = "";
     dry.dry_run = true;
     int rc = rewrite_model(&report, run->net.model, NULL, &dry, e);
     if (rc == 0 && ro->imatrix)
         loss_imatrix_hash(ro->imatrix, importance);
+    if (corrects)
+        corpus_hash(&run->corpus, ids);
     snprintf(identity, sizeof identity, "%s %s", KERF_VERSION, importance);
+    if (corrects)
+        snprintf(identity, sizeof identity, "%s %s best %s %zu %zu %zu", KERF_VERSION, importance, ids,
+                 run->calibration.n, run->held_out.n, run->all.ctx);
     struct feedback_model_options opt = {.pool = session->pool,
                                          .kern = session->kern,
                                          .memory_bytes = ro->memory_bytes,
@@ -320,6 +399,7 @@ static int solve(struct feedback_run *run, struct rewrite_options *ro, const str
                                          .store_path = run->store_path,
                                          .resume = ro->resume,
                                          .identity = identity,
+                                         .corrects = corrects,
                                          .progress = progress_on(&bar)};
     if (rc == 0)
         rc = feedback_model_new(&run->solved, &run->net, type_in_report, &report, &opt, e);
@@ -333,28 +413,15 @@ static int solve(struct feedback_run *run, struct rewrite_options *ro, const str
         progress_begin(&bar, shared, "solving", "", 1000);
         progress_part(&bar, 0, solving);
         rc = feedback_model_solve(run->solved, e);
-        progress_part(&bar, solving, 1 - solving);
+        progress_part(&bar, solving, gating);
         if (rc == 0 && run->held_out.n)
             rc = feedback_model_gate(run->solved, &run->held_out, e);
+        if (rc == 0 && corrects)
+            rc = correct(run, &bar, shared, e);
         progress_end(&bar);
     }
-    if (rc == 0 && feedback_model_n_resumed(run->solved)) {
-        cmd_note(shared, "continued after %" PRIu64 " of %u layer%s", feedback_model_n_resumed(run->solved),
-                 run->net.n_layers, format_plural(run->net.n_layers));
-        run->continued = true;
-    }
-    if (rc == 0 && feedback_model_n_unsolved(run->solved))
-        cmd_warn(shared,
-                 "[no-data] %" PRIu64
-                 " matrices saw no token in the calibration text and keep the plain encoder's bytes",
-                 feedback_model_n_unsolved(run->solved));
-    const char *unfactored = NULL;
-    uint64_t n_unfactored = rc == 0 ? feedback_model_n_unfactored(run->solved, &unfactored) : 0;
-    if (n_unfactored)
-        cmd_warn(shared,
-                 "[not-factored] %s: Gram matrix '%s'%s cannot be factored; its matrices keep the plain "
-                 "encoder's bytes",
-                 hessian_file_path(run->hessian), unfactored, n_unfactored > 1 ? " and others" : "");
+    if (rc == 0)
+        tell_of_solving(run, shared);
     rewrite_report_release(&report);
     return rc;
 }
@@ -370,32 +437,53 @@ static const char *group_name(char out[32], int third, int role)
     return out;
 }
 
-static int add_group_lines(struct gguf_meta *m, const struct feedback_result *r, struct err *e)
+/* What the file says of a group that the gate left at its lesser blocks. */
+typedef const struct feedback_group_result (*group_results)[FEEDBACK_N_ROLES];
+
+static int add_group_lines(struct gguf_meta *m, const char *key, group_results groups, const char *lesser,
+                           struct err *e)
 {
     char lines[FEEDBACK_N_THIRDS * FEEDBACK_N_ROLES][96];
     struct gguf_string texts[FEEDBACK_N_THIRDS * FEEDBACK_N_ROLES];
     size_t n = 0;
     for (int t = 0; t < FEEDBACK_N_THIRDS; t++)
         for (int k = 0; k < FEEDBACK_N_ROLES; k++) {
-            const struct feedback_group_result *g = &r->groups[t][k];
+            const struct feedback_group_result *g = &groups[t][k];
             if (g->n_tensors == 0)
                 continue;
             char name[32];
             snprintf(lines[n], sizeof lines[n], "%s: kld %.5f, %+.5f ± %.5f%s", group_name(name, t, k),
-                     g->kld, g->difference, g->error, g->is_plain ? ", kept plain" : "");
+                     g->kld, g->difference, g->error, g->is_lesser ? lesser : "");
             texts[n] = (struct gguf_string){lines[n], strlen(lines[n])};
             n++;
         }
-    return gguf_meta_set_strings(m, KEY ".gate", texts, n, e);
+    return gguf_meta_set_strings(m, key, texts, n, e);
 }
 
-static int describe(struct feedback_run *run, struct err *e)
+/* What was corrected, and what that changed. */
+static int describe_corrections(struct feedback_run *run, struct err *e)
+{
+    const struct feedback_result *r = feedback_model_result(run->solved);
+    uint64_t n = 0;
+    for (size_t i = 0; i < feedback_model_n(run->solved); i++)
+        n += feedback_model_tensor(run->solved, i)->chosen == FEEDBACK_CORRECTED;
+    int rc = gguf_meta_set_u64(run->extra, KEY ".corrected.n_tensors", n, e);
+    if (rc == 0)
+        rc = gguf_meta_set_u64(run->extra, KEY ".corrected.n_windows", run->calibration.n, e);
+    if (rc == 0)
+        rc = gguf_meta_set_f32(run->extra, KEY ".held_out.kld_feedback", (float)r->solved_kld, e);
+    if (rc == 0)
+        rc = gguf_meta_set_f32(run->extra, KEY ".held_out.kld_corrected", (float)r->corrected_kld, e);
+    return rc ? rc : add_group_lines(run->extra, KEY ".corrected.gate", r->corrections, ", not corrected", e);
+}
+
+static int describe(struct feedback_run *run, const struct feedback_options *f, struct err *e)
 {
     const struct hessian_source *s = hessian_file_source(run->hessian);
     const struct feedback_result *r = feedback_model_result(run->solved);
     int rc = gguf_meta_new(&run->extra, e);
     if (rc == 0)
-        rc = gguf_meta_set_string(run->extra, KEY, "feedback", e);
+        rc = gguf_meta_set_string(run->extra, KEY, f->method, e);
     if (rc == 0)
         rc = gguf_meta_set_string(run->extra, KEY ".version", "1", e);
     if (rc == 0)
@@ -416,13 +504,15 @@ static int describe(struct feedback_run *run, struct err *e)
     rc = gguf_meta_set_f32(run->extra, KEY ".held_out.kld_plain", (float)r->plain_kld, e);
     if (rc == 0)
         rc = gguf_meta_set_f32(run->extra, KEY ".held_out.kld", (float)r->kld, e);
-    return rc ? rc : add_group_lines(run->extra, r, e);
+    if (rc == 0)
+        rc = add_group_lines(run->extra, KEY ".gate", r->groups, ", kept plain", e);
+    return rc || !feedback_corrects(f) ? rc : describe_corrections(run, e);
 }
 
 /* --- all of it --- */
 
 int feedback_check_machine(const struct net *net, const struct session *session, uint64_t memory,
-                           uint64_t *most, struct err *e)
+                           bool corrects, uint64_t *most, struct err *e)
 {
     struct hessian_plan plan = {0};
     const struct lapack *lapack;
@@ -432,7 +522,8 @@ int feedback_check_machine(const struct net *net, const struct session *session,
     for (size_t i = 0; rc == 0 && i < plan.n_grams; i++) {
         size_t n = (size_t)plan.grams[i].n_cols;
         uint64_t need = feedback_hessian_bytes(n, plan.grams[i].n_mats > 1) +
-                        pool_n_threads(session->pool) * feedback_chunk_bytes(n);
+                        pool_n_threads(session->pool) * feedback_chunk_bytes(n) +
+                        (corrects ? feedback_correction_bytes(n) : 0);
         if (most && need > *most)
             *most = need;
         if (need > memory)
@@ -460,7 +551,7 @@ int feedback_check_dry(struct feedback_run *run, struct model *m, const struct s
     if (f->hessian)
         return rc;
     if (rc == 0)
-        rc = feedback_check_machine(&run->net, session, memory, &run->memory_most, e);
+        rc = feedback_check_machine(&run->net, session, memory, feedback_corrects(f), &run->memory_most, e);
     if (rc == 0)
         rc = divide(run, f, shared, &run->n_calibration, e);
     if (rc == 0)
@@ -476,12 +567,15 @@ void feedback_tell_dry(const struct feedback_run *run, const struct feedback_opt
     if (!run->has_net)
         return;
     if (f->hessian) {
-        printf("would solve under the Hessians of %s\n", f->hessian);
+        printf("would solve under the Hessians of %s%s\n", f->hessian,
+               feedback_corrects(f) ? ", and again behind quantized layers" : "");
         return;
     }
     printf("would collect Hessians over %zu windows of %zu tokens, %s on the disk,\n", run->n_calibration,
            run->all.ctx, format_bytes(disk, (double)run->hess_bytes));
-    printf("solve, with %s for the widest matrix", format_bytes(memory, (double)run->memory_most));
+    printf("solve%s, with %s for the widest matrix",
+           feedback_corrects(f) ? " twice, the second time behind quantized layers" : "",
+           format_bytes(memory, (double)run->memory_most));
     if (run->held_out.n)
         printf(", and check on %zu other windows", run->held_out.n);
     putchar('\n');
@@ -496,14 +590,14 @@ static int open_hessians(struct feedback_run *run, const struct rewrite_options 
     int rc = 0;
     if (!f->hessian) {
         struct hessian_source text = {.ctx = run->all.ctx};
-        rc = feedback_check_machine(&run->net, session, ro->memory_bytes, NULL, e);
+        rc = feedback_check_machine(&run->net, session, ro->memory_bytes, feedback_corrects(f), NULL, e);
         if (rc == 0)
             rc = divide(run, f, shared, &n, e);
         struct windows w = part_of(&run->all, 0, n);
         corpus_hash(&run->corpus, text.ids_sha256);
         text.n_windows = n;
         if (rc == 0)
-            rc = refuse_other_output(run, ro, &text, output, e);
+            rc = refuse_other_output(run, ro, &text, f->method, output, e);
         if (rc == 0)
             rc = collect(run, session, &w, shared, ro->resume, e);
         run->collected = rc == 0;
@@ -511,7 +605,7 @@ static int open_hessians(struct feedback_run *run, const struct rewrite_options 
     }
     rc = hessian_file_open(&run->hessian, f->hessian, e);
     if (rc == 0)
-        rc = refuse_other_output(run, ro, hessian_file_source(run->hessian), output, e);
+        rc = refuse_other_output(run, ro, hessian_file_source(run->hessian), f->method, output, e);
     if (rc == 0)
         rc = loss_weights_hash(run->net.model, found, e);
     if (rc == 0 && strcmp(found, hessian_file_source(run->hessian)->model_sha256) != 0)
@@ -557,9 +651,9 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
         ro->imatrix_path = f->hessian; /* what was collected on the way has no name */
     }
     if (rc == 0)
-        rc = solve(run, ro, session, shared, e);
+        rc = solve(run, ro, session, f, shared, e);
     if (rc == 0)
-        rc = describe(run, e);
+        rc = describe(run, f, e);
     ro->extra = run->extra;
     ro->blocks = blocks_of;
     ro->blocks_ctx = run->solved;
@@ -608,7 +702,18 @@ static void group_json(struct json_writer *w, int third, int role, const struct 
     jw_key(w, "kld"), jw_double(w, g->kld);
     jw_key(w, "difference"), jw_double(w, g->difference);
     jw_key(w, "difference_stderr"), jw_double(w, g->error);
-    jw_key(w, "kept_plain"), jw_bool(w, g->is_plain);
+    jw_key(w, "kept_plain"), jw_bool(w, g->is_lesser);
+    jw_end(w);
+}
+
+static void corrections_json(const struct feedback_result *r, struct json_writer *w)
+{
+    jw_key(w, "corrections"), jw_object(w);
+    jw_key(w, "taken"), jw_bool(w, r->corrected_difference < 0);
+    jw_key(w, "kld_without"), jw_double(w, r->solved_kld);
+    jw_key(w, "kld_with"), jw_double(w, r->corrected_kld);
+    jw_key(w, "difference"), jw_double(w, r->corrected_difference);
+    jw_key(w, "difference_stderr"), jw_double(w, r->corrected_error);
     jw_end(w);
 }
 
@@ -617,7 +722,7 @@ void feedback_json(const struct feedback_run *run, struct json_writer *w)
     const struct hessian_source *s = hessian_file_source(run->hessian);
     const struct feedback_result *r = feedback_model_result(run->solved);
     jw_key(w, "method"), jw_object(w);
-    jw_key(w, "name"), jw_string(w, "feedback");
+    jw_key(w, "name"), jw_string(w, r->corrected_kld > 0 ? "best" : "feedback");
     jw_key(w, "ids_sha256"), jw_string(w, s->ids_sha256);
     jw_key(w, "n_windows"), jw_uint(w, s->n_windows);
     jw_key(w, "ctx"), jw_uint(w, s->ctx);
@@ -634,6 +739,8 @@ void feedback_json(const struct feedback_run *run, struct json_writer *w)
             if (r->groups[t][k].n_tensors)
                 group_json(w, t, k, &r->groups[t][k]);
     jw_end(w);
+    if (r->corrected_kld > 0)
+        corrections_json(r, w);
     jw_end(w);
 }
 
@@ -641,7 +748,7 @@ void feedback_warn(const struct feedback_run *run, const struct shared_options *
 {
     size_t n_plain = 0;
     for (size_t i = 0; i < feedback_model_n(run->solved); i++)
-        n_plain += feedback_model_tensor(run->solved, i)->is_plain;
+        n_plain += feedback_model_tensor(run->solved, i)->chosen == FEEDBACK_PLAIN;
     if (n_plain == feedback_model_n(run->solved))
         cmd_warn(shared, "[no-gain] error feedback does not lower the KLD on held-out text; nothing of it "
                          "was kept, and the "
@@ -672,10 +779,14 @@ void feedback_tell(const struct feedback_run *run, const struct shared_options *
         for (int k = 0; k < FEEDBACK_N_ROLES; k++) {
             const struct feedback_group_result *g = &r->groups[t][k];
             char name[32];
-            if (g->n_tensors && (shared->verbose || g->is_plain))
+            if (g->n_tensors && (shared->verbose || g->is_lesser))
                 printf("  %-20s alone: %.5f (%s)%s\n", group_name(name, t, k), g->kld,
-                       with_error(text, g->difference, g->error), g->is_plain ? ": no gain, undone" : "");
+                       with_error(text, g->difference, g->error), g->is_lesser ? ": no gain, undone" : "");
         }
+    if (r->corrected_kld > 0)
+        printf("  corrected for the inputs of quantized layers: %.5f instead of %.5f (%s)%s\n",
+               r->corrected_kld, r->solved_kld, with_error(text, r->corrected_difference, r->corrected_error),
+               r->corrected_difference < 0 ? "" : ": no gain, undone");
 }
 
 void feedback_release(struct feedback_run *run, bool done)

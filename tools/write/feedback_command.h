@@ -1,5 +1,5 @@
-/* feedback_command.h - --method feedback of convert and quantize: texts and Hessians in, blocks for the
- * rewriting engine out, and what is written about it into the file. */
+/* feedback_command.h - --method feedback and best of convert and quantize: texts and Hessians in, blocks for
+ * the rewriting engine out, and what is written about it into the file. */
 #ifndef KERF_FEEDBACK_COMMAND_H
 #define KERF_FEEDBACK_COMMAND_H
 
@@ -13,17 +13,18 @@
 struct feedback_options {
     struct opt_list texts;
     const char *hessian;
+    const char *method; /* "fast", "feedback" or "best" */
     uint64_t ctx, chunks, held_out;
     bool parse_special;
 };
 #define FEEDBACK_OPTIONS_INIT                                                                                \
     {                                                                                                        \
-        .ctx = 512, .held_out = 8                                                                            \
+        .method = "fast", .ctx = 512, .held_out = 8                                                          \
     }
 
 /* Rows of the option table. */
 #define FEEDBACK_OPTIONS(f)                                                                                  \
-    OPT_GROUP("Method feedback:"),                                                                           \
+    OPT_GROUP("Methods feedback and best:"),                                                                 \
         OPT(LIST, "text", &(f).texts, "FILE",                                                                \
             "UTF-8 text to calibrate on; some of its windows are held out to check the result. With "        \
             "--hessian it is for the check alone"),                                                          \
@@ -37,7 +38,8 @@ struct feedback_options {
         OPT(UINT, "held-out", &(f).held_out, "N",                                                            \
             "windows of the text kept out of calibration, on which the KLD is measured: a group of "         \
             "matrices "                                                                                      \
-            "that error feedback makes worse there is encoded as by --method fast. 0: no check",             \
+            "that error feedback makes worse there is encoded as by --method fast. 0: no check (not for "    \
+            "best)",                                                                                         \
             .fallback = "8"),                                                                                \
         PARSE_SPECIAL_OPTION((f).parse_special)
 
@@ -49,7 +51,7 @@ struct feedback_run {
     struct net net;
     bool has_net;
     struct corpus corpus;
-    struct windows all, held_out; /* held_out lies in `all`, or owns nothing */
+    struct windows all, calibration, held_out; /* the latter two lie in `all`, or own nothing */
     char *hessian_path, *state_path, *store_path;
     size_t n_calibration;             /* windows, where Hessians are not given */
     uint64_t memory_most, hess_bytes; /* of a dry run: for the widest matrix; on the disk while it lasts */
@@ -58,15 +60,18 @@ struct feedback_run {
     bool continued; /* something that a stopped run kept was taken up */
 };
 
-/* 0, or the status of a usage error; `method` as the user gave it. */
-int feedback_check_options(const struct opt_command *cmd, const struct feedback_options *f,
-                           const char *method);
+/* 0, or the status of a usage error. */
+int feedback_check_options(const struct opt_command *cmd, const struct feedback_options *f);
+
+/* Is --method one of those that are made here? */
+bool feedback_is_asked(const struct feedback_options *f);
+bool feedback_corrects(const struct feedback_options *f);
 
 /* Hours of collecting must not end in a matrix that does not fit, or without LAPACK: ERR_ARG when the
- * factorization of one needs more than `memory`, ERR_IO where OpenBLAS is not installed. *most (or NULL) is
- * raised to what the widest one needs. */
+ * factorization (and with `corrects` the correction) of one needs more than `memory`, ERR_IO where OpenBLAS
+ * is not installed. *most (or NULL) is raised to what the widest one needs. */
 int feedback_check_machine(const struct net *net, const struct session *session, uint64_t memory,
-                           uint64_t *most, struct err *e);
+                           bool corrects, uint64_t *most, struct err *e);
 
 /* *out: an importance matrix with the entries that the Hessians of this text will have, all zero, to plan
  * types with before they are collected; caller frees with imatrix_free. */

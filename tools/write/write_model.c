@@ -21,7 +21,7 @@
 #include <strings.h>
 
 struct options {
-    const char *output, *base, *type, *plan, *output_type, *embedding_type, *imatrix, *recipe, *method;
+    const char *output, *base, *type, *plan, *output_type, *embedding_type, *imatrix, *recipe;
     struct opt_list imatrix_exclude, tensor_types, skip_tensors, adapters;
     struct feedback_options feedback;
     uint64_t split_max_bytes;
@@ -363,7 +363,7 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const str
     struct rewrite_report report = {0};
     struct progress_bar bar;
     struct feedback_run feedback = {0};
-    bool by_feedback = strcmp(o->method, "feedback") == 0, solving = by_feedback && !s->dry_run;
+    bool by_feedback = feedback_is_asked(&o->feedback), solving = by_feedback && !s->dry_run;
     int rc = open_inputs(in, path, o, s, &e);
     struct rewrite_options ro = {.recipe = *recipe,
                                  .imatrix = in->imatrix,
@@ -426,7 +426,7 @@ static int check_adapter_options(const struct opt_command *cmd, const struct opt
         known = strcasecmp(o->type, types[i]) == 0;
     if (!known)
         return cmd_usage(cmd, "--type %s: an adapter file is written in F32, F16, BF16 or Q8_0", o->type);
-    if (o->adapters.n || o->plan || o->imatrix || strcmp(o->method, "fast") != 0)
+    if (o->adapters.n || o->plan || o->imatrix || feedback_is_asked(&o->feedback))
         return cmd_usage(cmd,
                          "--base writes an adapter file, which takes neither --lora nor --plan, --imatrix "
                          "or --method");
@@ -451,8 +451,8 @@ static int check_towers(const struct opt_command *cmd, const struct options *o, 
         return cmd_usage(cmd, "--base writes an adapter file, which has no towers");
     if (o->mmproj && o->adapters.n)
         return cmd_usage(cmd, "--lora merges into the text model; --mmproj writes towers");
-    if (o->mmproj && strcmp(o->method, "fast") != 0)
-        return cmd_usage(cmd, "--method %s needs a text model; --mmproj writes towers", o->method);
+    if (o->mmproj && feedback_is_asked(&o->feedback))
+        return cmd_usage(cmd, "--method %s needs a text model; --mmproj writes towers", o->feedback.method);
     if (!o->towers.wanted && strcmp(o->towers.type, "auto") != 0)
         return cmd_usage(cmd, "--mmproj-type is for --with-mmproj; with --mmproj give --type");
     return strcmp(o->towers.type, "auto") == 0 ? 0 : parse_mix(cmd, "--mmproj-type", o->towers.type, mix);
@@ -468,7 +468,7 @@ static int check_usage(const struct opt_command *cmd, const struct write_command
         return cmd_usage(cmd, "--imatrix-exclude: there is no --imatrix to exclude tensors from");
     if (wc->needs_type && !o->type && !o->plan)
         return cmd_usage(cmd, "--type is missing: Q4_K_M, IQ4_XS, Q8_0, ...; or give a --plan");
-    return o->base ? check_adapter_options(cmd, o) : feedback_check_options(cmd, &o->feedback, o->method);
+    return o->base ? check_adapter_options(cmd, o) : feedback_check_options(cmd, &o->feedback);
 }
 
 /* Everything behind the options; the exit status. */
@@ -519,12 +519,14 @@ static void options_release(struct options *o)
             "refuse a tensor whose shape does not take the type that the mix gives it, instead of another "  \
             "type"),                                                                                         \
         RECIPE_OPTION((o).recipe), REQUANTIZE_OPTION((o).allow_requantize),                                  \
-        OPT(CHOICE, "method", &(o).method, "fast|feedback",                                                  \
+        OPT(CHOICE, "method", &(o).feedback.method, "fast|feedback|best",                                    \
             "fast quantizes each block by itself, as llama-quantize does; feedback (of the GPTQ kind) "      \
             "makes up "                                                                                      \
             "for the rounding errors of a row in its later weights, by Hessians of a text; for Q2_K to "     \
             "Q6_K, "                                                                                         \
-            "Q4_0 to Q5_1, IQ2, IQ3 and IQ4")
+            "Q4_0 to Q5_1, IQ2, IQ3 and IQ4; best then solves each layer once more behind quantized ones, "  \
+            "for "                                                                                           \
+            "the inputs that it will have, where held-out text gains")
 
 /* IN OUT TYPE, the order of llama-quantize, or IN TYPE. */
 static int explain_operands(const struct opt_command *cmd, const struct opt_operands *operands)
@@ -544,7 +546,6 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
     struct shared_options s = SHARED_OPTIONS_INIT;
     struct options o = {.type = wc->needs_type ? NULL : "auto",
                         .recipe = "llama.cpp",
-                        .method = "fast",
                         .towers = {.type = "auto"},
                         .feedback = FEEDBACK_OPTIONS_INIT};
     const struct opt options[] = {
