@@ -65,6 +65,14 @@ run 1 compare --reference "$ref" "$work/q4.gguf" --jsonl text
 says "--jsonl: says what is in a --text"
 run 1 compare --reference "$ref" "$work/q4.gguf" --parse-special
 says "--parse-special: says what is in a --text"
+# What the first version wrote is read; it does not know which text a window is from.
+old=$src/tests/data/version-1.kerf-ref
+run 0 compare --reference "$old" "$demo" --text "$src/tests/data/prose.md" --max-kld 1e-5
+prints "2 of 8 tokens, 3 scored in each"
+run 1 compare --reference "$old" "$demo" --weights 1
+says "was made by a version that did not keep which text a token is from"
+run 1 compare --reference "$old" "$demo" --by-position
+says "was made without --by-position"
 for how in "--imatrix $work/q4.gguf" --allow-requantize --no-fallback; do
     run 2 compare --reference "$ref" "$work/q4.gguf" $how
     says "${how%% *}: is for types and mixes"
