@@ -134,6 +134,10 @@ if kill -0 $pid 2>/dev/null; then
     says "both.gguf: another run is about to write this file"
     run 1 hessian m.gguf --text "$text" $measure -o both.gguf
     says "both.gguf: another run is about to write this file"
+    run 1 best m.gguf --text "$text" --target-bpw 5 -o both.gguf
+    says "both.gguf: another run is about to write this file"
+    run 1 quantize m.gguf --type Q3_K_M --method feedback --text "$text" -o both.gguf
+    says "both.gguf: another run is about to write this file"
 fi
 kill -TERM $pid 2>/dev/null
 wait $pid
