@@ -21,6 +21,7 @@
     each(qwen35) \
     each(qwen35moe) \
     each(llama) \
+    each(mistral3) \
     each(olmo2) \
     each(smollm3) \
     each(granite) \
@@ -30,6 +31,7 @@
     each(glm4) \
     each(glm4moe) \
     each(gptoss) \
+    each(seedoss) \
     each(deepseek) \
     /* the end of the list */
 /* clang-format on */

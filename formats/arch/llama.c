@@ -1,9 +1,9 @@
-/* llama.c - Llama 1 to 3.x, Mistral and Mixtral.
+/* llama.c - Llama 1 to 3.x, Mistral and Mixtral; Mistral Small 3.1 and later (text).
  *
  * The runtime rotates adjacent pairs, HuggingFace the two halves of a head, so the rows of q and k are
  * permuted, weights and biases alike. "llama3" frequency scaling becomes a tensor of divisors.
  *
- * Truth: specification, architectures 17. */
+ * Truth: specification, architectures 17 and 35. */
 #include "arch_rows.h"
 
 #include <string.h>
@@ -99,8 +99,7 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     return rc != 0 ? rc
                    : w->add(w->ctx,
                             "[runtime-differs] config.json: sliding_window is on; llama.cpp computes full "
-                            "attention for "
-                            "architecture 'llama', so beyond the window its results differ",
+                            "attention in this architecture, so beyond the window its results differ",
                             e);
 }
 
@@ -135,4 +134,43 @@ const struct arch arch_llama = {
                 .neighbours = true,
                 .renormalise = true},
     .defaults = defaults,
+};
+
+/* --- Mistral with a tower for images: the same text model, in an architecture of its own --- */
+
+static const char *const classes_3[] = {"Mistral3ForConditionalGeneration", NULL};
+static const char *const model_types_3[] = {"mistral3", NULL};
+
+static const struct arch_group groups_3[] = {
+    ARCH_GROUP(arch_rows_global),
+    ARCH_GROUP(arch_rows_norms),
+    ARCH_GROUP(arch_rows_permuted_attention),
+    ARCH_GROUP(arch_rows_ffn),
+    ARCH_END_GROUPS,
+};
+
+/* Ministral 3 and Mistral 4 come in the same class: queries scaled by their position, attention over latents.
+ */
+static int check_3(struct arch_model *a, struct err *e)
+{
+    const char *type = hf_config_model_type(a->config);
+    if (type[0] && strcmp(type, "mistral") != 0 && strcmp(type, "mistral3") != 0)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "config.json: the text model of 'Mistral3ForConditionalGeneration' is '%.100s'; "
+                       "'mistral' alone is supported",
+                       type);
+    return arch_check_even_heads(a, e);
+}
+
+const struct arch arch_mistral3 = {
+    .name = "mistral3",
+    .title = "Mistral Small 3.1 and later (text)",
+    .classes = classes_3,
+    .model_types = model_types_3,
+    .groups = groups_3,
+    .keys = arch_keys_llama,
+    .quirks = ARCH_HEAD_DIM_KEY,
+    .check = check_3,
+    .add_keys = add_keys,
+    .runtime = {.attn_norm = "attn_norm.weight", .ffn_norm = "ffn_norm.weight", .neighbours = true},
 };

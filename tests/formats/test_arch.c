@@ -911,6 +911,10 @@ static void what_a_runtime_has_built_in_must_be_so(void **state)
         "DeepseekV3ForCausalLM",
         "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 40, \"mscale\": 1.0, \"mscale_all_dim\": 0.7}",
         ERR_UNSUPPORTED, "is not mscale_all_dim");
+    expect_refusal("Mistral3ForConditionalGeneration", "\"text_config\": {\"model_type\": \"ministral3\"}",
+                   ERR_UNSUPPORTED, "is 'ministral3'; 'mistral' alone");
+    expect_refusal("SeedOssForCausalLM", "\"attention_out_bias\": true", ERR_UNSUPPORTED,
+                   "'attention_out_bias' is true");
     resolve(&m, &c, "Glm4MoeForCausalLM",
             "\"first_k_dense_replace\": 2, \"num_nextn_predict_layers\": 1, \"partial_rotary_factor\": 0.5");
     assert_true(m.dense_layers[0] == 3 && m.value[ARCH_ES] == 3 && m.value[ARCH_R] == 8);
