@@ -299,6 +299,12 @@ int metadata_from_folder(struct gguf_meta *meta, const char *folder, const char 
     return rc;
 }
 
+int metadata_without_vocabulary(struct gguf_meta *meta, const struct arch_model *a, struct err *e)
+{
+    int rc = arch_set_u32(a, meta, "vocab_size", (uint32_t)a->value[ARCH_V], e);
+    return rc == 0 ? gguf_meta_set_string(meta, "tokenizer.ggml.model", "none", e) : rc;
+}
+
 int metadata_of_adapter(struct gguf_meta *meta, const char *folder, const char *architecture, double alpha,
                         const uint32_t *tokens, size_t n_tokens, const struct arch_warnings *w, struct err *e)
 {

@@ -25,6 +25,10 @@ int metadata_from_folder(struct gguf_meta *meta, const char *folder, const char 
                          const struct arch_model *a, const struct vocabulary *vocabulary,
                          const struct metadata_sizes *sizes, const struct arch_warnings *w, struct err *e);
 
+/* Say that the file has no vocabulary, and how many token ids there are: without these two keys llama.cpp
+ * does not load it. */
+int metadata_without_vocabulary(struct gguf_meta *meta, const struct arch_model *a, struct err *e);
+
 /* All keys of an adapter file: the general ones from the model card and the name of `folder`, adapter.type
  * "lora" and adapter.lora.alpha; `n_tokens` > 0: adapter.alora.invocation_tokens. As llama.cpp's converter of
  * adapters has them. */

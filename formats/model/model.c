@@ -95,6 +95,8 @@ static int open_kind(struct model *m, const char *path, const struct model_optio
         return err_set(e, ERR_ARG, "%s: --skip-tensor is for checkpoints; a GGUF file is taken whole", path);
     if (is_gguf && opt->towers)
         return err_set(e, ERR_ARG, "%s: --mmproj is for checkpoints: a GGUF file has no other towers", path);
+    if (is_gguf && opt->vocabulary == MODEL_VOCABULARY_NONE)
+        return err_set(e, ERR_ARG, "%s: --no-vocab is for checkpoints; a GGUF file keeps what it has", path);
     if (is_gguf)
         return model_open_gguf(m, path, opt, e);
     if (dot && strcmp(dot, ".safetensors") == 0)

@@ -58,6 +58,13 @@ struct model_options {
                                  * configuration alone; a path that ends in .json is such a configuration */
     bool towers;                /* the vision and audio towers of a checkpoint in place of its text model */
     bool keep_mtp;              /* keep multi-token-prediction blocks */
+    /* Of a checkpoint's text model. AS_FOUND: one that is not there is a warning. NEEDED: it is an error,
+     * whose message says how to do without. NONE: it is not read, and the metadata say that there is none. */
+    enum model_vocabulary_wish {
+        MODEL_VOCABULARY_AS_FOUND,
+        MODEL_VOCABULARY_NEEDED,
+        MODEL_VOCABULARY_NONE
+    } vocabulary;
     /* Expressions (pattern.h) for names of a checkpoint's tensors that are left out; a GGUF file with any of
      * them is refused. */
     const char *const *skip_tensors;

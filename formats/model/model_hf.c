@@ -117,9 +117,25 @@ static void count_parameters(const struct model *m, struct metadata_sizes *s)
     s->n_experts = n_stacks ? expert_sum / n_stacks : 0;
 }
 
-static int take_vocabulary(struct model *m, const struct hf_model *h, const char *folder, struct err *e)
+/* A file that speaks no language is what nobody wants unasked. */
+static int refuse_without_vocabulary(const struct model *m, struct err *e)
 {
-    if (!folder || !has_tokenizer(folder))
+    return err_set(e, ERR_ARG,
+                   "%s: no vocabulary: none of tokenizer.json, tokenizer.model, vocab.json, tekken.json and "
+                   "qwen.tiktoken is there; put what the model was published with into the folder, or write "
+                   "a file that takes and gives token ids alone with --no-vocab",
+                   m->path);
+}
+
+static int take_vocabulary(struct model *m, const struct hf_model *h, const char *folder,
+                           enum model_vocabulary_wish wish, struct err *e)
+{
+    bool any = folder && has_tokenizer(folder);
+    if (wish == MODEL_VOCABULARY_NONE)
+        return 0;
+    if (!any && wish == MODEL_VOCABULARY_NEEDED)
+        return refuse_without_vocabulary(m, e);
+    if (!any)
         return model_add_line(
             m, &m->warnings, e, "[no-vocabulary] %s: no tokenizer files; the model has no vocabulary%s",
             m->path,
@@ -130,6 +146,10 @@ static int take_vocabulary(struct model *m, const struct hf_model *h, const char
     int rc = vocabulary_load_hf(&m->vocabulary, folder, h->config, h->arch.value[more ? ARCH_TV : ARCH_V], e);
     if (rc == 0 && more)
         rc = h->arch.arch->add_tokens(&h->arch, m->vocabulary, e);
+    if (rc != 0 && rc != ERR_NOMEM && wish == MODEL_VOCABULARY_NEEDED) {
+        const struct err why = e ? *e : (struct err){0};
+        return err_set(e, rc, "%s; or leave the vocabulary out with --no-vocab", why.msg);
+    }
     for (size_t i = 0; rc == 0 && i < m->vocabulary->n_warnings; i++)
         rc = model_add_line(m, &m->warnings, e, "%s", m->vocabulary->warnings[i]);
     return rc;
@@ -456,7 +476,7 @@ int model_open_hf(struct model *m, const char *path, const struct model_options 
     if (rc == 0 && opt->towers)
         rc = open_beside(m, h, folder, e);
     if (rc == 0 && !opt->towers)
-        rc = take_vocabulary(m, h, folder, e);
+        rc = take_vocabulary(m, h, folder, opt->vocabulary, e);
     if (rc == 0 && !opt->towers)
         rc = rerank_detect(&h->arch, folder, m->vocabulary, e);
     if (rc == 0)
@@ -474,6 +494,8 @@ int model_open_hf(struct model *m, const char *path, const struct model_options 
         rc = opt->towers
                  ? metadata_of_towers(m->own_meta, folder, path, &h->arch, &sizes, &w, e)
                  : metadata_from_folder(m->own_meta, folder, path, &h->arch, m->vocabulary, &sizes, &w, e);
+    if (rc == 0 && !opt->towers && opt->vocabulary == MODEL_VOCABULARY_NONE)
+        rc = metadata_without_vocabulary(m->own_meta, &h->arch, e);
     m->meta = m->own_meta;
     return rc;
 }

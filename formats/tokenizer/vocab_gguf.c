@@ -159,6 +159,8 @@ static int read_model(struct vocab_build *b, const struct gguf_meta *meta, struc
         v->model = VOCAB_BPE;
     else if (equals(s, "llama"))
         v->model = VOCAB_SPM;
+    else if (equals(s, "none") || equals(s, "no_vocab"))
+        return err_set(e, ERR_UNSUPPORTED, "the file was written without a vocabulary; give token ids");
     else
         return err_set(e, ERR_UNSUPPORTED, "tokenizer model '%.*s'; 'gpt2' and 'llama' are supported",
                        (int)(s.len < 60 ? s.len : 60), s.data);

@@ -109,6 +109,36 @@ says "no vocabulary"
 prints "would be Q2_K"
 run 1 convert "$work/bare" -o "$work/g.gguf"
 says "found neither"
+# Without a vocabulary only on request, and then as llama.cpp loads it; a plan does without.
+mkdir "$work/mute"
+cp "$demo"/config.json "$demo"/*.safetensors* "$work/mute"
+run 1 convert "$work/mute" -o "$work/g.gguf" --json
+json
+prints "no vocabulary: none of tokenizer.json"
+prints "--no-vocab"
+absent "$work/g.gguf"
+run 0 convert "$work/mute" --dry-run
+says "has no vocabulary"
+run 0 inspect "$work/mute"
+run 0 fit "$work/mute" --memory 1GiB
+run 0 convert "$work/mute" -o "$work/mute.gguf" --no-vocab
+run 0 inspect "$work/mute.gguf"
+grep -qE 'tokenizer.ggml.model +string +none' "$work/out" || fail "the file does not say that it has no vocabulary"
+grep -qE 'qwen3.vocab_size +u32 +4096' "$work/out" || fail "the number of token ids is missing"
+run 0 verify "$work/mute.gguf"
+echo '[1, 5, 9, 300, 17, 4, 88, 2]' >"$work/ids.json"
+run 0 perplexity "$work/mute.gguf" --ids "$work/ids.json"
+run 1 tokenize "$work/mute.gguf" "$src/tests/data/prose.md"
+says "without a vocabulary"
+run 1 quantize "$work/mute.gguf" -o "$work/g.gguf" --type Q8_0 --no-vocab
+says "--no-vocab is for checkpoints"
+run 0 quantize "$work/mute.gguf" -o "$work/mute8.gguf" --type Q8_0
+# A tokenizer that cannot be read has the same way out, and one that can is left out as well.
+sed 's/"type": *"BPE"/"type": "Unigram"/' "$demo/tokenizer.json" >"$work/mute/tokenizer.json"
+run 1 convert "$work/mute" -o "$work/g.gguf"
+says "only BPE is supported; or leave the vocabulary out with --no-vocab"
+run 0 convert "$work/mute" -o "$work/mute2.gguf" --no-vocab
+run 0 diff "$work/mute.gguf" "$work/mute2.gguf" --exit-code
 absent "$work/g.gguf"
 run 1 convert "$demo" -o "$work/g.gguf" --type IQ1_S
 says "becomes IQ1_S, which needs an importance matrix (--imatrix)"

@@ -10,7 +10,7 @@ for name in qwen25vl qwen3omni qwen2audio; do
 done
 
 # one line says that there is a second file, and how to get it
-run 0 convert qwen25vl -o text.gguf
+run 0 convert qwen25vl -o text.gguf --no-vocab
 says "the vision and audio towers are a second file: kerf convert qwen25vl --mmproj -o mmproj.gguf"
 run 0 convert qwen25vl --mmproj -o tower.gguf
 prints "tower.gguf: BF16"
@@ -18,18 +18,18 @@ if grep -q "second file" "$work/err"; then fail "the towers' own conversion spea
 
 # both in one pass are the same two files
 mkdir both
-run 0 convert qwen25vl --with-mmproj -o both/q.gguf --json
+run 0 convert qwen25vl --with-mmproj --no-vocab -o both/q.gguf --json
 json
 prints '"output": "both/mmproj-q.gguf"'
 same tower.gguf both/mmproj-q.gguf
 same text.gguf both/q.gguf
-run 0 convert qwen25vl --with-mmproj -o both/q8.gguf --type Q8_0 --mmproj-type F16
+run 0 convert qwen25vl --with-mmproj --no-vocab -o both/q8.gguf --type Q8_0 --mmproj-type F16
 prints "both/mmproj-q8.gguf: F16"
 run 0 convert qwen25vl --mmproj -o f16.gguf --type F16
 same f16.gguf both/mmproj-q8.gguf
 
 # an output that stands is not touched, and neither is written
-run 1 convert qwen25vl --with-mmproj -o both/q.gguf
+run 1 convert qwen25vl --with-mmproj --no-vocab -o both/q.gguf
 says "both/mmproj-q.gguf"
 mv both/q.gguf both/q.old
 rm both/mmproj-q.gguf
@@ -84,16 +84,16 @@ says "neither preprocessor_config.json nor processor_config.json"
 # a talker is a text model that is converted, not run
 "$make_tower" qwen3tts speech
 mkdir tts
-run 0 convert speech --with-mmproj -o tts/t.gguf
+run 0 convert speech --with-mmproj --no-vocab -o tts/t.gguf
 says "llama.cpp loads talkers of 3072 codes alone"
 for file in tts/t.gguf tts/mmproj-t.gguf; do
     run 0 verify $file
     run 0 inspect $file
     run 0 hash $file
 done
-run 0 convert speech -o tts/t7.gguf --threads 7 --memory 64MiB
+run 0 convert speech --no-vocab -o tts/t7.gguf --threads 7 --memory 64MiB
 same tts/t.gguf tts/t7.gguf
-run 0 convert speech -o tts/ref.gguf --threads 1 --isa ref
+run 0 convert speech --no-vocab -o tts/ref.gguf --threads 1 --isa ref
 same tts/t.gguf tts/ref.gguf
 run 0 quantize tts/t.gguf -o tts/q8.gguf --type Q8_0
 run 0 verify tts/q8.gguf

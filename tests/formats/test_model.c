@@ -468,6 +468,29 @@ static void a_folder_without_tokenizer_warns(void **state)
     model_close(m);
 }
 
+/* Asked for, it is an error with the way out; left out, the two keys that llama.cpp loads such a file by. */
+static void a_vocabulary_is_needed_or_left_out_as_asked(void **state)
+{
+    (void)state;
+    struct model *m = NULL;
+    const struct vocabulary *v = NULL;
+    struct gguf_string s;
+    uint64_t n = 0;
+    struct err e = {0};
+    struct model_options needed = {.vocabulary = MODEL_VOCABULARY_NEEDED},
+                         none = {.vocabulary = MODEL_VOCABULARY_NONE};
+    assert_int_equal(model_open(&m, in_scratch("untied"), &needed, &e), ERR_ARG);
+    assert_non_null(strstr(e.msg, "no vocabulary"));
+    assert_non_null(strstr(e.msg, "--no-vocab"));
+    assert_int_equal(model_open(&m, in_scratch("untied"), &none, &e), 0);
+    assert_int_equal(model_n_warnings(m), 0);
+    assert_int_equal(model_vocabulary(m, &v, &e), ERR_UNSUPPORTED);
+    assert_true(gguf_meta_get_string(model_meta(m), "tokenizer.ggml.model", &s) && gguf_string_is(s, "none"));
+    assert_true(gguf_meta_get_u64(model_meta(m), "qwen2.vocab_size", &n));
+    assert_int_equal(n, V);
+    model_close(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -482,6 +505,7 @@ int main(void)
         cmocka_unit_test(misfits_are_refused_by_name),
         cmocka_unit_test(a_folder_without_weights_opens_for_planning),
         cmocka_unit_test(a_folder_without_tokenizer_warns),
+        cmocka_unit_test(a_vocabulary_is_needed_or_left_out_as_asked),
     };
     return cmocka_run_group_tests_name("model", tests, scratch_begin, scratch_end);
 }

@@ -27,7 +27,7 @@ struct options {
     uint64_t split_max_bytes;
     struct towers_options towers;
     bool mmproj;
-    bool pure, leave_output, imatrix_strict, resume, allow_requantize, keep_mtp, no_fallback;
+    bool pure, leave_output, imatrix_strict, resume, allow_requantize, keep_mtp, no_vocab, no_fallback;
 };
 
 /* What the options name, opened. */
@@ -278,6 +278,14 @@ static void tell_remarks(const struct shared_options *s, const struct inputs *in
                  model_path(m));
 }
 
+/* A plan may do without: what it is made of need not be complete. */
+static enum model_vocabulary_wish vocabulary_wish(const struct options *o, const struct shared_options *s)
+{
+    return o->no_vocab  ? MODEL_VOCABULARY_NONE
+           : s->dry_run ? MODEL_VOCABULARY_AS_FOUND
+                        : MODEL_VOCABULARY_NEEDED;
+}
+
 static int open_inputs(struct inputs *in, const char *path, const struct options *o,
                        const struct shared_options *s, struct err *e)
 {
@@ -299,6 +307,7 @@ static int open_inputs(struct inputs *in, const char *path, const struct options
         rc = err_set(e, ERR_ARG, "%s: --imatrix-exclude leaves no entry of it", o->imatrix);
     struct model_options mo = {.allow_missing_weights = s->dry_run,
                                .keep_mtp = o->keep_mtp,
+                               .vocabulary = vocabulary_wish(o, s),
                                .towers = o->mmproj,
                                .skip_tensors = o->skip_tensors.items,
                                .n_skip_tensors = o->skip_tensors.n,
@@ -565,6 +574,9 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
             "multimodal model"),
         TOWERS_OPTIONS(o.towers),
         OPT(FLAG, "keep-mtp", &o.keep_mtp, NULL, "keep multi-token-prediction blocks of a checkpoint"),
+        OPT(FLAG, "no-vocab", &o.no_vocab, NULL,
+            "write no vocabulary: a file that takes and gives token ids alone. For checkpoints that have "
+            "none, or one that cannot be read; without it they are refused"),
         OPT(LIST, "lora", &o.adapters, "ADAPTER[=SCALE]",
             "merge a LoRA adapter (a PEFT folder, or a GGUF file of one) into the weights while they are "
             "read, SCALE times its own strength; several are added in their order"),
