@@ -2,14 +2,25 @@
  * of the text itself. */
 #include "bpe.h"
 
+#include "char_class.h"
 #include "codepoint.h"
+#include "pretokenize_stages.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* The bytes of a text in the byte alphabet, in the arena; data NULL when it is not in that alphabet. */
-static int to_bytes(struct slice *out, struct arena *arena, const char *text, size_t len)
+/* A character that is neither a token nor part of a merge, as a symbol: this bit and its code point. */
+#define UNKNOWN 0x80000000u
+
+/* The bytes of a text in the byte alphabet, in the arena; data NULL when it is not in that alphabet. Texts of
+ * plain tokens are those bytes, borrowed. */
+static int to_bytes(struct slice *out, const struct bpe *b, struct arena *arena, const char *text, size_t len)
 {
+    if (b->plain) {
+        *out = (struct slice){(const uint8_t *)text, len};
+        return 0;
+    }
     uint8_t *bytes = arena_alloc(arena, len);
     *out = (struct slice){0};
     if (!bytes)
@@ -51,18 +62,33 @@ static int add_tokens(struct bpe *b, const struct vocabulary *v, struct arena *a
             struct slice s;
             if (normal != (pass == 0) || t->type == TOKEN_UNUSED || t->len == 0)
                 continue;
-            if (to_bytes(&s, arena, t->text, t->len) != 0)
+            if (to_bytes(&s, b, arena, t->text, t->len) != 0)
                 return ERR_NOMEM;
             if (s.data && strmap_put(&b->symbols, (const char *)s.data, s.len, i, NULL) != 0)
                 return ERR_NOMEM;
-            if (s.data && normal && pieces)
+            if (s.data && normal && pieces && !b->plain)
                 pieces[i] = s;
         }
     return 0;
 }
 
+/* "<0xNN>", whatever its type. */
+static void find_byte_tokens(struct bpe *b)
+{
+    for (unsigned i = 0; i < 256; i++) {
+        char text[8];
+        uint64_t id;
+        snprintf(text, sizeof text, "<0x%02X>", i);
+        b->byte_symbol[i] = strmap_find(&b->symbols, text, 6, &id) ? (uint32_t)id : UINT32_MAX;
+    }
+}
+
 static int add_bytes(struct bpe *b, struct arena *arena)
 {
+    if (b->plain) {
+        find_byte_tokens(b);
+        return 0;
+    }
     uint8_t *all = arena_alloc(arena, 256);
     if (!all)
         return ERR_NOMEM;
@@ -82,8 +108,8 @@ static int add_merge(struct bpe *b, const struct vocab_merge *m, uint32_t rank, 
     if (!space)
         return 0;
     size_t n_left = (size_t)(space - m->text);
-    if (to_bytes(&part[0], arena, m->text, n_left) != 0 ||
-        to_bytes(&part[1], arena, space + 1, m->len - n_left - 1) != 0)
+    if (to_bytes(&part[0], b, arena, m->text, n_left) != 0 ||
+        to_bytes(&part[1], b, arena, space + 1, m->len - n_left - 1) != 0)
         return ERR_NOMEM;
     if (!part[0].data || !part[1].data)
         return 0; /* no text consists of such parts */
@@ -109,6 +135,8 @@ int bpe_init(struct bpe *b, const struct vocabulary *v, struct arena *arena, str
                        v->pre);
     b->kind = info->kind;
     b->ignore_merges = v->ignore_merges;
+    b->plain = pretokenizer_is_plain(info->kind);
+    b->escape = info->kind == PRE_LINES;
     b->n_tokens = (uint32_t)v->n_tokens;
     int rc = strmap_reserve(&b->symbols, v->n_tokens + 512);
     if (rc == 0)
@@ -140,28 +168,69 @@ static int push_bytes(const struct bpe *b, struct encode_work *w, struct slice s
     return rc;
 }
 
+/* The symbol of the character at `p`, which takes *n bytes. */
+static uint32_t plain_symbol(const struct bpe *b, const char *p, unsigned *n)
+{
+    static const char block[] = "\xE2\x96\x81";
+    uint32_t cp;
+    uint64_t found;
+    *n = utf8_decode((const uint8_t *)p, &cp);
+    bool space = b->escape && cp == ' ';
+    if (strmap_find(&b->symbols, space ? block : p, space ? 3 : *n, &found))
+        return (uint32_t)found;
+    return UNKNOWN | (space ? 0x2581 : cp);
+}
+
+static int push_symbol(const struct bpe *b, struct encode_work *w, uint32_t symbol)
+{
+    uint8_t bytes[4];
+    if (symbol < b->n_tokens)
+        return work_push(w, (int32_t)symbol);
+    if (!(symbol & UNKNOWN))
+        return push_bytes(b, w, b->extra[symbol - b->n_tokens]);
+    unsigned n = utf8_encode(symbol & ~UNKNOWN, bytes);
+    return push_bytes(b, w, (struct slice){bytes, n});
+}
+
+/* Bytes that are no token vanish before merging, as in the HuggingFace tokenizers (StarCoder lacks some that
+ * UTF-8 rarely has). */
+static size_t first_symbols(const struct bpe *b, uint32_t *symbols, const char *word, size_t len)
+{
+    size_t n = 0;
+    unsigned step;
+    for (size_t i = 0; i < len; i += step) {
+        step = 1;
+        if (b->plain)
+            symbols[n++] = plain_symbol(b, word + i, &step);
+        else if (b->byte_symbol[(uint8_t)word[i]] < b->n_tokens)
+            symbols[n++] = b->byte_symbol[(uint8_t)word[i]];
+    }
+    return n;
+}
+
+/* Is the whole word looked up before it is cut? Runs of line ends of plain text are. */
+static bool is_taken_whole(const struct bpe *b, const char *word)
+{
+    return b->ignore_merges || (b->kind == PRE_LINES && word[0] == '\n');
+}
+
 static int encode_word(const struct bpe *b, struct encode_work *w, const char *word, size_t len)
 {
     bool hit;
     int rc = work_cached(w, word, len, &hit);
     if (rc != 0 || hit)
         return rc;
-    size_t from = w->n_ids, n = 0;
+    size_t from = w->n_ids, n;
     uint64_t whole;
-    if (b->ignore_merges && strmap_find(&b->symbols, word, len, &whole) && whole < b->n_tokens) {
+    if (is_taken_whole(b, word) && strmap_find(&b->symbols, word, len, &whole) && whole < b->n_tokens) {
         rc = work_push(w, (int32_t)whole);
     } else {
         rc = work_reserve_symbols(w, len);
-        /* Bytes that are no token vanish before merging, as in the HuggingFace tokenizers (StarCoder lacks
-         * some that UTF-8 rarely has). */
-        for (size_t i = 0; i < len && rc == 0; i++)
-            if (b->byte_symbol[(uint8_t)word[i]] < b->n_tokens)
-                w->symbols[n++] = b->byte_symbol[(uint8_t)word[i]];
+        n = rc == 0 ? first_symbols(b, w->symbols, word, len) : 0;
         if (rc == 0)
             rc = merge_symbols(&b->merges, &w->scratch, w->symbols, &n);
         for (size_t i = 0; i < n && rc == 0; i++)
-            rc = w->symbols[i] < b->n_tokens ? work_push(w, (int32_t)w->symbols[i])
-                                             : push_bytes(b, w, b->extra[w->symbols[i] - b->n_tokens]);
+            rc = push_symbol(b, w, w->symbols[i]);
     }
     if (rc == 0)
         work_remember(w, word, len, from);
@@ -175,7 +244,10 @@ int bpe_encode(const struct bpe *b, struct encode_work *w, const char *text, siz
     size_t n;
     int rc = 0;
     pretokenize_begin(&p, b->kind, text, len);
-    while (rc == 0 && pretokenize_next(&p, &word, &n))
-        rc = encode_word(b, w, word, n);
+    while (rc == 0 && pretokenize_next(&p, &word, &n)) {
+        const uint8_t *next, *at = (const uint8_t *)word;
+        if (b->kind != PRE_WORDS || pretokenize_class(at, at + n, &next) != CHAR_SPACE)
+            rc = encode_word(b, w, word, n);
+    }
     return rc;
 }

@@ -10,13 +10,18 @@
 #include "pretokenize.h"
 #include "vocabulary.h"
 
-/* A symbol below n_tokens is that token; the others are texts that occur in merges but are no token. */
+/* A symbol below n_tokens is that token; the others are texts that occur in merges but are no token.
+ *
+ * `plain`: the other kind of BPE, whose symbols begin as the characters of a text, with U+2581 in the place
+ * of spaces where `escape`; what no token has the form of becomes the tokens of its bytes, "<0x0A>", and
+ * vanishes where there are none, as in llama.cpp (Gemma 4, Sarvam, and the words of
+ * jina-embeddings-v2-base-zh). */
 struct bpe {
     enum pretokenizer kind;
-    bool ignore_merges;
+    bool ignore_merges, plain, escape;
     uint32_t n_tokens;
-    uint32_t byte_symbol[256];
-    struct strmap symbols; /* bytes -> symbol */
+    uint32_t byte_symbol[256]; /* n_tokens or more: none */
+    struct strmap symbols;     /* bytes -> symbol */
     struct merge_table merges;
     struct slice *extra; /* bytes of symbol n_tokens + i; malloc'ed */
     size_t n_extra, cap_extra;

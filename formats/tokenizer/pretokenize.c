@@ -190,6 +190,24 @@ static const uint8_t *match_starcoder(struct pretokenize *it)
     return match_gpt2(it->p, it->limit);
 }
 
+/* [^\n]+|\n+ : what is between runs of line ends, and those */
+static const uint8_t *match_lines(const uint8_t *p, const uint8_t *end)
+{
+    bool newline = *p == '\n';
+    while (p < end && (*p == '\n') == newline)
+        p++;
+    return p;
+}
+
+/* \S+ , and what is between the words, which the caller drops */
+static const uint8_t *match_words(const uint8_t *p, const uint8_t *end)
+{
+    const uint8_t *next;
+    return class_at(p, end, &next) == CHAR_SPACE
+               ? skip_run(p, end, CHAR_SPACE)
+               : skip_run(p, end, CHAR_LETTER | CHAR_NUMBER | CHAR_MARK | CHAR_OTHER);
+}
+
 bool pretokenize_next(struct pretokenize *it, const char **piece, size_t *len)
 {
     if (it->p >= it->end)
@@ -203,6 +221,8 @@ bool pretokenize_next(struct pretokenize *it, const char **piece, size_t *len)
     case PRE_LLAMA3: q = pretokenize_llama3(it->p, it->end); break;
     case PRE_GPT2: q = match_gpt2(it->p, it->end); break;
     case PRE_STARCODER: q = match_starcoder(it); break;
+    case PRE_LINES: q = match_lines(it->p, it->end); break;
+    case PRE_WORDS: q = match_words(it->p, it->end); break;
     default: break;
     }
     *piece = (const char *)from;
@@ -297,6 +317,10 @@ static const struct pretokenizer_info NAMES[] = {
     {"superbpe", PRE_SUPERBPE, false, false, false},
     {"tiny_aya", PRE_TINY_AYA, false, false, false},
     {"cohere2moe", PRE_TINY_AYA, false, false, false},
+    {"gemma4", PRE_LINES, false, true, false},
+    {"granite-embed-multi-311m", PRE_LINES, false, true, false},
+    {"sarvam-moe", PRE_LINES, false, false, false},
+    {"whitespace", PRE_WORDS, false, false, false},
 };
 
 const struct pretokenizer_info *pretokenizer_find(const char *name)

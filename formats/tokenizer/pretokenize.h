@@ -41,6 +41,8 @@ enum pretokenizer {
     PRE_AFMOE,
     PRE_SUPERBPE,
     PRE_TINY_AYA,
+    PRE_LINES, /* from here on for BPE on the characters of a text instead of its bytes, see bpe.h */
+    PRE_WORDS,
     PRE_COUNT,
 };
 
@@ -53,6 +55,12 @@ struct pretokenizer_info {
     bool ignore_merges, add_bos; /* defaults of the runtimes */
     bool nfc;                    /* what the models of that name do; see vocabulary_to_gguf */
 };
+
+/* Do the tokens of the kind hold text as it is, with U+2581 for a space or not, and not the byte alphabet? */
+static inline bool pretokenizer_is_plain(enum pretokenizer kind)
+{
+    return kind == PRE_LINES || kind == PRE_WORDS;
+}
 
 /* NULL when the name is unknown here. */
 const struct pretokenizer_info *pretokenizer_find(const char *name);

@@ -51,7 +51,7 @@ static int add_added(struct tokenizer *t, size_t id, struct err *e)
 }
 
 /* U+2581 shows as a space, <0xNN> as its byte. */
-static int spm_piece(struct tokenizer *t, size_t id)
+static int block_piece(struct tokenizer *t, size_t id)
 {
     const struct vocab_token *k = &t->v->tokens[id];
     uint8_t *out = arena_alloc(&t->arena, k->len);
@@ -73,25 +73,27 @@ static int spm_piece(struct tokenizer *t, size_t id)
 static int add_pieces(struct tokenizer *t)
 {
     const struct vocabulary *v = t->v;
+    const bool spm = v->model == VOCAB_SPM, blocks = spm || t->bpe.escape;
     for (size_t i = 0; i < v->n_tokens; i++) {
         const struct vocab_token *k = &v->tokens[i];
-        if (v->model == VOCAB_SPM && k->type == TOKEN_NORMAL && spm_piece(t, i) != 0)
+        if (blocks && k->type == TOKEN_NORMAL && block_piece(t, i) != 0)
             return ERR_NOMEM;
         if (!t->pieces[i].data)
             t->pieces[i] = (struct slice){(const uint8_t *)k->text, k->len};
     }
-    for (int b = 0; v->model == VOCAB_SPM && b < 256; b++) {
-        uint8_t *byte = t->spm.byte_id[b] >= 0 ? arena_alloc(&t->arena, 1) : NULL;
+    for (int b = 0; (spm || t->bpe.plain) && b < 256; b++) {
+        uint64_t id = spm ? (uint64_t)(int64_t)t->spm.byte_id[b] : t->bpe.byte_symbol[b];
+        uint8_t *byte = id < v->n_tokens ? arena_alloc(&t->arena, 1) : NULL;
         if (byte) {
             *byte = (uint8_t)b;
-            t->pieces[t->spm.byte_id[b]] = (struct slice){byte, 1};
+            t->pieces[id] = (struct slice){byte, 1};
         }
     }
     return 0;
 }
 
-/* Runtimes add BOS to every SentencePiece model, and under some pre-tokenizer names, unless told otherwise.
- */
+/* Runtimes add BOS to every SentencePiece model, and under some pre-tokenizer names, unless told otherwise;
+ * under Gemma 4's they do even then. */
 static void settle_bos_eos(struct tokenizer *t)
 {
     const struct vocabulary *v = t->v;
@@ -99,6 +101,7 @@ static void settle_bos_eos(struct tokenizer *t)
     const struct pretokenizer_info *info = spm ? NULL : pretokenizer_find(v->pre);
     bool add_bos =
         v->add_bos == VOCAB_FLAG_UNSET ? spm || (info && info->add_bos) : v->add_bos == VOCAB_FLAG_TRUE;
+    add_bos |= info && info->kind == PRE_LINES && info->add_bos;
     bool add_eos = v->add_eos == VOCAB_FLAG_TRUE;
     int64_t bos = v->bos < 0 && spm && v->n_tokens > 2 ? 1 : v->bos;
     int64_t eos = v->eos < 0 && spm && v->n_tokens > 2 ? 2 : v->eos;

@@ -149,22 +149,32 @@ static void read_ids(struct vocab_build *b, const struct gguf_meta *meta)
     }
 }
 
+/* The two vocabularies of plain text that have a model of their own, which stands for the pre-tokenizer. */
+static const char *model_of_plain(struct gguf_string s)
+{
+    return equals(s, "gemma4") ? "gemma4" : equals(s, "whitespace") ? "whitespace" : NULL;
+}
+
 static int read_model(struct vocab_build *b, const struct gguf_meta *meta, struct err *e)
 {
     struct vocabulary *v = b->v;
     struct gguf_string s;
     if (!gguf_meta_get_string(meta, "tokenizer.ggml.model", &s))
         return err_set(e, ERR_FORMAT, "key 'tokenizer.ggml.model' is missing: the file has no vocabulary");
-    if (equals(s, "gpt2"))
+    const char *plain = model_of_plain(s);
+    if (equals(s, "gpt2") || plain)
         v->model = VOCAB_BPE;
     else if (equals(s, "llama"))
         v->model = VOCAB_SPM;
     else if (equals(s, "none") || equals(s, "no_vocab"))
         return err_set(e, ERR_UNSUPPORTED, "the file was written without a vocabulary; give token ids");
     else
-        return err_set(e, ERR_UNSUPPORTED, "tokenizer model '%.*s'; 'gpt2' and 'llama' are supported",
+        return err_set(e, ERR_UNSUPPORTED,
+                       "tokenizer model '%.*s'; 'gpt2', 'llama', 'gemma4' and 'whitespace' are supported",
                        (int)(s.len < 60 ? s.len : 60), s.data);
-    if (gguf_meta_get_string(meta, "tokenizer.ggml.pre", &s)) {
+    if (plain) {
+        v->pre = plain;
+    } else if (gguf_meta_get_string(meta, "tokenizer.ggml.pre", &s)) {
         v->pre = arena_strndup(b->arena, s.data, (size_t)s.len);
         if (!v->pre)
             return err_set(e, ERR_NOMEM, "out of memory for the vocabulary");
@@ -332,13 +342,20 @@ static int write_templates(const struct vocabulary *v, struct gguf_meta *meta, s
     return rc;
 }
 
+static int write_model(const struct vocabulary *v, struct gguf_meta *meta, struct err *e)
+{
+    const struct gguf_string pre = {v->pre, strlen(v->pre)};
+    const char *plain = v->model == VOCAB_BPE ? model_of_plain(pre) : NULL;
+    const char *name = plain ? plain : v->model == VOCAB_BPE ? "gpt2" : "llama";
+    int rc = gguf_meta_set_string(meta, "tokenizer.ggml.model", name, e);
+    return rc == 0 ? gguf_meta_set_string(meta, "tokenizer.ggml.pre", v->pre, e) : rc;
+}
+
 int vocabulary_to_gguf(const struct vocabulary *v, struct gguf_meta *meta, struct err *e)
 {
     int rc = vocab_check_unique(v, e);
     if (rc == 0)
-        rc = gguf_meta_set_string(meta, "tokenizer.ggml.model", v->model == VOCAB_BPE ? "gpt2" : "llama", e);
-    if (rc == 0)
-        rc = gguf_meta_set_string(meta, "tokenizer.ggml.pre", v->pre, e);
+        rc = write_model(v, meta, e);
     if (rc == 0)
         rc = write_tokens(v, meta, e);
     if (rc == 0)

@@ -195,6 +195,12 @@ static int read_pretokenizer(struct vocab_build *b, const struct json *pt, struc
     size_t n = 0;
     enum pretokenizer kind;
     bool sequence = is_type(pt, "Sequence"), any_bytes = false;
+    /* of that class alone: elsewhere a pre-tokenizer that cuts words from punctuation, and has no name */
+    if (is_type(pt, "Whitespace") && b->config &&
+        strncmp(hf_config_architecture(b->config), "JinaBert", 8) == 0) {
+        b->v->pre = "whitespace";
+        return 0;
+    }
     const struct json *step = sequence ? json_first(json_get(pt, "pretokenizers")) : pt;
     for (; step; step = sequence ? json_next(step) : NULL) {
         bool bytes, alone = n == 0 && !(sequence && json_next(step));
@@ -325,6 +331,13 @@ static int spm_refusal(struct err *e, const char *what)
                    what);
 }
 
+/* A split at spaces finds none where the normaliser has replaced them (Gemma). */
+static bool is_idle_split(const struct json *pt)
+{
+    const char *text = json_string(json_get(json_get(pt, "pattern"), "String"));
+    return is_type(pt, "Split") && text && strcmp(text, " ") == 0;
+}
+
 /* Prepend U+2581 and Replace " " by U+2581, or the Metaspace pre-tokenizer, which does both. */
 static int read_spm_normalizer(struct vocab_build *b, const struct json *root, struct err *e)
 {
@@ -350,13 +363,38 @@ static int read_spm_normalizer(struct vocab_build *b, const struct json *root, s
         prepended = scheme ? strcmp(scheme, "never") != 0 : json_true(pt, "add_prefix_space", true);
         if (json_true(pt, "split", true) && !json_true(pt, "add_prefix_space", true))
             return spm_refusal(e, "its Metaspace splits without a prefix");
-    } else if (pt && !json_is_null(pt)) {
+    } else if (pt && !json_is_null(pt) && !(replaced && is_idle_split(pt))) {
         return spm_refusal(e, "it splits text before merging");
     }
     if (!replaced)
         return spm_refusal(e, "it does not write spaces as U+2581");
     b->v->add_space_prefix = prepended ? VOCAB_FLAG_TRUE : VOCAB_FLAG_FALSE;
     return 0;
+}
+
+/* Which name of plain BPE a tokenizer.json with byte fallback goes by; NULL: that of SentencePiece. */
+static const char *plain_name(const struct vocab_build *b)
+{
+    const char *arch = b->config ? hf_config_architecture(b->config) : "";
+    return strncmp(arch, "Gemma4", 6) == 0        ? "gemma4"
+           : strncmp(arch, "SarvamMoE", 9) == 0   ? "sarvam-moe"
+           : strncmp(arch, "ModernBert", 10) == 0 ? "granite-embed-multi-311m"
+                                                  : NULL;
+}
+
+/* Merges as they are. Gemma 4 has a prefix of its own for what a chat shows, hence no rule for its types. */
+static int finish_plain(struct vocab_build *b, const char *name, const struct json *root, struct err *e)
+{
+    struct vocabulary *v = b->v;
+    const char *unk = json_string(json_get(json_get(root, "model"), "unk_token"));
+    v->pre = name;
+    int rc = vocab_apply_added(b, 0, e);
+    for (size_t i = 0; i < v->n_tokens && rc == 0; i++) {
+        struct vocab_token *t = &v->tokens[i];
+        if (t->text && t->type != TOKEN_USER_DEFINED && unk && strcmp(t->text, unk) == 0)
+            t->type = TOKEN_UNKNOWN;
+    }
+    return rc == 0 ? vocab_finish(b, 0, false, e) : rc;
 }
 
 static int finish_spm_like(struct vocab_build *b, const struct json *root, struct err *e)
@@ -369,6 +407,9 @@ static int finish_spm_like(struct vocab_build *b, const struct json *root, struc
     for (size_t i = 0; i < v->n_tokens; i++)
         if (v->tokens[i].text && is_byte_token(v->tokens[i].text))
             v->tokens[i].type = TOKEN_BYTE;
+    const char *plain = b->v->add_space_prefix == VOCAB_FLAG_FALSE ? plain_name(b) : NULL;
+    if (plain)
+        return finish_plain(b, plain, root, e);
     if ((rc = score_by_merges(b, e)) != 0 || (rc = vocab_apply_added(b, -1000, e)) != 0)
         return rc;
     for (size_t i = 0; i < v->n_tokens; i++) {

@@ -311,6 +311,73 @@ static void flags_of_added_tokens_are_honoured(void **state)
                "0 4 7 4 1"); /* only the one that stands alone; <, m and > are no tokens */
 }
 
+/* Characters, not bytes: U+2581 for a space, runs of line ends by themselves, byte tokens for what is no
+ * token. Ids are those of tokenizers 0.23 on the same vocabulary and merges (byte_fallback, Replace " "). */
+static void plain_bpe_works_on_characters(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"a",
+                                        "b",
+                                        "c",
+                                        "\xE2\x96\x81",
+                                        "\n",
+                                        "\xC3\xA9",
+                                        "ab",
+                                        "abc",
+                                        "\xE2\x96\x81"
+                                        "a",
+                                        "\xE2\x96\x81"
+                                        "ab",
+                                        "\n\n",
+                                        "\xE2\x96\x81\xE2\x96\x81",
+                                        "bc"};
+    static const char *const merges[] = {"a b",
+                                         "b c",
+                                         "ab c",
+                                         "\xE2\x96\x81 \xE2\x96\x81",
+                                         "\xE2\x96\x81 a",
+                                         "\xE2\x96\x81"
+                                         "a b",
+                                         "\n \n"};
+    static const char *const bytes[] = {"<0x78>", "<0xE6>", "<0xBC>", "<0xA2>"};
+    struct toy y;
+    init_toy(&y, VOCAB_BPE, "sarvam-moe");
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        add_token(&y, texts[i], TOKEN_NORMAL, 0);
+    for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++)
+        add_token(&y, bytes[i], TOKEN_BYTE, 0); /* 13 to 16 */
+    for (size_t i = 0; i < sizeof merges / sizeof *merges; i++)
+        add_merge(&y, merges[i]);
+    expect_toy(&y, "abc", "7");
+    expect_toy(&y, " ab  abc", "3 6 11 7");
+    expect_toy(&y, "a\n\n\nb", "0 10 4 1");
+    expect_toy(&y, "x\xC3\xA9\n", "13 5 4");
+    expect_toy(&y, "bc ab", "12 3 6");
+    expect_toy(&y, "  a", "11 0");
+    expect_toy(&y, "a\xC3\xA9\xE6\xBC\xA2\n\n", "0 5 14 15 16 10");
+    expect_toy(&y, "ababc", "6 7");
+    expect_toy(&y, "a?b", "0 1"); /* no token and no byte token: vanishes, as in llama.cpp */
+    struct tokenizer *t = NULL;
+    size_t len;
+    assert_int_equal(tokenizer_new(&t, &y.v, NULL), 0);
+    assert_memory_equal(tokenizer_piece(t, 9, &len), " ab", 3);
+    assert_int_equal(len, 3);
+    assert_memory_equal(tokenizer_piece(t, 14, &len), "\xE6", 1);
+    assert_int_equal(len, 1);
+    tokenizer_free(t);
+
+    y.v.bos = 0; /* runtimes add it under these names, whatever the file says */
+    y.v.add_bos = VOCAB_FLAG_FALSE;
+    y.v.pre = "gemma4";
+    assert_int_equal(tokenizer_new(&t, &y.v, NULL), 0);
+    assert_true(tokenizer_adds_bos(t));
+    expect_ids(t, "b", true, true, "0 1");
+    tokenizer_free(t);
+
+    y.v.pre = "whitespace"; /* words alone; a space is no token */
+    expect_toy(&y, " ab\tabc\n x\xE3\x80\x80 b", "6 7 13 1");
+}
+
 /* "normalized": sought after form C is made, so a mark that composes with its last character hides it. */
 static void normalised_tokens_are_sought_in_normalised_text(void **state)
 {
@@ -491,6 +558,7 @@ int main(void)
         cmocka_unit_test(long_texts_take_their_time_in_proportion),
         cmocka_unit_test(added_tokens_match_leftmost_then_longest),
         cmocka_unit_test(flags_of_added_tokens_are_honoured),
+        cmocka_unit_test(plain_bpe_works_on_characters),
         cmocka_unit_test(normalised_tokens_are_sought_in_normalised_text),
         cmocka_unit_test(whole_words_are_taken_when_merges_are_ignored),
         cmocka_unit_test(results_that_are_no_token_become_bytes),

@@ -921,6 +921,67 @@ static void sentencepiece_in_json_is_scored_by_its_merges(void **state)
     scratch_remove(&s);
 }
 
+/* The same form under other classes is BPE on characters, whose merges stay; two have a GGUF model of their
+ * own. A split at spaces, which Gemma's have, finds none. */
+static void plain_bpe_goes_by_the_class(void **state)
+{
+    (void)state;
+    static const char vocab[] =
+        "\"<unk>\":0,\"<s>\":1,\"<0x0A>\":2,\"\xE2\x96\x81\":3,\"a\":4,\"b\":5,\"ab\":6";
+    static const char replace[] =
+        "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\\u2581\"}";
+    static const char split[] = "{\"type\":\"Split\",\"pattern\":{\"String\":\" \"},"
+                                "\"behavior\":\"MergedWithPrevious\",\"invert\":false}";
+    static const char extra[] = ",\"byte_fallback\":true,\"unk_token\":\"<unk>\"";
+    static const char added[] = "{\"id\":0,\"content\":\"<unk>\",\"special\":true},"
+                                "{\"id\":1,\"content\":\"<s>\",\"special\":true}";
+    static const struct {
+        const char *class_name, *pre, *model;
+    } cases[] = {{"Gemma4ForConditionalGeneration", "gemma4", "gemma4"},
+                 {"SarvamMoEForCausalLM", "sarvam-moe", "gpt2"},
+                 {"ModernBertModel", "granite-embed-multi-311m", "gpt2"}};
+    struct scratch s;
+    scratch_make(&s);
+    write_json(&s, replace, split, added, vocab, "\"a b\"", extra);
+    struct vocabulary *v = load(s.folder, NULL, 0); /* Gemma 3 without its tokenizer.model */
+    assert_int_equal(v->model, VOCAB_SPM);
+    vocabulary_free(v);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char json[200];
+        struct hf_config *config = NULL;
+        struct gguf_meta *m = NULL;
+        struct gguf_string text;
+        int n =
+            snprintf(json, sizeof json, "{\"architectures\":[\"%s\"],\"vocab_size\":7}", cases[i].class_name);
+        assert_int_equal(hf_config_parse(&config, json, (size_t)n, "config.json", NULL), 0);
+        v = load(s.folder, config, 0);
+        assert_int_equal(v->model, VOCAB_BPE);
+        assert_string_equal(v->pre, cases[i].pre);
+        assert_int_equal(v->n_merges, 1);
+        expect_token(v, 0, "<unk>", TOKEN_UNKNOWN);
+        expect_token(v, 2, "<0x0A>", TOKEN_BYTE);
+        assert_int_equal(gguf_meta_new(&m, NULL), 0);
+        assert_int_equal(vocabulary_to_gguf(v, m, NULL), 0);
+        vocabulary_free(v);
+        assert_true(gguf_meta_get_string(m, "tokenizer.ggml.model", &text));
+        assert_true(gguf_string_is(text, cases[i].model));
+        assert_int_equal(vocabulary_from_gguf(&v, m, NULL), 0);
+        assert_string_equal(v->pre, cases[i].pre);
+        vocabulary_free(v);
+        gguf_meta_free(m);
+        hf_config_free(config);
+    }
+    write_json(&s, "null", "{\"type\":\"Whitespace\"}", "", "\"a\":0,\"b\":1,\"ab\":2", "\"a b\"", "");
+    static const char jina[] = "{\"architectures\":[\"JinaBertModel\"],\"vocab_size\":3}";
+    struct hf_config *config = NULL;
+    assert_int_equal(hf_config_parse(&config, jina, sizeof jina - 1, "config.json", NULL), 0);
+    v = load(s.folder, config, 0);
+    hf_config_free(config);
+    assert_string_equal(v->pre, "whitespace");
+    vocabulary_free(v);
+    scratch_remove(&s);
+}
+
 /* --- GGUF
  * ---------------------------------------------------------------------------------------------------- */
 
@@ -1023,6 +1084,7 @@ int main(void)
         cmocka_unit_test(damaged_sentencepiece_models_are_refused),
         cmocka_unit_test(a_stale_sentencepiece_model_does_not_count),
         cmocka_unit_test(sentencepiece_in_json_is_scored_by_its_merges),
+        cmocka_unit_test(plain_bpe_goes_by_the_class),
         cmocka_unit_test(gguf_keys_are_checked),
         cmocka_unit_test(real_files_give_the_expected_tokens),
     };
