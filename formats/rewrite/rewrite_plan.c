@@ -118,6 +118,28 @@ static int find_importance(struct rw_plan *p, struct rw_tensor *t, const struct 
     return 0;
 }
 
+/* Where the embedding is the head, options about the head mostly speak of nothing. */
+static int report_head(struct rw_plan *p, const struct recipe_options *o, const struct recipe_tensor *r,
+                       struct err *e)
+{
+    bool has_output = false, decided = !o->has_output_type;
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        bool head = strcmp(r[i].name, "output.weight") == 0;
+        has_output |= head;
+        decided |= r[i].why && (strcmp(r[i].why, "output type") == 0 ||
+                                (head && r[i].forced && strncmp(r[i].why, "fallback", 8) == 0));
+    }
+    const char *idle = o->leave_output && !has_output ? "--leave-output" : !decided ? "--output-type" : NULL;
+    if (!idle)
+        return 0;
+    return rw_plan_warn(p, e,
+                        has_output
+                            ? "[option-idle] %s decided nothing: another option leaves output.weight as it is"
+                            : "[option-idle] %s: the model has no output.weight, its embedding is the "
+                              "head; --embedding-type decides what becomes of that",
+                        idle);
+}
+
 /* Options that decided nothing are most likely misspelt. */
 static int report_hits(struct rw_plan *p, const struct recipe_options *r, const size_t *override_hits,
                        const size_t *plan_hits, struct err *e)
@@ -131,14 +153,6 @@ static int report_hits(struct rw_plan *p, const struct recipe_options *r, const 
         if (plan_hits[i] == 0)
             rc = rw_plan_warn(p, e, "[plan-line-idle] %s: the line of '%s' decided no tensor",
                               plan_name(r->plan), plan_pattern(r->plan, i));
-    bool has_output = false;
-    for (size_t i = 0; i < p->n_tensors; i++)
-        has_output |= strcmp(p->tensors[i].src->name, "output.weight") == 0;
-    if (rc == 0 && r->leave_output && !has_output)
-        rc = rw_plan_warn(
-            p, e,
-            "[option-idle] --leave-output: the model has no output.weight, its embedding is the head; "
-            "--embedding-type decides what becomes of that");
     if (rc == 0 && r->plan && plan_n(r->plan) == 0)
         rc = rw_plan_warn(p, e, "[plan-empty] %s: the plan has no lines", plan_name(r->plan));
     return rc;
@@ -240,6 +254,8 @@ static int assign(struct rw_plan *p, const struct model *m, const struct rewrite
         rc = report_absent_base(p, &ro, e);
     if (rc == 0)
         rc = report_hits(p, &ro, override_hits, plan_hits, e);
+    if (rc == 0)
+        rc = report_head(p, &ro, r, e);
     if (rc == 0 && ro.plan && plan_weights(ro.plan)[0])
         rc = report_left(p, &opt->recipe, r, e);
     free(r);

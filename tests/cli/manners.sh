@@ -44,6 +44,15 @@ says "rules.txt: line 1: 'attn_v' is not of the form REGEX=TYPE"
 # Options that decide nothing, types that are for other models.
 run 0 quantize m.gguf -o t.gguf --type Q4_K_M --leave-output
 says "--leave-output: the model has no output.weight"
+# --output-type is for the embedding then, as in llama.cpp, unless another option or a plain type decides that.
+run 0 quantize m.gguf --dry-run --type Q4_K_M --output-type Q8_0
+! grep -q "output-type" err || fail "an option that decided is said to be idle"
+run 0 quantize m.gguf --dry-run --type Q4_K_M --output-type Q8_0 --embedding-type Q6_K --json
+json
+prints '"option-idle"'
+prints "--output-type: the model has no output.weight, its embedding is the head"
+run 0 quantize m.gguf --dry-run --type BF16 --output-type Q8_0
+says "--output-type: the model has no output.weight"
 run 0 quantize m.gguf -o t.gguf --type TQ2_0 --force
 says "have more than the three values of TQ2_0"
 says "more tensors; --verbose lists them)"
