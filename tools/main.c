@@ -2,7 +2,10 @@
 #include "cmd.h"
 #include "commands.h"
 #include "outcome.h"
+#include "plain_output.h"
 #include "progress.h"
+
+#include "libquant/base/printable.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -20,6 +23,7 @@ static int unknown_command(const char *name)
     char text[300];
     snprintf(text, sizeof text, "unknown command '%.100s'%s%s%s", name, near ? "; did you mean '" : "",
              near ? near : "", near ? "'?" : "");
+    printable(text);
     fprintf(stderr, "kerf: %s\nTry 'kerf --help'.\n", text);
     outcome_error("usage", text);
     return CMD_USAGE;
@@ -88,6 +92,8 @@ int main(int argc, char **argv)
     keep_no_buffers();
     signals_install();
     outcome_begin(argc, argv);
+    if (!outcome_owes_json())
+        plain_output_begin();
     int status = finish_stdout(outcome_end(dispatch(argc, argv)));
     int sig = signals_pending();
     if (sig && status != CMD_DONE) {

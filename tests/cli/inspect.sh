@@ -89,4 +89,24 @@ same_size convert "$demo" -o "$work/planned.gguf" --plan "$work/plan"
 run 1 inspect "$work/none"
 run 1 inspect "$src/LICENSE"
 
+# Names in a file do not speak to the terminal: neither a control character nor a line of their own. JSON escapes them.
+esc=$(printf '\033')
+run 0 convert "$demo" -o "$work/plain.gguf"
+LC_ALL=C sed "s/blk\.0\.attn_q\.weight/blk.0.at${esc}[3q.weight/" "$work/plain.gguf" >"$work/esc.gguf"
+LC_ALL=C tr '_' '_' <"$work/esc.gguf" >"$work/odd${esc}[1m.gguf"
+for args in "inspect $work/esc.gguf" "inspect $work/odd${esc}[1m.gguf" "hash $work/esc.gguf" \
+    "diff $work/plain.gguf $work/esc.gguf"; do
+    run 0 $args
+    ! grep -q "$esc" "$work/out" || fail "kerf $args prints a control character"
+    prints 'blk.0.at?[3q.weight'
+done
+run 0 inspect "$work/esc.gguf" --json
+json
+prints 'blk.0.at\u001b[3q.weight'
+LC_ALL=C sed "s/blk\.0\.attn_q\.weight/blk.0.at\nn_q.weight/" "$work/plain.gguf" >"$work/line.gguf"
+run 0 inspect "$work/line.gguf"
+prints 'blk.0.at?n_q.weight'
+run 2 "in${esc}x"
+says "unknown command 'in?x'"
+
 done_testing

@@ -1,5 +1,6 @@
 /* cmd_imatrix_show.c - kerf imatrix show: the statistics of an importance matrix, and what it covers. */
 #include "imatrix_command.h"
+#include "tools/plain_output.h"
 
 #include "calib/stats/imatrix_stats.h"
 #include "formats/json.h"
@@ -20,7 +21,9 @@ static void print_cosine(int width, double v)
 /* The figures that tell tensors apart in one line of 80 columns, the others below it. */
 static void print_tensor(const struct imatrix_tensor_stats *t)
 {
-    printf("%-33s %12.4f %8.2f %7.2f%% %6.2f%%", t->name, t->sum, t->active, t->entropy_norm, t->z_density);
+    char line[PLAIN_LINE];
+    printf("%-33s %12.4f %8.2f %7.2f%% %6.2f%%", plain_line(line, t->name), t->sum, t->active,
+           t->entropy_norm, t->z_density);
     print_cosine(7, t->cos_sim);
     printf("\n    min %.4g, max %.4g, mean %.4g, std %.4g, entropy %.4f\n", t->min, t->max, t->mean,
            t->std_dev, t->entropy);
@@ -33,10 +36,10 @@ static void print_tensor(const struct imatrix_tensor_stats *t)
 
 static void print_table(const struct imatrix *m, const struct imatrix_stats *s, const char *path)
 {
-    char chunks[80];
+    char chunks[80], line[PLAIN_LINE];
     printf("%s: %zu entries, %s\n", path, imatrix_n(m), imatrix_chunks_text(chunks, m));
     for (size_t i = 0; i < imatrix_n_datasets(m); i++)
-        printf("  data: %s\n", imatrix_dataset(m, i));
+        printf("  data: %s\n", plain_line(line, imatrix_dataset(m, i)));
     if (imatrix_expert_prior(m))
         printf("  every expert has %u tokens of its layer's mean\n", imatrix_expert_prior(m));
     if (imatrix_all_experts(m))

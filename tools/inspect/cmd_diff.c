@@ -1,5 +1,6 @@
 /* cmd_diff.c - kerf diff: tensors and metadata that differ between two models. */
 #include "tools/cmd.h"
+#include "tools/plain_output.h"
 #include "meta_text.h"
 #include "tools/progress.h"
 
@@ -61,11 +62,13 @@ static void print_json(const struct model_diff *d, bool same)
 
 static void print_tensor(const struct diff_tensor *t)
 {
+    char line[PLAIN_LINE];
+    const char *name = plain_line(line, t->name);
     if (t->status == DIFF_ONLY_A || t->status == DIFF_ONLY_B) {
-        printf("%-40s only in %s\n", t->name, t->status == DIFF_ONLY_A ? "A" : "B");
+        printf("%-40s only in %s\n", name, t->status == DIFF_ONLY_A ? "A" : "B");
         return;
     }
-    printf("%-40s %-7s %s -> %s", t->name, diff_status_name(t->status), qtype_name(t->a->type),
+    printf("%-40s %-7s %s -> %s", name, diff_status_name(t->status), qtype_name(t->a->type),
            qtype_name(t->b->type));
     if (!isnan(t->rmse))
         printf("\n    rmse %.4g (%.3g%% of rms), largest %.4g", t->rmse,
@@ -75,12 +78,13 @@ static void print_tensor(const struct diff_tensor *t)
 
 static void print_text(const struct model_diff *d, bool all)
 {
-    char a[300], b[300];
+    char a[300], b[300], key[PLAIN_LINE];
     for (size_t i = 0; i < d->n_keys; i++) {
         const char *from = d->keys[i].a ? meta_value_text(d->keys[i].a, a, sizeof a) : "(none)";
         const char *to = d->keys[i].b ? meta_value_text(d->keys[i].b, b, sizeof b) : "(none)";
         const bool fits = strlen(from) + strlen(to) <= 35 && strlen(d->keys[i].key) <= 40;
-        printf(fits ? "%-40s %s -> %s\n" : "%s\n    %.73s\n    -> %.73s\n", d->keys[i].key, from, to);
+        printf(fits ? "%-40s %s -> %s\n" : "%s\n    %.73s\n    -> %.73s\n", plain_line(key, d->keys[i].key),
+               from, to);
     }
     for (size_t i = 0; i < d->n_tensors; i++)
         if (all || d->tensors[i].status != DIFF_SAME)

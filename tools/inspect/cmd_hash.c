@@ -1,5 +1,6 @@
 /* cmd_hash.c - kerf hash: SHA-256 of every tensor and of the whole content of a GGUF model. */
 #include "tools/cmd.h"
+#include "tools/plain_output.h"
 #include "tools/options/gguf_operand.h"
 
 #include "formats/gguf/gguf_hash.h"
@@ -68,10 +69,10 @@ static void print_json(const struct hashed *files, size_t n)
 /* `whole`: the line of the model alone. */
 static void print_text(const char *path, const struct gguf_hash *h, bool whole)
 {
-    char hex[65];
+    char hex[65], name[PLAIN_LINE];
     for (size_t i = 0; !whole && i < h->n_tensors; i++) {
         sha256_hex(h->tensor[i].data, hex);
-        printf("%s  %s\n", hex, h->tensor[i].tensor->name);
+        printf("%s  %s\n", hex, plain_line(name, h->tensor[i].tensor->name));
     }
     sha256_hex(h->tensors, hex);
     if (!whole)

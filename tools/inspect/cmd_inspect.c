@@ -2,6 +2,7 @@
  * importance file. */
 #include "tools/cmd.h"
 #include "inspect_key.h"
+#include "tools/plain_output.h"
 #include "inspection.h"
 #include "meta_text.h"
 #include "tools/progress.h"
@@ -107,8 +108,8 @@ static void print_json(const struct inspection *in, bool stats, uint64_t max_ele
 /* A key in one line of 80 columns; a value that is long begins the next one, and is cut there. */
 static void print_key(const char *key, const struct gguf_value *v)
 {
-    char type[64], value[400];
-    const int used = printf("  %-39s %-9s", key, meta_type_text(v, type, sizeof type));
+    char type[64], value[400], line[PLAIN_LINE];
+    const int used = printf("  %-39s %-9s", plain_line(line, key), meta_type_text(v, type, sizeof type));
     const size_t left = used < LINE_WIDTH ? (size_t)(LINE_WIDTH - used) : 0;
     const size_t most = LINE_WIDTH - 6, n = strlen(meta_value_text(v, value, sizeof value));
     const bool fits = n < left, cut = !fits && n > most;
@@ -118,9 +119,10 @@ static void print_key(const char *key, const struct gguf_value *v)
 
 static void print_metadata(const struct inspection *in)
 {
+    char line[PLAIN_LINE], text_line[PLAIN_LINE];
     if (in->imatrix) {
         for (size_t i = 0; i < imatrix_n_datasets(in->imatrix); i++)
-            printf("  dataset     %s\n", imatrix_dataset(in->imatrix, i));
+            printf("  dataset     %s\n", plain_line(line, imatrix_dataset(in->imatrix, i)));
         printf("  chunk_size  %" PRIu32 "\n  chunk_count %" PRIu32 "\n", imatrix_chunk_size(in->imatrix),
                imatrix_chunk_count(in->imatrix));
     } else if (in->gguf) {
@@ -132,7 +134,7 @@ static void print_metadata(const struct inspection *in)
         for (size_t i = 0; i < safetensors_n_metadata(in->st); i++) {
             const char *key, *text;
             safetensors_metadata(in->st, i, &key, &text);
-            printf("  %-30s %.200s\n", key, text);
+            printf("  %-30s %.200s\n", plain_line(line, key), plain_line(text_line, text));
         }
     } else {
         struct json_writer w;
@@ -144,11 +146,11 @@ static void print_metadata(const struct inspection *in)
 /* In 80 columns: what does not fit goes on in the next line. */
 static void print_tensor(const struct inspect_tensor *t, bool stats)
 {
-    char size[32], shape[200] = "";
+    char size[32], shape[200] = "", line[PLAIN_LINE];
     size_t n = 0;
     for (uint32_t d = 0; d < t->n_dims; d++)
         n += (size_t)snprintf(shape + n, sizeof shape - n, "%s%" PRIu64, d ? " x " : "", t->shape[d]);
-    printf("  %-34s", t->name);
+    printf("  %-34s", plain_line(line, t->name));
     if (strlen(t->name) > 34)
         printf("\n%36s", "");
     printf(" %-8s %-20s %12s\n", t->type ? t->type : "?", shape, format_bytes(size, (double)t->n_bytes));
