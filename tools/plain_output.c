@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+static bool as_is;
 static bool held; /* the last byte so far may be the first half of a control character of two */
 
 static int write_all(const char *p, size_t n)
@@ -44,6 +45,8 @@ static void clean(char *s, size_t n)
 static ssize_t put(void *ctx, const char *p, size_t n)
 {
     (void)ctx;
+    if (as_is)
+        return write_all(p, n) == 0 ? (ssize_t)n : 0;
     for (size_t done = 0; done < n;) {
         char part[4096];
         size_t k = 0, more = n - done;
@@ -80,6 +83,12 @@ void plain_output_begin(void)
     if (isatty(STDOUT_FILENO))
         setvbuf(f, NULL, _IOLBF, BUFSIZ);
     stdout = f;
+}
+
+void plain_output_as_is(void)
+{
+    fflush(stdout);
+    as_is = true;
 }
 
 const char *plain_line(char out[PLAIN_LINE], const char *name)

@@ -7,6 +7,9 @@
  * JSON, which escapes them. Call before anything is printed. */
 void plain_output_begin(void);
 
+/* From here on bytes go out as they are: what follows is data that was asked for. */
+void plain_output_as_is(void);
+
 /* The name as one line: line ends and tabs are a '?', too. Cut to the room; returns `out`. */
 enum { PLAIN_LINE = 256 };
 const char *plain_line(char out[PLAIN_LINE], const char *name);

@@ -1,6 +1,8 @@
 /* inspect_key.c - see inspect_key.h. */
 #include "inspect_key.h"
 
+#include "tools/plain_output.h"
+
 #include "meta_text.h"
 #include "tools/cmd.h"
 
@@ -140,7 +142,12 @@ int inspect_keys(const struct inspection *in, const char *path, const struct opt
         for (size_t i = 0; i < names->n; i++)
             for (size_t k = 0; k < n; k++)
                 if (asks_for(names->items[i], all[k].key))
-                    alone ? print_alone(&all[k]) : print_line(&all[k]);
+                    if (alone) {
+                        plain_output_as_is();
+                        print_alone(&all[k]);
+                    } else {
+                        print_line(&all[k]);
+                    }
     }
     free(all);
     return rc;
