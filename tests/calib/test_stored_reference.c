@@ -2,6 +2,7 @@
  * cut or of another kind are refused. */
 #include "calib/eval/candidate.h"
 #include "calib/eval/evaluate_stored.h"
+#include "formats/output/err_exists.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -200,7 +201,7 @@ static void an_unfinished_one_leaves_nothing(void **state)
     char other[80];
     snprintf(other, sizeof other, "%s-2", path);
     memset(about.ids_sha256, '0', 64);
-    assert_int_equal(reference_writer_open(&w, path, false, &about, &windows, &e), ERR_IO);
+    assert_int_equal(reference_writer_open(&w, path, false, &about, &windows, &e), ERR_EXISTS);
     assert_int_equal(reference_writer_open(&w, other, false, &about, &windows, &e), 0);
     assert_int_equal(reference_writer_commit(w, NULL, &e), ERR_ARG);
     assert_int_not_equal(access(other, F_OK), 0);

@@ -54,6 +54,13 @@ json
 run 0 inspect "$demo" --key architectures --key hidden_size
 prints 'architectures=["Qwen3ForCausalLM"]'
 prints "hidden_size=256"
+mkdir "$work/lines"
+sed 's/^{/{"note": "l1\\nhidden_size=2",/' "$demo/config.json" >"$work/lines/config.json"
+run 0 inspect "$work/lines" --key note --key hidden_size
+[ "$(cat "$work/out")" = 'note=l1\nhidden_size=2
+hidden_size=256' ] || fail "a text gives more lines than its own"
+run 0 inspect "$work/m.gguf" --key tokenizer.ggml.tokens --key general.architecture
+[ "$(head -n 1 "$work/out" | tr ',' '\n' | wc -l)" -gt 4096 ] || fail "an array cut beside another key"
 run 1 inspect "$work/m.gguf" --key qwen3.embeding_length
 says "m.gguf: has no metadata key 'qwen3.embeding_length'; did you mean 'qwen3.embedding_length'?"
 run 1 inspect "$work/m.gguf" --key 'llama.*' --json

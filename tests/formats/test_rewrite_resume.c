@@ -1,5 +1,6 @@
 /* test_rewrite_resume.c - runs that were stopped or failed late are continued, and only from bytes that are
  * their own. */
+#include "formats/output/err_exists.h"
 #include "formats/rewrite/rewrite_internal.h"
 #include "rewrite_run.h"
 
@@ -306,7 +307,7 @@ static void a_finished_output_needs_no_resuming(void **state)
         s.report = NULL;
         s.type = "Q4_0"; /* another output has this name */
         if (!split) {
-            assert_int_equal(rewrite(src, out, &s, &e), ERR_IO);
+            assert_int_equal(rewrite(src, out, &s, &e), ERR_EXISTS);
             assert_non_null(strstr(e.msg, "not what this run would write"));
         }
         s.type = "Q8_0";
@@ -316,12 +317,12 @@ static void a_finished_output_needs_no_resuming(void **state)
         assert_non_null(strstr(e.msg, "a file of its source has a later time of change"));
         write_source(src, QTYPE_BF16, -1, 0);
         s.resume = false;
-        assert_int_equal(rewrite(src, out, &s, &e), ERR_IO);
+        assert_int_equal(rewrite(src, out, &s, &e), ERR_EXISTS);
         assert_non_null(strstr(e.msg, "exists already"));
         if (split) { /* a set lacks a part */
             s.resume = true;
             unlink(r.files[1]);
-            assert_int_equal(rewrite(src, out, &s, &e), ERR_IO);
+            assert_int_equal(rewrite(src, out, &s, &e), ERR_EXISTS);
         }
         for (size_t i = 0; i < r.n_files; i++)
             unlink(r.files[i]);
@@ -355,12 +356,12 @@ static void an_output_of_another_source_is_not_finished(void **state)
         assert_int_equal(rewrite(src, out, &s, &e), 0);
         assert_int_equal(s.n_calls, 0);
         for (int k = 0; k < 2; k++) {
-            assert_int_equal(rewrite(k ? last : other, out, &s, &e), ERR_IO);
+            assert_int_equal(rewrite(k ? last : other, out, &s, &e), ERR_EXISTS);
             assert_non_null(strstr(e.msg, "not what this run would write"));
         }
         s.imatrix = b;
         if (way == 0) {
-            assert_int_equal(rewrite(src, out, &s, &e), ERR_IO);
+            assert_int_equal(rewrite(src, out, &s, &e), ERR_EXISTS);
             assert_non_null(strstr(e.msg, "not what this run would write"));
         }
         s.imatrix = way ? NULL : a;
@@ -371,7 +372,7 @@ static void an_output_of_another_source_is_not_finished(void **state)
         assert_int_equal(utimensat(AT_FDCWD, out, old_times, 0), 0);
         old_times[0].tv_sec = old_times[1].tv_sec = 999999999;
         assert_int_equal(utimensat(AT_FDCWD, src, old_times, 0), 0);
-        assert_int_equal(rewrite(src, out, &s, &e), ERR_IO);
+        assert_int_equal(rewrite(src, out, &s, &e), ERR_EXISTS);
         assert_non_null(strstr(e.msg, "a file of its source has a later time of change"));
         unlink(out);
     }

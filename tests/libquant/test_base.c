@@ -5,6 +5,7 @@
 #include "libquant/base/filemap.h"
 #include "libquant/base/order.h"
 #include "libquant/base/path.h"
+#include "formats/output/err_exists.h"
 #include "formats/output/output_file.h"
 #include "libquant/base/pool.h"
 #include "libquant/base/printable.h"
@@ -279,7 +280,7 @@ static void output_appears_whole_or_not_at_all(void **state)
     assert_int_equal(access(temp, F_OK), -1);
 
     assert_int_equal(output_file_write_all(path, "first", 5, false, &e), 0);
-    assert_int_equal(output_file_write_all(path, "second", 6, false, &e), ERR_IO);
+    assert_int_equal(output_file_write_all(path, "second", 6, false, &e), ERR_EXISTS);
     assert_non_null(strstr(e.msg, "--force"));
     struct filemap m;
     assert_int_equal(filemap_open(&m, path, &e), 0);
@@ -319,7 +320,7 @@ static void a_printed_file_is_written_unless_printing_failed(void **state)
         assert_int_equal(text_file_end(&t, 0, overwrite, &e), 0);
     }
     assert_int_equal(text_file_begin(&t, path, &e), 0);
-    assert_int_equal(text_file_end(&t, 0, false, &e), ERR_IO);
+    assert_int_equal(text_file_end(&t, 0, false, &e), ERR_EXISTS);
     assert_int_equal(filemap_open(&m, path, &e), 0);
     assert_int_equal(m.size, 6);
     assert_memory_equal(m.data, "1 of 2", 6);

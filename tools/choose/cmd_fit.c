@@ -195,10 +195,10 @@ static int find_levels(struct job *j, struct err *e)
             continue;
         rc = fit_level(&l, m, j->mixes[i], &q, e);
         if (rc == 0 && l.lacks_importance)
-            cmd_warn(
-                j->s,
-                "[level-needs-imatrix] %s: needs an importance matrix, --imatrix ('kerf imatrix' makes one)",
-                l.type);
+            cmd_warn(j->s,
+                     "[level-needs-imatrix] %s%s%s: needs an importance matrix, --imatrix ('kerf imatrix' "
+                     "makes one)",
+                     j->one_of_several ? model_path(j->model) : "", j->one_of_several ? ": " : "", l.type);
         if (rc == 0 && (j->o->types || l.weights_bytes < j->levels[0].weights_bytes))
             j->levels[j->n_levels++] = l;
     }

@@ -164,18 +164,20 @@ static int check_all(const struct opt_operands *args, const struct session *sess
     struct checked *files = calloc(args->n, sizeof *files);
     if (!files)
         return cmd_fail(&(struct err){ERR_NOMEM, "out of memory for the list of files"});
-    for (size_t i = 0; i < args->n; i++) {
+    size_t n = 0; /* looked at: those behind a request to stop are left out */
+    for (size_t i = 0; i < args->n && (n == 0 || files[n - 1].e.code != ERR_CANCELLED); i++) {
         files[i].path = args->items[i];
         check_file(&files[i], session, s);
+        n = i + 1;
         if (!s->json && status_of(&files[i]) == CMD_FAILED)
             cmd_fail(&files[i].e);
         else if (!s->json)
             print_text(&files[i]);
     }
-    int status = worst_status(files, args->n);
-    if (s->json && (args->n > 1 || status != CMD_FAILED)) /* else the failure is the object */
-        print_json(files, args->n);
-    for (size_t i = 0; i < args->n; i++) {
+    int status = worst_status(files, n);
+    if (s->json && (n > 1 || status != CMD_FAILED)) /* else the failure is the object */
+        print_json(files, n);
+    for (size_t i = 0; i < n; i++) {
         if (s->json && status_of(&files[i]) == CMD_FAILED)
             cmd_fail(&files[i].e);
         checked_release(&files[i]);

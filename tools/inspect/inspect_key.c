@@ -100,12 +100,16 @@ static void print_alone(const struct entry *x)
 
 static void print_line(const struct entry *x)
 {
-    char text[400];
+    struct gguf_value text = x->value;
     printf("%s=", x->key);
-    if (x->node)
+    if (x->node && json_is_string(x->node)) {
+        const char *s = json_string(x->node);
+        text = (struct gguf_value){.type = GGUF_STRING, .s = {.data = s, .len = strlen(s)}};
+    } else if (x->node) {
         print_alone(x);
-    else
-        puts(meta_value_text(&x->value, text, sizeof text));
+        return;
+    }
+    meta_value_line(&text, stdout);
 }
 
 static void print_json(const struct entry *all, size_t n, const struct opt_list *names)

@@ -131,6 +131,18 @@ void meta_value_print(const struct gguf_value *v, FILE *out)
     }
 }
 
+void meta_value_line(const struct gguf_value *v, FILE *out)
+{
+    if (v->type != GGUF_ARRAY) {
+        print_scalar(v, true, out);
+        return;
+    }
+    struct json_writer w;
+    jw_begin(&w, out);
+    w.one_line = true;
+    meta_value_json(&w, v, UINT64_MAX);
+}
+
 void meta_value_json(struct json_writer *w, const struct gguf_value *v, uint64_t max_elems)
 {
     switch (v->type) {

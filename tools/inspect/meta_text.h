@@ -24,6 +24,9 @@ void meta_value_json(struct json_writer *w, const struct gguf_value *v, uint64_t
 /* The value whole, with a line end: a text as it is, an array an element a line with texts escaped. */
 void meta_value_print(const struct gguf_value *v, FILE *out);
 
+/* The value whole on one line, with its end: a text escaped, an array as JSON. */
+void meta_value_line(const struct gguf_value *v, FILE *out);
+
 /* A node of config.json as it is. */
 void meta_json_node(struct json_writer *w, const struct json *j);
 
