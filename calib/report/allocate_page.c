@@ -120,7 +120,7 @@ struct marks {
 
 static void fit_axes(struct axis *x, struct axis *y, const struct marks *m, const struct allocation *r)
 {
-    double low = INFINITY, high = 0, x0 = r->bits_per_weight, x1 = r->bits_per_weight;
+    double low = INFINITY, high = 0, x0 = r->bits_per_weight, x1 = x0;
     for (size_t i = 0; i < m->n + m->n_mixes; i++) {
         low = fmin(low, fmax(m->all[i].loss, 1e-12));
         high = fmax(high, m->all[i].loss);

@@ -114,7 +114,7 @@ holds allocate 0 allocate m.gguf $text --target-bpw 5 -o a.plan
 holds allocate 0 allocate m.gguf $text --target-bpw 5 --dry-run
 holds quantize 0 quantize m.gguf -o p.gguf --plan a.plan
 holds "best,compare,perplexity" 0 best m.gguf --text t.txt --ctx 32 --chunks 4 --target-bpw 5 -o best.gguf
-holds "best,compare,perplexity" 0 best m.gguf --text t.txt --ctx 32 --target-bpw 5 --dry-run
+holds "best,compare,perplexity" 0 best m.gguf --text t.txt --ctx 32 --target-bpw 5 -o other.gguf --dry-run
 holds "every command" 1 inspect nothing.gguf
 holds "every command" 2 inspect
 

@@ -114,7 +114,6 @@ refused verify b.gguf q.gguf --threads 1 --json
 refused diff b.gguf q.gguf --threads 1
 refused hash b.gguf q.gguf --threads 1
 loaded=libopenblas.so.0
-refused best b.gguf --text t.txt --ctx 16 --chunks 4 --target-bpw 9 -o x.gguf --threads 1
 loaded=
 
 n_last=24 # the page grows in these
