@@ -143,15 +143,14 @@ int inspect_keys(const struct inspection *in, const char *path, const struct opt
         print_json(all, n, names);
     } else if (rc == 0) {
         bool alone = names->n == 1 && !is_pattern(names->items[0]);
+        if (alone)
+            plain_output_as_is();
         for (size_t i = 0; i < names->n; i++)
-            for (size_t k = 0; k < n; k++)
-                if (asks_for(names->items[i], all[k].key))
-                    if (alone) {
-                        plain_output_as_is();
-                        print_alone(&all[k]);
-                    } else {
-                        print_line(&all[k]);
-                    }
+            for (size_t k = 0; k < n; k++) {
+                if (!asks_for(names->items[i], all[k].key))
+                    continue;
+                alone ? print_alone(&all[k]) : print_line(&all[k]);
+            }
     }
     free(all);
     return rc;
