@@ -4,7 +4,6 @@
 #include "cmd.h"
 #include "progress.h"
 
-#include "formats/output/err_exists.h"
 #include "formats/remark.h"
 #include "libquant/base/printable.h"
 #include "libquant/base/printed.h"
@@ -114,9 +113,10 @@ const char *outcome_code(enum err_code code)
     case ERR_ARG: return "argument";
     case ERR_NOMEM: return "memory";
     case ERR_CANCELLED: return "cancelled";
+    case ERR_EXISTS: return "exists";
     case ERR_OK: break;
     }
-    return code == ERR_EXISTS ? "exists" : "other";
+    return "other";
 }
 
 /* Quoted where a shell would read it otherwise. */

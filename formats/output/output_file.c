@@ -2,7 +2,6 @@
 #define _GNU_SOURCE /* renameat2 */
 #include "libquant/base/path.h"
 
-#include "formats/output/err_exists.h"
 #include "output_file_internal.h"
 
 #include <errno.h>

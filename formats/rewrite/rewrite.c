@@ -2,7 +2,6 @@
  *
  * Plan (rewrite_plan.c, rewrite_meta.c), open the outputs, run the jobs (rewrite_pipeline.c), commit. All
  * parts of a split set stay temporary until all are complete. */
-#include "formats/output/err_exists.h"
 #include "formats/model/model_files.h"
 #include "formats/model/model_identity.h"
 #include "rewrite_internal.h"
@@ -329,7 +328,7 @@ static int find_finished(bool *found, const struct model *m, const struct rw_pla
         return not_ours(path, e);
     if (older)
         return err_set(
-            e, ERR_IO,
+            e, ERR_EXISTS,
             "%s: is finished, but a file of its source has a later time of change; use --force to write it "
             "again",
             path);

@@ -19,6 +19,7 @@ enum err_code {
     ERR_ARG = -4,         /* the caller asked for something impossible          */
     ERR_NOMEM = -5,       /* an allocation was refused                          */
     ERR_CANCELLED = -6,   /* the user asked to stop                             */
+    ERR_EXISTS = -7,      /* an output stands already, and was not to be replaced */
 };
 
 struct err {

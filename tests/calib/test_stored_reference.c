@@ -2,7 +2,6 @@
  * cut or of another kind are refused. */
 #include "calib/eval/candidate.h"
 #include "calib/eval/evaluate_stored.h"
-#include "formats/output/err_exists.h"
 
 #include <math.h>
 #include <setjmp.h>

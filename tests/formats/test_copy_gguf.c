@@ -1,6 +1,5 @@
 /* test_copy_gguf.c - splitting, merging and editing GGUF files, and the content hash that survives all but
  * edits. */
-#include "formats/output/err_exists.h"
 #include "formats/rewrite/copy_gguf.h"
 #include "formats/gguf/gguf_hash.h"
 #include "formats/gguf/gguf_parts.h"

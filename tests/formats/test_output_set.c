@@ -3,7 +3,6 @@
  *
  * The linker puts the __wrap_ functions below in the place of the calls of the library (see CMakeLists.txt).
  */
-#include "formats/output/err_exists.h"
 #include "formats/output/output_file.h"
 #include "formats/output/output_lock.h"
 #include "formats/output/output_set.h"

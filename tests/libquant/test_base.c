@@ -5,7 +5,6 @@
 #include "libquant/base/filemap.h"
 #include "libquant/base/order.h"
 #include "libquant/base/path.h"
-#include "formats/output/err_exists.h"
 #include "formats/output/output_file.h"
 #include "libquant/base/pool.h"
 #include "libquant/base/printable.h"

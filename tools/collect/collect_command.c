@@ -1,7 +1,6 @@
 /* collect_command.c - see collect_command.h. */
 #include "collect_command.h"
 
-#include "formats/output/err_exists.h"
 
 #include "libquant/base/path.h"
 

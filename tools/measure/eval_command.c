@@ -8,7 +8,6 @@
 #include "tools/outcome.h"
 
 #include "calib/eval/evaluate_stored.h"
-#include "formats/output/err_exists.h"
 #include "formats/model/model_sum.h"
 #include "formats/model/model_files.h"
 #include "formats/remark.h"

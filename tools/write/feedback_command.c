@@ -8,7 +8,6 @@
 #include "calib/feedback/lapack.h"
 #include "calib/solve/loss_table.h"
 #include "calib/stats/hessian_collect.h"
-#include "formats/output/err_exists.h"
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/imatrix_file.h"
 #include "formats/json.h"
