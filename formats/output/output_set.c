@@ -5,7 +5,6 @@
  * of the first two names; the first part's own name tells on which side of step 4 we are. */
 #include "output_set.h"
 
-
 #include "libquant/base/path.h"
 #include "output_file_internal.h"
 

@@ -1,7 +1,6 @@
 /* collect_command.c - see collect_command.h. */
 #include "collect_command.h"
 
-
 #include "libquant/base/path.h"
 
 #include <stdlib.h>
