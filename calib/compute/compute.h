@@ -92,6 +92,10 @@ struct row_tree {
     size_t n;
 };
 
+/* The row of the token at a position of what `branch` ends; *n: how many positions from there on lie
+ * together. */
+size_t row_tree_row(size_t *n, const struct row_branch *branches, size_t branch, size_t position);
+
 /* Heads of n_tokens tokens, in place: divided by their root mean square (where there is a norm), rotated, and
  * rounded: keys and values as a cache of type `stored` gives them back (calib/model/kv_cache.h; with F32 to
  * F16 when activations are rounded); queries only when activations are, to F16, or to Q8_0 where `stored`,

@@ -98,18 +98,6 @@ static void head_weights(const struct tile *t, size_t head, const struct gemm_ma
     }
 }
 
-/* The row of the key at a position of what `branch` ends; *n: how many positions from there on lie together.
- */
-static size_t row_of(size_t *n, const struct row_tree *tree, size_t branch, size_t position)
-{
-    const struct row_branch *b = &tree->branches[branch];
-    size_t end = b->n_before + b->n;
-    for (; position < b->n_before; b = &tree->branches[b->parent])
-        end = b->n_before;
-    *n = end - position;
-    return b->row + (position - b->n_before);
-}
-
 /* n keys of key head kv from position key0 on, and their values, as rows. */
 struct key_rows {
     const float *keys, *values;
@@ -121,7 +109,8 @@ static struct key_rows keys_at(const struct tile *t, const struct queries *q, si
 {
     const struct attention_heads *a = t->a;
     const size_t dim_k = a->key_dim, dim_v = a->value_dim;
-    size_t together = n, row = a->tree ? row_of(&together, a->tree, q->branch, key0) : q->row0 + key0;
+    size_t together = n,
+           row = a->tree ? row_tree_row(&together, a->tree->branches, q->branch, key0) : q->row0 + key0;
     struct key_rows r = {.ldk = a->n_kv_heads * dim_k, .ldv = a->n_kv_heads * dim_v};
     const float *keys = cpu_at(a->keys) + kv * dim_k, *values = cpu_at(a->values) + kv * dim_v;
     row -= a->tree ? a->tree_row : 0;
@@ -132,7 +121,7 @@ static struct key_rows keys_at(const struct tile *t, const struct queries *q, si
     float *to_k = t->s.gathered, *to_v = to_k + n * dim_k;
     struct key_rows copy = {to_k, to_v, dim_k, dim_v};
     for (size_t done = 0; done < n; done += together) {
-        row = row_of(&together, a->tree, q->branch, key0 + done) - a->tree_row;
+        row = row_tree_row(&together, a->tree->branches, q->branch, key0 + done) - a->tree_row;
         together = together < n - done ? together : n - done;
         for (size_t i = 0; i < together; i++, to_k += dim_k, to_v += dim_v) {
             memcpy(to_k, keys + (row + i) * r.ldk, dim_k * sizeof *to_k);

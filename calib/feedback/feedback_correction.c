@@ -115,7 +115,7 @@ int feedback_correct_rows(const struct feedback_correction *c, uint64_t row0, ui
 struct fit_run {
     const struct feedback_correction *c;
     const struct correction_rows *rows;
-    const double *cross; /* of the held-out text, where it is R */
+    const double *cross; /* of the validation text, where it is R */
     struct gemm_matrix inputs, gram;
     struct correction_fit *fits; /* [n_jobs] */
 };
@@ -147,19 +147,19 @@ static int fit_job(void *ctx, size_t job, unsigned worker, struct err *e)
 }
 
 int feedback_correction_fit(struct correction_fit *fit, const struct feedback_correction *c,
-                            const struct correction_sums *held_out, const struct correction_rows *rows,
+                            const struct correction_sums *validation, const struct correction_rows *rows,
                             struct pool *pool, struct err *e)
 {
     size_t n = c->n_cols, n_jobs = (size_t)((rows->n_rows + FEEDBACK_ROWS - 1) / FEEDBACK_ROWS);
-    struct fit_run r = {.c = c, .rows = rows, .cross = held_out->cross};
+    struct fit_run r = {.c = c, .rows = rows, .cross = validation->cross};
     float *scratch = malloc(n * n * sizeof *scratch);
     r.fits = calloc(n_jobs + 1, sizeof *r.fits);
     bool ok = scratch && r.fits && gemm_matrix_new(&r.inputs, c->inputs.kern, n) &&
               gemm_matrix_new(&r.gram, c->inputs.kern, n);
     int rc = ok ? 0 : no_memory(n, e);
     if (rc == 0) {
-        pack_scaled(&r.inputs, c->of_outputs ? held_out->gram : held_out->cross, c->scale, scratch);
-        pack_scaled(&r.gram, held_out->gram, c->scale, scratch);
+        pack_scaled(&r.inputs, c->of_outputs ? validation->gram : validation->cross, c->scale, scratch);
+        pack_scaled(&r.gram, validation->gram, c->scale, scratch);
         rc = pool_run(pool, n_jobs, fit_job, &r, e);
     }
     for (size_t i = 0; rc == 0 && i < n_jobs; i++) {

@@ -9,7 +9,7 @@
  * and the solver takes W + a T H'^-1 under H' in the place of W. With as many tokens as there are, most of
  * T is noise; the strength a is the one of least error on text that neither C' nor H' has seen:
  *
- *     a = <D, T_h> / <D H_h, D>,   D = T H'^-1, T_h and H_h of the held-out text, 0 <= a <= 1.
+ *     a = <D, T_h> / <D H_h, D>,   D = T H'^-1, T_h and H_h of a validation text, 0 <= a <= 1.
  *
  * The second form can also take in what the residual stream has lost before (y = x_out - x'_in).
  * Specification: better-quants 2c; i.e. QEP (arXiv 2504.09629) with a strength that is measured. */
@@ -66,10 +66,10 @@ struct correction_fit {
     double gain, norm; /* <D, T_h>, <D H_h, D> */
 };
 
-/* Add those of one matrix; `held_out` is like `c`, of the other text (its factors are not used). The same for
+/* Add those of one matrix; `validation` is like `c`, of that text (its factors are not used). The same for
  * any number of threads. */
 int feedback_correction_fit(struct correction_fit *fit, const struct feedback_correction *c,
-                            const struct correction_sums *held_out, const struct correction_rows *rows,
+                            const struct correction_sums *validation, const struct correction_rows *rows,
                             struct pool *pool, struct err *e);
 
 double feedback_correction_strength(const struct correction_fit *fit);

@@ -45,7 +45,7 @@ struct sequence {
     struct net_parts parts;
     struct weights *original, *own;
     struct gram_scratch *scratch;
-    struct stream streams[2]; /* to calibrate, held out */
+    struct stream streams[2]; /* to calibrate, of validation */
     struct pair pairs[MAX_PAIRS];
     size_t n_pairs;
     size_t part; /* at work */
@@ -409,7 +409,7 @@ struct solving {
     const struct pair *pair;
     struct feedback_hessian h;
     struct feedback_correction c;
-    struct correction_sums held_out;
+    struct correction_sums validation;
 };
 
 static int fit_use(struct solving *x, size_t i, const struct hessian_use *u, struct correction_fit *fit,
@@ -418,7 +418,7 @@ static int fit_use(struct solving *x, size_t i, const struct hessian_use *u, str
     const struct feedback_model *f = x->s->f;
     struct corrected_rows rows = {f, f->tensors[i].tensor, NULL, u->row0};
     struct correction_rows all = {u->n_rows, read_corrected, &rows};
-    return feedback_correction_fit(fit, &x->c, &x->held_out, &all, f->opt.pool, e);
+    return feedback_correction_fit(fit, &x->c, &x->validation, &all, f->opt.pool, e);
 }
 
 static int solve_use(struct solving *x, size_t i, const struct hessian_use *u, struct err *e)
@@ -468,14 +468,14 @@ static int solve_pair(struct sequence *s, size_t index, struct err *e)
     const struct sums *own = &s->streams[0].sums[index], *other = &s->streams[1].sums[index];
     struct solving x = {.s = s, .pair = &s->pairs[index]};
     struct err why = {0};
-    double *gram = whole(&own->own), *used = whole(&own->own), *held_out = whole(&other->own);
-    int rc = gram && used && held_out ? 0 : no_memory(e), made = 0;
+    double *gram = whole(&own->own), *used = whole(&own->own), *validation = whole(&other->own);
+    int rc = gram && used && validation ? 0 : no_memory(e), made = 0;
     if (rc == 0)
         made = feedback_hessian_make(&x.h, used, own->own.n_cols, &own->own.figures, NULL, &why);
     if (made != 0 && made != ERR_ARG && made != ERR_FORMAT) /* no data, or none to factor: stays as it is */
         rc = err_set(e, why.code, "%s", why.msg);
     struct correction_sums sums = {gram, own->cross.sums};
-    x.held_out = (struct correction_sums){held_out, other->cross.sums};
+    x.validation = (struct correction_sums){validation, other->cross.sums};
     if (rc == 0 && made == 0)
         rc = feedback_correction_make(&x.c, &x.h, &sums, x.pair->of_outputs, s->f->opt.kern, e);
     if (rc == 0 && made == 0)
@@ -484,7 +484,7 @@ static int solve_pair(struct sequence *s, size_t index, struct err *e)
     feedback_hessian_release(&x.h);
     free(gram);
     free(used);
-    free(held_out);
+    free(validation);
     return rc;
 }
 
@@ -586,13 +586,13 @@ static int begin_store(struct feedback_model *f, struct err *e)
 }
 
 int feedback_model_correct(struct feedback_model *f, const struct windows *text,
-                           const struct windows *held_out, struct err *e)
+                           const struct windows *validation, struct err *e)
 {
-    struct sequence s = {.f = f, .streams = {{.w = text}, {.w = held_out}}};
-    int rc =
-        text->ctx == held_out->ctx && text->n && held_out->n
-            ? begin_store(f, e)
-            : err_set(e, ERR_ARG, "windows to calibrate on and held-out ones of the same length are needed");
+    struct sequence s = {.f = f, .streams = {{.w = text}, {.w = validation}}};
+    int rc = text->ctx == validation->ctx && text->n && validation->n
+                 ? begin_store(f, e)
+                 : err_set(e, ERR_ARG,
+                           "windows to calibrate on and validation windows of the same length are needed");
     if (rc == 0)
         rc = prepare(&s, e);
     for (s.layer = 0; rc == 0 && s.layer < f->net->n_layers; s.layer++)

@@ -11,9 +11,9 @@
 
 #include "feedback_model.h"
 
-/* Corrects the tensors that are solved and not plain. `text` to calibrate on; `held_out` decides about
+/* Corrects the tensors that are solved and not plain. `text` to calibrate on; `validation` decides about
  * strengths. Both borrowed during the call. */
 int feedback_model_correct(struct feedback_model *f, const struct windows *text,
-                           const struct windows *held_out, struct err *e);
+                           const struct windows *validation, struct err *e);
 
 #endif

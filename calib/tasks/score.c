@@ -7,25 +7,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-int score_count_tokens(size_t *padded, size_t *plain, const struct requests *r, const struct net *net,
-                       const struct weights *w, uint64_t memory_bytes, struct err *e)
+/* Tokens of all windows, and those of them that belong to a text. */
+static int count_tokens(size_t *padded, size_t *plain, const struct score_plan *p, struct err *e)
 {
-    struct score_plan p;
     size_t n_padded = 0, n_plain = 0;
-    int rc = score_plan_make(&p, r, net, w, memory_bytes, e);
-    for (size_t first = 0; rc == 0 && first < p.n_runs;) {
+    int rc = 0;
+    for (size_t first = 0; rc == 0 && first < p->n_runs;) {
         struct score_group g;
-        rc = score_group_make(&g, &p, first, e);
+        rc = score_group_make(&g, p, first, e);
         first += g.n;
         n_padded += g.n_windows * g.ctx;
         n_plain += g.n_rows;
         score_group_release(&g);
     }
-    score_plan_release(&p);
     if (rc == 0) {
         *padded = n_padded;
         *plain = n_plain;
     }
+    return rc;
+}
+
+int score_count_tokens(size_t *padded, size_t *plain, const struct requests *r, const struct net *net,
+                       const struct weights *w, uint64_t memory_bytes, struct err *e)
+{
+    struct score_plan p;
+    int rc = score_plan_make(&p, r, net, w, memory_bytes, e);
+    if (rc == 0)
+        rc = count_tokens(padded, plain, &p, e);
+    score_plan_release(&p);
     return rc;
 }
 
@@ -198,7 +207,7 @@ int score_requests(struct likelihood *out, const struct requests *r, const struc
     if (rc == 0)
         rc = score_plan_make(&p, r, net, w, opt->memory_bytes, e);
     if (rc == 0)
-        rc = score_count_tokens(&padded, &plain, r, net, w, opt->memory_bytes, e);
+        rc = count_tokens(&padded, &plain, &p, e);
     s.total = (double)padded;
     s.name = opt->name;
     for (size_t first = 0; rc == 0 && first < p.n_runs; first += s.group.n) {

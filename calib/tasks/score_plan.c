@@ -255,12 +255,9 @@ void score_group_release(struct score_group *g)
 
 size_t score_group_row(const struct score_group *g, size_t run, size_t position)
 {
-    if (!g->branches)
-        return run * g->ctx + position;
-    const struct row_branch *b = &g->branches[g->branch_of[run]];
-    while (position < b->n_before)
-        b = &g->branches[b->parent];
-    return b->row + (position - b->n_before);
+    size_t together;
+    return g->branches ? row_tree_row(&together, g->branches, g->branch_of[run], position)
+                       : run * g->ctx + position;
 }
 
 void score_group_ids(const struct score_group *g, const struct score_plan *p, int32_t *ids)

@@ -46,8 +46,8 @@ int feedback_check_options(const struct opt_command *cmd, const struct feedback_
     if (feedback_corrects(f) && f->texts.n == 0)
         return cmd_usage(cmd, "--method best: give the text that the inputs are of with --text");
     if (feedback_corrects(f) && f->held_out == 0)
-        return cmd_usage(cmd, "--method best: chooses how far to correct on held-out windows; --held-out 0 "
-                              "is for --method feedback");
+        return cmd_usage(cmd, "--method best: keeps its corrections where held-out windows gain; "
+                              "--held-out 0 is for --method feedback");
     if (!asked && (f->texts.n > 0 || f->hessian))
         return cmd_usage(cmd, "%s: is for --method feedback and best", f->hessian ? "--hessian" : "--text");
     if (asked && f->hessian && f->chunks)
@@ -176,6 +176,16 @@ static int refuse_other_output(const struct feedback_run *run, const struct rewr
     return rc;
 }
 
+static int check_calibration(const struct feedback_run *run, const struct feedback_options *f, struct err *e)
+{
+    if (!feedback_corrects(f) || run->calibration.n >= 2)
+        return 0;
+    return err_set(e, ERR_ARG,
+                   "the text gives %zu window%s of %zu tokens, %zu of them held out; --method best needs two "
+                   "others at least, to correct by and to choose how far",
+                   run->all.n, format_plural(run->all.n), run->all.ctx, run->held_out.n);
+}
+
 /* How many windows are calibrated on; those behind are held out. */
 static int divide(struct feedback_run *run, const struct feedback_options *f,
                   const struct shared_options *shared, size_t *n_calibration, struct err *e)
@@ -194,7 +204,7 @@ static int divide(struct feedback_run *run, const struct feedback_options *f,
     run->calibration = part_of(&run->all, 0, *n_calibration);
     run->held_out = part_of(&run->all, *n_calibration, held);
     warn_fewer_held_out(run, f, shared);
-    return 0;
+    return check_calibration(run, f, e);
 }
 
 /* Windows that hold tokens of the first n windows of ctx tokens of the same texts. */
@@ -240,12 +250,7 @@ static int choose_held_out(struct feedback_run *run, const struct feedback_optio
         run->calibration = part_of(&run->all, 0, seen);
     else
         run->calibration = part_of(&run->all, run->held_out.n, left - run->held_out.n);
-    if (feedback_corrects(f) && run->calibration.n == 0)
-        return err_set(e, ERR_ARG,
-                       "the text gives %zu windows of %zu tokens, all of which are held out; --method best "
-                       "needs others to learn from",
-                       run->all.n, run->all.ctx);
-    return 0;
+    return check_calibration(run, f, e);
 }
 
 /* --- Hessians --- */
@@ -329,7 +334,8 @@ static const uint8_t *blocks_of(void *ctx, const struct model_tensor *t, enum qt
     return feedback_model_blocks(ctx, t, type);
 }
 
-/* What the second half of --method best does. */
+/* What the second half of --method best does. Strengths are chosen on the last windows of those to calibrate
+ * on, at most a quarter of them, so that the held-out ones have no part in what they judge. */
 static int correct(struct feedback_run *run, struct progress_bar *bar, const struct shared_options *shared,
                    struct err *e)
 {
@@ -339,8 +345,12 @@ static int correct(struct feedback_run *run, struct progress_bar *bar, const str
                  "[few-tokens] corrections for the inputs of quantized layers are learned from %" PRIu64
                  " tokens; %d and more are recommended",
                  n_tokens, CORRECTION_TOKENS);
+    const size_t n = run->calibration.n, quarter = (n + 3) / 4,
+                 n_last = run->held_out.n < quarter ? run->held_out.n : quarter;
+    const struct windows first = part_of(&run->calibration, 0, n - n_last),
+                         last = part_of(&run->calibration, n - n_last, n_last);
     progress_part(bar, 0.25, 0.55);
-    int rc = feedback_model_correct(run->solved, &run->calibration, &run->held_out, e);
+    int rc = feedback_model_correct(run->solved, &first, &last, e);
     progress_part(bar, 0.8, 0.2);
     return rc ? rc : feedback_model_gate_corrections(run->solved, &run->held_out, e);
 }
