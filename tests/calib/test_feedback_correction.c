@@ -212,6 +212,7 @@ static void the_strength_is_the_best_on_other_text(void **state)
         }
         before = a;
         feedback_correction_release(&c);
+        feedback_hessian_release(&h);
         make_correction(&h, &c, t, true);
         assert_true(fabs(strength_on(&c, other, w, 1) - a) < 1e-2);
         feedback_correction_release(&c);
