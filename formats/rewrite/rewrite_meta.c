@@ -150,6 +150,20 @@ static int set_recipe_keys(struct gguf_meta *meta, const struct recipe_options *
     return rc;
 }
 
+/* What a source says of its own encoder (kerf.method of error feedback) does not hold for new blocks. */
+static void drop_method(struct gguf_meta *meta, const struct rw_plan *p)
+{
+    static const char key[] = "kerf.method";
+    bool all_copied = true;
+    for (size_t i = 0; i < p->n_tensors; i++)
+        all_copied = all_copied && p->tensors[i].copy;
+    if (all_copied)
+        return;
+    for (size_t i = gguf_meta_n(meta); i > 0; i--)
+        if (strncmp(gguf_meta_key(meta, i - 1), key, sizeof key - 1) == 0)
+            gguf_meta_remove(meta, gguf_meta_key(meta, i - 1));
+}
+
 static int set_extra(struct gguf_meta *meta, const struct gguf_meta *extra, struct err *e)
 {
     int rc = 0;
@@ -174,6 +188,7 @@ int rw_plan_meta(struct rw_plan *p, const struct model *m, const struct rewrite_
     }
     for (size_t i = 0; i < sizeof split_keys / sizeof *split_keys; i++)
         gguf_meta_remove(p->meta, split_keys[i]);
+    drop_method(p->meta, p);
     if (mix && p->quantizing) {
         rc = append_u32(p->meta, "general.quantization_version", 2, e);
         if (rc == 0)

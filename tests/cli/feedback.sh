@@ -114,9 +114,7 @@ run 0 quantize "$toy" -o "$work/f.gguf" --type Q3_K_M --method feedback --text "
 says "solved again"
 says "collected again"
 
-echo "kerf-feedback 1" >"$work/l.gguf.kerf-feedback"
 run 0 quantize "$toy" -o "$work/l.gguf" --type Q3_K_M --method feedback --text "$text" --ctx 64 --chunks 4 --held-out 4000
-says "left by a stopped run; this one starts from the beginning"
 says "of them are held out"
 
 # Killed and resumed

@@ -3,6 +3,7 @@
 #include "allocate_job.h"
 #include "tools/measure/eval_command.h"
 #include "tools/write/feedback_command.h"
+#include "tools/write/feedback_finished.h"
 #include "tools/options/type_options.h"
 
 #include "calib/eval/statistics.h"

@@ -1,6 +1,7 @@
 /* feedback_command.c - see feedback_command.h. */
 #include "feedback_command.h"
 
+#include "feedback_finished.h"
 #include "tools/progress.h"
 
 #include "calib/feedback/feedback_correction.h"
@@ -55,8 +56,6 @@ int feedback_check_options(const struct opt_command *cmd, const struct feedback_
     return 0;
 }
 
-#define KEY "kerf.method" /* what the file says of the error feedback */
-
 /* --- text --- */
 
 static int cut_text(struct feedback_run *run, struct model *m, const struct feedback_options *f,
@@ -101,80 +100,7 @@ static void warn_fewer_held_out(const struct feedback_run *run, const struct fee
             run->all.n, run->all.ctx, run->held_out.n, (uint64_t)f->held_out);
 }
 
-/* --- an output that is there --- */
-
-/* As the Hessians will be one, but for its values: types depend on what has importance alone. */
-int feedback_stand_in(struct imatrix **out, const struct net *net, const struct corpus *corpus, struct err *e)
-{
-    struct hessian_plan plan = {0};
-    struct imatrix_entry *entry;
-    int rc = imatrix_new(out, e);
-    if (rc == 0)
-        rc = hessian_plan_make(&plan, net, e);
-    for (size_t i = 0; rc == 0 && i < plan.n_uses; i++) {
-        const struct hessian_gram *g = &plan.grams[plan.uses[i].gram];
-        rc = imatrix_add(*out, plan.uses[i].tensor, g->n_cols * g->n_mats, g->n_mats, &entry, e);
-    }
-    for (size_t i = 0; rc == 0 && i < corpus->n_texts; i++)
-        rc = imatrix_add_dataset(*out, corpus->texts[i].path, e);
-    hessian_plan_release(&plan);
-    return rc;
-}
-
-static bool has_number(const struct gguf_meta *m, const char *key, uint64_t expected)
-{
-    uint64_t found;
-    return gguf_meta_get_u64(m, key, &found) && found == expected;
-}
-
-/* Does the file say that error feedback made it, under Hessians of this text, with these types? */
-static bool may_be_ours(const char *output, const struct hessian_source *s, const char *method,
-                        const struct rewrite_report *r)
-{
-    struct gguf_reader *in = NULL;
-    struct gguf_string ids, name;
-    if (gguf_reader_open(&in, output, NULL, NULL) != 0)
-        return false;
-    const struct gguf_meta *m = gguf_reader_meta(in);
-    bool same = gguf_meta_get_string(m, KEY, &name) && gguf_string_is(name, method) &&
-                gguf_meta_get_string(m, KEY ".text.ids_sha256", &ids) && gguf_string_is(ids, s->ids_sha256) &&
-                has_number(m, KEY ".text.n_windows", s->n_windows) && has_number(m, KEY ".text.ctx", s->ctx);
-    for (size_t i = 0; same && i < r->n_tensors; i++) {
-        const struct gguf_tensor *t = gguf_reader_find(in, r->tensors[i].name);
-        same = t && t->type == r->tensors[i].type;
-    }
-    gguf_reader_close(in);
-    return same;
-}
-
-/* Only a run that goes on may find its output finished; any other output is refused before the work. */
-static int refuse_other_output(const struct feedback_run *run, const struct rewrite_options *ro,
-                               const struct hessian_source *s, const char *method, const char *output,
-                               struct err *e)
-{
-    struct rewrite_report report = {0};
-    struct rewrite_options dry = *ro;
-    struct imatrix *importance = NULL;
-    if (!ro->resume || ro->overwrite || ro->split_max_bytes || access(output, F_OK) != 0)
-        return 0;
-    int rc = ro->imatrix ? 0 : feedback_stand_in(&importance, &run->net, &run->corpus, e);
-    dry.dry_run = true;
-    dry.imatrix = ro->imatrix ? ro->imatrix : importance;
-    if (rc == 0)
-        rc = rewrite_model(&report, run->net.model, NULL, &dry, e);
-    bool kept = access(run->hessian_path, F_OK) == 0 || access(run->store_path, F_OK) == 0 ||
-                access(run->state_path, F_OK) == 0;
-    if (rc == 0 && !may_be_ours(output, s, method, &report))
-        rc = err_set(e, ERR_EXISTS,
-                     "%s: exists already, and is not what this run would write (its types or the text of its "
-                     "error feedback differ); %s",
-                     output,
-                     kept ? "--force --resume replaces it, and goes on from what a stopped run kept beside it"
-                          : "use --force to replace it");
-    rewrite_report_release(&report);
-    imatrix_free(importance);
-    return rc;
-}
+/* --- the windows --- */
 
 static int check_calibration(const struct feedback_run *run, const struct feedback_options *f, struct err *e)
 {
@@ -255,23 +181,22 @@ static int choose_held_out(struct feedback_run *run, const struct feedback_optio
 
 /* --- Hessians --- */
 
-/* A finished Hessian file that an earlier, stopped run has left beside the output; *same: of this text and
- * model. A file of another kind is refused. */
-static int find_left_over(struct feedback_run *run, const struct hessian_source *want,
-                          const struct windows *w, bool *found, bool *same, struct err *e)
+int feedback_look_at_hessians(const char **why, const char *path, const struct hessian_source *want,
+                              struct err *e)
 {
     struct hessian_file *h = NULL;
     struct err ignored = {0};
     struct stat st;
-    *found = *same = false;
-    if (lstat(run->hessian_path, &st) != 0 || (S_ISREG(st.st_mode) && st.st_size == 0))
+    *why = NULL;
+    if (lstat(path, &st) != 0 || (S_ISREG(st.st_mode) && st.st_size == 0))
         return 0;
-    if (!S_ISREG(st.st_mode) || hessian_file_open(&h, run->hessian_path, &ignored) != 0)
-        return err_set(e, ERR_IO, "%s: exists and was not written by kerf; move it away", run->hessian_path);
+    if (!S_ISREG(st.st_mode) || hessian_file_open(&h, path, &ignored) != 0)
+        return err_set(e, ERR_IO, "%s: exists and was not written by kerf; move it away", path);
     const struct hessian_source *s = hessian_file_source(h);
-    *found = true;
-    *same = strcmp(s->model_sha256, want->model_sha256) == 0 &&
-            strcmp(s->ids_sha256, want->ids_sha256) == 0 && s->n_windows == w->n && s->ctx == w->ctx;
+    *why = strcmp(s->model_sha256, want->model_sha256) != 0            ? "is of another model"
+           : s->merged || strcmp(s->ids_sha256, want->ids_sha256) != 0 ? "is of another text"
+           : s->n_windows != want->n_windows || s->ctx != want->ctx    ? "is of other windows of the text"
+                                                                       : "";
     hessian_file_close(h);
     return 0;
 }
@@ -293,16 +218,18 @@ static int collect(struct feedback_run *run, const struct session *session, cons
     corpus_hash(&run->corpus, opt.source.ids_sha256);
     if (rc == 0)
         rc = loss_weights_hash(run->net.model, opt.source.model_sha256, e);
-    bool found = false, same = false;
+    opt.source.n_windows = w->n;
+    opt.source.ctx = w->ctx;
+    const char *other = NULL;
     if (rc == 0)
-        rc = find_left_over(run, &opt.source, w, &found, &same, e);
-    if (rc == 0 && resume && same) {
+        rc = feedback_look_at_hessians(&other, run->hessian_path, &opt.source, e);
+    if (rc == 0 && resume && other && !other[0]) {
         cmd_note(shared, "%s: the Hessians of a stopped run are reused", run->hessian_path);
         run->continued = true;
         goto done;
     }
-    if (rc == 0 && resume && found)
-        cmd_warn(shared, "[restarted] %s: is of another text or model; collected again", run->hessian_path);
+    if (rc == 0 && resume && other)
+        cmd_warn(shared, "[restarted] %s: %s; collected again", run->hessian_path, other);
     if (rc == 0)
         rc = weights_new(&weights, run->net.model, session->kern, e);
     if (rc == 0) {
@@ -476,14 +403,17 @@ static int describe_corrections(struct feedback_run *run, struct err *e)
     uint64_t n = 0;
     for (size_t i = 0; i < feedback_model_n(run->solved); i++)
         n += feedback_model_tensor(run->solved, i)->chosen == FEEDBACK_CORRECTED;
-    int rc = gguf_meta_set_u64(run->extra, KEY ".corrected.n_tensors", n, e);
+    int rc = gguf_meta_set_u64(run->extra, FEEDBACK_KEY ".corrected.n_tensors", n, e);
     if (rc == 0)
-        rc = gguf_meta_set_u64(run->extra, KEY ".corrected.n_windows", run->calibration.n, e);
+        rc = gguf_meta_set_u64(run->extra, FEEDBACK_KEY ".corrected.n_windows", run->calibration.n, e);
     if (rc == 0)
-        rc = gguf_meta_set_f32(run->extra, KEY ".held_out.kld_feedback", (float)r->solved_kld, e);
+        rc = gguf_meta_set_f32(run->extra, FEEDBACK_KEY ".held_out.kld_feedback", (float)r->solved_kld, e);
     if (rc == 0)
-        rc = gguf_meta_set_f32(run->extra, KEY ".held_out.kld_corrected", (float)r->corrected_kld, e);
-    return rc ? rc : add_group_lines(run->extra, KEY ".corrected.gate", r->corrections, ", not corrected", e);
+        rc =
+            gguf_meta_set_f32(run->extra, FEEDBACK_KEY ".held_out.kld_corrected", (float)r->corrected_kld, e);
+    return rc ? rc
+              : add_group_lines(run->extra, FEEDBACK_KEY ".corrected.gate", r->corrections, ", not corrected",
+                                e);
 }
 
 static int describe(struct feedback_run *run, const struct feedback_options *f, struct err *e)
@@ -492,29 +422,31 @@ static int describe(struct feedback_run *run, const struct feedback_options *f, 
     const struct feedback_result *r = feedback_model_result(run->solved);
     int rc = gguf_meta_new(&run->extra, e);
     if (rc == 0)
-        rc = gguf_meta_set_string(run->extra, KEY, f->method, e);
+        rc = gguf_meta_set_string(run->extra, FEEDBACK_KEY, f->method, e);
     if (rc == 0)
-        rc = gguf_meta_set_string(run->extra, KEY ".version", "1", e);
+        rc = gguf_meta_set_string(run->extra, FEEDBACK_KEY ".version", "1", e);
     if (rc == 0)
-        rc = gguf_meta_set_u32(run->extra, KEY ".sweeps", FEEDBACK_SWEEPS, e);
+        rc = gguf_meta_set_string(run->extra, FEEDBACK_KEY ".identity", run->identity, e);
     if (rc == 0)
-        rc = gguf_meta_set_string(run->extra, KEY ".text.ids_sha256", s->ids_sha256, e);
+        rc = gguf_meta_set_u32(run->extra, FEEDBACK_KEY ".sweeps", FEEDBACK_SWEEPS, e);
     if (rc == 0)
-        rc = gguf_meta_set_u64(run->extra, KEY ".text.n_windows", s->n_windows, e);
+        rc = gguf_meta_set_string(run->extra, FEEDBACK_KEY ".text.ids_sha256", s->ids_sha256, e);
     if (rc == 0)
-        rc = gguf_meta_set_u64(run->extra, KEY ".text.ctx", s->ctx, e);
+        rc = gguf_meta_set_u64(run->extra, FEEDBACK_KEY ".text.n_windows", s->n_windows, e);
     if (rc == 0)
-        rc = gguf_meta_set_f32(run->extra, KEY ".layer_loss_ratio",
+        rc = gguf_meta_set_u64(run->extra, FEEDBACK_KEY ".text.ctx", s->ctx, e);
+    if (rc == 0)
+        rc = gguf_meta_set_f32(run->extra, FEEDBACK_KEY ".layer_loss_ratio",
                                (float)feedback_model_loss_ratio(run->solved), e);
     if (rc == 0)
-        rc = gguf_meta_set_u64(run->extra, KEY ".held_out.n_windows", r->n_windows, e);
+        rc = gguf_meta_set_u64(run->extra, FEEDBACK_KEY ".held_out.n_windows", r->n_windows, e);
     if (rc != 0 || r->n_windows == 0)
         return rc;
-    rc = gguf_meta_set_f32(run->extra, KEY ".held_out.kld_plain", (float)r->plain_kld, e);
+    rc = gguf_meta_set_f32(run->extra, FEEDBACK_KEY ".held_out.kld_plain", (float)r->plain_kld, e);
     if (rc == 0)
-        rc = gguf_meta_set_f32(run->extra, KEY ".held_out.kld", (float)r->kld, e);
+        rc = gguf_meta_set_f32(run->extra, FEEDBACK_KEY ".held_out.kld", (float)r->kld, e);
     if (rc == 0)
-        rc = add_group_lines(run->extra, KEY ".gate", r->groups, ", kept plain", e);
+        rc = add_group_lines(run->extra, FEEDBACK_KEY ".gate", r->groups, ", kept plain", e);
     return rc || !feedback_corrects(f) ? rc : describe_corrections(run, e);
 }
 
@@ -590,31 +522,29 @@ void feedback_tell_dry(const struct feedback_run *run, const struct feedback_opt
     putchar('\n');
 }
 
-static int open_hessians(struct feedback_run *run, const struct rewrite_options *ro,
-                         const struct session *session, const struct feedback_options *f,
-                         const struct shared_options *shared, const char *output, struct err *e)
+static int open_hessians(struct feedback_run *run, struct rewrite_options *ro, const struct session *session,
+                         const struct feedback_options *f, const struct shared_options *shared,
+                         const char *output, struct err *e)
 {
     char found[65];
     size_t n = 0;
     int rc = 0;
     if (!f->hessian) {
         struct hessian_source text = {.ctx = run->all.ctx};
-        rc = feedback_check_machine(&run->net, session, ro->memory_bytes, feedback_corrects(f), NULL, e);
-        if (rc == 0)
-            rc = divide(run, f, shared, &n, e);
+        rc = divide(run, f, shared, &n, e);
         struct windows w = part_of(&run->all, 0, n);
-        corpus_hash(&run->corpus, text.ids_sha256);
         text.n_windows = n;
         if (rc == 0)
-            rc = refuse_other_output(run, ro, &text, f->method, output, e);
+            rc = feedback_find_finished(run, ro, &text, f, output, e);
+        if (rc != 0 || run->finished)
+            return rc;
+        rc = feedback_check_machine(&run->net, session, ro->memory_bytes, feedback_corrects(f), NULL, e);
         if (rc == 0)
             rc = collect(run, session, &w, shared, ro->resume, e);
         run->collected = rc == 0;
         return rc ? rc : hessian_file_open(&run->hessian, run->hessian_path, e);
     }
     rc = hessian_file_open(&run->hessian, f->hessian, e);
-    if (rc == 0)
-        rc = refuse_other_output(run, ro, hessian_file_source(run->hessian), f->method, output, e);
     if (rc == 0)
         rc = loss_weights_hash(run->net.model, found, e);
     if (rc == 0 && strcmp(found, hessian_file_source(run->hessian)->model_sha256) != 0)
@@ -628,6 +558,8 @@ static int open_hessians(struct feedback_run *run, const struct rewrite_options 
             "[no-gate] %s, so it is not known whether error feedback lowers the KLD: nothing of it can be "
             "undone",
             f->texts.n ? "--held-out 0: no text is held out" : "no --text: there is none to measure on");
+    if (rc == 0)
+        rc = feedback_find_finished(run, ro, hessian_file_source(run->hessian), f, output, e);
     return rc;
 }
 
@@ -654,7 +586,9 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
     if (rc == 0 && f->texts.n && run->held_out.n < f->held_out)
         cmd_note(shared, "the text gives %zu windows of %zu tokens, and %zu of them are held out", run->all.n,
                  run->all.ctx, run->held_out.n);
-    if (rc == 0 && !ro->imatrix) {
+    if (rc != 0 || run->finished)
+        return rc;
+    if (!ro->imatrix) {
         rc = imatrix_load(&run->imatrix, hessian_file_path(run->hessian), e);
         ro->imatrix = run->imatrix;
         ro->imatrix_path = f->hessian; /* what was collected on the way has no name */
@@ -669,19 +603,25 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
     return rc;
 }
 
-/* What a stopped run kept and this one, without --resume, gives up. */
-static void warn_left(const char *output, const struct shared_options *shared)
+/* Hours of a stopped run are not dropped unasked. */
+static int refuse_kept(const char *output, struct err *e)
 {
     static const char *const endings[] = {".kerf-feedback", ".kerf-hessian", ".kerf-hessian.kerf-state"};
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < sizeof endings / sizeof *endings; i++) {
         char *path = path_with(output, endings[i]);
-        if (path && access(path, F_OK) == 0)
-            cmd_warn(shared,
-                     "[left-behind] %s: left by a stopped run; this one starts from the beginning, --resume "
-                     "would continue",
-                     path);
+        if (!path)
+            return err_set(e, ERR_NOMEM, "out of memory");
+        if (i == 0)
+            rc = feedback_store_check(path, e);
+        if (rc == 0 && access(path, F_OK) == 0)
+            rc = err_set(e, ERR_EXISTS,
+                         "%s: was kept by a stopped run of this output; --resume goes on from there, --force "
+                         "drops it and starts from the beginning",
+                         path);
         free(path);
     }
+    return rc;
 }
 
 int feedback_check_output(const struct feedback_options *f, const struct rewrite_options *ro,
@@ -692,10 +632,10 @@ int feedback_check_output(const struct feedback_options *f, const struct rewrite
         rc = output_file_check_input(output, f->texts.items[i], e);
     if (rc == 0) /* another run would share what this one keeps beside the output */
         rc = cmd_claim_outputs(shared, &output, 1, NULL, 0, e);
-    if (rc == 0 && !ro->resume)
-        warn_left(output, shared);
     /* the parts of a split set have names of their own; a resumed run may find its output finished */
-    return rc || ro->split_max_bytes || ro->resume ? rc : output_file_check_target(output, ro->overwrite, e);
+    if (rc == 0 && !ro->split_max_bytes && !ro->resume)
+        rc = output_file_check_target(output, ro->overwrite, e);
+    return rc || ro->resume || ro->overwrite ? rc : refuse_kept(output, e);
 }
 
 static void group_json(struct json_writer *w, int third, int role, const struct feedback_group_result *g)
@@ -728,9 +668,14 @@ static void corrections_json(const struct feedback_result *r, struct json_writer
 
 void feedback_json(const struct feedback_run *run, struct json_writer *w)
 {
+    jw_key(w, "method");
+    if (run->finished) { /* nothing was measured */
+        jw_null(w);
+        return;
+    }
     const struct hessian_source *s = hessian_file_source(run->hessian);
     const struct feedback_result *r = feedback_model_result(run->solved);
-    jw_key(w, "method"), jw_object(w);
+    jw_object(w);
     jw_key(w, "name"), jw_string(w, r->corrected_kld > 0 ? "best" : "feedback");
     jw_key(w, "ids_sha256"), jw_string(w, s->ids_sha256);
     jw_key(w, "n_windows"), jw_uint(w, s->n_windows);
@@ -756,6 +701,8 @@ void feedback_json(const struct feedback_run *run, struct json_writer *w)
 void feedback_warn(const struct feedback_run *run, const struct shared_options *shared)
 {
     size_t n_plain = 0;
+    if (run->finished)
+        return;
     for (size_t i = 0; i < feedback_model_n(run->solved); i++)
         n_plain += feedback_model_tensor(run->solved, i)->chosen == FEEDBACK_PLAIN;
     if (n_plain == feedback_model_n(run->solved))
@@ -776,9 +723,9 @@ static const char *with_error(char out[64], double difference, double error)
 
 void feedback_tell(const struct feedback_run *run, const struct shared_options *shared)
 {
-    const struct feedback_result *r = feedback_model_result(run->solved);
+    const struct feedback_result *r = run->finished ? NULL : feedback_model_result(run->solved);
     char text[64];
-    if (shared->json || r->n_windows == 0)
+    if (shared->json || !r || r->n_windows == 0)
         return;
     printf("KLD on held-out text: %.5f with error feedback, %.5f without (ratio %.3f)\n", r->kld,
            r->plain_kld, r->kld / r->plain_kld);
@@ -804,6 +751,7 @@ void feedback_release(struct feedback_run *run, bool done)
     hessian_file_close(run->hessian);
     if (run->collected && (done || !run->resume))
         unlink(run->hessian_path);
+    feedback_finished_release(run, done);
     imatrix_free(run->imatrix);
     gguf_meta_free(run->extra);
     windows_release(&run->all);

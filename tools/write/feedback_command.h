@@ -22,6 +22,8 @@ struct feedback_options {
         .method = "fast", .ctx = 512, .held_out = 8                                                          \
     }
 
+#define FEEDBACK_KEY "kerf.method" /* what the file says of the error feedback stands under this key */
+
 /* Rows of the option table. */
 #define FEEDBACK_OPTIONS(f)                                                                                  \
     OPT_GROUP("Methods feedback and best:"),                                                                 \
@@ -58,6 +60,10 @@ struct feedback_run {
     bool resume;
     bool collected; /* the Hessian file is ours to remove */
     bool continued; /* something that a stopped run kept was taken up */
+    /* feedback_finished.h */
+    char identity[65];
+    struct imatrix *planned;      /* entries for all that has Hessians */
+    struct gguf_reader *finished; /* the output, where it is what this run would write; nothing is solved */
 };
 
 /* 0, or the status of a usage error. */
@@ -73,10 +79,11 @@ bool feedback_corrects(const struct feedback_options *f);
 int feedback_check_machine(const struct net *net, const struct session *session, uint64_t memory,
                            bool corrects, uint64_t *most, struct err *e);
 
-/* *out: an importance matrix with the entries that the Hessians of this text will have, all zero, to plan
- * types with before they are collected; caller frees with imatrix_free. */
-int feedback_stand_in(struct imatrix **out, const struct net *net, const struct corpus *corpus,
-                      struct err *e);
+/* Are there finished Hessians at `path`, kept by a stopped run? *why: NULL: no; "": those that `want` asks
+ * for; else what they are instead. ERR_IO: a file that is none of ours. */
+struct hessian_source;
+int feedback_look_at_hessians(const char **why, const char *path, const struct hessian_source *want,
+                              struct err *e);
 
 /* What of that a dry run can tell; without weights it is nothing. feedback_tell_dry says it. */
 int feedback_check_dry(struct feedback_run *run, struct model *m, const struct session *session,
@@ -91,7 +98,7 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
                      const struct shared_options *shared, const char *output, struct err *e);
 
 /* Refuse before the work what would be refused behind it: an output that is there, or that is one of the
- * inputs. Without --resume, warns of what a stopped run kept. */
+ * inputs, or what a stopped run kept, when neither --resume nor --force says what is to become of it. */
 int feedback_check_output(const struct feedback_options *f, const struct rewrite_options *ro,
                           const char *output, const struct shared_options *shared, struct err *e);
 

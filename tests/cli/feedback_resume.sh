@@ -1,0 +1,158 @@
+#!/bin/sh
+# --method feedback and best with an output or kept work that is there: the run knows its finished output at once, by the
+# identity in it, refuses another run's, and drops nothing unasked.
+. "$(dirname "$0")/lib.sh"
+
+toy=$work/toy
+"$bin/make_checkpoint" --arch qwen3 --layers 1 --vocab 300 "$toy" >/dev/null || fail "make_checkpoint"
+cp "$src/README.md" "$work/text"
+cp "$src/tests/data/prose.md" "$work/other"
+text=$work/text
+of() # METHOD NAME ARGS...: a run that writes $work/NAME
+{
+    method=$1 name=$2
+    shift 2
+    set -- quantize "$toy" -o "$work/$name" --method "$method" --ctx 32 --held-out 2 "$@"
+    case " $* " in *" --type "*) ;; *) set -- "$@" --type Q3_K_M ;; esac
+    case " $* " in *" --chunks "* | *" --hessian "*) ;; *) set -- "$@" --chunks 8 ;; esac
+    case " $* " in *" --text "*) ;; *) set -- "$@" --text "$text" ;; esac
+    "$kerf" "$@" >"$work/out" 2>"$work/err" </dev/null
+    got=$?
+}
+ends() # STATUS of the last run
+{
+    [ "$got" -eq "$1" ] || fail "exit $got, expected $1"
+    n_checks=$((n_checks + 1))
+}
+identity()
+{
+    "$kerf" inspect "$1" --key kerf.method.identity
+}
+key() # STRING of the object
+{
+    tr -d '\n' <"$work/out" | grep -q "$1" || fail "standard output lacks $1"
+    n_checks=$((n_checks + 1))
+}
+# finished METHOD NAME ARGS...: known at once, nothing solved, nothing touched, nothing left
+finished()
+{
+    touch -r "$work/$2" "$work/time"
+    cp "$work/$2" "$work/copy"
+    of "$@" --resume --json
+    ends 0
+    json
+    key '"resumed": "complete"'
+    key '"method": null'
+    says "is finished already"
+    same "$work/$2" "$work/copy"
+    [ ! "$work/$2" -nt "$work/time" ] || fail "$2 was written again"
+    [ ! -e "$work/$2.kerf-hessian" ] && [ ! -e "$work/$2.kerf-feedback" ] || fail "it was solved again"
+}
+refused()
+{
+    cp "$work/$2" "$work/copy"
+    of "$@" --resume --json
+    ends 1
+    key '"code": "exists"'
+    says "is not what this run would write"
+    same "$work/$2" "$work/copy"
+    [ ! -e "$work/$2.kerf-hessian" ] && [ ! -e "$work/$2.kerf-feedback" ] || fail "the work was done before it was refused"
+}
+
+of feedback f.gguf --resume
+ends 0
+[ "$(identity "$work/f.gguf" | wc -c)" -eq 65 ] || fail "the file carries no identity"
+finished feedback f.gguf
+finished feedback f.gguf --threads 1 --memory 300MiB
+of best b.gguf --resume
+ends 0
+finished best b.gguf
+[ "$(identity "$work/b.gguf")" != "$(identity "$work/f.gguf")" ] || fail "two methods have one identity"
+
+# What decides about the bytes decides about the identity
+refused best f.gguf
+refused feedback b.gguf
+refused feedback f.gguf --type Q4_K_M
+refused feedback f.gguf --type Q3_K_S
+refused feedback f.gguf --chunks 7
+refused feedback f.gguf --held-out 3
+refused feedback f.gguf --text "$work/other"
+run 0 imatrix "$toy" --text "$work/other" -o "$work/im.gguf" --ctx 32 --chunks 4 --no-perplexity
+refused feedback f.gguf --imatrix "$work/im.gguf"
+run 0 edit "$work/f.gguf" -o "$work/renamed.gguf" --set general.name=another
+refused feedback renamed.gguf # its header is not the one that would be written
+run 0 edit "$work/f.gguf" -o "$work/unknown.gguf" --remove kerf.method.identity
+refused feedback unknown.gguf
+run 0 quantize "$toy" -o "$work/plain.gguf" --type Q3_K_M
+refused feedback plain.gguf
+head -c 20000 "$work/f.gguf" >"$work/cut.gguf"
+refused feedback cut.gguf
+
+# The blocks that are not solved are encoded again: an identity alone is not believed
+cp "$work/f.gguf" "$work/poked.gguf"
+offset=$("$kerf" inspect "$work/f.gguf" --json | tr -d '\n ' | sed 's/.*"name":"output_norm.weight"[^}]*"offset":\([0-9]*\).*/\1/')
+printf '\377\377\377\377' | dd of="$work/poked.gguf" bs=1 seek="$((offset + 8))" conv=notrunc 2>/dev/null
+! cmp -s "$work/f.gguf" "$work/poked.gguf" || fail "nothing was changed"
+refused feedback poked.gguf
+
+# Weights of a later time
+touch "$toy/model.safetensors"
+of feedback f.gguf --resume
+ends 1
+says "later time of change"
+
+# Hessians of a file; an importance matrix; a split set
+run 0 hessian "$toy" --text "$text" -o "$work/h.gguf" --ctx 32 --chunks 8
+run 0 hessian "$toy" --text "$text" -o "$work/h7.gguf" --ctx 32 --chunks 7
+of feedback g.gguf --hessian "$work/h.gguf" --resume
+ends 0
+finished feedback g.gguf --hessian "$work/h.gguf"
+refused feedback g.gguf --hessian "$work/h7.gguf"
+of feedback i.gguf --imatrix "$work/im.gguf" --resume
+ends 0
+finished feedback i.gguf --imatrix "$work/im.gguf"
+refused feedback i.gguf
+of feedback s.gguf --split-max-size 120kB --resume
+ends 0
+first=$(cd "$work" && ls s-00001-of-*.gguf)
+[ -n "$first" ] || fail "no split set"
+cp "$work/$first" "$work/copy"
+of feedback s.gguf --split-max-size 120kB --resume --json
+ends 0
+key '"resumed": "complete"'
+same "$work/$first" "$work/copy"
+
+# What a stopped run kept is not dropped unasked
+for ending in kerf-feedback kerf-hessian; do
+    rm -f "$work"/k.gguf*
+    [ $ending = kerf-feedback ] && echo "kerf-feedback 1" >"$work/k.gguf.$ending" || cp "$work/h.gguf" "$work/k.gguf.$ending"
+    cp "$work/k.gguf.$ending" "$work/copy"
+    of feedback k.gguf --json
+    ends 1
+    key '"code": "exists"'
+    says "k.gguf.$ending: was kept by a stopped run of this output; --resume goes on from there, --force drops it"
+    same "$work/k.gguf.$ending" "$work/copy"
+    absent "$work/k.gguf"
+    of feedback k.gguf --force
+    ends 0
+    [ ! -e "$work/k.gguf.$ending" ] || fail "$ending was left"
+    same "$work/k.gguf" "$work/f.gguf"
+done
+rm "$work/k.gguf"
+cp "$work/h.gguf" "$work/k.gguf.kerf-hessian"
+of feedback k.gguf --resume
+ends 0
+says "the Hessians of a stopped run are reused"
+same "$work/k.gguf" "$work/f.gguf"
+
+# Killed behind its last step: what it could not remove any more goes
+cp "$work/h.gguf" "$work/k.gguf.kerf-hessian"
+echo "kerf-feedback 1" >"$work/k.gguf.kerf-feedback"
+finished feedback k.gguf
+
+# New blocks are not what the source says of its own
+run 0 quantize "$work/f.gguf" -o "$work/again.gguf" --type Q2_K --allow-requantize
+run 0 inspect "$work/again.gguf"
+! grep -q "kerf.method" "$work/out" || fail "the plain encoder's file says it is error feedback's"
+
+done_testing

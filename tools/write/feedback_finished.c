@@ -1,0 +1,189 @@
+/* feedback_finished.c - see feedback_finished.h. */
+#include "feedback_finished.h"
+
+#include "calib/feedback/feedback_store.h"
+#include "calib/solve/loss_table.h"
+#include "calib/stats/hessian_collect.h"
+#include "calib/stats/hessian_file.h"
+#include "formats/gguf/gguf_read.h"
+#include "formats/gguf/imatrix_file.h"
+#include "libquant/base/sha256.h"
+
+#include <string.h>
+#include <unistd.h>
+
+/* As the Hessians will be one, but for its values: types depend on what has importance alone. */
+int feedback_stand_in(struct imatrix **out, const struct net *net, const struct corpus *corpus, struct err *e)
+{
+    struct hessian_plan plan = {0};
+    struct imatrix_entry *entry;
+    int rc = imatrix_new(out, e);
+    if (rc == 0)
+        rc = hessian_plan_make(&plan, net, e);
+    for (size_t i = 0; rc == 0 && i < plan.n_uses; i++) {
+        const struct hessian_gram *g = &plan.grams[plan.uses[i].gram];
+        if (g->layer == HESSIAN_BEHIND) /* the head has Hessians, but no importance */
+            continue;
+        rc = imatrix_add(*out, plan.uses[i].tensor, g->n_cols * g->n_mats, g->n_mats, &entry, e);
+    }
+    for (size_t i = 0; rc == 0 && i < corpus->n_texts; i++)
+        rc = imatrix_add_dataset(*out, corpus->texts[i].path, e);
+    hessian_plan_release(&plan);
+    return rc;
+}
+
+/* --- the identity --- */
+
+static void hash_text(struct sha256 *h, const char *text)
+{
+    sha256_update(h, text, strlen(text) + 1);
+}
+
+/* The tokens themselves: whatever texts, options and division they come from. */
+static void hash_windows(struct sha256 *h, const struct windows *w)
+{
+    sha256_update_u64(h, w->n);
+    sha256_update_u64(h, w->ctx);
+    if (w->n == 0)
+        return;
+    sha256_update(h, w->inputs, w->n * w->ctx * sizeof *w->inputs);
+    sha256_update(h, w->targets, w->n * windows_n_scored(w) * sizeof *w->targets);
+}
+
+/* Of a file of Hessians: what it was collected from, and its diagonals. Those that the run collects itself
+ * follow from weights and windows. */
+static void hash_hessians(struct sha256 *h, const struct hessian_source *s, const struct imatrix *diagonals)
+{
+    char hash[65];
+    loss_imatrix_hash(diagonals, hash);
+    hash_text(h, hash);
+    hash_text(h, s->model_sha256);
+    hash_text(h, s->ids_sha256);
+    sha256_update_u64(h, s->n_windows);
+    sha256_update_u64(h, s->ctx);
+    sha256_update_u64(h, s->merged);
+}
+
+static int make_identity(struct feedback_run *run, const struct rewrite_options *ro,
+                         const struct hessian_source *s, const struct feedback_options *f,
+                         const struct rewrite_report *planned, struct err *e)
+{
+    struct sha256 h;
+    char hash[65];
+    int rc = loss_weights_hash(run->net.model, hash, e);
+    if (rc != 0)
+        return rc;
+    sha256_init(&h);
+    hash_text(&h, KERF_VERSION);
+    hash_text(&h, f->method);
+    sha256_update_u64(&h, FEEDBACK_SWEEPS);
+    hash_text(&h, hash);
+    if (f->hessian)
+        hash_hessians(&h, s, run->planned);
+    snprintf(hash, sizeof hash, "of the Hessians");
+    if (ro->imatrix)
+        loss_imatrix_hash(ro->imatrix, hash);
+    hash_text(&h, hash);
+    hash_windows(&h, &run->calibration);
+    hash_windows(&h, &run->held_out);
+    for (size_t i = 0; i < planned->n_tensors; i++) {
+        hash_text(&h, planned->tensors[i].name);
+        sha256_update_u64(&h, (uint64_t)planned->tensors[i].type);
+    }
+    sha256_final_hex(&h, run->identity);
+    return 0;
+}
+
+/* --- the output --- */
+
+/* What has Hessians is vouched for by the identity; NULL: rows of it are to be encoded again. */
+static const uint8_t *blocks_there(void *ctx, const struct model_tensor *t, enum qtype type)
+{
+    const struct feedback_run *run = ctx;
+    const struct gguf_tensor *there = gguf_reader_find(run->finished, t->name);
+    bool has_hessian = imatrix_find(run->planned, t->name) || t == run->net.head.tensor;
+    return there && there->type == type && has_hessian ? there->data : NULL;
+}
+
+/* The keys that only solving would tell, as they stand in the file. */
+static int copy_keys(struct feedback_run *run, struct err *e)
+{
+    const struct gguf_meta *m = gguf_reader_meta(run->finished);
+    int rc = gguf_meta_new(&run->extra, e);
+    for (size_t i = 0; rc == 0 && i < gguf_meta_n(m); i++)
+        if (strncmp(gguf_meta_key(m, i), FEEDBACK_KEY, sizeof FEEDBACK_KEY - 1) == 0)
+            rc = gguf_meta_set(run->extra, gguf_meta_key(m, i), gguf_meta_value(m, i), e);
+    return rc;
+}
+
+static int not_ours(const struct feedback_run *run, const char *path, struct err *e)
+{
+    bool kept = access(run->hessian_path, F_OK) == 0 || access(run->store_path, F_OK) == 0 ||
+                access(run->state_path, F_OK) == 0;
+    return err_set(e, ERR_EXISTS,
+                   "%s: exists already, and is not what this run would write: its method, types, text, "
+                   "weights, importance or program differ; %s",
+                   path,
+                   kept ? "--force --resume replaces it, and goes on from what a stopped run kept beside it"
+                        : "use --force to replace it");
+}
+
+static int take_finished(struct feedback_run *run, struct rewrite_options *ro,
+                         const struct feedback_options *f, const char *path, struct err *e)
+{
+    struct gguf_reader *r = NULL;
+    struct gguf_string found;
+    if (access(path, F_OK) != 0)
+        return 0;
+    if (gguf_reader_open(&r, path, NULL, NULL) != 0 ||
+        !gguf_meta_get_string(gguf_reader_meta(r), FEEDBACK_KEY ".identity", &found) ||
+        !gguf_string_is(found, run->identity)) {
+        gguf_reader_close(r);
+        return not_ours(run, path, e);
+    }
+    run->finished = r;
+    if (!ro->imatrix) {
+        ro->imatrix = run->planned;
+        ro->imatrix_path = f->hessian;
+    }
+    int rc = copy_keys(run, e);
+    ro->extra = run->extra;
+    ro->blocks = blocks_there;
+    ro->blocks_ctx = run;
+    return rc;
+}
+
+int feedback_find_finished(struct feedback_run *run, struct rewrite_options *ro,
+                           const struct hessian_source *s, const struct feedback_options *f,
+                           const char *output, struct err *e)
+{
+    struct rewrite_report planned = {0};
+    struct rewrite_options dry = *ro;
+    int rc = f->hessian ? imatrix_load(&run->planned, f->hessian, e)
+                        : feedback_stand_in(&run->planned, &run->net, &run->corpus, e);
+    if (rc == 0 && !f->hessian)
+        imatrix_set_chunks(run->planned, (uint32_t)s->ctx, (uint32_t)s->n_windows);
+    dry.dry_run = true;
+    dry.imatrix = ro->imatrix ? ro->imatrix : run->planned;
+    if (rc == 0)
+        rc = rewrite_model(&planned, run->net.model, output, &dry, e);
+    if (rc == 0)
+        rc = make_identity(run, ro, s, f, &planned, e);
+    if (rc == 0 && ro->resume && !ro->overwrite)
+        rc = take_finished(run, ro, f, planned.files[0], e);
+    rewrite_report_release(&planned);
+    return rc;
+}
+
+void feedback_finished_release(struct feedback_run *run, bool done)
+{
+    struct hessian_file *h = NULL;
+    if (run->finished && done) {
+        unlink(run->store_path); /* looked at before: it is no stranger's */
+        if (hessian_file_open(&h, run->hessian_path, NULL) == 0)
+            unlink(run->hessian_path);
+        hessian_file_close(h);
+    }
+    gguf_reader_close(run->finished);
+    imatrix_free(run->planned);
+}
