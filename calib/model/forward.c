@@ -495,6 +495,26 @@ int forward_run_span(struct hidden_states **states, const struct net *net, struc
     return rc;
 }
 
+int forward_check(const struct net *net, struct weights *w, size_t n_windows, size_t ctx,
+                  const struct forward_options *opt, struct err *e)
+{
+    struct pass p = {.net = net,
+                     .opt = opt,
+                     .w = w,
+                     .n_windows = n_windows,
+                     .ctx = ctx,
+                     .n_tokens = n_windows * ctx,
+                     .n_positions = ctx};
+    struct sizes s = {0};
+    int rc = open_back_end(&p, e);
+    if (rc == 0) {
+        measure(&p, &s);
+        rc = check_bound(&p, &s, e);
+    }
+    pass_release(&p);
+    return rc;
+}
+
 int forward_run(struct hidden_states **states, const struct net *net, struct weights *w, const int32_t *ids,
                 size_t n_windows, size_t ctx, const struct forward_options *opt, struct err *e)
 {

@@ -82,6 +82,11 @@ struct forward_options {
 int forward_run(struct hidden_states **states, const struct net *net, struct weights *w, const int32_t *ids,
                 size_t n_windows, size_t ctx, const struct forward_options *opt, struct err *e);
 
+/* Would forward_run refuse these windows (without a tree) for want of memory? With its message; nothing is
+ * run. */
+int forward_check(const struct net *net, struct weights *w, size_t n_windows, size_t ctx,
+                  const struct forward_options *opt, struct err *e);
+
 /* A part of the pass: layers [first, end). */
 struct forward_span {
     const struct hidden_states

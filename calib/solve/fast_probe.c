@@ -285,16 +285,10 @@ int loss_table_probe_fast(struct loss_table *t, const struct net *net, struct we
                                   .base = base,
                                   .w = w,
                                   .opt = opt,
-                                  .forward = {.pool = opt->pool,
-                                              .memory_bytes = opt->memory_bytes / 8,
-                                              .memory_share = 8,
-                                              .keep_first = w->first,
-                                              .keep_end = w->end,
-                                              .activations = t->activations,
-                                              .compute = opt->compute,
-                                              .progress = {show, &r}},
+                                  .forward = loss_forward(t, w, opt),
                                   .advance = advance,
                                   .advance_ctx = &r};
+    r.local.forward.progress = (struct progress){show, &r};
     double walk = local_runs_cost(t, &r.parts, net->n_layers);
     r.room = LOSS_MAX_PASSES - opt->passes_kept_back - walk;
     r.total = fmax(LOSS_MAX_PASSES - opt->passes_kept_back, walk);

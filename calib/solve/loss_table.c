@@ -431,6 +431,26 @@ void loss_table_fit(struct loss_table *t)
         }
 }
 
+struct forward_options loss_forward(const struct loss_table *t, const struct windows *w,
+                                    const struct loss_measure *opt)
+{
+    const unsigned share = t->probe == LOSS_PROBE_FAST ? 8 : 4;
+    return (struct forward_options){.pool = opt->pool,
+                                    .memory_bytes = opt->memory_bytes / share,
+                                    .memory_share = share,
+                                    .keep_first = w->first,
+                                    .keep_end = w->end,
+                                    .activations = t->activations,
+                                    .compute = opt->compute};
+}
+
+int loss_table_check(const struct loss_table *t, const struct net *net, struct weights *base,
+                     const struct windows *w, const struct loss_measure *opt, struct err *e)
+{
+    const struct forward_options f = loss_forward(t, w, opt);
+    return forward_check(net, base, w->n, w->ctx, &f, e);
+}
+
 int loss_table_measure(struct loss_table *t, const struct net *net, struct weights *base,
                        const struct windows *w, const struct loss_measure *opt, struct err *e)
 {
@@ -438,7 +458,9 @@ int loss_table_measure(struct loss_table *t, const struct net *net, struct weigh
     t->ctx = w->ctx;
     t->n_windows = w->n;
     t->n_scored = w->n * windows_n_scored(w);
-    int rc = loss_table_proxies(t, w, opt, share, e);
+    int rc = loss_table_check(t, net, base, w, opt, e); /* proxies may take minutes */
+    if (rc == 0)
+        rc = loss_table_proxies(t, w, opt, share, e);
     if (rc == 0)
         rc = (t->probe == LOSS_PROBE_FAST ? loss_table_probe_fast : loss_table_probe)(t, net, base, w, opt,
                                                                                       share, e);

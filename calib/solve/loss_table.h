@@ -25,6 +25,7 @@
 
 #include "calib/corpus.h"
 #include "calib/compute/compute.h"
+#include "calib/model/forward.h"
 #include "calib/model/model_load.h"
 #include "calib/model/weights.h"
 #include "libquant/base/arena.h"
@@ -126,6 +127,11 @@ int loss_table_continue(struct loss_table *t, const char *state_path, const stru
  * count until their proxies are known. Of fast probes the local ones are counted. */
 void loss_table_count(const struct loss_table *t, const struct loss_measure *opt, size_t *n_known, size_t *n);
 
+/* Would loss_table_measure be refused for want of memory (ERR_ARG, with what it needs)? To be asked before
+ * other long work. */
+int loss_table_check(const struct loss_table *t, const struct net *net, struct weights *base,
+                     const struct windows *w, const struct loss_measure *opt, struct err *e);
+
 /* Fill proxies, measurements and losses; those that are known are left out. Windows as from windows_cut;
  * their scored positions count. */
 int loss_table_measure(struct loss_table *t, const struct net *net, struct weights *base,
@@ -156,6 +162,8 @@ int loss_table_probe(struct loss_table *t, const struct net *net, struct weights
                      const struct windows *w, const struct loss_measure *opt, double share, struct err *e);
 
 /* Local changes, depths and divergences of fast probes (fast_probe.c). */
+struct forward_options loss_forward(const struct loss_table *t, const struct windows *w,
+                                    const struct loss_measure *opt);
 int loss_table_probe_fast(struct loss_table *t, const struct net *net, struct weights *base,
                           const struct windows *w, const struct loss_measure *opt, double share,
                           struct err *e);

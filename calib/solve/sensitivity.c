@@ -189,14 +189,8 @@ int loss_table_probe(struct loss_table *t, const struct net *net, struct weights
                      const struct windows *w, const struct loss_measure *opt, double share, struct err *e)
 {
     struct probing run = {.table = t, .net = net, .base = base, .w = w, .opt = opt, .share = share};
-    run.forward = (struct forward_options){.pool = opt->pool,
-                                           .memory_bytes = opt->memory_bytes / 4,
-                                           .memory_share = 4,
-                                           .keep_first = w->first,
-                                           .keep_end = w->end,
-                                           .activations = t->activations,
-                                           .compute = opt->compute,
-                                           .progress = {show, &run}};
+    run.forward = loss_forward(t, w, opt);
+    run.forward.progress = (struct progress){show, &run};
     size_t n_known = 0, n = 0;
     loss_table_count(t, opt, &n_known, &n);
     if (n_known == n)

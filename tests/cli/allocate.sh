@@ -182,6 +182,14 @@ run 1 allocate "$demo" --table "$work/full.losses" --target-bpw 6 -o "$work/x.pl
 says "was not measured as Q5_1"
 run 1 allocate "$demo" --table "$work/losses" --target-bpw 4 -o "$work/x.plan" --min attn_x=Q4_K
 says "finds no tensor"
+for i in 1 2 3 4 5; do cat "$src/README.md"; done >"$work/long.txt"
+for dry in "" --dry-run; do # windows that the memory does not hold, before anything is encoded or measured
+    run 1 allocate "$demo" --text "$work/long.txt" --ctx 4096 --chunks 1 --memory 8MiB --target-bpw 4 --table "$work/long" \
+        -o "$work/x.plan" $dry
+    says "windows of 4096 tokens need "
+    says "raise --memory by at least "
+    [ ! -e "$work/long.kerf-state" ] || fail "it was measured before it was refused"
+done
 run 1 allocate "$demo" --table "$work/losses" --memory 1MiB --ctx 100000 -o "$work/x.plan"
 says "leaves nothing"
 echo '{"kerf_loss_table": 1' >"$work/broken"

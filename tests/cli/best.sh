@@ -47,6 +47,36 @@ prints "  Q8_0  "
 run 0 verify "$work/high.gguf"
 run 0 best "$demo" --text "$text" --ctx 64 --memory 5MiB -o "$work/b.gguf" --dry-run
 
+# What a run kept that was another one is given up with a word; a stranger's file stays.
+"$bin/make_checkpoint" --arch qwen3 --layers 1 --vocab 300 "$work/toy" >/dev/null || fail "make_checkpoint"
+toy() # STATUS ARGS...
+{
+    status=$1
+    shift
+    run "$status" best "$work/toy" --ctx 32 --target-bpw 6 -o "$work/t.gguf" "$@"
+}
+run 0 hessian "$work/toy" --text "$src/LICENSE" --ctx 32 --chunks 4 -o "$work/h.gguf"
+cp "$work/h.gguf" "$work/t.gguf.kerf-hessian"
+toy 0 --text "$text" --chunks 4
+says "t.gguf.kerf-hessian: is of another text; collected again"
+cp "$work/h.gguf" "$work/t.gguf.kerf-hessian"
+toy 0 --text "$src/LICENSE" --chunks 5 --force
+says "t.gguf.kerf-hessian: is of other windows of the text; collected again"
+cp "$work/h.gguf" "$work/t.gguf.kerf-hessian"
+run 0 allocate "$work/toy" --text "$text" --ctx 32 --chunks 4 --target-bpw 6 -o "$work/plan" --table "$work/t.gguf.kerf-losses"
+toy 0 --text "$src/LICENSE" --chunks 4 --force
+says "the Hessians of a stopped run are reused"
+says "t.gguf.kerf-losses: "
+says "begun from the start"
+for ending in kerf-hessian kerf-losses; do
+    echo mine >"$work/t.gguf.$ending"
+    toy 1 --text "$src/LICENSE" --chunks 4 --force
+    says "t.gguf.$ending: "
+    says "move it away"
+    [ "$(cat "$work/t.gguf.$ending")" = mine ] || fail "a stranger's file was replaced"
+    rm "$work"/t.gguf.*
+done
+
 # What is refused, before the work.
 run 1 "$@" -o "$work/a.gguf"
 says "exists already"
@@ -64,6 +94,12 @@ for dry in "" --dry-run; do
     says "a file of 500000 bytes is not possible"
     run 1 best "$demo" --text "$text" --ctx 32 --memory 100000 -o "$work/b.gguf" $dry
     says "leaves nothing of --memory"
+done
+for i in 1 2 3 4 5; do cat "$src/README.md"; done >"$work/long.txt"
+for dry in "" --dry-run; do
+    run 1 best "$demo" --text "$work/long.txt" --ctx 4096 --memory 24MiB --target-bpw 4.5 -o "$work/b.gguf" $dry
+    says "windows of 4096 tokens need "
+    says "raise --memory by at least "
 done
 [ "$(ls "$work" | grep -c 'b.gguf')" = 0 ] || fail "it was collected for a file that is not possible: $(ls "$work")"
 run 2 best "$demo" --text "$text" -o "$work/b.gguf"

@@ -173,7 +173,9 @@ static int measure(struct allocate_job *j, uint64_t chunks, struct err *e)
                              .progress = progress_on(&r->bar),
                              .state_path = j->state,
                              .state_seconds = STATE_SECONDS};
-    rc = take_state(j, &m, e);
+    rc = loss_table_check(&j->table, &r->models[0].net, r->models[0].weights, &r->windows, &m, e);
+    if (rc == 0)
+        rc = take_state(j, &m, e);
     if (rc != 0 || j->planned)
         return rc;
     progress_begin(&r->bar, r->shared, "measuring", "steps", 1000);

@@ -139,45 +139,64 @@ static int collect(struct job *j, struct err *e)
     return rc;
 }
 
-/* A finished file of a run that was stopped later on. */
-static bool is_collected(const struct job *j)
+/* Those of a run that was stopped later on, or new ones; what is given up is said. */
+static int take_hessians(struct job *j, struct err *e)
 {
-    struct hessian_file *h = NULL;
-    char ids[65], weights[65];
-    if (access(j->hessian, F_OK) != 0 || hessian_file_open(&h, j->hessian, NULL) != 0)
-        return false;
-    const struct hessian_source *s = hessian_file_source(h);
-    corpus_hash(&j->r->corpus, ids);
-    bool same = loss_weights_hash(j->r->models[0].model, weights, NULL) == 0 &&
-                strcmp(weights, s->model_sha256) == 0 && strcmp(ids, s->ids_sha256) == 0 &&
-                s->n_windows == j->n_calibration && s->ctx == j->all.ctx;
-    hessian_file_close(h);
-    return same;
+    struct hessian_source want = {.n_windows = j->n_calibration, .ctx = j->all.ctx};
+    const char *other = NULL;
+    corpus_hash(&j->r->corpus, want.ids_sha256);
+    int rc = loss_weights_hash(j->r->models[0].model, want.model_sha256, e);
+    if (rc == 0)
+        rc = feedback_look_at_hessians(&other, j->hessian, &want, e);
+    if (rc == 0 && other && other[0])
+        cmd_warn(j->shared, "[restarted] %s: %s; collected again", j->hessian, other);
+    else if (rc == 0 && other)
+        cmd_note(j->shared, "%s: the Hessians of a stopped run are reused", j->hessian);
+    return rc || (other && !other[0]) ? rc : collect(j, e);
 }
 
 /* --- sensitivities and plan --- */
+
+/* Figures of a run that was stopped; those of another run are given up, a stranger's file is not. */
+static int take_losses(struct job *j, const struct windows *w, struct err *e)
+{
+    struct err why = {0};
+    int rc = access(j->losses, F_OK) == 0 ? loss_table_continue(&j->table, j->losses, w, &why) : 0;
+    if (rc == ERR_ARG || rc == ERR_UNSUPPORTED)
+        cmd_warn(j->shared, "[restarted] %s; begun from the start", why.msg);
+    else if (rc != 0)
+        return err_set(e, rc, "%s; move it away", why.msg);
+    return 0;
+}
+
+static struct loss_measure how_to_measure(struct job *j)
+{
+    struct eval_run *r = j->r;
+    j->table.probe = LOSS_PROBE_FAST;
+    return (struct loss_measure){.pool = r->session.pool,
+                                 .kern = r->session.kern,
+                                 .memory_bytes = r->shared->memory_bytes,
+                                 .requantize = j->o->requantize,
+                                 .progress = progress_on(&r->bar),
+                                 .state_path = j->losses,
+                                 .state_seconds = STATE_SECONDS};
+}
 
 static int measure(struct job *j, struct err *e)
 {
     struct eval_run *r = j->r;
     struct windows w = {0};
-    struct loss_measure m = {.pool = r->session.pool,
-                             .kern = r->session.kern,
-                             .memory_bytes = r->shared->memory_bytes,
-                             .requantize = j->o->requantize,
-                             .progress = progress_on(&r->bar),
-                             .state_path = j->losses,
-                             .state_seconds = STATE_SECONDS};
+    const struct loss_measure m = how_to_measure(j);
     int rc = part_of(&w, &j->all, 0, j->n_calibration, SENSITIVITY_WINDOWS, e);
     if (rc != 0)
         return rc;
-    j->table.probe = LOSS_PROBE_FAST;
     corpus_hash(&r->corpus, j->table.ids_sha256);
-    if (access(j->losses, F_OK) == 0) /* of a run that was stopped; one of another is begun anew */
-        (void)loss_table_continue(&j->table, j->losses, &w, NULL);
-    progress_begin(&r->bar, r->shared, "measuring", "steps", 1000);
-    rc = loss_table_measure(&j->table, &r->models[0].net, r->models[0].weights, &w, &m, e);
-    progress_end(&r->bar);
+    rc = take_losses(j, &w, e);
+    if (rc == 0) {
+        progress_begin(&r->bar, r->shared, "measuring", "steps", 1000);
+        rc = loss_table_measure(&j->table, &r->models[0].net, r->models[0].weights, &w, &m, e);
+        progress_end(&r->bar);
+    }
     windows_release(&w);
     return rc;
 }
@@ -223,6 +242,12 @@ static int check_budget(struct job *j, struct err *e)
     int rc = feedback_stand_in(&m, &j->r->models[0].net, &j->r->corpus, e);
     if (rc == 0)
         rc = begin_plan(j, m, e);
+    if (rc == 0) { /* of all steps, the sensitivities need the most memory for a window */
+        const struct loss_measure how = how_to_measure(j);
+        struct windows w = j->all; /* borrowed */
+        w.n = at_most(j->n_calibration, SENSITIVITY_WINDOWS);
+        rc = loss_table_check(&j->table, &j->r->models[0].net, j->r->models[0].weights, &w, &how, e);
+    }
     end_plan(j);
     imatrix_free(m);
     return rc;
@@ -473,8 +498,8 @@ static int run(struct job *j, const char *model, struct err *e)
         print_dry(j);
         return 0;
     }
-    if (rc == 0 && !is_collected(j))
-        rc = collect(j, e);
+    if (rc == 0)
+        rc = take_hessians(j, e);
     if (rc == 0)
         rc = imatrix_load(&j->r->imatrix, j->hessian, e);
     if (rc == 0)
