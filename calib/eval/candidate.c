@@ -307,7 +307,7 @@ void candidate_close(struct candidate *c)
     *c = (struct candidate){0};
 }
 
-int candidate_hash(struct candidate *c, struct pool *pool, struct err *e)
+int candidate_hash(struct candidate *c, struct pool *pool, const struct progress *progress, struct err *e)
 {
-    return model_identity_full(c->sha256, c->model, pool, e);
+    return model_identity_full(c->sha256, c->model, pool, progress, e);
 }

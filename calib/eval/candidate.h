@@ -77,9 +77,11 @@ int candidate_open_same(struct candidate *out, const struct candidate *base, con
 int candidate_set_cache(struct candidate *c, const struct kv_cache *cache, bool named, struct err *e);
 void candidate_close(struct candidate *c);
 
+struct progress;
+
 /* Fill `sha256` of a file candidate: for a GGUF file the model hash of gguf_hash.h; for a folder the SHA-256
  * over its config.json and *.safetensors in byte order of their names: for each u64 length of the name, name,
- * u64 length of the content, content. Reads the whole model. */
-int candidate_hash(struct candidate *c, struct pool *pool, struct err *e);
+ * u64 length of the content, content. Reads the whole model; `progress` in bytes. */
+int candidate_hash(struct candidate *c, struct pool *pool, const struct progress *progress, struct err *e);
 
 #endif

@@ -4,6 +4,7 @@
 #include "libquant/base/filemap.h"
 #include "libquant/base/sha256.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,12 +22,30 @@ static void add_u32(struct sha256 *s, uint32_t v)
 
 /* --- tensors --- */
 
+struct hashing {
+    struct gguf_tensor_hash *tensors;
+    const struct progress *progress;
+    uint64_t n_bytes;
+    _Atomic uint64_t done;
+    atomic_bool stopped;
+};
+
+/* n more bytes are hashed. Only the calling thread may tell; the others hear from it. */
+static int tell(struct hashing *h, const char *what, size_t n, unsigned worker, struct err *e)
+{
+    const uint64_t done = atomic_fetch_add(&h->done, n) + n;
+    const struct progress_step step = {.done = (double)done, .total = (double)h->n_bytes, .what = what};
+    if (worker == 0 && progress_stops(h->progress, &step))
+        atomic_store(&h->stopped, true);
+    return atomic_load(&h->stopped) ? err_set(e, ERR_CANCELLED, ERR_STOPPED) : 0;
+}
+
 static int hash_tensor(void *ctx, size_t job, unsigned worker, struct err *e)
 {
-    struct gguf_tensor_hash *h = (struct gguf_tensor_hash *)ctx + job;
+    struct hashing *all = ctx;
+    struct gguf_tensor_hash *h = &all->tensors[job];
     const struct gguf_tensor *t = h->tensor;
     struct sha256 s;
-    (void)worker;
     if (!t->data)
         return err_set(e, ERR_ARG, "tensor '%s': its data is missing", t->name);
     sha256_init(&s);
@@ -35,6 +54,9 @@ static int hash_tensor(void *ctx, size_t job, unsigned worker, struct err *e)
         sha256_update(&s, t->data + at, n);
         filemap_drop(t->data + at, n);
         at += n;
+        int rc = tell(all, t->name, n, worker, e);
+        if (rc != 0)
+            return rc;
     }
     sha256_final(&s, h->data);
     sha256_init(&s);
@@ -119,16 +141,21 @@ static int hash_metadata(const struct gguf_meta *m, uint8_t digest[32], struct e
     return 0;
 }
 
-int gguf_hash_model(struct gguf_hash *out, const struct gguf_reader *r, struct pool *pool, struct err *e)
+int gguf_hash_model(struct gguf_hash *out, const struct gguf_reader *r, struct pool *pool,
+                    const struct progress *progress, struct err *e)
 {
     struct gguf_hash h = {.n_tensors = gguf_reader_n_tensors(r)};
+    struct hashing hashing = {.progress = progress};
     struct sha256 s;
     h.tensor = calloc(h.n_tensors + 1, sizeof *h.tensor);
     if (!h.tensor)
         return err_set(e, ERR_NOMEM, "hash: out of memory");
-    for (size_t i = 0; i < h.n_tensors; i++)
+    hashing.tensors = h.tensor;
+    for (size_t i = 0; i < h.n_tensors; i++) {
         h.tensor[i].tensor = gguf_reader_tensor(r, i);
-    int rc = pool_run(pool, h.n_tensors, hash_tensor, h.tensor, e);
+        hashing.n_bytes += h.tensor[i].tensor->n_bytes;
+    }
+    int rc = pool_run(pool, h.n_tensors, hash_tensor, &hashing, e);
     if (rc == 0)
         rc = hash_metadata(gguf_reader_meta(r), h.metadata, e);
     if (rc) {

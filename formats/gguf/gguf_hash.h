@@ -17,6 +17,7 @@
 
 #include "gguf_read.h"
 #include "libquant/base/pool.h"
+#include "libquant/base/progress.h"
 
 struct gguf_tensor_hash {
     const struct gguf_tensor *tensor; /* borrowed from the reader */
@@ -30,9 +31,10 @@ struct gguf_hash {
 };
 
 /* Tensors are hashed in parallel, whole tensors per thread; the result does not depend on the pool. *out:
- * caller frees with gguf_hash_release, before the reader is closed. ERR_ARG when the data of a tensor is
- * missing. */
-int gguf_hash_model(struct gguf_hash *out, const struct gguf_reader *r, struct pool *pool, struct err *e);
+ * caller frees with gguf_hash_release, before the reader is closed. `progress`, in bytes, may be NULL.
+ * ERR_ARG when the data of a tensor is missing. */
+int gguf_hash_model(struct gguf_hash *out, const struct gguf_reader *r, struct pool *pool,
+                    const struct progress *progress, struct err *e);
 void gguf_hash_release(struct gguf_hash *h);
 
 #endif

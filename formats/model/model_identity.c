@@ -99,13 +99,14 @@ void model_identity_numbers(struct sha256 *h, const struct model *m)
 
 /* --- full --- */
 
-static int full_gguf(char out[65], const char *path, struct pool *pool, struct err *e)
+static int full_gguf(char out[65], const char *path, struct pool *pool, const struct progress *progress,
+                     struct err *e)
 {
     struct gguf_reader *r = NULL;
     struct gguf_hash h = {0};
     int rc = gguf_reader_open(&r, path, NULL, e);
     if (rc == 0)
-        rc = gguf_hash_model(&h, r, pool, e);
+        rc = gguf_hash_model(&h, r, pool, progress, e);
     if (rc == 0)
         sha256_hex(h.model, out);
     gguf_hash_release(&h);
@@ -125,7 +126,8 @@ static int by_bytes(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static int full_file(struct sha256 *s, const char *folder, const char *name, struct err *e)
+static int full_file(struct sha256 *s, const char *folder, const char *name, const struct progress *progress,
+                     struct err *e)
 {
     char path[4096];
     struct filemap m = {0};
@@ -138,16 +140,19 @@ static int full_file(struct sha256 *s, const char *folder, const char *name, str
     sha256_update(s, name, n_name);
     sha256_update(s, &n, sizeof n);
     const size_t step = 1u << 22;
-    for (size_t i = 0; i < m.size; i += step) {
+    for (size_t i = 0; rc == 0 && i < m.size; i += step) {
         size_t len = m.size - i < step ? m.size - i : step;
         sha256_update(s, m.data + i, len);
         filemap_drop(m.data + i, len);
+        rc = progress_tell(
+            progress,
+            &(struct progress_step){.done = (double)(i + len), .total = (double)m.size, .what = name}, e);
     }
     filemap_close(&m);
-    return 0;
+    return rc;
 }
 
-static int full_folder(char out[65], const char *path, struct err *e)
+static int full_folder(char out[65], const char *path, const struct progress *progress, struct err *e)
 {
     struct dirent **list = NULL;
     int n = scandir(path, &list, is_content, by_bytes), rc = 0;
@@ -157,7 +162,7 @@ static int full_folder(char out[65], const char *path, struct err *e)
     sha256_init(&s);
     for (int i = 0; i < n; i++) {
         if (rc == 0)
-            rc = full_file(&s, path, list[i]->d_name, e);
+            rc = full_file(&s, path, list[i]->d_name, progress, e);
         free(list[i]);
     }
     free(list);
@@ -185,9 +190,11 @@ static void add_adapters(char out[65], const struct model *m)
     sha256_final_hex(&s, out);
 }
 
-int model_identity_full(char out[65], const struct model *m, struct pool *pool, struct err *e)
+int model_identity_full(char out[65], const struct model *m, struct pool *pool,
+                        const struct progress *progress, struct err *e)
 {
-    int rc = model_is_gguf(m) ? full_gguf(out, model_path(m), pool, e) : full_folder(out, model_path(m), e);
+    int rc = model_is_gguf(m) ? full_gguf(out, model_path(m), pool, progress, e)
+                              : full_folder(out, model_path(m), progress, e);
     if (rc == 0 && model_n_adapters(m))
         add_adapters(out, m);
     return rc;

@@ -14,6 +14,7 @@
 #include "model.h"
 
 #include "libquant/base/pool.h"
+#include "libquant/base/progress.h"
 #include "libquant/base/sha256.h"
 
 #include <time.h>
@@ -47,7 +48,8 @@ void model_identity_adapters(struct sha256 *h, const struct model *m);
 
 /* All of it. A GGUF file or split set: its content hash (gguf_hash.h), whatever the order of tensors and the
  * cut into parts. A checkpoint folder: config.json and the safetensors files, with their names. With adapters
- * also theirs, and how strong they are. */
-int model_identity_full(char out[65], const struct model *m, struct pool *pool, struct err *e);
+ * also theirs, and how strong they are. Reads all of it: `progress` (may be NULL) in bytes of a file. */
+int model_identity_full(char out[65], const struct model *m, struct pool *pool,
+                        const struct progress *progress, struct err *e);
 
 #endif

@@ -91,7 +91,24 @@ prints '"models": ['
 [ "$(grep -c '"model": ' "$work/out")" -eq 2 ] || fail "not two models"
 run 3 fit "$work/q4.gguf" "$work/q8.gguf" --memory 4.5MiB --types Q8_0 --ctx 4
 says "q8.gguf: nothing fits into 4.50 MiB"
-run 1 fit "$work/q4.gguf" "$work/nothing" --memory 20MiB
+
+# One that cannot be read keeps none of the others from its rows; 1 counts before 3, as in verify and hash
+run 1 fit "$work/nothing" "$work/q4.gguf" --memory 20MiB --ctx 512
+says "nothing"
+prints "q4.gguf in 20.00 MiB"
+[ "$(grep -c "max ctx" "$work/out")" -eq 1 ] || fail "not one line of column heads"
+run 1 fit "$work/q4.gguf" "$work/nothing" "$work/q8.gguf" --memory 4.5MiB --types Q8_0 --ctx 4 --json
+json
+says "q8.gguf: nothing fits into 4.50 MiB"
+[ "$(grep -c '"model": ' "$work/out")" -eq 3 ] || fail "not three models"
+[ "$(grep -c '"error": ' "$work/out")" -eq 1 ] || fail "not one error"
+[ "$(grep -c '"largest_type": ' "$work/out")" -eq 2 ] || fail "not two results"
+run 1 fit "$work/nothing" --memory 20MiB --json
+json
+! grep -q '"model"' "$work/out" || fail "a single failure is not the object"
+# An importance matrix is read once, and cannot be read for none of them
+run 1 fit "$work/q4.gguf" "$work/q8.gguf" --memory 20MiB --imatrix "$work/nothing.gguf" --json
+[ "$(grep -c "nothing.gguf" "$work/err")" -eq 1 ] || fail "the importance matrix is read for each model"
 
 # A checkpoint of packed weights: the first level is what convert writes, mixes are those of quantize. One layer
 # of NVFP4 zeros, its safetensors header padded to 4096 bytes.

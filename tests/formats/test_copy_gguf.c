@@ -466,10 +466,44 @@ static struct gguf_hash hash(const char *path, unsigned n_threads, struct gguf_r
     struct err e = {0};
     *r = open_model(path);
     assert_int_equal(pool_new(&pool, n_threads, &e), 0);
-    if (gguf_hash_model(&h, *r, pool, &e) != 0)
+    if (gguf_hash_model(&h, *r, pool, NULL, &e) != 0)
         fail_msg("%s", e.msg);
     pool_free(pool);
     return h;
+}
+
+/* Told of every byte, once the last step is `stop_at` bytes or more it asks to stop. */
+struct listener {
+    double stop_at, done, total;
+};
+
+static int listen(void *ctx, const struct progress_step *s)
+{
+    struct listener *l = ctx;
+    assert_true(s->done >= l->done && s->done <= s->total);
+    l->done = s->done;
+    l->total = s->total;
+    return s->done >= l->stop_at;
+}
+
+static void hashing_tells_and_stops(void **state)
+{
+    (void)state;
+    struct gguf_hash h;
+    struct pool *pool;
+    struct err e = {0};
+    write_model(in_scratch("a.gguf"), NULL, false);
+    struct gguf_reader *r = open_model(in_scratch("a.gguf"));
+    assert_int_equal(pool_new(&pool, 1, &e), 0);
+    struct listener all = {.stop_at = 1e9}, half;
+    assert_int_equal(gguf_hash_model(&h, r, pool, &(struct progress){listen, &all}, &e), 0);
+    gguf_hash_release(&h);
+    assert_true(all.total > 0 && all.done == all.total);
+    half = (struct listener){.stop_at = all.total / 2};
+    assert_int_equal(gguf_hash_model(&h, r, pool, &(struct progress){listen, &half}, &e), ERR_CANCELLED);
+    assert_true(half.done < all.total);
+    pool_free(pool);
+    gguf_reader_close(r);
 }
 
 static void the_hash_sees_content_only(void **state)
@@ -551,6 +585,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_killed_commit_does_not_stand_in_the_way, scratch_begin,
                                         scratch_end),
         cmocka_unit_test_setup_teardown(edits_change_the_metadata_alone, scratch_begin, scratch_end),
+        cmocka_unit_test_setup_teardown(hashing_tells_and_stops, scratch_begin, scratch_end),
         cmocka_unit_test_setup_teardown(the_hash_sees_content_only, scratch_begin, scratch_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,23 +25,32 @@ struct job {
     const struct shared_options *s;
     const struct mix *const *mixes; /* borrowed */
     size_t n_mixes;
+    const struct imatrix *imatrix; /* borrowed; NULL: none */
+    bool one_of_several;           /* more models than this one were given: messages name it */
+    /* while it is open */
     struct model *model;  /* as convert opens it: weights that can stay packed do */
     struct model *floats; /* NULL: nothing stays packed */
-    struct imatrix *imatrix;
     struct footprint footprint;
+    /* what is left of it */
+    char *path;               /* owned */
+    uint64_t trained_ctx;     /* 0: not known */
     uint64_t ctx;             /* tokens asked for, or the default for this model */
     struct fit_level *levels; /* owned */
     size_t n_levels;
-    bool one_of_several; /* more models than this one were given: messages name it */
+    struct err e; /* why there is nothing to say of it */
 };
 
-static void job_release(struct job *j)
+static void close_models(struct job *j)
 {
-    free(j->levels);
     footprint_release(&j->footprint);
-    imatrix_free(j->imatrix);
     model_close(j->floats);
     model_close(j->model);
+    j->floats = j->model = NULL;
+}
+
+static bool failed(const struct job *j)
+{
+    return j->e.code != ERR_OK;
 }
 
 /* Of those that can be made with what is at hand; NULL: none. */
@@ -59,7 +68,11 @@ static const struct fit_level *largest_that_fits(const struct job *j)
 /* The members of one model, in an object that is open. */
 static void model_json(struct json_writer *w, const struct job *j)
 {
-    jw_key(w, "model"), jw_string(w, model_path(j->model));
+    jw_key(w, "model"), jw_string(w, j->path);
+    if (failed(j)) {
+        cmd_json_error(w, &j->e);
+        return;
+    }
     jw_key(w, "memory_bytes"), jw_uint(w, j->o->memory);
     jw_key(w, "ctx"), jw_uint(w, j->ctx);
     jw_key(w, "kv_type"), jw_string(w, j->o->kv_type);
@@ -110,8 +123,8 @@ static bool print_model(const struct job *j, bool columns)
 {
     bool any_capped = false;
     char memory[32], size[4][32], most[32];
-    printf("%s in %s, %" PRIu64 " tokens, cache %s", model_path(j->model),
-           format_bytes(memory, (double)j->o->memory), j->ctx, j->o->kv_type);
+    printf("%s in %s, %" PRIu64 " tokens, cache %s", j->path, format_bytes(memory, (double)j->o->memory),
+           j->ctx, j->o->kv_type);
     if (j->n_levels && j->levels[0].cache_saved)
         printf(" (%s less than f16; compare --kv-type measures what it loses)",
                format_bytes(memory, (double)j->levels[0].cache_saved));
@@ -121,7 +134,7 @@ static bool print_model(const struct job *j, bool columns)
                "fits", "max ctx");
     for (size_t i = 0; i < j->n_levels; i++) {
         const struct fit_level *l = &j->levels[i];
-        bool capped = l->max_ctx != 0 && l->max_ctx == j->footprint.trained_ctx;
+        bool capped = l->max_ctx != 0 && l->max_ctx == j->trained_ctx;
         any_capped = any_capped || capped;
         snprintf(most, sizeof most, "%" PRIu64 "%s", l->max_ctx, capped ? "*" : " ");
         printf("%-10s %12s %12s %12s %12s  %-4s %9s\n", l->type,
@@ -134,9 +147,13 @@ static bool print_model(const struct job *j, bool columns)
 
 static void print_text(const struct job *jobs, size_t n)
 {
-    bool any_capped = false;
-    for (size_t i = 0; i < n; i++)
-        any_capped = print_model(&jobs[i], i == 0) || any_capped;
+    bool any_capped = false, first = true;
+    for (size_t i = 0; i < n; i++) {
+        if (failed(&jobs[i]))
+            continue;
+        any_capped = print_model(&jobs[i], first) || any_capped;
+        first = false;
+    }
     if (any_capped)
         puts("* all the context that the model was trained for");
 }
@@ -153,17 +170,17 @@ static void tell_remarks(const struct job *j)
         cmd_warn_of(j->s, NULL, model_warning(j->model, i));
     char name[512] = "";
     if (j->one_of_several)
-        snprintf(name, sizeof name, "%s: ", model_path(j->model));
+        snprintf(name, sizeof name, "%s: ", j->path);
     if (j->footprint.is_guess)
         cmd_warn(j->s,
                  "[unknown-architecture] %sarchitecture '%s' is not known here; its cache is read off the "
                  "general keys of its metadata",
                  name, model_arch_name(j->model));
-    if (j->footprint.trained_ctx && j->ctx > j->footprint.trained_ctx)
+    if (j->trained_ctx && j->ctx > j->trained_ctx)
         cmd_warn(j->s,
                  "[ctx-beyond-training] %s%" PRIu64 " tokens are more than the %" PRIu64
                  " that the model was trained for",
-                 name, j->ctx, j->footprint.trained_ctx);
+                 name, j->ctx, j->trained_ctx);
     if (!j->o->types && !fit_has_levels(float_model(j)))
         cmd_note(
             j->s,
@@ -198,7 +215,7 @@ static int find_levels(struct job *j, struct err *e)
             cmd_warn(j->s,
                      "[level-needs-imatrix] %s%s%s: needs an importance matrix, --imatrix ('kerf imatrix' "
                      "makes one)",
-                     j->one_of_several ? model_path(j->model) : "", j->one_of_several ? ": " : "", l.type);
+                     j->one_of_several ? j->path : "", j->one_of_several ? ": " : "", l.type);
         if (rc == 0 && (j->o->types || l.weights_bytes < j->levels[0].weights_bytes))
             j->levels[j->n_levels++] = l;
     }
@@ -233,7 +250,7 @@ static void tell_too_little(const struct job *j)
     const struct fit_level *least = &j->levels[0];
     char need[32], have[32], name[512] = "";
     if (j->one_of_several)
-        snprintf(name, sizeof name, "%s: ", model_path(j->model));
+        snprintf(name, sizeof name, "%s: ", j->path);
     for (size_t i = 1; i < j->n_levels; i++)
         if (j->levels[i].total_bytes < least->total_bytes)
             least = &j->levels[i];
@@ -257,48 +274,86 @@ static uint64_t default_ctx(const struct footprint *f)
 
 static int run(struct job *j, const char *path, struct err *e)
 {
-    int rc = j->o->imatrix ? imatrix_load(&j->imatrix, j->o->imatrix, e) : 0;
-    if (rc == 0)
-        rc = open_models(j, path, e);
+    int rc = open_models(j, path, e);
+    free(j->path);
+    j->path = strdup(rc == 0 ? model_path(j->model) : path);
+    if (rc == 0 && !j->path)
+        rc = err_set(e, ERR_NOMEM, "out of memory for the name of a model");
     if (rc == 0)
         rc = footprint_init(&j->footprint, j->model, e);
-    if (rc == 0)
+    if (rc == 0) {
+        j->trained_ctx = j->footprint.trained_ctx;
         j->ctx = j->o->ctx ? j->o->ctx : default_ctx(&j->footprint);
-    if (rc == 0)
         rc = find_levels(j, e);
+    }
     if (rc == 0)
         tell_remarks(j);
+    close_models(j);
     return rc;
 }
 
-/* Every model, then one result. With several, each has to have a level that fits. */
+/* What the results come to; a model of which nothing is known counts before one that does not fit. */
+static int judge(const struct job *jobs, size_t n)
+{
+    int status = CMD_DONE;
+    for (size_t i = 0; i < n; i++) {
+        if (failed(&jobs[i]))
+            status = CMD_FAILED;
+        else if (!any_fits(&jobs[i])) {
+            tell_too_little(&jobs[i]);
+            status = status == CMD_FAILED ? status : CMD_GATE;
+        }
+    }
+    return status;
+}
+
+/* Every model, then one result. A model that cannot be read does not keep the others from theirs. With
+ * several, each has to have a level that fits. */
+static int run_models(struct job *jobs, const struct job *common, const struct opt_operands *args)
+{
+    const bool json = common->s->json;
+    for (size_t i = 0; i < args->n; i++) {
+        jobs[i] = *common;
+        (void)run(&jobs[i], args->items[i], &jobs[i].e);
+        if (failed(&jobs[i]) && (!json || args->n == 1)) /* of a single model it is the object */
+            cmd_fail(&jobs[i].e);
+    }
+    if (json && !(args->n == 1 && failed(jobs)))
+        print_json(jobs, args->n);
+    else if (!json)
+        print_text(jobs, args->n);
+    for (size_t i = 0; json && args->n > 1 && i < args->n; i++)
+        if (failed(&jobs[i]))
+            cmd_fail(&jobs[i].e);
+    return judge(jobs, args->n);
+}
+
 static int run_all(struct options *o, const struct shared_options *s, const struct mix *const *mixes,
                    size_t n_mixes, const struct opt_operands *args)
 {
     struct err e = {0};
+    struct imatrix *imatrix = NULL;
     struct job *jobs = calloc(args->n, sizeof *jobs);
-    int status = CMD_DONE;
+    int status = CMD_FAILED;
     int rc = jobs ? 0 : err_set(&e, ERR_NOMEM, "out of memory for %zu models", args->n);
-    for (size_t i = 0; rc == 0 && i < args->n; i++) {
-        jobs[i] =
-            (struct job){.o = o, .s = s, .mixes = mixes, .n_mixes = n_mixes, .one_of_several = args->n > 1};
-        rc = run(&jobs[i], args->items[i], &e);
-    }
+    if (rc == 0 && o->imatrix)
+        rc = imatrix_load(&imatrix, o->imatrix, &e);
+    const struct job common = {.o = o,
+                               .s = s,
+                               .mixes = mixes,
+                               .n_mixes = n_mixes,
+                               .imatrix = imatrix,
+                               .one_of_several = args->n > 1};
     if (rc != 0)
-        status = cmd_fail(&e);
-    else if (s->json)
-        print_json(jobs, args->n);
+        cmd_fail(&e);
     else
-        print_text(jobs, args->n);
-    for (size_t i = 0; rc == 0 && i < args->n; i++) {
-        if (any_fits(&jobs[i]))
-            continue;
-        tell_too_little(&jobs[i]);
-        status = CMD_GATE;
+        status = run_models(jobs, &common, args);
+    for (size_t i = 0; jobs && i < args->n; i++) {
+        free(jobs[i].levels);
+        free(jobs[i].path);
     }
-    for (size_t i = 0; jobs && i < args->n; i++)
-        job_release(&jobs[i]);
     free(jobs);
+    imatrix_free(imatrix);
     return status;
 }
 
@@ -331,7 +386,7 @@ int cmd_fit(int argc, char **argv)
             "convert writes it; --imatrix changes the types of some mixes. Cache and states are to the byte "
             "those of llama.cpp with flash attention and batches of 512. Working space is an estimate of its "
             "compute buffer, mostly above (see README). What a driver takes for itself is not counted: leave "
-            "some room. Exit code 3 when no level of a model fits.",
+            "some room. Exit code 3 when no level of a model fits, 1 when a model could not be read.",
         OPT_TABLE(options),
         .min_operands = 1,
         .max_operands = SIZE_MAX,

@@ -1,6 +1,7 @@
 /* cmd_hash.c - kerf hash: SHA-256 of every tensor and of the whole content of a GGUF model. */
 #include "tools/cmd.h"
 #include "tools/plain_output.h"
+#include "tools/progress.h"
 #include "tools/options/gguf_operand.h"
 
 #include "formats/gguf/gguf_hash.h"
@@ -8,27 +9,12 @@
 #include "libquant/base/sha256.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-
-/* One file: what its hashes point into, and why there are none. */
-struct hashed {
-    const char *path; /* borrowed from argv */
-    struct gguf_reader *reader;
-    struct gguf_hash hash;
-    struct err e;
-    int rc;
-};
 
 /* The members of one file, in an object that is open. */
-static void file_json(struct json_writer *w, const struct hashed *f)
+static void file_json(struct json_writer *w, const char *path, const struct gguf_hash *h)
 {
-    const struct gguf_hash *h = &f->hash;
     char hex[65];
-    jw_key(w, "path"), jw_string(w, f->path);
-    if (f->rc != 0) {
-        cmd_json_error(w, &f->e);
-        return;
-    }
+    jw_key(w, "path"), jw_string(w, path);
     sha256_hex(h->model, hex);
     jw_key(w, "model"), jw_string(w, hex);
     sha256_hex(h->tensors, hex);
@@ -45,25 +31,6 @@ static void file_json(struct json_writer *w, const struct hashed *f)
         jw_end(w);
     }
     jw_end(w);
-}
-
-/* One file is the object itself; several are a list in it. */
-static void print_json(const struct hashed *files, size_t n)
-{
-    struct json_writer w;
-    cmd_json_begin(&w);
-    if (n == 1) {
-        file_json(&w, files);
-    } else {
-        jw_key(&w, "files"), jw_array(&w);
-        for (size_t i = 0; i < n; i++) {
-            jw_object(&w);
-            file_json(&w, &files[i]);
-            jw_end(&w);
-        }
-        jw_end(&w);
-    }
-    cmd_json_end(&w);
 }
 
 /* `whole`: the line of the model alone. */
@@ -84,36 +51,82 @@ static void print_text(const char *path, const struct gguf_hash *h, bool whole)
     printf("%s  %s\n", hex, path);
 }
 
-/* Each file with its line as soon as it is known; a file that cannot be read does not keep the others
- * from it. */
+/* What the files have in common. `list`: of several files in JSON, the list that they are written into. */
+struct job {
+    const struct session *session;
+    const struct shared_options *s;
+    bool several;
+    struct json_writer *list;
+};
+
+static void print_json(const char *path, const struct gguf_hash *h)
+{
+    struct json_writer w;
+    cmd_json_begin(&w);
+    file_json(&w, path, h);
+    cmd_json_end(&w);
+}
+
+/* In the list: the hashes, or why there are none. */
+static void list_json(struct json_writer *w, const char *path, const struct gguf_hash *h, const struct err *e)
+{
+    jw_object(w);
+    if (e->code == ERR_OK) {
+        file_json(w, path, h);
+    } else {
+        jw_key(w, "path"), jw_string(w, path);
+        cmd_json_error(w, e);
+    }
+    jw_end(w);
+}
+
+/* One file, which is closed before the next. */
+static int hash_file(const struct job *j, const char *path)
+{
+    struct gguf_reader *reader = NULL;
+    struct gguf_hash hash = {0};
+    struct progress_bar bar;
+    struct err e = {0};
+    int rc = gguf_operand_open(&reader, path, &e);
+    if (rc == 0) {
+        const struct progress progress = progress_on(&bar);
+        progress_begin(&bar, j->s, "hashing", "B", 0);
+        rc = gguf_hash_model(&hash, reader, j->session->pool, &progress, &e);
+        progress_end(&bar);
+    }
+    if (j->list)
+        list_json(j->list, path, &hash, &e);
+    else if (rc == 0 && j->s->json)
+        print_json(path, &hash);
+    else if (rc == 0)
+        print_text(path, &hash, j->several && !j->s->verbose);
+    if (rc != 0)
+        cmd_fail(&e); /* of a single file it is the object, too */
+    gguf_hash_release(&hash);
+    gguf_reader_close(reader);
+    return rc;
+}
+
+/* A file that cannot be read does not keep the others from their lines; a request to stop does. */
 static int hash_all(const struct opt_operands *args, const struct session *session,
                     const struct shared_options *s)
 {
-    struct hashed *files = calloc(args->n, sizeof *files);
-    if (!files)
-        return cmd_fail(&(struct err){ERR_NOMEM, "out of memory for the list of files"});
-    int status = CMD_DONE;
-    for (size_t i = 0; i < args->n; i++) {
-        struct hashed *f = &files[i];
-        f->path = args->items[i];
-        f->rc = gguf_operand_open(&f->reader, f->path, &f->e);
-        if (f->rc == 0)
-            f->rc = gguf_hash_model(&f->hash, f->reader, session->pool, &f->e);
-        status = f->rc == 0 ? status : CMD_FAILED;
-        if (!s->json && f->rc == 0)
-            print_text(f->path, &f->hash, args->n > 1 && !s->verbose);
-        else if (!s->json)
-            cmd_fail(&f->e);
+    struct json_writer w;
+    struct job j = {.session = session, .s = s, .several = args->n > 1};
+    int status = CMD_DONE, rc = 0;
+    if (j.several && s->json) {
+        cmd_json_begin(&w);
+        jw_key(&w, "files"), jw_array(&w);
+        j.list = &w;
     }
-    if (s->json && (args->n > 1 || status != CMD_FAILED)) /* else the failure is the object */
-        print_json(files, args->n);
-    for (size_t i = 0; i < args->n; i++) {
-        if (s->json && files[i].rc != 0)
-            cmd_fail(&files[i].e);
-        gguf_hash_release(&files[i].hash);
-        gguf_reader_close(files[i].reader);
+    for (size_t i = 0; i < args->n && rc != ERR_CANCELLED; i++) {
+        rc = hash_file(&j, args->items[i]);
+        status = rc == 0 ? status : CMD_FAILED;
     }
-    free(files);
+    if (j.list) {
+        jw_end(&w);
+        cmd_json_end(&w);
+    }
     return status;
 }
 

@@ -24,21 +24,14 @@ static bool is_warning(const char *note)
     return note[0] == '[';
 }
 
-/* What is known of one file. */
+/* What is known of one file, which is closed by then. */
 struct checked {
     const char *path; /* borrowed from argv */
-    struct model *model;
     struct verify_report report;
     uint64_t n_bytes; /* of the file */
     struct err e;     /* why it could not be opened, or not be read */
     int rc;
 };
-
-static void checked_release(struct checked *c)
-{
-    verify_report_release(&c->report);
-    model_close(c->model);
-}
 
 /* A file that contradicts its format is what this command is there to find; a file that cannot be read is a
  * failure of the run. */
@@ -141,19 +134,21 @@ static void print_text(const struct checked *c)
 static void check_file(struct checked *c, const struct session *session, const struct shared_options *s)
 {
     struct progress_bar bar;
+    struct model *m = NULL;
     struct model_options mo = {.kern = session->kern};
-    c->rc = model_open(&c->model, c->path, &mo, &c->e);
+    c->rc = model_open(&m, c->path, &mo, &c->e);
     if (c->rc == 0) {
         const struct progress progress = progress_on(&bar);
         progress_begin(&bar, s, "checking", "B", 0);
-        c->rc = model_verify(&c->report, c->model, session->pool, &progress, &c->e);
+        c->rc = model_verify(&c->report, m, session->pool, &progress, &c->e);
         progress_end(&bar);
     }
     if (c->rc == 0)
-        c->rc = model_files_bytes(&c->n_bytes, model_path(c->model), &c->e);
+        c->rc = model_files_bytes(&c->n_bytes, model_path(m), &c->e);
     for (size_t i = 0; i < c->report.n_notes; i++)
         if (is_warning(c->report.notes[i]))
             cmd_warn_of(s, c->path, c->report.notes[i]);
+    model_close(m);
 }
 
 /* Each file with its lines as soon as it is looked at; a file that cannot be read does not keep the others
@@ -180,7 +175,7 @@ static int check_all(const struct opt_operands *args, const struct session *sess
     for (size_t i = 0; i < n; i++) {
         if (s->json && status_of(&files[i]) == CMD_FAILED)
             cmd_fail(&files[i].e);
-        checked_release(&files[i]);
+        verify_report_release(&files[i].report);
     }
     free(files);
     return status;

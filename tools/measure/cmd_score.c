@@ -179,8 +179,7 @@ static int write_page(struct job *j, struct err *e)
     struct text_file f;
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < j->result.n_models; i++)
-        if (!j->run.models[i].type)
-            rc = candidate_hash(&j->run.models[i], j->run.session.pool, e);
+        rc = eval_hash_model(&j->run, &j->run.models[i], e);
     if (rc == 0)
         rc = text_file_begin(&f, j->o->html, e);
     if (rc != 0)

@@ -647,14 +647,24 @@ static bool stopped(const struct eval_run *r)
     return r->report.partial || r->report.profiles_partial;
 }
 
+int eval_hash_model(struct eval_run *r, struct candidate *c, struct err *e)
+{
+    const struct progress progress = progress_on(&r->bar);
+    if (c->type) /* made on the way: there is no file */
+        return 0;
+    progress_begin(&r->bar, r->shared, "hashing", "B", 0);
+    int rc = candidate_hash(c, r->session.pool, &progress, e);
+    progress_end(&r->bar);
+    return rc;
+}
+
 /* Say in the report which files these figures are of. Not after a request to stop: models may be large. */
 static int hash_models(struct eval_run *r, struct err *e)
 {
     size_t n_shown = r->report.n_candidates + (r->stored ? 0 : 1);
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < n_shown; i++)
-        if (!r->models[i].type)
-            rc = candidate_hash(&r->models[i], r->session.pool, e);
+        rc = eval_hash_model(r, &r->models[i], e);
     for (size_t i = 0; rc == 0 && i < r->report.n_candidates; i++)
         describe(r, &r->report.candidates[i], &candidates(r)[i]);
     if (rc == 0 && !r->stored)

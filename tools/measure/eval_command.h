@@ -186,6 +186,9 @@ int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e);
 /* general.name as a NUL-terminated text. */
 void eval_title(const struct candidate *c, char out[200]);
 
+/* Fill the hash of a model that is a file of its own, with progress: all of it is read once more. */
+int eval_hash_model(struct eval_run *r, struct candidate *c, struct err *e);
+
 /* The report to stdout (text or JSON), and to `html` if it is not NULL (not with --dry-run). */
 int eval_print(struct eval_run *r, const char *html, struct err *e);
 
