@@ -88,6 +88,10 @@ void cmd_json_error(struct json_writer *w, const struct err *e);
 struct corpus_form;
 void cmd_warn_form(const struct shared_options *o, const char *path, const struct corpus_form *f);
 
+/* That a cache which holds keys alone has no use for the type of values, where it is another one. */
+struct kv_cache;
+void cmd_warn_idle_values(const struct shared_options *o, const char *path, const struct kv_cache *cache);
+
 /* model_vocabulary, with a warning for each thing that a GGUF file says of it and that is not honoured. (What
  * there is of a folder's is among the model's own warnings.) */
 struct model;

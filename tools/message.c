@@ -4,6 +4,7 @@
 #include "outcome.h"
 
 #include "calib/corpus.h"
+#include "formats/model/kv_type.h"
 #include "formats/model/model.h"
 #include "formats/tokenizer/vocabulary.h"
 #include "libquant/base/printable.h"
@@ -39,6 +40,17 @@ int cmd_vocabulary(const struct shared_options *o, struct model *m, const struct
     for (size_t i = 0; rc == 0 && model_is_gguf(m) && i < (*out)->n_warnings; i++)
         cmd_warn_of(o, model_path(m), (*out)->warnings[i]);
     return rc;
+}
+
+void cmd_warn_idle_values(const struct shared_options *o, const char *path, const struct kv_cache *cache)
+{
+    char name[KV_CACHE_NAME];
+    if (cache->k != cache->v)
+        cmd_warn(
+            o,
+            "[option-idle] %s: its cache holds latents, which serve as keys and as values; of the types %s "
+            "the second decides nothing",
+            path, kv_cache_name(cache, name));
 }
 
 void cmd_warn_text(const struct shared_options *o, const char *path, const char *doubt, uint64_t n,

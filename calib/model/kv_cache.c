@@ -38,6 +38,16 @@ int kv_cache_check(const struct kv_cache *c, const struct net *net, struct err *
     return rc;
 }
 
+bool kv_cache_is_of_keys_alone(const struct net *net)
+{
+    bool latents = false, values = false;
+    for (uint32_t i = 0; i < net->n_layers; i++) {
+        latents |= net->layers[i].steps[0] == STEP_LATENT;
+        values |= net->layers[i].steps[0] == STEP_ATTENTION;
+    }
+    return latents && !values;
+}
+
 static bool is_turned(enum qtype type, size_t head_dim)
 {
     return qtype_info((uint32_t)type)->is_quantized && head_dim % LEAST_TURN == 0;

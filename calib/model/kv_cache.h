@@ -26,6 +26,9 @@ struct net;
  * has no attention. */
 int kv_cache_check(const struct kv_cache *c, const struct net *net, struct err *e);
 
+/* Does it cache latents alone, so that the type of values says nothing? */
+bool kv_cache_is_of_keys_alone(const struct net *net);
+
 /* Entries that the Hadamard matrix turns of keys, of values; 0: they are not turned. */
 size_t kv_cache_turn_keys(enum qtype type, size_t head_dim);
 size_t kv_cache_turn_values(enum qtype type, size_t head_dim);

@@ -203,6 +203,16 @@ uint64_t footprint_cache_bytes(const struct footprint *f, uint64_t ctx, struct k
     return n;
 }
 
+bool footprint_caches_keys_alone(const struct footprint *f)
+{
+    bool keys = false, values = false;
+    for (uint64_t i = 0; i < f->n_layers; i++) {
+        keys |= f->layers[i].k_width != 0;
+        values |= f->layers[i].v_width != 0;
+    }
+    return keys && !values;
+}
+
 /* Masks of attention: one for the whole context, one for windows, which differ in size only by the cells. */
 static uint64_t mask_bytes(const struct footprint *f, uint64_t ctx)
 {

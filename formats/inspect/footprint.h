@@ -70,6 +70,9 @@ void footprint_release(struct footprint *f);
 uint64_t footprint_cache_bytes(const struct footprint *f, uint64_t ctx, struct kv_cache kv);
 uint64_t footprint_work_bytes(const struct footprint *f, uint64_t ctx);
 
+/* Does the cache hold keys alone (latents), so that the type of values says nothing? */
+bool footprint_caches_keys_alone(const struct footprint *f);
+
 /* Weights, cache and working space together. */
 uint64_t footprint_total_bytes(const struct footprint *f, uint64_t weights_bytes, uint64_t ctx,
                                struct kv_cache kv);

@@ -63,4 +63,24 @@ echo '[5, 17, 30, 42, 7, 9]' >ids.json
 run 1 perplexity small --ids ids.json --kv-type q8_0
 says "keys of layer 0 have 16 entries a head, which blocks of 32 do not divide"
 run 0 perplexity small --ids ids.json --kv-type bf16
+
+# A cache of latents has no values of its own: a second type is said to decide nothing, and decides nothing.
+"$bin/make_family" deepseek3 latents >/dev/null || fail "make_family"
+idle() # COUNT ARGS...: so many warnings
+{
+    n=$1
+    shift
+    run 0 "$@"
+    [ "$(grep -c "the second decides nothing" err)" -eq "$n" ] || fail "$*: not $n warnings"
+}
+idle 0 perplexity latents --ids ids.json --kv-type bf16 --json
+bf16=$(value nll_mean)
+idle 1 perplexity latents --ids ids.json --kv-type bf16,f16 --json
+prints '"code": "option-idle"'
+[ "$(value nll_mean)" = "$bf16" ] || fail "the type of values changes figures"
+idle 1 compare latents kv:bf16/f16 kv:f16 --ids ids.json
+idle 0 perplexity small --ids ids.json --kv-type bf16,f16
+idle 1 fit latents --memory 64MiB --ctx 64 --kv-type f16,bf16
+idle 0 fit latents --memory 64MiB --ctx 64 --kv-type f16
+idle 0 fit small --memory 64MiB --ctx 64 --kv-type f16,bf16
 done_testing

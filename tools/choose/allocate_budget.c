@@ -62,6 +62,8 @@ static int weights_of_device(uint64_t *n_bytes, const struct budget_options *o, 
                  "[ctx-beyond-training] %" PRIu64 " tokens are more than the %" PRIu64
                  " that the model was trained for",
                  o->ctx, f.trained_ctx);
+    if (footprint_caches_keys_alone(&f))
+        cmd_warn_idle_values(shared, model_path(m), &kv);
     footprint_release(&f);
     if (taken >= o->memory)
         return err_set(e, ERR_ARG,

@@ -181,6 +181,8 @@ static void tell_remarks(const struct job *j)
                  "[ctx-beyond-training] %s%" PRIu64 " tokens are more than the %" PRIu64
                  " that the model was trained for",
                  name, j->ctx, j->trained_ctx);
+    if (footprint_caches_keys_alone(&j->footprint))
+        cmd_warn_idle_values(j->s, j->path, &j->o->kv);
     if (!j->o->types && !fit_has_levels(float_model(j)))
         cmd_note(
             j->s,

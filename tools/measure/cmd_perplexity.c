@@ -89,7 +89,7 @@ static int run(struct eval_run *r, const char *model, const char *logits, const 
     if (rc == 0)
         rc = net_need_tokens(&r->models[0].net, "perplexity", e);
     if (rc == 0 && !kv_cache_is_exact(&r->text->cache))
-        rc = candidate_set_cache(&r->models[0], &r->text->cache, false, e);
+        rc = eval_set_cache(r, &r->models[0], &r->text->cache, false, e);
     if (rc == 0)
         rc = eval_check_inputs(r, logits, e);
     if (rc == 0)

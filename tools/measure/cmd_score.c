@@ -90,7 +90,7 @@ static int open_all(struct job *j, const char *first, const struct candidate_arg
     for (size_t i = 0; rc == 0 && i < n; i++)
         rc = eval_add_candidate(&j->run, &list[i], j->o->requantize, e);
     if (rc == 0 && n == 0 && !kv_cache_is_exact(&j->run.text->cache))
-        rc = candidate_set_cache(&j->run.models[0], &j->run.text->cache, false, e);
+        rc = eval_set_cache(&j->run, &j->run.models[0], &j->run.text->cache, false, e);
     if (rc == 0)
         rc = eval_check_inputs(&j->run, j->o->records, e);
     j->models = rc == 0 ? calloc(j->run.n_models, sizeof *j->models) : NULL;

@@ -249,14 +249,22 @@ int eval_check_tokens(struct eval_run *r, struct err *e)
     return 0;
 }
 
+int eval_set_cache(struct eval_run *r, struct candidate *c, const struct kv_cache *cache, bool named,
+                   struct err *e)
+{
+    if (kv_cache_is_of_keys_alone(&c->net))
+        cmd_warn_idle_values(r->shared, c->path, cache);
+    return candidate_set_cache(c, cache, named, e);
+}
+
 int eval_add_candidate(struct eval_run *r, const struct candidate_arg *a, bool requantize, struct err *e)
 {
     const struct kv_cache *cache = a->has_cache ? &a->cache : &r->text->cache;
     int rc = open_candidate(r, a, requantize, e);
     if (rc != 0 || kv_cache_is_exact(cache))
         return rc;
-    return candidate_set_cache(&r->models[r->n_models - 1], cache, a->has_cache && a->kind != CANDIDATE_SAME,
-                               e);
+    return eval_set_cache(r, &r->models[r->n_models - 1], cache, a->has_cache && a->kind != CANDIDATE_SAME,
+                          e);
 }
 
 int eval_open(struct eval_run *r, const char *reference, size_t n_candidates, struct err *e)

@@ -186,6 +186,10 @@ int eval_run_models(struct eval_run *r, enum report_kind kind, struct err *e);
 /* general.name as a NUL-terminated text. */
 void eval_title(const struct candidate *c, char out[200]);
 
+/* candidate_set_cache; a type that decides nothing is warned of. */
+int eval_set_cache(struct eval_run *r, struct candidate *c, const struct kv_cache *cache, bool named,
+                   struct err *e);
+
 /* Fill the hash of a model that is a file of its own, with progress: all of it is read once more. */
 int eval_hash_model(struct eval_run *r, struct candidate *c, struct err *e);
 
