@@ -65,6 +65,21 @@ run 1 compare --reference "$ref" "$work/q4.gguf" --jsonl text
 says "--jsonl: says what is in a --text"
 run 1 compare --reference "$ref" "$work/q4.gguf" --parse-special
 says "--parse-special: says what is in a --text"
+# The same tokens in other texts are other figures by text
+awk 'BEGIN { for (i = 0; i < 256; i++) printf " the" }' >"$work/half.txt"
+cat "$work/half.txt" "$work/half.txt" >"$work/whole.txt"
+cp "$work/half.txt" "$work/other.txt"
+run 0 compare "$demo" --text "$work/half.txt" --text "$work/other.txt" --ctx 64 --save-reference "$work/halves.ref"
+run 0 compare --reference "$work/halves.ref" "$work/q4.gguf" --text "$work/half.txt" --text "$work/other.txt"
+run 1 compare --reference "$work/halves.ref" "$work/q4.gguf" --text "$work/whole.txt"
+says "was made of these tokens in other texts: window 5 is of text 2 there, and of text 1 here"
+run 0 compare --reference "$work/halves.ref" "$work/q4.gguf" --text "$work/whole.txt" --chunks 4 # the first text alone
+# What the reference was made with holds without being asked for, and is said
+run 0 compare "$demo" --text "$text" --ctx 64 --chunks 2 --by-position --save-reference "$work/by.ref"
+run 0 compare --reference "$work/by.ref" "$work/q4.gguf" --by-position
+! grep -q "holds here, too" "$work/err" || fail "what was asked for is no news"
+run 0 compare --reference "$work/by.ref" "$work/q4.gguf"
+says "by.ref: was made with --by-position, which holds here, too"
 # What the first version wrote is read; it does not know which text a window is from.
 old=$src/tests/data/version-1.kerf-ref
 run 0 compare --reference "$old" "$demo" --text "$src/tests/data/prose.md" --max-kld 1e-5

@@ -38,6 +38,14 @@ static int check_settings(const struct eval_run *r, const struct reference_about
     return 0;
 }
 
+/* What counts is what the reference was made for, whether or not it was asked for here. */
+static void take_choice(const struct eval_run *r, bool *here, bool there, const char *option)
+{
+    if (there && !*here)
+        cmd_note(r->shared, "%s: was made with %s, which holds here, too", r->reference_path, option);
+    *here = there;
+}
+
 int eval_reference_open(struct eval_run *r, struct err *e)
 {
     int rc = stored_reference_open(&r->stored, r->reference_path, e);
@@ -48,8 +56,8 @@ int eval_reference_open(struct eval_run *r, struct err *e)
     const struct reference_about *a = stored_reference_about(r->stored);
     r->text->activations = strcmp(a->activations, "q8") == 0 ? "q8" : "f32";
     r->text->stride = a->stride;
-    r->text->answers_only = a->answers_only;
-    r->text->by_position = a->by_position;
+    take_choice(r, &r->text->answers_only, a->answers_only, "--answers-only");
+    take_choice(r, &r->text->by_position, a->by_position, "--by-position");
     r->windows = *stored_reference_windows(r->stored);
     if (r->text->chunks && r->text->chunks < r->windows.n)
         r->windows.n = (size_t)r->text->chunks;
@@ -79,6 +87,19 @@ int eval_reference_check_tokens(struct eval_run *r, struct err *e)
     return 0;
 }
 
+/* The same tokens may be cut into texts in another way, and figures by text would be of other texts. */
+static int check_division(const struct eval_run *r, const struct windows *given, struct err *e)
+{
+    const struct windows *w = &r->windows;
+    for (size_t i = 0; w->text && given->text && i < w->n; i++)
+        if (w->text[i] != given->text[i])
+            return err_set(e, ERR_ARG,
+                           "%s: was made of these tokens in other texts: window %zu is of text %u there, and "
+                           "of text %u here; give the files that it was made of, or leave --text out",
+                           r->reference_path, i + 1, w->text[i] + 1, given->text[i] + 1);
+    return 0;
+}
+
 int eval_reference_check_text(const struct eval_run *r, const struct windows *given, struct err *e)
 {
     const struct windows *w = &r->windows;
@@ -89,7 +110,7 @@ int eval_reference_check_text(const struct eval_run *r, const struct windows *gi
                 !given->use == !w->use &&
                 (!w->use || memcmp(given->use, w->use, n * windows_n_scored(w)) == 0);
     if (same)
-        return 0;
+        return check_division(r, given, e);
     return err_set(e, ERR_ARG,
                    "%s: was made of other tokens than this text gives: of %zu windows of %zu tokens of %s "
                    "(SHA-256 %.12s...); leave --text out to compare on those",
