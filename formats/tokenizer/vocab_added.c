@@ -107,7 +107,8 @@ static int collect_lists(struct collector *c, const struct json *added_json, str
     }
     for (const struct json *t = json_is_object(added_json) ? json_first(added_json) : NULL; t;
          t = json_next(t)) {
-        struct added_token a = {.text = json_key(t), .normalized = true, .in_config = true};
+        struct added_token a = {
+            .text = json_key(t), .normalized = true, .in_config = true, .of_no_kind = true};
         if (!json_uint(t, &a.id) || !*a.text)
             return err_set(e, ERR_FORMAT, "added_tokens.json: '%.60s' has no valid id", json_key(t));
         if ((rc = collect(c, &a, e)) != 0)
@@ -165,8 +166,19 @@ static size_t lower_block_to_space(char *s)
     return (size_t)(out - s);
 }
 
+/* Is it there already, as a token that is no text? A list of ids and texts makes it none. */
+static bool restates(const struct vocab_build *b, const struct added_token *a)
+{
+    if (!a->of_no_kind || !vocab_has(b, a->id))
+        return false;
+    const struct vocab_token *t = &b->v->tokens[a->id];
+    return (t->type == TOKEN_CONTROL || t->type == TOKEN_UNKNOWN) && strcmp(t->text, a->text) == 0;
+}
+
 static int apply(struct vocab_build *b, const struct added_token *a, float score, struct err *e)
 {
+    if (restates(b, a))
+        return 0;
     bool control = a->special || vocab_looks_special(a->text);
     char *text = arena_strdup(b->arena, a->text);
     if (!text)

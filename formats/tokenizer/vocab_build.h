@@ -16,6 +16,7 @@ struct added_token {
     const char *text;
     bool special, lstrip, rstrip, single_word, normalized;
     bool in_tokenizer_json, in_config; /* config: tokenizer_config.json or added_tokens.json */
+    bool of_no_kind;                   /* added_tokens.json alone has it, which knows ids and texts */
 };
 
 struct vocab_build {

@@ -621,6 +621,33 @@ static void toy_model(struct message *m)
     put(m, NORMALIZER, sizeof NORMALIZER);
 }
 
+/* Old fine-tunes list the three again, beside what they added: they stay what they are. */
+static void control_tokens_that_are_restated_stay_control(void **state)
+{
+    (void)state;
+    struct scratch s;
+    struct message m;
+    scratch_make(&s);
+    toy_model(&m);
+    scratch_bytes(&s, "tokenizer.model", m.bytes, m.n);
+    scratch_text(&s, "added_tokens.json",
+                 "{\"<unk>\":0,\"<s>\":1,\"</s>\":2,\"a\":5,\"word\":7,\"<|x|>\":9}");
+    struct vocabulary *v = vocabulary_of(s.folder, NULL, 10);
+    vocabulary_has(v, 0, "<unk>", TOKEN_UNKNOWN);
+    vocabulary_has(v, 1, "<s>", TOKEN_CONTROL);
+    vocabulary_has(v, 2, "</s>", TOKEN_CONTROL);
+    vocabulary_has(v, 5, "a", TOKEN_USER_DEFINED); /* a text becomes one that is found before the merges */
+    vocabulary_has(v, 7, "word", TOKEN_USER_DEFINED);
+    vocabulary_has(v, 8, "[PAD8]", TOKEN_UNUSED);
+    vocabulary_has(v, 9, "<|x|>", TOKEN_CONTROL);
+    vocabulary_free(v);
+    scratch_text(&s, "added_tokens.json", "{\"<t>\":1}"); /* another text is another token */
+    v = vocabulary_of(s.folder, NULL, 0);
+    vocabulary_has(v, 1, "<t>", TOKEN_USER_DEFINED);
+    vocabulary_free(v);
+    scratch_remove(&s);
+}
+
 static void sentencepiece_model_is_read(void **state)
 {
     (void)state;
@@ -950,6 +977,7 @@ int main(void)
         cmocka_unit_test(ids_come_from_the_configuration_when_integers),
         cmocka_unit_test(templates_come_from_every_place),
         cmocka_unit_test(tekken_is_read),
+        cmocka_unit_test(control_tokens_that_are_restated_stay_control),
         cmocka_unit_test(sentencepiece_model_is_read),
         cmocka_unit_test(damaged_sentencepiece_models_are_refused),
         cmocka_unit_test(a_stale_sentencepiece_model_does_not_count),
