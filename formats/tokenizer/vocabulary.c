@@ -116,6 +116,19 @@ static bool is_llama_family(const char *arch)
            strncmp(arch, "Mistral", 7) == 0 || strncmp(arch, "Mixtral", 7) == 0;
 }
 
+/* A space before the text alone is what no key of a file can say. */
+static void warn_of_first_space(struct vocab_build *b)
+{
+    const struct json *pt = json_get(json_root(b->tokenizer_json), "pre_tokenizer");
+    const char *type = json_string(json_get(pt, "type")),
+               *scheme = json_string(json_get(pt, "prepend_scheme"));
+    if (b->v->model == VOCAB_SPM && b->v->add_space_prefix != VOCAB_FLAG_FALSE && type && scheme &&
+        strcmp(type, "Metaspace") == 0 && strcmp(scheme, "first") == 0)
+        vocab_warn(b, "[runtime-differs] tokenizer.json puts a space before the text alone; runtimes of GGUF "
+                      "files, and commands here, put one behind every special token, too, so that what "
+                      "follows one in a chat can get other ids");
+}
+
 /* Flags that need the whole picture. */
 static void settle_flags(struct vocab_build *b)
 {
@@ -125,6 +138,7 @@ static void settle_flags(struct vocab_build *b)
     if ((v->model == VOCAB_SPM || is_llama_family(arch)) &&
         json_bool(json_get(json_root(b->tokenizer_config), "add_prefix_space"), &prefix))
         v->add_space_prefix = prefix ? VOCAB_FLAG_TRUE : VOCAB_FLAG_FALSE;
+    warn_of_first_space(b);
     /* Runtimes add BOS by default under some names; a tokenizer.json that does not add it must say so. */
     const struct pretokenizer_info *info = pretokenizer_find(v->pre);
     if (v->model == VOCAB_BPE && info && info->add_bos && b->tokenizer_json && v->add_bos == VOCAB_FLAG_UNSET)

@@ -812,7 +812,21 @@ static void sentencepiece_in_json_is_scored_by_its_merges(void **state)
     assert_true(v->tokens[7].score > v->tokens[3].score);
     assert_int_equal(v->add_space_prefix, VOCAB_FLAG_TRUE);
     assert_int_equal(v->n_merges, 0);
+    assert_false(vocabulary_warned(v, "puts a space before the text alone"));
     vocabulary_free(v);
+    static const char *const schemes[] = {"always", "first", "never"};
+    for (size_t i = 0; i < 3; i++) {
+        char pre[200];
+        snprintf(pre, sizeof pre,
+                 "{\"type\":\"Metaspace\",\"replacement\":\"\\u2581\",\"prepend_scheme\":\"%s\","
+                 "\"split\":false}",
+                 schemes[i]);
+        write_json(&s, "null", pre, added, vocab, "\"a b\",\"\xE2\x96\x81 ab\"", extra);
+        v = vocabulary_of(s.folder, NULL, 0);
+        assert_int_equal(v->add_space_prefix, i < 2 ? VOCAB_FLAG_TRUE : VOCAB_FLAG_FALSE);
+        assert_int_equal(vocabulary_warned(v, "puts a space before the text alone"), i == 1);
+        vocabulary_free(v);
+    }
     write_json(&s, NFC, "null", added, vocab, "\"a b\"", extra);
     vocabulary_refused(s.folder, 0, ERR_UNSUPPORTED, "put the model's tokenizer.model beside it");
     write_json(&s, prepend, "null", added, vocab, "\"a a\"", extra);
