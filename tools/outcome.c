@@ -26,10 +26,25 @@ static struct {
 
 static volatile sig_atomic_t owes_json;
 
+/* The arguments as they were given, in one block, for the rest of the process: reading options moves and cuts
+ * main's own. Those themselves if there is no memory. */
+static char **keep_arguments(int argc, char **argv)
+{
+    size_t n_bytes = 0;
+    for (int i = 0; i < argc; i++)
+        n_bytes += sizeof *argv + strlen(argv[i]) + 1;
+    char **kept = malloc(n_bytes + 1), *end = (char *)(kept + argc);
+    for (int i = 0; kept && i < argc; i++) {
+        kept[i] = end;
+        end = stpcpy(end, argv[i]) + 1;
+    }
+    return kept ? kept : argv;
+}
+
 void outcome_begin(int argc, char **argv)
 {
     run.argc = argc;
-    run.argv = argv;
+    run.argv = keep_arguments(argc, argv);
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
         owes_json = owes_json || strcmp(argv[i], "--json") == 0;
 }

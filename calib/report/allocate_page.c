@@ -162,7 +162,7 @@ static void frontier_chart(const struct allocation *r, const struct marks *m, do
         all[i].y = axis_place(&y, i < m->n_mixes ? m->all[m->n + i].loss : r->loss);
     }
     const struct chart_box field = {x.from, y.to, x.to, bottom};
-    chart_place_names(all, n, &field, x.to + 12, false);
+    (void)chart_place_names(all, n, &field, x.to + 12, false);
     fprintf(out,
             "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"Expected loss against bits per weight\">\n",
             width, height);
@@ -179,7 +179,7 @@ static void frontier_chart(const struct allocation *r, const struct marks *m, do
                 i < m->n_mixes ? "mid" : "dot", all[i].x, all[i].y, i < m->n_mixes ? 4 : 5.5, all[i].name,
                 i < m->n_mixes ? m->all[m->n + i].loss : r->loss,
                 i < m->n_mixes ? m->all[m->n + i].bits : r->bits_per_weight);
-    chart_put_names(all, n, out);
+    chart_put_names(all, n, width, out);
     fputs("</svg>\n", out);
 }
 

@@ -6,8 +6,8 @@
 #include <math.h>
 #include <string.h>
 
-#define LETTER     7.4 /* width of one */
-#define MAX_LETTER 26  /* longer names are cut; the whole one shows on hover */
+#define MAX_LETTER 26 /* of names of points: longer ones are cut; the whole one shows on hover */
+#define FAN        22 /* from one name of a column to the next where there is room: lines are told apart */
 
 /* --- axes --- */
 
@@ -112,6 +112,14 @@ static double distance(const struct chart_box *b, double x, double y)
     return hypot(dx, dy);
 }
 
+static size_t n_letters(const char *s)
+{
+    size_t n = 0;
+    for (; *s; s++)
+        n += ((unsigned char)*s & 0xc0) != 0x80;
+    return n;
+}
+
 /* Where a name may stand around its point, best first. */
 static const struct {
     double dx, dy;
@@ -120,25 +128,23 @@ static const struct {
              {0, -12, "middle"}, {0, 22, "middle"}, {12, 4, "start"}, {-12, 4, "end"}};
 #define N_SPOTS (sizeof spots / sizeof *spots)
 
-static double name_width(const char *name)
+double chart_name_width(const char *name)
 {
-    size_t n = 0;
-    for (; name && *name; name++)
-        n += ((unsigned char)*name & 0xc0) != 0x80;
-    return LETTER * (double)(n < MAX_LETTER ? n : MAX_LETTER);
+    size_t n = name ? n_letters(name) : 0;
+    return CHART_LETTER * (double)(n < MAX_LETTER ? n : MAX_LETTER);
 }
 
 double chart_names_width(const struct chart_point *all, size_t n)
 {
     double widest = 0;
     for (size_t i = 0; i < n; i++)
-        widest = fmax(widest, name_width(all[i].name));
+        widest = fmax(widest, chart_name_width(all[i].name));
     return widest;
 }
 
 static struct chart_box spot_box(size_t spot, const struct chart_point *p)
 {
-    double width = name_width(p->name), x = p->x + spots[spot].dx, y = p->y + spots[spot].dy;
+    double width = chart_name_width(p->name), x = p->x + spots[spot].dx, y = p->y + spots[spot].dy;
     if (spots[spot].anchor[0] == 'e')
         x -= width;
     else if (spots[spot].anchor[0] == 'm')
@@ -188,6 +194,7 @@ static void place_column(struct chart_point *all, size_t n, const struct chart_b
         if (all[i].in_column)
             all[i].anchor = NULL;
     }
+    const double line = fmin(fmax((field->y2 - field->y1) / fmax((double)left, 1), CHART_LINE), FAN);
     for (; left > 0; left--) {
         struct chart_point *p = NULL;
         for (size_t i = 0; i < n; i++)
@@ -196,22 +203,54 @@ static void place_column(struct chart_point *all, size_t n, const struct chart_b
         if (!p)
             return;
         above = p->y;
-        double latest = field->y2 - CHART_LINE * (double)(left - 1); /* those below need their room, too */
+        double latest = field->y2 - line * (double)(left - 1); /* those below need their room, too */
         p->text_x = x;
         p->text_y = fmax(next, fmin(p->y + 4, latest));
         p->anchor = "start";
-        next = p->text_y + CHART_LINE;
+        next = p->text_y + line;
     }
 }
 
-/* Does the line that leads to a's name cross the name that stands beside b? */
+/* How high the line that leads from a point to its name is at x. */
+static double leader_at(const struct chart_point *p, double x)
+{
+    return p->y + (p->text_y - 4 - p->y) * (x - p->x) / (p->text_x - 4 - p->x);
+}
+
+static bool lines_cross(const struct chart_point *a, const struct chart_point *b)
+{
+    double x = fmax(a->x, b->x);
+    return (leader_at(a, x) - leader_at(b, x)) * (a->text_y - b->text_y) < 0;
+}
+
+/* In the order of their points, a line may lead through the dot of a point at its right, below which it then
+ * ends. Two names whose lines cross change places, which makes both lines shorter together: until none do. */
+static void uncross(struct chart_point *all, size_t n)
+{
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; all[i].in_column && j < i; j++) {
+                if (!all[j].in_column || !lines_cross(&all[i], &all[j]))
+                    continue;
+                double y = all[i].text_y;
+                all[i].text_y = all[j].text_y;
+                all[j].text_y = y;
+                changed = true;
+            }
+    }
+}
+
+/* Does the line that leads to a's name cross the name that stands beside b, or pass b's dot so closely that
+ * it seems to come from there? */
 static bool crosses(const struct chart_point *a, const struct chart_point *b)
 {
-    const double x1 = a->x, x2 = a->text_x - 4, y1 = a->y, y2 = a->text_y - 4;
-    const double from = fmax(b->box.x1, x1), to = fmin(b->box.x2, x2);
+    const double from = fmax(b->box.x1, a->x), to = fmin(b->box.x2, a->text_x - 4);
+    if (b->x > a->x && fabs(leader_at(a, b->x) - b->y) < 7)
+        return true;
     if (from >= to)
         return false;
-    double at = y1 + (y2 - y1) * (from - x1) / (x2 - x1), end = y1 + (y2 - y1) * (to - x1) / (x2 - x1);
+    double at = leader_at(a, from), end = leader_at(a, to);
     return fmax(at, end) > b->box.y1 && fmin(at, end) < b->box.y2;
 }
 
@@ -228,27 +267,29 @@ static bool clear_names(struct chart_point *all, size_t n)
     return moved;
 }
 
-void chart_place_names(struct chart_point *all, size_t n, const struct chart_box *field, double column,
+bool chart_place_names(struct chart_point *all, size_t n, const struct chart_box *field, double column,
                        bool all_in_column)
 {
+    bool any = false;
     for (size_t i = 0; i < n; i++) {
-        if (!all[i].name)
-            continue;
-        if (all_in_column)
-            all[i].in_column = true;
-        else
-            place_name(all, n, i, field);
+        all[i].in_column = all_in_column && all[i].name;
+        all[i].anchor = NULL;
     }
-    do
+    for (size_t i = 0; i < n; i++)
+        if (all[i].name && !all_in_column)
+            place_name(all, n, i, field);
+    do {
         place_column(all, n, field, column);
-    while (clear_names(all, n));
+        uncross(all, n);
+    } while (clear_names(all, n));
+    for (size_t i = 0; i < n; i++)
+        any |= all[i].in_column;
+    return any;
 }
 
 void chart_put_cut(const char *name, size_t most, FILE *out)
 {
-    size_t n = 0, len = strlen(name);
-    for (size_t i = 0; i < len; i++)
-        n += ((unsigned char)name[i] & 0xc0) != 0x80;
+    const size_t n = n_letters(name);
     if (n <= most) {
         report_put(out, name);
         return;
@@ -269,17 +310,18 @@ void chart_put_leaders(const struct chart_point *all, size_t n, FILE *out)
     for (size_t i = 0; i < n; i++)
         if (all[i].in_column)
             fprintf(out, "<line class=\"leader\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>\n",
-                    all[i].x + 5, all[i].y, all[i].text_x - 4, all[i].text_y - 4);
+                    all[i].x, all[i].y, all[i].text_x - 4, all[i].text_y - 4);
 }
 
-void chart_put_names(const struct chart_point *all, size_t n, FILE *out)
+void chart_put_names(const struct chart_point *all, size_t n, double width, FILE *out)
 {
     for (size_t i = 0; i < n; i++) {
         if (!all[i].name)
             continue;
         fprintf(out, "<text class=\"name tag\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", all[i].text_x,
                 all[i].text_y, all[i].anchor ? all[i].anchor : "start");
-        chart_put_cut(all[i].name, MAX_LETTER, out);
+        const size_t room = (size_t)fmax((width - all[i].text_x) / CHART_LETTER, 1);
+        chart_put_cut(all[i].name, all[i].in_column && room < MAX_LETTER ? room : MAX_LETTER, out);
         fputs("</text>\n", out);
     }
 }

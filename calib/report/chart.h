@@ -15,6 +15,7 @@
 #define CHART_HEAD   20.0 /* room for the name of the upright axis, above every point */
 #define CHART_FLOOR  1e-9 /* losses below are drawn there: a logarithmic axis has no zero */
 #define CHART_LINE   15.0 /* from one name of a column to the next */
+#define CHART_LETTER 7.4  /* width of one, of wide fonts */
 
 struct axis {
     double low, high, from, to; /* values, and their places */
@@ -50,18 +51,19 @@ struct chart_point {
     bool in_column;
 };
 
-/* Width of the widest name. */
+/* Width of a name, and of the widest; names of more than 26 letters are cut. */
+double chart_name_width(const char *name);
 double chart_names_width(const struct chart_point *all, size_t n);
 
 /* Give each name its place. `field`: what names beside points stay in; the column begins at `column` and ends
  * at the field's lower edge, or below it where there are too many. `all_in_column`: no name stands beside its
- * point. */
-void chart_place_names(struct chart_point *all, size_t n, const struct chart_box *field, double column,
+ * point. Is any name in the column? */
+bool chart_place_names(struct chart_point *all, size_t n, const struct chart_box *field, double column,
                        bool all_in_column);
 
-/* The leading lines, which go below the points, and the names, which go above. */
+/* The leading lines, which go below the points, and the names, which go above, in a chart of this width. */
 void chart_put_leaders(const struct chart_point *all, size_t n, FILE *out);
-void chart_put_names(const struct chart_point *all, size_t n, FILE *out);
+void chart_put_names(const struct chart_point *all, size_t n, double width, FILE *out);
 
 /* A name of at most so many letters; of a longer one the end, which tells more of a path, and the whole on
  * hover. */

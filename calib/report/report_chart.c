@@ -85,6 +85,26 @@ static void put_axes(const struct axis *x, const struct axis *y, double bottom, 
     fprintf(out, "<text x=\"%g\" y=\"%g\">mean KLD, nats per token</text>\n", x->from, CHART_TOP + 4);
 }
 
+/* Points and their names, between these edges. Room for a column of names at the right is taken only where
+ * one finds no place beside its point. */
+static void place_points(const struct report *r, struct chart_point *all, struct axis *x, struct axis *y,
+                         double width)
+{
+    const size_t n = r->n_candidates;
+    const double widest = chart_names_width(all, n);
+    bool has_column = false, needs_column = width < 600;
+    do {
+        has_column = needs_column;
+        x->to = width - (has_column ? fmin(widest + 24, width / 3) : CHART_RIGHT);
+        for (size_t i = 0; i < n; i++) {
+            all[i].x = axis_place(x, r->candidates[i].bits_per_weight);
+            all[i].y = axis_place(y, r->candidates[i].d.kld.value);
+        }
+        const struct chart_box field = {CHART_LEFT, y->to, has_column ? x->to : width, y->from};
+        needs_column = chart_place_names(all, n, &field, x->to + 12, false);
+    } while (needs_column && !has_column);
+}
+
 int report_chart(const struct report *r, double width, FILE *out)
 {
     size_t n = r->n_candidates;
@@ -94,18 +114,9 @@ int report_chart(const struct report *r, double width, FILE *out)
         return ERR_NOMEM;
     for (size_t i = 0; i < n; i++)
         all[i].name = report_name(&r->candidates[i]);
-    const double widest = chart_names_width(all, n);
-    const bool has_column = n > 6 || width < 600; /* at the right, for names */
-    struct axis x = {.from = CHART_LEFT,
-                     .to = width - (has_column ? fmin(widest + 24, width / 3) : CHART_RIGHT)};
-    struct axis y = {.from = bottom, .to = CHART_TOP + CHART_HEAD};
+    struct axis x = {.from = CHART_LEFT}, y = {.from = bottom, .to = CHART_TOP + CHART_HEAD};
     chart_axes(r, &x, &y);
-    for (size_t i = 0; i < n; i++) {
-        all[i].x = axis_place(&x, r->candidates[i].bits_per_weight);
-        all[i].y = axis_place(&y, r->candidates[i].d.kld.value);
-    }
-    const struct chart_box field = {CHART_LEFT, y.to, has_column ? x.to : width, bottom};
-    chart_place_names(all, n, &field, has_column ? x.to + 12 : width - widest, false);
+    place_points(r, all, &x, &y, width);
     fprintf(out,
             "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"Mean KL divergence against bits per "
             "weight\">\n",
@@ -115,7 +126,7 @@ int report_chart(const struct report *r, double width, FILE *out)
     chart_put_leaders(all, n, out);
     for (size_t i = 0; i < n; i++)
         put_point(&r->candidates[i], &all[i], &y, out);
-    chart_put_names(all, n, out);
+    chart_put_names(all, n, width, out);
     fputs("</svg>\n", out);
     free(all);
     return 0;
@@ -133,7 +144,7 @@ static void spread_row(const struct report_model *c, const struct axis *x, doubl
 {
     const struct divergence *d = &c->d;
     fprintf(out, "<text class=\"name\" x=\"%g\" y=\"%.1f\" text-anchor=\"end\">", x->from - 12, y + 4);
-    chart_put_cut(report_name(c), (size_t)((x->from - 14) / 7.2), out);
+    chart_put_cut(report_name(c), (size_t)((x->from - 14) / CHART_LETTER), out);
     fputs("</text><g><title>", out);
     report_put(out, report_name(c));
     fprintf(out, ": 10 %% %.6f, median %.6f, mean %.6f, 99 %% %.5f, 99.9 %% %.4f</title>", at_share(d, 0.10),
@@ -158,7 +169,7 @@ void report_spread(const struct report *r, double width, FILE *out)
         const struct divergence *d = &r->candidates[i].d;
         low = fmin(low, fmax(at_share(d, 0.10), 1e-7));
         high = fmax(high, at_share(d, 0.999));
-        widest = fmax(widest, 7.2 * (double)strlen(report_name(&r->candidates[i])));
+        widest = fmax(widest, chart_name_width(report_name(&r->candidates[i])));
     }
     struct axis x = {.from = fmin(fmax(CHART_LEFT, widest + 20), width / 3), .to = width - CHART_RIGHT};
     axis_fit_decades(&x, low, high);

@@ -274,9 +274,12 @@ static void texts(const struct report *r, FILE *out)
     page_hash(out, "Token ids", r->ids_sha256);
     if (r->answer == NET_TOKENS) {
         page_item_open(out, "Windows");
-        fprintf(out, "%zu of %zu tokens%s, the last %zu predictions of each scored%s</dd>\n", r->n_windows,
-                r->ctx, r->stride ? ", overlapping" : "", r->run,
-                r->answers_only ? ", of answers alone" : "");
+        fprintf(out, "%zu of %zu tokens%s, ", r->n_windows, r->ctx, r->stride ? ", overlapping" : "");
+        if (r->run * r->n_windows == r->n_scored)
+            fprintf(out, "the last %zu predictions of each scored", r->run);
+        else
+            fprintf(out, "%zu predictions scored", r->n_scored);
+        fprintf(out, "%s</dd>\n", r->answers_only ? ", of answers alone" : "");
     } else {
         page_item_open(out, "Texts");
         fprintf(out, "%zu, of at most %zu tokens</dd>\n", r->n_texts, r->ctx);

@@ -13,7 +13,6 @@
 #define STEP    44.0 /* of the legend */
 #define FINE    12.0 /* narrower columns have no lines between them, which would hide the colour */
 #define POINTED 3.0  /* the narrowest cell that is hit with a mouse */
-#define LETTER  6.6
 
 size_t report_map_row(const char **rows, size_t *n, const char *kind)
 {
@@ -50,7 +49,7 @@ static void cell_text(FILE *out, double x, double y, double shade, const char *t
 /* Cells that are too narrow to be pointed at say nothing on hover. */
 static void draw_cell(FILE *out, double x, double y, double w, double h, const struct map_cell *c)
 {
-    const bool has_text = c->text && w >= 7.4 * (double)strlen(c->text) + 6;
+    const bool has_text = c->text && w >= CHART_LETTER * (double)strlen(c->text) + 6;
     if (has_text)
         fputs("<g>", out);
     rectangle(out, x, y, w, h, c->shade, c->warm);
@@ -74,7 +73,7 @@ static void row_label(FILE *out, const char *kind, double x, double y)
     size_t n = strlen(kind), cut = n > 7 && strcmp(kind + n - 7, ".weight") == 0 ? n - 7 : n;
     snprintf(stem, sizeof stem, "%.*s", (int)cut, kind);
     fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">", x, y);
-    chart_put_cut(stem, (size_t)fmax(x / LETTER, 4), out);
+    chart_put_cut(stem, (size_t)fmax(x / CHART_LETTER, 4), out);
     fputs("</text>\n", out);
 }
 
@@ -103,7 +102,7 @@ static void draw(const struct map *m, double width, FILE *out)
     size_t widest = 0;
     for (size_t i = 0; i < m->n_rows; i++)
         widest = strlen(m->rows[i]) > widest ? strlen(m->rows[i]) : widest;
-    const double left = fmin(20 + LETTER * (double)widest, 0.28 * width);
+    const double left = fmin(20 + CHART_LETTER * (double)widest, 0.28 * width);
     const double column = fmin((width - 10 - left) / (double)m->n_columns, 120), gap = column > FINE ? 2 : 0;
     const double bottom = TOP + ROW * (double)m->n_rows;
     fprintf(out, "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"%s\">\n", width, bottom + 58,

@@ -100,7 +100,7 @@ static void put_legend(const struct columns *c, double x, double y, double width
     for (size_t p = 0; p < c->n; p++, y += 18) {
         put_mark(p, x, y, out);
         fprintf(out, "/><text x=\"%.1f\" y=\"%.1f\">", x + 12, y + 4);
-        chart_put_cut(path_short(c->parts[p].text), (size_t)((width - x - 12) / 6.8), out);
+        chart_put_cut(path_short(c->parts[p].text), (size_t)((width - x - 12) / CHART_LETTER), out);
         fputs("</text>\n", out);
     }
     if (c->mean)
@@ -115,7 +115,7 @@ static void put_strip(const struct report *r, const struct columns *c, size_t i,
 {
     double least = INFINITY, most = -INFINITY;
     fprintf(out, "<text class=\"name\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">", x->from - 12, y + 4);
-    chart_put_cut(model_name(r, i + 1), (size_t)((x->from - 14) / 7.2), out);
+    chart_put_cut(model_name(r, i + 1), (size_t)((x->from - 14) / CHART_LETTER), out);
     fputs("</text>", out);
     for (size_t p = 0; p < c->n; p++)
         if (!isnan(kld_of(c, p, i))) {
@@ -146,7 +146,7 @@ static int texts_chart(const struct report *r, const struct columns *c, double w
 {
     double widest = 0;
     for (size_t i = 0; i < r->n_candidates; i++)
-        widest = fmax(widest, 7.2 * (double)strlen(model_name(r, i + 1)));
+        widest = fmax(widest, chart_name_width(model_name(r, i + 1)));
     struct axis x = {.from = fmin(fmax(CHART_LEFT, widest + 20), width / 3), .to = width - CHART_RIGHT};
     fit(&x, r, c);
     const double top = CHART_TOP + 18 * (double)(c->n + (c->mean != NULL)),
@@ -226,7 +226,7 @@ static int depths_chart(const struct report *r, const struct columns *c, double 
         all[i].y = axis_place(&y, isnan(last) ? 0 : last);
     }
     const struct chart_box field = {left, y.to, right, bottom};
-    chart_place_names(all, n, &field, right + 38, true);
+    (void)chart_place_names(all, n, &field, right + 38, true);
     fprintf(out,
             "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"Mean KL divergence by position in the "
             "window\">\n",
@@ -237,7 +237,7 @@ static int depths_chart(const struct report *r, const struct columns *c, double 
     chart_put_leaders(all, n, out);
     for (size_t i = 0; i < n; i++)
         put_line(r, c, i, &y, left, right, out);
-    chart_put_names(all, n, out);
+    chart_put_names(all, n, width, out);
     fputs("</svg>\n", out);
     free(all);
     return 0;
@@ -345,11 +345,11 @@ int report_parts_html(const struct report *r, FILE *out)
     }
     if (rc == 0 && p && p->n_depths > 0) {
         const struct columns c = {p->depths, p->n_depths, NULL};
-        rc = section(
-            r, &c, "Loss by position in the window", depths_chart,
-            "Mean divergence of the predictions at these positions, counted from the begin of the window: "
-            "a line that rises says that loss grows with the context.",
-            out);
+        rc = section(r, &c, "Loss by position in the window", depths_chart,
+                     "Mean divergence of the predictions at these positions, counted from the beginning of "
+                     "the window: "
+                     "a line that rises says that loss grows with the context.",
+                     out);
     }
     return rc;
 }

@@ -47,18 +47,27 @@ static double shade_of(const struct error_scale *s, double error)
     return s->high > s->low ? shade_at(log(error / s->low) / log(s->high / s->low)) : 1;
 }
 
-static double largest_gain(const struct profile *p)
+/* The layer that gains most, if any gains. */
+static const struct profile_layer *largest_gain(const struct profile *p)
 {
-    double most = 0;
+    const struct profile_layer *most = NULL;
     for (size_t i = 0; i < p->n_layers; i++)
-        most = fmax(most, p->layers[i].restored.gain.value);
+        if (p->layers[i].restored.gain.value > (most ? most->restored.gain.value : 0))
+            most = &p->layers[i];
     return most;
+}
+
+/* Places of a loss as in the table of figures. */
+static int decimals(const struct profile *p)
+{
+    return p->answer == NET_EMBEDDING ? 7 : p->answer == NET_SCORE ? 5 : 6;
 }
 
 static void layer_cells(struct map_cell *cells, const struct profile *p, const struct error_scale *s,
                         size_t gain_row)
 {
-    double most = largest_gain(p);
+    const struct profile_layer *largest = largest_gain(p);
+    const double most = largest ? largest->restored.gain.value : 0;
     for (size_t i = 0; i < p->n_layers; i++) {
         const struct profile_layer *l = &p->layers[i];
         struct map_cell *error = &cells[2 * i], *gain = error + 1;
@@ -67,11 +76,11 @@ static void layer_cells(struct map_cell *cells, const struct profile *p, const s
                  100 * l->error);
         *gain = (struct map_cell){.row = gain_row, .column = (int64_t)i, .warm = true};
         gain->shade = most > 0 && l->restored.gain.value > 0 ? shade_at(l->restored.gain.value / most) : 0;
-        int n = snprintf(gain->title, sizeof gain->title, "layer %zu restored: loss %.4g, a gain of %.3g", i,
-                         l->restored.loss.value, l->restored.gain.value);
+        int n = snprintf(gain->title, sizeof gain->title, "layer %zu restored: loss %.*f, a gain of %.*f", i,
+                         decimals(p), l->restored.loss.value, decimals(p), l->restored.gain.value);
         char *rest = gain->title + n;
         if (!isnan(l->restored.gain.error))
-            rest += snprintf(rest, 40, " ± %.2g", l->restored.gain.error);
+            rest += snprintf(rest, 40, " ± %.*f", decimals(p), l->restored.gain.error);
         snprintf(rest, 40, " (%.1f %% of the loss)",
                  p->loss.value > 0 ? 100 * l->restored.gain.value / p->loss.value : 0);
     }
@@ -142,10 +151,9 @@ static void percent_cell(FILE *out, double v)
 
 static void restored_cells(FILE *out, const struct profile *p, const struct profile_restored *x)
 {
-    fprintf(out, "<td>%.4g</td><td>%.3g", x->loss.value, x->gain.value);
-    if (!isnan(x->gain.error))
-        fprintf(out, " <span class=\"e\">±&#8239;%.2g</span>", x->gain.error);
-    fprintf(out, "</td><td>%.1f</td></tr>\n", p->loss.value > 0 ? 100 * x->gain.value / p->loss.value : 0);
+    page_figure(out, decimals(p), x->loss.value);
+    page_estimate(out, decimals(p), x->gain.value, x->gain.error, false);
+    fprintf(out, "<td>%.1f</td></tr>\n", p->loss.value > 0 ? 100 * x->gain.value / p->loss.value : 0);
 }
 
 #define RESTORED_COLUMNS "|Loss left|Gain|% of the loss"
@@ -191,14 +199,16 @@ static int profile_section(const struct report_model *c, FILE *out)
         out,
         "<figcaption>Relative error of the states behind each layer and of the outputs of its products, on "
         "the reference's inputs; last row, in the other colour: what restoring the layer to the "
-        "reference's weights takes from the mean %s of %.4g",
-        losses[p->answer], p->loss.value);
+        "reference's weights takes from the mean %s of %.*f",
+        losses[p->answer], decimals(p), p->loss.value);
     if (!isnan(p->loss.error))
-        fprintf(out, "&#8239;±&#8239;%.2g", p->loss.error);
-    fprintf(out,
-            "; the full colour is the layer with the largest gain. Measured on %zu of %zu %s, %zu "
-            "%s.</figcaption>\n</figure>\n",
-            p->n_windows, p->n_windows_all, p->answer == NET_TOKENS ? "windows" : "texts", p->n_losses,
+        fprintf(out, "&#8239;±&#8239;%.*f", decimals(p), p->loss.error);
+    const struct profile_layer *most = largest_gain(p);
+    if (most)
+        fprintf(out, "; the full colour is the largest gain, %.*f by layer %td", decimals(p),
+                most->restored.gain.value, most - p->layers);
+    fprintf(out, ". Measured on %zu of %zu %s, %zu %s.</figcaption>\n</figure>\n", p->n_windows,
+            p->n_windows_all, p->answer == NET_TOKENS ? "windows" : "texts", p->n_losses,
             p->answer == NET_TOKENS ? "scored tokens" : "answers");
     kinds_table(p, out);
     layers_table(p, out);

@@ -329,6 +329,113 @@ static void names_stay_text(void **state)
 }
 
 /* The foot says how to do it again. */
+/* --- names of points --- */
+
+struct box {
+    double x1, y1, x2, y2;
+};
+
+static bool boxes_overlap(const struct box *a, const struct box *b)
+{
+    return a->x1 < b->x2 && b->x1 < a->x2 && a->y1 < b->y2 && b->y1 < a->y2;
+}
+
+/* The boxes of names from `svg` to its end, in letters as wide as DejaVu Sans has them on average. */
+static size_t read_names(const char *svg, const char *end, struct box *out)
+{
+    static const char mark[] = "<text class=\"name tag\" x=\"";
+    size_t n = 0;
+    for (const char *s = svg; (s = strstr(s, mark)) && s < end && n < TOY_MOST_CANDIDATES; n++) {
+        double x, y;
+        char anchor[8];
+        s += sizeof mark - 1;
+        assert_int_equal(sscanf(s, "%lf\" y=\"%lf\" text-anchor=\"%7[a-z]", &x, &y, anchor), 3);
+        const char *text = strchr(s, '>') + 1;
+        double width = 0;
+        for (; *text != '<'; text++)
+            width += ((unsigned char)*text & 0xc0) == 0x80 ? 0 : 6.8;
+        x -= strcmp(anchor, "end") == 0 ? width : strcmp(anchor, "middle") == 0 ? width / 2 : 0;
+        out[n] = (struct box){x, y - 10, x + width, y + 2};
+    }
+    return n;
+}
+
+static size_t read_leaders(const char *svg, const char *end, struct box *out)
+{
+    static const char mark[] = "<line class=\"leader\" ";
+    size_t n = 0;
+    for (const char *s = svg; (s = strstr(s, mark)) && s < end && n < TOY_MOST_CANDIDATES; n++) {
+        struct box *b = &out[n];
+        s += sizeof mark - 1;
+        assert_int_equal(
+            sscanf(s, "x1=\"%lf\" y1=\"%lf\" x2=\"%lf\" y2=\"%lf", &b->x1, &b->y1, &b->x2, &b->y2), 4);
+    }
+    return n;
+}
+
+static double height_at(const struct box *line, double x)
+{
+    return line->y1 + (line->y2 - line->y1) * (x - line->x1) / (line->x2 - line->x1);
+}
+
+/* Lines to the column of names end at one x; coordinates are rounded to tenths. */
+static bool leaders_cross(const struct box *a, const struct box *b)
+{
+    const double x = fmax(a->x1, b->x1), apart = height_at(a, x) - height_at(b, x);
+    return fabs(apart) > 0.2 && apart * (a->y2 - b->y2) < 0;
+}
+
+/* In every chart of points each name is inside, touches no other, and no two lines to names cross. */
+static void check_names(const char *page)
+{
+    size_t n_charts = 0;
+    for (const char *svg = page; (svg = strstr(svg, "<svg viewBox=\"0 0 ")); svg++) {
+        struct box names[TOY_MOST_CANDIDATES], lines[TOY_MOST_CANDIDATES];
+        const char *end = strstr(svg, "</svg>");
+        const double width = strtod(svg + 18, NULL);
+        const size_t n = read_names(svg, end, names), n_lines = read_leaders(svg, end, lines);
+        n_charts += n > 0;
+        for (size_t i = 0; i < n; i++) {
+            assert_true(names[i].x1 >= 0 && names[i].x2 <= width);
+            for (size_t j = 0; j < i; j++)
+                assert_false(boxes_overlap(&names[i], &names[j]));
+        }
+        for (size_t i = 0; i < n_lines; i++)
+            for (size_t j = 0; j < i; j++)
+                assert_false(leaders_cross(&lines[i], &lines[j]));
+    }
+    assert_true(n_charts >= 2);
+}
+
+static void names_of_points_do_not_collide(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= TOY_MOST_CANDIDATES; n++) {
+        toy_report_make(&toy, REPORT_LADDER, n);
+        char *page = page_of(&toy.report, "names");
+        check_names(page);
+        free(page);
+    }
+    /* Two candidates on one point, another where a line to their names would end, and a long name. */
+    static const struct {
+        const char *shown;
+        double bits, kld;
+    } near[] = {{"Q4_K_M", 5.259, 0.01},
+                {"Q4_K_M+kv:q8_0", 5.259, 0.01007},
+                {"Q2_K", 3.857, 0.1},
+                {"kv:q4_0", 16.011, 0.00522},
+                {"a-long-name-of-a-model-Q6_K.gguf", 6.6, 0.0047}};
+    toy_report_make(&toy, REPORT_COMPARE, 5);
+    for (size_t i = 0; i < 5; i++) {
+        toy.candidates[i].shown = near[i].shown;
+        toy.candidates[i].bits_per_weight = near[i].bits;
+        toy.candidates[i].d.kld.value = near[i].kld;
+    }
+    char *page = page_of(&toy.report, "names");
+    check_names(page);
+    free(page);
+}
+
 static void the_foot_tells_how_it_was_made(void **state)
 {
     (void)state;
@@ -434,6 +541,7 @@ int main(void)
         cmocka_unit_test(parts_without_tokens_are_dashes),
         cmocka_unit_test(data_survives_the_link),
         cmocka_unit_test(names_stay_text),
+        cmocka_unit_test(names_of_points_do_not_collide),
         cmocka_unit_test(the_foot_tells_how_it_was_made),
         cmocka_unit_test(text_has_contrast),
     };

@@ -66,6 +66,11 @@ run 3 compare "$demo" "$work/one/m.gguf" "$work/two/m.gguf" Q8_0 --text "$text" 
 grep -q '^one/m\.gguf ' "$work/out" && grep -q '^two/m\.gguf ' "$work/out" || fail "the table does not tell two files apart"
 [ "$(grep -c '<td>one/m.gguf</td>' "$work/gates.html")" -eq 2 ] || fail "the page lacks a name in its figures or gates"
 grep -q '<td>at most 1e-06</td>.*not met' "$work/gates.html" || fail "the page lacks the gate"
+# The page has the command as it was given: options in front, a candidate with a cache.
+run 0 compare --ctx 64 --chunks 1 --text "$text" "$demo" Q4_0+kv:q8_0 --by-position --html "$work/command.html"
+grep -qF "<code>kerf compare --ctx 64 --chunks 1 --text $text $demo Q4_0+kv:q8_0 --by-position --html $work/command.html</code>" \
+    "$work/command.html" || fail "the page has another command"
+grep -q ' of 64 tokens, [1-9][0-9]* predictions scored</dd>' "$work/command.html" || fail "the page counts other predictions"
 
 # The ladder, and its page.
 run 0 ladder "$demo" --text "$text" --ctx 128 --chunks 4 --types q8_0,Q2_K --json --html "$work/page.html"
