@@ -121,7 +121,7 @@ refused score b.gguf --task task.jsonl --threads 1
 refused fit m --memory 1GiB
 refused fit b.gguf q.gguf --memory 1GiB --json
 refused inspect b.gguf --stats --threads 1
-refused inspect b.gguf --key 'general.*' --key tokenizer.ggml.tokens --json
+refused inspect b.gguf --key 'general.*' --key tokenizer.ggml.tokens --json --threads 1
 refused tokenize b.gguf t.txt
 refused verify b.gguf q.gguf --threads 1 --json
 refused diff b.gguf q.gguf --threads 1
