@@ -44,6 +44,7 @@ finished()
     key '"resumed": "complete"'
     key '"method": null'
     says "is finished already"
+    ! grep -q "importance" "$work/err" || fail "it speaks of an importance matrix that it does not have"
     same "$work/$2" "$work/copy"
     [ ! "$work/$2" -nt "$work/time" ] || fail "$2 was written again"
     [ ! -e "$work/$2.kerf-hessian" ] && [ ! -e "$work/$2.kerf-feedback" ] || fail "it was solved again"

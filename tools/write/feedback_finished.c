@@ -12,7 +12,16 @@
 #include <string.h>
 #include <unistd.h>
 
-/* As the Hessians will be one, but for its values: types depend on what has importance alone. */
+/* As if every column had been seen once, alike: types depend on what has importance alone, and nothing is to
+ * be warned of. */
+static void fill(struct imatrix_entry *entry)
+{
+    for (uint64_t i = 0; i < entry->n_values; i++)
+        entry->sums[i] = 1;
+    for (uint64_t i = 0; i < entry->n_mats; i++)
+        entry->counts[i] = 1;
+}
+
 int feedback_stand_in(struct imatrix **out, const struct net *net, const struct corpus *corpus, struct err *e)
 {
     struct hessian_plan plan = {0};
@@ -25,6 +34,8 @@ int feedback_stand_in(struct imatrix **out, const struct net *net, const struct 
         if (g->layer == HESSIAN_BEHIND) /* the head has Hessians, but no importance */
             continue;
         rc = imatrix_add(*out, plan.uses[i].tensor, g->n_cols * g->n_mats, g->n_mats, &entry, e);
+        if (rc == 0)
+            fill(entry);
     }
     for (size_t i = 0; rc == 0 && i < corpus->n_texts; i++)
         rc = imatrix_add_dataset(*out, corpus->texts[i].path, e);

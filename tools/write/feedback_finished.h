@@ -21,7 +21,7 @@ int feedback_find_finished(struct feedback_run *run, struct rewrite_options *ro,
 /* `done`: what the run that finished the output could not remove any more goes. */
 void feedback_finished_release(struct feedback_run *run, bool done);
 
-/* *out: an importance matrix with the entries that the Hessians of this text will have, all zero, to plan
+/* *out: an importance matrix with the entries that the Hessians of this text will have, of no values, to plan
  * types with before they are collected; caller frees with imatrix_free. */
 int feedback_stand_in(struct imatrix **out, const struct net *net, const struct corpus *corpus,
                       struct err *e);
