@@ -68,6 +68,25 @@ toy 0 --text "$src/LICENSE" --chunks 4 --force
 says "the Hessians of a stopped run are reused"
 says "t.gguf.kerf-losses: "
 says "begun from the start"
+# Solved layers are taken up as well; those of other types are given up with a word.
+toy 0 --text "$text" --chunks 4 --force
+cp "$work/t.gguf" "$work/whole.gguf"
+"$kerf" best "$work/toy" --ctx 32 --target-bpw 6 -o "$work/t.gguf" --text "$text" --chunks 4 --force >/dev/null 2>&1 &
+pid=$!
+n=0
+while [ $n -lt 400 ] && [ ! -e "$work/t.gguf.kerf-feedback" ]; do
+    sleep 0.05
+    n=$((n + 1))
+done
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+toy 0 --text "$text" --chunks 4 --force
+same "$work/t.gguf" "$work/whole.gguf"
+echo "kerf-feedback 1" >"$work/t.gguf.kerf-feedback"
+toy 0 --text "$text" --chunks 4 --force
+says "t.gguf.kerf-feedback: was solved by a run with other types, Hessians, importance matrix or version; solved again"
+same "$work/t.gguf" "$work/whole.gguf"
+[ "$(ls "$work" | grep -c 't.gguf\.')" = 0 ] || fail "files beside the output are left: $(ls "$work")"
 for ending in kerf-hessian kerf-losses; do
     echo mine >"$work/t.gguf.$ending"
     toy 1 --text "$src/LICENSE" --chunks 4 --force

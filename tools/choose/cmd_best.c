@@ -308,6 +308,7 @@ static int write_file(struct job *j, struct err *e)
                                  .imatrix = r->imatrix,
                                  .allow_requantize = j->o->requantize,
                                  .overwrite = r->shared->force,
+                                 .resume = true, /* solved layers, too, are kept when the run is stopped */
                                  .memory_bytes = r->shared->memory_bytes,
                                  .kern = r->session.kern,
                                  .pool = r->session.pool,
