@@ -110,14 +110,12 @@ static int round_job(void *ctx, size_t job, unsigned worker, struct err *e)
         round_row(r->rounding, row, r->src + t * r->ld, r->n_cols);
         float extent = r->rounding == ROUND_Q8_0 ? round_q8_extent(row, r->n_cols, with_sums) : 0;
         if (extent > 65504.0f && isfinite(r->src[t * r->ld]))
-            return err_set(
-                e, ERR_ARG,
-                "tensor '%s' (%s): a block of its input has %s of %g; the llama.cpp CPU runtime keeps that "
-                "in "
-                "F16, which ends at 65504, and its results are not numbers; give the tensor another type, "
-                "or measure without --activations q8",
-                r->weight->name, qtype_name((uint32_t)r->type), with_sums ? "a sum" : "a scale",
-                (double)extent);
+            return err_set(e, ERR_ARG,
+                           "tensor '%s' (%s): a block of its input has %s of %g; the llama.cpp CPU runtime "
+                           "keeps that in F16, which ends at 65504, and its results are not numbers; give "
+                           "the tensor another type, or measure without --activations q8",
+                           r->weight->name, qtype_name((uint32_t)r->type), with_sums ? "a sum" : "a scale",
+                           (double)extent);
     }
     return 0;
 }

@@ -66,8 +66,7 @@ static void *map_file(uint64_t n_bytes, struct err *e)
         return p;
     err_set(e, ERR_IO,
             "cannot keep %llu bytes of a Gram matrix in a temporary file in '%s': %s; set TMPDIR to a folder "
-            "with "
-            "room, or raise --memory",
+            "with room, or raise --memory",
             (unsigned long long)n_bytes, folder, strerror(failed));
     return NULL;
 }

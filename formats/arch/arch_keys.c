@@ -193,8 +193,7 @@ static int set_rope_scaling(const struct arch_model *a, struct gguf_meta *meta, 
         return !r->has_factor ? 0
                               : w->add(w->ctx,
                                        "[rope-factor-idle] config.json: the RoPE parameters have a factor, "
-                                       "but no type that would use "
-                                       "it; it has no effect, as in transformers",
+                                       "but no type that would use it; it has no effect, as in transformers",
                                        e);
     case ROPE_LINEAR:
         rc = set_string(a, meta, "rope.scaling.type", "linear", e);

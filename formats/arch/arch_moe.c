@@ -272,12 +272,12 @@ int arch_warn_dense_layers(const struct arch_model *a, const struct arch_warning
         }
     if (n == 0 || (a->arch->quirks & ARCH_LEADING_DENSE))
         return 0;
-    snprintf(text, sizeof text,
-             "[runtime-refuses] config.json: decoder_sparse_step or mlp_only_layers leave %llu of %llu "
-             "layers without experts "
-             "(the first is %llu); llama.cpp cannot load such a file of architecture '%s'",
-             (unsigned long long)n, (unsigned long long)a->value[ARCH_L], (unsigned long long)first,
-             a->arch->name);
+    snprintf(
+        text, sizeof text,
+        "[runtime-refuses] config.json: decoder_sparse_step or mlp_only_layers leave %llu of %llu layers "
+        "without experts (the first is %llu); llama.cpp cannot load such a file of architecture '%s'",
+        (unsigned long long)n, (unsigned long long)a->value[ARCH_L], (unsigned long long)first,
+        a->arch->name);
     return w->add(w->ctx, text, e);
 }
 

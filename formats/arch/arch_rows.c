@@ -345,8 +345,7 @@ int arch_add_sliding_window_where(const struct arch_model *a, struct gguf_meta *
         if (rc == 0)
             rc = w->add(w->ctx,
                         "[runtime-differs] config.json switches a sliding window on; llama.cpp computes full "
-                        "attention "
-                        "for this architecture",
+                        "attention for this architecture",
                         e);
     }
     arena_release(&scratch);

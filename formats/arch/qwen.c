@@ -68,8 +68,7 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     if (rc == 0 && (logn || ntk) && arch_context(a, meta, &context) && trained < context)
         rc = w->add(w->ctx,
                     "[runtime-differs] config.json: beyond seq_length this model needs dynamic NTK and logn "
-                    "scaling, which llama.cpp "
-                    "does not compute; the keys qwen.ext.* keep them for kerf",
+                    "scaling, which llama.cpp does not compute; the keys qwen.ext.* keep them for kerf",
                     e);
     return rc;
 }

@@ -45,19 +45,16 @@ static int add_keys(const struct arch_model *a, struct gguf_meta *meta, const st
     if (json_is_object(hf_config_get(a->config, "dual_chunk_attention_config"))) {
         int rc = w->add(w->ctx,
                         "[runtime-differs] dual_chunk_attention_config has no GGUF key: beyond the original "
-                        "window results "
-                        "differ from an engine with dual chunk attention",
+                        "window results differ from an engine with dual chunk attention",
                         e);
         if (rc != 0)
             return rc;
     }
     if (a->answer != ARCH_TOKENS) {
-        int rc = w->add(
-            w->ctx,
-            "[runtime-refuses] llama.cpp and programs built on it know no score head for architecture qwen2 "
-            "and refuse a file with "
-            "one (cls.*); kerf reads it",
-            e);
+        int rc = w->add(w->ctx,
+                        "[runtime-refuses] llama.cpp and programs built on it know no score head for "
+                        "architecture qwen2 and refuse a file with one (cls.*); kerf reads it",
+                        e);
         if (rc != 0)
             return rc;
     }

@@ -154,14 +154,12 @@ static int warn_of_no_pooling(const char *path, const struct arch_model *a, cons
     if (a->arch->quirks & ARCH_POOLING)
         snprintf(text, sizeof text,
                  "[no-pooling] %.250s: no module of a type that ends in 'Pooling' has a path: no pooling is "
-                 "written, so the "
-                 "file is one of a language model and gives no embeddings",
+                 "written, so the file is one of a language model and gives no embeddings",
                  path);
     else
         snprintf(text, sizeof text,
                  "[no-pooling] %.250s: pooling cannot be written for architecture '%.60s': the file is one "
-                 "of a language "
-                 "model and gives no embeddings",
+                 "of a language model and gives no embeddings",
                  path, a->arch->name);
     return w->add(w->ctx, text, e);
 }
@@ -195,10 +193,8 @@ static int warn_of_lost_pooling(const struct gguf_meta *meta, const char *folder
     bool named = strstr(name, "mbedding") != NULL;
     snprintf(text, sizeof text,
              "[no-pooling] %.250s: %s%.60s%s, but there is no modules.json: no pooling is written, so the "
-             "file is one "
-             "of a language model and gives no embeddings; take modules.json and 1_Pooling from the model it "
-             "comes "
-             "from",
+             "file is one of a language model and gives no embeddings; take modules.json and 1_Pooling from "
+             "the model it comes from",
              folder, backbone ? "class '" : "this is named a model of embeddings", backbone ? class_name : "",
              backbone ? "' is a model without head" : "");
     if (backbone || named || is_tagged(meta))

@@ -188,8 +188,7 @@ static int report_absent_base(struct rw_plan *p, const struct recipe_options *r,
             return 0;
     return rw_plan_warn(p, e,
                         "[mix-base-absent] no tensor of this model becomes %s: the rules of %s give this "
-                        "model other types, and "
-                        "the file is named %s all the same, as by llama.cpp",
+                        "model other types, and the file is named %s all the same, as by llama.cpp",
                         qtype_name((uint32_t)r->mix->base), r->mix->name, r->mix->name);
 }
 

@@ -110,8 +110,7 @@ void vocab_end_tokens(struct vocab_build *b)
         else
             vocab_warn(b,
                        "[end-token-lost] token %lld '%.60s' ends a text, but a GGUF file has no key left to "
-                       "say so (eos, eot and "
-                       "eom are taken): runtimes will not stop there",
+                       "say so (eos, eot and eom are taken): runtimes will not stop there",
                        (long long)id, t->text);
     }
 }

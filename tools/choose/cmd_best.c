@@ -560,9 +560,8 @@ int cmd_best(int argc, char **argv)
             "Write the best file of a size: Hessians and importance of the text, the loss of every tensor, "
             "types by least expected loss after error feedback, that feedback, and a report beside the "
             "standard mix of that size. A stopped run continues when the same command is given again. For a "
-            "device the run "
-            "itself works in 1GiB, or in as much as error feedback needs for the widest matrix." ADAPTERS_HELP
-            " The file then has them merged.",
+            "device the run itself works in 1GiB, or in as much as error feedback needs for the widest "
+            "matrix." ADAPTERS_HELP " The file then has them merged.",
         OPT_TABLE(options),
         .min_operands = 1,
         .max_operands = 1,

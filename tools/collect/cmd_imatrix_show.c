@@ -145,9 +145,8 @@ int cmd_imatrix_show(int argc, char **argv)
         .description =
             "Statistics of an importance matrix, those of llama-imatrix --show-statistics: for every tensor "
             "the mean squares of its input columns (their sum, the part that is active, how even they are, "
-            "how "
-            "many stand out, and how much they resemble those of the layer below), for every layer averages, "
-            "and how many tokens each tensor and expert has seen.",
+            "how many stand out, and how much they resemble those of the layer below), for every layer "
+            "averages, and how many tokens each tensor and expert has seen.",
         .min_operands = 1,
         .max_operands = 1,
         .uses = USES_NOTHING,

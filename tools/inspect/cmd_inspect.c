@@ -230,8 +230,7 @@ int cmd_inspect(int argc, char **argv)
             .fallback = "all"),
         OPT(LIST, "key", &keys, "NAME",
             "print the value of this metadata key alone, for scripts; NAME may be a pattern with * and ?, "
-            "and "
-            "the option may be repeated: then lines KEY=VALUE. With --json arrays are whole"),
+            "and the option may be repeated: then lines KEY=VALUE. With --json arrays are whole"),
         OPT(FLAG, "stats", &stats, NULL, "min, max, mean, std, zeros, NaN and Inf of every tensor"),
         OPT(FLAG, "arrays", &arrays, NULL, "with --json: long metadata arrays in full"),
     };

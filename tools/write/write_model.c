@@ -530,12 +530,9 @@ static void options_release(struct options *o)
         RECIPE_OPTION((o).recipe), REQUANTIZE_OPTION((o).allow_requantize),                                  \
         OPT(CHOICE, "method", &(o).feedback.method, "fast|feedback|best",                                    \
             "fast quantizes each block by itself, as llama-quantize does; feedback (of the GPTQ kind) "      \
-            "makes up "                                                                                      \
-            "for the rounding errors of a row in its later weights, by Hessians of a text; for Q2_K to "     \
-            "Q6_K, "                                                                                         \
-            "Q4_0 to Q5_1, IQ2, IQ3 and IQ4; best then solves each layer once more behind quantized ones, "  \
-            "for "                                                                                           \
-            "the inputs that it will have, where held-out text gains")
+            "makes up for the rounding errors of a row in its later weights, by Hessians of a text; for "    \
+            "Q2_K to Q6_K, Q4_0 to Q5_1, IQ2, IQ3 and IQ4; best then solves each layer once more behind "    \
+            "quantized ones, for the inputs that it will have, where held-out text gains")
 
 /* IN OUT TYPE, the order of llama-quantize, or IN TYPE. */
 static int explain_operands(const struct opt_command *cmd, const struct opt_operands *operands)
@@ -570,8 +567,7 @@ int write_model_command(const struct write_command *wc, int argc, char **argv)
         OPT_GROUP("Input and output:"),
         OPT(FLAG, "mmproj", &o.mmproj, NULL,
             "write the vision and audio towers of a checkpoint instead of its text model: the second file of "
-            "a "
-            "multimodal model"),
+            "a multimodal model"),
         TOWERS_OPTIONS(o.towers),
         OPT(FLAG, "keep-mtp", &o.keep_mtp, NULL, "keep multi-token-prediction blocks of a checkpoint"),
         OPT(FLAG, "no-vocab", &o.no_vocab, NULL,
