@@ -126,9 +126,9 @@ refused tokenize b.gguf t.txt
 refused verify b.gguf q.gguf --threads 1 --json
 refused diff b.gguf q.gguf --threads 1
 refused hash b.gguf q.gguf --threads 1
-loaded=libopenblas.so.0 keeps=yes
+loaded=libopenblas.so.0 keeps=yes n_last=2 all=$most most=$(((most + 2) / 3)) # long runs, and one more after each
 refused best b.gguf --text t.txt --ctx 16 --chunks 4 --target-bpw 9 -o x.gguf --threads 1
-loaded='' keeps=no
+loaded='' keeps=no most=$all
 
 n_last=24 # the page grows in these
 refused compare b.gguf q.gguf Q4_0 $some --threads 1 --html x.html
