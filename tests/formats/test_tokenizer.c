@@ -319,26 +319,18 @@ static void plain_bpe_works_on_characters(void **state)
     static const char *const texts[] = {"a",
                                         "b",
                                         "c",
-                                        "\xE2\x96\x81",
+                                        "\342\226\201",
                                         "\n",
                                         "\xC3\xA9",
                                         "ab",
                                         "abc",
-                                        "\xE2\x96\x81"
-                                        "a",
-                                        "\xE2\x96\x81"
-                                        "ab",
+                                        "\342\226\201a",
+                                        "\342\226\201ab",
                                         "\n\n",
-                                        "\xE2\x96\x81\xE2\x96\x81",
+                                        "\342\226\201\342\226\201",
                                         "bc"};
-    static const char *const merges[] = {"a b",
-                                         "b c",
-                                         "ab c",
-                                         "\xE2\x96\x81 \xE2\x96\x81",
-                                         "\xE2\x96\x81 a",
-                                         "\xE2\x96\x81"
-                                         "a b",
-                                         "\n \n"};
+    static const char *const merges[] = {
+        "a b", "b c", "ab c", "\342\226\201 \342\226\201", "\342\226\201 a", "\342\226\201a b", "\n \n"};
     static const char *const bytes[] = {"<0x78>", "<0xE6>", "<0xBC>", "<0xA2>"};
     struct toy y;
     init_toy(&y, VOCAB_BPE, "sarvam-moe");
