@@ -224,6 +224,11 @@ says "cannot open: File name too long"
 ln -s turn "$work/turn"
 run 1 verify "$work/turn"
 says "cannot open: Too many levels"
+cp -r "$demo" "$work/lost" # a cache whose blob is gone
+rm "$work/lost/model.safetensors"
+ln -s ../blobs/gone "$work/lost/model.safetensors"
+run 1 convert "$work/lost" -o "$work/x.gguf"
+says "model.safetensors: a link to a file that is not there"
 if [ "$(id -u)" -ne 0 ]; then # root reads everything
     cp "$work/m.gguf" "$work/locked.gguf"
     chmod 000 "$work/locked.gguf"
