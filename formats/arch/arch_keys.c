@@ -239,10 +239,16 @@ int arch_default_sections(const struct arch_model *a, struct gguf_meta *meta, co
                           struct err *e)
 {
     char key[128];
+    int32_t own[4];
     if (a->rope.n_mrope_sections != 0)
         return 0;
+    const uint64_t head = a->value[ARCH_HD];
+    const bool fits = (uint64_t)(sections[0] + sections[1] + sections[2] + sections[3]) <= head;
+    const int32_t third = (int32_t)((head / 2 + 2) / 3); /* of the pairs, which take turns: cuts nothing */
+    for (int i = 0; i < 4; i++)
+        own[i] = fits || sections[i] < third ? sections[i] : third;
     int rc = key_of(key, sizeof key, a, "rope.dimension_sections", e);
-    return rc != 0 ? rc : gguf_meta_set_array(meta, key, GGUF_I32, sections, 4, e);
+    return rc != 0 ? rc : gguf_meta_set_array(meta, key, GGUF_I32, own, 4, e);
 }
 
 int arch_add_deepstack(const struct arch_model *a, struct gguf_meta *meta, struct err *e)

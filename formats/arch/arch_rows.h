@@ -79,7 +79,9 @@ int arch_check_hybrid_experts(struct arch_model *a, struct err *e); /* and arch_
 int arch_add_hybrid_keys(const struct arch_model *a, struct gguf_meta *meta, struct err *e);
 const char *arch_rename_mtp(const struct arch_model *a, const char *name, struct arena *arena);
 
-/* rope.dimension_sections where the configuration has none: these, which the reference class defaults to. */
+/* rope.dimension_sections where the configuration has none: these, which the reference class defaults to.
+ * Where they are more than a small head has, which stops the runtime, they are cut to what it uses of them.
+ */
 int arch_default_sections(const struct arch_model *a, struct gguf_meta *meta, const int32_t sections[4],
                           struct err *e);
 

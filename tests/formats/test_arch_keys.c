@@ -266,13 +266,24 @@ static void hybrid_keys_describe_the_delta_net(void **state)
     gguf_meta_free(m);
 }
 
+static void expect_sections(struct gguf_meta *m, const char *key, const int32_t want[4])
+{
+    const struct gguf_value *v = gguf_meta_find(m, key);
+    assert_true(v && v->a.elem == GGUF_I32 && v->a.n == 4);
+    assert_memory_equal(v->a.data, want, 4 * sizeof want[0]);
+}
+
+/* Sections that a head of 16 has no room for are cut: the runtime would stop at the first token. */
 static void vision_families_write_sections_and_deepstack(void **state)
 {
     (void)state;
     struct gguf_meta *m = keys_of("Qwen3VLForConditionalGeneration",
                                   "\"vision_config\": {\"deepstack_visual_indexes\": [5, 11, 17]}", NULL);
     expect_u32(m, "qwen3vl.n_deepstack_layers", 3);
-    assert_non_null(gguf_meta_find(m, "qwen3vl.rope.dimension_sections"));
+    expect_sections(m, "qwen3vl.rope.dimension_sections", (int32_t[]){3, 3, 3, 0});
+    gguf_meta_free(m);
+    m = keys_of("Qwen3VLForConditionalGeneration", "\"head_dim\": 128", NULL);
+    expect_sections(m, "qwen3vl.rope.dimension_sections", (int32_t[]){24, 20, 20, 0});
     gguf_meta_free(m);
     toy_config_refused("Qwen2_5_VLForConditionalGeneration", "", ERR_FORMAT, "mrope_section");
 }
