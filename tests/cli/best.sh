@@ -47,7 +47,7 @@ prints "  Q8_0  "
 run 0 verify "$work/high.gguf"
 run 0 best "$demo" --text "$text" --ctx 64 --memory 5MiB -o "$work/b.gguf" --dry-run
 
-# What a run kept that was another one is given up with a word; a stranger's file stays.
+# What another run kept is given up with a word; a stranger's file stays.
 "$bin/make_checkpoint" --arch qwen3 --layers 1 --vocab 300 "$work/toy" >/dev/null || fail "make_checkpoint"
 toy() # STATUS ARGS...
 {
@@ -56,21 +56,23 @@ toy() # STATUS ARGS...
     run "$status" best "$work/toy" --ctx 32 --target-bpw 6 -o "$work/t.gguf" "$@"
 }
 run 0 hessian "$work/toy" --text "$src/LICENSE" --ctx 32 --chunks 4 -o "$work/h.gguf"
-cp "$work/h.gguf" "$work/t.gguf.kerf-hessian"
 toy 0 --text "$text" --chunks 4
+cp "$work/t.gguf" "$work/whole.gguf"
+cp "$work/h.gguf" "$work/t.gguf.kerf-hessian"
+echo "kerf-feedback 1" >"$work/t.gguf.kerf-feedback"
+toy 0 --text "$text" --chunks 4 --force
 says "t.gguf.kerf-hessian: is of another text; collected again"
+says "t.gguf.kerf-feedback: was solved by a run with other types, Hessians, importance matrix or version; solved again"
+same "$work/t.gguf" "$work/whole.gguf"
 cp "$work/h.gguf" "$work/t.gguf.kerf-hessian"
-toy 0 --text "$src/LICENSE" --chunks 5 --force
-says "t.gguf.kerf-hessian: is of other windows of the text; collected again"
-cp "$work/h.gguf" "$work/t.gguf.kerf-hessian"
-run 0 allocate "$work/toy" --text "$text" --ctx 32 --chunks 4 --target-bpw 6 -o "$work/plan" --table "$work/t.gguf.kerf-losses"
+run 0 allocate "$work/toy" --text "$text" --ctx 32 --chunks 1 --target-bpw 6 -o "$work/plan" --table "$work/t.gguf.kerf-losses" \
+    --no-confirm
 toy 0 --text "$src/LICENSE" --chunks 4 --force
 says "the Hessians of a stopped run are reused"
 says "t.gguf.kerf-losses: "
 says "begun from the start"
-# Solved layers are taken up as well; those of other types are given up with a word.
-toy 0 --text "$text" --chunks 4 --force
-cp "$work/t.gguf" "$work/whole.gguf"
+
+# Killed once layers are solved, which are taken up as well
 "$kerf" best "$work/toy" --ctx 32 --target-bpw 6 -o "$work/t.gguf" --text "$text" --chunks 4 --force >/dev/null 2>&1 &
 pid=$!
 n=0
@@ -81,10 +83,6 @@ done
 kill -9 $pid 2>/dev/null
 wait $pid 2>/dev/null
 toy 0 --text "$text" --chunks 4 --force
-same "$work/t.gguf" "$work/whole.gguf"
-echo "kerf-feedback 1" >"$work/t.gguf.kerf-feedback"
-toy 0 --text "$text" --chunks 4 --force
-says "t.gguf.kerf-feedback: was solved by a run with other types, Hessians, importance matrix or version; solved again"
 same "$work/t.gguf" "$work/whole.gguf"
 [ "$(ls "$work" | grep -c 't.gguf\.')" = 0 ] || fail "files beside the output are left: $(ls "$work")"
 for ending in kerf-hessian kerf-losses; do
