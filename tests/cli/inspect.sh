@@ -59,6 +59,20 @@ sed 's/^{/{"note": "l1\\nhidden_size=2",/' "$demo/config.json" >"$work/lines/con
 run 0 inspect "$work/lines" --key note --key hidden_size
 [ "$(cat "$work/out")" = 'note=l1\nhidden_size=2
 hidden_size=256' ] || fail "a text gives more lines than its own"
+sed 's/^{/{"l1\\nhidden_size": 2,/' "$demo/config.json" >"$work/lines/config.json"
+run 0 inspect "$work/lines" --key 'l1*' --key hidden_size
+[ "$(cat "$work/out")" = 'l1\nhidden_size=2
+hidden_size=256' ] || fail "a key gives more lines than its own"
+# Numbers, booleans and null of config.json end their lines, as texts and lists do: byte for byte.
+sed 's/^{/{"nothing": null,/' "$demo/config.json" >"$work/lines/config.json"
+run 0 inspect "$work/lines" --key hidden_size --key vocab_size --key attention_bias --key nothing --key architectures \
+    --key rms_norm_eps
+printf '%s\n' hidden_size=256 vocab_size=4096 attention_bias=false nothing=null 'architectures=["Qwen3ForCausalLM"]' \
+    rms_norm_eps=1e-06 >"$work/want"
+same "$work/out" "$work/want"
+run 0 inspect "$demo" --key hidden_size
+echo 256 >"$work/want"
+same "$work/out" "$work/want"
 run 0 inspect "$work/m.gguf" --key tokenizer.ggml.tokens --key general.architecture
 [ "$(head -n 1 "$work/out" | tr ',' '\n' | wc -l)" -gt 4096 ] || fail "an array cut beside another key"
 run 1 inspect "$work/m.gguf" --key qwen3.embeding_length

@@ -84,29 +84,47 @@ static int check_names(const struct entry *all, size_t n, const char *path, cons
     return 0;
 }
 
+/* A node as JSON in one line, with its end: the writer gives one to objects and arrays alone. */
+static void print_node(const struct json *node)
+{
+    struct json_writer w;
+    jw_begin(&w, stdout);
+    w.one_line = true;
+    meta_json_node(&w, node);
+    if (!json_is_object(node) && !json_is_array(node))
+        putchar('\n');
+}
+
 static void print_alone(const struct entry *x)
 {
-    if (x->node && json_is_string(x->node)) {
+    if (x->node && json_is_string(x->node))
         puts(json_string(x->node));
-    } else if (x->node) {
-        struct json_writer w;
-        jw_begin(&w, stdout);
-        w.one_line = true;
-        meta_json_node(&w, x->node);
-    } else {
+    else if (x->node)
+        print_node(x->node);
+    else
         meta_value_print(&x->value, stdout);
+}
+
+/* Whoever made the file chose the keys, too: none of them gives a line of its own. */
+static void print_key(const char *key)
+{
+    char text[5];
+    for (; *key; key++) {
+        meta_escape(text, (unsigned char)*key);
+        fputs(text, stdout);
     }
+    putchar('=');
 }
 
 static void print_line(const struct entry *x)
 {
     struct gguf_value text = x->value;
-    printf("%s=", x->key);
+    print_key(x->key);
     if (x->node && json_is_string(x->node)) {
         const char *s = json_string(x->node);
         text = (struct gguf_value){.type = GGUF_STRING, .s = {.data = s, .len = strlen(s)}};
     } else if (x->node) {
-        print_alone(x);
+        print_node(x->node);
         return;
     }
     meta_value_line(&text, stdout);
