@@ -113,7 +113,7 @@ void page_estimate(FILE *out, int decimals, double value, double error, bool sig
 {
     fputs("<td>", out);
     put_value(out, decimals, value, sign);
-    if (!isnan(value)) {
+    if (!isnan(value) && !isnan(error)) {
         fputs(" <span class=\"e\">±&#8239;", out);
         put_value(out, decimals, error, false);
         fputs("</span>", out);

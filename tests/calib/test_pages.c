@@ -328,7 +328,6 @@ static void names_stay_text(void **state)
     check_hostile(score_page_of("hostile-task"));
 }
 
-/* The foot says how to do it again. */
 /* --- names of points --- */
 
 struct box {
@@ -436,6 +435,22 @@ static void names_of_points_do_not_collide(void **state)
     free(page);
 }
 
+static void an_error_that_is_not_known_is_left_out(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    assert_non_null(f);
+    page_estimate(f, 2, 1.5, 0.25, true);
+    page_estimate(f, 2, 1.5, NAN, true);
+    page_estimate(f, 2, NAN, NAN, true);
+    assert_int_equal(fclose(f), 0);
+    assert_string_equal(text, "<td>+1.50 <span class=\"e\">±&#8239;0.25</span></td><td>+1.50</td><td>–</td>");
+    free(text);
+}
+
+/* The foot says how to do it again. */
 static void the_foot_tells_how_it_was_made(void **state)
 {
     (void)state;
@@ -542,6 +557,7 @@ int main(void)
         cmocka_unit_test(data_survives_the_link),
         cmocka_unit_test(names_stay_text),
         cmocka_unit_test(names_of_points_do_not_collide),
+        cmocka_unit_test(an_error_that_is_not_known_is_left_out),
         cmocka_unit_test(the_foot_tells_how_it_was_made),
         cmocka_unit_test(text_has_contrast),
     };
