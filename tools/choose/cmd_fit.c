@@ -164,13 +164,19 @@ static struct model *float_model(const struct job *j)
     return j->floats ? j->floats : j->model;
 }
 
+/* What a message begins with: the model, where several were given. Returns `out`. */
+static const char *name_of_several(char out[512], const struct job *j)
+{
+    snprintf(out, 512, "%s%s", j->one_of_several ? j->path : "", j->one_of_several ? ": " : "");
+    return out;
+}
+
 static void tell_remarks(const struct job *j)
 {
     for (size_t i = 0; i < model_n_warnings(j->model); i++)
         cmd_warn_of(j->s, NULL, model_warning(j->model, i));
-    char name[512] = "";
-    if (j->one_of_several)
-        snprintf(name, sizeof name, "%s: ", j->path);
+    char buffer[512];
+    const char *name = name_of_several(buffer, j);
     if (j->footprint.is_guess)
         cmd_warn(j->s,
                  "[unknown-architecture] %sarchitecture '%s' is not known here; its cache is read off the "
@@ -210,14 +216,15 @@ static int find_levels(struct job *j, struct err *e)
     j->n_levels = rc == 0;
     for (size_t i = 0; rc == 0 && i < j->n_mixes && (j->o->types || fit_has_levels(m)); i++) {
         struct fit_level l;
+        char name[512];
         if (strcmp(j->mixes[i]->name, j->levels[0].type) == 0)
             continue;
         rc = fit_level(&l, m, j->mixes[i], &q, e);
         if (rc == 0 && l.lacks_importance)
             cmd_warn(j->s,
-                     "[level-needs-imatrix] %s%s%s: needs an importance matrix, --imatrix ('kerf imatrix' "
+                     "[level-needs-imatrix] %s%s: needs an importance matrix, --imatrix ('kerf imatrix' "
                      "makes one)",
-                     j->one_of_several ? j->path : "", j->one_of_several ? ": " : "", l.type);
+                     name_of_several(name, j), l.type);
         if (rc == 0 && (j->o->types || l.weights_bytes < j->levels[0].weights_bytes))
             j->levels[j->n_levels++] = l;
     }
@@ -250,9 +257,8 @@ static bool any_fits(const struct job *j)
 static void tell_too_little(const struct job *j)
 {
     const struct fit_level *least = &j->levels[0];
-    char need[32], have[32], name[512] = "";
-    if (j->one_of_several)
-        snprintf(name, sizeof name, "%s: ", j->path);
+    char need[32], have[32], buffer[512];
+    const char *name = name_of_several(buffer, j);
     for (size_t i = 1; i < j->n_levels; i++)
         if (j->levels[i].total_bytes < least->total_bytes)
             least = &j->levels[i];

@@ -311,6 +311,35 @@ static int run(struct eval_run *r, const char *model, const void *args, const ch
     return rc;
 }
 
+/* Rows of the option table. */
+#define COLLECTION_OPTIONS(a)                                                                                \
+    OPT_GROUP("Collection:"),                                                                                \
+        OPT(FLAG, "process-output", &(a).process_output, NULL,                                               \
+            "collect for the language head too (under the embedding's name when it is tied)"),               \
+        OPT(FLAG, "attention", &(a).attention, NULL,                                                         \
+            "weigh the inputs of keys by the attention that each token receives, and those of values as "    \
+            "attention mixes them"),                                                                         \
+        OPT(FLAG, "all-experts", &(a).all_experts, NULL,                                                     \
+            "show every expert every token, whatever the router chooses; the model computes what it would "  \
+            "without, and the file says so (kerf.imatrix.all_experts)"),                                     \
+        OPT(CHOICE, "expert-weights", &(a).expert_weights, "plain|router",                                   \
+            "with --all-experts: what a token counts for each expert: one, or the router's weight "          \
+            "(kerf.imatrix.by_router)",                                                                      \
+            .fallback = "plain"),                                                                            \
+        OPT(LIST, "include", &(a).include, "REGEX",                                                          \
+            "keep only entries of tensors whose name matches REGEX anywhere"),                               \
+        OPT(LIST, "exclude", &(a).exclude, "REGEX",                                                          \
+            "leave out entries of tensors whose name matches REGEX anywhere"),                               \
+        OPT(UINT, "from-chunk", &(a).from_chunk, "N", "leave out the first N windows"),                      \
+        OPT(UINT, "expert-prior", &(a).prior, "N", IMATRIX_PRIOR_HELP, .fallback = IMATRIX_PRIOR_FALLBACK,   \
+            .range = OPT_RANGE(.max = UINT32_MAX)),                                                          \
+        OPT(FLAG, "no-perplexity", &(a).no_perplexity, NULL, "do not score the text on the way"),            \
+        OPT(UINT, "save-every", &(a).save_every, "N",                                                        \
+            "keep the state in OUT.kerf-state about every N windows; the weights are read once for each",    \
+            .fallback = "32768 tokens; the whole text for models larger than half of the memory",            \
+            .range = OPT_RANGE(.min = 1)),                                                                   \
+        OPT(FLAG, "resume", &(a).resume, NULL, "continue from the saved state of a run that was stopped")
+
 int cmd_imatrix_collect(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
@@ -320,32 +349,7 @@ int cmd_imatrix_collect(int argc, char **argv)
         OPT(TEXT, "output", &a.output, "FILE", "the importance matrix to write, .gguf or .dat",
             .letter = 'o'),
         TEXT_OPTIONS(text),
-        OPT_GROUP("Collection:"),
-        OPT(FLAG, "process-output", &a.process_output, NULL,
-            "collect for the language head too (under the embedding's name when it is tied)"),
-        OPT(FLAG, "attention", &a.attention, NULL,
-            "weigh the inputs of keys by the attention that each token receives, and those of values as "
-            "attention mixes them"),
-        OPT(FLAG, "all-experts", &a.all_experts, NULL,
-            "show every expert every token, whatever the router chooses; the model computes what it would "
-            "without, and the file says so (kerf.imatrix.all_experts)"),
-        OPT(CHOICE, "expert-weights", &a.expert_weights, "plain|router",
-            "with --all-experts: what a token counts for each expert: one, or the router's weight "
-            "(kerf.imatrix.by_router)",
-            .fallback = "plain"),
-        OPT(LIST, "include", &a.include, "REGEX",
-            "keep only entries of tensors whose name matches REGEX anywhere"),
-        OPT(LIST, "exclude", &a.exclude, "REGEX",
-            "leave out entries of tensors whose name matches REGEX anywhere"),
-        OPT(UINT, "from-chunk", &a.from_chunk, "N", "leave out the first N windows"),
-        OPT(UINT, "expert-prior", &a.prior, "N", IMATRIX_PRIOR_HELP, .fallback = IMATRIX_PRIOR_FALLBACK,
-            .range = OPT_RANGE(.max = UINT32_MAX)),
-        OPT(FLAG, "no-perplexity", &a.no_perplexity, NULL, "do not score the text on the way"),
-        OPT(UINT, "save-every", &a.save_every, "N",
-            "keep the state in OUT.kerf-state about every N windows; the weights are read once for each",
-            .fallback = "32768 tokens; the whole text for models larger than half of the memory",
-            .range = OPT_RANGE(.min = 1)),
-        OPT(FLAG, "resume", &a.resume, NULL, "continue from the saved state of a run that was stopped"),
+        COLLECTION_OPTIONS(a),
     };
     const struct opt_command cmd = {
         .name = "imatrix",
