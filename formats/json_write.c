@@ -17,8 +17,7 @@
 #define MAX_LEVELS 60
 
 /* Shortest decimal that reads back as `v`. Any decimal of up to 15 digits survives the way through a double,
- * so
- * %.15g (which drops trailing zeros) is the shortest if it reads back at all; only subnormals need fewer. */
+ * so %.15g (which drops trailing zeros) is the shortest if it reads back; only subnormals need fewer. */
 static void format_double(char text[32], double v)
 {
     for (int digits = fabs(v) < DBL_MIN ? 1 : 15; digits <= 17; digits++) {

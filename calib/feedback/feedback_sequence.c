@@ -101,9 +101,11 @@ static int add_rows(struct sequence *s, struct pair *p, const float *x, size_t n
                     struct err *e)
 {
     struct sums *sums = &s->at->sums[p - s->pairs];
-    size_t n_cols = (size_t)p->of->n_cols, n_left = p->of_outputs ? s->f->net->n_embd : n_cols;
-    const float *left = s->outputs + p->at * n_left;
-    if (!p->of_outputs) {
+    size_t n_cols = (size_t)p->of->n_cols;
+    const float *left;
+    if (p->of_outputs) {
+        left = s->outputs + p->at * s->f->net->n_embd;
+    } else {
         if (!reserve(&s->rows, &s->rows_cap, n * n_cols))
             return no_memory(e);
         for (size_t i = 0; i < n * n_cols; i++)

@@ -1,11 +1,12 @@
 /* model_identity.h - is this the model that it was? Four answers, by what they cost and what may change.
  *
- *     quick     names, sizes and times of its files; reads none of them. For a run that goes on where one was
- *               stopped, on the same machine (formats/rewrite).
- *     word      a line that a file can carry, the same for a checkpoint folder and the GGUF files made of it,
- * at any precision. For importance matrices and Hessians. sampled   names, shapes and some rows of its
- * tensors, whatever form they are stored in. For measurements that belong to these very values: importance
- * states, tables of losses, plans (calib). full      every byte. For reports (calib/eval).
+ * - quick: names, sizes and times of its files; reads none of them. For a run that goes on where one was
+ *   stopped, on the same machine (formats/rewrite).
+ * - word: a line that a file can carry, the same for a checkpoint folder and the GGUF files made of it, at
+ *   any precision. For importance matrices and Hessians.
+ * - sampled: names, shapes and some rows of its tensors, whatever form they are stored in. For measurements
+ *   that belong to these very values: importance states, tables of losses, plans (calib).
+ * - full: every byte. For reports (calib/eval).
  *
  * All but the word are a SHA-256; what else must be equal (options, a text) its user adds. */
 #ifndef KERF_MODEL_IDENTITY_H
