@@ -233,8 +233,7 @@ static void head(const struct allocator *a, const struct allocation *r, const st
     page_size(out, r->n_bytes);
     fprintf(out,
             " are used, %.3f bits per weight. Expected loss %.3g nats per token; no choice of these types "
-            "has less "
-            "than %.3g. Losses measured",
+            "has less than %.3g. Losses measured",
             r->bits_per_weight, r->loss, r->lower_bound);
     put_texts(source, out);
     fprintf(out, ", %zu tokens in %zu windows of %zu.</p>\n", t->n_scored, t->n_windows, t->ctx);

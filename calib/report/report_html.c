@@ -23,18 +23,15 @@ static const char *lead(const struct report *r)
         return "How far the embeddings of each candidate are from those of the reference, text by text.";
     if (r->answer == NET_SCORE)
         return "How far the scores of each candidate are from those of the reference, and whether they order "
-               "the "
-               "texts alike.";
+               "the texts alike.";
     if (r->kind == REPORT_LADDER && r->reference.bits_per_weight < FLOAT_BITS)
         return "What each level of quantization costs: how far its predictions move from those of the file "
-               "it "
-               "was made from, which is quantized itself, on the same text, token by token.";
+               "it was made from, which is quantized itself, on the same text, token by token.";
     return r->kind == REPORT_LADDER
                ? "What each level of quantization costs: how far its predictions move from those of the "
                  "original weights, on the same text, token by token."
                : "How far the predictions of each candidate are from those of the reference, on the same "
-                 "text, "
-                 "token by token.";
+                 "text, token by token.";
 }
 
 /* "wiki.test.raw, code.py", as on every page of the house. */
@@ -193,16 +190,12 @@ static void table(const struct report *r, FILE *out)
         fputs("</tr>\n", out);
     }
     page_table_end(out);
-    fputs(
-        "<p class=\"note\">KLD: Kullback-Leibler divergence of the candidate's distribution over the next "
-        "token "
-        "from the reference's, in nats. Δp: change of the probability of the right token. Quality kept: 100 "
-        "times the reference's perplexity over the candidate's. Step: from the candidate above, in the order "
-        "of "
-        "measurement. ± is one standard error; steps and ratios are paired, so they are more certain than "
-        "the "
-        "values they compare.</p>\n",
-        out);
+    fputs("<p class=\"note\">KLD: Kullback-Leibler divergence of the candidate's distribution over the next "
+          "token from the reference's, in nats. Δp: change of the probability of the right token. Quality "
+          "kept: 100 times the reference's perplexity over the candidate's. Step: from the candidate above, "
+          "in the order of measurement. ± is one standard error; steps and ratios are paired, so they are "
+          "more certain than the values they compare.</p>\n",
+          out);
 }
 
 /* Every candidate against every limit that was set. */
@@ -323,8 +316,7 @@ static void foot(const struct report *r, FILE *out)
 static void put_csv(const struct report *r, FILE *out)
 {
     fputs("candidate,n_bytes,bits_per_weight,perplexity,ppl_ratio,ppl_ratio_stderr,kld_mean,kld_stderr,kld_"
-          "median,"
-          "kld_p99,top1_agreement,delta_p_rms\n",
+          "median,kld_p99,top1_agreement,delta_p_rms\n",
           out);
     for (size_t i = 0; i < r->n_candidates; i++) {
         const struct report_model *c = &r->candidates[i];
@@ -389,22 +381,18 @@ static int charts(const struct report *r, FILE *out)
     fputs("</div><div class=\"small\">", out);
     rc = rc == 0 ? report_chart(r, CHART_NARROW, out) : rc;
     fputs("</div><figcaption>Mean divergence from the reference, on a logarithmic scale, against the size of "
-          "the "
-          "weights. The line joins those that no other candidate beats in both. Bars are two standard errors "
-          "to "
-          "each side, from the means of windows; where none is seen, it is shorter than its dot. Down and to "
-          "the "
-          "left is better.</figcaption>\n</figure>\n<h2>How the loss is spread over tokens</h2>\n<figure>\n"
+          "the weights. The line joins those that no other candidate beats in both. Bars are two standard "
+          "errors to each side, from the means of windows; where none is seen, it is shorter than its dot. "
+          "Down and to the left is better.</figcaption>\n</figure>\n<h2>How the loss is spread over "
+          "tokens</h2>\n<figure>\n"
           "<div class=\"large\">",
           out);
     report_spread(r, CHART_WIDE, out);
     fputs("</div><div class=\"small\">", out);
     report_spread(r, CHART_NARROW, out);
     fputs("</div><figcaption>Divergence of single tokens: from the 10th to the 99.9th percentile (line), the "
-          "middle "
-          "half (bar), the median (ring) and the mean (dot). A mean far right of the median says that few "
-          "tokens "
-          "carry the loss.</figcaption>\n</figure>\n",
+          "middle half (bar), the median (ring) and the mean (dot). A mean far right of the median says that "
+          "few tokens carry the loss.</figcaption>\n</figure>\n",
           out);
     return rc;
 }

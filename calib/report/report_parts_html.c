@@ -347,8 +347,7 @@ int report_parts_html(const struct report *r, FILE *out)
         const struct columns c = {p->depths, p->n_depths, NULL};
         rc = section(r, &c, "Loss by position in the window", depths_chart,
                      "Mean divergence of the predictions at these positions, counted from the beginning of "
-                     "the window: "
-                     "a line that rises says that loss grows with the context.",
+                     "the window: a line that rises says that loss grows with the context.",
                      out);
     }
     return rc;

@@ -138,11 +138,9 @@ static void answers_table(const struct score_result *r, FILE *out)
     page_table_end(out);
     fprintf(out,
             "<p class=\"note\">Differences are from the first model, by %s, on the same records. Flips: "
-            "records that "
-            "one of both has right and the other not, which may be many although accuracies are equal; p is "
-            "McNemar's exact test. Other choices: records in which another continuation is the likeliest. ± "
-            "is one "
-            "standard error.</p>\n",
+            "records that one of both has right and the other not, which may be many although accuracies are "
+            "equal; p is McNemar's exact test. Other choices: records in which another continuation is the "
+            "likeliest. ± is one standard error.</p>\n",
             task_metric_names[r->metric]);
 }
 

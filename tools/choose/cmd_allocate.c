@@ -281,8 +281,7 @@ static int judge(struct allocate_job *j, struct err *e)
     else if (rc == 0)
         cmd_warn(j->shared,
                  "[mix-is-better] the plan does not beat %s (KLD %.4g against %.4g), which --types, the "
-                 "rules or the size do not "
-                 "allow as a plan; quantize with --type %s instead",
+                 "rules or the size do not allow as a plan; quantize with --type %s instead",
                  c->mix->name, c->plan_kld.value, c->mix_kld.value, c->mix->name);
     return rc;
 }
@@ -447,13 +446,13 @@ static void job_release(struct allocate_job *j)
     OPT_GROUP("Losses:"),                                                                                    \
         OPT(TEXT, "table", &(o).table, "FILE",                                                               \
             "measured losses: read if the file exists (no text is needed then), else written. What a "       \
-            "stopped "                                                                                       \
-            "run has measured is kept in FILE.kerf-state, and the same command continues from there"),       \
+            "stopped run has measured is kept in FILE.kerf-state, and the same command continues from "      \
+            "there"),                                                                                        \
         OPT(CHOICE, "probe", &(o).probe, "fast|full",                                                        \
             "where the loss of a tensor is measured. fast: at the output of its layer, scaled by a curve "   \
-            "over "                                                                                          \
-            "depth (embedding, head and layers of massive activations: at the model's output); at most 20 "  \
-            "passes over the text. full: at the model's output, a pass for each tensor and probed type",     \
+            "over depth (embedding, head and layers of massive activations: at the model's output); at "     \
+            "most 20 passes over the text. full: at the model's output, a pass for each tensor and probed "  \
+            "type",                                                                                          \
             .fallback = "fast, full with --probes"),                                                         \
         OPT(TEXT, "probes", &(o).probes, "LIST|all",                                                         \
             "of full probes: types whose loss is measured for each tensor; the others follow from their "    \
@@ -466,10 +465,9 @@ static void job_release(struct allocate_job *j)
         OPT(TEXT, "hessian", &(o).hessian, "FILE",                                                           \
             "a plan for --method feedback: the losses are those that error feedback under these Hessians "   \
             "is expected to leave, by a sample of rows of each matrix, which each run solves (--table "      \
-            "keeps "                                                                                         \
-            "the losses without feedback, which serve any Hessians); also the importance matrix, unless "    \
-            "--imatrix names another. The plan is not compared with the mix, which no feedback was used "    \
-            "on"),                                                                                           \
+            "keeps the losses without feedback, which serve any Hessians); also the importance matrix, "     \
+            "unless --imatrix names another. The plan is not compared with the mix, which no feedback was "  \
+            "used on"),                                                                                      \
         REQUANTIZE_OPTION((o).requantize)
 
 /* What --help says above the options. */

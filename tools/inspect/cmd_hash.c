@@ -138,10 +138,9 @@ int cmd_hash(int argc, char **argv)
         .operands = "FILE.gguf...",
         .description =
             "Print the SHA-256 of every tensor's bytes, of all weights, of the metadata, and of both "
-            "together "
-            "in the last line, which names the file. Of several files that line alone is printed (--verbose: "
-            "all). The order of tensors and keys, the alignment and the split into parts do not count: files "
-            "with equal hashes hold the same model. Exit code 1 when a file could not be read.",
+            "together in the last line, which names the file. Of several files that line alone is printed "
+            "(--verbose: all). The order of tensors and keys, the alignment and the split into parts do not "
+            "count: files with equal hashes hold the same model. Exit code 1 when a file could not be read.",
         .min_operands = 1,
         .max_operands = SIZE_MAX,
         .uses = USES_THREADS,
