@@ -255,6 +255,7 @@ static void judge_corrections(struct feedback_model *f, const double *kld)
 {
     struct feedback_result *r = &f->result;
     struct estimate d = stat_mean_difference(kld, f->of_solved, r->n_windows);
+    r->has_corrections = true;
     r->corrected_kld = r->kld;
     r->corrected_difference = d.value;
     r->corrected_error = d.error;

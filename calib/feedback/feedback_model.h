@@ -63,9 +63,9 @@ struct feedback_result {
     double kld;       /* of what the gates leave, all groups together */
     double difference, error; /* from plain_kld */
     struct feedback_group_result groups[FEEDBACK_N_THIRDS][FEEDBACK_N_ROLES];
-    /* Where matrices were corrected (feedback_sequence.h), which is where corrected_kld is not 0: what the
-     * first gate left, what the second one left, and whether that was taken: corrected_difference (from
-     * solved_kld) is below 0. */
+    bool has_corrections; /* the second gate has run */
+    /* Of corrected matrices (feedback_sequence.h): what the first gate left, what the second one left, and
+     * whether that was taken: corrected_difference (from solved_kld) is below 0. */
     double solved_kld, corrected_kld, corrected_difference, corrected_error;
     struct feedback_group_result corrections[FEEDBACK_N_THIRDS][FEEDBACK_N_ROLES]; /* each without them */
 };

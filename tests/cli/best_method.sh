@@ -52,6 +52,17 @@ wait "$pid" 2>/dev/null
 run 0 "$@" -o "$work/k.gguf" --resume
 same "$work/q1.gguf" "$work/k.gguf"
 
+# Logits of a head of zeros are the same whatever is quantized: corrections are told of where no KLD is left, too
+"$bin/make_checkpoint" --arch qwen3 --layers 1 --vocab 300 --untied "$work/zero" >/dev/null || fail "make_checkpoint"
+run 0 inspect "$work/zero" --json
+of_head() { sed -n '/"name": "lm_head.weight"/,/}/p' "$work/out" | sed -n "s/^ *\"$1\": \([0-9]*\),*$/\1/p"; }
+dd if=/dev/zero of="$work/zero/model.safetensors" bs=1 seek="$(of_head offset)" count="$(of_head n_bytes)" conv=notrunc \
+    2>/dev/null
+run 0 quantize "$work/zero" -o "$work/z.gguf" --type Q3_K --method best --text "$text" --ctx 32 --chunks 6 --held-out 2 --json
+json
+prints '"kld_with": 0'
+prints '"name": "best"'
+
 # Another method's output is not this run's
 run 1 quantize "$toy" -o "$work/k.gguf" --type Q3_K --method feedback --text "$text" --ctx 64 --chunks 20 --resume
 says "is not what this run would write"

@@ -676,7 +676,7 @@ void feedback_json(const struct feedback_run *run, struct json_writer *w)
     const struct hessian_source *s = hessian_file_source(run->hessian);
     const struct feedback_result *r = feedback_model_result(run->solved);
     jw_object(w);
-    jw_key(w, "name"), jw_string(w, r->corrected_kld > 0 ? "best" : "feedback");
+    jw_key(w, "name"), jw_string(w, r->has_corrections ? "best" : "feedback");
     jw_key(w, "ids_sha256"), jw_string(w, s->ids_sha256);
     jw_key(w, "n_windows"), jw_uint(w, s->n_windows);
     jw_key(w, "ctx"), jw_uint(w, s->ctx);
@@ -693,7 +693,7 @@ void feedback_json(const struct feedback_run *run, struct json_writer *w)
             if (r->groups[t][k].n_tensors)
                 group_json(w, t, k, &r->groups[t][k]);
     jw_end(w);
-    if (r->corrected_kld > 0)
+    if (r->has_corrections)
         corrections_json(r, w);
     jw_end(w);
 }
@@ -739,7 +739,7 @@ void feedback_tell(const struct feedback_run *run, const struct shared_options *
                 printf("  %-20s alone: %.5f (%s)%s\n", group_name(name, t, k), g->kld,
                        with_error(text, g->difference, g->error), g->is_lesser ? ": no gain, undone" : "");
         }
-    if (r->corrected_kld > 0)
+    if (r->has_corrections)
         printf("  corrected for the inputs of quantized layers: %.5f instead of %.5f (%s)%s\n",
                r->corrected_kld, r->solved_kld, with_error(text, r->corrected_difference, r->corrected_error),
                r->corrected_difference < 0 ? "" : ": no gain, undone");
