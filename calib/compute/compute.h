@@ -263,7 +263,7 @@ struct compute_ops {
     int (*embed)(struct compute *c, const struct weights *w, const struct model_tensor *t, const int32_t *ids,
                  size_t n_tokens, struct region to, struct err *e);
     /* All products of the same input x [n_tokens, n_cols], row distance ldx. A sum over columns is stretches
-     * of KERN_TILE_DEPTH terms, each one chain of fused multiply-adds, added up in order. */
+     * of GEMM_CHAIN terms, each one chain of fused multiply-adds, added up in order. */
     int (*products)(struct compute *c, const struct weights *w, struct region x, size_t n_tokens, size_t ldx,
                     const struct product *p, size_t n_products, struct err *e);
     /* y = x * weight / sqrt(mean(x^2) + eps) for each row of n_cols. */

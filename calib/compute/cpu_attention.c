@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define QUERY_TILE   128
-#define KEYS_AT_ONCE KERN_TILE_DEPTH /* products sum in stretches of it in any case */
+#define KEYS_AT_ONCE KERN_TILE_DEPTH /* whole chains of products */
 
 /* n queries from position pos0 of their text on, in rows of the block from `query` on. */
 struct queries {

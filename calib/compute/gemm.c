@@ -99,6 +99,14 @@ static void look_at_corners(const struct gemm_matrix *b, size_t n_rows, const fl
 #endif
 }
 
+/* A tile over one stretch of depth, chain by chain. */
+static void tile(const struct kern_product *kern, size_t n_rows, size_t n, const float *a,
+                 const float *packed, float *c, size_t ldc, bool add)
+{
+    for (size_t p = 0; p < n; p += GEMM_CHAIN)
+        kern->tile(n_rows, smaller(n - p, GEMM_CHAIN), a + p, packed + p * kern->cols, c, ldc, add || p > 0);
+}
+
 /* `n_rows` rows of A against rows [first, end) of B, in one stretch of depth. */
 static void tile_row(size_t n_rows, const float *a, const struct gemm_matrix *b, size_t first, size_t end,
                      size_t p, size_t n, float *c, size_t ldc, bool add, struct ahead *next)
@@ -110,14 +118,14 @@ static void tile_row(size_t n_rows, const float *a, const struct gemm_matrix *b,
         const float *packed = strip(b, r, p, n);
         if (end - r >= kern->cols) {
             look_at_corners(b, n_rows, a, packed, n, c + r, ldc);
-            kern->tile(n_rows, n, a, packed, c + r, ldc, add);
+            tile(kern, n_rows, n, a, packed, c + r, ldc, add);
             continue;
         }
         /* The last strip is padded, c is not. */
         float edge[KERN_MAX_TILE_ROWS * KERN_MAX_TILE_COLS] = {0};
         for (size_t i = 0; add && i < n_rows; i++)
             memcpy(edge + i * kern->cols, c + i * ldc + r, (end - r) * sizeof *c);
-        kern->tile(n_rows, n, a, packed, edge, kern->cols, add);
+        tile(kern, n_rows, n, a, packed, edge, kern->cols, add);
         for (size_t i = 0; i < n_rows; i++)
             memcpy(c + i * ldc + r, edge + i * kern->cols, (end - r) * sizeof *c);
     }

@@ -294,12 +294,12 @@ static int far_embed(struct compute *c, const struct weights *w, const struct mo
     return close_pages(rc);
 }
 
-/* One element: stretches of KERN_TILE_DEPTH terms, each a chain of fused multiply-adds, added up in order. */
+/* One element: stretches of GEMM_CHAIN terms, each a chain of fused multiply-adds, added up in order. */
 static float product_of(float y, bool add, const float *x, const float *w, size_t n_cols)
 {
-    for (size_t p = 0; p < n_cols; p += KERN_TILE_DEPTH) {
+    for (size_t p = 0; p < n_cols; p += GEMM_CHAIN) {
         float sum = 0;
-        for (size_t i = p; i < p + KERN_TILE_DEPTH && i < n_cols; i++)
+        for (size_t i = p; i < p + GEMM_CHAIN && i < n_cols; i++)
             sum = fmaf(x[i], w[i], sum);
         y = add || p > 0 ? y + sum : sum;
     }
