@@ -123,7 +123,9 @@ static int hash_weights(struct loss_table *t, struct err *e)
     for (size_t i = 0; i < t->n_tensors; i++)
         list[i] = t->tensors[i].tensor;
     sha256_init(&s);
-    int rc = model_identity_sampled(&s, t->model, list, t->n_tensors, e);
+    int rc = model_identity_numbers(&s, t->model, e);
+    if (rc == 0)
+        rc = model_identity_sampled(&s, t->model, list, t->n_tensors, e);
     model_identity_adapters(&s, t->model);
     sha256_final_hex(&s, t->weights_sha256);
     free(list);

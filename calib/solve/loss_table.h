@@ -70,7 +70,7 @@ struct loss_table {
     struct arena arena;
     struct loss_tensor *tensors; /* every tensor that may be quantized, in the order of their names */
     size_t n_tensors;
-    char weights_sha256[65]; /* names, shapes, sampled rows, and adapters */
+    char weights_sha256[65]; /* names, shapes, sampled rows, metadata numbers, and adapters */
     char imatrix_sha256[65]; /* "" without importance */
     char ids_sha256[65];     /* the token ids it was measured on; "" until known */
     size_t ctx, n_windows, n_scored;

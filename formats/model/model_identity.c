@@ -77,17 +77,33 @@ int model_identity_sampled(struct sha256 *h, const struct model *m, const struct
     return rc;
 }
 
-void model_identity_numbers(struct sha256 *h, const struct model *m)
+struct number {
+    const char *key;
+    const struct gguf_value *value;
+};
+
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(((const struct number *)a)->key, ((const struct number *)b)->key);
+}
+
+int model_identity_numbers(struct sha256 *h, const struct model *m, struct err *e)
 {
     const struct gguf_meta *meta = model_meta(m);
     const char *arch = model_arch_name(m);
-    size_t n = strlen(arch);
+    size_t n_arch = strlen(arch), n = 0;
+    struct number *list = malloc((gguf_meta_n(meta) + 1) * sizeof *list);
+    if (!list)
+        return err_set(e, ERR_NOMEM, "out of memory for the list of metadata keys");
     for (size_t i = 0; i < gguf_meta_n(meta); i++) {
         const char *key = gguf_meta_key(meta, i);
-        const struct gguf_value *v = gguf_meta_value(meta, i);
-        if (strncmp(key, arch, n) != 0 || key[n] != '.')
-            continue;
-        sha256_update(h, key, strlen(key) + 1);
+        if (strncmp(key, arch, n_arch) == 0 && key[n_arch] == '.')
+            list[n++] = (struct number){key, gguf_meta_value(meta, i)};
+    }
+    qsort(list, n, sizeof *list, by_key);
+    for (size_t i = 0; i < n; i++) {
+        const struct gguf_value *v = list[i].value;
+        sha256_update(h, list[i].key, strlen(list[i].key) + 1);
         if (v->type == GGUF_STRING)
             sha256_update(h, v->s.data, (size_t)v->s.len);
         else if (v->type == GGUF_ARRAY)
@@ -95,6 +111,8 @@ void model_identity_numbers(struct sha256 *h, const struct model *m)
         else
             sha256_update(h, &v->u, sizeof v->u);
     }
+    free(list);
+    return 0;
 }
 
 /* --- full --- */

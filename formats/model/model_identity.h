@@ -41,8 +41,9 @@ bool model_identity_differs(const char *a, const char *b);
 int model_identity_sampled(struct sha256 *h, const struct model *m, const struct model_tensor *const *tensors,
                            size_t n, struct err *e);
 
-/* What its metadata says under "<architecture>.": models with the same tensors may differ in it. */
-void model_identity_numbers(struct sha256 *h, const struct model *m);
+/* What its metadata says under "<architecture>.", in whatever order: models with the same tensors may differ
+ * in it. */
+int model_identity_numbers(struct sha256 *h, const struct model *m, struct err *e);
 
 /* The adapters merged into it: their files and how strong they are. Nothing where there are none. */
 void model_identity_adapters(struct sha256 *h, const struct model *m);

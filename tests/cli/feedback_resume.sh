@@ -60,6 +60,7 @@ refused()
     [ ! -e "$work/$2.kerf-hessian" ] && [ ! -e "$work/$2.kerf-feedback" ] || fail "the work was done before it was refused"
 }
 
+run 0 hessian "$toy" --text "$text" -o "$work/h.gguf" --ctx 32 --chunks 8
 of feedback f.gguf --resume
 ends 0
 [ "$(identity "$work/f.gguf" | wc -c)" -eq 65 ] || fail "the file carries no identity"
@@ -96,6 +97,25 @@ printf '\377\377\377\377' | dd of="$work/poked.gguf" bs=1 seek="$((offset + 8))"
 ! cmp -s "$work/f.gguf" "$work/poked.gguf" || fail "nothing was changed"
 refused feedback poked.gguf
 
+# Nor are solved blocks that are not those that were written
+cp "$work/f.gguf" "$work/poked.gguf"
+offset=$("$kerf" inspect "$work/f.gguf" --json | tr -d '\n ' | sed 's/.*"name":"blk.0.ffn_down.weight"[^}]*"offset":\([0-9]*\).*/\1/')
+printf '\252\252\252\252' | dd of="$work/poked.gguf" bs=1 seek="$((offset + 8))" conv=notrunc 2>/dev/null
+! cmp -s "$work/f.gguf" "$work/poked.gguf" || fail "nothing was changed"
+of feedback poked.gguf --resume
+ends 1
+says "its blocks are no longer those that were written"
+
+# A number of the configuration, which no weight tells of
+cp "$toy/config.json" "$work/config.json"
+sed 's/"rope_theta": *[0-9.]*/"rope_theta": 77777.0/' "$work/config.json" >"$toy/config.json"
+! cmp -s "$toy/config.json" "$work/config.json" || fail "nothing was changed"
+refused feedback f.gguf
+of feedback other.gguf --hessian "$work/h.gguf"
+ends 0
+says "was collected with other weights or metadata"
+cp "$work/config.json" "$toy/config.json"
+
 # Weights of a later time
 touch "$toy/model.safetensors"
 of feedback f.gguf --resume
@@ -103,12 +123,17 @@ ends 1
 says "later time of change"
 
 # Hessians of a file; an importance matrix; a split set
-run 0 hessian "$toy" --text "$text" -o "$work/h.gguf" --ctx 32 --chunks 8
 run 0 hessian "$toy" --text "$text" -o "$work/h7.gguf" --ctx 32 --chunks 7
 of feedback g.gguf --hessian "$work/h.gguf" --resume
 ends 0
 finished feedback g.gguf --hessian "$work/h.gguf"
 refused feedback g.gguf --hessian "$work/h7.gguf"
+cp "$work/h.gguf" "$work/n.gguf.kerf-hessian" # a name that Hessians of its own would have had
+for turn in first second; do
+    of feedback n.gguf --hessian "$work/n.gguf.kerf-hessian" --resume
+    ends 0
+    same "$work/n.gguf.kerf-hessian" "$work/h.gguf"
+done
 of feedback i.gguf --imatrix "$work/im.gguf" --resume
 ends 0
 finished feedback i.gguf --imatrix "$work/im.gguf"

@@ -38,7 +38,7 @@ static struct identities identify(const char *folder)
     assert_int_equal(model_identity_quick(&h, folder, NULL, &e), 0);
     sha256_final_hex(&h, id.quick);
     sha256_init(&h);
-    model_identity_numbers(&h, m);
+    assert_int_equal(model_identity_numbers(&h, m, &e), 0);
     assert_int_equal(model_identity_sampled(&h, m, all, n, &e), 0);
     sha256_final_hex(&h, id.sampled);
     assert_int_equal(model_identity_full(id.full, m, pool, NULL, &e), 0);

@@ -251,7 +251,8 @@ static int open_hessians(struct allocate_job *j, struct hessian_file **out, stru
     if (rc == 0)
         rc = loss_weights_hash(r->models[0].model, found, e);
     if (rc == 0 && strcmp(found, hessian_file_source(*out)->model_sha256) != 0)
-        rc = err_set(e, ERR_ARG, "%s: was collected with other weights (%.12s..., at hand %.12s...)",
+        rc = err_set(e, ERR_ARG,
+                     "%s: was collected with other weights or metadata (%.12s..., at hand %.12s...)",
                      j->o->hessian, hessian_file_source(*out)->model_sha256, found);
     return rc;
 }

@@ -45,8 +45,9 @@ static int identify(const struct eval_run *r, const struct collect_args *a, char
     for (size_t i = 0; i < n_tensors; i++)
         all[i] = model_tensor(m, i);
     sha256_init(&h);
-    model_identity_numbers(&h, m);
-    int rc = model_identity_sampled(&h, m, all, n_tensors, e);
+    int rc = model_identity_numbers(&h, m, e);
+    if (rc == 0)
+        rc = model_identity_sampled(&h, m, all, n_tensors, e);
     free(all);
     model_identity_adapters(&h, m);
     corpus_hash(&r->corpus, ids);

@@ -42,9 +42,10 @@ int ladder_feedback_open(struct ladder_feedback **out, const char *path, struct 
     if (rc == 0)
         rc = loss_weights_hash(r->models[0].model, found, e);
     if (rc == 0 && strcmp(found, hessian_file_source(f->hessian)->model_sha256) != 0)
-        cmd_warn(r->shared,
-                 "[other-weights] %s: was collected with other weights (%.12s..., at hand %.12s...)", path,
-                 hessian_file_source(f->hessian)->model_sha256, found);
+        cmd_warn(
+            r->shared,
+            "[other-weights] %s: was collected with other weights or metadata (%.12s..., at hand %.12s...)",
+            path, hessian_file_source(f->hessian)->model_sha256, found);
     if (rc != 0)
         ladder_feedback_free(f);
     else

@@ -420,6 +420,7 @@ static int describe(struct feedback_run *run, const struct feedback_options *f, 
 {
     const struct hessian_source *s = hessian_file_source(run->hessian);
     const struct feedback_result *r = feedback_model_result(run->solved);
+    char blocks[65];
     int rc = gguf_meta_new(&run->extra, e);
     if (rc == 0)
         rc = gguf_meta_set_string(run->extra, FEEDBACK_KEY, f->method, e);
@@ -427,6 +428,10 @@ static int describe(struct feedback_run *run, const struct feedback_options *f, 
         rc = gguf_meta_set_string(run->extra, FEEDBACK_KEY ".version", "1", e);
     if (rc == 0)
         rc = gguf_meta_set_string(run->extra, FEEDBACK_KEY ".identity", run->identity, e);
+    if (rc == 0)
+        rc = feedback_hash_blocks(run, blocks, e);
+    if (rc == 0)
+        rc = gguf_meta_set_string(run->extra, FEEDBACK_KEY ".blocks_sha256", blocks, e);
     if (rc == 0)
         rc = gguf_meta_set_u32(run->extra, FEEDBACK_KEY ".sweeps", FEEDBACK_SWEEPS, e);
     if (rc == 0)
@@ -548,8 +553,10 @@ static int open_hessians(struct feedback_run *run, struct rewrite_options *ro, c
     if (rc == 0)
         rc = loss_weights_hash(run->net.model, found, e);
     if (rc == 0 && strcmp(found, hessian_file_source(run->hessian)->model_sha256) != 0)
-        cmd_warn(shared, "[other-weights] %s: was collected with other weights (%.12s..., at hand %.12s...)",
-                 f->hessian, hessian_file_source(run->hessian)->model_sha256, found);
+        cmd_warn(
+            shared,
+            "[other-weights] %s: was collected with other weights or metadata (%.12s..., at hand %.12s...)",
+            f->hessian, hessian_file_source(run->hessian)->model_sha256, found);
     if (rc == 0 && f->texts.n && f->held_out)
         rc = choose_held_out(run, f, shared, e);
     else if (rc == 0)

@@ -64,6 +64,7 @@ struct feedback_run {
     char identity[65];
     struct imatrix *planned;      /* entries for all that has Hessians */
     struct gguf_reader *finished; /* the output, where it is what this run would write; nothing is solved */
+    bool own_hessians;            /* then: none were given, so what lies at hessian_path is a stopped run's */
 };
 
 /* 0, or the status of a usage error. */

@@ -9,6 +9,7 @@
 #include "formats/gguf/imatrix_file.h"
 #include "libquant/base/sha256.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -105,15 +106,87 @@ static int make_identity(struct feedback_run *run, const struct rewrite_options 
     return 0;
 }
 
+/* --- the solved blocks --- */
+
+struct solved {
+    const char *name;
+    const uint8_t *blocks;
+    uint64_t n_bytes;
+};
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct solved *)a)->name, ((const struct solved *)b)->name);
+}
+
+static void hash_solved(struct solved *list, size_t n, char out[65])
+{
+    struct sha256 h;
+    sha256_init(&h);
+    qsort(list, n, sizeof *list, by_name);
+    for (size_t i = 0; i < n; i++) {
+        hash_text(&h, list[i].name);
+        sha256_update(&h, list[i].blocks, list[i].n_bytes);
+    }
+    sha256_final_hex(&h, out);
+}
+
+int feedback_hash_blocks(const struct feedback_run *run, char out[65], struct err *e)
+{
+    size_t n = feedback_model_n(run->solved);
+    struct solved *list = malloc((n + 1) * sizeof *list);
+    if (!list)
+        return err_set(e, ERR_NOMEM, "out of memory for a list of %zu tensors", n);
+    for (size_t i = 0; i < n; i++) {
+        const struct feedback_tensor *t = feedback_model_tensor(run->solved, i);
+        uint64_t row_bytes = 0;
+        qtype_row_bytes((uint32_t)t->type, t->tensor->ne[0], &row_bytes);
+        list[i] = (struct solved){t->tensor->name, feedback_model_blocks(run->solved, t->tensor, t->type),
+                                  row_bytes * t->tensor->n_rows};
+    }
+    hash_solved(list, n, out);
+    free(list);
+    return 0;
+}
+
+/* Is it one of those that feedback_hash_blocks has hashed? */
+static bool is_solved(const struct feedback_run *run, const struct model_tensor *t, enum qtype type)
+{
+    return (imatrix_find(run->planned, t->name) || t == run->net.head.tensor) && feedback_takes(t, type);
+}
+
+/* The same of the output that is there. */
+static int hash_output(const struct feedback_run *run, char out[65], struct err *e)
+{
+    const struct model *m = run->net.model;
+    size_t n_tensors = model_n_tensors(m), n = 0;
+    struct solved *list = malloc((n_tensors + 1) * sizeof *list);
+    if (!list)
+        return err_set(e, ERR_NOMEM, "out of memory for a list of %zu tensors", n_tensors);
+    for (size_t i = 0; i < n_tensors; i++) {
+        const struct gguf_tensor *there = gguf_reader_find(run->finished, model_tensor(m, i)->name);
+        if (there && is_solved(run, model_tensor(m, i), there->type))
+            list[n++] = (struct solved){there->name, there->data, there->n_bytes};
+    }
+    hash_solved(list, n, out);
+    free(list);
+    return 0;
+}
+
 /* --- the output --- */
 
-/* What has Hessians is vouched for by the identity; NULL: rows of it are to be encoded again. */
+/* What was solved is vouched for by the hashes; NULL: rows of it are to be encoded again. */
 static const uint8_t *blocks_there(void *ctx, const struct model_tensor *t, enum qtype type)
 {
     const struct feedback_run *run = ctx;
     const struct gguf_tensor *there = gguf_reader_find(run->finished, t->name);
-    bool has_hessian = imatrix_find(run->planned, t->name) || t == run->net.head.tensor;
-    return there && there->type == type && has_hessian ? there->data : NULL;
+    return there && there->type == type && is_solved(run, t, type) ? there->data : NULL;
+}
+
+static bool has_text(const struct gguf_reader *r, const char *key, const char *text)
+{
+    struct gguf_string found;
+    return gguf_meta_get_string(gguf_reader_meta(r), key, &found) && gguf_string_is(found, text);
 }
 
 /* The keys that only solving would tell, as they stand in the file. */
@@ -143,21 +216,30 @@ static int take_finished(struct feedback_run *run, struct rewrite_options *ro,
                          const struct feedback_options *f, const char *path, struct err *e)
 {
     struct gguf_reader *r = NULL;
-    struct gguf_string found;
+    char hash[65];
     if (access(path, F_OK) != 0)
         return 0;
     if (gguf_reader_open(&r, path, NULL, NULL) != 0 ||
-        !gguf_meta_get_string(gguf_reader_meta(r), FEEDBACK_KEY ".identity", &found) ||
-        !gguf_string_is(found, run->identity)) {
+        !has_text(r, FEEDBACK_KEY ".identity", run->identity)) {
         gguf_reader_close(r);
         return not_ours(run, path, e);
     }
     run->finished = r;
+    run->own_hessians = !f->hessian;
+    int rc = hash_output(run, hash, e);
+    if (rc == 0 && !has_text(r, FEEDBACK_KEY ".blocks_sha256", hash))
+        rc =
+            err_set(e, ERR_EXISTS,
+                    "%s: is this run's, but its blocks are no longer those that were written; use --force to "
+                    "replace it",
+                    path);
+    if (rc != 0)
+        return rc;
     if (!ro->imatrix) {
         ro->imatrix = run->planned;
         ro->imatrix_path = f->hessian;
     }
-    int rc = copy_keys(run, e);
+    rc = copy_keys(run, e);
     ro->extra = run->extra;
     ro->blocks = blocks_there;
     ro->blocks_ctx = run;
@@ -191,7 +273,7 @@ void feedback_finished_release(struct feedback_run *run, bool done)
     struct hessian_file *h = NULL;
     if (run->finished && done) {
         unlink(run->store_path); /* looked at before: it is no stranger's */
-        if (hessian_file_open(&h, run->hessian_path, NULL) == 0)
+        if (run->own_hessians && hessian_file_open(&h, run->hessian_path, NULL) == 0)
             unlink(run->hessian_path);
         hessian_file_close(h);
     }

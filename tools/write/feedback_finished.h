@@ -1,9 +1,10 @@
 /* feedback_finished.h - is the output that stands there what this run of error feedback would write?
  *
  * Solving takes hours, so a run that goes on must know its finished output without it. The file carries an
- * identity: a SHA-256 over all that decides about the solved blocks. Where it is this run's, the blocks in
- * the file are what the run would make, and the rewriting engine gets them from there: it compares the header
- * and encodes rows of every other tensor again, as it does for any output. */
+ * identity: a SHA-256 over what decides about the solved blocks (of the weights: metadata and rows of every
+ * tensor), and one over these blocks. Where both are this run's, the blocks in the file are what the run
+ * would make, and the rewriting engine gets them from there: it compares the header and encodes rows of every
+ * other tensor again, as it does for any output. */
 #ifndef KERF_FEEDBACK_FINISHED_H
 #define KERF_FEEDBACK_FINISHED_H
 
@@ -17,6 +18,9 @@ struct hessian_source;
 int feedback_find_finished(struct feedback_run *run, struct rewrite_options *ro,
                            const struct hessian_source *s, const struct feedback_options *f,
                            const char *output, struct err *e);
+
+/* Of the blocks that were solved, for the file. */
+int feedback_hash_blocks(const struct feedback_run *run, char out[65], struct err *e);
 
 /* `done`: what the run that finished the output could not remove any more goes. */
 void feedback_finished_release(struct feedback_run *run, bool done);
