@@ -56,6 +56,11 @@ toy() # STATUS ARGS...
     run "$status" best "$work/toy" --ctx 32 --target-bpw 6 -o "$work/t.gguf" "$@"
 }
 run 0 hessian "$work/toy" --text "$src/LICENSE" --ctx 32 --chunks 4 -o "$work/h.gguf"
+cp "$work/h.gguf" "$work/t.gguf.kerf-hessian"
+toy 1 --text "$text" --chunks 4
+says "t.gguf.kerf-hessian: was kept by a stopped run of this output, but is of another text; --force drops it"
+same "$work/h.gguf" "$work/t.gguf.kerf-hessian"
+rm "$work/t.gguf.kerf-hessian"
 toy 0 --text "$text" --chunks 4
 cp "$work/t.gguf" "$work/whole.gguf"
 cp "$work/h.gguf" "$work/t.gguf.kerf-hessian"

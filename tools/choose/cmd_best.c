@@ -44,6 +44,7 @@ struct job {
     uint64_t budget, asked;                 /* bytes of the file, without METADATA_ROOM and with it */
     uint64_t least, most;                   /* bytes of the files that are possible */
     struct feedback_run feedback;
+    bool written;        /* the file stands; what follows is its report */
     bool has_feedback;   /* some matrix was solved */
     char importance[80]; /* what the matrix is of, for the report */
     struct loss_table table;
@@ -148,6 +149,10 @@ static int take_hessians(struct job *j, struct err *e)
     int rc = loss_weights_hash(j->r->models[0].model, want.model_sha256, e);
     if (rc == 0)
         rc = feedback_look_at_hessians(&other, j->hessian, &want, e);
+    if (rc == 0 && other && other[0] && !j->shared->force)
+        return err_set(e, ERR_EXISTS,
+                       "%s: was kept by a stopped run of this output, but %s; --force drops it", j->hessian,
+                       other);
     if (rc == 0 && other && other[0])
         cmd_warn(j->shared, "[restarted] %s: %s; collected again", j->hessian, other);
     else if (rc == 0 && other)
@@ -162,7 +167,13 @@ static int take_losses(struct job *j, const struct windows *w, struct err *e)
 {
     struct err why = {0};
     int rc = access(j->losses, F_OK) == 0 ? loss_table_continue(&j->table, j->losses, w, &why) : 0;
-    if (rc == ERR_ARG || rc == ERR_UNSUPPORTED)
+    const bool of_another = rc == ERR_ARG || rc == ERR_UNSUPPORTED;
+    char *advice = of_another ? strstr(why.msg, "; remove it") : NULL; /* that is done here, if at all */
+    if (advice)
+        *advice = '\0';
+    if (of_another && !j->shared->force)
+        return err_set(e, ERR_EXISTS, "%s (kept by a stopped run of this output); --force drops it", why.msg);
+    if (of_another)
         cmd_warn(j->shared, "[restarted] %s; begun from the start", why.msg);
     else if (rc != 0)
         return err_set(e, rc, "%s; move it away", why.msg);
@@ -402,7 +413,7 @@ static int report(struct job *j, struct err *e)
     if (rc == 0)
         rc = eval_run_models(r, REPORT_COMPARE, e);
     if (rc != 0)
-        return err_context(e, rc, "%s is written, but not measured", j->o->output);
+        return rc;
     judge(j);
     cmd_tell_warnings();
     snprintf(j->importance, sizeof j->importance, "of the first %zu windows of the text", j->n_calibration);
@@ -515,12 +526,15 @@ static int run(struct job *j, const char *model, struct err *e)
                    : rc;
     unlink(j->hessian);
     unlink(j->losses);
-    return report(j, e);
+    j->written = true;
+    rc = report(j, e);
+    return rc ? err_context(e, rc, "%s is written, but not measured, which kerf compare does", j->o->output)
+              : 0;
 }
 
-static void release(struct job *j, bool done)
+static void release(struct job *j)
 {
-    feedback_release(&j->feedback, done);
+    feedback_release(&j->feedback, j->written);
     allocation_release(&j->allocation);
     allocator_free(j->allocator);
     loss_table_release(&j->table);
@@ -589,6 +603,6 @@ int cmd_best(int argc, char **argv)
             status = rc ? cmd_fail(&e) : r.report.partial ? CMD_FAILED : CMD_DONE;
         }
     }
-    release(&j, rc == 0);
+    release(&j);
     return status;
 }
