@@ -693,8 +693,10 @@ int eval_print(struct eval_run *r, const char *html, struct err *e)
     r->report.html = html;
     if ((html || r->shared->json) && !r->shared->dry_run && !stopped(r))
         rc = hash_models(r, e);
-    if (rc == 0 && html && !r->shared->dry_run)
-        rc = write_html(r, html, e);
+    if ((rc == 0 || rc == ERR_CANCELLED) && html && !r->shared->dry_run) { /* hours of figures need no hash */
+        int written = write_html(r, html, rc == 0 ? e : NULL);
+        rc = rc ? rc : written;
+    }
     struct outcome outcome = {r, *e};
     if (rc == 0)
         outcome.e.code = ERR_OK;

@@ -261,21 +261,27 @@ static const uint8_t *blocks_of(void *ctx, const struct model_tensor *t, enum qt
     return feedback_model_blocks(ctx, t, type);
 }
 
-/* What the second half of --method best does. Strengths are chosen on the last windows of those to calibrate
- * on, at most a quarter of them, so that the held-out ones have no part in what they judge. */
+/* Windows to correct by. The last of those to calibrate on, at most a quarter, choose strengths instead, so
+ * that the held-out ones have no part in what they judge. */
+static size_t n_to_learn(const struct feedback_run *run)
+{
+    const size_t n = run->calibration.n, quarter = (n + 3) / 4;
+    return n - (run->held_out.n < quarter ? run->held_out.n : quarter);
+}
+
+/* What the second half of --method best does. */
 static int correct(struct feedback_run *run, struct progress_bar *bar, const struct shared_options *shared,
                    struct err *e)
 {
-    const uint64_t n_tokens = (uint64_t)run->calibration.n * run->calibration.ctx;
+    const size_t n = n_to_learn(run);
+    const uint64_t n_tokens = (uint64_t)n * run->calibration.ctx;
     if (n_tokens < CORRECTION_TOKENS)
         cmd_warn(shared,
                  "[few-tokens] corrections for the inputs of quantized layers are learned from %" PRIu64
                  " tokens; %d and more are recommended",
                  n_tokens, CORRECTION_TOKENS);
-    const size_t n = run->calibration.n, quarter = (n + 3) / 4,
-                 n_last = run->held_out.n < quarter ? run->held_out.n : quarter;
-    const struct windows first = part_of(&run->calibration, 0, n - n_last),
-                         last = part_of(&run->calibration, n - n_last, n_last);
+    const struct windows first = part_of(&run->calibration, 0, n),
+                         last = part_of(&run->calibration, n, run->calibration.n - n);
     progress_part(bar, 0.25, 0.55);
     int rc = feedback_model_correct(run->solved, &first, &last, e);
     progress_part(bar, 0.8, 0.2);
@@ -405,7 +411,7 @@ static int describe_corrections(struct feedback_run *run, struct err *e)
         n += feedback_model_tensor(run->solved, i)->chosen == FEEDBACK_CORRECTED;
     int rc = gguf_meta_set_u64(run->extra, FEEDBACK_KEY ".corrected.n_tensors", n, e);
     if (rc == 0)
-        rc = gguf_meta_set_u64(run->extra, FEEDBACK_KEY ".corrected.n_windows", run->calibration.n, e);
+        rc = gguf_meta_set_u64(run->extra, FEEDBACK_KEY ".corrected.n_windows", n_to_learn(run), e);
     if (rc == 0)
         rc = gguf_meta_set_f32(run->extra, FEEDBACK_KEY ".held_out.kld_feedback", (float)r->solved_kld, e);
     if (rc == 0)
