@@ -8,7 +8,7 @@
 
 #include "calib/eval/statistics.h"
 #include "calib/solve/allocate.h"
-#include "calib/stats/hessian_collect.h"
+#include "calib/stats/hessian_file.h"
 #include "formats/gguf/imatrix_file.h"
 #include "formats/json.h"
 #include "formats/output/output_file.h"
@@ -110,54 +110,22 @@ static int open_text(struct job *j, struct err *e)
 
 /* --- Hessians --- */
 
-static int collect(struct job *j, struct err *e)
-{
-    struct eval_run *r = j->r;
-    const char **datasets = calloc(r->corpus.n_texts + 1, sizeof *datasets);
-    struct hessian_collect_options opt = {.pool = r->session.pool,
-                                          .memory_bytes = r->shared->memory_bytes,
-                                          .file = {true, true, datasets, r->corpus.n_texts, NULL},
-                                          .state_path = j->hessian_state,
-                                          .progress = progress_on(&r->bar)};
-    struct windows w = {0};
-    size_t n_resumed = 0;
-    int rc = datasets ? part_of(&w, &j->all, 0, j->n_calibration, 0, e)
-                      : err_set(e, ERR_NOMEM, "out of memory for a list of texts");
-    for (size_t i = 0; rc == 0 && i < r->corpus.n_texts; i++)
-        datasets[i] = r->corpus.texts[i].path;
-    corpus_hash(&r->corpus, opt.source.ids_sha256);
-    if (rc == 0)
-        rc = loss_weights_hash(r->models[0].model, opt.source.model_sha256, e);
-    if (rc == 0) {
-        progress_begin(&r->bar, r->shared, "collecting", "tokens", 0);
-        rc = hessian_collect(j->hessian, &r->models[0].net, r->models[0].weights, &w, &opt, &n_resumed, e);
-        progress_end(&r->bar);
-    }
-    if (rc == 0 && n_resumed)
-        cmd_note(r->shared, "Hessians: continued after %zu layer%s", n_resumed, format_plural(n_resumed));
-    windows_release(&w);
-    free(datasets);
-    return rc;
-}
-
-/* Those of a run that was stopped later on, or new ones; what is given up is said. */
+/* Those of a run that was stopped later on, or new ones; others are dropped when that is asked for. */
 static int take_hessians(struct job *j, struct err *e)
 {
-    struct hessian_source want = {.n_windows = j->n_calibration, .ctx = j->all.ctx};
-    const char *other = NULL;
-    corpus_hash(&j->r->corpus, want.ids_sha256);
-    int rc = loss_weights_hash(j->r->models[0].model, want.model_sha256, e);
-    if (rc == 0)
-        rc = feedback_look_at_hessians(&other, j->hessian, &want, e);
-    if (rc == 0 && other && other[0] && !j->shared->force)
-        return err_set(e, ERR_EXISTS,
-                       "%s: was kept by a stopped run of this output, but %s; --force drops it", j->hessian,
-                       other);
-    if (rc == 0 && other && other[0])
-        cmd_warn(j->shared, "[restarted] %s: %s; collected again", j->hessian, other);
-    else if (rc == 0 && other)
-        cmd_note(j->shared, "%s: the Hessians of a stopped run are reused", j->hessian);
-    return rc || (other && !other[0]) ? rc : collect(j, e);
+    const struct eval_run *r = j->r;
+    struct windows w = j->all; /* borrowed */
+    w.n = j->n_calibration;
+    bool continued;
+    const struct feedback_collection c = {.path = j->hessian,
+                                          .state_path = j->hessian_state,
+                                          .corpus = &r->corpus,
+                                          .windows = &w,
+                                          .net = &r->models[0].net,
+                                          .weights = r->models[0].weights,
+                                          .resume = true,
+                                          .replace = j->shared->force};
+    return feedback_collect(&continued, &c, &r->session, r->shared, e);
 }
 
 /* --- sensitivities and plan --- */
@@ -545,6 +513,20 @@ static void release(struct job *j)
     eval_release(j->r);
 }
 
+static int check_options(const struct opt_command *cmd, const struct options *o, struct text_options *text)
+{
+    int status = eval_check_options(cmd, text, false);
+    if (status == 0)
+        status = budget_check(cmd, &o->budget);
+    for (size_t i = 0; status == 0 && i < text->texts.n; i++)
+        if (strcmp(text->texts.items[i], "-") == 0)
+            status =
+                cmd_usage(cmd, "--text -: the text is read twice, and standard input can be read only once");
+    if (status == 0 && !o->output)
+        status = cmd_usage(cmd, "--output FILE is required");
+    return status;
+}
+
 int cmd_best(int argc, char **argv)
 {
     struct shared_options shared = SHARED_OPTIONS_INIT;
@@ -589,15 +571,7 @@ int cmd_best(int argc, char **argv)
     int status = opt_parse(&cmd, argc, argv, &shared, &args), rc = 0;
     if (status == OPT_CONTINUE) {
         budget_take_shared(&o.budget, &text.ctx, &shared);
-        status = eval_check_options(&cmd, &text, false);
-        if (status == 0)
-            status = budget_check(&cmd, &o.budget);
-        for (size_t i = 0; status == 0 && i < text.texts.n; i++)
-            if (strcmp(text.texts.items[i], "-") == 0)
-                status = cmd_usage(
-                    &cmd, "--text -: the text is read twice, and standard input can be read only once");
-        if (status == 0 && !o.output)
-            status = cmd_usage(&cmd, "--output FILE is required");
+        status = check_options(&cmd, &o, &text);
         if (status == 0) {
             rc = run(&j, args.items[0], &e);
             status = rc ? cmd_fail(&e) : r.report.partial ? CMD_FAILED : CMD_DONE;

@@ -181,8 +181,10 @@ static int choose_held_out(struct feedback_run *run, const struct feedback_optio
 
 /* --- Hessians --- */
 
-int feedback_look_at_hessians(const char **why, const char *path, const struct hessian_source *want,
-                              struct err *e)
+/* Are there finished Hessians at `path`, kept by a stopped run? *why: NULL: no; "": those that `want` asks
+ * for; else what they are instead. ERR_IO: a file that is none of ours. */
+static int look_at_hessians(const char **why, const char *path, const struct hessian_source *want,
+                            struct err *e)
 {
     struct hessian_file *h = NULL;
     struct err ignored = {0};
@@ -201,45 +203,63 @@ int feedback_look_at_hessians(const char **why, const char *path, const struct h
     return 0;
 }
 
+int feedback_collect(bool *continued, const struct feedback_collection *c, const struct session *session,
+                     const struct shared_options *shared, struct err *e)
+{
+    struct progress_bar bar;
+    const struct windows *w = c->windows;
+    const char **datasets = calloc(c->corpus->n_texts + 1, sizeof *datasets), *other = NULL;
+    struct hessian_collect_options opt = {.pool = session->pool,
+                                          .memory_bytes = shared->memory_bytes,
+                                          .source = {.n_windows = w->n, .ctx = w->ctx},
+                                          .file = {true, c->resume, datasets, c->corpus->n_texts, NULL},
+                                          .state_path = c->state_path,
+                                          .progress = progress_on(&bar)};
+    size_t n_resumed = 0;
+    int rc = datasets ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu texts", c->corpus->n_texts);
+    for (size_t i = 0; rc == 0 && i < c->corpus->n_texts; i++)
+        datasets[i] = c->corpus->texts[i].path;
+    corpus_hash(c->corpus, opt.source.ids_sha256);
+    if (rc == 0)
+        rc = loss_weights_hash(c->net->model, opt.source.model_sha256, e);
+    if (rc == 0)
+        rc = look_at_hessians(&other, c->path, &opt.source, e);
+    const bool kept = rc == 0 && c->resume && other, taken = kept && !other[0];
+    if (taken)
+        cmd_note(shared, "%s: the Hessians of a stopped run are reused", c->path);
+    else if (kept && !c->replace)
+        rc = err_set(e, ERR_EXISTS, "%s: was kept by a stopped run of this output, but %s; --force drops it",
+                     c->path, other);
+    else if (kept)
+        cmd_warn(shared, "[restarted] %s: %s; collected again", c->path, other);
+    if (rc == 0 && !taken) {
+        progress_begin(&bar, shared, "collecting", "tokens", (uint64_t)w->n * w->ctx * c->net->n_layers);
+        rc = hessian_collect(c->path, c->net, c->weights, w, &opt, &n_resumed, e);
+        progress_end(&bar);
+    }
+    if (rc == 0 && n_resumed)
+        cmd_note(shared, "Hessians: continued after %zu layer%s", n_resumed, format_plural(n_resumed));
+    *continued = taken || n_resumed > 0;
+    free(datasets);
+    return rc;
+}
+
 static int collect(struct feedback_run *run, const struct session *session, const struct windows *w,
                    const struct shared_options *shared, bool resume, struct err *e)
 {
-    struct progress_bar bar;
-    const char **datasets = calloc(run->corpus.n_texts + 1, sizeof *datasets);
     struct weights *weights = NULL;
-    struct hessian_collect_options opt = {.pool = session->pool,
-                                          .memory_bytes = shared->memory_bytes,
-                                          .file = {true, resume, datasets, run->corpus.n_texts, NULL},
+    int rc = weights_new(&weights, run->net.model, session->kern, e);
+    const struct feedback_collection c = {.path = run->hessian_path,
                                           .state_path = run->state_path,
-                                          .progress = progress_on(&bar)};
-    int rc = datasets ? 0 : err_set(e, ERR_NOMEM, "out of memory for %zu texts", run->corpus.n_texts);
-    for (size_t i = 0; rc == 0 && i < run->corpus.n_texts; i++)
-        datasets[i] = run->corpus.texts[i].path;
-    corpus_hash(&run->corpus, opt.source.ids_sha256);
+                                          .corpus = &run->corpus,
+                                          .windows = w,
+                                          .net = &run->net,
+                                          .weights = weights,
+                                          .resume = resume,
+                                          .replace = true};
     if (rc == 0)
-        rc = loss_weights_hash(run->net.model, opt.source.model_sha256, e);
-    opt.source.n_windows = w->n;
-    opt.source.ctx = w->ctx;
-    const char *other = NULL;
-    if (rc == 0)
-        rc = feedback_look_at_hessians(&other, run->hessian_path, &opt.source, e);
-    if (rc == 0 && resume && other && !other[0]) {
-        cmd_note(shared, "%s: the Hessians of a stopped run are reused", run->hessian_path);
-        run->continued = true;
-        goto done;
-    }
-    if (rc == 0 && resume && other)
-        cmd_warn(shared, "[restarted] %s: %s; collected again", run->hessian_path, other);
-    if (rc == 0)
-        rc = weights_new(&weights, run->net.model, session->kern, e);
-    if (rc == 0) {
-        progress_begin(&bar, shared, "collecting", "tokens", (uint64_t)w->n * w->ctx * run->net.n_layers);
-        rc = hessian_collect(run->hessian_path, &run->net, weights, w, &opt, NULL, e);
-        progress_end(&bar);
-    }
-done:
+        rc = feedback_collect(&run->continued, &c, session, shared, e);
     weights_free(weights);
-    free(datasets);
     return rc;
 }
 
@@ -596,9 +616,6 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
         rc = cut_text(run, m, f, shared, e);
     if (rc == 0)
         rc = open_hessians(run, ro, session, f, shared, output, e);
-    if (rc == 0 && f->texts.n && run->held_out.n < f->held_out)
-        cmd_note(shared, "the text gives %zu windows of %zu tokens, and %zu of them are held out", run->all.n,
-                 run->all.ctx, run->held_out.n);
     if (rc != 0 || run->finished)
         return rc;
     if (!ro->imatrix) {
@@ -720,8 +737,7 @@ void feedback_warn(const struct feedback_run *run, const struct shared_options *
         n_plain += feedback_model_tensor(run->solved, i)->chosen == FEEDBACK_PLAIN;
     if (n_plain == feedback_model_n(run->solved))
         cmd_warn(shared, "[no-gain] error feedback does not lower the KLD on held-out text; nothing of it "
-                         "was kept, and the "
-                         "file is what --method fast makes");
+                         "was kept, and the file is what --method fast makes");
 }
 
 /* A difference with its error, which one window does not give. */

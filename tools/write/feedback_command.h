@@ -39,9 +39,8 @@ struct feedback_options {
             .fallback = "all that are not held out", .range = OPT_RANGE(.min = 1)),                          \
         OPT(UINT, "held-out", &(f).held_out, "N",                                                            \
             "windows of the text kept out of calibration, on which the KLD is measured: a group of "         \
-            "matrices "                                                                                      \
-            "that error feedback makes worse there is encoded as by --method fast. 0: no check (not for "    \
-            "best)",                                                                                         \
+            "matrices that error feedback makes worse there is encoded as by --method fast. 0: no check "    \
+            "(not for best)",                                                                                \
             .fallback = "8"),                                                                                \
         PARSE_SPECIAL_OPTION((f).parse_special)
 
@@ -80,11 +79,21 @@ bool feedback_corrects(const struct feedback_options *f);
 int feedback_check_machine(const struct net *net, const struct session *session, uint64_t memory,
                            bool corrects, uint64_t *most, struct err *e);
 
-/* Are there finished Hessians at `path`, kept by a stopped run? *why: NULL: no; "": those that `want` asks
- * for; else what they are instead. ERR_IO: a file that is none of ours. */
-struct hessian_source;
-int feedback_look_at_hessians(const char **why, const char *path, const struct hessian_source *want,
-                              struct err *e);
+/* Hessians to be collected beside an output, by a run that keeps them when it is stopped. All is borrowed. */
+struct feedback_collection {
+    const char *path, *state_path;
+    const struct corpus *corpus; /* of the windows; the file names its texts */
+    const struct windows *windows;
+    const struct net *net;
+    struct weights *weights;
+    bool resume;  /* take up what a stopped run kept; said to the user, as is what is given up */
+    bool replace; /* give up Hessians of something else; without it they are ERR_EXISTS. For `resume` */
+};
+
+/* *continued: something was taken up. ERR_IO: a file that is none of ours is there; else hessian_collect's.
+ */
+int feedback_collect(bool *continued, const struct feedback_collection *c, const struct session *session,
+                     const struct shared_options *shared, struct err *e);
 
 /* What of that a dry run can tell; without weights it is nothing. feedback_tell_dry says it. */
 int feedback_check_dry(struct feedback_run *run, struct model *m, const struct session *session,
