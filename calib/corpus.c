@@ -324,6 +324,14 @@ static void move_window(struct windows *w, size_t to, size_t from)
         w->text[to] = w->text[from];
 }
 
+bool windows_use_text(const struct windows *w, size_t text)
+{
+    for (size_t i = 0; w->text && i < w->n; i++)
+        if (w->text[i] == text)
+            return true;
+    return !w->text && w->n > 0;
+}
+
 void windows_skip(struct windows *w, size_t n)
 {
     n = n < w->n ? n : w->n;

@@ -139,6 +139,9 @@ struct windows {
 int windows_cut(struct windows *out, const struct corpus *c, const struct window_options *opt, struct err *e);
 void windows_release(struct windows *w);
 
+/* Is any of them from this text of the corpus? */
+bool windows_use_text(const struct windows *w, size_t text);
+
 /* Leave out the first n. */
 void windows_skip(struct windows *w, size_t n);
 

@@ -34,6 +34,14 @@ for isa in ref sse2 avx2 avx512 neon; do # those that this processor has: the sa
     run 0 imatrix "$toy" --text "$text" -o "$work/$isa.gguf" --ctx 64 --chunks 3 --isa "$isa"
     same "$work/ref.gguf" "$work/$isa.gguf"
 done
+# A second text of which --chunks leaves nothing is warned of, and not said to be a source.
+cp "$src/LICENSE" "$work/second.txt"
+run 0 imatrix "$toy" --text "$text" --text "$work/second.txt" -o "$work/two.gguf" --ctx 64 --chunks 3
+says "second.txt: no window of it is used: --chunks 3"
+run 0 imatrix show "$work/two.gguf"
+! grep -q second.txt "$work/out" || fail "an unused text is said to be a source"
+run 0 imatrix "$toy" --text "$text" --text "$work/second.txt" -o "$work/two.gguf" --ctx 64 --force
+! grep -q "no window" "$work/err" || fail "a warning of a text that is used"
 run 0 imatrix "$toy" --text "$text" -o "$work/dry.gguf" --dry-run --ctx 64 --chunks 3
 prints "would be collected from 3 windows of 64 tokens (192 tokens)"
 absent "$work/dry.gguf"

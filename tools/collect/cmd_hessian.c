@@ -91,8 +91,10 @@ static int collect(struct eval_run *r, const struct hessian_args *a, const char 
         .progress = progress_on(&r->bar)};
     if (!datasets)
         return err_set(e, ERR_NOMEM, "out of memory for %zu texts", r->corpus.n_texts);
+    opt.file.n_datasets = 0;
     for (size_t i = 0; i < r->corpus.n_texts; i++)
-        datasets[i] = r->corpus.texts[i].path;
+        if (windows_use_text(&r->windows, i))
+            datasets[opt.file.n_datasets++] = r->corpus.texts[i].path;
     corpus_hash(&r->corpus, opt.source.ids_sha256);
     char identity[MODEL_IDENTITY_BYTES] = "";
     opt.file.model = identity;

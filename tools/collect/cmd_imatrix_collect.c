@@ -141,7 +141,8 @@ static int save(struct eval_run *r, const struct collect_args *a, struct imatrix
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < r->corpus.n_texts; i++)
-        rc = imatrix_add_dataset(c->imatrix, r->corpus.texts[i].path, e);
+        if (windows_use_text(&r->windows, i))
+            rc = imatrix_add_dataset(c->imatrix, r->corpus.texts[i].path, e);
     size_t n_left = 0;
     if (rc == 0)
         rc = imatrix_select(c->imatrix, a->include.items, a->include.n, a->exclude.items, a->exclude.n,

@@ -388,6 +388,17 @@ static int check_weighted(const struct eval_run *r, const struct windows *w, str
     return 0;
 }
 
+/* A text that --chunks leaves nothing of is not what was asked for. */
+static void warn_unused_texts(const struct eval_run *r, const struct windows *w)
+{
+    for (size_t i = 0; w->n && i < r->corpus.n_texts; i++)
+        if (!windows_use_text(w, i))
+            cmd_warn(r->shared,
+                     "[text-unused] %s: no window of it is used: --chunks %" PRIu64
+                     " takes the first ones of all texts in their order; raise it, or cut the texts before",
+                     r->corpus.texts[i].path, r->text->chunks);
+}
+
 /* The text as models[0] reads it, cut into *out, or into r->passages. */
 static int open_text(struct eval_run *r, struct windows *out, struct err *e)
 {
@@ -419,6 +430,8 @@ static int open_text(struct eval_run *r, struct windows *out, struct err *e)
         rc = cut_texts(r, v, adds_eos, e);
     else if (rc == 0)
         rc = windows_cut(out, &r->corpus, &opt, e);
+    if (rc == 0 && r->text->chunks && !r->text->ids)
+        warn_unused_texts(r, out);
     return rc;
 }
 
