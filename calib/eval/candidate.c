@@ -2,6 +2,7 @@
 #include "candidate.h"
 
 #include "calib/solve/loss_table.h"
+#include "calib/solve/plan_origin.h"
 #include "formats/gguf/gguf_read.h"
 #include "formats/gguf/imatrix_file.h"
 #include "formats/model/model_files.h"
@@ -214,9 +215,14 @@ int candidate_open_plan(struct candidate *out, const struct candidate *base, con
 {
     struct candidate c = {0};
     struct plan *plan = NULL;
+    struct plan_origin origin = {.n = 0};
     int rc = plan_load(&plan, path, e);
     if (rc == 0)
         rc = add_input(&c, e, "%s", path);
+    if (rc == 0)
+        origin = plan_origin_compare(plan, base->model, opt->imatrix, true);
+    for (size_t i = 0; rc == 0 && i < origin.n; i++)
+        rc = add_line(&c, e, "%s", origin.remarks[i]);
     if (rc == 0)
         rc = open_recipe(out, &c, base, name, &(struct recipe_options){.plan = plan}, opt, e);
     else

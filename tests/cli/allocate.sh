@@ -69,6 +69,10 @@ run 0 quantize "$demo" --plan "$work/i.plan" -o "$work/x.gguf" --dry-run --json
 says "measured with an importance matrix ("
 says "at hand none"
 prints "at hand none"
+run 0 compare "$demo" "plan:$work/i.plan" --text "$text" --chunks 1 --ctx 16 --dry-run
+says "measured with an importance matrix ("
+run 0 compare "$demo" "plan:$work/i.plan" --imatrix "$work/importance.gguf" --text "$text" --chunks 1 --ctx 16 --dry-run
+! grep -q "measured with" "$work/err" || fail "the plan's own matrix is taken for another"
 sed 's/^# importance [0-9a-f]\{8\}/# importance 01234567/' "$work/i.plan" >"$work/j.plan"
 run 0 quantize "$demo" --plan "$work/j.plan" --imatrix "$work/importance.gguf" -o "$work/x.gguf" --dry-run
 says "measured with another importance matrix (01234567"

@@ -7,7 +7,7 @@
 #include "towers_command.h"
 #include "tools/options/type_options.h"
 
-#include "calib/solve/loss_table.h"
+#include "calib/solve/plan_origin.h"
 #include "formats/inspect/model_verify.h"
 #include "formats/rewrite/rewrite.h"
 #include "formats/json.h"
@@ -41,8 +41,7 @@ struct inputs {
     struct recipe_override *overrides;
     char **patterns; /* owns the texts */
     size_t n_overrides;
-    char remarks[2][256]; /* where the plan was measured with something else */
-    size_t n_remarks;
+    struct plan_origin origin;
 };
 
 static void inputs_release(struct inputs *in)
@@ -254,8 +253,8 @@ static void tell_remarks(const struct shared_options *s, const struct inputs *in
     const struct model *m = in->model;
     for (size_t i = 0; i < model_n_warnings(m); i++)
         cmd_warn_of(s, NULL, model_warning(m, i));
-    for (size_t i = 0; i < in->n_remarks; i++)
-        cmd_warn_of(s, NULL, in->remarks[i]);
+    for (size_t i = 0; i < in->origin.n; i++)
+        cmd_warn_of(s, NULL, in->origin.remarks[i]);
     for (size_t i = 0; i < r->n_warnings; i++)
         cmd_warn_of(s, NULL, r->warnings[i]);
     tell_faults(s, m, r);
@@ -323,34 +322,6 @@ static int open_inputs(struct inputs *in, const char *path, const struct options
     return rc;
 }
 
-static void remark(struct inputs *in, const char *what, const char *planned, const char *found,
-                   const char *advice)
-{
-    snprintf(in->remarks[in->n_remarks++], sizeof in->remarks[0],
-             "[plan-origin] the plan was measured with %s (%.12s..., at hand %.12s%s); %s", what, planned,
-             found, strlen(found) > 12 ? "..." : "", advice);
-}
-
-/* Are these the weights and the importance matrix that the plan was measured with? Weights are not compared
- * where they may be missing, packed, or more than a plan speaks of (--keep-mtp): their hash would be another
- * one anyway. */
-static void compare_origin(struct inputs *in, const struct options *o)
-{
-    const char *weights = plan_weights(in->plan), *importance = plan_importance(in->plan);
-    char found[65] = "none";
-    bool comparable = weights[0] && !o->keep_mtp;
-    for (size_t i = 0; i < model_n_tensors(in->model); i++)
-        comparable = comparable && !model_tensor(in->model, i)->has_blocks;
-    if (comparable && loss_weights_hash(in->model, found, NULL) == 0 && strcmp(found, weights) != 0)
-        remark(in, "other weights", weights, found, "what it promises holds for them");
-    snprintf(found, sizeof found, "none");
-    if (in->imatrix)
-        loss_imatrix_hash(in->imatrix, found);
-    if (strlen(importance) == 64 && strcmp(found, importance) != 0)
-        remark(in, in->imatrix ? "another importance matrix" : "an importance matrix", importance, found,
-               "give that one with --imatrix");
-}
-
 /* The towers first: they are small, and a fault in them shows before the long work. */
 static int write_all(struct rewrite_report *report, struct inputs *in, const struct mix *towers_mix,
                      const char *output, const struct shared_options *s, const struct rewrite_options *ro,
@@ -391,7 +362,7 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const str
     ro.recipe.plan = in->plan;
     ro.memory_bytes = session_memory_left(s->memory_bytes);
     if (rc == 0 && in->plan)
-        compare_origin(in, o);
+        in->origin = plan_origin_compare(in->plan, in->model, in->imatrix, !o->keep_mtp);
     if (rc == 0 && by_feedback && s->dry_run)
         rc = feedback_check_dry(&feedback, in->model, &in->session, &o->feedback, s, ro.memory_bytes, &e);
     if (rc == 0 && solving)
