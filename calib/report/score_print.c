@@ -104,9 +104,11 @@ static void put_texts(const struct score_result *r, FILE *out)
     for (size_t i = 0; i < r->n_models; i++) {
         const struct task_score *s = &r->models[i].score;
         struct cell bits, difference = {""};
-        snprintf(bits.text, sizeof bits.text, "%.5f ± %.5f", s->bits_per_byte.value, s->bits_per_byte.error);
+        snprintf(bits.text, sizeof bits.text, isfinite(s->bits_per_byte.error) ? "%.5f ± %.5f" : "%.5f",
+                 s->bits_per_byte.value, s->bits_per_byte.error);
         if (i > 0)
-            snprintf(difference.text, sizeof difference.text, "%+.6f ± %.6f", s->bits_difference.value,
+            snprintf(difference.text, sizeof difference.text,
+                     isfinite(s->bits_difference.error) ? "%+.6f ± %.6f" : "%+.6f", s->bits_difference.value,
                      s->bits_difference.error);
         put_name(out, &r->models[i]);
         fprintf(out, "%14.4f", exp(s->nll.value));

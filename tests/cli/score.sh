@@ -64,6 +64,11 @@ says "has no chat template"
 run 0 score "$demo" --task chat.jsonl --chat --json
 [ "$(value n_choice)" = 1 ] && [ "$(value chat)" = true ] || fail "a chat record"
 
+# One text has no standard error.
+echo '{"text": "One text, and no other."}' >one-text.jsonl
+run 0 score "$demo" Q2_K --task one-text.jsonl
+! grep -q "nan" "$work/out" || fail "a standard error of one text"
+
 # What would be done; what cannot be right.
 run 0 score "$demo" Q4_K_M --task "$tasks/small.jsonl" --dry-run --json
 [ "$(value accuracy 2)" = null ] && [ "$(value n_tokens 2)" -gt 100 ] || fail "--dry-run"

@@ -515,7 +515,8 @@ static void release(struct job *j)
 
 static int check_options(const struct opt_command *cmd, const struct options *o, struct text_options *text)
 {
-    int status = eval_check_options(cmd, text, false);
+    int status =
+        text->texts.n ? eval_check_options(cmd, text, false) : cmd_usage(cmd, "give a text with --text");
     if (status == 0)
         status = budget_check(cmd, &o->budget);
     for (size_t i = 0; status == 0 && i < text->texts.n; i++)
