@@ -895,54 +895,6 @@ static void plain_bpe_goes_by_the_class(void **state)
     scratch_remove(&s);
 }
 
-/* --- GGUF
- * ---------------------------------------------------------------------------------------------------- */
-
-static void gguf_keys_are_checked(void **state)
-{
-    (void)state;
-    struct gguf_meta *m = NULL;
-    struct vocabulary *v = NULL;
-    struct err e = {0};
-    const struct gguf_string tokens[] = {{"a", 1}, {"b", 1}, {"ab", 2}, {"<|x|>", 5}, {"ab", 2}};
-    const struct gguf_string good[] = {{"a b", 3}}, bad[] = {{"ab", 2}};
-    const int32_t types[] = {1, 1, 1, 4, 77};
-    assert_int_equal(gguf_meta_new(&m, NULL), 0);
-    assert_int_equal(vocabulary_from_gguf(&v, m, &e), ERR_FORMAT);
-    assert_non_null(strstr(e.msg, "tokenizer.ggml.model"));
-    gguf_meta_set_string(m, "tokenizer.ggml.model", "bert", NULL);
-    assert_int_equal(vocabulary_from_gguf(&v, m, &e), ERR_UNSUPPORTED);
-    assert_non_null(strstr(e.msg, "'bert'"));
-    gguf_meta_set_string(m, "tokenizer.ggml.model", "gpt2", NULL);
-    assert_int_equal(vocabulary_from_gguf(&v, m, &e), ERR_FORMAT);
-    assert_non_null(strstr(e.msg, "tokenizer.ggml.tokens"));
-    gguf_meta_set_strings(m, "tokenizer.ggml.tokens", tokens, 5, NULL);
-    assert_int_equal(vocabulary_from_gguf(&v, m, &e), ERR_FORMAT);
-    assert_non_null(strstr(e.msg, "tokenizer.ggml.merges"));
-    gguf_meta_set_strings(m, "tokenizer.ggml.merges", bad, 1, NULL);
-    assert_int_equal(vocabulary_from_gguf(&v, m, &e), ERR_FORMAT);
-    assert_non_null(strstr(e.msg, "entry 0 is not two parts"));
-    gguf_meta_set_strings(m, "tokenizer.ggml.merges", good, 1, NULL);
-    gguf_meta_set_array(m, "tokenizer.ggml.token_type", GGUF_I32, types, 4, NULL);
-    assert_int_equal(vocabulary_from_gguf(&v, m, &e), ERR_FORMAT);
-    assert_non_null(strstr(e.msg, "for token 4"));
-    gguf_meta_set_array(m, "tokenizer.ggml.token_type", GGUF_I32, types, 5, NULL);
-    gguf_meta_set_u32(m, "tokenizer.ggml.bos_token_id", 9, NULL);
-    assert_int_equal(vocabulary_from_gguf(&v, m, &e), 0);
-    assert_int_equal(v->bos, -1);
-    assert_true(vocabulary_warned(v, "9 is not a token id"));
-    assert_true(vocabulary_warned(v, "tokens 2 and 4 have the same text 'ab'"));
-    assert_true(vocabulary_warned(v, "1 values that are not token types"));
-    assert_true(vocabulary_warned(v, "text is split as runtimes do it then"));
-    vocabulary_has(v, 3, "<|x|>", TOKEN_CONTROL);
-    struct gguf_meta *out = NULL;
-    assert_int_equal(gguf_meta_new(&out, NULL), 0);
-    assert_int_equal(vocabulary_to_gguf(v, out, &e), ERR_FORMAT); /* reading is lenient, writing is not */
-    gguf_meta_free(out);
-    vocabulary_free(v);
-    gguf_meta_free(m);
-}
-
 /* --- real vocabularies, where they are
  * ----------------------------------------------------------------------- */
 
@@ -997,7 +949,6 @@ int main(void)
         cmocka_unit_test(a_stale_sentencepiece_model_does_not_count),
         cmocka_unit_test(sentencepiece_in_json_is_scored_by_its_merges),
         cmocka_unit_test(plain_bpe_goes_by_the_class),
-        cmocka_unit_test(gguf_keys_are_checked),
         cmocka_unit_test(real_files_give_the_expected_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
