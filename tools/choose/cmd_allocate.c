@@ -244,16 +244,14 @@ int allocate_take_gains(struct loss_table *table, const struct hessian_file *hes
 static int open_hessians(struct allocate_job *j, struct hessian_file **out, struct err *e)
 {
     const struct eval_run *r = j->r;
-    char found[65];
+    char doubt[FEEDBACK_DOUBT_BYTES];
     int rc = hessian_file_open(out, j->o->hessian, e);
     if (rc == 0)
         rc = feedback_check_machine(&r->models[0].net, &r->session, r->shared->memory_bytes, false, NULL, e);
     if (rc == 0)
-        rc = loss_weights_hash(r->models[0].model, found, e);
-    if (rc == 0 && strcmp(found, hessian_file_source(*out)->model_sha256) != 0)
-        rc = err_set(e, ERR_ARG,
-                     "%s: was collected with other weights or metadata (%.12s..., at hand %.12s...)",
-                     j->o->hessian, hessian_file_source(*out)->model_sha256, found);
+        rc = feedback_doubt_weights(doubt, *out, r->models[0].model, e);
+    if (rc == 0 && doubt[0])
+        rc = err_set(e, ERR_ARG, "%s: %s", j->o->hessian, doubt);
     return rc;
 }
 

@@ -1,8 +1,9 @@
 /* ladder_feedback.c - see ladder_feedback.h. */
 #include "ladder_feedback.h"
 
+#include "tools/write/feedback_command.h"
+
 #include "calib/feedback/feedback_model.h"
-#include "calib/solve/loss_table.h"
 #include "calib/stats/hessian_file.h"
 
 #include <errno.h>
@@ -31,7 +32,7 @@ void ladder_feedback_free(struct ladder_feedback *f)
 int ladder_feedback_open(struct ladder_feedback **out, const char *path, struct eval_run *r, struct err *e)
 {
     struct ladder_feedback *f = calloc(1, sizeof *f);
-    char found[65];
+    char doubt[FEEDBACK_DOUBT_BYTES];
     if (!f)
         return err_set(e, ERR_NOMEM, "out of memory for the levels");
     f->levels = calloc(r->n_models + 1, sizeof *f->levels);
@@ -40,12 +41,9 @@ int ladder_feedback_open(struct ladder_feedback **out, const char *path, struct 
     if (rc == 0)
         rc = hessian_file_open(&f->hessian, path, e);
     if (rc == 0)
-        rc = loss_weights_hash(r->models[0].model, found, e);
-    if (rc == 0 && strcmp(found, hessian_file_source(f->hessian)->model_sha256) != 0)
-        cmd_warn(
-            r->shared,
-            "[other-weights] %s: was collected with other weights or metadata (%.12s..., at hand %.12s...)",
-            path, hessian_file_source(f->hessian)->model_sha256, found);
+        rc = feedback_doubt_weights(doubt, f->hessian, r->models[0].model, e);
+    if (rc == 0 && doubt[0])
+        cmd_warn(r->shared, "[other-weights] %s: %s", path, doubt);
     if (rc != 0)
         ladder_feedback_free(f);
     else

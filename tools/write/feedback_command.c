@@ -553,11 +553,24 @@ void feedback_tell_dry(const struct feedback_run *run, const struct feedback_opt
     putchar('\n');
 }
 
+int feedback_doubt_weights(char doubt[FEEDBACK_DOUBT_BYTES], const struct hessian_file *h,
+                           const struct model *m, struct err *e)
+{
+    const char *of = hessian_file_source(h)->model_sha256;
+    char found[65];
+    int rc = loss_weights_hash(m, found, e);
+    doubt[0] = '\0';
+    if (rc == 0 && strcmp(found, of) != 0)
+        snprintf(doubt, FEEDBACK_DOUBT_BYTES,
+                 "was collected with other weights or metadata (%.12s..., at hand %.12s...)", of, found);
+    return rc;
+}
+
 static int open_hessians(struct feedback_run *run, struct rewrite_options *ro, const struct session *session,
                          const struct feedback_options *f, const struct shared_options *shared,
                          const char *output, struct err *e)
 {
-    char found[65];
+    char doubt[FEEDBACK_DOUBT_BYTES];
     size_t n = 0;
     int rc = 0;
     if (!f->hessian) {
@@ -577,12 +590,9 @@ static int open_hessians(struct feedback_run *run, struct rewrite_options *ro, c
     }
     rc = hessian_file_open(&run->hessian, f->hessian, e);
     if (rc == 0)
-        rc = loss_weights_hash(run->net.model, found, e);
-    if (rc == 0 && strcmp(found, hessian_file_source(run->hessian)->model_sha256) != 0)
-        cmd_warn(
-            shared,
-            "[other-weights] %s: was collected with other weights or metadata (%.12s..., at hand %.12s...)",
-            f->hessian, hessian_file_source(run->hessian)->model_sha256, found);
+        rc = feedback_doubt_weights(doubt, run->hessian, run->net.model, e);
+    if (rc == 0 && doubt[0])
+        cmd_warn(shared, "[other-weights] %s: %s", f->hessian, doubt);
     if (rc == 0 && f->texts.n && f->held_out)
         rc = choose_held_out(run, f, shared, e);
     else if (rc == 0)

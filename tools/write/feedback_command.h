@@ -95,6 +95,14 @@ struct feedback_collection {
 int feedback_collect(bool *continued, const struct feedback_collection *c, const struct session *session,
                      const struct shared_options *shared, struct err *e);
 
+/* Room for what feedback_doubt_weights says. */
+#define FEEDBACK_DOUBT_BYTES 128
+
+/* *doubt: "" where the Hessians are of these weights and this metadata, else what they are of, to be put
+ * behind the file's name. */
+int feedback_doubt_weights(char doubt[FEEDBACK_DOUBT_BYTES], const struct hessian_file *h,
+                           const struct model *m, struct err *e);
+
 /* What of that a dry run can tell; without weights it is nothing. feedback_tell_dry says it. */
 int feedback_check_dry(struct feedback_run *run, struct model *m, const struct session *session,
                        const struct feedback_options *f, const struct shared_options *shared, uint64_t memory,
