@@ -30,13 +30,23 @@ struct hashing {
     atomic_bool stopped;
 };
 
-/* n more bytes are hashed. Only the calling thread may tell; the others hear from it. */
-static int tell(struct hashing *h, const char *what, size_t n, unsigned worker, struct err *e)
+/* Only the calling thread may tell; the others hear from it. `what`: a tensor, or NULL. */
+static void tell(struct hashing *h, const char *what)
 {
-    const uint64_t done = atomic_fetch_add(&h->done, n) + n;
-    const struct progress_step step = {.done = (double)done, .total = (double)h->n_bytes, .what = what};
-    if (worker == 0 && progress_stops(h->progress, &step))
+    const struct progress_step step = {
+        .done = (double)atomic_load(&h->done), .total = (double)h->n_bytes, .what = what};
+    if (!atomic_load(&h->stopped) && progress_stops(h->progress, &step))
         atomic_store(&h->stopped, true);
+}
+
+/* The others may be in large tensors for long. */
+static void tell_of_others(void *ctx)
+{
+    tell(ctx, NULL);
+}
+
+static int check_stopped(struct hashing *h, struct err *e)
+{
     return atomic_load(&h->stopped) ? err_set(e, ERR_CANCELLED, ERR_STOPPED) : 0;
 }
 
@@ -54,7 +64,10 @@ static int hash_tensor(void *ctx, size_t job, unsigned worker, struct err *e)
         sha256_update(&s, t->data + at, n);
         filemap_drop(t->data + at, n);
         at += n;
-        int rc = tell(all, t->name, n, worker, e);
+        atomic_fetch_add(&all->done, n);
+        if (worker == 0)
+            tell(all, t->name);
+        int rc = check_stopped(all, e);
         if (rc != 0)
             return rc;
     }
@@ -155,7 +168,9 @@ int gguf_hash_model(struct gguf_hash *out, const struct gguf_reader *r, struct p
         h.tensor[i].tensor = gguf_reader_tensor(r, i);
         hashing.n_bytes += h.tensor[i].tensor->n_bytes;
     }
-    int rc = pool_run(pool, h.n_tensors, hash_tensor, &hashing, e);
+    int rc = pool_run_watched(pool, h.n_tensors, hash_tensor, tell_of_others, &hashing, e);
+    if (rc == 0)
+        rc = check_stopped(&hashing, e); /* behind the last job */
     if (rc == 0)
         rc = hash_metadata(gguf_reader_meta(r), h.metadata, e);
     if (rc) {

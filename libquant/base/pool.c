@@ -8,6 +8,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define WATCH_NANOSECONDS 50000000
 
 struct pool {
     pthread_mutex_t lock;
@@ -108,7 +111,11 @@ int pool_new(struct pool **out, unsigned n_threads, struct err *e)
     p->n_threads = n_threads;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->work, NULL);
-    pthread_cond_init(&p->done, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC); /* somebody may set the other one */
+    pthread_cond_init(&p->done, &attr);
+    pthread_condattr_destroy(&attr);
     p->threads = calloc(n_threads, sizeof *p->threads);
     int rc = p->threads ? 0 : err_set(e, ERR_NOMEM, "out of memory for the thread pool");
     while (rc == 0 && p->n_started + 1 < n_threads)
@@ -142,7 +149,40 @@ unsigned pool_n_threads(const struct pool *p)
     return p->n_threads;
 }
 
+static void wait_a_moment(struct pool *p)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += WATCH_NANOSECONDS;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    pthread_cond_timedwait(&p->done, &p->lock, &until);
+}
+
+/* Called with the lock held, which `watch` is called without. */
+static void wait_for_others(struct pool *p, pool_watch watch, void *ctx)
+{
+    while (p->n_busy && !watch)
+        pthread_cond_wait(&p->done, &p->lock);
+    if (!watch)
+        return;
+    do {
+        if (p->n_busy)
+            wait_a_moment(p);
+        pthread_mutex_unlock(&p->lock);
+        watch(ctx);
+        pthread_mutex_lock(&p->lock);
+    } while (p->n_busy);
+}
+
 int pool_run(struct pool *p, size_t n_jobs, pool_job fn, void *ctx, struct err *e)
+{
+    return pool_run_watched(p, n_jobs, fn, NULL, ctx, e);
+}
+
+int pool_run_watched(struct pool *p, size_t n_jobs, pool_job fn, pool_watch watch, void *ctx, struct err *e)
 {
     pthread_mutex_lock(&p->lock);
     p->fn = fn;
@@ -155,8 +195,7 @@ int pool_run(struct pool *p, size_t n_jobs, pool_job fn, void *ctx, struct err *
     if (n_jobs > 1)
         pthread_cond_broadcast(&p->work);
     drain(p, 0);
-    while (p->n_busy)
-        pthread_cond_wait(&p->done, &p->lock);
+    wait_for_others(p, watch, ctx);
     p->n_jobs = 0; /* a late riser of this round finds nothing */
     int rc = p->rc;
     if (rc && e)

@@ -24,6 +24,11 @@ unsigned pool_n_threads(const struct pool *p);
 /* Run jobs 0..n_jobs-1 and wait for all. After a failure no new job starts. Not reentrant. */
 int pool_run(struct pool *p, size_t n_jobs, pool_job fn, void *ctx, struct err *e);
 
+/* The same; `watch` is called on the calling thread, 20 times a second while it has no job left and waits for
+ * the others, and once behind the last job. For long jobs, which may be told to stop meanwhile. */
+typedef void (*pool_watch)(void *ctx);
+int pool_run_watched(struct pool *p, size_t n_jobs, pool_job fn, pool_watch watch, void *ctx, struct err *e);
+
 /* Number of cores this process may use (affinity mask), at least 1. */
 unsigned pool_n_cores(void);
 

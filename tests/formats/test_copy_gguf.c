@@ -506,6 +506,44 @@ static void hashing_tells_and_stops(void **state)
     gguf_reader_close(r);
 }
 
+/* Asks to stop when it is told for the second time. The first takes so long that another thread takes the
+ * next tensor. */
+static int stop_second(void *ctx, const struct progress_step *s)
+{
+    int *n_told = ctx;
+    (void)s;
+    if (++*n_told == 1)
+        usleep(50000);
+    return *n_told >= 2;
+}
+
+/* The caller has the small tensor and then nothing to do; another thread is in the large one. */
+static void a_stop_is_heard_while_other_threads_hash(void **state)
+{
+    (void)state;
+    struct gguf_out_tensor t[] = {{.name = "small", .type = QTYPE_I8, .n_dims = 1, .ne = {64}},
+                                  {.name = "large", .type = QTYPE_I8, .n_dims = 1, .ne = {96u << 20}}};
+    struct gguf_meta *m;
+    struct gguf_parts *p;
+    struct gguf_hash h;
+    struct pool *pool;
+    struct err e = {0};
+    int n_told = 0;
+    assert_int_equal(gguf_meta_new(&m, &e), 0);
+    assert_int_equal(gguf_parts_plan(&p, m, t, 2, in_scratch("large.gguf"), NULL, &e), 0);
+    assert_int_equal(gguf_parts_open(p, &e), 0);
+    assert_int_equal(gguf_parts_commit(p, &e), 0); /* of holes */
+    struct gguf_reader *r = open_model(in_scratch("large.gguf"));
+    assert_int_equal(pool_new(&pool, 2, &e), 0);
+    assert_int_equal(gguf_hash_model(&h, r, pool, &(struct progress){stop_second, &n_told}, &e),
+                     ERR_CANCELLED);
+    assert_int_equal(n_told, 2); /* and then never again */
+    pool_free(pool);
+    gguf_reader_close(r);
+    gguf_parts_free(p);
+    gguf_meta_free(m);
+}
+
 static void the_hash_sees_content_only(void **state)
 {
     (void)state;
@@ -586,6 +624,7 @@ int main(void)
                                         scratch_end),
         cmocka_unit_test_setup_teardown(edits_change_the_metadata_alone, scratch_begin, scratch_end),
         cmocka_unit_test_setup_teardown(hashing_tells_and_stops, scratch_begin, scratch_end),
+        cmocka_unit_test_setup_teardown(a_stop_is_heard_while_other_threads_hash, scratch_begin, scratch_end),
         cmocka_unit_test_setup_teardown(the_hash_sees_content_only, scratch_begin, scratch_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -227,6 +227,51 @@ static void of_two_failures_the_lower_job_counts_even_when_it_fails_later(void *
     pool_free(p);
 }
 
+struct watched {
+    pthread_t caller;
+    atomic_int n_started, n_watched;
+};
+
+/* The caller's job ends when the other one has begun; that one ends when the caller was seen to watch. */
+static int wait_to_be_watched(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    struct watched *w = ctx;
+    const atomic_int *what = worker == 0 ? &w->n_started : &w->n_watched;
+    const int enough = worker == 0 ? 2 : 1;
+    atomic_fetch_add(&w->n_started, 1);
+    for (int i = 0; i < 5000 && atomic_load(what) < enough; i++)
+        usleep(1000);
+    return atomic_load(what) < enough ? err_set(e, ERR_ARG, "job %zu waited in vain", job) : 0;
+}
+
+static void count_watch(void *ctx)
+{
+    struct watched *w = ctx;
+    assert_true(pthread_equal(pthread_self(), w->caller));
+    atomic_fetch_add(&w->n_watched, 1);
+}
+
+static int no_job(void *ctx, size_t job, unsigned worker, struct err *e)
+{
+    (void)ctx, (void)job, (void)worker, (void)e;
+    return 0;
+}
+
+static void the_caller_watches_while_it_waits_and_behind_the_last_job(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct pool *p;
+    struct watched w = {.caller = pthread_self()};
+    assert_int_equal(pool_new(&p, 2, NULL), 0);
+    if (pool_run_watched(p, 2, wait_to_be_watched, count_watch, &w, &e) != 0)
+        fail_msg("%s", e.msg);
+    w.n_watched = 0;
+    assert_int_equal(pool_run_watched(p, 0, no_job, count_watch, &w, &e), 0);
+    assert_true(w.n_watched > 0);
+    pool_free(p);
+}
+
 static void sha256_gives_the_published_digests(void **state)
 {
     (void)state;
@@ -399,6 +444,7 @@ int main(void)
         cmocka_unit_test(arena_memory_is_zeroed_and_survives_growth),
         cmocka_unit_test(map_finds_what_was_put_and_keeps_the_first),
         cmocka_unit_test(pool_runs_every_job_and_reports_the_lowest_failure),
+        cmocka_unit_test(the_caller_watches_while_it_waits_and_behind_the_last_job),
         cmocka_unit_test(of_two_failures_the_lower_job_counts_even_when_it_fails_later),
         cmocka_unit_test(sha256_gives_the_published_digests),
         cmocka_unit_test(output_appears_whole_or_not_at_all),
