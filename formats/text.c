@@ -154,7 +154,7 @@ int text_read(char **text, size_t *len, const char *path, size_t max_bytes, stru
     else
         in.fd = open(path, O_RDONLY | O_CLOEXEC);
     if (in.fd < 0)
-        return err_set(e, ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
+        return err_set_open(e, path, errno);
     if (fstat(in.fd, &st) == 0 && S_ISDIR(st.st_mode))
         rc = err_set(e, ERR_IO, "%s: is a folder, not a text file", in.name);
     else

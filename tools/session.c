@@ -44,7 +44,9 @@ int cmd_check_folder(const char *path, struct err *e)
                        path);
     char *folder = path_folder(path);
     int rc = folder ? 0 : err_set(e, ERR_NOMEM, "%s: out of memory", path);
-    if (folder && access(folder, W_OK | X_OK) != 0)
+    if (folder && access(folder, F_OK) != 0 && errno == ENOENT)
+        rc = err_set(e, ERR_IO, "%s: cannot be written: there is no folder '%s'", path, folder);
+    else if (folder && access(folder, W_OK | X_OK) != 0)
         rc = err_set(e, ERR_IO, "%s: cannot be written: folder '%s': %s", path, folder, strerror(errno));
     free(folder);
     return rc;

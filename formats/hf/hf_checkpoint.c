@@ -510,7 +510,7 @@ int hf_checkpoint_open(struct hf_checkpoint **out, const char *folder, bool allo
 {
     struct stat st;
     if (stat(folder, &st) != 0)
-        return err_set(e, ERR_IO, "%s: cannot open: %s", folder, strerror(errno));
+        return err_set_open(e, folder, errno);
     if (!S_ISDIR(st.st_mode))
         return err_set(e, ERR_ARG, "%s: expected the folder of a checkpoint, found a file", folder);
     struct hf_checkpoint *c = calloc(1, sizeof *c);

@@ -75,7 +75,7 @@ static int missing(const char *path, struct err *e)
                        "%s: no such file or folder; kerf does not download: huggingface-cli download %s "
                        "--local-dir %s, then give that folder",
                        path, path, strchr(path, '/') + 1);
-    return gguf_split_missing(path, err_set(e, ERR_IO, "%s: no such file or folder", path), e);
+    return gguf_split_missing(path, err_set_open(e, path, ENOENT), e);
 }
 
 /* A path a person gave: say what it is not, before a reader complains about its first bytes. */
@@ -83,10 +83,9 @@ static int open_kind(struct model *m, const char *path, const struct model_optio
 {
     struct stat st;
     if (stat(path, &st) != 0)
-        return errno == ENOENT ? missing(path, e)
-                               : err_set(e, ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+        return errno == ENOENT ? missing(path, e) : err_set_open(e, path, errno);
     if (access(path, R_OK) != 0)
-        return err_set(e, ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+        return err_set_open(e, path, errno);
     if (S_ISDIR(st.st_mode))
         return model_open_hf(m, path, opt, e);
     const char *dot = strrchr(path, '.');

@@ -3,6 +3,7 @@
 
 #include "printable.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -47,6 +48,12 @@ int err_set(struct err *e, enum err_code code, const char *fmt, ...)
     e->code = code;
     take(e, text);
     return code;
+}
+
+int err_set_open(struct err *e, const char *path, int why)
+{
+    return why == ENOENT ? err_set(e, ERR_IO, "%s: no such file or folder", path)
+                         : err_set(e, ERR_IO, "%s: cannot open: %s", path, strerror(why));
 }
 
 int err_context(struct err *e, int code, const char *fmt, ...)

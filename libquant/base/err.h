@@ -35,6 +35,10 @@ struct err {
  * Control characters that came in with a file's names are replaced by '?'. */
 int err_set(struct err *e, enum err_code code, const char *fmt, ...) KERF_PRINTF(3, 4);
 
+/* A file that cannot be opened, in the words of every command: "PATH: no such file or folder", or "cannot
+ * open" and why, as errno `why` says. Returns ERR_IO. */
+int err_set_open(struct err *e, const char *path, int why);
+
 /* Put "context: " in front of the message while the failure travels up. Returns `code`. */
 int err_context(struct err *e, int code, const char *fmt, ...) KERF_PRINTF(3, 4);
 

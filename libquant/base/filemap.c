@@ -15,7 +15,7 @@ int filemap_open(struct filemap *out, const char *path, struct err *e)
     if (fd < 0 && errno == ENOENT && lstat(path, &st) == 0) /* as a cache with a lost blob has them */
         return err_set(e, ERR_IO, "%s: a link to a file that is not there", path);
     if (fd < 0)
-        return err_set(e, ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+        return err_set_open(e, path, errno);
     int rc = 0;
     if (fstat(fd, &st) != 0)
         rc = err_set(e, ERR_IO, "%s: cannot stat: %s", path, strerror(errno));

@@ -212,6 +212,30 @@ usage "--output: expected FILE, found an empty text" convert "$demo" -o ""
 usage "--text: expected FILE, found an empty text" perplexity "$demo" --text ""
 usage "operand 1 is empty" inspect ""
 
+# A file that is not there has one wording, whatever it was to be.
+missing() # ARGS...
+{
+    run 1 "$@"
+    says "$work/nope: no such file or folder"
+}
+missing inspect "$work/nope"
+missing convert "$work/nope" -o "$work/x.gguf"
+missing convert "$demo" -o "$work/x.gguf" --lora "$work/nope"
+missing convert "$demo" -o "$work/x.gguf" --type Q4_K --imatrix "$work/nope"
+missing convert "$demo" -o "$work/x.gguf" --plan "$work/nope"
+missing convert "$demo" -o "$work/x.gguf" --type Q3_K --method feedback --hessian "$work/nope"
+missing perplexity "$demo" --text "$work/nope"
+missing perplexity "$demo" --ids "$work/nope"
+missing compare --reference "$work/nope" "$demo"
+missing score "$demo" --task "$work/nope"
+missing tokenize "$demo" "$work/nope"
+missing hash "$work/nope"
+missing diff "$work/nope" "$demo"
+missing imatrix show "$work/nope"
+missing hessian merge "$work/nope" "$work/nope" -o "$work/x.gguf"
+run 1 convert "$demo" -o "$work/nope/x.gguf"
+says "cannot be written: there is no folder '$work/nope'"
+
 # Folders and names.
 mkdir "$work/plain"
 run 1 convert "$work/plain" -o "$work/x.gguf"

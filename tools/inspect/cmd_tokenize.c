@@ -71,13 +71,13 @@ static void print_text(const struct tokenizer *t, const int32_t *ids, size_t n, 
 /* A text in the place of its file is the common slip. */
 static int read_text(char **text, size_t *len, const char *path, struct err *e)
 {
-    int rc =
-        strcmp(path, "-") != 0 && access(path, F_OK) != 0 && errno == ENOENT
-            ? err_set(e, ERR_IO,
-                      "%s: no such file; TEXT is a file, and a text itself comes through standard input: "
-                      "printf '%%s' 'Hello world' | kerf tokenize MODEL",
-                      path)
-            : text_read(text, len, path, 0, e);
+    int rc = strcmp(path, "-") != 0 && access(path, F_OK) != 0 && errno == ENOENT
+                 ? err_set(e, ERR_IO,
+                           "%s: no such file or folder; TEXT is a file, and a text itself comes through "
+                           "standard input: "
+                           "printf '%%s' 'Hello world' | kerf tokenize MODEL",
+                           path)
+                 : text_read(text, len, path, 0, e);
     return rc == 0 ? text_refuse(path, *text, *len, e) : rc;
 }
 
