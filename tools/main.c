@@ -29,6 +29,21 @@ static int unknown_command(const char *name)
     return CMD_USAGE;
 }
 
+/* `kerf --json inspect FILE`: options are those of a command, and stand behind it. */
+static int option_in_front(int argc, char **argv)
+{
+    const char *name = NULL;
+    char text[300];
+    for (int i = 2; i < argc && !name; i++)
+        name = command_find(argv[i]) ? argv[i] : NULL;
+    snprintf(text, sizeof text, "%.100s: options stand behind the command: kerf %s %.100s ...", argv[1],
+             name ? name : "COMMAND", argv[1]);
+    printable(text);
+    fprintf(stderr, "kerf: %s\nTry 'kerf --help'.\n", text);
+    outcome_error("usage", text);
+    return CMD_USAGE;
+}
+
 static int dispatch(int argc, char **argv)
 {
     if (argc < 2) {
@@ -47,6 +62,8 @@ static int dispatch(int argc, char **argv)
         command_print_overview(stdout);
         return CMD_DONE;
     }
+    if (name[0] == '-')
+        return option_in_front(argc, argv);
     const struct command *c = command_find(help ? argv[2] : name);
     if (!c)
         return unknown_command(help ? argv[2] : name);
@@ -57,7 +74,8 @@ static int dispatch(int argc, char **argv)
     return c->run(argc - 1, argv + 1);
 }
 
-/* A result that did not reach its reader is a failure, whatever the command thought. */
+/* A result that did not reach its reader is a failure, whatever the command thought. A reader that has gone
+ * (`| head`) knows it: nothing is said, and the run ends by SIGPIPE, as that of any tool would have. */
 static int finish_stdout(int status)
 {
     errno = 0;
@@ -72,10 +90,15 @@ static int finish_stdout(int status)
         lost = true;
         why = errno;
     }
-    if (lost && why != EPIPE) /* a reader that has gone knows it */
+    const bool done = status == CMD_DONE || status == CMD_GATE;
+    if (lost && why == EPIPE && done) {
+        signal(SIGPIPE, SIG_DFL);
+        raise(SIGPIPE);
+    }
+    if (lost && why != EPIPE)
         fprintf(stderr, "kerf: error: cannot write standard output%s%s\n", why ? ": " : "",
                 why ? strerror(why) : "");
-    return lost && (status == CMD_DONE || status == CMD_GATE) ? CMD_FAILED : status;
+    return lost && done ? CMD_FAILED : status;
 }
 
 /* Buffers that are freed go back to the system: left to itself the allocator learns to keep them. */

@@ -205,6 +205,12 @@ says "unknown type or mix 'nothing'; there are: "
 says "IQ4_XS"
 says "IQ2_XXS"
 says "TQ1_0"
+run 2 convert "$demo" -o "$work/x.gguf" --type COPY
+says "COPY, as llama-quantize calls it, is --type auto"
+run 0 convert "$demo" -o "$work/x.gguf" --dry-run --type ' Q4_K_M ' --output-type 'q6_k '
+prints "x.gguf: would be Q4_K_M,"
+run 0 convert "$demo" -o "$work/x.gguf" --dry-run --type AUTO
+prints "x.gguf: would be BF16,"
 run 2 quantize "$demo" -o "$work/x.gguf" --type Q8_0 --tensor-type attn=FOO
 says "unknown tensor type 'FOO'; there are: "
 says "NVFP4"

@@ -37,7 +37,14 @@ says "write -o out.gguf or --output=out.gguf"
 run 2 compare Q4_K_M "$demo" --text "$src/LICENSE"
 says "the first operand is the reference, a model, found the type 'Q4_K_M'"
 run 1 tokenize "$demo" "Hello world"
-says "Hello world: no such file; TEXT is a file"
+says "Hello world: no such file or folder; TEXT is a file"
+run 2 --json inspect "$demo"
+says "--json: options stand behind the command: kerf inspect --json ..."
+prints '"code": "usage"'
+run 2 --quiet
+says "--quiet: options stand behind the command: kerf COMMAND --quiet ..."
+run 2 convert "$demo" -o "$work/x.gguf" --type Q4_K_M -ngl 99
+says "unknown option -ngl, as llama.cpp calls it; here it is not needed"
 run 1 convert no-such-org/No-Such-0.6B -o "$work/x.gguf"
 says "kerf does not download: huggingface-cli download no-such-org/No-Such-0.6B --local-dir No-Such-0.6B"
 run 1 convert "$work/No-Such-0.6B" -o "$work/x.gguf"
@@ -58,7 +65,7 @@ prints "  kerf inspect model.gguf"
 run 2 inspect "$demo" --force
 says "kerf inspect: --force: this command has no use for it"
 run 2 fit "$demo" --memory 1GiB --threads=2
-says "--threads: this command has no use for it"
+says "--threads: this command has no use for it; leave it out"
 run 2 tokenize "$demo" --memry 1GiB
 ! grep -q "did you mean --memory" "$work/err" || fail "an option is proposed that would be refused"
 
@@ -85,7 +92,7 @@ prints '"format": "safetensors"'
 (cd "$work" && "$kerf" inspect -- --json >out 2>err) || fail "-- does not end options"
 grep -q '^--json: safetensors' "$work/out" || fail "-- does not end options"
 
-# A lost result is a failure.
+# A lost result is a failure; one that its reader does not want any more ends the run as it would any tool.
 if [ -w /dev/full ]; then
     got=0
     "$kerf" inspect "$demo" >/dev/full 2>"$work/err" || got=$?
@@ -104,7 +111,7 @@ if command -v mkfifo >/dev/null; then
     : <"$work/pipe"
     : >"$work/reader-gone"
     wait
-    [ "$(cat "$work/status")" -eq 1 ] || fail "closed pipe: exit $(cat "$work/status")"
+    [ "$(cat "$work/status")" -eq 141 ] || fail "closed pipe: exit $(cat "$work/status")"
     [ ! -s "$work/err" ] || fail "closed pipe: not quiet"
 fi
 

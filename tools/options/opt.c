@@ -319,7 +319,7 @@ static int parse_long(struct parser *p, const char *arg)
     if (!o)
         return unknown_long(p, arg, len);
     if (is_refused(p, o))
-        return opt_usage(p->cmd, "--%s: this command has no use for it", o->name);
+        return opt_usage(p->cmd, "--%s: this command has no use for it; leave it out", o->name);
     if (o->value == &p->help && eq && opt_print_as(eq + 1, p->cmd, p->shared)) {
         p->printed = true;
         return 0;

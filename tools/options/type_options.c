@@ -22,8 +22,21 @@ static void add_name(char *list, size_t size, const char *name)
     snprintf(list + n, size - n, "%s%s", n ? ", " : "", name);
 }
 
-int parse_tensor_type(const struct opt_command *cmd, const char *option, const char *text, enum qtype *out)
+/* Without the blanks around it, as they come from lists and variables. */
+static const char *strip(char out[64], const char *text)
 {
+    text += strspn(text, " \t\n\r");
+    size_t n = strlen(text);
+    while (n && strchr(" \t\n\r", text[n - 1]))
+        n--;
+    snprintf(out, 64, "%.*s", (int)(n < 63 ? n : 63), text);
+    return out;
+}
+
+int parse_tensor_type(const struct opt_command *cmd, const char *option, const char *given, enum qtype *out)
+{
+    char word[64];
+    const char *text = strip(word, given);
     bool known = qtype_from_name(text, out);
     if (known && can_write(*out))
         return 0;
@@ -102,6 +115,11 @@ static int unknown_mix(const struct opt_command *cmd, const char *option, const 
 {
     const char *near = nearest_mix(text);
     char list[1024];
+    if (strcasecmp(text, "COPY") == 0)
+        return cmd_usage(cmd,
+                         "%s: COPY, as llama-quantize calls it, is --type auto of kerf convert and quantize: "
+                         "every tensor keeps its type",
+                         option);
     if (strchr(text, ','))
         return cmd_usage(cmd, "%s: '%s' is a list; give one type or mix (kerf ladder --types takes several)",
                          option, text);
@@ -117,8 +135,10 @@ static int unknown_mix(const struct opt_command *cmd, const char *option, const 
     return cmd_usage(cmd, "%s: unknown type or mix '%s'; there are: %s", option, text, list);
 }
 
-int parse_mix(const struct opt_command *cmd, const char *option, const char *text, const struct mix **out)
+int parse_mix(const struct opt_command *cmd, const char *option, const char *given, const struct mix **out)
 {
+    char word[64];
+    const char *text = strip(word, given);
     enum qtype type;
     *out = mix_find(text);
     if (*out)

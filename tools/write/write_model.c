@@ -458,6 +458,8 @@ static int write_operand(const struct opt_command *cmd, const struct write_comma
     struct inputs in = {0};
     struct recipe_options recipe = {0};
     const struct mix *towers_mix = NULL;
+    if (o->type && strcasecmp(o->type, "auto") == 0)
+        o->type = "auto";
     int status = check_usage(cmd, wc, o, s);
     if (status == 0)
         status = parse_recipe(cmd, o, &in, &recipe);
