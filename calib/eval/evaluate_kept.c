@@ -65,7 +65,7 @@ static int show(void *ctx, const struct progress_step *s)
     struct progress_step of_run = {.done = (double)r->n_done + in_pass,
                                    .total = (double)(r->n_models * r->n_stretches),
                                    .what = r->models[r->model].name,
-                                   .counted = "parts",
+                                   .counted = "measurements",
                                    .n_done = r->n_done,
                                    .n = r->n_models * r->n_stretches,
                                    .perplexity = NAN};
@@ -293,7 +293,8 @@ int evaluate_kept(struct evaluation *out, const struct evaluate_model *models, c
         for (size_t i = 0; i < r.v.n; i++)
             r.v.same_top[m][i] = r.top[m][i] == r.top[0][i];
     if (rc == ERR_CANCELLED)
-        err_set(e, rc, ERR_STOPPED ": %zu of %zu parts are kept in %s; the same command goes on from there",
+        err_set(e, rc,
+                ERR_STOPPED ": %zu of %zu measurements are kept in %s; the same command goes on from there",
                 r.n_done, *n_units, store->folder);
     release_run(&r);
     if (rc != 0)

@@ -75,6 +75,7 @@ struct report {
     unsigned n_threads;
     const char *isa;
     bool partial;          /* stopped: some windows or models are missing */
+    bool all_kept;         /* nothing was run: every score was kept by an earlier run */
     bool profiles_partial; /* stopped: some candidates have no profile, though they were asked for */
     bool planned;          /* nothing was run: every figure that is measured is NaN */
     const char *html, *logits, *saved; /* files that are (or would be) written beside, or NULL */

@@ -102,7 +102,8 @@ static void perplexity_text(const struct report *r, FILE *out)
         fprintf(out, "%-11s ± %.4f over windows, which is the safer figure\n", "", p->window_stderr);
     fprintf(out, "%-11s %.5f ± %s nats per token over %zu tokens\n", "nll", p->nll.value,
             figure(5, p->nll.error).text, p->n_scored);
-    fprintf(out, "%-11s %.0f tokens per second\n", "speed", r->reference.tokens_per_second);
+    if (!r->all_kept)
+        fprintf(out, "%-11s %.0f tokens per second\n", "speed", r->reference.tokens_per_second);
     report_parts_text(r, out);
 }
 

@@ -131,7 +131,7 @@ static void stops_change_no_bit(void **state)
         assert_true(rc == 0 || rc == ERR_CANCELLED);
         assert_true(n_found >= before);
         if (rc == ERR_CANCELLED)
-            assert_non_null(strstr(e.msg, "parts are kept in"));
+            assert_non_null(strstr(e.msg, "measurements are kept in"));
         before = n_found;
         n_stops += rc != 0;
     }

@@ -71,10 +71,10 @@ run 0 perplexity "$work/base+$work/lora" --text "$src/README.md" --ctx 32 --chun
 kept() { run 0 perplexity "$1" --text "$src/README.md" --ctx 32 --chunks 2 --resume --state "$work/kept"; }
 for model in "$work/base" "$work/base+$work/lora" "$work/base+$work/lora=0.5"; do
     kept "$model"
-    says "0 of 1 parts were kept"
+    says "nothing to resume; started from the beginning"
 done
 kept "$work/base+$work/lora"
-says "1 of 1 parts were kept"
+says "1 of 1 measurement taken from "
 # Nor is what it keeps of a file that of another one of this name, size and time.
 mkdir "$work/one" "$work/two"
 run 0 convert "$work/base" --lora "$work/lora" -o "$work/one/m.gguf" --type F32
@@ -83,7 +83,7 @@ touch -r "$work/one/m.gguf" "$work/two/m.gguf"
 [ "$(wc -c <"$work/one/m.gguf")" -eq "$(wc -c <"$work/two/m.gguf")" ] || fail "two files of one size"
 for model in "$work/one/m.gguf" "$work/two/m.gguf"; do
     kept "$model"
-    says "0 of 1 parts were kept"
+    says "nothing to resume; started from the beginning"
 done
 # No output replaces a part of a sum.
 for output in "$work/base32.gguf" "$work/lora.gguf" "$work/lora/adapter_config.json"; do

@@ -40,43 +40,47 @@ same unbroken resumed
 
 # Again: nothing is measured. With one more candidate: only that one.
 run 0 compare "$demo" q4.gguf Q2_K $args --resume
-says "3 of 3 parts were kept in kerf-scores"
+says "3 of 3 measurements taken from kerf-scores"
 figures again
 same unbroken again
 run 0 compare "$demo" q4.gguf Q8_0 Q2_K $args
 figures unbroken4
 run 0 compare "$demo" q4.gguf Q8_0 Q2_K $args --resume --memory 64MiB
-says "3 of 4 parts were kept in kerf-scores"
+says "3 of 4 measurements taken from kerf-scores"
 figures resumed4
 same unbroken4 resumed4
 
 # The reference of a comparison is the model of a perplexity; a ladder is a comparison.
 run 0 perplexity "$demo" $args --resume
-says "1 of 1 parts were kept"
+says "1 of 1 measurement taken from "
+run 0 perplexity "$demo" --text "$text" --ctx 256 --chunks 8 --resume
+! grep -q '^speed' "$work/out" || fail "a speed of a run that measured nothing"
+run 0 perplexity "$demo" --text "$text" --ctx 256 --chunks 8
+grep -q '^speed  *[0-9]' "$work/out" || fail "no speed"
 run 0 ladder "$demo" --types Q8_0,Q2_K $args --resume
-says "3 of 3 parts were kept"
+says "3 of 3 measurements taken from kerf-scores"
 # Another text, window or matrix is another measurement.
 run 0 perplexity "$demo" --text "$text" --ctx 128 --chunks 8 --resume
-says "0 of 1 parts were kept"
+says "nothing to resume; started from the beginning"
 run 0 perplexity "$demo" --text "$text" --ctx 256 --chunks 7 --resume --state other
-says "0 of 1 parts were kept in other"
+says "other: nothing to resume; started from the beginning"
 [ "$(parts other)" -eq 1 ] || fail "--state"
 run 0 imatrix "$demo" --text "$text" --ctx 256 --chunks 2 -o im.gguf
 run 0 compare "$demo" Q2_K $args --resume --imatrix im.gguf
-says "1 of 2 parts were kept"
+says "1 of 2 measurements taken from kerf-scores"
 
 # So is a cache of keys and values.
 run 0 compare "$demo" kv:q4_0 $args
 figures plain.kv
 run 0 compare "$demo" kv:q4_0 $args --resume
-says "1 of 2 parts were kept"
+says "1 of 2 measurements taken from kerf-scores"
 figures kept.kv
 same plain.kv kept.kv
 
 # A stored reference comes out of it as well, the same as from a plain run.
 run 0 compare "$demo" q4.gguf $args --save-reference plain.ref
 run 0 compare "$demo" q4.gguf $args --save-reference kept.ref --resume
-says "2 of 2 parts were kept"
+says "2 of 2 measurements taken from kerf-scores"
 same plain.ref kept.ref
 
 # Damage is measured anew; what cannot be kept is told.

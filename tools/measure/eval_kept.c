@@ -70,6 +70,17 @@ static int check(const struct eval_run *r, struct err *e)
     return 0;
 }
 
+/* What was taken from earlier runs, each measurement of one model on one stretch of the text. */
+static void tell_kept(const struct eval_run *r, size_t n_found, size_t n_units)
+{
+    const char *folder = r->resume->folder;
+    if (n_found)
+        cmd_note(r->shared, "%zu of %zu measurement%s taken from %s", n_found, n_units,
+                 format_plural(n_units), folder);
+    else
+        cmd_note(r->shared, "%s: nothing to resume; started from the beginning", folder);
+}
+
 static int run(struct eval_run *r, const struct evaluate_model *list, char (*hashes)[65],
                const char **identities, const struct evaluate_options *opt, struct err *e)
 {
@@ -90,7 +101,8 @@ static int run(struct eval_run *r, const struct evaluate_model *list, char (*has
         cmd_warn(r->shared, "[restarted] %s: %zu damaged files there were measured anew", store.folder,
                  store.n_damaged);
     if (rc == 0)
-        cmd_note(r->shared, "%zu of %zu parts were kept in %s", n_found, n_units, store.folder);
+        tell_kept(r, n_found, n_units);
+    r->report.all_kept = rc == 0 && n_found == n_units;
     return rc;
 }
 
