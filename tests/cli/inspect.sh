@@ -109,6 +109,26 @@ same_size convert "$demo" -o "$work/planned.gguf" --plan "$work/plan"
 
 run 1 inspect "$work/none"
 run 1 inspect "$src/LICENSE"
+run 0 inspect "$work/m.gguf" --tensors no_such
+says "--tensors: no tensor of $work/m.gguf has a name that matches 'no_such'"
+
+# An importance matrix shows the keys that --key takes, and JSON has them beside those of the old form.
+run 0 imatrix "$demo" --text "$src/LICENSE" --ctx 32 --chunks 2 -o "$work/i.gguf"
+run 0 inspect "$work/i.gguf"
+for key in imatrix.datasets imatrix.chunk_size imatrix.chunk_count; do
+    prints "  $key "
+done
+run 0 inspect "$work/i.gguf" --json
+json
+prints '"chunk_count": 2'
+prints '"imatrix.chunk_count": 2'
+run 0 inspect "$work/i.gguf" --key imatrix.datasets
+[ "$(cat "$work/out")" = "$src/LICENSE" ] || fail "not the text alone"
+run 0 imatrix "$demo" --text "$src/LICENSE" --ctx 32 --chunks 2 -o "$work/i.dat"
+run 0 inspect "$work/i.dat"
+prints "  chunk_count 2"
+run 1 inspect "$work/i.dat" --key chunk_count
+says "i.dat: has no metadata keys, and so no 'chunk_count'"
 
 # Names in a file do not speak to the terminal: neither a control character nor a line of their own. JSON escapes them.
 esc=$(printf '\033')

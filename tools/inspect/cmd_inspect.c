@@ -24,6 +24,8 @@ static void metadata_json(struct json_writer *w, const struct inspection *in, ui
         jw_end(w);
         jw_key(w, "chunk_size"), jw_uint(w, imatrix_chunk_size(in->imatrix));
         jw_key(w, "chunk_count"), jw_uint(w, imatrix_chunk_count(in->imatrix));
+        if (in->gguf)
+            meta_json_members(w, gguf_reader_meta(in->gguf), max_elems);
         jw_end(w);
     } else if (in->gguf) {
         meta_json(w, gguf_reader_meta(in->gguf), max_elems);
@@ -120,16 +122,15 @@ static void print_key(const char *key, const struct gguf_value *v)
 static void print_metadata(const struct inspection *in)
 {
     char line[PLAIN_LINE], text_line[PLAIN_LINE];
-    if (in->imatrix) {
+    if (in->gguf) {
+        const struct gguf_meta *m = gguf_reader_meta(in->gguf);
+        for (size_t i = 0; i < gguf_meta_n(m); i++)
+            print_key(gguf_meta_key(m, i), gguf_meta_value(m, i));
+    } else if (in->imatrix) { /* the old form has no keys */
         for (size_t i = 0; i < imatrix_n_datasets(in->imatrix); i++)
             printf("  dataset     %s\n", plain_line(line, imatrix_dataset(in->imatrix, i)));
         printf("  chunk_size  %" PRIu32 "\n  chunk_count %" PRIu32 "\n", imatrix_chunk_size(in->imatrix),
                imatrix_chunk_count(in->imatrix));
-    } else if (in->gguf) {
-        const struct gguf_meta *m = gguf_reader_meta(in->gguf);
-        for (size_t i = 0; i < gguf_meta_n(m); i++) {
-            print_key(gguf_meta_key(m, i), gguf_meta_value(m, i));
-        }
     } else if (in->st) {
         for (size_t i = 0; i < safetensors_n_metadata(in->st); i++) {
             const char *key, *text;
@@ -210,6 +211,8 @@ static int show(struct inspection *in, const char *path, const char *tensors, bo
         rc = inspection_stats(in, session->kern, session->pool, s->memory_bytes, e);
     if (rc != 0)
         return rc;
+    if (tensors && in->n_listed == 0)
+        cmd_note(s, "--tensors: no tensor of %s has a name that matches '%s'", path, tensors);
     if (in->incomplete)
         cmd_warn(s, "[data-missing] %s: the bytes of some tensors are missing", path);
     if (s->json)

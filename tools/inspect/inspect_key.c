@@ -65,6 +65,8 @@ static bool asks_for(const char *name, const char *key)
 static int check_names(const struct entry *all, size_t n, const char *path, const struct opt_list *names,
                        struct err *e)
 {
+    if (n == 0)
+        return err_set(e, ERR_ARG, "%s: has no metadata keys, and so no '%s'", path, names->items[0]);
     for (size_t i = 0; i < names->n; i++) {
         bool found = false;
         for (size_t k = 0; k < n && !found; k++)

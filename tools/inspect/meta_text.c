@@ -200,12 +200,17 @@ void meta_json_node(struct json_writer *w, const struct json *j)
     }
 }
 
-void meta_json(struct json_writer *w, const struct gguf_meta *m, uint64_t max_elems)
+void meta_json_members(struct json_writer *w, const struct gguf_meta *m, uint64_t max_elems)
 {
-    jw_object(w);
     for (size_t i = 0; i < gguf_meta_n(m); i++) {
         jw_key(w, gguf_meta_key(m, i));
         meta_value_json(w, gguf_meta_value(m, i), max_elems);
     }
+}
+
+void meta_json(struct json_writer *w, const struct gguf_meta *m, uint64_t max_elems)
+{
+    jw_object(w);
+    meta_json_members(w, m, max_elems);
     jw_end(w);
 }

@@ -30,7 +30,8 @@ void meta_value_line(const struct gguf_value *v, FILE *out);
 /* A node of config.json as it is. */
 void meta_json_node(struct json_writer *w, const struct json *j);
 
-/* All keys as one object. */
+/* All keys as one object, or as members of one that is open. */
+void meta_json_members(struct json_writer *w, const struct gguf_meta *m, uint64_t max_elems);
 void meta_json(struct json_writer *w, const struct gguf_meta *m, uint64_t max_elems);
 
 #endif
