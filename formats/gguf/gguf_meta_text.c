@@ -133,6 +133,29 @@ static int set_array(struct gguf_meta *into, const char *key, enum gguf_type ele
 
 /* --- the whole --- */
 
+/* Keys that readers expect an array under; a file that lacks them cannot say so. */
+static bool is_array_key(const char *key, enum gguf_type *elem)
+{
+    static const struct {
+        const char *key;
+        enum gguf_type elem;
+    } arrays[] = {{"general.tags", GGUF_STRING},
+                  {"general.languages", GGUF_STRING},
+                  {"general.datasets", GGUF_STRING},
+                  {"imatrix.datasets", GGUF_STRING},
+                  {"tokenizer.chat_templates", GGUF_STRING},
+                  {"tokenizer.ggml.tokens", GGUF_STRING},
+                  {"tokenizer.ggml.merges", GGUF_STRING},
+                  {"tokenizer.ggml.scores", GGUF_F32},
+                  {"tokenizer.ggml.token_type", GGUF_I32}};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        if (strcmp(arrays[i].key, key) == 0) {
+            *elem = arrays[i].elem;
+            return true;
+        }
+    return false;
+}
+
 /* "u32" or "u32[]"; false when it is no type. */
 static bool parse_type(const char *s, enum gguf_type *type, bool *array)
 {
@@ -169,7 +192,9 @@ static int set_parsed(struct gguf_meta *into, const struct gguf_meta *old, char 
         array = known->type == GGUF_ARRAY;
         type = array ? known->a.elem : known->type;
     } else {
-        type = infer(value);
+        array = is_array_key(key, &type);
+        if (!array)
+            type = infer(value);
     }
     if (!key[0])
         return err_set(e, ERR_ARG, "expected key=value, found an empty key");

@@ -63,6 +63,9 @@ prints "my.list (new, u16[3]) = [1, 2, 3]"
 run 0 edit "$a" -o "$work/dry.gguf" --dry-run --set general.nmae=x
 prints "general.nmae (new, string) = x"
 says "'general.nmae' is a new key; did you mean 'general.name'?"
+run 0 edit "$a" -o "$work/dry.gguf" --dry-run --set general.tags=code,chat
+prints "general.tags (new, string[2]) = [code, chat]"
+[ ! -s "$work/err" ] || fail "a known key is remarked on"
 run 0 inspect "$work/e.gguf" --json
 json
 prints '"general.name": "A new name"'

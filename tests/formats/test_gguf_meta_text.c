@@ -48,6 +48,26 @@ static void new_keys_get_the_type_their_value_suggests(void **state)
     }
 }
 
+static void new_keys_that_are_known_as_arrays_are_arrays(void **state)
+{
+    (void)state;
+    struct gguf_meta *old, *m;
+    assert_int_equal(gguf_meta_new(&old, NULL), 0);
+    assert_int_equal(gguf_meta_new(&m, NULL), 0);
+    const struct gguf_value *v = set(m, old, "general.tags=code,chat", "general.tags");
+    assert_int_equal(v->type, GGUF_ARRAY);
+    assert_int_equal(v->a.elem, GGUF_STRING);
+    assert_int_equal(v->a.n, 2);
+    assert_int_equal(set(m, old, "general.languages=7", "general.languages")->a.elem, GGUF_STRING);
+    assert_int_equal(set(m, old, "tokenizer.ggml.token_type=1,1,3", "tokenizer.ggml.token_type")->a.elem,
+                     GGUF_I32);
+    assert_int_equal(set(m, old, "general.tags:string=one", "general.tags")->type, GGUF_STRING);
+    assert_int_equal(gguf_meta_set_string(old, "general.tags", "one", NULL), 0);
+    assert_int_equal(set(m, old, "general.tags=a,b", "general.tags")->type, GGUF_STRING);
+    gguf_meta_free(old);
+    gguf_meta_free(m);
+}
+
 static void known_keys_keep_their_type_and_types_can_be_stated(void **state)
 {
     (void)state;
@@ -105,6 +125,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(new_keys_get_the_type_their_value_suggests),
+        cmocka_unit_test(new_keys_that_are_known_as_arrays_are_arrays),
         cmocka_unit_test(known_keys_keep_their_type_and_types_can_be_stated),
         cmocka_unit_test(values_that_do_not_fit_are_refused),
     };

@@ -94,7 +94,7 @@ static void tell_changes(const struct gguf_meta *set, const struct gguf_meta *ol
     for (size_t i = 0; i < gguf_meta_n(set); i++) {
         const char *key = gguf_meta_key(set, i);
         const struct gguf_value *after = gguf_meta_value(set, i), *before = gguf_meta_find(old, key);
-        const char *near = before ? NULL : nearest_key(old, key);
+        const char *near = before || after->type == GGUF_ARRAY ? NULL : nearest_key(old, key);
         char was[200], is[200], type[40];
         meta_value_text(after, is, sizeof is);
         if (near)
@@ -154,7 +154,9 @@ int cmd_edit(int argc, char **argv)
         OPT(TEXT, "output", &output, "FILE", "the GGUF file to write; may be IN itself with --force",
             .letter = 'o'),
         OPT(LIST, "set", &ed.set, "KEY=VALUE",
-            "set a key; it keeps its type, a new one gets it from the value; KEY:TYPE=VALUE states it"),
+            "set a key; it keeps its type, a new one gets it from the value; KEY:TYPE=VALUE states it. "
+            "Elements "
+            "of an array are separated by commas: general.tags=code,chat"),
         OPT(LIST, "remove", &ed.remove, "KEY",
             "remove a key; one that the model cannot be used without only with --force"),
         OPT(TEXT, "chat-template", &ed.chat_template, "FILE", "set tokenizer.chat_template from a file"),
