@@ -216,6 +216,10 @@ static int take_losses(struct allocate_job *j, uint64_t chunks, struct err *e)
     if (!exists || (r->shared->force && has_text))
         return measure(j, chunks, e);
     cmd_note(r->shared, "losses from %s", j->o->table);
+    if (!has_text && !j->o->no_confirm)
+        cmd_note(r->shared,
+                 "no --text: the plan is not compared with the standard mix of its size; with one it is, and "
+                 "--no-confirm goes without");
     int rc = loss_table_load(&j->table, j->o->table, e);
     if (rc == 0 && (j->o->probe || j->o->probes) && is_fast(j->o) != (j->table.probe == LOSS_PROBE_FAST))
         rc = err_set(e, ERR_ARG, "%s: measured with %s probes, not %s; name another file for --table",
