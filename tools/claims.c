@@ -14,7 +14,7 @@ int cmd_claim_outputs(const struct shared_options *o, const char *const *outputs
                       const char *const *inputs, size_t n_inputs, struct err *e)
 {
     int rc = output_check_names(outputs, n_outputs, inputs, n_inputs, e);
-    for (size_t i = 0; rc == 0 && !o->dry_run && i < n_outputs; i++)
+    for (size_t i = 0; rc == 0 && i < n_outputs; i++)
         rc = outputs[i] ? cmd_check_folder(outputs[i], e) : 0;
     for (size_t i = 0; rc == 0 && !o->dry_run && i < n_outputs; i++)
         if (outputs[i] && n_claims < MAX_CLAIMS) {

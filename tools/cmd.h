@@ -127,6 +127,9 @@ void session_close(struct session *s); /* NULL and zeroed structs are allowed */
  * no files, or `path` is itself a folder, a device, a pipe, or "-". */
 int cmd_check_folder(const char *path, struct err *e);
 
+/* The same, and a file that is there without `force`: ERR_EXISTS. `path` may be NULL. */
+int cmd_check_output(const char *path, bool force, struct err *e);
+
 /* At the start of long work: no output is an input (NULLs are passed over), no two outputs are one file, and
  * no other run is about to write them. Held until the process ends; nothing is locked with --dry-run. */
 int cmd_claim_outputs(const struct shared_options *o, const char *const *outputs, size_t n_outputs,

@@ -1,6 +1,7 @@
 /* session.c - threads, kernels, clocks: what the shared options mean for a run. */
 #include "cmd.h"
 
+#include "formats/output/output_file.h"
 #include "libquant/base/path.h"
 #include "libquant/base/pool.h"
 #include "libquant/kern/kern.h"
@@ -50,6 +51,12 @@ int cmd_check_folder(const char *path, struct err *e)
         rc = err_set(e, ERR_IO, "%s: cannot be written: folder '%s': %s", path, folder, strerror(errno));
     free(folder);
     return rc;
+}
+
+int cmd_check_output(const char *path, bool force, struct err *e)
+{
+    int rc = path ? cmd_check_folder(path, e) : 0;
+    return rc == 0 && path ? output_file_check_target(path, force, e) : rc;
 }
 
 uint64_t session_peak_rss(void)

@@ -35,6 +35,7 @@ struct gguf_parts {
     size_t n_tensors;
     uint32_t *part_of; /* owned; one for each tensor */
     struct part *parts;
+    const char **paths; /* of the parts; in the arena */
     size_t n_parts, cap_parts;
 };
 
@@ -212,6 +213,16 @@ static int check_whole(const struct gguf_parts *p, const struct gguf_meta *meta,
     return rc;
 }
 
+static int list_paths(struct gguf_parts *p, struct err *e)
+{
+    p->paths = arena_array(&p->arena, p->n_parts, sizeof *p->paths);
+    if (!p->paths)
+        return no_memory(e);
+    for (size_t i = 0; i < p->n_parts; i++)
+        p->paths[i] = p->parts[i].path;
+    return 0;
+}
+
 int gguf_parts_plan(struct gguf_parts **out, const struct gguf_meta *meta, struct gguf_out_tensor *tensors,
                     size_t n_tensors, const char *path, const struct gguf_parts_options *opt, struct err *e)
 {
@@ -230,6 +241,8 @@ int gguf_parts_plan(struct gguf_parts **out, const struct gguf_meta *meta, struc
         rc = check_whole(p, own, e);
     if (rc == 0)
         rc = split ? plan_split(p, own, path, e) : plan_single(p, own, path, e);
+    if (rc == 0)
+        rc = list_paths(p, e);
     gguf_meta_free(own);
     if (rc) {
         gguf_parts_free(p);
@@ -424,21 +437,33 @@ bool gguf_parts_holds(const struct gguf_parts *p, size_t tensor, uint64_t at, co
 
 int gguf_parts_recover(struct gguf_parts *p, struct err *e)
 {
-    const char **paths = arena_array(&p->arena, p->n_parts, sizeof *paths);
-    if (!paths)
-        return no_memory(e);
-    for (size_t i = 0; i < p->n_parts; i++)
-        paths[i] = p->parts[i].path;
-    return output_set_recover(paths, p->n_parts, has_header, p, e);
+    return output_set_recover(p->paths, p->n_parts, has_header, p, e);
+}
+
+bool gguf_parts_stands(const struct gguf_parts *p, uint32_t part)
+{
+    return output_set_stands(p->paths, p->n_parts, part, has_header, (void *)p);
+}
+
+int gguf_parts_check(const struct gguf_parts *p, struct err *e)
+{
+    int rc = look_beside(p, refuse_aside, NULL, e);
+    for (uint32_t i = 0; i < p->n_parts && rc == 0; i++) {
+        const bool stands = gguf_parts_stands(p, i);
+        if (!stands && access(p->paths[i], F_OK) == 0)
+            continue; /* of a commit that was killed, and to be taken back */
+        rc = output_file_check_target(p->paths[i], p->opt.overwrite, e);
+        if (rc == 0 && stands && !p->opt.overwrite) /* set aside, and to be put back */
+            rc = output_file_in_the_way(p->paths[i], e);
+    }
+    return rc;
 }
 
 int gguf_parts_open(struct gguf_parts *p, struct err *e)
 {
     int rc = gguf_parts_recover(p, e);
     if (rc == 0)
-        rc = look_beside(p, refuse_aside, NULL, e);
-    for (size_t i = 0; i < p->n_parts && rc == 0; i++) /* all, before the first file is made */
-        rc = output_file_check_target(p->parts[i].path, p->opt.overwrite, e);
+        rc = gguf_parts_check(p, e); /* all, before the first file is made */
     for (size_t i = 0; i < p->n_parts && rc == 0; i++) {
         struct part *part = &p->parts[i];
         struct output_file_options opt = {.overwrite = p->opt.overwrite,

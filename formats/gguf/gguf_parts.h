@@ -42,6 +42,14 @@ uint32_t gguf_parts_of_tensor(const struct gguf_parts *p, size_t tensor);
  * when another process is at this set. */
 int gguf_parts_recover(struct gguf_parts *p, struct err *e);
 
+/* Is there a file of this part, or will there be once gguf_parts_recover has run? */
+bool gguf_parts_stands(const struct gguf_parts *p, uint32_t part);
+
+/* What gguf_parts_open would refuse because of the files that stand, for a dry run: ERR_EXISTS without
+ * `overwrite`; ERR_IO for a folder, or when a killed run with another number of parts left a set of this
+ * prefix aside, and none under its name. */
+int gguf_parts_check(const struct gguf_parts *p, struct err *e);
+
 /* Does every file stand under its name, of the right size and with the header of this plan? */
 bool gguf_parts_finished(const struct gguf_parts *p);
 
@@ -56,8 +64,7 @@ int gguf_parts_remarks(const struct gguf_parts *p, int (*say)(void *ctx, const c
 
 /* Create every temporary file, reserve its space, write its header. What `resume` finds is left as it is,
  * since it may belong to another plan: follow with gguf_parts_write_headers once that is settled, or
- * gguf_parts_restart. ERR_IO also when a killed run with another number of parts left a set of this prefix
- * aside, and none under its name. */
+ * gguf_parts_restart. ERR_IO and ERR_EXISTS also as gguf_parts_check. */
 int gguf_parts_open(struct gguf_parts *p, struct err *e);
 int gguf_parts_write_headers(struct gguf_parts *p, struct err *e);
 

@@ -86,6 +86,11 @@ void output_file_release(struct output_file *f)
 
 /* --- names --- */
 
+int output_file_in_the_way(const char *path, struct err *e)
+{
+    return err_set(e, ERR_EXISTS, "%s: exists already; use --force to replace it", path);
+}
+
 int output_file_check_target(const char *path, bool overwrite, struct err *e)
 {
     struct stat st;
@@ -97,7 +102,7 @@ int output_file_check_target(const char *path, bool overwrite, struct err *e)
     if (S_ISDIR(st.st_mode))
         return err_set(e, ERR_IO, "%s: is a folder; name a file to write", path);
     if (!overwrite)
-        return err_set(e, ERR_EXISTS, "%s: exists already; use --force to replace it", path);
+        return output_file_in_the_way(path, e);
     return 0;
 }
 
@@ -421,7 +426,7 @@ int output_file_commit(struct output_file *f, uint64_t n_bytes, struct err *e)
     if (rc == 0 &&
         (f->opt.overwrite ? rename(f->temp, f->path) : output_file_rename_new(f->temp, f->path)) != 0) {
         rc = errno == EEXIST /* since we looked; nothing is overwritten unasked */
-                 ? err_set(e, ERR_EXISTS, "%s: exists already; use --force to replace it", f->path)
+                 ? output_file_in_the_way(f->path, e)
                  : err_set(e, ERR_IO, "%s: cannot rename the finished file: %s", f->path, strerror(errno));
     }
     if (rc) {

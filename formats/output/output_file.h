@@ -67,6 +67,9 @@ void output_file_unguard(int slot);
  * `path`, or an existing file without `overwrite`. */
 int output_file_check_target(const char *path, bool overwrite, struct err *e);
 
+/* ERR_EXISTS: what stands at `path` is only replaced when the user says so. */
+int output_file_in_the_way(const char *path, struct err *e);
+
 /* ERR_ARG when `path`, or a temporary name beside it, is the same file as `input`: by name, by a link of
  * either kind, or by another way to the folder. A missing file is none. */
 int output_file_check_input(const char *path, const char *input, struct err *e);

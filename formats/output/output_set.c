@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +47,7 @@ struct commit {
 static int cannot_rename(const char *from, const char *to, struct err *e)
 {
     if (errno == EEXIST)
-        return err_set(e, ERR_EXISTS, "%s: exists already; use --force to replace it", to);
+        return output_file_in_the_way(to, e);
     return err_set(e, ERR_IO, "%s: cannot rename the finished file %s: %s", to, from, strerror(errno));
 }
 
@@ -244,6 +245,19 @@ static int clean(const char *const *paths, const struct names *names, size_t n, 
                            names[i].old, paths[0], strerror(errno));
     }
     return 0;
+}
+
+bool output_set_stands(const char *const *paths, size_t n, size_t i, bool (*is_ours)(void *ctx, size_t i),
+                       void *ctx)
+{
+    char part[PATH_MAX], old[PATH_MAX];
+    if (n < 2 || exists(paths[0]))
+        return exists(paths[i]);
+    snprintf(part, sizeof part, "%s" PATH_PART, paths[i]);
+    snprintf(old, sizeof old, "%s" PATH_OLD, paths[i]);
+    if (exists(old) && !one_file(paths[i], old)) /* as `restore` decides */
+        return true;
+    return exists(paths[i]) && !one_file(paths[i], part) && (exists(part) || !is_ours(ctx, i));
 }
 
 static int restore(const char *const *paths, const struct names *names, size_t n,

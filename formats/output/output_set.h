@@ -39,4 +39,9 @@ int output_set_commit(struct output_file **files, size_t n, struct err *e);
 int output_set_recover(const char *const *paths, size_t n, bool (*is_ours)(void *ctx, size_t i), void *ctx,
                        struct err *e);
 
+/* Will there be a file at paths[i] once output_set_recover has run? For those who only look: changes nothing.
+ */
+bool output_set_stands(const char *const *paths, size_t n, size_t i, bool (*is_ours)(void *ctx, size_t i),
+                       void *ctx);
+
 #endif

@@ -286,6 +286,8 @@ int copy_gguf(const struct gguf_reader *in, const char *path, const struct copy_
         rc = fill_report(&done, parts, n, e);
     if (rc == 0)
         rc = check_inputs(in, parts, opt, e);
+    if (rc == 0 && opt->dry_run)
+        rc = gguf_parts_check(parts, e);
     if (rc == 0 && !opt->dry_run && opt->check)
         rc = find_faults(&before, gguf_reader_part_path(in, 0), e); /* now: the output may replace it */
     if (rc == 0 && !opt->dry_run)

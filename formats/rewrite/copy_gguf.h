@@ -27,7 +27,7 @@ struct gguf_selection {
 struct copy_gguf_options {
     bool overwrite;
     bool in_place;               /* the one output may replace the one input, as an edit does */
-    bool dry_run;                /* plan and report only */
+    bool dry_run;                /* plan and report, and refuse what stands in the way, only */
     bool check;                  /* warn of what model_verify finds in the output and not in `in` */
     uint64_t max_bytes;          /* of each part, header included; 0: no bound */
     uint64_t max_tensors;        /* in each part; 0: no bound. With a bound the output is a split set. */

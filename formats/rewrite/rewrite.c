@@ -310,7 +310,7 @@ static int find_finished(bool *found, const struct model *m, const struct rw_pla
     bool any = false, older = false, same = false;
     *found = false;
     sha256_init(&ignored);
-    int rc = gguf_parts_recover(p->parts, e);
+    int rc = opt->dry_run ? 0 : gguf_parts_recover(p->parts, e);
     if (rc == 0)
         rc = model_identity_quick(&ignored, model_path(m), &newest, e);
     if (rc)
@@ -318,9 +318,10 @@ static int find_finished(bool *found, const struct model *m, const struct rw_pla
     if (opt->imatrix_path && stat(opt->imatrix_path, &st) == 0)
         model_files_later(&newest, &st);
     for (uint32_t i = 0; i < gguf_parts_n(p->parts); i++)
-        if (stat(gguf_parts_path(p->parts, i), &st) == 0) {
+        if (gguf_parts_stands(p->parts, i)) {
             any = true;
-            older = older || model_files_is_older(&st, &newest);
+            older =
+                older || (stat(gguf_parts_path(p->parts, i), &st) == 0 && model_files_is_older(&st, &newest));
         }
     if (!any)
         return 0;
@@ -338,7 +339,17 @@ static int find_finished(bool *found, const struct model *m, const struct rw_pla
     if (!same)
         return not_ours(path, e);
     *found = true;
-    return rw_journal_discard_orphan(p, e); /* killed before it could do so itself */
+    return opt->dry_run ? 0 : rw_journal_discard_orphan(p, e); /* killed before it could do so itself */
+}
+
+/* What a dry run says of the files that stand, changing none: what gguf_parts_open would refuse, and what
+ * would be warned of. Which of them a run without weights would take up is not known. */
+static int look_at_outputs(struct rw_plan *p, const struct model *m, const struct rewrite_options *opt,
+                           struct err *e)
+{
+    const bool unknown = opt->resume && !opt->overwrite && !model_has_weights(m);
+    int rc = unknown ? 0 : gguf_parts_check(p->parts, e);
+    return rc == 0 ? gguf_parts_remarks(p->parts, say_remark, p, e) : rc;
 }
 
 static int check_inputs(const struct model *m, const struct rw_plan *p, const struct rewrite_options *opt,
@@ -367,10 +378,13 @@ int rewrite_model(struct rewrite_report *out, const struct model *m, const char 
     if (rc == 0 && !opt->dry_run && !model_has_weights(m))
         rc = err_set(e, ERR_IO, "%s: the weights are not there; only --dry-run works without them",
                      model_path(m));
-    if (rc == 0 && !opt->dry_run)
+    const bool takes_up = opt->resume && !opt->overwrite && path && model_has_weights(m);
+    if (rc == 0 && (takes_up || !opt->dry_run))
         rc = rw_factors_fill(&plan, m, opt, e);
-    if (rc == 0 && opt->resume && !opt->overwrite && !opt->dry_run)
+    if (rc == 0 && takes_up)
         rc = find_finished(&finished, m, &plan, path, opt, e);
+    if (rc == 0 && opt->dry_run && path && !finished)
+        rc = look_at_outputs(&plan, m, opt, e);
     if (rc == 0 && (opt->dry_run || finished))
         rc = out ? make_report(out, &plan, NULL, e) : 0;
     else if (rc == 0)

@@ -76,8 +76,9 @@ struct rewrite_report {
 };
 
 /* Write `m` to `path` (or its split set). `path` NULL, with dry_run alone: sizes and types of no file in
- * particular. With `resume` a finished output is left as it is, if some rows of each tensor show that it is
- * this run's; ERR_IO if not. *out (may be NULL): caller frees with rewrite_report_release. */
+ * particular; with a path a dry run refuses what stands there as the run would. With `resume` a finished
+ * output is left as it is, if some rows of each tensor show that it is this run's; ERR_EXISTS if not. *out
+ * (may be NULL): caller frees with rewrite_report_release. */
 int rewrite_model(struct rewrite_report *out, const struct model *m, const char *path,
                   const struct rewrite_options *opt, struct err *e);
 void rewrite_report_release(struct rewrite_report *r);

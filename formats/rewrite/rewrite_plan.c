@@ -284,9 +284,10 @@ static int assign_factors(struct rw_plan *p, const struct rewrite_options *opt, 
 
 /* Rules about sources, and what a job needs to know. A checkpoint has no other weights than its packed ones.
  */
-static int finish_tensor(struct rw_plan *p, struct rw_tensor *t, const struct rewrite_options *opt,
-                         bool from_checkpoint, struct err *e)
+static int finish_tensor(struct rw_plan *p, struct rw_tensor *t, const struct model *m,
+                         const struct rewrite_options *opt, struct err *e)
 {
+    const bool from_checkpoint = !model_is_gguf(m);
     const struct model_tensor *s = t->src;
     const struct qtype_info *to = qtype_info(t->type);
     if (t->type != s->type && !is_weight(s->type))
@@ -299,7 +300,7 @@ static int finish_tensor(struct rw_plan *p, struct rw_tensor *t, const struct re
                        "--allow-requantize to go on to %s with the losses of both",
                        s->name, qtype_name(source), to->name);
     t->repack = t->type == s->type && s->has_blocks;
-    t->copy = t->type == s->type && !t->repack && (s->raw || opt->dry_run);
+    t->copy = t->type == s->type && !t->repack && (s->raw || !model_has_weights(m));
     if (!t->copy && !t->repack && !to->can_encode)
         return err_set(e, ERR_UNSUPPORTED, "tensor '%s': %s cannot be written", s->name, to->name);
     if (!qtype_row_bytes(t->type, s->ne[0], &t->row_bytes) ||
@@ -600,7 +601,7 @@ int rw_plan_types(struct rw_plan *p, const struct model *m, const struct rewrite
     if (p->quantizing)
         qsort(p->tensors, p->n_tensors, sizeof *p->tensors, by_layer_and_name);
     for (size_t i = 0; rc == 0 && i < p->n_tensors; i++)
-        rc = finish_tensor(p, &p->tensors[i], opt, !gguf, e);
+        rc = finish_tensor(p, &p->tensors[i], m, opt, e);
     if (rc == 0)
         rc = report_importance(p, opt, e);
     if (rc == 0)

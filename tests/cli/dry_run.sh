@@ -8,6 +8,7 @@ mkdir "$work/in" "$work/dry"
 run 0 convert "$demo" -o "$work/in/q8.gguf" --type Q8_0
 run 0 convert "$demo" -o "$work/in/full.gguf"
 run 0 imatrix "$demo" --text "$text" --ctx 64 --chunks 2 -o "$work/in/im.gguf"
+run 0 hessian "$demo" --text "$text" --ctx 64 --chunks 2 -o "$work/in/h.gguf"
 cd "$work/dry"
 value() { sed -n "s/^ *\"$1\": \([^,]*\),*$/\1/p" "$work/out" | sed -n "${2:-1}p"; }
 keys() { sed -n 's/^ *"\([a-z0-9_]*\)": .*/\1/p' "$1" | sort -u; }
@@ -88,7 +89,47 @@ dry edit "$work/in/q8.gguf" -o x.gguf --set a=b
 dry split "$work/in/q8.gguf" -o x --max-tensors 20
 dry merge "$work/in/q8.gguf" -o x.gguf
 
-# What would be refused after the work is refused before it.
+# alike ARGS...: an output that stands is refused by the dry run as by the run, in the same words and with the same exit
+# code, and is not touched.
+alike()
+{
+    find . -type f -exec cksum {} + | sort >"$work/before"
+    run 1 "$@" --dry-run
+    cp "$work/err" "$work/dry-err"
+    run 1 "$@"
+    same "$work/err" "$work/dry-err"
+    find . -type f -exec cksum {} + | sort >"$work/after"
+    same "$work/before" "$work/after"
+}
+q8=$work/in/q8.gguf
+echo stands >x.gguf
+for command in "convert $demo" "quantize $demo --type Q4_K" "edit $q8 --set a=b" "merge $q8" \
+    "imatrix merge $work/in/im.gguf" "hessian merge $work/in/h.gguf" "imatrix $demo $*" "hessian $demo $*" \
+    "quantize $demo --type Q4_K --method feedback $*" "best $demo --text $text --ctx 64 --target-bpw 4" \
+    "allocate $demo $* --target-bpw 4"; do
+    # shellcheck disable=SC2086 # a command and its options
+    alike $command -o x.gguf
+    says "x.gguf: exists already; use --force"
+    # shellcheck disable=SC2086
+    alike $command -o no/folder/x.gguf
+    says "folder 'no/folder'"
+done
+alike convert "$demo" -o x.gguf --resume
+says "is not what this run would write"
+alike edit "$q8" -o "$q8" --set a=b
+says "is the input itself; add --force"
+run 0 convert "$demo" -o x.gguf --force --dry-run
+[ "$(cat x.gguf)" = stands ] || fail "a dry run with --force replaced a file"
+run 0 split "$q8" -o s --max-tensors 20
+alike split "$q8" -o s --max-tensors 20
+says "s-00001-of-00003.gguf: exists already; use --force"
+run 0 convert "$demo" -o y.gguf --type Q8_0 --resume
+run 0 convert "$demo" -o y.gguf --type Q8_0 --resume --dry-run
+says "y.gguf: is finished already"
+prints "y.gguf: Q8_0,"
+alike convert "$demo" -o y.gguf --type Q4_K --resume
+says "is not what this run would write"
+rm ./*
 for command in "perplexity $demo --text $text --ctx 64 --save-logits" "allocate $demo --text $text --ctx 64 --target-bpw 4 -o"; do
     # shellcheck disable=SC2086 # a command and its options
     run 1 $command "$work/no/folder/x"

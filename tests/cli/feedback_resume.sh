@@ -38,6 +38,10 @@ finished()
 {
     touch -r "$work/$2" "$work/time"
     cp "$work/$2" "$work/copy"
+    of "$@" --resume --dry-run
+    ends 0
+    says "is finished already"
+    ! grep -q "would" "$work/out" || fail "the dry run would do what is done"
     of "$@" --resume --json
     ends 0
     json
@@ -52,8 +56,12 @@ finished()
 refused()
 {
     cp "$work/$2" "$work/copy"
+    of "$@" --resume --json --dry-run
+    ends 1
+    cp "$work/err" "$work/dry-err"
     of "$@" --resume --json
     ends 1
+    same "$work/err" "$work/dry-err"
     key '"code": "exists"'
     says "is not what this run would write"
     same "$work/$2" "$work/copy"

@@ -291,6 +291,20 @@ static void write_in_a_child_that_dies_at(int k, bool had_old)
     fault_at = WEXITSTATUS(status); /* 0: it came through */
 }
 
+/* What will stand is known before. */
+static int foretell_and_recover(struct err *e)
+{
+    bool stands[N];
+    const int n_files = count_files("", false);
+    for (int i = 0; i < N; i++)
+        stands[i] = output_set_stands(path_list, N, (size_t)i, is_new, NULL);
+    assert_int_equal(count_files("", false), n_files);
+    int rc = output_set_recover(path_list, N, is_new, NULL, e);
+    for (int i = 0; rc == 0 && i < N; i++)
+        assert_int_equal(stands[i], access(paths[i], F_OK) == 0);
+    return rc;
+}
+
 static void a_kill_at_any_step_leaves_no_set_the_old_or_the_new(void **state)
 {
     (void)state;
@@ -313,7 +327,7 @@ static void a_kill_at_any_step_leaves_no_set_the_old_or_the_new(void **state)
             n_nothing += found == NOTHING;
             n_steps++;
 
-            assert_int_equal(output_set_recover(path_list, N, is_new, NULL, &e), 0);
+            assert_int_equal(foretell_and_recover(&e), 0);
             assert_int_equal(count_files(".kerf-old", false), 0);
             if (found == NEW_SET) {
                 assert_int_equal(look(), NEW_SET);
@@ -365,7 +379,7 @@ static void a_failure_at_any_step_takes_all_back(void **state)
                 assert_null(files[i]);
             if (rc == 0) {
                 assert_int_equal(look(), NEW_SET); /* at most an older file could not be removed */
-                assert_int_equal(output_set_recover(path_list, N, is_new, NULL, &e), 0);
+                assert_int_equal(foretell_and_recover(&e), 0);
                 assert_int_equal(count_files("", false), N);
             } else {
                 n_failed++;
@@ -406,7 +420,7 @@ static void what_cannot_be_taken_back_is_recovered_later(void **state)
         assert_int_equal(rc == 0, found == NEW_SET);
         if (found == NOTHING)
             assert_non_null(strstr(e.msg, ".kerf-old until this command runs again"));
-        assert_int_equal(output_set_recover(path_list, N, is_new, NULL, &e), 0);
+        assert_int_equal(foretell_and_recover(&e), 0);
         assert_int_equal(look(), rc == 0 ? NEW_SET : OLD_SET);
         assert_int_equal(count_files(".kerf-old", false), 0);
         remove_dir();
@@ -495,14 +509,14 @@ static void recovery_leaves_alone_what_is_not_its_own(void **state)
     struct err e = {0};
     char part[200], old[200];
     make_dir();
-    assert_int_equal(output_set_recover(path_list, N, is_new, NULL, &e), 0);
+    assert_int_equal(foretell_and_recover(&e), 0);
     assert_int_equal(count_files("", false), 0);
 
     /* a stopped run, and somebody else's file under the name of one of its parts */
     snprintf(part, sizeof part, "%s.kerf-part", paths[0]);
     put(part, "x");
     put(paths[1], "foreign");
-    assert_int_equal(output_set_recover(path_list, N, is_new, NULL, &e), 0);
+    assert_int_equal(foretell_and_recover(&e), 0);
     assert_true(holds(paths[1], "foreign"));
     assert_int_equal(count_files("", false), 2);
 
@@ -510,7 +524,7 @@ static void recovery_leaves_alone_what_is_not_its_own(void **state)
     put(paths[0], "first");
     snprintf(old, sizeof old, "%s.kerf-old", paths[2]);
     put(old, "precious");
-    assert_int_equal(output_set_recover(path_list, N, is_new, NULL, &e), ERR_IO);
+    assert_int_equal(foretell_and_recover(&e), ERR_IO);
     assert_non_null(strstr(e.msg, "s-3.kerf-old"));
     assert_true(holds(old, "precious"));
 
@@ -518,7 +532,7 @@ static void recovery_leaves_alone_what_is_not_its_own(void **state)
     int fd = open(part, O_RDWR);
     assert_true(fd >= 0);
     assert_int_equal(flock(fd, LOCK_EX), 0);
-    assert_int_equal(output_set_recover(path_list, N, is_new, NULL, &e), ERR_IO);
+    assert_int_equal(foretell_and_recover(&e), ERR_IO);
     assert_non_null(strstr(e.msg, "another process"));
     close(fd);
     remove_dir();
@@ -545,14 +559,14 @@ static void recovery_removes_nothing_unless_the_new_set_stands(void **state)
         assert_true(holds(old, text));
         put(paths[0], way == 0 ? text : "foreign !"); /* a copy by hand, or somebody's file */
         int n_files = count_files("", false);
-        assert_int_equal(output_set_recover(path_list, N, is_new, NULL, &e), ERR_IO);
+        assert_int_equal(foretell_and_recover(&e), ERR_IO);
         assert_non_null(strstr(e.msg, ".kerf-old"));
         assert_non_null(strstr(e.msg, paths[0]));
         assert_non_null(strstr(e.msg, "Nothing was changed"));
         assert_int_equal(count_files("", false), n_files);
 
         assert_int_equal(unlink(paths[0]), 0); /* as the message says */
-        assert_int_equal(output_set_recover(path_list, N, is_new, NULL, &e), 0);
+        assert_int_equal(foretell_and_recover(&e), 0);
         assert_int_equal(look(), OLD_SET);
         remove_dir();
     }
@@ -567,7 +581,7 @@ static void recovery_removes_nothing_unless_the_new_set_stands(void **state)
         }
         if (missing)
             unlink(paths[2]);
-        assert_int_equal(output_set_recover(path_list, N, is_new, NULL, &e), missing ? ERR_IO : 0);
+        assert_int_equal(foretell_and_recover(&e), missing ? ERR_IO : 0);
         assert_int_equal(count_files(".kerf-old", false), missing ? N : 0);
         if (missing)
             assert_non_null(strstr(e.msg, "s-3 is missing"));
@@ -581,7 +595,7 @@ static void recovery_removes_nothing_unless_the_new_set_stands(void **state)
     snprintf(part, sizeof part, "%s.kerf-part", paths[0]);
     put(old, "older");
     assert_int_equal(__real_link(paths[0], part), 0);
-    assert_int_equal(output_set_recover(path_list, N, is_new, NULL, &e), 0);
+    assert_int_equal(foretell_and_recover(&e), 0);
     assert_int_equal(count_files(".kerf-old", false), 0);
     assert_int_equal(look(), OLD_SET);
     remove_dir();

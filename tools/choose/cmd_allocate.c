@@ -360,9 +360,9 @@ static int run(struct allocate_job *j, const char *model, uint64_t chunks, struc
     if (o->table && !(j->state = path_with(o->table, ".kerf-state")))
         return err_set(e, ERR_NOMEM, "out of memory");
     const char *const written[] = {o->output, o->table, o->html}, *const read[] = {o->imatrix, o->hessian};
-    int rc = eval_check_output(o->output, force, e);
+    int rc = cmd_check_output(o->output, force, e);
     if (rc == 0)
-        rc = eval_check_output(o->html, force, e);
+        rc = cmd_check_output(o->html, force, e);
     if (rc == 0)
         rc = cmd_claim_outputs(j->shared, written, 3, read, 2, e);
     if (rc == 0 && o->table)

@@ -448,9 +448,9 @@ static int claim_outputs(const struct job *j, struct err *e)
 {
     const char *const outputs[] = {j->o->output, j->o->html};
     const struct opt_list *texts = &j->r->text->texts;
-    int rc = eval_check_output(j->o->output, j->shared->force, e);
+    int rc = cmd_check_output(j->o->output, j->shared->force, e);
     if (rc == 0)
-        rc = eval_check_output(j->o->html, j->shared->force, e);
+        rc = cmd_check_output(j->o->html, j->shared->force, e);
     return rc == 0 ? cmd_claim_outputs(j->shared, outputs, 2, texts->items, texts->n, e) : rc;
 }
 

@@ -160,7 +160,7 @@ static int cmd_hessian_merge(int argc, char **argv)
     if (!output)
         return cmd_usage(&cmd, "--output FILE is required");
     struct err e = {0};
-    int rc = shared.dry_run ? 0 : cmd_check_folder(output, &e);
+    int rc = cmd_check_output(output, shared.force, &e);
     for (size_t i = 0; rc == 0 && i < args.n; i++)
         rc = output_file_check_input(output, args.items[i], &e);
     if (rc == 0 && !shared.dry_run)

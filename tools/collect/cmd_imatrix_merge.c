@@ -131,7 +131,7 @@ int cmd_imatrix_merge(int argc, char **argv)
         return status;
     struct err e = {0};
     struct imatrix *m = NULL;
-    int rc = shared.dry_run ? 0 : cmd_check_folder(output, &e);
+    int rc = cmd_check_output(output, shared.force, &e);
     for (size_t i = 0; rc == 0 && i < args.n; i++)
         rc = output_file_check_input(output, args.items[i], &e);
     if (rc == 0)

@@ -8,7 +8,7 @@
 int collect_open(struct eval_run *r, const char *model, const char *output, const char *state, bool resume,
                  struct err *e)
 {
-    int rc = eval_check_output(output, r->shared->force || resume, e);
+    int rc = cmd_check_output(output, r->shared->force || resume, e);
     if (rc == 0)
         rc = cmd_claim_outputs(r->shared, &output, 1, NULL, 0, e);
     if (rc == 0)

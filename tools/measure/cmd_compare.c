@@ -189,9 +189,9 @@ static int run(struct eval_run *r, const struct options *o, const char *referenc
 {
     struct err e = {0};
     const char *const outputs[] = {o->html, o->save_reference}, *const inputs[] = {o->imatrix, o->reference};
-    int rc = eval_check_output(o->html, r->shared->force, &e);
+    int rc = cmd_check_output(o->html, r->shared->force, &e);
     if (rc == 0)
-        rc = eval_check_output(o->save_reference, r->shared->force, &e);
+        rc = cmd_check_output(o->save_reference, r->shared->force, &e);
     if (rc == 0)
         rc = cmd_claim_outputs(r->shared, outputs, 2, inputs, 2, &e);
     if (rc == 0)

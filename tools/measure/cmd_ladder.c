@@ -79,7 +79,7 @@ static int run(struct eval_run *r, const struct options *o, const char *model,
                const struct candidate_arg *levels, size_t n, struct ladder_feedback **f, struct err *e)
 {
     const char *const read[] = {o->imatrix, o->hessian};
-    int rc = eval_check_output(o->html, r->shared->force, e);
+    int rc = cmd_check_output(o->html, r->shared->force, e);
     if (rc == 0)
         rc = cmd_claim_outputs(r->shared, &o->html, 1, read, 2, e);
     if (rc == 0)

@@ -81,9 +81,9 @@ static int save_logits(struct eval_run *r, const char *path, const char *ids, st
 /* `logits` and `ids` (may be NULL): the files to write of the first window. */
 static int run(struct eval_run *r, const char *model, const char *logits, const char *ids, struct err *e)
 {
-    int rc = eval_check_output(logits, r->shared->force, e);
+    int rc = cmd_check_output(logits, r->shared->force, e);
     if (rc == 0)
-        rc = eval_check_output(ids, r->shared->force, e);
+        rc = cmd_check_output(ids, r->shared->force, e);
     if (rc == 0)
         rc = eval_open(r, model, 0, e);
     if (rc == 0)

@@ -197,9 +197,9 @@ static int write_page(struct job *j, struct err *e)
 static int check_outputs(const struct job *j, struct err *e)
 {
     const char *const outputs[] = {j->o->records, j->o->html}, *const inputs[] = {j->o->task, j->o->imatrix};
-    int rc = eval_check_output(j->o->records, j->s->force, e);
+    int rc = cmd_check_output(j->o->records, j->s->force, e);
     if (rc == 0)
-        rc = eval_check_output(j->o->html, j->s->force, e);
+        rc = cmd_check_output(j->o->html, j->s->force, e);
     return rc == 0 ? cmd_claim_outputs(j->s, outputs, 2, inputs, 2, e) : rc;
 }
 

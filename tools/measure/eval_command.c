@@ -80,14 +80,6 @@ enum activations eval_activations(const struct text_options *t)
     return strcmp(t->activations, "q8") == 0 ? ACTIVATIONS_Q8 : ACTIVATIONS_F32;
 }
 
-int eval_check_output(const char *path, bool force, struct err *e)
-{
-    int rc = path ? cmd_check_folder(path, e) : 0;
-    if (rc == 0 && path && !force && access(path, F_OK) == 0)
-        rc = err_set(e, ERR_EXISTS, "%s: exists already; use --force to replace it", path);
-    return rc;
-}
-
 /* A candidate without a model of its own has that of another one. */
 static int check_model(const struct candidate *c, const char *path, struct err *e)
 {

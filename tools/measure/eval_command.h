@@ -158,10 +158,6 @@ int eval_check_options(const struct opt_command *cmd, struct text_options *t, bo
 /* The value of --kv-type (NULL: none). 0, or the status of a usage error. */
 int eval_parse_cache(const struct opt_command *cmd, struct kv_cache *out, const char *text);
 
-/* Refuse before the work, which may take hours, what would be refused after it: `path` (may be NULL) exists
- * and may not be replaced, or its folder is not there or takes no files. */
-int eval_check_output(const char *path, bool force, struct err *e);
-
 /* ERR_ARG when `path` (may be NULL) is one of the models, texts or other files that the run reads. After the
  * models are open. */
 int eval_check_inputs(const struct eval_run *r, const char *path, struct err *e);

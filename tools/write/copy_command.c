@@ -47,7 +47,7 @@ int copy_and_report(const struct gguf_reader *in, const char *output, struct cop
     opt->overwrite = s->force;
     opt->dry_run = s->dry_run;
     opt->progress = progress_on(&bar);
-    int rc = s->dry_run ? 0 : cmd_check_folder(output, &e);
+    int rc = cmd_check_folder(output, &e);
     if (rc == 0)
         rc = copy_gguf(in, output, opt, &r, &e);
     progress_end(&bar);

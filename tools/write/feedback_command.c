@@ -114,9 +114,9 @@ static int check_calibration(const struct feedback_run *run, const struct feedba
 
 /* How many windows are calibrated on; those behind are held out. */
 static int divide(struct feedback_run *run, const struct feedback_options *f,
-                  const struct shared_options *shared, size_t *n_calibration, struct err *e)
+                  const struct shared_options *shared, struct err *e)
 {
-    size_t n = run->all.n, held = f->held_out < n / 2 ? (size_t)f->held_out : n / 2;
+    size_t n = run->all.n, n_calibration, held = f->held_out < n / 2 ? (size_t)f->held_out : n / 2;
     if (f->held_out && n < 2)
         return err_set(
             e, ERR_ARG,
@@ -124,11 +124,11 @@ static int divide(struct feedback_run *run, const struct feedback_options *f,
             "least (--held-out 0 goes without the check)",
             n, run->all.ctx);
     if (f->chunks && f->chunks < n - held)
-        *n_calibration = (size_t)f->chunks;
+        n_calibration = (size_t)f->chunks;
     else
-        *n_calibration = n - held;
-    run->calibration = part_of(&run->all, 0, *n_calibration);
-    run->held_out = part_of(&run->all, *n_calibration, held);
+        n_calibration = n - held;
+    run->calibration = part_of(&run->all, 0, n_calibration);
+    run->held_out = part_of(&run->all, n_calibration, held);
     warn_fewer_held_out(run, f, shared);
     return check_calibration(run, f, e);
 }
@@ -508,42 +508,17 @@ int feedback_check_machine(const struct net *net, const struct session *session,
     return rc;
 }
 
-int feedback_check_dry(struct feedback_run *run, struct model *m, const struct session *session,
-                       const struct feedback_options *f, const struct shared_options *shared, uint64_t memory,
-                       struct err *e)
-{
-    struct hessian_plan plan = {0};
-    int rc = model_has_weights(m) ? net_init(&run->net, m, e) : 0;
-    run->has_net = rc == 0 && model_has_weights(m);
-    if (!run->has_net)
-        return rc;
-    rc = net_need_tokens(&run->net, "error feedback", e);
-    if (rc == 0 && f->texts.n)
-        rc = cut_text(run, m, f, shared, e);
-    if (f->hessian)
-        return rc;
-    if (rc == 0)
-        rc = feedback_check_machine(&run->net, session, memory, feedback_corrects(f), &run->memory_most, e);
-    if (rc == 0)
-        rc = divide(run, f, shared, &run->n_calibration, e);
-    if (rc == 0)
-        rc = hessian_plan_make(&plan, &run->net, e);
-    run->hess_bytes = rc == 0 ? hessian_plan_bytes(&plan) : 0;
-    hessian_plan_release(&plan);
-    return rc;
-}
-
 void feedback_tell_dry(const struct feedback_run *run, const struct feedback_options *f)
 {
     char disk[32], memory[32];
-    if (!run->has_net)
+    if (!run->has_net || run->finished)
         return;
     if (f->hessian) {
         printf("would solve under the Hessians of %s%s\n", f->hessian,
                feedback_corrects(f) ? ", and again behind quantized layers" : "");
         return;
     }
-    printf("would collect Hessians over %zu windows of %zu tokens, %s on the disk,\n", run->n_calibration,
+    printf("would collect Hessians over %zu windows of %zu tokens, %s on the disk,\n", run->calibration.n,
            run->all.ctx, format_bytes(disk, (double)run->hess_bytes));
     printf("solve%s, with %s for the widest matrix",
            feedback_corrects(f) ? " twice, the second time behind quantized layers" : "",
@@ -566,43 +541,92 @@ int feedback_doubt_weights(char doubt[FEEDBACK_DOUBT_BYTES], const struct hessia
     return rc;
 }
 
-static int open_hessians(struct feedback_run *run, struct rewrite_options *ro, const struct session *session,
-                         const struct feedback_options *f, const struct shared_options *shared,
-                         const char *output, struct err *e)
+/* Which windows are calibrated on and which held out, under the Hessians that are given; and with `output`
+ * (or NULL) whether it is there, see feedback_find_finished. */
+static int know_windows(struct feedback_run *run, struct rewrite_options *ro,
+                        const struct feedback_options *f, const struct shared_options *shared,
+                        const char *output, struct err *e)
 {
     char doubt[FEEDBACK_DOUBT_BYTES];
-    size_t n = 0;
+    struct hessian_source text = {.ctx = run->all.ctx};
+    const struct hessian_source *source = &text;
     int rc = 0;
-    if (!f->hessian) {
-        struct hessian_source text = {.ctx = run->all.ctx};
-        rc = divide(run, f, shared, &n, e);
-        struct windows w = part_of(&run->all, 0, n);
-        text.n_windows = n;
+    if (f->hessian) {
+        rc = hessian_file_open(&run->hessian, f->hessian, e);
         if (rc == 0)
-            rc = feedback_find_finished(run, ro, &text, f, output, e);
-        if (rc != 0 || run->finished)
-            return rc;
-        rc = feedback_check_machine(&run->net, session, ro->memory_bytes, feedback_corrects(f), NULL, e);
+            rc = feedback_doubt_weights(doubt, run->hessian, run->net.model, e);
+        if (rc == 0 && doubt[0])
+            cmd_warn(shared, "[other-weights] %s: %s", f->hessian, doubt);
         if (rc == 0)
-            rc = collect(run, session, &w, shared, ro->resume, e);
-        run->collected = rc == 0;
-        return rc ? rc : hessian_file_open(&run->hessian, run->hessian_path, e);
+            source = hessian_file_source(run->hessian);
     }
-    rc = hessian_file_open(&run->hessian, f->hessian, e);
-    if (rc == 0)
-        rc = feedback_doubt_weights(doubt, run->hessian, run->net.model, e);
-    if (rc == 0 && doubt[0])
-        cmd_warn(shared, "[other-weights] %s: %s", f->hessian, doubt);
-    if (rc == 0 && f->texts.n && f->held_out)
+    if (rc == 0 && !f->hessian) {
+        rc = divide(run, f, shared, e);
+        text.n_windows = run->calibration.n;
+    } else if (rc == 0 && f->texts.n && f->held_out) {
         rc = choose_held_out(run, f, shared, e);
-    else if (rc == 0)
+    } else if (rc == 0) {
         cmd_warn(
             shared,
             "[no-gate] %s, so it is not known whether error feedback lowers the KLD: nothing of it can be "
             "undone",
             f->texts.n ? "--held-out 0: no text is held out" : "no --text: there is none to measure on");
+    }
+    return rc == 0 && output ? feedback_find_finished(run, ro, source, f, output, e) : rc;
+}
+
+static int open_hessians(struct feedback_run *run, struct rewrite_options *ro, const struct session *session,
+                         const struct feedback_options *f, const struct shared_options *shared,
+                         const char *output, struct err *e)
+{
+    int rc = know_windows(run, ro, f, shared, output, e);
+    if (rc != 0 || run->finished || f->hessian)
+        return rc;
+    rc = feedback_check_machine(&run->net, session, ro->memory_bytes, feedback_corrects(f), NULL, e);
     if (rc == 0)
-        rc = feedback_find_finished(run, ro, hessian_file_source(run->hessian), f, output, e);
+        rc = collect(run, session, &run->calibration, shared, ro->resume, e);
+    run->collected = rc == 0;
+    return rc ? rc : hessian_file_open(&run->hessian, run->hessian_path, e);
+}
+
+/* The model as a net, the names of what is kept beside the output, the tokens of the text. */
+static int begin(struct feedback_run *run, const struct rewrite_options *ro, struct model *m,
+                 const struct feedback_options *f, const struct shared_options *shared, const char *output,
+                 struct err *e)
+{
+    int rc = net_init(&run->net, m, e);
+    run->has_net = rc == 0;
+    run->resume = ro->resume;
+    if (rc == 0)
+        rc = net_need_tokens(&run->net, "error feedback", e);
+    if (rc == 0 && output) {
+        run->hessian_path = path_with(output, ".kerf-hessian");
+        run->store_path = path_with(output, ".kerf-feedback");
+        run->state_path = run->hessian_path ? path_with(run->hessian_path, ".kerf-state") : NULL;
+        rc = run->store_path && run->state_path ? feedback_store_check(run->store_path, e)
+                                                : err_set(e, ERR_NOMEM, "out of memory");
+    }
+    return rc == 0 && f->texts.n ? cut_text(run, m, f, shared, e) : rc;
+}
+
+int feedback_check_dry(struct feedback_run *run, struct rewrite_options *ro, struct model *m,
+                       const struct session *session, const struct feedback_options *f,
+                       const struct shared_options *shared, const char *output, struct err *e)
+{
+    struct hessian_plan plan = {0};
+    if (!model_has_weights(m))
+        return 0;
+    int rc = begin(run, ro, m, f, shared, output, e);
+    if (rc == 0)
+        rc = know_windows(run, ro, f, shared, ro->resume ? output : NULL, e);
+    if (rc != 0 || run->finished || f->hessian)
+        return rc;
+    rc = feedback_check_machine(&run->net, session, ro->memory_bytes, feedback_corrects(f), &run->memory_most,
+                                e);
+    if (rc == 0)
+        rc = hessian_plan_make(&plan, &run->net, e);
+    run->hess_bytes = rc == 0 ? hessian_plan_bytes(&plan) : 0;
+    hessian_plan_release(&plan);
     return rc;
 }
 
@@ -610,20 +634,7 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
                      const struct session *session, const struct feedback_options *f,
                      const struct shared_options *shared, const char *output, struct err *e)
 {
-    int rc = net_init(&run->net, m, e);
-    run->has_net = rc == 0;
-    run->resume = ro->resume;
-    if (rc == 0)
-        rc = net_need_tokens(&run->net, "error feedback", e);
-    run->hessian_path = path_with(output, ".kerf-hessian");
-    run->store_path = path_with(output, ".kerf-feedback");
-    run->state_path = run->hessian_path ? path_with(run->hessian_path, ".kerf-state") : NULL;
-    if (rc == 0 && (!run->hessian_path || !run->store_path || !run->state_path))
-        rc = err_set(e, ERR_NOMEM, "out of memory");
-    if (rc == 0)
-        rc = feedback_store_check(run->store_path, e);
-    if (rc == 0 && f->texts.n)
-        rc = cut_text(run, m, f, shared, e);
+    int rc = begin(run, ro, m, f, shared, output, e);
     if (rc == 0)
         rc = open_hessians(run, ro, session, f, shared, output, e);
     if (rc != 0 || run->finished)

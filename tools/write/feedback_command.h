@@ -54,7 +54,6 @@ struct feedback_run {
     struct corpus corpus;
     struct windows all, calibration, held_out; /* the latter two lie in `all`, or own nothing */
     char *hessian_path, *state_path, *store_path;
-    size_t n_calibration;             /* windows, where Hessians are not given */
     uint64_t memory_most, hess_bytes; /* of a dry run: for the widest matrix; on the disk while it lasts */
     bool resume;
     bool collected; /* the Hessian file is ours to remove */
@@ -103,10 +102,11 @@ int feedback_collect(bool *continued, const struct feedback_collection *c, const
 int feedback_doubt_weights(char doubt[FEEDBACK_DOUBT_BYTES], const struct hessian_file *h,
                            const struct model *m, struct err *e);
 
-/* What of that a dry run can tell; without weights it is nothing. feedback_tell_dry says it. */
-int feedback_check_dry(struct feedback_run *run, struct model *m, const struct session *session,
-                       const struct feedback_options *f, const struct shared_options *shared, uint64_t memory,
-                       struct err *e);
+/* What of feedback_prepare a dry run can do: the windows, the working memory, and with --resume whether the
+ * output is finished. Without weights it is nothing. `output` may be NULL. feedback_tell_dry says it. */
+int feedback_check_dry(struct feedback_run *run, struct rewrite_options *ro, struct model *m,
+                       const struct session *session, const struct feedback_options *f,
+                       const struct shared_options *shared, const char *output, struct err *e);
 void feedback_tell_dry(const struct feedback_run *run, const struct feedback_options *f);
 
 /* Everything before the writing: *ro gets importance, blocks and metadata, and is what the writer is to be

@@ -256,7 +256,7 @@ int feedback_find_finished(struct feedback_run *run, struct rewrite_options *ro,
                         : feedback_stand_in(&run->planned, &run->net, &run->corpus, e);
     if (rc == 0 && !f->hessian)
         imatrix_set_chunks(run->planned, (uint32_t)s->ctx, (uint32_t)s->n_windows);
-    dry.dry_run = true;
+    dry.dry_run = dry.overwrite = true; /* what stands there is looked at below */
     dry.imatrix = ro->imatrix ? ro->imatrix : run->planned;
     if (rc == 0)
         rc = rewrite_model(&planned, run->net.model, output, &dry, e);

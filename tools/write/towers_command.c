@@ -60,9 +60,9 @@ void towers_print(const struct towers_run *r, bool dry_run)
     if (!r->model)
         return;
     printf("%s: %s%s, %s, %.2f bits per weight (%s parameters in %zu tensors)\n", r->output,
-           dry_run ? "would be " : "", r->report.type_name, format_bytes(size, (double)r->report.n_bytes),
-           r->report.bits_per_weight, format_count(params, (double)r->report.n_parameters),
-           r->report.n_tensors);
+           dry_run && !r->report.finished ? "would be " : "", r->report.type_name,
+           format_bytes(size, (double)r->report.n_bytes), r->report.bits_per_weight,
+           format_count(params, (double)r->report.n_parameters), r->report.n_tensors);
 }
 
 void towers_json(const struct towers_run *r, struct json_writer *w)

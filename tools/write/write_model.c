@@ -211,9 +211,9 @@ static void print_text(const struct rewrite_report *r, const char *output, const
     if (s->dry_run) /* there they are the result; see tell_remarks */
         print_tensors(r, stdout);
     printf("%s: %s%s, %s, %.2f bits per weight (%s parameters in %zu tensor%s)", output,
-           s->dry_run ? "would be " : "", r->type_name, format_bytes(size, (double)r->n_bytes),
-           r->bits_per_weight, format_count(params, (double)r->n_parameters), r->n_tensors,
-           format_plural(r->n_tensors));
+           s->dry_run && !r->finished ? "would be " : "", r->type_name,
+           format_bytes(size, (double)r->n_bytes), r->bits_per_weight,
+           format_count(params, (double)r->n_parameters), r->n_tensors, format_plural(r->n_tensors));
     if (r->n_files > 1)
         printf(", %zu files", r->n_files);
     if (!s->dry_run)
@@ -288,7 +288,7 @@ static enum model_vocabulary_wish vocabulary_wish(const struct options *o, const
 static int open_inputs(struct inputs *in, const char *path, const struct options *o,
                        const struct shared_options *s, struct err *e)
 {
-    int rc = o->output && !s->dry_run ? cmd_check_folder(o->output, e) : 0;
+    int rc = o->output ? cmd_check_folder(o->output, e) : 0;
     if (rc == 0)
         rc = session_open(&in->session, s, e);
     if (rc == 0)
@@ -363,10 +363,10 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const str
     ro.memory_bytes = session_memory_left(s->memory_bytes);
     if (rc == 0 && in->plan)
         in->origin = plan_origin_compare(in->plan, in->model, in->imatrix, !o->keep_mtp);
-    if (rc == 0 && by_feedback && s->dry_run)
-        rc = feedback_check_dry(&feedback, in->model, &in->session, &o->feedback, s, ro.memory_bytes, &e);
-    if (rc == 0 && solving)
+    if (rc == 0 && by_feedback && o->output)
         rc = feedback_check_output(&o->feedback, &ro, o->output, s, &e);
+    if (rc == 0 && by_feedback && s->dry_run)
+        rc = feedback_check_dry(&feedback, &ro, in->model, &in->session, &o->feedback, s, o->output, &e);
     if (rc == 0 && solving)
         rc = feedback_prepare(&feedback, &ro, in->model, &in->session, &o->feedback, s, o->output, &e);
     if (rc == 0)
@@ -391,7 +391,7 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const str
         else if (by_feedback && !s->json)
             feedback_tell_dry(&feedback, &o->feedback);
     }
-    feedback_release(&feedback, rc == 0);
+    feedback_release(&feedback, rc == 0 && !s->dry_run);
     rewrite_report_release(&report);
     return rc ? cmd_fail(&e) : CMD_DONE;
 }
