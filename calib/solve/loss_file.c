@@ -22,6 +22,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #define VERSION 1
 
@@ -279,8 +280,7 @@ static int read_probe(struct loss_table *t, const struct json *root, bool partia
     if (name && strcmp(name, probe_name(probe)) != 0)
         return err_set(e, ERR_UNSUPPORTED, "measured with '%s' probes, expected fast or full", name);
     if (partial && probe != t->probe)
-        return err_set(e, ERR_ARG, "begun with %s probes, not %s; remove it to start again",
-                       probe_name(probe), probe_name(t->probe));
+        return err_set(e, ERR_ARG, "begun with %s probes, not %s", probe_name(probe), probe_name(t->probe));
     t->probe = probe;
     return 0;
 }
@@ -290,9 +290,8 @@ static int check_hash(const struct json *root, const char *key, const char *want
 {
     const char *found = json_string(json_get(root, key));
     if (strcmp(found ? found : "", want) != 0)
-        return err_set(e, ERR_ARG, "made for %s (%.12s..., at hand %.12s...); %s", what,
-                       found ? found : "none", want[0] ? want : "none",
-                       partial ? "remove it to start again" : "measure again into another file");
+        return err_set(e, ERR_ARG, "made for %s (%.12s..., at hand %.12s...)%s", what, found ? found : "none",
+                       want[0] ? want : "none", partial ? "" : "; measure again into another file");
     return 0;
 }
 
@@ -347,20 +346,15 @@ static int read_table(struct loss_table *t, const struct json *root, const char 
     return rc;
 }
 
-static int load(struct loss_table *t, const char *path, const char *windows_sha256, struct err *e)
+int loss_table_load(struct loss_table *t, const char *path, struct err *e)
 {
     struct json_doc *doc = NULL;
     int rc = json_load(&doc, path, 0, e);
     if (rc != 0)
         return rc;
-    rc = read_table(t, json_root(doc), windows_sha256, e);
+    rc = read_table(t, json_root(doc), NULL, e);
     json_free(doc);
     return rc ? err_context(e, rc, "%s", path) : 0;
-}
-
-int loss_table_load(struct loss_table *t, const char *path, struct err *e)
-{
-    return load(t, path, NULL, e);
 }
 
 static void forget(struct loss_table *t)
@@ -374,12 +368,27 @@ static void forget(struct loss_table *t)
     t->n_depths = t->n_massive = 0;
 }
 
-int loss_table_continue(struct loss_table *t, const char *state_path, const struct windows *w, struct err *e)
+int loss_table_continue(enum loss_kept *kept, struct loss_table *t, const char *state_path,
+                        const struct windows *w, struct err *why)
 {
+    struct json_doc *doc = NULL;
+    uint64_t version;
     char hash[65];
-    hash_windows(t, w, hash);
-    int rc = load(t, state_path, hash, e);
+    *kept = LOSS_KEPT_NOTHING;
+    if (access(state_path, F_OK) != 0)
+        return 0;
+    int rc = json_load(&doc, state_path, 0, why);
+    if (rc != 0 && rc != ERR_FORMAT)
+        return rc;
+    const bool ours = rc == 0 && json_uint(json_get(json_root(doc), "kerf_loss_table"), &version);
+    if (rc == 0) {
+        hash_windows(t, w, hash);
+        rc = read_table(t, json_root(doc), hash, why);
+        err_context(why, rc, "%s", state_path);
+    }
+    *kept = rc == 0 ? LOSS_KEPT_TAKEN : ours ? LOSS_KEPT_UNFIT : LOSS_KEPT_STRANGE;
     if (rc != 0)
         forget(t);
-    return rc;
+    json_free(doc);
+    return 0;
 }

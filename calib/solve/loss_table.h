@@ -118,10 +118,19 @@ struct loss_measure {
     const struct compute_ops *compute; /* what computes; NULL: the back end of this machine */
 };
 
+enum loss_kept {
+    LOSS_KEPT_NOTHING, /* no file is there */
+    LOSS_KEPT_TAKEN,
+    LOSS_KEPT_UNFIT,   /* a file of kerf's, but of other weights, importance, probes or windows, or damaged */
+    LOSS_KEPT_STRANGE, /* a file of somebody else's */
+};
+
 /* Take up what a stopped run kept in its state file: loss_table_measure then leaves out what is known, and
- * its result has the bytes of a run that was never stopped. ERR_ARG when it was of other weights, importance
- * or windows; ERR_FORMAT: damaged. After a failure no figure is known. */
-int loss_table_continue(struct loss_table *t, const char *state_path, const struct windows *w, struct err *e);
+ * its result has the bytes of a run that was never stopped. *kept says what was found; of what cannot be
+ * taken up *why says in what it differs, and no figure is known. Fails (ERR_IO, ERR_NOMEM, in *why) where the
+ * file cannot be read. */
+int loss_table_continue(enum loss_kept *kept, struct loss_table *t, const char *state_path,
+                        const struct windows *w, struct err *why);
 
 /* Measurements that the options ask for, and how many of them are known. Types that turn out to lose nothing
  * count until their proxies are known. Of fast probes the local ones are counted. */

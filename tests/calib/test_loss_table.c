@@ -310,16 +310,21 @@ static void the_same_file_for_any_threads_and_back(void **state)
     imatrix_free(m);
 }
 
+static void spill(const char *path, const char *text)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
 static void refuse(const char *path, const char *text, const struct imatrix *m, const enum qtype *list,
                    size_t n, const char *why)
 {
     struct err e = {0};
     struct loss_table t = {0};
     if (text) {
-        FILE *f = fopen(path, "wb");
-        assert_non_null(f);
-        fputs(text, f);
-        fclose(f);
+        spill(path, text);
     }
     check(loss_table_init(&t, toy.model, m, list, n, &e), &e);
     assert_int_not_equal(loss_table_load(&t, path, &e), 0);
@@ -408,8 +413,10 @@ static void a_stopped_run_continues_to_the_same_file(void **state)
                                    .state_path = kept,
                                    .state_seconds = n_stops % 2 ? 0 : 1000};
         check(loss_table_init(&t, toy.model, m, types, N_TYPES, &e), &e);
-        if (n_stops > 0)
-            check(loss_table_continue(&t, kept, &windows, &e), &e);
+        const enum loss_kept expected = n_stops > 0 ? LOSS_KEPT_TAKEN : LOSS_KEPT_NOTHING;
+        enum loss_kept found;
+        check(loss_table_continue(&found, &t, kept, &windows, &e), &e);
+        assert_int_equal(found, expected);
         loss_table_count(&t, &opt, &n_known, &n_all);
         assert_true(n_known >= last && n_known <= n_all);
         last = n_known;
@@ -427,38 +434,88 @@ static void a_stopped_run_continues_to_the_same_file(void **state)
         text[i] = slurp(path[i], &n[i]);
     assert_int_equal(n[0], n[1]);
     assert_memory_equal(text[0], text[1], n[0]);
-
-    /* What is kept is no table, is of these windows, and is checked like one. */
-    struct windows fewer = windows;
-    struct loss_table t = {0};
-    fewer.n--;
-    refuse(kept, NULL, m, types, N_TYPES, "what a stopped run has kept");
-    check(loss_table_init(&t, toy.model, m, types, N_TYPES, &e), &e);
-    assert_int_equal(loss_table_continue(&t, path[0], &windows, &e), ERR_ARG);
-    assert_non_null(strstr(e.msg, "a whole table"));
-    assert_int_equal(loss_table_continue(&t, kept, &fewer, &e), ERR_ARG);
-    assert_non_null(strstr(e.msg, "another text"));
-    loss_table_release(&t);
-    check(loss_table_init(&t, toy.model, NULL, types, N_TYPES, &e), &e);
-    assert_int_equal(loss_table_continue(&t, kept, &windows, &e), ERR_ARG);
-    assert_non_null(strstr(e.msg, "another importance matrix"));
-    loss_table_release(&t);
-    free(text[1]);
-    text[1] = slurp(kept, &n[1]);
-    char *figure = strstr(strstr(text[1], "blk.1."), "\"proxy\": ");
-    memcpy(figure, "\"proxy\": -", 10);
-    FILE *f = fopen(kept, "wb");
-    assert_non_null(f);
-    fputs(text[1], f);
-    fclose(f);
-    check(loss_table_init(&t, toy.model, m, types, N_TYPES, &e), &e);
-    assert_int_equal(loss_table_continue(&t, kept, &windows, &e), ERR_FORMAT);
-    for (size_t i = 0; i < t.n_tensors; i++)
-        assert_true(isnan(t.tensors[i].options[0].proxy) && isnan(t.tensors[i].options[0].kld));
-    loss_table_release(&t);
     loss_table_release(&whole);
     free(text[0]);
     free(text[1]);
+    imatrix_free(m);
+}
+
+/* What a run that was stopped in the middle has kept. */
+static void keep(const char *path, const struct imatrix *m)
+{
+    struct err e = {0};
+    struct loss_table t = {0};
+    double limit = 0.5;
+    const struct loss_measure opt = {
+        .pool = pool, .memory_bytes = 1 << 26, .progress = {stop, &limit}, .state_path = path};
+    check(loss_table_init(&t, toy.model, m, types, N_TYPES, &e), &e);
+    assert_int_equal(loss_table_measure(&t, &toy.net, toy.base, &windows, &opt, &e), ERR_CANCELLED);
+    assert_true(t.is_kept);
+    loss_table_release(&t);
+}
+
+/* It is not taken up, for this reason, and no figure of it is. */
+static void not_taken(const char *path, const struct imatrix *m, const struct windows *w,
+                      enum loss_kept expected, const char *why)
+{
+    struct err e = {0};
+    struct loss_table t = {0};
+    enum loss_kept found;
+    check(loss_table_init(&t, toy.model, m, types, N_TYPES, &e), &e);
+    check(loss_table_continue(&found, &t, path, w, &e), &e);
+    assert_int_equal(found, expected);
+    if (!strstr(e.msg, path) || !strstr(e.msg, why))
+        fail_msg("'%s' does not say '%s'", e.msg, why);
+    assert_null(strchr(e.msg, ';')); /* what to do about it is for the caller to say */
+    for (size_t i = 0; i < t.n_tensors; i++)
+        assert_true(isnan(t.tensors[i].options[0].proxy) && isnan(t.tensors[i].options[0].kld));
+    loss_table_release(&t);
+}
+
+static void what_is_kept_is_for_the_same_run(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct imatrix *m = importance();
+    struct loss_table whole = {0};
+    struct windows fewer = windows;
+    char kept[128], path[128];
+    snprintf(kept, sizeof kept, "%s/half.kerf-state", toy.folder);
+    snprintf(path, sizeof path, "%s/table.json", toy.folder);
+    fewer.n--;
+    keep(kept, m);
+    refuse(kept, NULL, m, types, N_TYPES, "what a stopped run has kept");
+    not_taken(kept, m, &fewer, LOSS_KEPT_UNFIT, "another text");
+    not_taken(kept, NULL, &windows, LOSS_KEPT_UNFIT, "another importance matrix");
+    measure(&whole, m, 2, &types[0], 1);
+    check(loss_table_save(&whole, path, false, &e), &e);
+    not_taken(path, m, &windows, LOSS_KEPT_UNFIT, "a whole table");
+    loss_table_release(&whole);
+    imatrix_free(m);
+}
+
+static void damaged_and_strange_files_are_not_taken_up(void **state)
+{
+    (void)state;
+    struct imatrix *m = importance();
+    char kept[128], strange[128];
+    size_t n;
+    snprintf(kept, sizeof kept, "%s/half.kerf-state", toy.folder);
+    snprintf(strange, sizeof strange, "%s/strange.kerf-state", toy.folder);
+    keep(kept, m);
+    char *text = slurp(kept, &n), *figure = strstr(strstr(text, "blk.1."), "\"proxy\": ") + 9;
+    FILE *f = fopen(kept, "wb");
+    assert_non_null(f);
+    fprintf(f, "%.*s-%s", (int)(figure - text), text, figure);
+    fclose(f);
+    not_taken(kept, m, &windows, LOSS_KEPT_UNFIT, "a figure is missing, negative or not a number");
+    spill(kept, "{\"kerf_loss_table\": 2}");
+    not_taken(kept, m, &windows, LOSS_KEPT_UNFIT, "version 2");
+    spill(strange, "[1]");
+    not_taken(strange, m, &windows, LOSS_KEPT_STRANGE, "not a loss table");
+    spill(strange, "mine");
+    not_taken(strange, m, &windows, LOSS_KEPT_STRANGE, "");
+    free(text);
     imatrix_free(m);
 }
 
@@ -473,6 +530,8 @@ int main(void)
         cmocka_unit_test(the_same_file_for_any_threads_and_back),
         cmocka_unit_test(files_that_do_not_fit_are_refused),
         cmocka_unit_test(a_stopped_run_continues_to_the_same_file),
+        cmocka_unit_test(what_is_kept_is_for_the_same_run),
+        cmocka_unit_test(damaged_and_strange_files_are_not_taken_up),
         cmocka_unit_test(a_run_can_be_stopped),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

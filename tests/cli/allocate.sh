@@ -250,15 +250,21 @@ if [ "$kept" -gt 0 ]; then
 fi
 run 1 "$@" --ctx 32 --table "$work/stopped" -o "$work/stopped.plan"
 says "stopped.kerf-state: made for another text or other windows of it"
+says "(kept by a stopped run of this output); --force drops it"
 same "$work/state" "$work/stopped.kerf-state"
 run 0 "$@" --table "$work/stopped" -o "$work/stopped.plan"
 [ "$kept" -eq 0 ] || says "continued after $kept of "
 same "$work/losses" "$work/stopped"
 same "$work/a.plan" "$work/stopped.plan"
 [ ! -e "$work/stopped.kerf-state" ] || fail "the state outlives its run"
-echo broken >"$work/anew.kerf-state"
-run 1 allocate "$demo" $measure --target-bpw 4.5 --table "$work/anew" -o "$work/anew.plan"
+echo mine >"$work/anew.kerf-state"
+run 1 allocate "$demo" $measure --target-bpw 4.5 --table "$work/anew" -o "$work/anew.plan" --force
 says "anew.kerf-state"
+says "; move it away"
+[ "$(cat "$work/anew.kerf-state")" = mine ] || fail "a stranger's file was replaced"
+cp "$work/losses" "$work/anew.kerf-state"
+run 1 allocate "$demo" $measure --target-bpw 4.5 --table "$work/anew" -o "$work/anew.plan"
+says "anew.kerf-state: a whole table, expected what a stopped run has kept (kept by"
 run 0 allocate "$demo" $measure --target-bpw 4.5 --table "$work/anew" -o "$work/anew.plan" --force
 says "; begun from the start"
 same "$work/anew" "$work/losses"

@@ -3,6 +3,7 @@
 #define KERF_ALLOCATE_JOB_H
 
 #include "allocate_budget.h"
+#include "kept_losses.h"
 #include "tools/measure/eval_command.h"
 
 #include "calib/solve/confirm.h"
@@ -28,7 +29,7 @@ struct allocate_job {
     size_t n_rules;
     struct loss_table table;
     char *state; /* of a run that measures, beside the table; owned, NULL without --table */
-    size_t n_known, n_measurements;
+    struct kept_losses kept;
     struct allocator *allocator;
     struct allocation allocation;
     bool planned; /* a dry run that would have to measure first: there are no losses to choose by */

@@ -121,10 +121,10 @@ void allocate_print_dry(const struct allocate_job *j)
     size_t n_measured = 0;
     for (size_t i = 0; i < j->table.n_tensors; i++)
         n_measured += j->n_probes ? j->n_probes : j->table.tensors[i].n_options;
-    n_measured -= n_measured < j->n_known ? n_measured : j->n_known;
-    if (j->n_known)
-        printf("%zu of %zu measurements are kept in %s; the run would continue from there\n", j->n_known,
-               j->n_measurements, j->state);
+    n_measured -= n_measured < j->kept.n_known ? n_measured : j->kept.n_known;
+    if (j->kept.n_known)
+        printf("%zu of %zu measurements are kept in %s; the run would continue from there\n", j->kept.n_known,
+               j->kept.n, j->state);
     if (j->table.probe == LOSS_PROBE_FAST)
         printf(
             "would measure %zu tensors on %zu windows of %zu tokens: the work of at most %g forward passes\n",

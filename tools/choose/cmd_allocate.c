@@ -99,24 +99,6 @@ static int check_options(const struct opt_command *cmd, struct allocate_job *j)
 
 /* --- the loss table --- */
 
-/* Where a stopped run left off. */
-static int take_state(struct allocate_job *j, const struct loss_measure *m, struct err *e)
-{
-    struct err why = {0};
-    const struct shared_options *s = j->shared;
-    if (j->state && access(j->state, F_OK) == 0) {
-        int rc = loss_table_continue(&j->table, j->state, &j->r->windows, &why);
-        if (rc != 0 && !s->force)
-            return err_set(e, rc, "%s", why.msg);
-        if (rc != 0)
-            cmd_warn(s, "[restarted] %s; %s from the start", why.msg, s->dry_run ? "would begin" : "begun");
-    }
-    loss_table_count(&j->table, m, &j->n_known, &j->n_measurements);
-    if (j->n_known > 0 && !s->dry_run)
-        cmd_note(s, "continued after %zu of %zu measurements", j->n_known, j->n_measurements);
-    return 0;
-}
-
 /* What a stop or a failure has cost, and how to go on. */
 static int explain_end(const struct allocate_job *j, int rc, struct err *e)
 {
@@ -125,7 +107,7 @@ static int explain_end(const struct allocate_job *j, int rc, struct err *e)
         return err_set(e, rc,
                        ERR_STOPPED
                        ": %zu of %zu measurements are kept in %s; the same command continues from there",
-                       t->n_kept, j->n_measurements, j->state);
+                       t->n_kept, j->kept.n, j->state);
     if (rc == ERR_CANCELLED)
         return err_set(e, rc, ERR_STOPPED ": nothing is kept%s",
                        j->state
@@ -175,7 +157,7 @@ static int measure(struct allocate_job *j, uint64_t chunks, struct err *e)
                              .state_seconds = STATE_SECONDS};
     rc = loss_table_check(&j->table, &r->models[0].net, r->models[0].weights, &r->windows, &m, e);
     if (rc == 0)
-        rc = take_state(j, &m, e);
+        rc = kept_losses_take(&j->kept, &j->table, &r->windows, &m, r->shared, e);
     if (rc != 0 || j->planned)
         return rc;
     progress_begin(&r->bar, r->shared, "measuring", "steps", 1000);

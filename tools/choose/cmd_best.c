@@ -130,24 +130,6 @@ static int take_hessians(struct job *j, struct err *e)
 
 /* --- sensitivities and plan --- */
 
-/* Figures of a run that was stopped; those of another run are given up, a stranger's file is not. */
-static int take_losses(struct job *j, const struct windows *w, struct err *e)
-{
-    struct err why = {0};
-    int rc = access(j->losses, F_OK) == 0 ? loss_table_continue(&j->table, j->losses, w, &why) : 0;
-    const bool of_another = rc == ERR_ARG || rc == ERR_UNSUPPORTED;
-    char *advice = of_another ? strstr(why.msg, "; remove it") : NULL; /* that is done here, if at all */
-    if (advice)
-        *advice = '\0';
-    if (of_another && !j->shared->force)
-        return err_set(e, ERR_EXISTS, "%s (kept by a stopped run of this output); --force drops it", why.msg);
-    if (of_another)
-        cmd_warn(j->shared, "[restarted] %s; begun from the start", why.msg);
-    else if (rc != 0)
-        return err_set(e, rc, "%s; move it away", why.msg);
-    return 0;
-}
-
 static struct loss_measure how_to_measure(struct job *j)
 {
     struct eval_run *r = j->r;
@@ -170,7 +152,7 @@ static int measure(struct job *j, struct err *e)
     if (rc != 0)
         return rc;
     corpus_hash(&r->corpus, j->table.ids_sha256);
-    rc = take_losses(j, &w, e);
+    rc = kept_losses_take(&(struct kept_losses){0}, &j->table, &w, &m, j->shared, e);
     if (rc == 0) {
         progress_begin(&r->bar, r->shared, "measuring", "steps", 1000);
         rc = loss_table_measure(&j->table, &r->models[0].net, r->models[0].weights, &w, &m, e);
