@@ -230,15 +230,17 @@ int allocate_take_gains(struct loss_table *table, const struct hessian_file *hes
 static int open_hessians(struct allocate_job *j, struct hessian_file **out, struct err *e)
 {
     const struct eval_run *r = j->r;
-    char doubt[FEEDBACK_DOUBT_BYTES];
     int rc = hessian_file_open(out, j->o->hessian, e);
-    if (rc == 0)
-        rc = feedback_check_machine(&r->models[0].net, &r->session, r->shared->memory_bytes, false, NULL, e);
-    if (rc == 0)
-        rc = feedback_doubt_weights(doubt, *out, r->models[0].model, e);
-    if (rc == 0 && doubt[0])
-        rc = err_set(e, ERR_ARG, "%s: %s", j->o->hessian, doubt);
-    return rc;
+    return rc ? rc
+              : feedback_check_machine(&r->models[0].net, &r->session, r->shared->memory_bytes, false, NULL,
+                                       e);
+}
+
+static int check_hessians(const struct allocate_job *j, const struct hessian_file *h, struct err *e)
+{
+    char doubt[FEEDBACK_DOUBT_BYTES];
+    feedback_doubt_weights(doubt, h, j->table.weights_sha256);
+    return doubt[0] ? err_set(e, ERR_ARG, "%s: %s", j->o->hessian, doubt) : 0;
 }
 
 /* --- the confirming measurement --- */
@@ -362,6 +364,8 @@ static int run(struct allocate_job *j, const char *model, uint64_t chunks, struc
         rc = outputs[i] ? output_file_check_input(outputs[i], o->table, e) : 0;
     if (rc == 0)
         rc = loss_table_init(&j->table, j->r->models[0].model, j->r->imatrix, j->types, j->n_types, e);
+    if (rc == 0 && hessian)
+        rc = check_hessians(j, hessian, e);
     struct allocate_options ao = {.rules = j->rules,
                                   .n_rules = j->n_rules,
                                   .without_source = o->types != NULL,

@@ -117,15 +117,18 @@ static int take_hessians(struct job *j, struct err *e)
     struct windows w = j->all; /* borrowed */
     w.n = j->n_calibration;
     bool continued;
+    char hash[65];
+    int rc = loss_weights_hash(r->models[0].model, hash, e);
     const struct feedback_collection c = {.path = j->hessian,
                                           .state_path = j->hessian_state,
                                           .corpus = &r->corpus,
                                           .windows = &w,
                                           .net = &r->models[0].net,
                                           .weights = r->models[0].weights,
+                                          .weights_sha256 = hash,
                                           .resume = true,
                                           .replace = j->shared->force};
-    return feedback_collect(&continued, &c, &r->session, r->shared, e);
+    return rc ? rc : feedback_collect(&continued, &c, &r->session, r->shared, e);
 }
 
 /* --- sensitivities and plan --- */

@@ -4,6 +4,7 @@
 #include "tools/write/feedback_command.h"
 
 #include "calib/feedback/feedback_model.h"
+#include "calib/solve/loss_table.h"
 #include "calib/stats/hessian_file.h"
 
 #include <errno.h>
@@ -32,7 +33,7 @@ void ladder_feedback_free(struct ladder_feedback *f)
 int ladder_feedback_open(struct ladder_feedback **out, const char *path, struct eval_run *r, struct err *e)
 {
     struct ladder_feedback *f = calloc(1, sizeof *f);
-    char doubt[FEEDBACK_DOUBT_BYTES];
+    char doubt[FEEDBACK_DOUBT_BYTES], hash[65];
     if (!f)
         return err_set(e, ERR_NOMEM, "out of memory for the levels");
     f->levels = calloc(r->n_models + 1, sizeof *f->levels);
@@ -41,7 +42,9 @@ int ladder_feedback_open(struct ladder_feedback **out, const char *path, struct 
     if (rc == 0)
         rc = hessian_file_open(&f->hessian, path, e);
     if (rc == 0)
-        rc = feedback_doubt_weights(doubt, f->hessian, r->models[0].model, e);
+        rc = loss_weights_hash(r->models[0].model, hash, e);
+    if (rc == 0)
+        feedback_doubt_weights(doubt, f->hessian, hash);
     if (rc == 0 && doubt[0])
         cmd_warn(r->shared, "[other-weights] %s: %s", path, doubt);
     if (rc != 0)

@@ -220,8 +220,7 @@ int feedback_collect(bool *continued, const struct feedback_collection *c, const
     for (size_t i = 0; rc == 0 && i < c->corpus->n_texts; i++)
         datasets[i] = c->corpus->texts[i].path;
     corpus_hash(c->corpus, opt.source.ids_sha256);
-    if (rc == 0)
-        rc = loss_weights_hash(c->net->model, opt.source.model_sha256, e);
+    memcpy(opt.source.model_sha256, c->weights_sha256, sizeof opt.source.model_sha256);
     if (rc == 0)
         rc = look_at_hessians(&other, c->path, &opt.source, e);
     const bool kept = rc == 0 && c->resume && other, taken = kept && !other[0];
@@ -255,6 +254,7 @@ static int collect(struct feedback_run *run, const struct session *session, cons
                                           .windows = w,
                                           .net = &run->net,
                                           .weights = weights,
+                                          .weights_sha256 = run->weights_sha256,
                                           .resume = resume,
                                           .replace = true};
     if (rc == 0)
@@ -528,17 +528,15 @@ void feedback_tell_dry(const struct feedback_run *run, const struct feedback_opt
     putchar('\n');
 }
 
-int feedback_doubt_weights(char doubt[FEEDBACK_DOUBT_BYTES], const struct hessian_file *h,
-                           const struct model *m, struct err *e)
+void feedback_doubt_weights(char doubt[FEEDBACK_DOUBT_BYTES], const struct hessian_file *h,
+                            const char *weights_sha256)
 {
     const char *of = hessian_file_source(h)->model_sha256;
-    char found[65];
-    int rc = loss_weights_hash(m, found, e);
     doubt[0] = '\0';
-    if (rc == 0 && strcmp(found, of) != 0)
+    if (strcmp(weights_sha256, of) != 0)
         snprintf(doubt, FEEDBACK_DOUBT_BYTES,
-                 "was collected with other weights or metadata (%.12s..., at hand %.12s...)", of, found);
-    return rc;
+                 "was collected with other weights or metadata (%.12s..., at hand %.12s...)", of,
+                 weights_sha256);
 }
 
 /* Which windows are calibrated on and which held out, under the Hessians that are given; and with `output`
@@ -550,15 +548,14 @@ static int know_windows(struct feedback_run *run, struct rewrite_options *ro,
     char doubt[FEEDBACK_DOUBT_BYTES];
     struct hessian_source text = {.ctx = run->all.ctx};
     const struct hessian_source *source = &text;
-    int rc = 0;
-    if (f->hessian) {
+    int rc = f->hessian || output ? loss_weights_hash(run->net.model, run->weights_sha256, e) : 0;
+    if (rc == 0 && f->hessian)
         rc = hessian_file_open(&run->hessian, f->hessian, e);
-        if (rc == 0)
-            rc = feedback_doubt_weights(doubt, run->hessian, run->net.model, e);
-        if (rc == 0 && doubt[0])
+    if (rc == 0 && f->hessian) {
+        source = hessian_file_source(run->hessian);
+        feedback_doubt_weights(doubt, run->hessian, run->weights_sha256);
+        if (doubt[0])
             cmd_warn(shared, "[other-weights] %s: %s", f->hessian, doubt);
-        if (rc == 0)
-            source = hessian_file_source(run->hessian);
     }
     if (rc == 0 && !f->hessian) {
         rc = divide(run, f, shared, e);

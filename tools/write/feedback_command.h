@@ -56,8 +56,9 @@ struct feedback_run {
     char *hessian_path, *state_path, *store_path;
     uint64_t memory_most, hess_bytes; /* of a dry run: for the widest matrix; on the disk while it lasts */
     bool resume;
-    bool collected; /* the Hessian file is ours to remove */
-    bool continued; /* something that a stopped run kept was taken up */
+    bool collected;          /* the Hessian file is ours to remove */
+    bool continued;          /* something that a stopped run kept was taken up */
+    char weights_sha256[65]; /* loss_weights_hash; of a dry run only where it is needed */
     /* feedback_finished.h */
     char identity[65];
     struct imatrix *planned;      /* entries for all that has Hessians */
@@ -85,6 +86,7 @@ struct feedback_collection {
     const struct windows *windows;
     const struct net *net;
     struct weights *weights;
+    const char *weights_sha256; /* loss_weights_hash of the net's model */
     bool resume;  /* take up what a stopped run kept; said to the user, as is what is given up */
     bool replace; /* give up Hessians of something else; without it they are ERR_EXISTS. For `resume` */
 };
@@ -97,10 +99,10 @@ int feedback_collect(bool *continued, const struct feedback_collection *c, const
 /* Room for what feedback_doubt_weights says. */
 #define FEEDBACK_DOUBT_BYTES 128
 
-/* *doubt: "" where the Hessians are of these weights and this metadata, else what they are of, to be put
- * behind the file's name. */
-int feedback_doubt_weights(char doubt[FEEDBACK_DOUBT_BYTES], const struct hessian_file *h,
-                           const struct model *m, struct err *e);
+/* *doubt: "" where the Hessians are of the weights and metadata of this loss_weights_hash, else what they are
+ * of, to be put behind the file's name. */
+void feedback_doubt_weights(char doubt[FEEDBACK_DOUBT_BYTES], const struct hessian_file *h,
+                            const char *weights_sha256);
 
 /* What of feedback_prepare a dry run can do: the windows, the working memory, and with --resume whether the
  * output is finished. Without weights it is nothing. `output` may be NULL. feedback_tell_dry says it. */

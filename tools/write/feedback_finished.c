@@ -76,20 +76,17 @@ static void hash_hessians(struct sha256 *h, const struct hessian_source *s, cons
     sha256_update_u64(h, s->merged);
 }
 
-static int make_identity(struct feedback_run *run, const struct rewrite_options *ro,
-                         const struct hessian_source *s, const struct feedback_options *f,
-                         const struct rewrite_report *planned, struct err *e)
+static void make_identity(struct feedback_run *run, const struct rewrite_options *ro,
+                          const struct hessian_source *s, const struct feedback_options *f,
+                          const struct rewrite_report *planned)
 {
     struct sha256 h;
     char hash[65];
-    int rc = loss_weights_hash(run->net.model, hash, e);
-    if (rc != 0)
-        return rc;
     sha256_init(&h);
     hash_text(&h, KERF_VERSION);
     hash_text(&h, f->method);
     sha256_update_u64(&h, FEEDBACK_SWEEPS);
-    hash_text(&h, hash);
+    hash_text(&h, run->weights_sha256);
     if (f->hessian)
         hash_hessians(&h, s, run->planned);
     snprintf(hash, sizeof hash, "of the Hessians");
@@ -103,7 +100,6 @@ static int make_identity(struct feedback_run *run, const struct rewrite_options 
         sha256_update_u64(&h, (uint64_t)planned->tensors[i].type);
     }
     sha256_final_hex(&h, run->identity);
-    return 0;
 }
 
 /* --- the solved blocks --- */
@@ -261,7 +257,7 @@ int feedback_find_finished(struct feedback_run *run, struct rewrite_options *ro,
     if (rc == 0)
         rc = rewrite_model(&planned, run->net.model, output, &dry, e);
     if (rc == 0)
-        rc = make_identity(run, ro, s, f, &planned, e);
+        make_identity(run, ro, s, f, &planned);
     if (rc == 0 && ro->resume && !ro->overwrite)
         rc = take_finished(run, ro, f, planned.files[0], e);
     rewrite_report_release(&planned);
