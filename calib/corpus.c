@@ -140,37 +140,70 @@ int corpus_end_record(struct corpus *c, size_t at, struct err *e)
     return 0;
 }
 
-int corpus_add_ids(struct corpus *c, const char *path, struct err *e)
+static int no_id(const char *path, size_t i, struct err *e)
+{
+    return err_set(e, ERR_FORMAT, "%s: element %zu is not a token id (a whole number from 0)", path, i);
+}
+
+static int ids_of_json(int32_t *ids, size_t *n, const char *path, const char *text, size_t len, struct err *e)
 {
     struct json_doc *doc = NULL;
-    char *text = NULL;
-    size_t len = 0;
-    int rc = text_read(&text, &len, path, 0, e);
-    if (rc == 0)
-        rc = json_parse(&doc, text, len, path, e);
-    free(text);
+    int rc = json_parse(&doc, text, len, path, e);
     if (rc != 0)
         return rc;
     const struct json *list = json_root(doc);
-    size_t n = json_n_children(list), i = 0;
-    int32_t *ids = malloc((n + 1) * sizeof *ids);
-    if (!ids)
-        rc = err_set(e, ERR_NOMEM, "%s: out of memory for %zu ids", path, n);
-    else if (!json_is_array(list))
-        rc = err_set(e, ERR_FORMAT, "%s: expected a JSON array of token ids", path);
-    for (const struct json *j = json_first(list); rc == 0 && j; j = json_next(j), i++) {
+    if (json_is_object(list))
+        list = json_get(list, "ids");
+    if (!json_is_array(list))
+        rc = err_set(e, ERR_FORMAT,
+                     "%s: expected token ids: a JSON array, or what 'kerf tokenize' prints, with or without "
+                     "--json",
+                     path);
+    for (const struct json *j = rc == 0 ? json_first(list) : NULL; rc == 0 && j; j = json_next(j)) {
         int64_t v;
         if (!json_int(j, &v) || v < 0 || v > INT32_MAX)
-            rc = err_set(e, ERR_FORMAT, "%s: element %zu is not a token id (a whole number from 0)", path, i);
+            rc = no_id(path, *n, e);
         else
-            ids[i] = (int32_t)v;
+            ids[(*n)++] = (int32_t)v;
     }
+    json_free(doc);
+    return rc;
+}
+
+static int ids_of_numbers(int32_t *ids, size_t *n, const char *path, const char *text, struct err *e)
+{
+    static const char blanks[] = " \t\r\n";
+    for (text += strspn(text, blanks); *text; text += strspn(text, blanks)) {
+        size_t n_digits = strspn(text, "0123456789");
+        long long v = n_digits > 0 && n_digits < 11 ? strtoll(text, NULL, 10) : -1;
+        text += n_digits;
+        if (v < 0 || v > INT32_MAX || (*text && !strchr(blanks, *text)))
+            return no_id(path, *n, e);
+        ids[(*n)++] = (int32_t)v;
+    }
+    return 0;
+}
+
+int corpus_add_ids(struct corpus *c, const char *path, struct err *e)
+{
+    char *text = NULL;
+    size_t len = 0, n = 0;
+    int rc = text_read(&text, &len, path, 0, e);
+    if (rc != 0)
+        return rc;
+    int32_t *ids = malloc((len / 2 + 2) * sizeof *ids); /* each has a digit, and something behind it */
+    if (!ids)
+        rc = err_set(e, ERR_NOMEM, "%s: out of memory for the ids in %zu bytes", path, len);
+    else if (text[strspn(text, " \t\r\n")] >= '0' && text[strspn(text, " \t\r\n")] <= '9')
+        rc = ids_of_numbers(ids, &n, path, text, e);
+    else
+        rc = ids_of_json(ids, &n, path, text, len, e);
     if (rc == 0) {
         c->from_ids = true;
         rc = corpus_add_tokens(c, path, ids, n, NULL, 0, e);
     }
     free(ids);
-    json_free(doc);
+    free(text);
     return rc;
 }
 

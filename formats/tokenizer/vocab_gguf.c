@@ -167,7 +167,7 @@ static int read_model(struct vocab_build *b, const struct gguf_meta *meta, struc
     else if (equals(s, "llama"))
         v->model = VOCAB_SPM;
     else if (equals(s, "none") || equals(s, "no_vocab"))
-        return err_set(e, ERR_UNSUPPORTED, "the file was written without a vocabulary; give token ids");
+        return err_set(e, ERR_UNSUPPORTED, "the file was written without a vocabulary");
     else
         return err_set(e, ERR_UNSUPPORTED,
                        "tokenizer model '%.*s'; 'gpt2', 'llama', 'gemma4' and 'whitespace' are supported",

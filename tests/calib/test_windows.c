@@ -193,7 +193,9 @@ static void what_is_set_apart_is_not_among_those_that_stay(void **state)
 static void what_is_no_list_of_ids_is_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"{}", "[1, -2]", "[1.5]", "[\"a\"]", "[4294967296]", "[1, 2", "7"};
+    static const char *const bad[] = {"{}",    "[1, -2]",      "[1.5]", "[\"a\"]", "[4294967296]",
+                                      "[1, 2", "{\"ids\": 7}", "7 x",   "7,8",     "7 4294967296",
+                                      "1.5",   "not ids",      ""};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct corpus c = {0};
         struct err e = {0};
@@ -205,12 +207,29 @@ static void what_is_no_list_of_ids_is_refused(void **state)
     }
 }
 
+static void ids_are_taken_in_every_form_that_tokenize_prints(void **state)
+{
+    (void)state;
+    static const char *const forms[] = {"[7, 0, 2147483647]", "{\"pieces\": [], \"ids\": [7, 0, 2147483647]}",
+                                        "7 0 2147483647\n", "\n 7\n0\t2147483647"};
+    static const int32_t want[] = {7, 0, 2147483647};
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        struct corpus c = {0};
+        write_text(forms[i]);
+        assert_int_equal(corpus_add_ids(&c, path, NULL), 0);
+        assert_int_equal(c.n_ids, 3);
+        assert_memory_equal(c.ids, want, sizeof want);
+        corpus_release(&c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(windows_stay_inside_a_text_and_score_their_second_half),
         cmocka_unit_test(a_stride_scores_the_last_tokens_of_overlapping_windows),
         cmocka_unit_test(a_short_list_of_ids_is_one_window),
+        cmocka_unit_test(ids_are_taken_in_every_form_that_tokenize_prints),
         cmocka_unit_test(hashes_name_what_was_read),
         cmocka_unit_test(text_goes_through_the_tokenizer),
         cmocka_unit_test(what_is_set_apart_is_not_among_those_that_stay),

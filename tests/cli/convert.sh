@@ -130,6 +130,9 @@ echo '[1, 5, 9, 300, 17, 4, 88, 2]' >"$work/ids.json"
 run 0 perplexity "$work/mute.gguf" --ids "$work/ids.json"
 run 1 tokenize "$work/mute.gguf" "$src/tests/data/prose.md"
 says "without a vocabulary"
+! grep -q -e --ids "$work/err" || fail "an option that tokenize does not take"
+run 1 perplexity "$work/mute.gguf" --text "$src/tests/data/prose.md"
+says "without a vocabulary; --ids FILE takes token ids in place of a text"
 run 1 quantize "$work/mute.gguf" -o "$work/g.gguf" --type Q8_0 --no-vocab
 says "--no-vocab is for checkpoints"
 run 0 quantize "$work/mute.gguf" -o "$work/mute8.gguf" --type Q8_0

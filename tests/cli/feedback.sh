@@ -33,6 +33,23 @@ run 0 imatrix convert "$work/a.gguf" -o "$work/im2.gguf"
 run 0 imatrix convert "$work/im.gguf" -o "$work/im3.gguf" # of no run any more, as the importance in a Hessian file
 same "$work/im3.gguf" "$work/im2.gguf"
 
+# A text as token ids or as JSON lines
+run 2 quantize "$toy" -o "$work/q.gguf" --type Q4_K --ids "$work/ids"
+says "--ids: is for --method feedback and best"
+run 2 quantize "$toy" -o "$work/q.gguf" --type Q4_K --method feedback --text "$text" --ids "$work/ids"
+says "--text and --ids exclude each other"
+"$kerf" tokenize "$toy" "$text" >"$work/ids" 2>/dev/null || fail "kerf tokenize"
+set -- --type Q4_K --method feedback --ctx 64 --chunks 8
+run 0 quantize "$toy" "$@" --text "$text" -o "$work/w1.gguf"
+run 0 quantize "$toy" "$@" --ids "$work/ids" -o "$work/w2.gguf"
+run 0 diff "$work/w1.gguf" "$work/w2.gguf"
+prints "tensors are the same, 1 metadata key differs" # the name of the text
+run 1 quantize "$toy" "$@" --ids "$work/ids" -o "$work/ids" --force
+says "inputs are never replaced"
+printf '{"a": "%s"}\n' "$(tr -d '"\\' <"$src/tests/data/prose.md" | tr '\n' ' ')" >"$work/lines"
+run 0 quantize "$toy" "$@" --text "$work/lines" --jsonl a -o "$work/w3.gguf" --dry-run
+prints "would collect Hessians over 8 windows of 64 tokens"
+
 # Refusals
 run 2 quantize "$toy" -o "$work/q.gguf" --type Q4_K --method feedback
 says "--text"

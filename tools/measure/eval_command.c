@@ -53,15 +53,24 @@ static int parse_weights(const struct text_options *t, size_t n, double *out)
     return n ? 0 : -1;
 }
 
+static struct given_text given_text(const struct text_options *t)
+{
+    return (struct given_text){.texts = &t->texts,
+                               .ids = t->ids,
+                               .jsonl = t->jsonl,
+                               .parse_special = t->parse_special,
+                               .answers = t->answers_only};
+}
+
 int eval_check_options(const struct opt_command *cmd, struct text_options *t, bool optional)
 {
-    bool none = t->texts.n == 0 && !t->ids;
-    if ((t->texts.n > 0) == (t->ids != NULL) && !(optional && none))
-        return cmd_usage(cmd, t->ids ? "--text and --ids exclude each other"
-                                     : "give a text with --text (or ids with --ids)");
-    if (t->jsonl && (t->ids || !t->jsonl[0]))
-        return cmd_usage(cmd, t->ids ? "--jsonl says what is in a --text; it says nothing about --ids"
-                                     : "--jsonl: expected the name of a field");
+    const struct given_text given = given_text(t);
+    bool none = !given_text_is_there(&given);
+    if (none && !optional)
+        return cmd_usage(cmd, "give a text with --text (or ids with --ids)");
+    int status = given_text_check(cmd, &given);
+    if (status != 0)
+        return status;
     none &= optional; /* then a stored reference says what the texts are */
     if (t->answers_only && !t->jsonl && !none)
         return cmd_usage(cmd, "--answers-only: chats come from --jsonl FIELD");
@@ -100,10 +109,9 @@ int eval_check_inputs(const struct eval_run *r, const char *path, struct err *e)
     for (size_t i = 0; i < r->n_models; i++)
         for (size_t k = 0; rc == 0 && k < r->models[i].inputs.n; k++)
             rc = output_file_check_input(path, r->models[i].inputs.items[k], e);
-    for (size_t i = 0; rc == 0 && i < r->text->texts.n; i++)
-        rc = output_file_check_input(path, r->text->texts.items[i], e);
-    if (rc == 0 && r->text->ids)
-        rc = output_file_check_input(path, r->text->ids, e);
+    const struct given_text given = given_text(r->text);
+    if (rc == 0)
+        rc = given_text_check_output(&given, path, e);
     if (rc == 0 && r->imatrix_path)
         rc = output_file_check_input(path, r->imatrix_path, e);
     if (rc == 0 && r->reference_path)
@@ -289,36 +297,24 @@ static char *pair_template(const struct model *m)
                                                                                      : NULL;
 }
 
-/* What is read as it stands, and perhaps was not meant to be. */
-static void warn_of_text(const struct shared_options *s, const struct corpus_text *t)
-{
-    cmd_warn_text(s, t->path, t->doubt, t->n_replaced, t->first_replaced);
-    cmd_warn_form(s, t->path, &t->form);
-}
-
-static int read_texts(struct eval_run *r, const struct tokenizer *t, const char *chat_template, struct err *e)
+static int read_single_texts(struct eval_run *r, const struct tokenizer *t, const char *chat_template,
+                             struct err *e)
 {
     const struct text_options *o = r->text;
-    char *pair = single_texts(r) ? pair_template(r->models[0].model) : NULL;
+    char *pair = pair_template(r->models[0].model);
     const struct jsonl_options jsonl = {.field = o->jsonl,
                                         .chat_template = chat_template,
                                         .parse_special = o->parse_special,
-                                        .separate = single_texts(r),
+                                        .separate = true,
                                         .pair_template = pair,
                                         .ctx = (size_t)o->ctx,
                                         .answers = o->answers_only};
     int rc = 0;
-    /* What llama.cpp allows, too: the end token belongs to texts of such a model. */
-    r->corpus.allow_eos = single_texts(r) || r->models[0].net.pooling == NET_POOLING_LAST;
     for (size_t i = 0; rc == 0 && i < o->texts.n; i++)
-        if (o->jsonl)
-            rc = corpus_add_jsonl(&r->corpus, t, o->texts.items[i], &jsonl, e);
-        else if (single_texts(r))
-            rc = corpus_add_lines(&r->corpus, t, o->texts.items[i], o->parse_special, e);
-        else
-            rc = corpus_add_text(&r->corpus, t, o->texts.items[i], o->parse_special, e);
-    for (size_t i = 0; rc == 0 && i < r->corpus.n_texts; i++)
-        warn_of_text(r->shared, &r->corpus.texts[i]);
+        rc = o->jsonl ? corpus_add_jsonl(&r->corpus, t, o->texts.items[i], &jsonl, e)
+                      : corpus_add_lines(&r->corpus, t, o->texts.items[i], o->parse_special, e);
+    if (rc == 0)
+        given_text_warn(&r->corpus, r->shared);
     free(pair);
     return rc;
 }
@@ -391,36 +387,41 @@ static void warn_unused_texts(const struct eval_run *r, const struct windows *w)
                      r->corpus.texts[i].path, r->text->chunks);
 }
 
-/* The text as models[0] reads it, cut into *out, or into r->passages. */
-static int open_text(struct eval_run *r, struct windows *out, struct err *e)
+/* Texts that models[0] answers once for each, into r->passages. */
+static int open_single_texts(struct eval_run *r, struct err *e)
 {
     const struct vocabulary *v = NULL;
     struct tokenizer *t = NULL;
-    struct window_options opt = {.ctx = (size_t)r->text->ctx,
-                                 .max_windows = (size_t)r->text->chunks,
-                                 .stride = (size_t)r->text->stride,
-                                 .bos = -1,
-                                 .all_positions = r->text->by_position};
-    int rc = 0;
     bool adds_eos = false;
+    int rc = 0;
     if (r->text->ids) {
         rc = corpus_add_ids(&r->corpus, r->text->ids, e);
-        if (single_texts(r) && model_vocabulary(r->models[0].model, &v, NULL) != 0)
+        if (model_vocabulary(r->models[0].model, &v, NULL) != 0)
             v = NULL; /* it would only have told which ids end a step */
     } else {
-        rc = cmd_vocabulary(r->shared, r->models[0].model, &v, e);
+        rc = given_text_tokenizer(&t, &v, r->models[0].model, r->shared, e);
         if (rc == 0)
-            rc = tokenizer_new(&t, v, e);
-        if (rc == 0)
-            rc = read_texts(r, t, v->chat_template, e);
-        if (rc == 0 && tokenizer_adds_bos(t))
-            opt.bos = (int32_t)v->bos;
+            rc = read_single_texts(r, t, v->chat_template, e);
         adds_eos = rc == 0 && tokenizer_adds_eos(t) && v->eos >= 0;
     }
     tokenizer_free(t);
-    if (rc == 0 && single_texts(r))
-        rc = cut_texts(r, v, adds_eos, e);
-    else if (rc == 0)
+    return rc == 0 ? cut_texts(r, v, adds_eos, e) : rc;
+}
+
+/* The text as models[0] reads it, cut into *out, or into r->passages. */
+static int open_text(struct eval_run *r, struct windows *out, struct err *e)
+{
+    const struct given_text given = given_text(r->text);
+    struct window_options opt = {.ctx = (size_t)r->text->ctx,
+                                 .max_windows = (size_t)r->text->chunks,
+                                 .stride = (size_t)r->text->stride,
+                                 .all_positions = r->text->by_position};
+    /* What llama.cpp allows, too: the end token belongs to texts of such a model. */
+    r->corpus.allow_eos = single_texts(r) || r->models[0].net.pooling == NET_POOLING_LAST;
+    if (single_texts(r))
+        return open_single_texts(r, e);
+    int rc = given_text_read(&r->corpus, &opt.bos, &given, r->models[0].model, r->shared, e);
+    if (rc == 0)
         rc = windows_cut(out, &r->corpus, &opt, e);
     if (rc == 0 && r->text->chunks && !r->text->ids)
         warn_unused_texts(r, out);

@@ -53,10 +53,7 @@ struct text_options {
 #define TEXT_OPTIONS(t)                                                                                      \
     OPT_GROUP("Text:"),                                                                                      \
         OPT(LIST, "text", &(t).texts, "FILE", "UTF-8 text, gzip if it ends in .gz, - for standard input"),   \
-        OPT(TEXT, "ids", &(t).ids, "FILE", "a JSON array of token ids in place of a text"),                  \
-        OPT(TEXT, "jsonl", &(t).jsonl, "FIELD",                                                              \
-            "the texts are JSON lines; FIELD of each is used: a string, or a list of {role, content} "       \
-            "messages for the chat template"),                                                               \
+        IDS_OPTION((t).ids), JSONL_OPTION((t).jsonl),                                                        \
         OPT(UINT, "ctx", &(t).ctx, "N", "tokens per window", .range = OPT_RANGE(.min = 2, .max = 1 << 24),   \
             .given = &(t).ctx_given),                                                                        \
         OPT(UINT, "chunks", &(t).chunks, "N", "use at most this many windows",                               \

@@ -38,22 +38,38 @@ bool feedback_is_asked(const struct feedback_options *f)
     return strcmp(f->method, "feedback") == 0 || feedback_corrects(f);
 }
 
+static struct given_text given_text(const struct feedback_options *f)
+{
+    return (struct given_text){
+        .texts = &f->texts, .ids = f->ids, .jsonl = f->jsonl, .parse_special = f->parse_special};
+}
+
+static bool has_text(const struct feedback_options *f)
+{
+    const struct given_text given = given_text(f);
+    return f->corpus || given_text_is_there(&given);
+}
+
 int feedback_check_options(const struct opt_command *cmd, const struct feedback_options *f)
 {
-    bool asked = feedback_is_asked(f);
-    if (asked && f->texts.n == 0 && !f->hessian)
+    const struct given_text given = given_text(f);
+    bool asked = feedback_is_asked(f), has_text = given_text_is_there(&given);
+    if (asked && !has_text && !f->hessian)
         return cmd_usage(cmd, "--method %s: give a text to calibrate on with --text%s", f->method,
                          feedback_corrects(f) ? "" : ", or --hessian FILE");
-    if (feedback_corrects(f) && f->texts.n == 0)
+    if (feedback_corrects(f) && !has_text)
         return cmd_usage(cmd, "--method best: give the text that the inputs are of with --text");
     if (feedback_corrects(f) && f->held_out == 0)
         return cmd_usage(cmd, "--method best: keeps its corrections where held-out windows gain; "
                               "--held-out 0 is for --method feedback");
-    if (!asked && (f->texts.n > 0 || f->hessian))
-        return cmd_usage(cmd, "%s: is for --method feedback and best", f->hessian ? "--hessian" : "--text");
+    if (!asked && (has_text || f->hessian))
+        return cmd_usage(cmd, "%s: is for --method feedback and best",
+                         f->hessian ? "--hessian"
+                         : f->ids   ? "--ids"
+                                    : "--text");
     if (asked && f->hessian && f->chunks)
         return cmd_usage(cmd, "--chunks: how much was calibrated on stands in the --hessian file");
-    return 0;
+    return given_text_check(cmd, &given);
 }
 
 /* --- text --- */
@@ -61,20 +77,15 @@ int feedback_check_options(const struct opt_command *cmd, const struct feedback_
 static int cut_text(struct feedback_run *run, struct model *m, const struct feedback_options *f,
                     const struct shared_options *shared, struct err *e)
 {
-    const struct vocabulary *v = NULL;
-    struct tokenizer *t = NULL;
-    struct window_options opt = {.ctx = (size_t)f->ctx, .bos = -1};
-    int rc = cmd_vocabulary(shared, m, &v, e);
-    if (rc == 0)
-        rc = tokenizer_new(&t, v, e);
-    for (size_t i = 0; rc == 0 && i < f->texts.n; i++)
-        rc = corpus_add_text(&run->corpus, t, f->texts.items[i], f->parse_special, e);
-    for (size_t i = 0; rc == 0 && i < run->corpus.n_texts; i++)
-        cmd_warn_text(shared, run->corpus.texts[i].path, run->corpus.texts[i].doubt,
-                      run->corpus.texts[i].n_replaced, run->corpus.texts[i].first_replaced);
-    if (rc == 0 && tokenizer_adds_bos(t))
-        opt.bos = (int32_t)v->bos;
-    tokenizer_free(t);
+    const struct given_text given = given_text(f);
+    struct window_options opt = {.ctx = (size_t)f->ctx};
+    if (f->corpus) {
+        run->corpus = *f->corpus;
+        run->all = *f->windows;
+        run->borrows_text = true;
+        return 0;
+    }
+    int rc = given_text_read(&run->corpus, &opt.bos, &given, m, shared, e);
     return rc ? rc : windows_cut(&run->all, &run->corpus, &opt, e);
 }
 
@@ -560,14 +571,14 @@ static int know_windows(struct feedback_run *run, struct rewrite_options *ro,
     if (rc == 0 && !f->hessian) {
         rc = divide(run, f, shared, e);
         text.n_windows = run->calibration.n;
-    } else if (rc == 0 && f->texts.n && f->held_out) {
+    } else if (rc == 0 && has_text(f) && f->held_out) {
         rc = choose_held_out(run, f, shared, e);
     } else if (rc == 0) {
         cmd_warn(
             shared,
             "[no-gate] %s, so it is not known whether error feedback lowers the KLD: nothing of it can be "
             "undone",
-            f->texts.n ? "--held-out 0: no text is held out" : "no --text: there is none to measure on");
+            has_text(f) ? "--held-out 0: no text is held out" : "no --text: there is none to measure on");
     }
     return rc == 0 && output ? feedback_find_finished(run, ro, source, f, output, e) : rc;
 }
@@ -603,7 +614,7 @@ static int begin(struct feedback_run *run, const struct rewrite_options *ro, str
         rc = run->store_path && run->state_path ? feedback_store_check(run->store_path, e)
                                                 : err_set(e, ERR_NOMEM, "out of memory");
     }
-    return rc == 0 && f->texts.n ? cut_text(run, m, f, shared, e) : rc;
+    return rc == 0 && has_text(f) ? cut_text(run, m, f, shared, e) : rc;
 }
 
 int feedback_check_dry(struct feedback_run *run, struct rewrite_options *ro, struct model *m,
@@ -676,8 +687,9 @@ int feedback_check_output(const struct feedback_options *f, const struct rewrite
                           const char *output, const struct shared_options *shared, struct err *e)
 {
     int rc = f->hessian ? output_file_check_input(output, f->hessian, e) : 0;
-    for (size_t i = 0; rc == 0 && i < f->texts.n; i++)
-        rc = output_file_check_input(output, f->texts.items[i], e);
+    const struct given_text given = given_text(f);
+    if (rc == 0)
+        rc = given_text_check_output(&given, output, e);
     if (rc == 0) /* another run would share what this one keeps beside the output */
         rc = cmd_claim_outputs(shared, &output, 1, NULL, 0, e);
     /* the parts of a split set have names of their own; a resumed run may find its output finished */
@@ -801,8 +813,10 @@ void feedback_release(struct feedback_run *run, bool done)
     feedback_finished_release(run, done);
     imatrix_free(run->imatrix);
     gguf_meta_free(run->extra);
-    windows_release(&run->all);
-    corpus_release(&run->corpus);
+    if (!run->borrows_text) {
+        windows_release(&run->all);
+        corpus_release(&run->corpus);
+    }
     if (run->has_net)
         net_release(&run->net);
     free(run->hessian_path);

@@ -12,6 +12,9 @@
 
 struct feedback_options {
     struct opt_list texts;
+    const char *ids, *jsonl;
+    const struct corpus *corpus; /* instead of these: a text that is read and cut; borrowed, or NULL */
+    const struct windows *windows;
     const char *hessian;
     const char *method; /* "fast", "feedback" or "best" */
     uint64_t ctx, chunks, held_out;
@@ -30,6 +33,7 @@ struct feedback_options {
         OPT(LIST, "text", &(f).texts, "FILE",                                                                \
             "UTF-8 text to calibrate on; some of its windows are held out to check the result. With "        \
             "--hessian it is for the check alone"),                                                          \
+        IDS_OPTION((f).ids), JSONL_OPTION((f).jsonl),                                                        \
         OPT(TEXT, "hessian", &(f).hessian, "FILE",                                                           \
             "Hessians of this model, as kerf hessian collects them; also its importance matrix, unless "     \
             "--imatrix names another"),                                                                      \
@@ -52,6 +56,7 @@ struct feedback_run {
     struct net net;
     bool has_net;
     struct corpus corpus;
+    bool borrows_text;                         /* `corpus` and `all` are the caller's */
     struct windows all, calibration, held_out; /* the latter two lie in `all`, or own nothing */
     char *hessian_path, *state_path, *store_path;
     uint64_t memory_most, hess_bytes; /* of a dry run: for the widest matrix; on the disk while it lasts */
