@@ -47,6 +47,52 @@ prints "  Q8_0  "
 run 0 verify "$work/high.gguf"
 run 0 best "$demo" --text "$text" --ctx 64 --memory 5MiB -o "$work/b.gguf" --dry-run
 
+# The same text in other forms: token ids, JSON lines, standard input. Its name is in the file, and takes of its size.
+set -- best "$demo" --ctx 32 --chunks 4 --target-size 2450000
+cd "$work" || exit 1
+cp "$text" t
+run 0 "$@" --text t -o plain.gguf
+"$kerf" tokenize "$demo" t --json >i 2>/dev/null || fail "kerf tokenize"
+run 0 "$@" --ids i -o ids.gguf
+run 0 diff plain.gguf ids.gguf
+prints "46 of 46 tensors are the same, 1 metadata key differs"
+"$kerf" "$@" --text - -o stdin.gguf <t >out 2>err || fail "standard input"
+run 0 diff plain.gguf stdin.gguf
+prints "46 of 46 tensors are the same, 1 metadata key differs"
+run 1 "$@" --ids i -o i --force
+says "inputs are never replaced"
+
+# A finished file is known with --resume, as long as it is what the run would write, and nothing else is.
+cp plain.gguf copy.gguf
+run 1 "$@" --text t -o plain.gguf
+says "plain.gguf: exists already; --resume leaves it as it is if this command wrote it, --force replaces it"
+run 0 "$@" --text t -o plain.gguf --resume --html none.html
+says "plain.gguf: is finished already"
+prints "plain.gguf: $(($(wc -c <plain.gguf))) bytes of 2450000, "
+run 0 "$@" --text t -o plain.gguf --resume --json
+json
+prints '"resumed": "complete"'
+prints '"budget_bytes": 2450000'
+same plain.gguf copy.gguf
+for other in "--target-size 2440000" "--method best" "--chunks 3" "--ctx 64" "--allow-requantize"; do
+    run 1 "$@" --text t $other -o plain.gguf --resume
+    says "plain.gguf: exists already, and is not what this run would write"
+done
+cp "$src/LICENSE" t2
+run 1 "$@" --text t2 -o plain.gguf --resume
+says "is not what this run would write"
+run 0 convert "$demo" -o stranger.gguf --type Q4_K_M
+run 1 "$@" --text t -o stranger.gguf --resume
+says "is not what this run would write"
+run 0 quantize plain.gguf -o packed.gguf --type Q3_K --allow-requantize
+run 1 "$@" --text t -o packed.gguf --resume
+says "is not what this run would write"
+same plain.gguf copy.gguf
+[ "$(ls | grep -c 'plain.gguf.')" = 0 ] || fail "files beside the output are left: $(ls)"
+printf '{"text": "%s"}\n' "$(tr -d '"\\' <"$src/LICENSE" | tr '\n' ' ')" >"$work/lines.jsonl"
+run 0 "$@" --text "$work/lines.jsonl" --jsonl text -o "$work/lines.gguf" --dry-run
+set -- best "$demo" --text "$text" --ctx 32 --chunks 8 --target-size 2450000
+
 # What another run kept is given up with a word; a stranger's file stays.
 "$bin/make_checkpoint" --arch qwen3 --layers 1 --vocab 300 "$work/toy" >/dev/null || fail "make_checkpoint"
 toy() # STATUS ARGS...
@@ -61,7 +107,9 @@ toy 1 --text "$text" --chunks 4
 says "t.gguf.kerf-hessian: was kept by a stopped run of this output, but is of another text; --force drops it"
 same "$work/h.gguf" "$work/t.gguf.kerf-hessian"
 rm "$work/t.gguf.kerf-hessian"
-toy 0 --text "$text" --chunks 4
+toy 0 --text "$text" --chunks 4 --resume --json
+says "t.gguf: nothing to resume; started from the beginning"
+prints '"resumed": null'
 cp "$work/t.gguf" "$work/whole.gguf"
 cp "$work/h.gguf" "$work/t.gguf.kerf-hessian"
 echo "kerf-feedback 1" >"$work/t.gguf.kerf-feedback"
@@ -82,8 +130,10 @@ mkdir "$work/t.gguf.kerf-part"
 toy 1 --text "$text" --chunks 4 --force
 says "t.gguf.kerf-part: cannot be created"
 rmdir "$work/t.gguf.kerf-part"
-toy 0 --text "$text" --chunks 4 --force
+toy 0 --text "$text" --chunks 4 --force --json --resume
 says "the Hessians of a stopped run are reused"
+prints '"resumed": "continued"'
+! grep -q "nothing to resume" "$work/err" || fail "it did resume"
 says "kerf: continued after 1 of 1 layer"
 same "$work/t.gguf" "$work/whole.gguf"
 [ "$(ls "$work" | grep -c 't.gguf\.')" = 0 ] || fail "files beside the output are left: $(ls "$work")"
@@ -123,8 +173,8 @@ done
 [ "$(ls "$work" | grep -c 'b.gguf')" = 0 ] || fail "it was collected for a file that is not possible: $(ls "$work")"
 run 2 best "$demo" --text "$text" -o "$work/b.gguf"
 says "give one of"
-run 2 best "$demo" --text - --target-bpw 4.5 -o "$work/b.gguf"
-says "read twice"
+run 2 best "$demo" --text "$text" --ids "$text" --target-bpw 4.5 -o "$work/b.gguf"
+says "--text and --ids exclude each other"
 run 2 "$@"
 says "--output FILE is required"
 absent "$work/b.gguf"

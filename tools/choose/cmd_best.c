@@ -8,12 +8,15 @@
 
 #include "calib/eval/statistics.h"
 #include "calib/solve/allocate.h"
+#include "calib/solve/loss_table.h"
 #include "calib/stats/hessian_file.h"
+#include "formats/gguf/gguf_read.h"
 #include "formats/gguf/imatrix_file.h"
 #include "formats/json.h"
 #include "formats/output/output_file.h"
 #include "formats/recipe/plan.h"
 #include "libquant/base/path.h"
+#include "libquant/base/sha256.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -31,8 +34,10 @@
 struct options {
     const char *output, *html, *method;
     struct budget_options budget;
-    bool requantize;
+    bool requantize, resume;
 };
+
+#define IDENTITY_KEY FEEDBACK_KEY ".best_identity" /* in the file: the run that wrote it */
 
 struct job {
     struct options *o;
@@ -44,6 +49,10 @@ struct job {
     uint64_t budget, asked;                 /* bytes of the file, without METADATA_ROOM and with it */
     uint64_t least, most;                   /* bytes of the files that are possible */
     struct feedback_run feedback;
+    char weights_sha256[65];
+    char identity[65];   /* what decides about the file */
+    bool finished;       /* it stands, and was this run's: nothing is left to do */
+    bool continued;      /* something that a stopped run kept was taken up */
     bool written;        /* the file stands; what follows is its report */
     bool has_feedback;   /* some matrix was solved */
     char importance[80]; /* what the matrix is of, for the report */
@@ -108,6 +117,51 @@ static int open_text(struct job *j, struct err *e)
     return divide(j, chunks, e);
 }
 
+/* --- a file that is there --- */
+
+/* Everything that the file follows from: program, request, weights, tokens and their division. */
+static int make_identity(struct job *j, struct err *e)
+{
+    struct sha256 h;
+    char ids[65];
+    int rc = loss_weights_hash(j->r->models[0].model, j->weights_sha256, e);
+    if (rc != 0)
+        return rc;
+    corpus_hash(&j->r->corpus, ids);
+    sha256_init(&h);
+    sha256_update(&h, KERF_VERSION, strlen(KERF_VERSION) + 1);
+    sha256_update(&h, j->o->method, strlen(j->o->method) + 1);
+    sha256_update(&h, j->weights_sha256, sizeof j->weights_sha256);
+    sha256_update(&h, ids, sizeof ids);
+    sha256_update_u64(&h, j->o->requantize);
+    sha256_update_u64(&h, j->asked);
+    sha256_update_u64(&h, j->all.ctx);
+    sha256_update_u64(&h, j->n_calibration);
+    sha256_update_u64(&h, j->n_gate);
+    sha256_final_hex(&h, j->identity);
+    return 0;
+}
+
+/* With --resume an output that is there is this run's, or in the way. */
+static int find_finished(struct job *j, struct err *e)
+{
+    struct gguf_reader *file = NULL;
+    struct gguf_string s;
+    const char *output = j->o->output;
+    int rc = make_identity(j, e);
+    if (rc != 0 || !j->o->resume || j->shared->force || access(output, F_OK) != 0)
+        return rc;
+    j->finished = gguf_reader_open(&file, output, NULL, NULL) == 0 &&
+                  gguf_meta_get_string(gguf_reader_meta(file), IDENTITY_KEY, &s) &&
+                  gguf_string_is(s, j->identity);
+    gguf_reader_close(file);
+    return j->finished ? 0
+                       : err_set(e, ERR_EXISTS,
+                                 "%s: exists already, and is not what this run would write: its text, size, "
+                                 "method, weights or program differ; use --force to replace it",
+                                 output);
+}
+
 /* --- Hessians --- */
 
 /* Those of a run that was stopped later on, or new ones; others are dropped when that is asked for. */
@@ -116,19 +170,16 @@ static int take_hessians(struct job *j, struct err *e)
     const struct eval_run *r = j->r;
     struct windows w = j->all; /* borrowed */
     w.n = j->n_calibration;
-    bool continued;
-    char hash[65];
-    int rc = loss_weights_hash(r->models[0].model, hash, e);
     const struct feedback_collection c = {.path = j->hessian,
                                           .state_path = j->hessian_state,
                                           .corpus = &r->corpus,
                                           .windows = &w,
                                           .net = &r->models[0].net,
                                           .weights = r->models[0].weights,
-                                          .weights_sha256 = hash,
+                                          .weights_sha256 = j->weights_sha256,
                                           .resume = true,
                                           .replace = j->shared->force};
-    return rc ? rc : feedback_collect(&continued, &c, &r->session, r->shared, e);
+    return feedback_collect(&j->continued, &c, &r->session, r->shared, e);
 }
 
 /* --- sensitivities and plan --- */
@@ -155,7 +206,9 @@ static int measure(struct job *j, struct err *e)
     if (rc != 0)
         return rc;
     corpus_hash(&r->corpus, j->table.ids_sha256);
-    rc = kept_losses_take(&(struct kept_losses){0}, &j->table, &w, &m, j->shared, e);
+    struct kept_losses kept = {0};
+    rc = kept_losses_take(&kept, &j->table, &w, &m, j->shared, e);
+    j->continued |= kept.n_known > 0;
     if (rc == 0) {
         progress_begin(&r->bar, r->shared, "measuring", "steps", 1000);
         rc = loss_table_measure(&j->table, &r->models[0].net, r->models[0].weights, &w, &m, e);
@@ -259,12 +312,12 @@ static int write_file(struct job *j, struct err *e)
     struct eval_run *r = j->r;
     struct plan *plan = NULL;
     char *text = NULL;
-    struct feedback_options fo = {.texts = r->text->texts, /* borrowed */
+    struct feedback_options fo = {.corpus = &r->corpus,
+                                  .windows = &j->all,
                                   .hessian = j->hessian,
                                   .method = j->o->method,
                                   .ctx = j->all.ctx,
-                                  .held_out = j->n_gate,
-                                  .parse_special = r->text->parse_special};
+                                  .held_out = j->n_gate};
     int rc = allocator_plan(j->allocator, &j->allocation, NULL, &text, e);
     if (rc == 0)
         rc = plan_parse(&plan, text, strlen(text), "the plan", e);
@@ -285,6 +338,12 @@ static int write_file(struct job *j, struct err *e)
     if (j->has_feedback)
         rc = feedback_prepare(&j->feedback, &ro, r->models[0].model, &r->session, &fo, r->shared,
                               j->o->output, e);
+    j->continued |= j->feedback.continued;
+    if (rc == 0 && !j->feedback.extra)
+        rc = gguf_meta_new(&j->feedback.extra, e);
+    if (rc == 0)
+        rc = gguf_meta_set_string(j->feedback.extra, IDENTITY_KEY, j->identity, e);
+    ro.extra = j->feedback.extra;
     if (rc == 0) {
         progress_begin(&r->bar, r->shared, "writing", "B", 0);
         rc = rewrite_model(NULL, r->models[0].model, j->o->output, &ro, e);
@@ -324,12 +383,25 @@ static void judge(struct job *j)
             j->mix->name, -d.value, d.error);
 }
 
+static void print_sizes(const struct job *j, uint64_t n_bytes, double bits_per_weight)
+{
+    printf("%s: %" PRIu64 " bytes of %" PRIu64 ", %.3f bits per weight\n", j->o->output, n_bytes, j->asked,
+           bits_per_weight);
+}
+
+static void put_sizes(const struct job *j, struct json_writer *w, uint64_t n_bytes, double bits_per_weight)
+{
+    jw_key(w, "output"), jw_string(w, j->o->output);
+    jw_key(w, "n_bytes"), jw_uint(w, n_bytes);
+    jw_key(w, "bits_per_weight"), jw_double(w, bits_per_weight);
+    jw_key(w, "budget_bytes"), jw_uint(w, j->asked);
+}
+
 /* Of the file itself; what it is worth follows. */
 static void print_file(const struct job *j)
 {
     const struct candidate *file = &j->r->models[1];
-    printf("%s: %" PRIu64 " bytes of %" PRIu64 ", %.3f bits per weight\n", j->o->output, file->n_bytes,
-           j->asked, file->bits_per_weight);
+    print_sizes(j, file->n_bytes, file->bits_per_weight);
     allocate_print_types(&j->table, &j->allocation);
     if (j->has_feedback)
         feedback_tell(&j->feedback, j->shared);
@@ -340,10 +412,8 @@ static void put_file(void *ctx, struct json_writer *w)
 {
     const struct job *j = ctx;
     const struct candidate *file = &j->r->models[1];
-    jw_key(w, "output"), jw_string(w, j->o->output);
-    jw_key(w, "n_bytes"), jw_uint(w, file->n_bytes);
-    jw_key(w, "bits_per_weight"), jw_double(w, file->bits_per_weight);
-    jw_key(w, "budget_bytes"), jw_uint(w, j->asked);
+    put_sizes(j, w, file->n_bytes, file->bits_per_weight);
+    jw_key(w, "resumed"), jw_string(w, j->continued ? "continued" : NULL);
     jw_key(w, "mix"), jw_string(w, j->mix ? j->mix->name : NULL);
     jw_key(w, "expected_loss"), jw_double(w, j->allocation.loss);
     jw_key(w, "optimality_gap"), jw_double(w, j->allocation.loss - j->allocation.lower_bound);
@@ -376,6 +446,28 @@ static int report(struct job *j, struct err *e)
     if (!j->shared->json)
         print_file(j);
     return eval_print(r, j->o->html, e);
+}
+
+/* A file that an earlier run finished is left as it is. Its report would need the importance matrix that went
+ * with the Hessians. */
+static int tell_finished(struct job *j, struct err *e)
+{
+    int rc = eval_add_file(j->r, j->o->output, e);
+    if (rc != 0)
+        return rc;
+    const struct candidate *file = &j->r->models[1];
+    cmd_note(j->shared, "%s: is finished already; kerf compare measures it, --force writes it again",
+             j->o->output);
+    if (j->shared->json) {
+        struct json_writer w;
+        cmd_json_begin(&w);
+        put_sizes(j, &w, file->n_bytes, file->bits_per_weight);
+        jw_key(&w, "resumed"), jw_string(&w, "complete");
+        cmd_json_end(&w);
+    } else {
+        print_sizes(j, file->n_bytes, file->bits_per_weight);
+    }
+    return 0;
 }
 
 static void print_dry(const struct job *j)
@@ -433,10 +525,75 @@ static int claim_outputs(const struct job *j, struct err *e)
 {
     const char *const outputs[] = {j->o->output, j->o->html};
     const struct opt_list *texts = &j->r->text->texts;
-    int rc = cmd_check_output(j->o->output, j->shared->force, e);
+    const bool resume = j->o->resume, force = j->shared->force; /* with --resume it is looked at later */
+    int rc = resume || force || access(j->o->output, F_OK) != 0
+                 ? cmd_check_output(j->o->output, true, e)
+                 : err_set(e, ERR_EXISTS,
+                           "%s: exists already; --resume leaves it as it is if this command wrote it, "
+                           "--force replaces it",
+                           j->o->output);
     if (rc == 0)
-        rc = cmd_check_output(j->o->html, j->shared->force, e);
+        rc = cmd_check_output(j->o->html, force || resume, e);
     return rc == 0 ? cmd_claim_outputs(j->shared, outputs, 2, texts->items, texts->n, e) : rc;
+}
+
+/* Files beside the output that a stopped run leaves, as ", " lists them; "": there are none. */
+static const char *list_kept(const struct job *j, char out[400])
+{
+    char *store = path_with(j->o->output, ".kerf-feedback");
+    const char *const paths[] = {j->hessian, j->hessian_state, j->losses, store};
+    size_t n = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        if (paths[i] && n < 400 && access(paths[i], F_OK) == 0)
+            n += (size_t)snprintf(out + n, 400 - n, "%s%s", n ? ", " : "", paths[i]);
+    free(store);
+    return out;
+}
+
+/* What a request to stop has left, and how to go on. */
+static int explain_stop(const struct job *j, struct err *e)
+{
+    char kept[400];
+    if (!list_kept(j, kept)[0])
+        return err_set(e, ERR_CANCELLED, ERR_STOPPED ": nothing was finished yet, and nothing is kept");
+    return err_set(e, ERR_CANCELLED,
+                   ERR_STOPPED ": what is done is kept in %s; the same command goes on from there", kept);
+}
+
+static int open_inputs(struct job *j, const char *model, struct err *e)
+{
+    int rc = eval_open(j->r, model, 2, e);
+    if (rc == 0)
+        rc = net_need_tokens(&j->r->models[0].net, "allocation by measured loss", e);
+    if (rc == 0)
+        rc = check_paths(j, e);
+    if (rc == 0)
+        rc = check_memory(j, e);
+    if (rc == 0)
+        rc = open_text(j, e);
+    if (rc == 0)
+        rc = check_budget(j, e);
+    return rc;
+}
+
+static int make_file(struct job *j, struct err *e)
+{
+    int rc = take_hessians(j, e);
+    if (rc == 0)
+        rc = imatrix_load(&j->r->imatrix, j->hessian, e);
+    if (rc == 0)
+        rc = choose(j, e);
+    if (rc == 0)
+        rc = write_file(j, e);
+    if (rc != 0)
+        return rc == ERR_CANCELLED ? explain_stop(j, e) : rc;
+    if (j->o->resume && !j->continued)
+        cmd_note(j->shared, "%s: nothing to resume; started from the beginning", j->o->output);
+    unlink(j->hessian);
+    unlink(j->losses);
+    j->written = true;
+    return 0;
 }
 
 static int run(struct job *j, const char *model, struct err *e)
@@ -448,38 +605,21 @@ static int run(struct job *j, const char *model, struct err *e)
         return err_set(e, ERR_NOMEM, "out of memory");
     int rc = claim_outputs(j, e);
     if (rc == 0)
-        rc = eval_open(j->r, model, 2, e);
+        rc = open_inputs(j, model, e);
     if (rc == 0)
-        rc = net_need_tokens(&j->r->models[0].net, "allocation by measured loss", e);
+        rc = find_finished(j, e);
+    if (rc == 0 && j->finished)
+        return tell_finished(j, e);
     if (rc == 0)
-        rc = check_paths(j, e);
-    if (rc == 0)
-        rc = check_memory(j, e);
-    if (rc == 0)
-        rc = open_text(j, e);
-    if (rc == 0)
-        rc = check_budget(j, e);
+        rc = cmd_check_output(j->o->html, j->shared->force, e);
     if (rc == 0 && j->shared->dry_run) {
         print_dry(j);
         return 0;
     }
     if (rc == 0)
-        rc = take_hessians(j, e);
-    if (rc == 0)
-        rc = imatrix_load(&j->r->imatrix, j->hessian, e);
-    if (rc == 0)
-        rc = choose(j, e);
-    if (rc == 0)
-        rc = write_file(j, e);
+        rc = make_file(j, e);
     if (rc != 0)
-        return rc == ERR_CANCELLED
-                   ? err_set(e, rc,
-                             ERR_STOPPED ": what is done is kept beside %s; the same command continues",
-                             j->o->output)
-                   : rc;
-    unlink(j->hessian);
-    unlink(j->losses);
-    j->written = true;
+        return rc;
     rc = report(j, e);
     return rc ? err_context(e, rc, "%s is written, but not measured, which kerf compare does", j->o->output)
               : 0;
@@ -500,14 +640,9 @@ static void release(struct job *j)
 
 static int check_options(const struct opt_command *cmd, const struct options *o, struct text_options *text)
 {
-    int status =
-        text->texts.n ? eval_check_options(cmd, text, false) : cmd_usage(cmd, "give a text with --text");
+    int status = eval_check_options(cmd, text, false);
     if (status == 0)
         status = budget_check(cmd, &o->budget);
-    for (size_t i = 0; status == 0 && i < text->texts.n; i++)
-        if (strcmp(text->texts.items[i], "-") == 0)
-            status =
-                cmd_usage(cmd, "--text -: the text is read twice, and standard input can be read only once");
     if (status == 0 && !o->output)
         status = cmd_usage(cmd, "--output FILE is required");
     return status;
@@ -524,15 +659,21 @@ int cmd_best(int argc, char **argv)
         BUDGET_OPTIONS(o.budget),
         OPT_GROUP("Text:"),
         OPT(LIST, "text", &text.texts, "FILE",
-            "UTF-8 text, gzip if it ends in .gz. The program divides it: the report is on windows that "
-            "nothing else has seen"),
+            "UTF-8 text, gzip if it ends in .gz, - for standard input. The program divides it: the report "
+            "is on windows that nothing else has seen"),
+        IDS_OPTION(text.ids),
+        JSONL_OPTION(text.jsonl),
         OPT(UINT, "chunks", &text.chunks, "N", "calibrate on at most this many windows", .fallback = "100",
             .range = OPT_RANGE(.min = 1)),
         PARSE_SPECIAL_OPTION(text.parse_special),
+        OPT_GROUP("Encoding:"),
         REQUANTIZE_OPTION(o.requantize),
         OPT(CHOICE, "method", &o.method, "feedback|best", "encoder, as kerf quantize has it"),
         OPT_GROUP("Output:"),
         HTML_OPTION(o.html),
+        OPT(FLAG, "resume", &o.resume, NULL,
+            "leave an output that this command has finished as it is; a run that was stopped goes on with "
+            "and without it"),
     };
     const struct opt_command cmd = {
         .name = "best",
@@ -541,7 +682,7 @@ int cmd_best(int argc, char **argv)
         .description =
             "Write the best file of a size: Hessians and importance of the text, the loss of every tensor, "
             "types by least expected loss after error feedback, that feedback, and a report beside the "
-            "standard mix of that size. A stopped run continues when the same command is given again. For a "
+            "standard mix of that size. A stopped run goes on when the same command is given again. For a "
             "device the run itself works in 1GiB, or in as much as error feedback needs for the widest "
             "matrix." ADAPTERS_HELP " The file then has them merged.",
         OPT_TABLE(options),
