@@ -65,7 +65,7 @@ says "inputs are never replaced"
 # A finished file is known with --resume, as long as it is what the run would write, and nothing else is.
 cp plain.gguf copy.gguf
 run 1 "$@" --text t -o plain.gguf
-says "plain.gguf: exists already; --resume leaves it as it is if this command wrote it, --force replaces it"
+says "plain.gguf: exists already; use --force to replace it, or --resume to leave it as it is if this command wrote it"
 run 0 "$@" --text t -o plain.gguf --resume --html none.html
 says "plain.gguf: is finished already"
 prints "plain.gguf: $(($(wc -c <plain.gguf))) bytes of 2450000, "

@@ -529,8 +529,8 @@ static int claim_outputs(const struct job *j, struct err *e)
     int rc = resume || force || access(j->o->output, F_OK) != 0
                  ? cmd_check_output(j->o->output, true, e)
                  : err_set(e, ERR_EXISTS,
-                           "%s: exists already; --resume leaves it as it is if this command wrote it, "
-                           "--force replaces it",
+                           "%s: exists already; use --force to replace it, or --resume to leave it as it "
+                           "is if this command wrote it",
                            j->o->output);
     if (rc == 0)
         rc = cmd_check_output(j->o->html, force || resume, e);
