@@ -220,7 +220,8 @@ int candidate_open_plan(struct candidate *out, const struct candidate *base, con
     if (rc == 0)
         rc = add_input(&c, e, "%s", path);
     if (rc == 0)
-        origin = plan_origin_compare(plan, base->model, opt->imatrix, true);
+        origin = plan_origin_compare(plan, base->model, opt->imatrix,
+                                     PLAN_ORIGIN_WEIGHTS | PLAN_ORIGIN_IMPORTANCE);
     for (size_t i = 0; rc == 0 && i < origin.n; i++)
         rc = add_line(&c, e, "%s", origin.remarks[i]);
     if (rc == 0)

@@ -385,7 +385,7 @@ static int measure_overhead(struct allocator *a, struct err *e)
         double tensor_bytes = r.bits_per_weight * (double)r.n_parameters / 8;
         uint64_t in_file, data;
         add_up(a, choice, &in_file, &data);
-        a->overhead = r.n_bytes - in_file + header_slack(a);
+        a->overhead = r.n_bytes - in_file + header_slack(a) + a->opt.record_bytes;
         a->fixed_bytes = (uint64_t)llround(tensor_bytes) - data;
         a->n_parameters = r.n_parameters;
     }

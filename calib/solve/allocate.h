@@ -32,6 +32,7 @@ struct allocate_options {
     bool without_source;      /* the type a tensor has already is no choice, unless a rule names it */
     bool free_pairs;          /* gate and up may differ */
     const char *imatrix_path; /* as quantize will be told: it stands in the metadata */
+    uint64_t record_bytes;    /* what the writer may add to the metadata of a planned file */
     bool requantize;
     struct pool *pool;
     const struct kern *kern;
@@ -46,6 +47,9 @@ struct allocation {
 };
 
 struct allocator;
+
+/* Room for the record of error feedback: settings, text, losses of held-out groups, hashes. */
+#define ALLOCATE_FEEDBACK_RECORD_BYTES 8192
 
 /* Borrows `table` and the options' pointers until allocator_free. Its losses are looked at by
  * allocator_solve: they may come later, and what is possible is known before. ERR_ARG: a rule that matches

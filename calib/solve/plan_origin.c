@@ -15,12 +15,12 @@ static void remark(struct plan_origin *o, const char *what, const char *planned,
 }
 
 struct plan_origin plan_origin_compare(const struct plan *plan, const struct model *m,
-                                       const struct imatrix *imatrix, bool compare_weights)
+                                       const struct imatrix *imatrix, unsigned parts)
 {
     struct plan_origin o = {.n = 0};
     const char *weights = plan_weights(plan), *importance = plan_importance(plan);
     char found[65] = "none";
-    bool comparable = weights[0] && compare_weights;
+    bool comparable = weights[0] && (parts & PLAN_ORIGIN_WEIGHTS);
     for (size_t i = 0; i < model_n_tensors(m); i++)
         comparable = comparable && !model_tensor(m, i)->has_blocks;
     if (comparable && loss_weights_hash(m, found, NULL) == 0 && strcmp(found, weights) != 0)
@@ -28,7 +28,7 @@ struct plan_origin plan_origin_compare(const struct plan *plan, const struct mod
     snprintf(found, sizeof found, "none");
     if (imatrix)
         loss_imatrix_hash(imatrix, found);
-    if (strlen(importance) == 64 && strcmp(found, importance) != 0)
+    if ((parts & PLAN_ORIGIN_IMPORTANCE) && strlen(importance) == 64 && strcmp(found, importance) != 0)
         remark(&o, imatrix ? "another importance matrix" : "an importance matrix", importance, found,
                "give that one with --imatrix");
     return o;

@@ -6,15 +6,20 @@
 #include "formats/model/model.h"
 #include "formats/recipe/plan.h"
 
-/* What a plan says of weights and importance matrix, beside those at hand (`imatrix` NULL: none). */
+/* What a plan says of weights and importance matrix, beside those at hand. */
 struct plan_origin {
     char remarks[2][256]; /* warnings, with their code */
     size_t n;
 };
 
-/* Weights are not compared where they may be missing or packed, nor without `compare_weights`, for a model
- * with more tensors than a plan speaks of: their hash would be another one anyway. */
+enum plan_origin_parts {
+    PLAN_ORIGIN_WEIGHTS = 1,    /* not for a model with more tensors than a plan speaks of */
+    PLAN_ORIGIN_IMPORTANCE = 2, /* not where the matrix is collected on the way */
+};
+
+/* `imatrix` NULL: none is used. `parts`: what is compared, of enum plan_origin_parts; weights that may be
+ * missing or packed never are, since their hash would be another one anyway. */
 struct plan_origin plan_origin_compare(const struct plan *plan, const struct model *m,
-                                       const struct imatrix *imatrix, bool compare_weights);
+                                       const struct imatrix *imatrix, unsigned parts);
 
 #endif

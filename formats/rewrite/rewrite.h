@@ -46,6 +46,7 @@ struct rewrite_options {
                                       for embeddings and the head, which seldom have data */
     bool no_fallback;              /* a shape that does not take the type asked for is an error */
     bool without_importance;       /* a dry run goes on where types need importance that is not there */
+    bool importance_to_come;       /* in a dry run: the run itself collects an importance matrix */
     bool allow_requantize;         /* quantized sources may change type */
     bool overwrite, resume, dry_run, measure; /* measure: fill rmse */
     uint64_t memory_bytes;                    /* bound on working memory; at least 64 MiB is always enough */

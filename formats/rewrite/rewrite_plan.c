@@ -233,14 +233,14 @@ static int assign(struct rw_plan *p, const struct model *m, const struct rewrite
     }
     ro.mix = mix;
     ro.from_checkpoint = !model_is_gguf(m);
-    ro.has_imatrix = opt->imatrix && imatrix_n(opt->imatrix) > 0;
+    ro.has_imatrix = (opt->imatrix && imatrix_n(opt->imatrix) > 0) || opt->importance_to_come;
     ro.override_hits = override_hits;
     ro.plan_hits = plan_hits;
     /* A dry run says what would be done: refused for want of importance is refused in both, unless it is
-     * asked what could be. */
+     * asked what could be, or has none yet. */
+    const bool unrefused = opt->dry_run && (opt->without_importance || opt->importance_to_come);
     if (rc == 0)
-        rc =
-            recipe_assign(&ro, model_hparams(m), r, p->n_tensors, opt->dry_run && opt->without_importance, e);
+        rc = recipe_assign(&ro, model_hparams(m), r, p->n_tensors, unrefused, e);
     for (size_t i = 0; rc == 0 && i < p->n_tensors; i++) {
         if (!opt->recipe.mix && p->tensors[i].src->has_blocks && r[i].why && strcmp(r[i].why, "mix") == 0)
             r[i].type = r[i].source_type; /* "auto" is as the source has it */

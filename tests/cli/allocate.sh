@@ -39,6 +39,12 @@ awk "BEGIN { exit !($(value expected_loss) < 0.999 * $loss) }" || fail "feedback
 prints '"mix": null'
 run 0 allocate "$demo" --table "$work/weighed" --hessian "$work/h.gguf" --target-size 2300000 -o "$work/fb2.plan" --threads 1
 same "$work/fb1.plan" "$work/fb2.plan"
+# Its file keeps within the size with the record of the feedback; and the importance is that of the Hessians, of which nothing is said.
+run 0 quantize "$demo" --plan "$work/fb1.plan" --method feedback --hessian "$work/h.gguf" -o "$work/fb.gguf"
+[ "$(wc -c <"$work/fb.gguf")" -le 2300000 ] || fail "the file has $(wc -c <"$work/fb.gguf") bytes of 2300000"
+! grep -q "the plan was measured" "$work/err" || fail "a matrix is missed that the Hessians give"
+run 0 quantize "$demo" --plan "$work/fb1.plan" --method feedback --text "$text" --ctx 64 -o "$work/fb2.gguf" --dry-run
+! grep -q "the plan was measured" "$work/err" || fail "a matrix is missed that the Hessians give"
 run 1 allocate "$demo" --table "$work/weighed" --hessian "$work/a.gguf" --target-size 2300000 -o "$work/fb3.plan"
 says "expected 'imatrix'"
 "$bin/make_checkpoint" --arch qwen3 --layers 4 --hidden 256 "$work/foreign" >/dev/null || fail "make_checkpoint"

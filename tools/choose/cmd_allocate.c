@@ -371,6 +371,7 @@ static int run(struct allocate_job *j, const char *model, uint64_t chunks, struc
                                   .without_source = o->types != NULL,
                                   .free_pairs = o->free_pairs,
                                   .imatrix_path = o->imatrix,
+                                  .record_bytes = hessian ? ALLOCATE_FEEDBACK_RECORD_BYTES : 0,
                                   .requantize = o->requantize,
                                   .pool = j->r->session.pool,
                                   .kern = j->r->session.kern};

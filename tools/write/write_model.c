@@ -36,7 +36,7 @@ struct inputs {
     struct model *model;
     struct towers_run towers;
     struct plan *plan;
-    struct imatrix *imatrix;
+    struct imatrix *imatrix, *of_hessians;
     struct adapter_list adapters;
     struct recipe_override *overrides;
     char **patterns; /* owns the texts */
@@ -53,6 +53,7 @@ static void inputs_release(struct inputs *in)
     adapter_list_release(&in->adapters);
     towers_release(&in->towers);
     imatrix_free(in->imatrix);
+    imatrix_free(in->of_hessians);
     plan_free(in->plan);
     model_close(in->model);
     session_close(&in->session);
@@ -335,6 +336,23 @@ static int write_all(struct rewrite_report *report, struct inputs *in, const str
     return rc;
 }
 
+/* Error feedback takes the importance of its Hessians where no matrix is given. A run loads it when they are
+ * there; what is said before that, and by a dry run, needs it here. */
+static int know_importance(struct inputs *in, const struct options *o, struct rewrite_options *ro,
+                           struct err *e)
+{
+    const bool borrowed = !in->imatrix && feedback_is_asked(&o->feedback);
+    unsigned parts = o->keep_mtp ? 0 : PLAN_ORIGIN_WEIGHTS;
+    int rc = borrowed && o->feedback.hessian ? imatrix_load(&in->of_hessians, o->feedback.hessian, e) : 0;
+    ro->importance_to_come = borrowed && !in->of_hessians;
+    if (!ro->importance_to_come)
+        parts |= PLAN_ORIGIN_IMPORTANCE;
+    if (rc == 0 && in->plan)
+        in->origin =
+            plan_origin_compare(in->plan, in->model, borrowed ? in->of_hessians : in->imatrix, parts);
+    return rc;
+}
+
 static int run(struct inputs *in, const struct recipe_options *recipe, const struct mix *towers_mix,
                const char *path, const struct options *o, const struct shared_options *s)
 {
@@ -361,12 +379,16 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const str
                                  .progress = progress_on(&bar)};
     ro.recipe.plan = in->plan;
     ro.memory_bytes = session_memory_left(s->memory_bytes);
-    if (rc == 0 && in->plan)
-        in->origin = plan_origin_compare(in->plan, in->model, in->imatrix, !o->keep_mtp);
+    if (rc == 0)
+        rc = know_importance(in, o, &ro, &e);
     if (rc == 0 && by_feedback && o->output)
         rc = feedback_check_output(&o->feedback, &ro, o->output, s, &e);
     if (rc == 0 && by_feedback && s->dry_run)
         rc = feedback_check_dry(&feedback, &ro, in->model, &in->session, &o->feedback, s, o->output, &e);
+    if (rc == 0 && s->dry_run && in->of_hessians) {
+        ro.imatrix = in->of_hessians;
+        ro.imatrix_path = o->feedback.hessian;
+    }
     if (rc == 0 && solving)
         rc = feedback_prepare(&feedback, &ro, in->model, &in->session, &o->feedback, s, o->output, &e);
     if (rc == 0)
