@@ -1,9 +1,9 @@
 /* feedback_rows.h - error feedback and refinement of 64 rows at once, for one type.
  *
- * The rows are independent; what they share is the matrix H. So everything is written for 16 rows side by
- * side, one weight of each in a vector, and nothing is ever summed across a vector: the bits do not depend on
- * the instruction set. Products with parts of H over all columns go through compute/gemm.h, 64 rows at a
- * time.
+ * The rows are independent; what they share is the matrix H. So everything is written for as many rows side
+ * by side as a register holds, one weight of each in a vector, and nothing is ever summed across a vector:
+ * the bits do not depend on the instruction set. Products with parts of H over all columns go through
+ * compute/gemm.h, 64 rows at a time.
  */
 #ifndef KERF_FEEDBACK_ROWS_H
 #define KERF_FEEDBACK_ROWS_H
@@ -17,7 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { FEEDBACK_ROWS = 64, FEEDBACK_LANES = 16, FEEDBACK_PANEL = 256 };
+enum { FEEDBACK_ROWS = 64, FEEDBACK_PANEL = 256 };
 
 struct feedback_stages {
     bool feedback;     /* hand the error of a weight on to those behind it */

@@ -10,11 +10,19 @@
 #include "feedback_rows.h"
 
 #include "calib/compute/gemm.h"
-#include "libquant/half.h"
 
 #include <math.h>
 #include <string.h>
 
+/* Rows side by side: as many as a register holds. GCC (12) takes wider vectors apart, comparisons into single
+ * numbers, which is slow and takes long to compile. */
+#if defined __AVX512F__
+enum { FEEDBACK_LANES = 16 };
+#elif defined __AVX__
+enum { FEEDBACK_LANES = 8 };
+#else
+enum { FEEDBACK_LANES = 4 };
+#endif
 typedef float vf __attribute__((vector_size(4 * FEEDBACK_LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * FEEDBACK_LANES)));
 
@@ -67,14 +75,15 @@ static inline vf reciprocal(vf x)
     return pick(x != 0, 1.0f / x, (vf){0});
 }
 
-/* Float16 values nearest to x, as a block stores them; huge values stay finite. */
+/* Float16 values nearest to x, as a block stores them; huge values stay finite. It is f16_round for every
+ * lane, where infinities and what is no number are out of the way. */
 static inline vf round_half(vf x)
 {
-    float v[FEEDBACK_LANES];
-    store(v, lower(upper(x, splat(-65504.0f)), splat(65504.0f)));
-    for (unsigned i = 0; i < FEEDBACK_LANES; i++)
-        v[i] = f16_round(v[i]);
-    return load(v);
+    x = lower(upper(x, splat(-65504.0f)), splat(65504.0f));
+    const vi size = (vi)magnitude(x), sign = (vi)x ^ size;
+    const vi normal = (size + 0xfff + (size >> 13 & 1)) & ~0x1fff;
+    const vi subnormal = (vi)(((vf)size + 0.5f) - 0.5f); /* as in f32_to_f16 */
+    return (vf)(sign | (vi)pick(size < 0x38800000, (vf)subnormal, (vf)normal));
 }
 
 /* d of a block, as it stores it. */
@@ -484,7 +493,8 @@ static void load_block(const struct feedback_chunk *c, size_t col, size_t lane, 
                                   load(c->dmin + col / f->block * FEEDBACK_ROWS + lane)};
 }
 
-/* One block of 16 rows; errors of the panel's columns go to `e`, which begins at column `panel`. */
+/* One block of as many rows as there are lanes; errors of the panel's columns go to `e`, which begins at
+ * column `panel`. */
 static void feed_block(struct feedback_chunk *c, size_t panel, size_t col, size_t lane, vf *e)
 {
     const struct feedback_format *f = c->format;

@@ -4,8 +4,9 @@
  * With A = (1 + u)^-T D (1 + u)^-1, u the factors within the unit, the loss of a unit of 4 or 8 weights is
  * (t - v)^T A (t - v), t the weights after all errors before it. The entry is chosen for the diagonal of A,
  * where every weight has terms of its own, by trying all entries: 256 to 1024 of them, each a handful of
- * additions for 16 rows. The errors then are handed on one by one as anywhere, and their loss is exact. An
- * even number of signs is exact under the diagonal, too: the weight that costs least takes the wrong one. */
+ * additions for a vector of rows. The errors then are handed on one by one as anywhere, and their loss is
+ * exact. An even number of signs is exact under the diagonal, too: the weight that costs least takes the
+ * wrong one. */
 #include "libquant/codebook.h"
 
 enum { TUPLE_UNIT = 8, TUPLE_TERMS = 42 };

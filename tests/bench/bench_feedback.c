@@ -1,10 +1,10 @@
 /* bench_feedback.c - what each stage of the error feedback gains, in layer loss and in divergence, and what
  * it costs.
  *
- *     bench_feedback MODEL HESSIAN TEXT TYPE [WINDOWS [FIRST [VARIANTS]]]
+ *     bench_feedback MODEL HESSIAN TEXT TYPE [WINDOWS [FIRST [VARIANTS [ISA]]]]
  *
  * All matrices of the layers in one type; head and embedding as they are. WINDOWS (8) windows of 512 tokens
- * from window FIRST (0) of the text, which should not be the Hessians'. */
+ * from window FIRST (0) of the text, which should not be the Hessians'. ISA: as of kerf --isa. */
 #include "calib/corpus.h"
 #include "calib/eval/candidate.h"
 #include "calib/feedback/feedback_model.h"
@@ -48,6 +48,7 @@ struct bench {
     struct hessian_file *hessian;
     struct imatrix *imatrix;
     struct pool *pool;
+    const struct kern *kern;
     struct corpus corpus;
     struct windows all, windows;
     enum qtype type;
@@ -85,7 +86,7 @@ static int run(struct bench *b, const struct variant *v, struct err *e)
     char path[64];
     snprintf(path, sizeof path, "bench-feedback-%ld.tmp", (long)getpid());
     struct feedback_model_options opt = {.pool = b->pool,
-                                         .kern = kern_native(),
+                                         .kern = b->kern,
                                          .memory_bytes = (uint64_t)8 << 30,
                                          .hessian = b->hessian,
                                          .imatrix = b->imatrix,
@@ -122,15 +123,16 @@ int main(int argc, char **argv)
     struct bench b = {0};
     struct err e = {0};
     if (argc < 5 || !qtype_from_name(argv[4], &b.type)) {
-        fprintf(stderr, "usage: bench_feedback MODEL HESSIAN TEXT TYPE [WINDOWS [FIRST [VARIANTS]]]\n");
+        fprintf(stderr, "usage: bench_feedback MODEL HESSIAN TEXT TYPE [WINDOWS [FIRST [VARIANTS [ISA]]]]\n");
         return 2;
     }
     size_t n = argc > 5 ? strtoul(argv[5], NULL, 10) : 8, first = argc > 6 ? strtoul(argv[6], NULL, 10) : 0,
            n_variants = sizeof variants / sizeof *variants,
            most = argc > 7 ? strtoul(argv[7], NULL, 10) : n_variants;
-    int rc = pool_new(&b.pool, 0, &e);
+    b.kern = argc > 8 ? kern_by_name(argv[8]) : kern_native();
+    int rc = b.kern ? pool_new(&b.pool, 0, &e) : err_set(&e, ERR_ARG, "%s: not supported here", argv[8]);
     if (rc == 0)
-        rc = candidate_open_file(&b.model, argv[1], kern_native(), &e);
+        rc = candidate_open_file(&b.model, argv[1], b.kern, &e);
     if (rc == 0)
         rc = hessian_file_open(&b.hessian, argv[2], &e);
     if (rc == 0)
