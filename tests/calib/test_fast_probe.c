@@ -331,15 +331,13 @@ static char *saved(struct loss_table *t, const char *name)
     return text;
 }
 
-static void the_same_table_for_threads_memory_and_stops(void **state)
+static void the_same_table_for_threads_and_memory_and_back(void **state)
 {
     (void)state;
     struct err e = {0};
     struct loss_table t = {0};
     struct pool *three = NULL;
-    enum loss_kept found;
-    char kept[128];
-    size_t n_known = 0, n_all = 0, n_stops = 0;
+    char path[128];
     check(pool_new(&three, 3, &e), &e);
     measure_with(&t, &massive, (struct loss_measure){0});
     char *one = saved(&t, "one.json");
@@ -347,6 +345,29 @@ static void the_same_table_for_threads_memory_and_stops(void **state)
     char *other = saved(&t, "other.json");
     assert_string_equal(one, other);
     free(other);
+
+    snprintf(path, sizeof path, "%s/one.json", plain.folder);
+    check(loss_table_init(&t, massive.model, NULL, types, N_TYPES, &e), &e);
+    check(loss_table_load(&t, path, &e), &e);
+    assert_int_equal(t.probe, LOSS_PROBE_FAST);
+    assert_int_equal(t.massive[0], MASSIVE);
+    other = saved(&t, "other.json");
+    assert_string_equal(one, other);
+    free(one);
+    free(other);
+    pool_free(three);
+}
+
+static void a_stopped_run_continues_to_the_same_table(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct loss_table t = {0};
+    enum loss_kept found;
+    char kept[128];
+    size_t n_known = 0, n_all = 0, n_stops = 0;
+    measure_with(&t, &massive, (struct loss_measure){0});
+    char *one = saved(&t, "one.json");
     snprintf(kept, sizeof kept, "%s/fast.kerf-state", plain.folder);
     for (int rc = ERR_CANCELLED; rc == ERR_CANCELLED; n_stops++) {
         int steps = 40 + 25 * (int)n_stops;
@@ -356,8 +377,7 @@ static void the_same_table_for_threads_memory_and_stops(void **state)
                                    .state_path = kept};
         check(loss_table_init(&t, massive.model, NULL, types, N_TYPES, &e), &e);
         t.probe = LOSS_PROBE_FAST;
-        if (n_stops > 0)
-            check(loss_table_continue(&found, &t, kept, &windows, &e), &e);
+        check(loss_table_continue(&found, &t, kept, &windows, &e), &e);
         loss_table_count(&t, &opt, &n_known, &n_all);
         assert_int_equal(n_all, 7 * N_LAYERS);
         rc = loss_table_measure(&t, &massive.net, massive.base, &windows, &opt, &e);
@@ -367,9 +387,11 @@ static void the_same_table_for_threads_memory_and_stops(void **state)
             loss_table_release(&t);
         assert_true(n_stops < 60);
     }
-    other = saved(&t, "other.json");
+    char *other = saved(&t, "other.json");
     assert_string_equal(one, other);
     assert_true(n_stops > 2);
+    free(one);
+    free(other);
 
     /* The state is one of fast probes, and no other run takes it up. */
     check(loss_table_init(&t, massive.model, NULL, types, N_TYPES, &e), &e);
@@ -377,20 +399,6 @@ static void the_same_table_for_threads_memory_and_stops(void **state)
     assert_int_equal(found, LOSS_KEPT_UNFIT);
     assert_non_null(strstr(e.msg, "fast.kerf-state: begun with fast probes, not full"));
     loss_table_release(&t);
-
-    /* Reading gives back what was written. */
-    char path[128];
-    snprintf(path, sizeof path, "%s/one.json", plain.folder);
-    check(loss_table_init(&t, massive.model, NULL, types, N_TYPES, &e), &e);
-    check(loss_table_load(&t, path, &e), &e);
-    assert_int_equal(t.probe, LOSS_PROBE_FAST);
-    assert_int_equal(t.massive[0], MASSIVE);
-    free(other);
-    other = saved(&t, "other.json");
-    assert_string_equal(one, other);
-    free(one);
-    free(other);
-    pool_free(three);
 }
 
 int main(void)
@@ -401,7 +409,8 @@ int main(void)
         cmocka_unit_test(beta_is_interpolated_over_depth),
         cmocka_unit_test(a_massive_layer_is_found_and_measured),
         cmocka_unit_test(passes_are_counted_and_bounded),
-        cmocka_unit_test(the_same_table_for_threads_memory_and_stops),
+        cmocka_unit_test(the_same_table_for_threads_and_memory_and_back),
+        cmocka_unit_test(a_stopped_run_continues_to_the_same_table),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -321,17 +321,20 @@ static void factors_stand_only_where_the_runtime_reads_them(void **state)
 }
 
 /* OLMo 2, SmolLM3, Granite 3, Gemma, Phi-3, GLM-4, gpt-oss, DeepSeek: what their runtimes have built in. */
-static void what_a_runtime_has_built_in_must_be_so(void **state)
+static void heads_must_make_up_the_width_where_no_key_says_otherwise(void **state)
+{
+    (void)state;
+    toy_config_refused("Olmo2ForCausalLM", "\"head_dim\": 32", ERR_UNSUPPORTED, "do not make up hidden_size");
+    toy_config_refused("GraniteForCausalLM", "\"head_dim\": 32", ERR_UNSUPPORTED,
+                       "do not make up hidden_size");
+    toy_config_refused("Phi3ForCausalLM", "\"head_dim\": 8", ERR_UNSUPPORTED, "do not make up hidden_size");
+}
+
+static void layers_without_rotation_are_every_fourth(void **state)
 {
     (void)state;
     struct arch_model m;
     struct hf_config *c;
-    toy_config_refused("Olmo2ForCausalLM", "\"head_dim\": 32", ERR_UNSUPPORTED, "do not make up hidden_size");
-    toy_config_refused("GraniteForCausalLM", "\"head_dim\": 32", ERR_UNSUPPORTED,
-                       "do not make up hidden_size");
-    toy_config_refused("GraniteForCausalLM", "\"logits_scaling\": 0", ERR_FORMAT, "'logits_scaling' is 0");
-    toy_config_refused("GraniteForCausalLM", "\"residual_multiplier\": -1", ERR_FORMAT,
-                       "'residual_multiplier'");
     toy_config_refused("SmolLM3ForCausalLM", "\"no_rope_layer_interval\": 3", ERR_UNSUPPORTED,
                        "interval is 3");
     toy_config_refused("SmolLM3ForCausalLM", "\"no_rope_layers\": [1, 0, 1, 0]", ERR_UNSUPPORTED,
@@ -339,6 +342,16 @@ static void what_a_runtime_has_built_in_must_be_so(void **state)
     toy_config_refused("SmolLM3ForCausalLM", "\"no_rope_layers\": [1]", ERR_UNSUPPORTED, "no_rope_layers");
     toy_config_refused("SmolLM3ForCausalLM", "\"use_sliding_window\": true, \"sliding_window\": 64",
                        ERR_UNSUPPORTED, "use_sliding_window");
+    toy_config_resolve(&m, &c, "SmolLM3ForCausalLM", "\"no_rope_layers\": [1, 1, 1, 0, 1, 1, 1, 0]");
+    assert_int_equal(m.arch->runtime.unrotated_period, 4);
+    hf_config_free(c);
+}
+
+static void gemma_is_as_its_runtime_has_built_in(void **state)
+{
+    (void)state;
+    struct arch_model m;
+    struct hf_config *c;
     toy_config_refused("Gemma2ForCausalLM", "\"tie_word_embeddings\": false", ERR_UNSUPPORTED,
                        "no head of its own");
     toy_config_refused("Gemma2ForCausalLM", "\"hidden_act\": \"silu\"", ERR_UNSUPPORTED,
@@ -350,6 +363,15 @@ static void what_a_runtime_has_built_in_must_be_so(void **state)
                        "every 6th layer");
     toy_config_refused("Gemma3ForCausalLM", "\"attn_logit_softcapping\": 50.0", ERR_UNSUPPORTED,
                        "attn_logit_softcapping is 50");
+    toy_config_resolve(&m, &c, "Gemma2ForCausalLM",
+                       "\"layer_types\": [\"sliding_attention\", \"full_attention\", \"sliding_attention\"]");
+    assert_true(m.tied);
+    hf_config_free(c);
+}
+
+static void long_rope_has_factors_for_each_pair(void **state)
+{
+    (void)state;
     toy_config_refused("Phi3ForCausalLM", "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.0}",
                        ERR_UNSUPPORTED, "'phi3' has 'longrope' alone");
     toy_config_refused("Phi3ForCausalLM", "\"rope_scaling\": {\"type\": \"su\", \"short_factor\": [1, 1, 1]}",
@@ -358,11 +380,31 @@ static void what_a_runtime_has_built_in_must_be_so(void **state)
                        "\"partial_rotary_factor\": 0.25, \"rope_scaling\": {\"type\": \"longrope\", "
                        "\"long_factor\": [1, 1], \"short_factor\": [1, 0]}",
                        ERR_FORMAT, "'short_factor' [1] is not a number above 0");
-    toy_config_refused("Phi3ForCausalLM", "\"head_dim\": 8", ERR_UNSUPPORTED, "do not make up hidden_size");
+}
+
+static void glm_has_shared_experts_and_whole_pairs(void **state)
+{
+    (void)state;
+    struct arch_model m;
+    struct hf_config *c;
     toy_config_refused("Glm4ForCausalLM", "\"partial_rotary_factor\": 0.2", ERR_FORMAT,
                        "3 entries of a head are rotated");
     toy_config_refused("Glm4MoeForCausalLM", "\"n_shared_experts\": 0", ERR_UNSUPPORTED,
                        "n_shared_experts is 0");
+    toy_config_resolve(
+        &m, &c, "Glm4MoeForCausalLM",
+        "\"first_k_dense_replace\": 2, \"num_nextn_predict_layers\": 1, \"partial_rotary_factor\": 0.5");
+    assert_true(m.dense_layers[0] == 3 && m.value[ARCH_ES] == 3 && m.value[ARCH_R] == 8);
+    uint64_t block = 9;
+    assert_true(arch_is_behind(&m, "model.layers.3.eh_proj.weight", &block) && block == 0);
+    assert_false(arch_is_behind(&m, "model.layers.2.mlp.gate.weight", &block));
+    assert_false(arch_is_behind(&m, "model.layers.4.mlp.gate.weight", &block));
+    hf_config_free(c);
+}
+
+static void options_of_experts_that_no_runtime_has_are_refused(void **state)
+{
+    (void)state;
     toy_config_refused("GptOssForCausalLM", "\"swiglu_limit\": 6.0", ERR_UNSUPPORTED, "have 7 built in");
     toy_config_refused("GptOssForCausalLM", "\"attention_bias\": false", ERR_UNSUPPORTED,
                        "attention_bias is false");
@@ -379,27 +421,19 @@ static void what_a_runtime_has_built_in_must_be_so(void **state)
         "DeepseekV3ForCausalLM",
         "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 40, \"mscale\": 1.0, \"mscale_all_dim\": 0.7}",
         ERR_UNSUPPORTED, "is not mscale_all_dim");
+}
+
+static void options_of_other_families_are_refused(void **state)
+{
+    (void)state;
+    toy_config_refused("GraniteForCausalLM", "\"logits_scaling\": 0", ERR_FORMAT, "'logits_scaling' is 0");
+    toy_config_refused("GraniteForCausalLM", "\"residual_multiplier\": -1", ERR_FORMAT,
+                       "'residual_multiplier'");
     toy_config_refused("Mistral3ForConditionalGeneration",
                        "\"text_config\": {\"model_type\": \"ministral3\"}", ERR_UNSUPPORTED,
                        "is 'ministral3'; 'mistral' alone");
     toy_config_refused("SeedOssForCausalLM", "\"attention_out_bias\": true", ERR_UNSUPPORTED,
                        "'attention_out_bias' is true");
-    toy_config_resolve(
-        &m, &c, "Glm4MoeForCausalLM",
-        "\"first_k_dense_replace\": 2, \"num_nextn_predict_layers\": 1, \"partial_rotary_factor\": 0.5");
-    assert_true(m.dense_layers[0] == 3 && m.value[ARCH_ES] == 3 && m.value[ARCH_R] == 8);
-    uint64_t block = 9;
-    assert_true(arch_is_behind(&m, "model.layers.3.eh_proj.weight", &block) && block == 0);
-    assert_false(arch_is_behind(&m, "model.layers.2.mlp.gate.weight", &block));
-    assert_false(arch_is_behind(&m, "model.layers.4.mlp.gate.weight", &block));
-    hf_config_free(c);
-    toy_config_resolve(&m, &c, "Gemma2ForCausalLM",
-                       "\"layer_types\": [\"sliding_attention\", \"full_attention\", \"sliding_attention\"]");
-    assert_true(m.tied);
-    hf_config_free(c);
-    toy_config_resolve(&m, &c, "SmolLM3ForCausalLM", "\"no_rope_layers\": [1, 1, 1, 0, 1, 1, 1, 0]");
-    assert_int_equal(m.arch->runtime.unrotated_period, 4);
-    hf_config_free(c);
 }
 
 #define LEADING "\"first_k_dense_replace\": 1"
@@ -467,7 +501,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(factors_stand_only_where_the_runtime_reads_them),
-        cmocka_unit_test(what_a_runtime_has_built_in_must_be_so),
+        cmocka_unit_test(heads_must_make_up_the_width_where_no_key_says_otherwise),
+        cmocka_unit_test(layers_without_rotation_are_every_fourth),
+        cmocka_unit_test(gemma_is_as_its_runtime_has_built_in),
+        cmocka_unit_test(long_rope_has_factors_for_each_pair),
+        cmocka_unit_test(glm_has_shared_experts_and_whole_pairs),
+        cmocka_unit_test(options_of_experts_that_no_runtime_has_are_refused),
+        cmocka_unit_test(options_of_other_families_are_refused),
         cmocka_unit_test(groups_of_experts_must_fit_them),
         cmocka_unit_test(groups_that_choose_nothing_are_written_as_one),
         cmocka_unit_test(hybrid_keys_describe_the_delta_net),

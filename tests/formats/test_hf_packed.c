@@ -285,6 +285,18 @@ static void expect_config_refusal(const char *json, int code, const char *want)
     close_opened(&o);
 }
 
+struct config_refusal {
+    const char *json;
+    int code;
+    const char *want;
+};
+
+static void expect_refusals(const struct config_refusal *cases, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        expect_config_refusal(cases[i].json, cases[i].code, cases[i].want);
+}
+
 static void methods_that_are_not_read_are_refused_by_name(void **state)
 {
     (void)state;
@@ -296,12 +308,13 @@ static void methods_that_are_not_read_are_refused_by_name(void **state)
         snprintf(want, sizeof want, "compressed with '%s', which is not supported", methods[i]);
         expect_config_refusal(json, ERR_UNSUPPORTED, want);
     }
-    static const struct {
-        const char *json;
-        int code;
-        const char *want;
-    } cases[] = {
-        {"{}", ERR_UNSUPPORTED, "without 'quant_method'"},
+    expect_config_refusal("{}", ERR_UNSUPPORTED, "without 'quant_method'");
+}
+
+static void forms_of_gptq_and_awq_that_are_not_read_are_refused(void **state)
+{
+    (void)state;
+    static const struct config_refusal cases[] = {
         {"{\"quant_method\": \"awq\", \"version\": \"gemv\"}", ERR_UNSUPPORTED, "version 'gemv'"},
         {"{\"quant_method\": \"awq\", \"bits\": 3}", ERR_FORMAT, "'bits' is not 4"},
         {"{\"quant_method\": \"gptq\"}", ERR_FORMAT, "'bits' is not 2, 3, 4 or 8"},
@@ -312,10 +325,26 @@ static void methods_that_are_not_read_are_refused_by_name(void **state)
          "checkpoint_format 'marlin'"},
         {"{\"quant_method\": \"gptq\", \"bits\": 4, \"is_marlin_format\": true}", ERR_UNSUPPORTED,
          "'marlin'"},
+    };
+    expect_refusals(cases, sizeof cases / sizeof *cases);
+}
+
+static void shapes_of_fp8_blocks_are_checked(void **state)
+{
+    (void)state;
+    static const struct config_refusal cases[] = {
         {"{\"quant_method\": \"fp8\", \"weight_block_size\": [128]}", ERR_FORMAT, "'weight_block_size'"},
         {"{\"quant_method\": \"fp8\", \"weight_block_size\": [0, 128]}", ERR_FORMAT, "'weight_block_size'"},
         {"{\"quant_method\": \"fp8\", \"weight_block_size\": [1, 2, 3]}", ERR_FORMAT, "'weight_block_size'"},
         {"{\"quant_method\": \"fp8\", \"weight_block_size\": 128}", ERR_FORMAT, "'weight_block_size'"},
+    };
+    expect_refusals(cases, sizeof cases / sizeof *cases);
+}
+
+static void forms_of_compressed_tensors_that_are_not_read_are_refused(void **state)
+{
+    (void)state;
+    static const struct config_refusal cases[] = {
         {"{\"quant_method\": \"compressed-tensors\"}", ERR_FORMAT, "'config_groups' is not an object"},
         {"{\"quant_method\": \"compressed-tensors\", \"format\": \"marlin-24\", \"config_groups\": {}}",
          ERR_UNSUPPORTED, "format 'marlin-24'"},
@@ -329,6 +358,14 @@ static void methods_that_are_not_read_are_refused_by_name(void **state)
         {"{\"quant_method\": \"compressed-tensors\", \"config_groups\": {}, "
          "\"transform_config\": {\"config_groups\": {\"R1\": {}}}}",
          ERR_UNSUPPORTED, "transform_config"},
+    };
+    expect_refusals(cases, sizeof cases / sizeof *cases);
+}
+
+static void forms_of_auto_round_that_are_not_read_are_refused(void **state)
+{
+    (void)state;
+    static const struct config_refusal cases[] = {
         {"{\"quant_method\": \"auto-round\", \"bits\": 4, \"group_size\": 32, \"packing_format\": "
          "\"auto_round:llm_compressor\"}",
          ERR_UNSUPPORTED, "packing_format 'auto_round:llm_compressor'"},
@@ -339,6 +376,14 @@ static void methods_that_are_not_read_are_refused_by_name(void **state)
         {"{\"quant_method\": \"auto-round\", \"bits\": 4, \"group_size\": 32, \"sym\": false}",
          ERR_UNSUPPORTED, "no packing_format beside 'sym: false'"},
         {"{\"quant_method\": \"auto-round\"}", ERR_FORMAT, "'bits' is not 2, 3, 4 or 8"},
+    };
+    expect_refusals(cases, sizeof cases / sizeof *cases);
+}
+
+static void forms_of_mlx_and_modelopt_that_are_not_read_are_refused(void **state)
+{
+    (void)state;
+    static const struct config_refusal cases[] = {
         {"{\"bits\": 4, \"group_size\": 32, \"mode\": \"mxfp4\"}", ERR_UNSUPPORTED,
          "compressed with 'mlx', mode 'mxfp4', which is not supported"},
         {"{\"bits\": 4, \"group_size\": 32, \"mode\": \"nvfp4\"}", ERR_UNSUPPORTED, "mode 'nvfp4'"},
@@ -350,8 +395,7 @@ static void methods_that_are_not_read_are_refused_by_name(void **state)
          "\"quantized_layers\": {\"a\": {\"quant_algo\": \"INT4_AWQ\"}}}",
          ERR_UNSUPPORTED, "quant_algo 'INT4_AWQ'"},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        expect_config_refusal(cases[i].json, cases[i].code, cases[i].want);
+    expect_refusals(cases, sizeof cases / sizeof *cases);
 }
 
 /* A copy of the layer with one thing changed: a part left out, of another dtype or with another shape. */
@@ -392,7 +436,13 @@ static void try_change(const struct change *c)
     toy_packed_release(&p);
 }
 
-static void contradictions_are_refused_by_tensor(void **state)
+static void try_changes(const struct change *changes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        try_change(&changes[i]);
+}
+
+static void contradictions_of_fp8_are_refused_by_tensor(void **state)
 {
     (void)state;
     static const struct change changes[] = {
@@ -403,12 +453,6 @@ static void contradictions_are_refused_by_tensor(void **state)
          ERR_FORMAT,
          "F8_E4M3 without a scale; expected '" STEM},
         {TOY_FP8_BLOCK, "weight", DROP, {0}, ERR_FORMAT, "whose packed values are missing"},
-        {TOY_MLX_4, "scales", DROP, {0}, ERR_FORMAT, "the tensor with its scales is missing"},
-        {TOY_MLX_4, "biases", DROP, {0}, ERR_FORMAT, "the tensor with its zero points is missing"},
-        {TOY_MLX_4, "weight", DTYPE, {ST_I32}, ERR_FORMAT, "U32 expected, found I32"},
-        {TOY_MLX_4, "scales", DTYPE, {ST_U32}, ERR_FORMAT, "F32, F16 or BF16 expected"},
-        {TOY_MLX_4, "biases", SHAPE, {2, 24, 2}, ERR_FORMAT, "expected, found [24, 2]"},
-        {TOY_MLX_3, "weight", SHAPE, {2, 24, 8}, ERR_FORMAT, "are not numbers of 3 bits in groups of 32"},
         {TOY_FP8_BLOCK,
          "weight",
          DTYPE,
@@ -431,6 +475,28 @@ static void contradictions_are_refused_by_tensor(void **state)
         {TOY_FP8_BLOCK, "weight_scale_inv", SHAPE, {1, 3}, ERR_FORMAT, "found [3]"},
         {TOY_FP8_BLOCK, "weight", SHAPE, {2, 0, 96}, ERR_FORMAT, "none empty"},
         {TOY_MODELOPT_FP8, "weight_scale", DROP, {0}, ERR_FORMAT, "'" STEM ".weight_scale' beside it"},
+    };
+    try_changes(changes, sizeof changes / sizeof *changes);
+}
+
+static void contradictions_of_mlx_are_refused_by_tensor(void **state)
+{
+    (void)state;
+    static const struct change changes[] = {
+        {TOY_MLX_4, "scales", DROP, {0}, ERR_FORMAT, "the tensor with its scales is missing"},
+        {TOY_MLX_4, "biases", DROP, {0}, ERR_FORMAT, "the tensor with its zero points is missing"},
+        {TOY_MLX_4, "weight", DTYPE, {ST_I32}, ERR_FORMAT, "U32 expected, found I32"},
+        {TOY_MLX_4, "scales", DTYPE, {ST_U32}, ERR_FORMAT, "F32, F16 or BF16 expected"},
+        {TOY_MLX_4, "biases", SHAPE, {2, 24, 2}, ERR_FORMAT, "expected, found [24, 2]"},
+        {TOY_MLX_3, "weight", SHAPE, {2, 24, 8}, ERR_FORMAT, "are not numbers of 3 bits in groups of 32"},
+    };
+    try_changes(changes, sizeof changes / sizeof *changes);
+}
+
+static void contradictions_of_gptq_and_awq_are_refused_by_tensor(void **state)
+{
+    (void)state;
+    static const struct change changes[] = {
         {TOY_GPTQ_4, "qzeros", DROP, {0}, ERR_FORMAT, "the tensor with its zero points is missing"},
         {TOY_GPTQ_4, "scales", DROP, {0}, ERR_FORMAT, "the tensor with its scales is missing"},
         {TOY_GPTQ_4, "qweight", DROP, {0}, ERR_FORMAT, "whose packed values are missing"},
@@ -443,6 +509,14 @@ static void contradictions_are_refused_by_tensor(void **state)
         {TOY_GPTQ_3, "qweight", SHAPE, {2, 8, 27}, ERR_FORMAT, "8 words do not hold whole groups of 3-bit"},
         {TOY_AWQ, "qzeros", SHAPE, {2, 1, 9}, ERR_FORMAT, "shape [3, 3] expected, found [1, 9]"},
         {TOY_AWQ, "scales", SHAPE, {2, 1, 72}, ERR_FORMAT, "shape [3, 24] expected"},
+    };
+    try_changes(changes, sizeof changes / sizeof *changes);
+}
+
+static void contradictions_of_compressed_tensors_are_refused_by_tensor(void **state)
+{
+    (void)state;
+    static const struct change changes[] = {
         {TOY_CT_PACK_4, "weight_shape", DROP, {0}, ERR_FORMAT, "the tensor with its shape is missing"},
         {TOY_CT_PACK_4,
          "weight_packed",
@@ -460,6 +534,14 @@ static void contradictions_are_refused_by_tensor(void **state)
          "shape [3, 1] expected"},
         {TOY_CT_PACK_4_INDEX, "weight_g_idx", DTYPE, {ST_F32}, ERR_FORMAT, "I32 expected, found F32"},
         {TOY_CT_INT_ASYMMETRIC, "weight_zero_point", SHAPE, {2, 3, 24}, ERR_FORMAT, "shape [24, 3] expected"},
+    };
+    try_changes(changes, sizeof changes / sizeof *changes);
+}
+
+static void contradictions_of_nvfp4_are_refused_by_tensor(void **state)
+{
+    (void)state;
+    static const struct change changes[] = {
         {TOY_CT_NVFP4,
          "weight_scale",
          SHAPE,
@@ -469,6 +551,14 @@ static void contradictions_are_refused_by_tensor(void **state)
         {TOY_CT_NVFP4, "weight_scale", DTYPE, {ST_BF16}, ERR_FORMAT, "F8_E4M3 expected, found BF16"},
         {TOY_CT_NVFP4, "weight_global_scale", SHAPE, {1, 2}, ERR_FORMAT, "shape [1] expected, found [2]"},
         {TOY_MODELOPT_NVFP4, "weight_scale", DROP, {0}, ERR_FORMAT, "the tensor with its scales is missing"},
+    };
+    try_changes(changes, sizeof changes / sizeof *changes);
+}
+
+static void contradictions_of_bitsandbytes_and_bitnet_are_refused_by_tensor(void **state)
+{
+    (void)state;
+    static const struct change changes[] = {
         {TOY_BITNET, "weight_scale", SHAPE, {1, 2}, ERR_FORMAT, "shape [1] expected, found [2]"},
         {TOY_BITNET, "weight", DTYPE, {ST_I8}, ERR_FORMAT, "U8 expected, found I8"},
         {TOY_BNB_NF4, "weight.absmax", SHAPE, {1, 35}, ERR_FORMAT, "shape [36] expected, found [35]"},
@@ -484,8 +574,7 @@ static void contradictions_are_refused_by_tensor(void **state)
         {TOY_BNB_FP4, "weight", SHAPE, {2, 1151, 1}, ERR_FORMAT, "shape [1152] expected, found [1151, 1]"},
         {TOY_BNB_INT8, "SCB", SHAPE, {1, 23}, ERR_FORMAT, "shape [24] expected, found [23]"},
     };
-    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++)
-        try_change(&changes[i]);
+    try_changes(changes, sizeof changes / sizeof *changes);
 }
 
 static void values_that_lead_outside_are_refused(void **state)
@@ -794,7 +883,17 @@ int main(void)
         cmocka_unit_test(an_index_of_minus_ones_means_columns_in_order),
         cmocka_unit_test(names_alone_are_grouped),
         cmocka_unit_test(methods_that_are_not_read_are_refused_by_name),
-        cmocka_unit_test(contradictions_are_refused_by_tensor),
+        cmocka_unit_test(forms_of_gptq_and_awq_that_are_not_read_are_refused),
+        cmocka_unit_test(shapes_of_fp8_blocks_are_checked),
+        cmocka_unit_test(forms_of_compressed_tensors_that_are_not_read_are_refused),
+        cmocka_unit_test(forms_of_auto_round_that_are_not_read_are_refused),
+        cmocka_unit_test(forms_of_mlx_and_modelopt_that_are_not_read_are_refused),
+        cmocka_unit_test(contradictions_of_fp8_are_refused_by_tensor),
+        cmocka_unit_test(contradictions_of_mlx_are_refused_by_tensor),
+        cmocka_unit_test(contradictions_of_gptq_and_awq_are_refused_by_tensor),
+        cmocka_unit_test(contradictions_of_compressed_tensors_are_refused_by_tensor),
+        cmocka_unit_test(contradictions_of_nvfp4_are_refused_by_tensor),
+        cmocka_unit_test(contradictions_of_bitsandbytes_and_bitnet_are_refused_by_tensor),
         cmocka_unit_test(values_that_lead_outside_are_refused),
         cmocka_unit_test(published_configurations_are_recognized),
         cmocka_unit_test(older_releases_state_it_in_a_file_of_its_own),
