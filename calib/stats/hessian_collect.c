@@ -5,6 +5,7 @@
 #include "formats/gguf/imatrix_file.h"
 #include "imatrix_sums.h"
 #include "libquant/base/checked.h"
+#include "libquant/base/path.h"
 #include "libquant/base/pool.h"
 
 #include <stdio.h>
@@ -213,6 +214,30 @@ static int run(struct collecting *c, const struct net *net, struct weights *weig
     return rc ? rc : put_layer(c, HESSIAN_BEHIND, e);
 }
 
+/* Room on the disk for sums of which there are none. */
+static void drop_part(const char *path)
+{
+    char *part = path_with(path, PATH_PART);
+    if (part)
+        unlink(part);
+    free(part);
+}
+
+/* What a run that was asked to stop leaves, and how to go on. */
+static void say_what_is_kept(const struct collecting *c, bool resume, const char *path, uint32_t n_layers,
+                             struct err *e)
+{
+    if (!resume)
+        err_set(e, ERR_CANCELLED, ERR_STOPPED_UNKEPT);
+    else if (c->state.n_windows == 0)
+        err_set(e, ERR_CANCELLED, ERR_STOPPED " before the first layer was complete, so nothing is kept");
+    else
+        err_set(e, ERR_CANCELLED,
+                ERR_STOPPED ": %llu of %u layers are done and kept in %s" PATH_PART
+                            "; --resume continues from there",
+                (unsigned long long)c->state.n_windows, n_layers, path);
+}
+
 int hessian_collect(const char *path, const struct net *net, struct weights *weights, const struct windows *w,
                     const struct hessian_collect_options *opt, size_t *n_resumed, struct err *e)
 {
@@ -240,11 +265,11 @@ int hessian_collect(const char *path, const struct net *net, struct weights *wei
     }
     if (rc == 0 && own.state_path)
         unlink(own.state_path);
-    if (rc == ERR_CANCELLED && own.file.resume && c.state.n_windows)
-        err_set(e, ERR_CANCELLED,
-                ERR_STOPPED ": %llu of %u layers are done and kept beside %s; --resume continues from there",
-                (unsigned long long)c.state.n_windows, net->n_layers, path);
+    if (rc == ERR_CANCELLED)
+        say_what_is_kept(&c, own.file.resume, path, net->n_layers, e);
     hessian_writer_abort(c.writer);
+    if (rc == ERR_CANCELLED && c.state.n_windows == 0)
+        drop_part(path);
     for (size_t i = 0; c.sums && i < c.plan.n_grams; i++)
         drop_sums(&c, i);
     free(c.sums);

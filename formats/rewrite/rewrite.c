@@ -194,10 +194,7 @@ static int say_what_is_kept(const struct rw_run *run, struct err *e)
 {
     const struct rw_plan *p = run->plan;
     if (!run->opt->resume)
-        return err_set(e, ERR_CANCELLED,
-                       ERR_STOPPED
-                       ", nothing is kept; a run with --resume keeps what is done when it is stopped, "
-                       "and the next one with --resume continues from there");
+        return err_set(e, ERR_CANCELLED, ERR_STOPPED_UNKEPT);
     return err_set(e, ERR_CANCELLED,
                    ERR_STOPPED ": %zu of %zu tensors are done and kept in %s" PATH_PART
                                "; --resume continues from there",

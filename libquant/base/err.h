@@ -31,6 +31,12 @@ struct err {
 /* The message of ERR_CANCELLED, wherever it happens; what was kept may follow. */
 #define ERR_STOPPED "stopped on request"
 
+/* The same of a run whose command has --resume, and that was not given it. */
+#define ERR_STOPPED_UNKEPT                                                                                   \
+    ERR_STOPPED                                                                                              \
+    ", nothing is kept; a run with --resume keeps what is done when it is stopped, and the next one with "   \
+    "--resume continues from there"
+
 /* Record a failure and return `code`, so a check is one line. `e` may be NULL.
  * Control characters that came in with a file's names are replaced by '?'. */
 int err_set(struct err *e, enum err_code code, const char *fmt, ...) KERF_PRINTF(3, 4);

@@ -152,8 +152,12 @@ static void threads_memory_and_interruptions_change_no_byte(void **state)
     unlink(b.path);
     /* stopped in the second layer, then resumed */
     struct run_options stopped = {2, 0, CTX * N_WINDOWS, true, 0}, again = {1, 0, 0, true, 0};
+    char part[300], sentence[500];
+    snprintf(part, sizeof part, "%s.kerf-part", b.path);
+    snprintf(sentence, sizeof sentence, "1 of 2 layers are done and kept in %s; --resume continues", part);
     assert_int_equal(collect(&b, stopped, NULL, &e), ERR_CANCELLED);
-    assert_non_null(strstr(e.msg, "1 of 2 layers"));
+    assert_non_null(strstr(e.msg, sentence));
+    assert_int_equal(access(part, F_OK), 0);
     assert_int_equal(access(b.path, F_OK), -1);
     must_collect(&b, again, &n_resumed);
     assert_int_equal(n_resumed, 1);
@@ -163,6 +167,14 @@ static void threads_memory_and_interruptions_change_no_byte(void **state)
     assert_int_equal(access(b.state, F_OK), -1);
     free(other);
     free(first);
+    unlink(b.path);
+    /* stopped where nothing can be kept, and where nothing is to be */
+    const struct run_options at_once = {1, 0, 1, true, 0}, unkept = {1, 0, CTX * N_WINDOWS, false, 0};
+    assert_int_equal(collect(&b, at_once, NULL, &e), ERR_CANCELLED);
+    assert_non_null(strstr(e.msg, "before the first layer was complete, so nothing is kept"));
+    assert_int_equal(collect(&b, unkept, NULL, &e), ERR_CANCELLED);
+    assert_string_equal(e.msg, ERR_STOPPED_UNKEPT);
+    assert_int_equal(access(part, F_OK), -1);
     take_away(&b);
 }
 
