@@ -121,15 +121,17 @@ static void draw(struct progress_bar *p, const struct progress_step *s)
     double elapsed = now - p->start, rate = elapsed > 0 ? (done - p->start_done) / elapsed : 0;
     char line[400], detail[200], count[32], left[32] = "", speed[40];
     describe(detail, sizeof detail, s);
-    if (strcmp(p->unit, "B") == 0)
+    if (!p->unit[0]) /* shares of the whole, of which a rate tells nothing */
+        speed[0] = '\0';
+    else if (strcmp(p->unit, "B") == 0)
         snprintf(speed, sizeof speed, "%s/s", format_bytes(count, rate));
     else
         snprintf(speed, sizeof speed, "%s %s/s", format_count(count, rate), p->unit);
     if (rate > 0 && done <= total)
         format_seconds(left, (total - done) / rate);
     if (total > 0)
-        snprintf(line, sizeof line, "%s %3.0f%%  %s  %s%s  %s", p->what, 100.0 * done / total, speed, left,
-                 left[0] ? " left" : "", detail);
+        snprintf(line, sizeof line, "%s %3.0f%%  %s%s%s%s  %s", p->what, 100.0 * done / total, speed,
+                 speed[0] ? "  " : "", left, left[0] ? " left" : "", detail);
     else
         snprintf(line, sizeof line, "%s  %s  %s", p->what, speed, detail);
     printable(line); /* the detail is a tensor's name, perhaps */

@@ -61,9 +61,9 @@ static int show(void *ctx, const struct progress_step *s)
     /* one pass each for reference, plain model and result, two thirds of one for each group */
     const double passes = 3 + FEEDBACK_N_ROLES * 2;
     double at = g->done + progress_share(s);
-    return progress_stops(
-        &g->f->opt.progress,
-        &(struct progress_step){.done = at < passes ? at : passes, .total = passes, .what = "gating"});
+    return progress_stops(&g->f->opt.progress, &(struct progress_step){.done = at < passes ? at : passes,
+                                                                       .total = passes,
+                                                                       .what = "checking on held-out text"});
 }
 
 /* Divergence of the swapped model from its third's states on, per window. */

@@ -466,7 +466,7 @@ int feedback_model_solve(struct feedback_model *f, struct err *e)
         return err_set(e, ERR_FORMAT, "%s: is damaged; remove it to start again", f->opt.store_path);
     f->n_resumed = layers_done(f);
     for (; rc == 0 && step < n_steps; step++) {
-        rc = tell(f, (double)step / n_steps, "solving", e);
+        rc = tell(f, (double)step / n_steps, "quantizing layers", e);
         if (rc == 0)
             rc = solve_layer(f, step < n_layers ? step : HESSIAN_BEHIND, e);
         if (rc == 0 && f->opt.resume)
@@ -479,7 +479,7 @@ int feedback_model_solve(struct feedback_model *f, struct err *e)
                 ERR_STOPPED ": %" PRIu64
                             " of %u layers are solved and kept in %s; --resume continues from there",
                 layers_done(f), n_layers, f->opt.store_path);
-    return rc ? rc : tell(f, 1, "solving", e);
+    return rc ? rc : tell(f, 1, "quantizing layers", e);
 }
 
 /* --- results --- */

@@ -147,9 +147,10 @@ static int show(void *ctx, const struct progress_step *step)
     (void)step;
     const struct sequence *s = ctx;
     size_t n = s->parts.first[s->f->net->n_layers];
-    return progress_stops(
-        &s->f->opt.progress,
-        &(struct progress_step){.done = (double)s->part, .total = (double)n, .what = "correcting"});
+    return progress_stops(&s->f->opt.progress,
+                          &(struct progress_step){.done = (double)s->part,
+                                                  .total = (double)n,
+                                                  .what = "correcting for quantized inputs"});
 }
 
 /* `from` through the part at work; NULL: the embeddings alone. */

@@ -89,6 +89,8 @@ run 0 allocate "$demo" $measure --target-size 2500000 -o "$work/b.plan" --thread
 same "$work/a.plan" "$work/b.plan"
 run 0 allocate "$demo" --table "$work/losses" --target-size 2500000 -o "$work/c.plan"
 says "no --text: the plan is not compared with the standard mix of its size"
+prints "c.plan: a file of "
+prints " bytes (at most 2500000), "
 says "losses from"
 prints "to use it: kerf quantize $demo --plan $work/c.plan -o OUT.gguf"
 grep -v "^# confirmed" "$work/a.plan" >"$work/a.unconfirmed" # without a text there is nothing to confirm on

@@ -68,7 +68,7 @@ run 1 "$@" --text t -o plain.gguf
 says "plain.gguf: exists already; use --force to replace it, or --resume to leave it as it is if this command wrote it"
 run 0 "$@" --text t -o plain.gguf --resume --html none.html
 says "plain.gguf: is finished already"
-prints "plain.gguf: $(($(wc -c <plain.gguf))) bytes of 2450000, "
+prints "plain.gguf: $(($(wc -c <plain.gguf))) bytes (at most 2450000), "
 run 0 "$@" --text t -o plain.gguf --resume --json
 json
 prints '"resumed": "complete"'

@@ -40,7 +40,9 @@ run 2 quantize "$toy" -o "$work/q.gguf" --type Q4_K --method feedback --text "$t
 says "--text and --ids exclude each other"
 "$kerf" tokenize "$toy" "$text" >"$work/ids" 2>/dev/null || fail "kerf tokenize"
 set -- --type Q4_K --method feedback --ctx 64 --chunks 8
-run 0 quantize "$toy" "$@" --text "$text" -o "$work/w1.gguf"
+run 0 quantize "$toy" "$@" --text "$text" -o "$work/w1.gguf" --verbose
+prints "  down matrices, first third of the layers: "
+prints " with feedback in them alone ("
 run 0 quantize "$toy" "$@" --ids "$work/ids" -o "$work/w2.gguf"
 run 0 diff "$work/w1.gguf" "$work/w2.gguf"
 prints "tensors are the same, 1 metadata key differs" # the name of the text

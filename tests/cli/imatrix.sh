@@ -129,6 +129,7 @@ says "ends in .gguf or .dat"
 run 2 imatrix "$toy" -o "$work/x.gguf"
 says "--text"
 run 2 imatrix "$toy" --text "$text" -o "$work/x.gguf" --stride 16
+says "unknown option --stride"
 run 2 imatrix "$toy" --text "$text" -o "$work/x.gguf" --expert-prior 99999999999
 run 2 imatrix merge -o "$work/x.gguf"
 cp "$work/a.gguf" "$work/input.gguf"

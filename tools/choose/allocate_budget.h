@@ -21,14 +21,14 @@ struct budget_options {
             "the whole output file, metadata and padding included, has at most this size"),                  \
         OPT(REAL, "target-bpw", &(b).target_bpw, "B", "bits per weight, over all tensors"),                  \
         OPT(SIZE, "memory", &(b).memory, "SIZE",                                                             \
-            "with --ctx and no other target: weights, cache and working space fit in this much memory of a " \
-            "device, by the figures of kerf fit. Beside another target: bound on working memory of this "    \
-            "run",                                                                                           \
-            .fallback = "1GiB beside another target", .range = OPT_RANGE(.min = 1)),                         \
+            "together with --ctx the third kind of budget: the memory of the device that is to hold "        \
+            "weights, cache and working space (see kerf fit). With --target-size or --target-bpw: bound on " \
+            "working memory of this run",                                                                    \
+            .fallback = "1GiB for this run", .range = OPT_RANGE(.min = 1)),                                  \
         OPT(UINT, "ctx", &(b).ctx, "N",                                                                      \
-            "with --memory and no other target: tokens of the device's context; texts are measured in "      \
-            "windows of 512. Beside another target: tokens per window",                                      \
-            .fallback = "512 beside another target", .range = OPT_RANGE(.min = 2, .max = 1 << 24)),          \
+            "together with --memory: tokens of context that the device has room for; the text is then "      \
+            "measured in windows of 512 tokens. With --target-size or --target-bpw: tokens per window",      \
+            .fallback = "windows of 512", .range = OPT_RANGE(.min = 2, .max = 1 << 24)),                     \
         OPT(TEXT, "kv-type", &(b).kv_type, "K[,V]",                                                          \
             "types of keys and values in the device's cache: " KV_CACHE_TYPES, .fallback = "f16")
 

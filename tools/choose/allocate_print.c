@@ -151,12 +151,12 @@ static void print_confirmation(const struct allocate_job *j)
     const struct confirmation *c = &j->confirmation;
     if (!c->mix)
         return;
-    printf("on %zu tokens%s: KLD %.4g ± %.1g, %s %.4g ± %.1g (%" PRIu64 " bytes)", c->n_tokens,
+    printf("on %zu tokens%s: KLD %.4g ± %.1g of the plan, %.4g ± %.1g of %s (%" PRIu64 " bytes)", c->n_tokens,
            c->held_out ? " that were not used before" : "", c->plan_kld.value, c->plan_kld.error,
-           c->mix->name, c->mix_kld.value, c->mix_kld.error, c->mix_bytes);
+           c->mix_kld.value, c->mix_kld.error, c->mix->name, c->mix_bytes);
     if (c->mix_kld.value > 0)
-        printf(", %.3f times", c->plan_kld.value / c->mix_kld.value);
-    puts(j->took_mix ? "; the mix stays" : "");
+        printf(", ratio %.3f", c->plan_kld.value / c->mix_kld.value);
+    puts(j->took_mix ? "; the types are those of the mix" : "");
 }
 
 void allocate_print_types(const struct loss_table *table, const struct allocation *r)
@@ -189,13 +189,15 @@ static void print_next(const struct allocate_job *j)
 void allocate_print_text(const struct allocate_job *j)
 {
     const struct allocation *r = &j->allocation;
-    printf("%s: %" PRIu64 " bytes of %" PRIu64 ", %.3f bits per weight, expected loss %.3g nats per token\n",
+    printf("%s: a file of %" PRIu64 " bytes (at most %" PRIu64
+           "), %.3f bits per weight, expected loss %.3g nats per token\n",
            j->o->output && !j->shared->dry_run ? j->o->output : "(not written)", r->n_bytes, r->budget_bytes,
            r->bits_per_weight, r->loss);
     allocate_print_types(&j->table, r);
     print_confirmation(j);
     if (j->passes > 0)
-        printf("%.1f passes over %zu tokens\n", j->passes, j->table.n_windows * j->table.ctx);
+        printf("measured in %.1f forward passes over %zu tokens\n", j->passes,
+               j->table.n_windows * j->table.ctx);
     if (j->o->output && !j->shared->dry_run)
         print_next(j);
 }

@@ -219,7 +219,7 @@ int allocate_take_gains(struct loss_table *table, const struct hessian_file *hes
                                         .kern = r->session.kern,
                                         .hessian = hessian,
                                         .progress = progress_on(&r->bar)};
-    progress_begin(&r->bar, r->shared, "solving samples", "steps", 1000);
+    progress_begin(&r->bar, r->shared, "estimating error feedback", "steps", 1000);
     signals_cooperate(true);
     int rc = feedback_gain_apply(table, &opt, e);
     signals_cooperate(false);
@@ -290,7 +290,7 @@ static int confirm(struct allocate_job *j, struct err *e)
                                    .memory_bytes = r->shared->memory_bytes,
                                    .activations = eval_activations(r->text),
                                    .progress = progress_on(&r->bar)};
-    progress_begin(&r->bar, r->shared, "confirming", "steps", 1000);
+    progress_begin(&r->bar, r->shared, "comparing with the mix", "steps", 1000);
     rc = confirm_plan(&j->confirmation, j->allocator, &j->allocation, mix, &r->models[0].net,
                       r->models[0].weights, w, &opt, e);
     progress_end(&r->bar);
@@ -488,6 +488,7 @@ int cmd_allocate(int argc, char **argv)
             "gate and up projections of a layer may differ in type, which runtimes run slower"),
         LOSS_OPTIONS(o),
         TEXT_OPTIONS(text),
+        STRIDE_OPTION(text),
         OPT_GROUP("Output:"),
         OPT(TEXT, "html", &o.html, "FILE", "write a page with the choice and the frontier, too"),
     };

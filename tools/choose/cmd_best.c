@@ -385,8 +385,8 @@ static void judge(struct job *j)
 
 static void print_sizes(const struct job *j, uint64_t n_bytes, double bits_per_weight)
 {
-    printf("%s: %" PRIu64 " bytes of %" PRIu64 ", %.3f bits per weight\n", j->o->output, n_bytes, j->asked,
-           bits_per_weight);
+    printf("%s: %" PRIu64 " bytes (at most %" PRIu64 "), %.3f bits per weight\n", j->o->output, n_bytes,
+           j->asked, bits_per_weight);
 }
 
 static void put_sizes(const struct job *j, struct json_writer *w, uint64_t n_bytes, double bits_per_weight)

@@ -215,7 +215,7 @@ int cmd_hessian(int argc, char **argv)
         status = cmd_usage(&cmd, "--output FILE is required");
     struct eval_run r = {.shared = &shared, .text = &text};
     if (status == 0)
-        status = collect_command(&cmd, &r, args.items[0], a.output, run, &a);
+        status = collect_command(&r, args.items[0], a.output, run, &a);
     eval_release(&r);
     return status;
 }

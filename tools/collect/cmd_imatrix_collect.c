@@ -381,7 +381,7 @@ int cmd_imatrix_collect(int argc, char **argv)
         status = imatrix_check_output(&cmd, a.output, &a.format);
     struct eval_run r = {.shared = &shared, .text = &text};
     if (status == 0)
-        status = collect_command(&cmd, &r, args.items[0], a.output, run, &a);
+        status = collect_command(&r, args.items[0], a.output, run, &a);
     eval_release(&r);
     opt_list_release(&a.include);
     opt_list_release(&a.exclude);

@@ -47,11 +47,9 @@ int collect_not_ours(const char *output, struct err *e)
                    output);
 }
 
-int collect_command(const struct opt_command *cmd, struct eval_run *r, const char *model, const char *output,
-                    collect_fn run, const void *args)
+int collect_command(struct eval_run *r, const char *model, const char *output, collect_fn run,
+                    const void *args)
 {
-    if (r->text->stride)
-        return cmd_usage(cmd, "--stride: windows of a collection do not overlap");
     struct err e = {0};
     char *state = path_with(output, ".kerf-state");
     int rc = state ? run(r, model, args, state, &e) : err_set(&e, ERR_NOMEM, "out of memory");

@@ -10,8 +10,8 @@ typedef int (*collect_fn)(struct eval_run *r, const char *model, const void *arg
                           struct err *e);
 
 /* From parsed options to an exit code: run(r, model, args, OUTPUT.kerf-state). */
-int collect_command(const struct opt_command *cmd, struct eval_run *r, const char *model, const char *output,
-                    collect_fn run, const void *args);
+int collect_command(struct eval_run *r, const char *model, const char *output, collect_fn run,
+                    const void *args);
 
 /* Checks and claims the outputs, opens model and text. With `resume` the output may be there. */
 int collect_open(struct eval_run *r, const char *model, const char *output, const char *state, bool resume,

@@ -45,8 +45,9 @@ struct text_options {
 
 #define KV_OPTION(kv_type)                                                                                   \
     OPT(TEXT, "kv-type", &(kv_type), "K[,V]",                                                                \
-        "keys and values as the llama.cpp runtime stores them: " KV_CACHE_TYPES                              \
-        "; of candidates, or of the only model",                                                             \
+        "types in which the cache holds keys and values, as --cache-type-k and -v of "                       \
+        "llama.cpp: " KV_CACHE_TYPES                                                                         \
+        "; for the candidates, where there are some, and not for the reference",                             \
         .fallback = "exact")
 
 /* Rows of the option table. */
@@ -58,17 +59,20 @@ struct text_options {
             .given = &(t).ctx_given),                                                                        \
         OPT(UINT, "chunks", &(t).chunks, "N", "use at most this many windows",                               \
             .fallback = (t).chunks ? NULL : "all", .range = OPT_RANGE(.min = 1)),                            \
-        OPT(UINT, "stride", &(t).stride, "N",                                                                \
-            "overlapping windows that begin every N tokens; the last N tokens of each are scored",           \
-            .fallback = "windows do not overlap, the second half of each is scored",                         \
-            .range = OPT_RANGE(.min = 1)),                                                                   \
         PARSE_SPECIAL_OPTION((t).parse_special),                                                             \
         ACTIVATIONS_OPTION((t).activations, .given = &(t).activations_given)
 
+#define STRIDE_OPTION(t)                                                                                     \
+    OPT(UINT, "stride", &(t).stride, "N",                                                                    \
+        "let windows overlap: one begins every N tokens, and its last N tokens are scored",                  \
+        .fallback = "no overlap, and the second half of each window is scored",                              \
+        .range = OPT_RANGE(.min = 1))
+
 /* Rows behind them for commands that score. */
 #define SCORED_TEXT_OPTIONS(t)                                                                               \
-    OPT(FLAG, "answers-only", &(t).answers_only, NULL,                                                       \
-        "of chats (--jsonl) score only what the assistant wrote"),                                           \
+    STRIDE_OPTION(t),                                                                                        \
+        OPT(FLAG, "answers-only", &(t).answers_only, NULL,                                                   \
+            "of chats (--jsonl) score only what the assistant wrote"),                                       \
         OPT(TEXT, "weights", &(t).weights, "W1,W2,...",                                                      \
             "a weight for each --text: also report the weighted mean of their figures"),                     \
         OPT(FLAG, "by-position", &(t).by_position, NULL,                                                     \

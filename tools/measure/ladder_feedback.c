@@ -104,7 +104,7 @@ static int solve_level(struct ladder_feedback *f, struct eval_run *r, struct can
     unlink(path); /* it lives on until the level is freed */
     rmdir(folder);
     if (rc == 0) {
-        progress_begin(&r->bar, r->shared, "solving", "", 1000);
+        progress_begin(&r->bar, r->shared, "error feedback", "", 1000);
         rc = feedback_model_solve(*level, e);
         progress_end(&r->bar);
     }

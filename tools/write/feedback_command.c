@@ -383,7 +383,7 @@ static int solve(struct feedback_run *run, struct rewrite_options *ro, const str
             "solved again",
             run->store_path);
     if (rc == 0) {
-        progress_begin(&bar, shared, "solving", "", 1000);
+        progress_begin(&bar, shared, "error feedback", "", 1000);
         progress_part(&bar, 0, solving);
         rc = feedback_model_solve(run->solved, e);
         progress_part(&bar, solving, gating);
@@ -659,7 +659,7 @@ int feedback_prepare(struct feedback_run *run, struct rewrite_options *ro, struc
     ro->extra = run->extra;
     ro->blocks = blocks_of;
     ro->blocks_ctx = run->solved;
-    return rc;
+    return rc == ERR_CANCELLED && !ro->resume ? err_set(e, rc, ERR_STOPPED_UNKEPT) : rc;
 }
 
 /* Hours of a stopped run are not dropped unasked. */
@@ -782,6 +782,9 @@ static const char *with_error(char out[64], double difference, double error)
 
 void feedback_tell(const struct feedback_run *run, const struct shared_options *shared)
 {
+    static const char *const thirds[FEEDBACK_N_THIRDS] = {" matrices, first third of the layers",
+                                                          " matrices, second third of the layers",
+                                                          " matrices, last third of the layers"};
     const struct feedback_result *r = run->finished ? NULL : feedback_model_result(run->solved);
     char text[64];
     if (shared->json || !r || r->n_windows == 0)
@@ -793,9 +796,9 @@ void feedback_tell(const struct feedback_run *run, const struct shared_options *
     for (int t = 0; t < FEEDBACK_N_THIRDS; t++)
         for (int k = 0; k < FEEDBACK_N_ROLES; k++) {
             const struct feedback_group_result *g = &r->groups[t][k];
-            char name[32];
             if (g->n_tensors && (shared->verbose || g->is_lesser))
-                printf("  %-20s alone: %.5f (%s)%s\n", group_name(name, t, k), g->kld,
+                printf("  %s%s: %.5f with feedback in them alone (%s)%s\n",
+                       feedback_role_name((enum feedback_role)k), k == FEEDBACK_HEAD ? "" : thirds[t], g->kld,
                        with_error(text, g->difference, g->error), g->is_lesser ? ": no gain, undone" : "");
         }
     if (r->has_corrections)
