@@ -29,9 +29,10 @@ static inline struct cpu *cpu_of(struct compute *c)
     return (struct cpu *)(void *)c;
 }
 
+/* NULL: a region that is none. */
 static inline float *cpu_at(struct region r)
 {
-    return (float *)(void *)r.buffer + r.at;
+    return r.buffer ? (float *)(void *)r.buffer + r.at : NULL;
 }
 
 static inline struct region cpu_region(float *p)
