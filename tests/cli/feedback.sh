@@ -208,4 +208,12 @@ says "is for --method feedback"
 run 1 ladder "$toy" --text "$text" --ctx 64 --types Q4_K_M --method feedback --hessian "$work/im.gguf"
 says "holds no Hessians"
 
+# What has importance is known before the work: a type that needs it where Hessians give none is refused at once, in a dry run too.
+for more in "" --dry-run; do
+    run 1 quantize "$toy" -o "$work/none.gguf" --type Q4_K --embedding-type IQ2_XXS --method feedback --text "$text" \
+        --ctx 64 --chunks 4 $more
+    says "'token_embd.weight' becomes IQ2_XXS, and the importance matrix has nothing for it"
+    absent "$work/none.gguf.kerf-hessian"
+done
+
 done_testing

@@ -580,7 +580,11 @@ static int know_windows(struct feedback_run *run, struct rewrite_options *ro,
             "undone",
             has_text(f) ? "--held-out 0: no text is held out" : "no --text: there is none to measure on");
     }
-    return rc == 0 && output ? feedback_find_finished(run, ro, source, f, output, e) : rc;
+    if (rc == 0 && output)
+        rc = feedback_find_finished(run, ro, source, f, output, e);
+    else if (rc == 0)
+        rc = feedback_plan_importance(run, source, f, e);
+    return rc;
 }
 
 static int open_hessians(struct feedback_run *run, struct rewrite_options *ro, const struct session *session,
@@ -622,11 +626,17 @@ int feedback_check_dry(struct feedback_run *run, struct rewrite_options *ro, str
                        const struct shared_options *shared, const char *output, struct err *e)
 {
     struct hessian_plan plan = {0};
-    if (!model_has_weights(m))
+    if (!model_has_weights(m)) {
+        ro->importance_to_come = !ro->imatrix;
         return 0;
+    }
     int rc = begin(run, ro, m, f, shared, output, e);
     if (rc == 0)
         rc = know_windows(run, ro, f, shared, ro->resume ? output : NULL, e);
+    if (rc == 0 && !ro->imatrix) {
+        ro->imatrix = run->planned;
+        ro->imatrix_path = f->hessian;
+    }
     if (rc != 0 || run->finished || f->hessian)
         return rc;
     rc = feedback_check_machine(&run->net, session, ro->memory_bytes, feedback_corrects(f), &run->memory_most,

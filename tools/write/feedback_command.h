@@ -109,8 +109,9 @@ int feedback_collect(bool *continued, const struct feedback_collection *c, const
 void feedback_doubt_weights(char doubt[FEEDBACK_DOUBT_BYTES], const struct hessian_file *h,
                             const char *weights_sha256);
 
-/* What of feedback_prepare a dry run can do: the windows, the working memory, and with --resume whether the
- * output is finished. Without weights it is nothing. `output` may be NULL. feedback_tell_dry says it. */
+/* What of feedback_prepare a dry run can do: the windows, what has importance, the working memory, and with
+ * --resume whether the output is finished. Without weights all may have importance. `output` may be NULL.
+ * feedback_tell_dry says it. */
 int feedback_check_dry(struct feedback_run *run, struct rewrite_options *ro, struct model *m,
                        const struct session *session, const struct feedback_options *f,
                        const struct shared_options *shared, const char *output, struct err *e);

@@ -242,16 +242,23 @@ static int take_finished(struct feedback_run *run, struct rewrite_options *ro,
     return rc;
 }
 
+int feedback_plan_importance(struct feedback_run *run, const struct hessian_source *s,
+                             const struct feedback_options *f, struct err *e)
+{
+    int rc = f->hessian ? imatrix_load(&run->planned, f->hessian, e)
+                        : feedback_stand_in(&run->planned, &run->net, &run->corpus, e);
+    if (rc == 0 && !f->hessian)
+        imatrix_set_chunks(run->planned, (uint32_t)s->ctx, (uint32_t)s->n_windows);
+    return rc;
+}
+
 int feedback_find_finished(struct feedback_run *run, struct rewrite_options *ro,
                            const struct hessian_source *s, const struct feedback_options *f,
                            const char *output, struct err *e)
 {
     struct rewrite_report planned = {0};
     struct rewrite_options dry = *ro;
-    int rc = f->hessian ? imatrix_load(&run->planned, f->hessian, e)
-                        : feedback_stand_in(&run->planned, &run->net, &run->corpus, e);
-    if (rc == 0 && !f->hessian)
-        imatrix_set_chunks(run->planned, (uint32_t)s->ctx, (uint32_t)s->n_windows);
+    int rc = feedback_plan_importance(run, s, f, e);
     dry.dry_run = dry.overwrite = true; /* what stands there is looked at below */
     dry.imatrix = ro->imatrix ? ro->imatrix : run->planned;
     if (rc == 0)

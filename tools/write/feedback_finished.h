@@ -12,9 +12,14 @@
 
 struct hessian_source;
 
-/* Once windows and Hessians are known: run->identity; and with --resume and without --force, where the output
- * is there, run->finished, and in *ro blocks, importance and metadata. `s`: of the Hessians that are, or are
- * going to be, collected. ERR_EXISTS: the output is another run's. */
+/* run->planned: the importance of the Hessians that are given, else entries of no values (feedback_stand_in).
+ * `s` as below. */
+int feedback_plan_importance(struct feedback_run *run, const struct hessian_source *s,
+                             const struct feedback_options *f, struct err *e);
+
+/* The same, once windows and Hessians are known, and run->identity; and with --resume and without --force,
+ * where the output is there, run->finished, and in *ro blocks, importance and metadata. `s`: of the Hessians
+ * that are, or are going to be, collected. ERR_EXISTS: the output is another run's. */
 int feedback_find_finished(struct feedback_run *run, struct rewrite_options *ro,
                            const struct hessian_source *s, const struct feedback_options *f,
                            const char *output, struct err *e);

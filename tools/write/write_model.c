@@ -36,7 +36,7 @@ struct inputs {
     struct model *model;
     struct towers_run towers;
     struct plan *plan;
-    struct imatrix *imatrix, *of_hessians;
+    struct imatrix *imatrix;
     struct adapter_list adapters;
     struct recipe_override *overrides;
     char **patterns; /* owns the texts */
@@ -53,7 +53,6 @@ static void inputs_release(struct inputs *in)
     adapter_list_release(&in->adapters);
     towers_release(&in->towers);
     imatrix_free(in->imatrix);
-    imatrix_free(in->of_hessians);
     plan_free(in->plan);
     model_close(in->model);
     session_close(&in->session);
@@ -336,21 +335,39 @@ static int write_all(struct rewrite_report *report, struct inputs *in, const str
     return rc;
 }
 
-/* Error feedback takes the importance of its Hessians where no matrix is given. A run loads it when they are
- * there; what is said before that, and by a dry run, needs it here. */
-static int know_importance(struct inputs *in, const struct options *o, struct rewrite_options *ro,
-                           struct err *e)
+/* Error feedback takes the importance of its Hessians where no matrix is given; of a text it is the run's. */
+static struct plan_origin origin_of(const struct inputs *in, const struct options *o,
+                                    const struct feedback_run *feedback)
 {
     const bool borrowed = !in->imatrix && feedback_is_asked(&o->feedback);
     unsigned parts = o->keep_mtp ? 0 : PLAN_ORIGIN_WEIGHTS;
-    int rc = borrowed && o->feedback.hessian ? imatrix_load(&in->of_hessians, o->feedback.hessian, e) : 0;
-    ro->importance_to_come = borrowed && !in->of_hessians;
-    if (!ro->importance_to_come)
+    if (!borrowed || (o->feedback.hessian && feedback->planned))
         parts |= PLAN_ORIGIN_IMPORTANCE;
-    if (rc == 0 && in->plan)
-        in->origin =
-            plan_origin_compare(in->plan, in->model, borrowed ? in->of_hessians : in->imatrix, parts);
-    return rc;
+    return plan_origin_compare(in->plan, in->model, borrowed ? feedback->planned : in->imatrix, parts);
+}
+
+static void tell(struct inputs *in, const struct options *o, const struct shared_options *s,
+                 const struct feedback_run *feedback, const struct rewrite_report *report, const char *name,
+                 double seconds)
+{
+    const bool by_feedback = feedback_is_asked(&o->feedback), solving = by_feedback && !s->dry_run;
+    tell_remarks(s, in, report);
+    if (report->finished)
+        cmd_note(s, "%s: is finished already; --force writes it again", o->output);
+    else if (o->resume && !report->resumed && !feedback->continued && !s->dry_run)
+        cmd_note(s, "%s: nothing to resume; started from the beginning", o->output);
+    if (solving)
+        feedback_warn(feedback, s);
+    if (s->json) {
+        print_json(report, in, o->output, solving ? feedback : NULL, o->resume, seconds);
+    } else {
+        print_text(report, name, s, seconds);
+        towers_print(&in->towers, s->dry_run);
+    }
+    if (solving)
+        feedback_tell(feedback, s);
+    else if (by_feedback && !s->json)
+        feedback_tell_dry(feedback, &o->feedback);
 }
 
 static int run(struct inputs *in, const struct recipe_options *recipe, const struct mix *towers_mix,
@@ -361,7 +378,7 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const str
     struct rewrite_report report = {0};
     struct progress_bar bar;
     struct feedback_run feedback = {0};
-    bool by_feedback = feedback_is_asked(&o->feedback), solving = by_feedback && !s->dry_run;
+    const bool by_feedback = feedback_is_asked(&o->feedback);
     int rc = open_inputs(in, path, o, s, &e);
     struct rewrite_options ro = {.recipe = *recipe,
                                  .imatrix = in->imatrix,
@@ -379,40 +396,18 @@ static int run(struct inputs *in, const struct recipe_options *recipe, const str
                                  .progress = progress_on(&bar)};
     ro.recipe.plan = in->plan;
     ro.memory_bytes = session_memory_left(s->memory_bytes);
-    if (rc == 0)
-        rc = know_importance(in, o, &ro, &e);
     if (rc == 0 && by_feedback && o->output)
         rc = feedback_check_output(&o->feedback, &ro, o->output, s, &e);
     if (rc == 0 && by_feedback && s->dry_run)
         rc = feedback_check_dry(&feedback, &ro, in->model, &in->session, &o->feedback, s, o->output, &e);
-    if (rc == 0 && s->dry_run && in->of_hessians) {
-        ro.imatrix = in->of_hessians;
-        ro.imatrix_path = o->feedback.hessian;
-    }
-    if (rc == 0 && solving)
+    if (rc == 0 && by_feedback && !s->dry_run)
         rc = feedback_prepare(&feedback, &ro, in->model, &in->session, &o->feedback, s, o->output, &e);
+    if (rc == 0 && in->plan)
+        in->origin = origin_of(in, o, &feedback);
     if (rc == 0)
         rc = write_all(&report, in, towers_mix, o->output, s, &ro, &bar, &e);
-    if (rc == 0) {
-        tell_remarks(s, in, &report);
-        if (report.finished)
-            cmd_note(s, "%s: is finished already; --force writes it again", o->output);
-        else if (o->resume && !report.resumed && !feedback.continued && !s->dry_run)
-            cmd_note(s, "%s: nothing to resume; started from the beginning", o->output);
-        if (solving)
-            feedback_warn(&feedback, s);
-        if (s->json)
-            print_json(&report, in, o->output, solving ? &feedback : NULL, o->resume,
-                       clock_seconds() - begin);
-        else
-            print_text(&report, o->output ? o->output : path, s, clock_seconds() - begin);
-        if (!s->json)
-            towers_print(&in->towers, s->dry_run);
-        if (solving)
-            feedback_tell(&feedback, s);
-        else if (by_feedback && !s->json)
-            feedback_tell_dry(&feedback, &o->feedback);
-    }
+    if (rc == 0)
+        tell(in, o, s, &feedback, &report, o->output ? o->output : path, clock_seconds() - begin);
     feedback_release(&feedback, rc == 0 && !s->dry_run);
     rewrite_report_release(&report);
     return rc ? cmd_fail(&e) : CMD_DONE;
