@@ -194,6 +194,9 @@ int corpus_add_ids(struct corpus *c, const char *path, struct err *e)
     int32_t *ids = malloc((len / 2 + 2) * sizeof *ids); /* each has a digit, and something behind it */
     if (!ids)
         rc = err_set(e, ERR_NOMEM, "%s: out of memory for the ids in %zu bytes", path, len);
+    else if (strlen(text) != len) /* what follows would not be read */
+        rc = err_set(e, ERR_FORMAT, "%s: a NUL byte at offset %zu; token ids are text without any", path,
+                     strlen(text));
     else if (text[strspn(text, " \t\r\n")] >= '0' && text[strspn(text, " \t\r\n")] <= '9')
         rc = ids_of_numbers(ids, &n, path, text, e);
     else

@@ -104,7 +104,8 @@ int corpus_add_tokens(struct corpus *c, const char *name, const int32_t *ids, si
 int corpus_check_tokenizer(const struct corpus *c, const struct tokenizer *t, const char *path,
                            struct err *e);
 
-/* Token ids: a JSON array, alone or as the member "ids" of an object, or numbers with white space between. */
+/* Token ids: a JSON array, alone or as the member "ids" of an object, or numbers with white space between.
+ * ERR_FORMAT: anything else, such as a NUL byte, behind which nothing would be read. */
 int corpus_add_ids(struct corpus *c, const char *path, struct err *e);
 void corpus_release(struct corpus *c);
 

@@ -207,6 +207,23 @@ static void what_is_no_list_of_ids_is_refused(void **state)
     }
 }
 
+static void nothing_behind_a_nul_byte_is_dropped(void **state)
+{
+    (void)state;
+    static const char bytes[] = "1 2\n\0003 4";
+    struct corpus c = {0};
+    struct err e = {0};
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, sizeof bytes - 1, f), sizeof bytes - 1);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(corpus_add_ids(&c, path, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.msg, path));
+    assert_non_null(strstr(e.msg, "a NUL byte at offset 4"));
+    assert_int_equal(c.n_ids, 0);
+    corpus_release(&c);
+}
+
 static void ids_are_taken_in_every_form_that_tokenize_prints(void **state)
 {
     (void)state;
@@ -234,6 +251,7 @@ int main(void)
         cmocka_unit_test(text_goes_through_the_tokenizer),
         cmocka_unit_test(what_is_set_apart_is_not_among_those_that_stay),
         cmocka_unit_test(what_is_no_list_of_ids_is_refused),
+        cmocka_unit_test(nothing_behind_a_nul_byte_is_dropped),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);
 }
