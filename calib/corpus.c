@@ -210,6 +210,16 @@ int corpus_add_ids(struct corpus *c, const char *path, struct err *e)
     return rc;
 }
 
+int corpus_check_ids(const struct corpus *c, uint32_t n_vocab, struct err *e)
+{
+    for (size_t t = 0; t < c->n_texts; t++)
+        for (size_t i = c->texts[t].begin; i < c->texts[t].end; i++)
+            if (c->ids[i] < 0 || (uint32_t)c->ids[i] >= n_vocab)
+                return err_set(e, ERR_ARG, "%s: token id %d at position %zu is outside the vocabulary of %u",
+                               c->texts[t].path, c->ids[i], i - c->texts[t].begin, n_vocab);
+    return 0;
+}
+
 void corpus_release(struct corpus *c)
 {
     if (!c)

@@ -107,6 +107,9 @@ int corpus_check_tokenizer(const struct corpus *c, const struct tokenizer *t, co
 /* Token ids: a JSON array, alone or as the member "ids" of an object, or numbers with white space between.
  * ERR_FORMAT: anything else, such as a NUL byte, behind which nothing would be read. */
 int corpus_add_ids(struct corpus *c, const char *path, struct err *e);
+
+/* ERR_ARG: an id is not below n_vocab, the rows of the embedding of the model that is to run it. */
+int corpus_check_ids(const struct corpus *c, uint32_t n_vocab, struct err *e);
 void corpus_release(struct corpus *c);
 
 /* SHA-256 of all ids as little-endian int32, hexadecimal: what exactly was evaluated. */

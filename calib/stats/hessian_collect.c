@@ -138,6 +138,8 @@ static int layer_done(void *ctx, uint32_t layer, struct err *e)
         rc = hessian_writer_flush(c->writer, e);
     if (rc == 0 && c->opt->file.resume)
         rc = imatrix_state_save(c->opt->state_path, &c->importance, &c->state, e);
+    if (rc != 0)
+        c->state.n_windows = layer; /* are kept */
     return rc;
 }
 
@@ -245,6 +247,7 @@ int hessian_collect(const char *path, const struct net *net, struct weights *wei
     own.source.n_windows = w->n;
     own.source.ctx = w->ctx;
     double none;
+    bool taken_over = false;
     struct collecting c = {.opt = &own, .state.nll = &none};
     struct imatrix *m = NULL;
     identify(&c, w);
@@ -253,6 +256,7 @@ int hessian_collect(const char *path, const struct net *net, struct weights *wei
         rc = hessian_writer_open(&c.writer, &c.plan, &own.source, path, &own.file, e);
     if (rc == 0)
         rc = take_over(&c, net->n_layers, e);
+    taken_over = rc == 0;
     if (rc == 0 && n_resumed)
         *n_resumed = (size_t)c.state.n_windows;
     if (rc == 0)
@@ -268,7 +272,7 @@ int hessian_collect(const char *path, const struct net *net, struct weights *wei
     if (rc == ERR_CANCELLED)
         say_what_is_kept(&c, own.file.resume, path, net->n_layers, e);
     hessian_writer_abort(c.writer);
-    if (rc == ERR_CANCELLED && c.state.n_windows == 0)
+    if (rc != 0 && taken_over && c.state.n_windows == 0) /* else it may be what an earlier run kept */
         drop_part(path);
     for (size_t i = 0; c.sums && i < c.plan.n_grams; i++)
         drop_sums(&c, i);

@@ -175,6 +175,11 @@ static void threads_memory_and_interruptions_change_no_byte(void **state)
     assert_int_equal(collect(&b, unkept, NULL, &e), ERR_CANCELLED);
     assert_string_equal(e.msg, ERR_STOPPED_UNKEPT);
     assert_int_equal(access(part, F_OK), -1);
+    /* failed before there is anything to keep */
+    b.windows.inputs[CTX + 1] = 999999;
+    assert_int_equal(collect(&b, again, NULL, &e), ERR_ARG);
+    assert_non_null(strstr(e.msg, "token id 999999"));
+    assert_int_equal(access(part, F_OK), -1);
     take_away(&b);
 }
 

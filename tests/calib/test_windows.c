@@ -207,6 +207,19 @@ static void what_is_no_list_of_ids_is_refused(void **state)
     }
 }
 
+static void ids_are_those_of_a_vocabulary(void **state)
+{
+    (void)state;
+    struct corpus c;
+    struct err e = {0};
+    count_ids(&c);
+    assert_int_equal(corpus_check_ids(&c, 16, NULL), 0);
+    assert_int_equal(corpus_check_ids(&c, 14, &e), ERR_ARG);
+    assert_non_null(strstr(e.msg, "token id 14 at position 4 is outside the vocabulary of 14"));
+    assert_non_null(strstr(e.msg, path));
+    corpus_release(&c);
+}
+
 static void nothing_behind_a_nul_byte_is_dropped(void **state)
 {
     (void)state;
@@ -251,6 +264,7 @@ int main(void)
         cmocka_unit_test(text_goes_through_the_tokenizer),
         cmocka_unit_test(what_is_set_apart_is_not_among_those_that_stay),
         cmocka_unit_test(what_is_no_list_of_ids_is_refused),
+        cmocka_unit_test(ids_are_those_of_a_vocabulary),
         cmocka_unit_test(nothing_behind_a_nul_byte_is_dropped),
     };
     return cmocka_run_group_tests(tests, make_file, remove_file);

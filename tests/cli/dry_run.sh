@@ -141,4 +141,20 @@ says "l.f32.json: exists already"
 [ ! -e l.f32 ] || fail "half of the output was written"
 cd "$work"
 
+# Token ids that the model has not are met when they are read, not in the work
+printf '[1, 2, 3, 999999%s]\n' "$(printf ', %s' $(seq 1 200))" >"$work/beyond"
+for command in perplexity allocate best quantize; do
+    set -- $command "$demo" --ids "$work/beyond" --ctx 32
+    case $command in
+    allocate | best) set -- "$@" --target-bpw 5 -o "$work/beyond.out" ;;
+    quantize) set -- "$@" --type Q3_K_M --method feedback -o "$work/beyond.out" ;;
+    esac
+    run 1 "$@" --dry-run
+    says "beyond: token id 999999 at position 3 is outside the vocabulary of 4096"
+    cp "$work/err" "$work/dry-err"
+    run 1 "$@"
+    same "$work/err" "$work/dry-err"
+done
+[ -z "$(find "$work" -name 'beyond.out*')" ] || fail "something is left"
+
 done_testing

@@ -396,6 +396,8 @@ static int open_single_texts(struct eval_run *r, struct err *e)
     int rc = 0;
     if (r->text->ids) {
         rc = corpus_add_ids(&r->corpus, r->text->ids, e);
+        if (rc == 0)
+            rc = corpus_check_ids(&r->corpus, r->models[0].net.n_vocab, e);
         if (model_vocabulary(r->models[0].model, &v, NULL) != 0)
             v = NULL; /* it would only have told which ids end a step */
     } else {
@@ -421,6 +423,8 @@ static int open_text(struct eval_run *r, struct windows *out, struct err *e)
     if (single_texts(r))
         return open_single_texts(r, e);
     int rc = given_text_read(&r->corpus, &opt.bos, &given, r->models[0].model, r->shared, e);
+    if (rc == 0)
+        rc = corpus_check_ids(&r->corpus, r->models[0].net.n_vocab, e);
     if (rc == 0)
         rc = windows_cut(out, &r->corpus, &opt, e);
     if (rc == 0 && r->text->chunks && !r->text->ids)

@@ -86,6 +86,8 @@ static int cut_text(struct feedback_run *run, struct model *m, const struct feed
         return 0;
     }
     int rc = given_text_read(&run->corpus, &opt.bos, &given, m, shared, e);
+    if (rc == 0)
+        rc = corpus_check_ids(&run->corpus, run->net.n_vocab, e);
     return rc ? rc : windows_cut(&run->all, &run->corpus, &opt, e);
 }
 
