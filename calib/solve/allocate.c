@@ -601,6 +601,10 @@ static bool is_level(const struct mix *mix)
     return known && info && info->can_encode && info->is_quantized;
 }
 
+/* Whoever asks for the bytes of a mix's file has it without the keys of this importance matrix, as often as
+ * not. */
+#define MIX_SLACK 1024
+
 int allocator_standard_mix(const struct allocator *a, uint64_t budget_bytes, const struct mix **out,
                            struct err *e)
 {
@@ -614,7 +618,7 @@ int allocator_standard_mix(const struct allocator *a, uint64_t budget_bytes, con
         if (!is_level(mix) || (rc = allocator_price_mix(a, mix, &p, e)) != 0)
             continue;
         double loss = p.known ? p.loss : INFINITY;
-        if (p.n_bytes == 0 || p.n_bytes > budget_bytes || p.n_bytes < most ||
+        if (p.n_bytes == 0 || p.n_bytes > budget_bytes + MIX_SLACK || p.n_bytes < most ||
             (p.n_bytes == most && !(loss < least)))
             continue;
         *out = mix;

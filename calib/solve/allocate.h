@@ -96,9 +96,10 @@ struct mix_price {
 int allocator_price_mix(const struct allocator *a, const struct mix *mix, struct mix_price *out,
                         struct err *e);
 
-/* The standard mix to hold a plan of so many bytes against: the largest whose file is not larger, of the
- * mixes that users know by level (K-quants, IQ, Q8_0) and whose types can be written; of equals the one with
- * the least expected loss. *out NULL: none is so small. 0 or ERR_NOMEM. */
+/* The standard mix to hold a plan of so many bytes against: the largest whose file is not larger, but for
+ * 1 KiB that keys of the importance matrix may take, of the mixes that users know by level (K-quants, IQ,
+ * Q8_0) and whose types can be written; of equals the one with the least expected loss. *out NULL: none is so
+ * small. 0 or ERR_NOMEM. */
 int allocator_standard_mix(const struct allocator *a, uint64_t budget_bytes, const struct mix **out,
                            struct err *e);
 

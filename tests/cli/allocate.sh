@@ -39,6 +39,11 @@ awk "BEGIN { exit !($(value expected_loss) < 0.999 * $loss) }" || fail "feedback
 prints '"mix": null'
 run 0 allocate "$demo" --table "$work/weighed" --hessian "$work/h.gguf" --target-size 2300000 -o "$work/fb2.plan" --threads 1
 same "$work/fb1.plan" "$work/fb2.plan"
+run 0 quantize "$demo" --type Q3_K_M -o "$work/standard.gguf"
+run 0 allocate "$demo" $measure --table "$work/weighed" --imatrix "$work/h.gguf" --target-size "$(wc -c <"$work/standard.gguf")" \
+    -o "$work/standard.plan" --json
+prints '"mix": "Q3_K_M"' # though its file with an importance matrix has some keys more
+
 # Its file keeps within the size with the record of the feedback; and the importance is that of the Hessians, of which nothing is said.
 run 0 quantize "$demo" --plan "$work/fb1.plan" --method feedback --hessian "$work/h.gguf" -o "$work/fb.gguf"
 [ "$(wc -c <"$work/fb.gguf")" -le 2300000 ] || fail "the file has $(wc -c <"$work/fb.gguf") bytes of 2300000"

@@ -68,6 +68,8 @@ run 1 "$@" --text t -o plain.gguf
 says "plain.gguf: exists already; use --force to replace it, or --resume to leave it as it is if this command wrote it"
 run 0 "$@" --text t -o plain.gguf --resume --html none.html
 says "plain.gguf: is finished already"
+says "--html none.html: no page of a file that is finished"
+absent none.html
 prints "plain.gguf: $(($(wc -c <plain.gguf))) bytes (at most 2450000), "
 run 0 "$@" --text t -o plain.gguf --resume --json
 json
@@ -78,6 +80,10 @@ for other in "--target-size 2440000" "--method best" "--chunks 3" "--ctx 64" "--
     run 1 "$@" --text t $other -o plain.gguf --resume
     says "plain.gguf: exists already, and is not what this run would write"
 done
+cp plain.gguf damaged.gguf
+printf '%300000s' "" | dd of=damaged.gguf bs=1 seek=1500000 conv=notrunc 2>/dev/null
+run 1 "$@" --text t -o damaged.gguf --resume
+says "damaged.gguf: is this run's, but its blocks are no longer those that were written"
 cp "$src/LICENSE" t2
 run 1 "$@" --text t2 -o plain.gguf --resume
 says "is not what this run would write"

@@ -208,6 +208,11 @@ says "is for --method feedback"
 run 1 ladder "$toy" --text "$text" --ctx 64 --types Q4_K_M --method feedback --hessian "$work/im.gguf"
 says "holds no Hessians"
 
+run 2 quantize "$toy" --type Q4_K --jsonl text -o "$work/none.gguf"
+says "--jsonl: is for --method feedback and best"
+run 2 quantize "$toy" --type Q4_K --method feedback --hessian "$work/a.gguf" --jsonl text -o "$work/none.gguf"
+says "--jsonl says what is in a --text, and none is given"
+
 # What has importance is known before the work: a type that needs it where Hessians give none is refused at once, in a dry run too.
 for more in "" --dry-run; do
     run 1 quantize "$toy" -o "$work/none.gguf" --type Q4_K --embedding-type IQ2_XXS --method feedback --text "$text" \

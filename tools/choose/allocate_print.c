@@ -180,10 +180,12 @@ static void print_next(const struct allocate_job *j)
     const struct allocate_asked *o = j->o;
     if (model_n_adapters(j->r->models[0].model)) /* quantize takes no MODEL+ADAPTER */
         return;
-    printf("to use it: kerf quantize %s --plan %s%s%s%s%s -o OUT.gguf\n", model_path(j->r->models[0].model),
-           o->output, o->hessian ? " --method feedback --hessian " : "", o->hessian ? o->hessian : "",
-           o->imatrix && o->imatrix != o->hessian ? " --imatrix " : "",
-           o->imatrix && o->imatrix != o->hessian ? o->imatrix : "");
+    printf("to use it: kerf quantize %s --plan %s", model_path(j->r->models[0].model), o->output);
+    if (o->hessian) /* checked on a text that they have not seen */
+        printf(" --method feedback --hessian %s --text OTHER.txt", o->hessian);
+    if (o->imatrix && o->imatrix != o->hessian)
+        printf(" --imatrix %s", o->imatrix);
+    puts(" -o OUT.gguf");
 }
 
 void allocate_print_text(const struct allocate_job *j)

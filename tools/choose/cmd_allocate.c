@@ -335,6 +335,20 @@ static int tell(const struct allocate_job *j, struct err *e)
     return rc;
 }
 
+/* The choice, and how it stands beside the standard mix. */
+static int choose(struct allocate_job *j, uint64_t budget, struct err *e)
+{
+    int rc = allocator_solve(j->allocator, budget, &j->allocation, e);
+    if (rc == 0 && j->o->hessian)
+        cmd_note(
+            j->shared,
+            "the plan is for error feedback and is not compared with the standard mix of its size, which "
+            "'kerf compare' does with the files; 'kerf best' makes and compares both");
+    else if (rc == 0 && !j->o->no_confirm && j->r->windows.n > 0)
+        rc = confirm(j, e);
+    return rc;
+}
+
 static int run(struct allocate_job *j, const char *model, uint64_t chunks, struct err *e)
 {
     struct allocate_asked *o = j->o;
@@ -391,9 +405,7 @@ static int run(struct allocate_job *j, const char *model, uint64_t chunks, struc
         rc = allocate_take_gains(&j->table, hessian, j->r, e);
     hessian_file_close(hessian);
     if (rc == 0 && !j->planned)
-        rc = allocator_solve(j->allocator, budget, &j->allocation, e);
-    if (rc == 0 && !j->planned && !o->no_confirm && j->r->windows.n > 0)
-        rc = confirm(j, e);
+        rc = choose(j, budget, e);
     return rc ? rc : tell(j, e);
 }
 

@@ -28,7 +28,6 @@
 #define SENSITIVITY_WINDOWS 4
 #define GATE_WINDOWS        8
 #define REPORT_WINDOWS      16
-#define METADATA_ROOM       8192 /* what the record of the error feedback may add to a planned file */
 #define STATE_SECONDS       60
 
 struct options {
@@ -46,8 +45,7 @@ struct job {
     struct windows all; /* of the text; r->windows is what the step at hand runs on */
     size_t n_calibration, n_gate, n_report;
     char *hessian, *hessian_state, *losses; /* beside the output; owned */
-    uint64_t budget, asked;                 /* bytes of the file, without METADATA_ROOM and with it */
-    uint64_t least, most;                   /* bytes of the files that are possible */
+    uint64_t budget, least, most;           /* bytes of the file that is asked for, and of those possible */
     struct feedback_run feedback;
     char weights_sha256[65];
     char identity[65];   /* what decides about the file */
@@ -134,7 +132,7 @@ static int make_identity(struct job *j, struct err *e)
     sha256_update(&h, j->weights_sha256, sizeof j->weights_sha256);
     sha256_update(&h, ids, sizeof ids);
     sha256_update_u64(&h, j->o->requantize);
-    sha256_update_u64(&h, j->asked);
+    sha256_update_u64(&h, j->budget);
     sha256_update_u64(&h, j->all.ctx);
     sha256_update_u64(&h, j->n_calibration);
     sha256_update_u64(&h, j->n_gate);
@@ -154,7 +152,18 @@ static int find_finished(struct job *j, struct err *e)
     j->finished = gguf_reader_open(&file, output, NULL, NULL) == 0 &&
                   gguf_meta_get_string(gguf_reader_meta(file), IDENTITY_KEY, &s) &&
                   gguf_string_is(s, j->identity);
+    bool intact = true;
+    if (j->finished)
+        rc = feedback_blocks_stand(&intact, file, &j->r->models[0].net, &j->r->corpus, e);
     gguf_reader_close(file);
+    if (rc == 0 && !intact)
+        rc =
+            err_set(e, ERR_EXISTS,
+                    "%s: is this run's, but its blocks are no longer those that were written; use --force to "
+                    "replace it",
+                    output);
+    if (rc != 0)
+        return rc;
     return j->finished ? 0
                        : err_set(e, ERR_EXISTS,
                                  "%s: exists already, and is not what this run would write: its text, size, "
@@ -225,23 +234,19 @@ static int begin_plan(struct job *j, const struct imatrix *importance, struct er
     enum qtype types[QTYPE_COUNT];
     size_t n = loss_table_all_types(types);
     int rc = loss_table_init(&j->table, r->models[0].model, importance, types, n, e);
-    struct allocate_options ao = {
-        .requantize = j->o->requantize, .pool = r->session.pool, .kern = r->session.kern};
+    struct allocate_options ao = {.record_bytes = ALLOCATE_FEEDBACK_RECORD_BYTES,
+                                  .requantize = j->o->requantize,
+                                  .pool = r->session.pool,
+                                  .kern = r->session.kern};
     if (rc == 0)
         rc = allocator_new(&j->allocator, &j->table, &ao, e);
-    if (rc == 0 && j->budget == 0) {
-        rc = budget_bytes(&j->asked, &j->o->budget, j->allocator, r->shared, e);
-        j->budget = rc == 0 && j->asked > METADATA_ROOM ? j->asked - METADATA_ROOM : j->asked;
-    }
+    if (rc == 0 && j->budget == 0)
+        rc = budget_bytes(&j->budget, &j->o->budget, j->allocator, r->shared, e);
     if (rc == 0) {
-        j->least = allocator_min_bytes(j->allocator) + METADATA_ROOM;
-        j->most = allocator_max_bytes(j->allocator) + METADATA_ROOM;
+        j->least = allocator_min_bytes(j->allocator);
+        j->most = allocator_max_bytes(j->allocator);
+        rc = allocator_check(j->allocator, j->budget, e);
     }
-    if (rc == 0 && j->budget < allocator_min_bytes(j->allocator))
-        rc = err_set(e, ERR_ARG,
-                     "a file of %" PRIu64 " bytes is not possible; the smallest with these types, and with "
-                     "room for what the file says of itself, has %" PRIu64 " bytes",
-                     j->asked, j->least);
     return rc;
 }
 
@@ -284,8 +289,7 @@ static int choose(struct job *j, struct err *e)
     if (rc == 0)
         rc = allocator_solve(j->allocator, j->budget, &j->allocation, e);
     if (rc == 0)
-        rc = allocator_standard_mix(j->allocator, j->asked, &j->mix, e);
-    j->allocation.budget_bytes = j->asked;
+        rc = allocator_standard_mix(j->allocator, j->budget, &j->mix, e);
     return rc;
 }
 
@@ -386,7 +390,7 @@ static void judge(struct job *j)
 static void print_sizes(const struct job *j, uint64_t n_bytes, double bits_per_weight)
 {
     printf("%s: %" PRIu64 " bytes (at most %" PRIu64 "), %.3f bits per weight\n", j->o->output, n_bytes,
-           j->asked, bits_per_weight);
+           j->budget, bits_per_weight);
 }
 
 static void put_sizes(const struct job *j, struct json_writer *w, uint64_t n_bytes, double bits_per_weight)
@@ -394,7 +398,7 @@ static void put_sizes(const struct job *j, struct json_writer *w, uint64_t n_byt
     jw_key(w, "output"), jw_string(w, j->o->output);
     jw_key(w, "n_bytes"), jw_uint(w, n_bytes);
     jw_key(w, "bits_per_weight"), jw_double(w, bits_per_weight);
-    jw_key(w, "budget_bytes"), jw_uint(w, j->asked);
+    jw_key(w, "budget_bytes"), jw_uint(w, j->budget);
 }
 
 /* Of the file itself; what it is worth follows. */
@@ -458,6 +462,11 @@ static int tell_finished(struct job *j, struct err *e)
     const struct candidate *file = &j->r->models[1];
     cmd_note(j->shared, "%s: is finished already; kerf compare measures it, --force writes it again",
              j->o->output);
+    if (j->o->html)
+        cmd_warn(
+            j->shared,
+            "[option-idle] --html %s: no page of a file that is finished; kerf compare --html writes one",
+            j->o->html);
     if (j->shared->json) {
         struct json_writer w;
         cmd_json_begin(&w);
@@ -477,7 +486,7 @@ static void print_dry(const struct job *j)
         struct json_writer w;
         cmd_json_begin(&w);
         jw_key(&w, "output"), jw_null(&w);
-        jw_key(&w, "budget_bytes"), jw_uint(&w, j->asked);
+        jw_key(&w, "budget_bytes"), jw_uint(&w, j->budget);
         jw_key(&w, "min_bytes"), jw_uint(&w, j->least);
         jw_key(&w, "max_bytes"), jw_uint(&w, j->most);
         jw_key(&w, "ctx"), jw_uint(&w, j->all.ctx);
@@ -492,7 +501,7 @@ static void print_dry(const struct job *j)
            j->n_calibration, j->all.ctx, at_most(j->n_calibration, SENSITIVITY_WINDOWS), LOSS_MAX_PASSES,
            j->n_gate, at_most(j->n_report, REPORT_WINDOWS));
     printf("would write %s, at most %" PRIu64 " bytes (from %" PRIu64 " to %" PRIu64 " are possible)\n",
-           o->output, j->asked, j->least, j->most);
+           o->output, j->budget, j->least, j->most);
     if (o->html)
         printf("would write %s\n", o->html);
 }

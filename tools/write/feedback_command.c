@@ -62,10 +62,11 @@ int feedback_check_options(const struct opt_command *cmd, const struct feedback_
     if (feedback_corrects(f) && f->held_out == 0)
         return cmd_usage(cmd, "--method best: keeps its corrections where held-out windows gain; "
                               "--held-out 0 is for --method feedback");
-    if (!asked && (has_text || f->hessian))
+    if (!asked && (has_text || f->jsonl || f->hessian))
         return cmd_usage(cmd, "%s: is for --method feedback and best",
                          f->hessian ? "--hessian"
                          : f->ids   ? "--ids"
+                         : f->jsonl ? "--jsonl"
                                     : "--text");
     if (asked && f->hessian && f->chunks)
         return cmd_usage(cmd, "--chunks: how much was calibrated on stands in the --hessian file");

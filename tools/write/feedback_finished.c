@@ -171,18 +171,35 @@ static int hash_output(const struct feedback_run *run, char out[65], struct err 
 
 /* --- the output --- */
 
+static bool has_text(const struct gguf_reader *r, const char *key, const char *text)
+{
+    struct gguf_string found;
+    return gguf_meta_get_string(gguf_reader_meta(r), key, &found) && gguf_string_is(found, text);
+}
+
+int feedback_blocks_stand(bool *same, struct gguf_reader *file, const struct net *net,
+                          const struct corpus *corpus, struct err *e)
+{
+    struct feedback_run of = {.net = *net, .finished = file}; /* borrowed */
+    struct gguf_string ignored;
+    char hash[65];
+    *same = true;
+    if (!gguf_meta_get_string(gguf_reader_meta(file), FEEDBACK_KEY ".blocks_sha256", &ignored))
+        return 0;
+    int rc = feedback_stand_in(&of.planned, net, corpus, e);
+    if (rc == 0)
+        rc = hash_output(&of, hash, e);
+    *same = rc == 0 && has_text(file, FEEDBACK_KEY ".blocks_sha256", hash);
+    imatrix_free(of.planned);
+    return rc;
+}
+
 /* What was solved is vouched for by the hashes; NULL: rows of it are to be encoded again. */
 static const uint8_t *blocks_there(void *ctx, const struct model_tensor *t, enum qtype type)
 {
     const struct feedback_run *run = ctx;
     const struct gguf_tensor *there = gguf_reader_find(run->finished, t->name);
     return there && there->type == type && is_solved(run, t, type) ? there->data : NULL;
-}
-
-static bool has_text(const struct gguf_reader *r, const char *key, const char *text)
-{
-    struct gguf_string found;
-    return gguf_meta_get_string(gguf_reader_meta(r), key, &found) && gguf_string_is(found, text);
 }
 
 /* The keys that only solving would tell, as they stand in the file. */

@@ -27,6 +27,10 @@ int feedback_find_finished(struct feedback_run *run, struct rewrite_options *ro,
 /* Of the blocks that were solved, for the file. */
 int feedback_hash_blocks(const struct feedback_run *run, char out[65], struct err *e);
 
+/* *same: the solved blocks of a file are those that were written, or none were solved. ERR_NOMEM. */
+int feedback_blocks_stand(bool *same, struct gguf_reader *file, const struct net *net,
+                          const struct corpus *corpus, struct err *e);
+
 /* `done`: what the run that finished the output could not remove any more goes. */
 void feedback_finished_release(struct feedback_run *run, bool done);
 
