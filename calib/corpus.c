@@ -442,6 +442,24 @@ int windows_split(struct windows *w, size_t n, struct windows *rest, size_t n_re
     return rc;
 }
 
+void windows_add_to_hash(struct sha256 *h, const struct windows *w)
+{
+    sha256_update_u64(h, w->n);
+    sha256_update_u64(h, w->ctx);
+    if (w->n == 0)
+        return;
+    sha256_update(h, w->inputs, w->n * w->ctx * sizeof *w->inputs);
+    sha256_update(h, w->targets, w->n * windows_n_scored(w) * sizeof *w->targets);
+}
+
+void windows_hash(const struct windows *w, char out[65])
+{
+    struct sha256 h;
+    sha256_init(&h);
+    windows_add_to_hash(&h, w);
+    sha256_final_hex(&h, out);
+}
+
 void windows_release(struct windows *w)
 {
     if (!w)

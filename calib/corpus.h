@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct sha256;
 struct tokenizer;
 
 /* What a text holds that is read as it stands, and perhaps was not meant to be. */
@@ -159,5 +160,13 @@ int windows_split(struct windows *w, size_t n, struct windows *rest, size_t n_re
 
 /* Scored positions per window. */
 size_t windows_n_scored(const struct windows *w);
+
+/* Add the tokens themselves to a hash, those that are read and those that are predicted, whatever texts,
+ * options and division they come from: what a run on these windows follows from. corpus_hash does not tell
+ * where texts end, nor which token begins a window. */
+void windows_add_to_hash(struct sha256 *h, const struct windows *w);
+
+/* SHA-256 of that alone, hexadecimal. */
+void windows_hash(const struct windows *w, char out[65]);
 
 #endif

@@ -129,6 +129,7 @@ static int open_store(struct feedback_model *f, struct err *e)
     sha256_update(&h, f->opt.identity, strlen(f->opt.identity) + 1);
     sha256_update(&h, s->model_sha256, 64);
     sha256_update(&h, s->ids_sha256, 64);
+    sha256_update(&h, s->windows_sha256, sizeof s->windows_sha256);
     sha256_update_u64(&h, s->n_windows);
     sha256_update_u64(&h, s->ctx);
     sha256_update_u64(&h, f->opt.stages.feedback);

@@ -144,11 +144,11 @@ static int layer_done(void *ctx, uint32_t layer, struct err *e)
 }
 
 /* What the sums depend on, beyond what the file itself says. */
-static void identify(struct collecting *c, const struct windows *w)
+static void identify(struct collecting *c)
 {
     const struct hessian_source *s = &c->opt->source;
-    snprintf(c->identity, sizeof c->identity, "hessian %.64s %.64s %zu %zu %d", s->model_sha256,
-             s->ids_sha256, w->n, w->ctx, (int)c->opt->activations);
+    snprintf(c->identity, sizeof c->identity, "hessian %.64s %.64s %.64s %d", s->model_sha256, s->ids_sha256,
+             s->windows_sha256, (int)c->opt->activations);
     c->state.identity = c->identity;
 }
 
@@ -246,11 +246,12 @@ int hessian_collect(const char *path, const struct net *net, struct weights *wei
     struct hessian_collect_options own = *opt;
     own.source.n_windows = w->n;
     own.source.ctx = w->ctx;
+    windows_hash(w, own.source.windows_sha256);
     double none;
     bool taken_over = false;
     struct collecting c = {.opt = &own, .state.nll = &none};
     struct imatrix *m = NULL;
-    identify(&c, w);
+    identify(&c);
     int rc = prepare(&c, net, weights, e);
     if (rc == 0)
         rc = hessian_writer_open(&c.writer, &c.plan, &own.source, path, &own.file, e);

@@ -20,7 +20,7 @@ struct hessian_collect_options {
     struct pool *pool;
     uint64_t memory_bytes;
     enum activations activations;
-    struct hessian_source source;       /* n_windows and ctx are filled in from the windows */
+    struct hessian_source source;       /* what is of the windows is filled in from them */
     struct hessian_writer_options file; /* `resume`: go on with a stopped run's file, and keep this one's */
     const char *state_path;             /* where it is kept how far the run came */
     struct progress progress;           /* in tokens x layers; counts layers */

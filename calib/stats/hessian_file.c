@@ -152,6 +152,7 @@ static int take_keys(struct hessian_file *f, struct err *e)
         !gguf_meta_get_u64(m, "imatrix.chunk_count", &f->source.n_windows) ||
         !gguf_meta_get_u64(m, "imatrix.chunk_size", &f->source.ctx))
         return bad(f, e, "it does not say what it was collected from");
+    hash_of(m, HESSIAN_KEY "windows_sha256", f->source.windows_sha256);
     gguf_meta_get_bool(m, HESSIAN_KEY "merged", &f->source.merged);
     if (n_grams == 0 || n_uses == 0 || n_grams > gguf_reader_n_tensors(f->reader) ||
         array_length(m, HESSIAN_KEY "shapes") != 4 * n_grams ||
@@ -288,16 +289,19 @@ static int merge_files(struct hessian_file *const *files, size_t n, const struct
 {
     const struct hessian_plan *plan = &files[0]->plan;
     struct hessian_source source = files[0]->source;
-    struct sha256 h;
+    struct sha256 h, of_windows;
     uint64_t most = 0;
     sha256_init(&h);
+    sha256_init(&of_windows);
     source.n_windows = 0;
     source.merged = true;
     for (size_t i = 0; i < n; i++) {
         sha256_update(&h, files[i]->source.ids_sha256, 64);
+        sha256_update(&of_windows, files[i]->source.windows_sha256, 65);
         source.n_windows += files[i]->source.n_windows;
     }
     sha256_final_hex(&h, source.ids_sha256);
+    sha256_final_hex(&of_windows, source.windows_sha256);
     const char **datasets = calloc(imatrix_n_datasets(m) + 1, sizeof *datasets);
     for (size_t i = 0; datasets && i < imatrix_n_datasets(m); i++)
         datasets[i] = imatrix_dataset(m, i);

@@ -20,8 +20,9 @@ struct imatrix;
 
 /* What the sums were collected from. */
 struct hessian_source {
-    char model_sha256[65]; /* of names, shapes, sampled rows and numbers (loss_weights_hash) */
-    char ids_sha256[65];   /* of all token ids of the text; of several texts, of their hashes */
+    char model_sha256[65];   /* of names, shapes, sampled rows and numbers (loss_weights_hash) */
+    char ids_sha256[65];     /* of all token ids of the text; of several texts, of their hashes */
+    char windows_sha256[65]; /* windows_hash, or of several texts, of their hashes; "" in older files */
     uint64_t n_windows, ctx;
     bool merged; /* from several files: ids_sha256 is that of no text, ctx that of the first */
 };

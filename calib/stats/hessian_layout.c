@@ -114,6 +114,8 @@ static int make_meta(struct gguf_meta **out, const struct hessian_plan *p, const
         rc = gguf_meta_set_string(m, HESSIAN_KEY "model_sha256", s->model_sha256, e);
     if (rc == 0)
         rc = gguf_meta_set_string(m, HESSIAN_KEY "ids_sha256", s->ids_sha256, e);
+    if (rc == 0 && s->windows_sha256[0])
+        rc = gguf_meta_set_string(m, HESSIAN_KEY "windows_sha256", s->windows_sha256, e);
     if (rc == 0 && s->merged)
         rc = gguf_meta_set_bool(m, HESSIAN_KEY "merged", true, e);
     if (rc == 0)

@@ -207,6 +207,33 @@ static void what_is_no_list_of_ids_is_refused(void **state)
     }
 }
 
+static void the_hash_of_windows_tells_where_texts_end(void **state)
+{
+    (void)state;
+    const struct window_options opt = {.ctx = 4, .bos = -1}, bos = {.ctx = 4, .bos = 99};
+    struct corpus two, one = {0};
+    char of_two[65], of_one[65], of_bos[65], again[65];
+    struct windows w;
+    count_ids(&two);
+    assert_int_equal(corpus_add_tokens(&one, "one", two.ids, two.n_ids, NULL, 0, NULL), 0);
+    corpus_hash(&two, of_two);
+    corpus_hash(&one, of_one);
+    assert_string_equal(of_two, of_one);
+    const struct corpus *texts[] = {&two, &one, &two, &two};
+    const struct window_options *cuts[] = {&opt, &opt, &bos, &opt};
+    char *hashes[] = {of_two, of_one, of_bos, again};
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(windows_cut(&w, texts[i], cuts[i], NULL), 0);
+        windows_hash(&w, hashes[i]);
+        windows_release(&w);
+    }
+    assert_string_not_equal(of_two, of_one);
+    assert_string_not_equal(of_two, of_bos);
+    assert_string_equal(of_two, again);
+    corpus_release(&two);
+    corpus_release(&one);
+}
+
 static void ids_are_those_of_a_vocabulary(void **state)
 {
     (void)state;
@@ -264,6 +291,7 @@ int main(void)
         cmocka_unit_test(text_goes_through_the_tokenizer),
         cmocka_unit_test(what_is_set_apart_is_not_among_those_that_stay),
         cmocka_unit_test(what_is_no_list_of_ids_is_refused),
+        cmocka_unit_test(the_hash_of_windows_tells_where_texts_end),
         cmocka_unit_test(ids_are_those_of_a_vocabulary),
         cmocka_unit_test(nothing_behind_a_nul_byte_is_dropped),
     };

@@ -62,6 +62,16 @@ prints "46 of 46 tensors are the same, 1 metadata key differs"
 run 1 "$@" --ids i -o i --force
 says "inputs are never replaced"
 
+# The same ids as one text are other windows than as two
+head -c 500 t >t1
+head -c 3000 "$src/libquant/quantization.md" >t2
+{ "$kerf" tokenize "$demo" t1 && echo && "$kerf" tokenize "$demo" t2; } >i12 2>/dev/null || fail "kerf tokenize"
+run 0 "$@" --text t1 --text t2 -o two.gguf
+run 0 "$@" --text t1 --text t2 -o two.gguf --resume
+says "two.gguf: is finished already"
+run 1 "$@" --ids i12 -o two.gguf --resume
+says "two.gguf: exists already, and is not what this run would write"
+
 # A finished file is known with --resume, as long as it is what the run would write, and nothing else is.
 cp plain.gguf copy.gguf
 run 1 "$@" --text t -o plain.gguf

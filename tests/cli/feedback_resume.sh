@@ -179,6 +179,36 @@ ends 0
 says "the Hessians of a stopped run are reused"
 same "$work/k.gguf" "$work/f.gguf"
 
+# The same ids in other windows, since two texts end elsewhere than one, are another run's
+head -c 100 "$text" >"$work/t1"
+head -c 3000 "$work/other" >"$work/t2"
+"$kerf" tokenize "$toy" "$work/t1" >"$work/i12" 2>/dev/null || fail "kerf tokenize"
+{ echo && "$kerf" tokenize "$toy" "$work/t2"; } >>"$work/i12" 2>/dev/null || fail "kerf tokenize"
+set -- quantize "$toy" --type Q3_K_M --ctx 32 --held-out 2
+run 0 "$@" --method feedback --chunks 8 --ids "$work/i12" -o "$work/i.want"
+run 0 hessian "$toy" --text "$work/t1" --text "$work/t2" -o "$work/h2.gguf" --ctx 32 --chunks 8
+run 1 hessian "$toy" --ids "$work/i12" -o "$work/h2.gguf" --ctx 32 --chunks 8 --resume
+says "is not what this run would write"
+cp "$work/h2.gguf" "$work/j.gguf.kerf-hessian"
+run 0 "$@" --method feedback --chunks 8 --ids "$work/i12" -o "$work/j.gguf" --resume
+says "j.gguf.kerf-hessian: is of other windows of the text; collected again"
+same "$work/j.gguf" "$work/i.want"
+
+# Of an older file it is not known: a run takes it when it is told to, but goes on with none
+run 0 edit "$work/h2.gguf" -o "$work/old.gguf" --remove kerf.hessian.windows_sha256
+cp "$work/old.gguf" "$work/j.gguf.kerf-hessian"
+run 0 "$@" --method feedback --chunks 8 --text "$work/t1" --text "$work/t2" -o "$work/j.gguf" --resume --force
+says "does not say which windows it is of"
+run 0 "$@" --method feedback --hessian "$work/old.gguf" -o "$work/j.gguf" --force
+
+# What was corrected is of its windows, whatever the Hessians are of
+mkdir "$work/c.gguf.kerf-part"
+run 1 "$@" --method best --hessian "$work/h.gguf" --text "$work/t1" --text "$work/t2" -o "$work/c.gguf" --resume
+[ -f "$work/c.gguf.kerf-feedback" ] || fail "nothing was kept"
+rmdir "$work/c.gguf.kerf-part"
+run 0 "$@" --method best --hessian "$work/h.gguf" --ids "$work/i12" -o "$work/c.gguf" --resume
+says "c.gguf.kerf-feedback: was solved by a run with other"
+
 # Killed behind its last step: what it could not remove any more goes
 cp "$work/h.gguf" "$work/k.gguf.kerf-hessian"
 echo "kerf-feedback 1" >"$work/k.gguf.kerf-feedback"

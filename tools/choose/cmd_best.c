@@ -133,7 +133,7 @@ static int make_identity(struct job *j, struct err *e)
     sha256_update(&h, ids, sizeof ids);
     sha256_update_u64(&h, j->o->requantize);
     sha256_update_u64(&h, j->budget);
-    sha256_update_u64(&h, j->all.ctx);
+    windows_add_to_hash(&h, &j->all);
     sha256_update_u64(&h, j->n_calibration);
     sha256_update_u64(&h, j->n_gate);
     sha256_final_hex(&h, j->identity);

@@ -60,7 +60,7 @@ static uint64_t file_bytes(const struct hessian_plan *p, const char *written)
 static int find_finished(struct eval_run *r, const struct hessian_args *a, bool *finished, struct err *e)
 {
     struct hessian_file *h = NULL;
-    char model[65], ids[65];
+    char model[65], ids[65], windows[65];
     *finished = false;
     if (!a->resume || r->shared->force || access(a->output, F_OK) != 0)
         return 0;
@@ -71,8 +71,9 @@ static int find_finished(struct eval_run *r, const struct hessian_args *a, bool 
         return rc;
     const struct hessian_source *s = hessian_file_source(h);
     corpus_hash(&r->corpus, ids);
+    windows_hash(&r->windows, windows);
     *finished = !s->merged && strcmp(s->model_sha256, model) == 0 && strcmp(s->ids_sha256, ids) == 0 &&
-                s->n_windows == r->windows.n && s->ctx == r->windows.ctx &&
+                strcmp(s->windows_sha256, windows) == 0 &&
                 eval_activations(r->text) == ACTIVATIONS_F32; /* of others the file says nothing */
     hessian_file_close(h);
     return *finished ? 0 : collect_not_ours(a->output, e);

@@ -211,8 +211,9 @@ static int look_at_hessians(const char **why, const char *path, const struct hes
     const struct hessian_source *s = hessian_file_source(h);
     *why = strcmp(s->model_sha256, want->model_sha256) != 0            ? "is of another model"
            : s->merged || strcmp(s->ids_sha256, want->ids_sha256) != 0 ? "is of another text"
-           : s->n_windows != want->n_windows || s->ctx != want->ctx    ? "is of other windows of the text"
-                                                                       : "";
+           : !s->windows_sha256[0] ? "does not say which windows it is of, as files of older versions"
+           : strcmp(s->windows_sha256, want->windows_sha256) != 0 ? "is of other windows of the text"
+                                                                  : "";
     hessian_file_close(h);
     return 0;
 }
@@ -234,6 +235,7 @@ int feedback_collect(bool *continued, const struct feedback_collection *c, const
     for (size_t i = 0; rc == 0 && i < c->corpus->n_texts; i++)
         datasets[i] = c->corpus->texts[i].path;
     corpus_hash(c->corpus, opt.source.ids_sha256);
+    windows_hash(w, opt.source.windows_sha256);
     memcpy(opt.source.model_sha256, c->weights_sha256, sizeof opt.source.model_sha256);
     if (rc == 0)
         rc = look_at_hessians(&other, c->path, &opt.source, e);
@@ -344,6 +346,19 @@ static void tell_of_solving(struct feedback_run *run, const struct shared_option
                  hessian_file_path(run->hessian), unfactored, n_unfactored > 1 ? " and others" : "");
 }
 
+/* What is solved and kept follows from, beyond types and Hessians; corrections also from the windows. */
+static void make_store_identity(char out[320], const struct feedback_run *run, const char *importance,
+                                bool corrects)
+{
+    char calibration[65], held_out[65];
+    windows_hash(&run->calibration, calibration);
+    windows_hash(&run->held_out, held_out);
+    if (corrects)
+        snprintf(out, 320, "%s %s best %s %s", KERF_VERSION, importance, calibration, held_out);
+    else
+        snprintf(out, 320, "%s %s", KERF_VERSION, importance);
+}
+
 static int solve(struct feedback_run *run, struct rewrite_options *ro, const struct session *session,
                  const struct feedback_options *fo, const struct shared_options *shared, struct err *e)
 {
@@ -355,17 +370,12 @@ static int solve(struct feedback_run *run, struct rewrite_options *ro, const str
                            : run->held_out.n ? 0.4
                                              : 1, /* of the bar */
         gating = corrects ? 0.15 : 1 - solving;
-    char importance[65] = "none", identity[320], ids[65] = "";
+    char importance[65] = "none", identity[320];
     dry.dry_run = true;
     int rc = rewrite_model(&report, run->net.model, NULL, &dry, e);
     if (rc == 0 && ro->imatrix)
         loss_imatrix_hash(ro->imatrix, importance);
-    if (corrects)
-        corpus_hash(&run->corpus, ids);
-    snprintf(identity, sizeof identity, "%s %s", KERF_VERSION, importance);
-    if (corrects)
-        snprintf(identity, sizeof identity, "%s %s best %s %zu %zu %zu", KERF_VERSION, importance, ids,
-                 run->calibration.n, run->held_out.n, run->all.ctx);
+    make_store_identity(identity, run, importance, corrects);
     struct feedback_model_options opt = {.pool = session->pool,
                                          .kern = session->kern,
                                          .memory_bytes = ro->memory_bytes,

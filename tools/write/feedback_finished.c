@@ -51,17 +51,6 @@ static void hash_text(struct sha256 *h, const char *text)
     sha256_update(h, text, strlen(text) + 1);
 }
 
-/* The tokens themselves: whatever texts, options and division they come from. */
-static void hash_windows(struct sha256 *h, const struct windows *w)
-{
-    sha256_update_u64(h, w->n);
-    sha256_update_u64(h, w->ctx);
-    if (w->n == 0)
-        return;
-    sha256_update(h, w->inputs, w->n * w->ctx * sizeof *w->inputs);
-    sha256_update(h, w->targets, w->n * windows_n_scored(w) * sizeof *w->targets);
-}
-
 /* Of a file of Hessians: what it was collected from, and its diagonals. Those that the run collects itself
  * follow from weights and windows. */
 static void hash_hessians(struct sha256 *h, const struct hessian_source *s, const struct imatrix *diagonals)
@@ -93,8 +82,8 @@ static void make_identity(struct feedback_run *run, const struct rewrite_options
     if (ro->imatrix)
         loss_imatrix_hash(ro->imatrix, hash);
     hash_text(&h, hash);
-    hash_windows(&h, &run->calibration);
-    hash_windows(&h, &run->held_out);
+    windows_add_to_hash(&h, &run->calibration);
+    windows_add_to_hash(&h, &run->held_out);
     for (size_t i = 0; i < planned->n_tensors; i++) {
         hash_text(&h, planned->tensors[i].name);
         sha256_update_u64(&h, (uint64_t)planned->tensors[i].type);
