@@ -25,6 +25,7 @@ struct plan_line {
     char *text; /* the pattern, NUL-terminated */
     struct pattern *pattern;
     enum qtype type;
+    bool whole; /* see pattern_new */
 };
 
 struct plan {
@@ -65,7 +66,7 @@ static int add_line(struct plan *plan, struct slice pattern, bool whole, enum qt
         plan->lines = lines;
         plan->cap = cap;
     }
-    struct plan_line line = {.type = type};
+    struct plan_line line = {.type = type, .whole = whole};
     int rc = pattern_new(&line.pattern, (const char *)pattern.data, pattern.len, whole, e);
     if (rc != 0)
         return rc == ERR_ARG ? ERR_FORMAT : rc;
@@ -245,6 +246,11 @@ enum qtype plan_type(const struct plan *p, size_t i)
     return p->lines[i].type;
 }
 
+bool plan_is_whole(const struct plan *p, size_t i)
+{
+    return p->lines[i].whole;
+}
+
 const char *plan_weights(const struct plan *p)
 {
     return p->weights;
@@ -286,7 +292,7 @@ void plan_hash(const struct plan *p, char out[65])
     for (size_t i = 0; i < p->n; i++) {
         const char *type = qtype_name((uint32_t)p->lines[i].type);
         sha256_update(&s, p->lines[i].text, strlen(p->lines[i].text));
-        sha256_update(&s, " ", 1);
+        sha256_update(&s, p->lines[i].whole ? " " : "=", 1);
         sha256_update(&s, type, strlen(type));
         sha256_update(&s, "\n", 1);
     }

@@ -24,6 +24,8 @@ const char *plan_name(const struct plan *p); /* the `what` of plan_parse, or the
 size_t plan_n(const struct plan *p);
 const char *plan_pattern(const struct plan *p, size_t i);
 enum qtype plan_type(const struct plan *p, size_t i);
+bool plan_is_whole(const struct plan *p,
+                   size_t i); /* the pattern is for all of a name, not for a part of it */
 
 /* What the comments above the first line say the plan was measured with, as kerf allocate writes them: the
  * hash of the weights ("# weights 64 digits") and of the importance matrix ("# importance", 64 digits or
@@ -38,7 +40,8 @@ int plan_match(size_t *line, const struct plan *p, const char *tensor, struct er
 /* True and *out when a line matches; a pattern that takes too many steps counts as no match. */
 bool plan_find(const struct plan *p, const char *tensor, enum qtype *out);
 
-/* SHA-256 of the normalised lines as hexadecimal text (64 digits and NUL), for the output's metadata. */
+/* SHA-256 of the normalised lines ("PATTERN TYPE", or "PATTERN=TYPE" for a part of a name) as hexadecimal
+ * text (64 digits and NUL), for the output's metadata. */
 void plan_hash(const struct plan *p, char out[65]);
 
 #endif

@@ -59,21 +59,26 @@ static void the_first_line_that_matches_the_whole_name_wins(void **state)
 static void the_hash_sees_entries_and_nothing_else(void **state)
 {
     (void)state;
-    struct plan *a = NULL, *b = NULL, *c = NULL;
-    char ha[65], hb[65], hc[65];
+    struct plan *a = NULL, *b = NULL, *c = NULL, *d = NULL;
+    char ha[65], hb[65], hc[65], hd[65];
     assert_int_equal(parse(&a, "# kerf plan 1\nx Q4_K\ny Q8_0\n", NULL), 0);
     assert_int_equal(parse(&b, "x   q4_k # remark\n\n\ty\tq8_0", NULL), 0);
     assert_int_equal(parse(&c, "y Q8_0\nx Q4_K\n", NULL), 0);
+    assert_int_equal(parse(&d, "x=Q4_K\ny=Q8_0\n", NULL), 0); /* matches a part of a name */
     plan_hash(a, ha);
     plan_hash(b, hb);
     plan_hash(c, hc);
+    plan_hash(d, hd);
     /* printf 'x Q4_K\ny Q8_0\n' | sha256sum */
     assert_string_equal(ha, "973f6a634369a6703e30147d0f0d1c23643125282d295af7d32a60edf14a1e8f");
     assert_string_equal(ha, hb);
     assert_string_not_equal(ha, hc);
+    assert_string_not_equal(ha, hd);
+    assert_true(plan_is_whole(a, 0) && !plan_is_whole(d, 0));
     plan_free(a);
     plan_free(b);
     plan_free(c);
+    plan_free(d);
 }
 
 static void what_is_wrong_is_named_with_its_line(void **state)

@@ -18,8 +18,10 @@ static void same_again(const struct plan *p)
     struct err e;
     if (f == NULL)
         return;
+    fputs("# kerf plan 1\n", f); /* else a first pattern with '<' would begin a web page */
     for (size_t i = 0; i < plan_n(p); i++)
-        fprintf(f, "%s %s\n", plan_pattern(p, i), qtype_name((uint32_t)plan_type(p, i)));
+        fprintf(f, "%s%c%s\n", plan_pattern(p, i), plan_is_whole(p, i) ? ' ' : '=',
+                qtype_name((uint32_t)plan_type(p, i)));
     fclose(f);
     if (plan_parse(&again, text, len, "again", &e) != 0)
         abort();
