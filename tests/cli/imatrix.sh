@@ -208,4 +208,15 @@ says "are dropped; --resume continues"
 run 0 imatrix "$@" --force --resume --dry-run
 prints "nothing to resume; the run would start"
 same "$work/k.gguf" "$work/want.gguf"
+# The same ids as one text are other windows than as two
+head -c 500 "$src/tests/data/prose.md" >"$work/t1"
+head -c 3000 "$src/README.md" >"$work/t2"
+{ "$kerf" tokenize "$demo" "$work/t1" && echo && "$kerf" tokenize "$demo" "$work/t2"; } >"$work/i12" 2>/dev/null || fail "tokenize"
+set -- imatrix "$demo" --ctx 32 --chunks 8 -o "$work/pair.gguf"
+run 0 "$@" --text "$work/t1" --text "$work/t2"
+run 0 "$@" --text "$work/t1" --text "$work/t2" --resume
+says "is finished already"
+run 1 "$@" --ids "$work/i12" --resume
+says "is not what this run would write"
+
 done_testing

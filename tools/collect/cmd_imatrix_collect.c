@@ -39,7 +39,7 @@ static int identify(const struct eval_run *r, const struct collect_args *a, char
     size_t n_tensors = model_n_tensors(m);
     const struct model_tensor **all = malloc((n_tensors + 1) * sizeof *all);
     struct sha256 h;
-    char ids[65], line[256];
+    char windows[65], line[256];
     if (!all)
         return err_set(e, ERR_NOMEM, "out of memory for the list of tensors");
     for (size_t i = 0; i < n_tensors; i++)
@@ -50,10 +50,10 @@ static int identify(const struct eval_run *r, const struct collect_args *a, char
         rc = model_identity_sampled(&h, m, all, n_tensors, e);
     free(all);
     model_identity_adapters(&h, m);
-    corpus_hash(&r->corpus, ids);
-    int n = snprintf(line, sizeof line, "%s %zu %zu %d %d %d %s%s%s", ids, r->windows.ctx, r->windows.n,
-                     r->windows.inputs[0], a->process_output, a->no_perplexity, r->text->activations,
-                     a->attention ? " attention" : "", a->all_experts ? " all-experts" : "");
+    windows_hash(&r->windows, windows);
+    int n = snprintf(line, sizeof line, "%s %d %d %s%s%s", windows, a->process_output, a->no_perplexity,
+                     r->text->activations, a->attention ? " attention" : "",
+                     a->all_experts ? " all-experts" : "");
     if (by_router(a))
         sha256_update_u64(&h, 1);
     if (a->from_chunk)
