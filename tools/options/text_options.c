@@ -19,8 +19,6 @@ int given_text_check(const struct opt_command *cmd, const struct given_text *g)
         return cmd_usage(cmd, "--text and --ids exclude each other");
     if (g->jsonl && g->ids)
         return cmd_usage(cmd, "--jsonl says what is in a --text; it says nothing about --ids");
-    if (g->jsonl && !given_text_is_there(g))
-        return cmd_usage(cmd, "--jsonl says what is in a --text, and none is given");
     return 0;
 }
 

@@ -70,6 +70,8 @@ int feedback_check_options(const struct opt_command *cmd, const struct feedback_
                                     : "--text");
     if (asked && f->hessian && f->chunks)
         return cmd_usage(cmd, "--chunks: how much was calibrated on stands in the --hessian file");
+    if (f->jsonl && !has_text)
+        return cmd_usage(cmd, "--jsonl says what is in a --text, and none is given");
     return given_text_check(cmd, &given);
 }
 
