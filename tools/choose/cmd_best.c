@@ -152,16 +152,9 @@ static int find_finished(struct job *j, struct err *e)
     j->finished = gguf_reader_open(&file, output, NULL, NULL) == 0 &&
                   gguf_meta_get_string(gguf_reader_meta(file), IDENTITY_KEY, &s) &&
                   gguf_string_is(s, j->identity);
-    bool intact = true;
     if (j->finished)
-        rc = feedback_blocks_stand(&intact, file, &j->r->models[0].net, &j->r->corpus, e);
+        rc = feedback_check_blocks(file, output, &j->r->models[0].net, &j->r->corpus, e);
     gguf_reader_close(file);
-    if (rc == 0 && !intact)
-        rc =
-            err_set(e, ERR_EXISTS,
-                    "%s: is this run's, but its blocks are no longer those that were written; use --force to "
-                    "replace it",
-                    output);
     if (rc != 0)
         return rc;
     return j->finished ? 0

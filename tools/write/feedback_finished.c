@@ -166,19 +166,29 @@ static bool has_text(const struct gguf_reader *r, const char *key, const char *t
     return gguf_meta_get_string(gguf_reader_meta(r), key, &found) && gguf_string_is(found, text);
 }
 
-int feedback_blocks_stand(bool *same, struct gguf_reader *file, const struct net *net,
+static int check_blocks(const struct feedback_run *run, const char *path, struct err *e)
+{
+    char hash[65];
+    int rc = hash_output(run, hash, e);
+    if (rc == 0 && !has_text(run->finished, FEEDBACK_KEY ".blocks_sha256", hash))
+        rc =
+            err_set(e, ERR_EXISTS,
+                    "%s: is this run's, but its blocks are no longer those that were written; use --force to "
+                    "replace it",
+                    path);
+    return rc;
+}
+
+int feedback_check_blocks(struct gguf_reader *file, const char *path, const struct net *net,
                           const struct corpus *corpus, struct err *e)
 {
     struct feedback_run of = {.net = *net, .finished = file}; /* borrowed */
     struct gguf_string ignored;
-    char hash[65];
-    *same = true;
     if (!gguf_meta_get_string(gguf_reader_meta(file), FEEDBACK_KEY ".blocks_sha256", &ignored))
         return 0;
     int rc = feedback_stand_in(&of.planned, net, corpus, e);
     if (rc == 0)
-        rc = hash_output(&of, hash, e);
-    *same = rc == 0 && has_text(file, FEEDBACK_KEY ".blocks_sha256", hash);
+        rc = check_blocks(&of, path, e);
     imatrix_free(of.planned);
     return rc;
 }
@@ -218,7 +228,6 @@ static int take_finished(struct feedback_run *run, struct rewrite_options *ro,
                          const struct feedback_options *f, const char *path, struct err *e)
 {
     struct gguf_reader *r = NULL;
-    char hash[65];
     if (access(path, F_OK) != 0)
         return 0;
     if (gguf_reader_open(&r, path, NULL, NULL) != 0 ||
@@ -228,13 +237,7 @@ static int take_finished(struct feedback_run *run, struct rewrite_options *ro,
     }
     run->finished = r;
     run->own_hessians = !f->hessian;
-    int rc = hash_output(run, hash, e);
-    if (rc == 0 && !has_text(r, FEEDBACK_KEY ".blocks_sha256", hash))
-        rc =
-            err_set(e, ERR_EXISTS,
-                    "%s: is this run's, but its blocks are no longer those that were written; use --force to "
-                    "replace it",
-                    path);
+    int rc = check_blocks(run, path, e);
     if (rc != 0)
         return rc;
     if (!ro->imatrix) {

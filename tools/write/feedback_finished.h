@@ -27,8 +27,9 @@ int feedback_find_finished(struct feedback_run *run, struct rewrite_options *ro,
 /* Of the blocks that were solved, for the file. */
 int feedback_hash_blocks(const struct feedback_run *run, char out[65], struct err *e);
 
-/* *same: the solved blocks of a file are those that were written, or none were solved. ERR_NOMEM. */
-int feedback_blocks_stand(bool *same, struct gguf_reader *file, const struct net *net,
+/* ERR_EXISTS: the solved blocks of a file of the run's are no longer those that were written. Where none were
+ * solved there is nothing to check. `path`: for the message. */
+int feedback_check_blocks(struct gguf_reader *file, const char *path, const struct net *net,
                           const struct corpus *corpus, struct err *e);
 
 /* `done`: what the run that finished the output could not remove any more goes. */
